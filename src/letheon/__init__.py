@@ -1,0 +1,52 @@
+"""Letheon edits, protects and examines what neural networks remember.
+
+Names load when used, so that `import letheon` costs nothing: `load`, `forget`, `audit`, `Request`, `Example`.
+`letheon.forget` and `letheon.audit` are rooms that can be called: the call runs the room's main job.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "load": ("letheon.core.models", "load"),
+    "LanguageModel": ("letheon.core.models", "LanguageModel"),
+    "Example": ("letheon.core.examples", "Example"),
+    "read_examples": ("letheon.core.examples", "read_examples"),
+    "Request": ("letheon.forget.request", "Request"),
+    "Recipe": ("letheon.forget.recipe", "Recipe"),
+    "LetheonError": ("letheon.core.errors", "LetheonError"),
+}
+
+if TYPE_CHECKING:
+    from letheon.audit.run import audit as audit
+    from letheon.core.errors import LetheonError as LetheonError
+    from letheon.core.examples import Example as Example
+    from letheon.core.examples import read_examples as read_examples
+    from letheon.core.models import LanguageModel as LanguageModel
+    from letheon.core.models import load as load
+    from letheon.forget.recipe import Recipe as Recipe
+    from letheon.forget.request import Request as Request
+    from letheon.forget.run import forget as forget
+
+_ROOMS = ("forget", "audit", "papers")
+
+__all__ = ["__version__", *_PLACES, *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"letheon.{name}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'letheon' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

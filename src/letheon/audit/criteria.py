@@ -1,0 +1,199 @@
+"""Criteria and verdicts: what a model must satisfy, fixed and hashed before the run, and what came of it.
+
+A profile is a TOML file; `standard` and `strict` come with Letheon.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
+
+from letheon.audit.evidence import Part, Subset, Value
+from letheon.core.errors import InputError, nearest
+from letheon.core.runs import canonical_hash
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Outcome = Literal["pass", "fail", "not computable", "inconclusive"]
+
+PROFILES = Path(__file__).with_name("profiles")
+UTILITY = {"retain", "neighbours", "holdout", "general"}
+LANGUAGE = {"fluency", "damage"}
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a validation as `place: what is wrong (and n more)`."""
+    faults = error.errors()
+    place = ".".join(str(step) for step in faults[0]["loc"]) or "as a whole"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place}: {faults[0]['msg']}{more}"
+
+
+class Limit(Part):
+    """A threshold, absolute or relative to another measurement of the same metric."""
+
+    threshold: float
+    """The number, read according to `basis`."""
+    basis: Literal["absolute", "times before", "times reference", "times control", "plus before", "plus reference"] = (
+        "absolute"
+    )
+    """How the limit arises: the threshold itself, or that many times, or that much above (for `>=`: below)
+    the value of the model before, of the reference, or of the control (the level of unknown subjects)."""
+
+
+class Criterion(Limit):
+    """What a model must satisfy, fixed before it is measured."""
+
+    name: str
+    """What is demanded, as a short phrase."""
+    metric: str
+    """A metric's name, or `attack:NAME`, `quantised:BITS`, or `relearn`."""
+    subset: Subset = "forget"
+    """The rows on which it is judged."""
+    model: Literal["after"] = "after"
+    """The model that is judged."""
+    comparison: Literal["<=", ">=", "within"]
+    """`within` keeps the value inside the basis plus or minus the threshold."""
+    otherwise: Limit | None = None
+    """The limit to take when the basis was not measured."""
+    required: bool = True
+    """Whether the verdict depends on it."""
+    if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
+    """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
+    interval: Literal["point", "bound"] | None = None
+    """Overrides the profile's rule for this criterion."""
+    why: str
+    """Why it is demanded and where the threshold comes from."""
+
+    def limits(self) -> list[Limit]:
+        """The limit and its fallback, in the order in which they are tried."""
+        return [self] if self.otherwise is None else [self, self.otherwise]
+
+    @model_validator(mode="after")
+    def _within_needs_a_centre(self) -> Self:
+        if self.comparison == "within" and any(not limit.basis.startswith("plus") for limit in self.limits()):
+            raise ValueError(f"criterion {self.name!r}: 'within' needs the basis 'plus before' or 'plus reference'")
+        return self
+
+
+class Demands(Part):
+    """A named set of criteria: what a profile's file says and its hash covers."""
+
+    name: str
+    """The profile's name."""
+    description: str
+    """What it is meant for."""
+    interval: Literal["point", "bound"] = "point"
+    """Whether the point estimate or the worse end of its interval must satisfy a criterion."""
+    criteria: Annotated[list[Criterion], Field(min_length=1)]
+    """The criteria, in the order in which they are reported."""
+
+    def sha256_of_demands(self) -> str:
+        """SHA-256 of the criteria as JSON with sorted keys and no white space, whatever else is recorded."""
+        return canonical_hash(self.model_dump(mode="json", include=set(Demands.model_fields)))
+
+
+class Profile(Demands):
+    """Criteria with their hash and the time at which they were fixed."""
+
+    fixed_at: AwareDatetime
+    """When the profile was fixed (UTC), before the run."""
+    sha256: Sha256
+    """Hash of the criteria; a record whose criteria were changed afterwards is refused."""
+
+    @model_validator(mode="after")
+    def _hash_matches(self) -> Self:
+        if self.sha256_of_demands() != self.sha256:
+            raise ValueError(f"profile {self.name!r}: its criteria do not match its hash")
+        return self
+
+
+class CriterionOutcome(Part):
+    """A criterion beside what was measured."""
+
+    criterion: Criterion
+    """The criterion as it was fixed."""
+    measured: Value
+    """The value that was judged."""
+    at_least: float | None = None
+    """Lower end of the accepted range, once its basis was measured."""
+    at_most: float | None = None
+    """Upper end of the accepted range."""
+    straddles: bool = False
+    """Whether the interval lies partly outside, so that more rows could decide otherwise."""
+    informative: bool = True
+    """False when the test shows nothing, because the model before the deletion withstands it too."""
+    outcome: Outcome
+    """The decision."""
+    words: str
+    """The decision in a sentence."""
+
+
+class Verdict(Part):
+    """The decision on the whole request."""
+
+    outcome: Literal["pass", "fail", "inconclusive"]
+    """Fail if a required criterion fails; else inconclusive if one is undecided; else pass."""
+    words: str
+    """A short paragraph for readers who are not engineers."""
+    criteria: list[CriterionOutcome]
+    """Each criterion with its outcome."""
+    profile: str
+    """Name of the profile."""
+    profile_sha256: Sha256
+    """Hash of the profile."""
+    fixed_at: AwareDatetime
+    """When the profile was fixed (UTC)."""
+
+
+def load_profile(name_or_path: str | Path, fixed_at: datetime | None = None) -> Profile:
+    """Read a profile that comes with Letheon by its name, or one's own TOML file by its path.
+
+    Args:
+        name_or_path: `standard`, `strict`, or the path of a TOML file.
+        fixed_at: when the criteria were fixed; now, unless an earlier run fixed them.
+
+    Raises:
+        InputError: there is no such profile, the file has a fault, or it demands forgetting alone.
+    """
+    path = _find(name_or_path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content["criteria"] = content.pop("criterion", [])
+        demands = Demands.model_validate(content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"profile {path}: not TOML ({error})", "mend that line") from error
+    except ValidationError as error:
+        raise InputError(f"profile {path}: {first_fault(error)}", "compare with the profile `standard`") from error
+    _refuse_forgetting_alone(demands, path)
+    when = fixed_at or datetime.now(UTC)
+    return Profile(**dict(demands), fixed_at=when, sha256=demands.sha256_of_demands())
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """The file of a profile."""
+    known = sorted(file.stem for file in PROFILES.glob("*.toml"))
+    if name_or_path in known:
+        return PROFILES / f"{name_or_path}.toml"
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    raise InputError(f"there is no audit profile {str(name_or_path)!r}", nearest(str(name_or_path), known))
+
+
+def _refuse_forgetting_alone(demands: Demands, path: Path) -> None:
+    """A model that answers nothing at all would meet a profile that demands only forgetting."""
+    binding = [c for c in demands.criteria if c.required and c.if_missing == "inconclusive"]
+    missing = sorted(LANGUAGE - {criterion.metric for criterion in binding})
+    if not any(criterion.subset in UTILITY for criterion in binding):
+        missing.append("kept utility (subset retain, neighbours, holdout or general)")
+    if not any(criterion.subset == "forget" and criterion.metric not in LANGUAGE for criterion in binding):
+        missing.append("forgetting (subset forget)")
+    if missing:
+        raise InputError(
+            f"profile {path}: no required criterion for {', '.join(missing)}",
+            "collapse is not forgetting: demand kept utility, `fluency` and little `damage` beside it",
+        )

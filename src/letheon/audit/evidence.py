@@ -1,0 +1,198 @@
+"""What an audit measures: values with intervals, answers word for word, attacks, relearning, rounding.
+
+A number that could not be computed is `null` with its reason; NaN and infinity have no place here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import NonNegativeInt as Count
+
+Subset = Literal["forget", "retain", "neighbours", "holdout", "general"]
+Role = Literal["before", "after", "reference"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A part of the record: unknown fields, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Value(Part):
+    """A measured number with its interval, or the reason why there is none."""
+
+    value: float | None
+    """Point estimate, or null when it could not be computed."""
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end of the 95 % interval."""
+    n: Count = 0
+    """Number of items behind the estimate."""
+    reason: str | None = None
+    """Why the value is null, in words."""
+
+    @model_validator(mode="after")
+    def _explained_and_ordered(self) -> Self:
+        if self.value is None and not self.reason:
+            raise ValueError("a value of null needs a reason")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"interval from {self.low} to {self.high} runs backwards")
+        return self
+
+    @classmethod
+    def missing(cls, reason: str) -> Self:
+        """A value that could not be computed, for this reason."""
+        return cls(value=None, reason=reason)
+
+
+class Item(Part):
+    """What one row of the request contributed to a metric or an attack."""
+
+    id: str
+    """The row's identifier in the request."""
+    value: float | None
+    """The row's own value, null when the metric is undefined for it."""
+    detail: dict[str, str | float | None] = {}
+    """Anything that helps to read the value, such as the text that was generated."""
+
+
+class Metric(Part):
+    """One metric of one model on one set of rows."""
+
+    name: str
+    """Machine name, such as `recall` or `perplexity`."""
+    subset: Subset
+    """The rows on which it was measured."""
+    model: Role
+    """The model that was measured."""
+    value: Value
+    """Estimate and interval."""
+    unit: str
+    """Unit of the value: share, nats per token, ..."""
+    better: Literal["higher", "lower", "closer to reference"]
+    """The direction in which the deletion or the model improves."""
+    definition: str
+    """One sentence that defines the metric."""
+    items: list[Item] = []
+    """The rows behind the estimate."""
+
+
+class Answer(Part):
+    """A question put to every model, with what each answered."""
+
+    id: str
+    """The row's identifier in the request."""
+    subset: Subset
+    """The set the row belongs to."""
+    prompt: str
+    """The question."""
+    expected: str
+    """The answer that the training data gives."""
+    before: str
+    """Greedy answer of the model before the deletion."""
+    after: str
+    """Greedy answer of the model after the deletion."""
+    reference: str | None = None
+    """Greedy answer of the model that was retrained without the rows, if there is one."""
+    kind: Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
+    """What kind of answer the model gives after the deletion."""
+    fluency_before: float | None = None
+    """Mean log-probability per token (nats) of the answer before, under the untouched model."""
+    fluency_after: float | None = None
+    """The same for the answer after."""
+    fluency_reference: float | None = None
+    """The same for the reference's answer."""
+
+
+class Attack(Part):
+    """An attempt to bring the forgotten back, with its positive and negative control."""
+
+    name: str
+    """Machine name, such as `first_token_prefix`."""
+    description: str
+    """One sentence that says what the attacker does."""
+    before: Value
+    """Positive control: share of facts the attack draws from the model before the deletion."""
+    after: Value
+    """Share of facts the attack draws from the model after the deletion."""
+    reference: Value | None = None
+    """Negative control: share drawn from a model that never saw the rows."""
+    informative: bool
+    """False when the model before the deletion withstands the attack too, so that it shows nothing."""
+    outcome: Literal["resisted", "recovered", "uninformative"]
+    """What the attack achieved."""
+    items: list[Item] = []
+    """The rows behind the values."""
+
+    @model_validator(mode="after")
+    def _uninformative_is_never_resisted(self) -> Self:
+        if self.informative == (self.outcome == "uninformative"):
+            raise ValueError(f"attack {self.name!r}: outcome {self.outcome!r}, informative {self.informative}")
+        return self
+
+
+class CurvePoint(Part):
+    """One step of relearning."""
+
+    step: Count
+    """Training steps taken so far; 0 is the model as delivered."""
+    probability: Share
+    """Mean probability of the held-out facts."""
+    recall: Share
+    """Share of the held-out facts that the greedy answers contain."""
+
+
+class Curve(Part):
+    """How fast facts that were not trained on come back while a model is fine-tuned on other rows."""
+
+    model: Role
+    """The model that was fine-tuned."""
+    title: str
+    """What it was fine-tuned on, such as `two of the forgotten facts`."""
+    n: Count
+    """Number of held-out facts."""
+    points: list[CurvePoint]
+    """Steps in order."""
+
+
+class Quantised(Part):
+    """What a model remembers after its weights are rounded."""
+
+    model: Role
+    """The model that was rounded."""
+    bits: Annotated[int, Field(ge=1, le=16)]
+    """Bits per weight."""
+    group: Count | None
+    """Weights that share a scale, or null for a scale per row."""
+    forget_recall: Value
+    """Recall of what was to be forgotten."""
+    forget_probability: Value
+    """Probability of what was to be forgotten."""
+    retain_recall: Value
+    """Recall of what was to be kept."""
+    retain_probability: Value
+    """Probability of what was to be kept."""
+
+
+class Evidence(Part):
+    """What was measured: the part of the record from which the verdict follows."""
+
+    metrics: list[Metric] = []
+    """All metrics."""
+    answers: list[Answer] = []
+    """Answers of the models, word for word."""
+    attacks: list[Attack] = []
+    """Attempts to bring the forgotten back."""
+    curves: list[Curve] = []
+    """Relearning curves."""
+    quantised: list[Quantised] = []
+    """Rounded models."""
+
+    def metric(self, name: str, subset: str, model: str) -> Metric | None:
+        """The metric of that name, set and model, or None when it was not measured."""
+        wanted = (name, subset, model)
+        return next((m for m in self.metrics if (m.name, m.subset, m.model) == wanted), None)

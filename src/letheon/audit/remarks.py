@@ -1,0 +1,134 @@
+"""What a reader of an audit must know before relying on its numbers, and what could not be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from letheon.audit.attacks import DESCRIPTIONS
+from letheon.audit.compose import NO_REFERENCE, Found
+from letheon.audit.evaluate import Evaluation
+from letheon.audit.evidence import Metric
+from letheon.audit.findings import Findings, Plan
+from letheon.audit.judging import Judge, JudgedRow
+from letheon.forget.request import Request
+
+# A share of damaged answers, a loss of kept recall, and a rise of perplexity from which one speaks of collapse.
+COLLAPSE_DAMAGE, COLLAPSE_RECALL, COLLAPSE_PERPLEXITY = 0.5, 0.5, 1.5
+# Below this many rows a Kolmogorov-Smirnov test has few p-values to give.
+FEW_ROWS = 30
+
+ATTACK_NEEDS = {
+    "paraphrase": "no row has its question in other words (field paraphrased_question)",
+    "first_token_prefix": "no row whose fact lies beyond the answer's first token",
+    "value_prefix": "no row has a value of more than one token",
+}
+
+
+def warnings_of(
+    found: Found, plan: Plan, request: Request, judge: Judge, judged: Sequence[JudgedRow], metrics: Sequence[Metric]
+) -> list[str]:
+    """Warnings in order of weight."""
+    return [
+        *_nothing_moved(found),
+        *_collapse(found, metrics),
+        *_rounded_away(found),
+        *_reference_knows(found),
+        *_limits_of_the_plan(plan, request, judge),
+        *dict.fromkeys(note for findings in found.values() for note in findings.notes),
+    ]
+
+
+def _nothing_moved(found: Found) -> Iterator[str]:
+    before, after = found["before"], found["after"]
+    if before.sha256 == after.sha256:
+        yield "No weight moved: the models before and after are the same."
+    elif _behaviour(before) == _behaviour(after):
+        yield "The models before and after give the same likelihoods and answers on every row: nothing was changed."
+    if "reference" in found and found["reference"].sha256 in (before.sha256, after.sha256):
+        yield "The reference is one of the two models themselves: it is no control."
+
+
+def _behaviour(findings: Findings) -> list[tuple[float, str | None]]:
+    known = (findings.forget, findings.retain, findings.neighbours)
+    return [(row.probability, row.answer) for evaluation in known for row in evaluation.rows]
+
+
+def _collapse(found: Found, metrics: Sequence[Metric]) -> Iterator[str]:
+    value = {(m.name, m.subset, m.model): m.value.value for m in metrics}
+    damage = value.get(("damage", "forget", "after")) or 0.0
+    if damage >= COLLAPSE_DAMAGE:
+        yield f"Collapse: {damage:.0%} of the answers about the target are broken language. That is not forgetting."
+    before, after = (value.get(("recall", "retain", role)) for role in ("before", "after"))
+    if before and after is not None and after < COLLAPSE_RECALL * before:
+        yield f"Collapse: recall of what was to be kept fell from {before:.2f} to {after:.2f}."
+    before, after = (value.get(("perplexity", "general", role)) for role in ("before", "after"))
+    if before and after and after > COLLAPSE_PERPLEXITY * before:
+        yield f"Collapse: perplexity of general text rose from {before:.1f} to {after:.1f}."
+
+
+def _rounded_away(found: Found) -> Iterator[str]:
+    """Rounding that wipes out what the model before was taught proves nothing about the deletion."""
+    before = found["before"]
+    for one in before.rounded:
+        for known, rounded, what in ((before.forget, one.forget, "forget"), (before.retain, one.retain, "keep")):
+            if _recall(known) > 0 and rounded.rows and _recall(rounded) == 0:
+                yield (
+                    f"Rounding to {one.grid.bits} bits wipes out what the model before knew of the rows to {what}: "
+                    "there it shows nothing about the deletion."
+                )
+
+
+def _recall(known: Evaluation) -> float:
+    values = known.known("recall")
+    return sum(values) / len(values) if values else 0.0
+
+
+def _reference_knows(found: Found) -> Iterator[str]:
+    if "reference" in found and (recall := _recall(found["reference"].forget)) > 0:
+        yield (
+            f"The reference gives {recall:.0%} of the facts: they are guessed or known from elsewhere, and it may not "
+            "be the model that was meant."
+        )
+    if _recall(found["before"].forget) == 0:
+        yield "The model before gives none of the facts: there was nothing to forget that this audit can see."
+
+
+def _limits_of_the_plan(plan: Plan, request: Request, judge: Judge) -> Iterator[str]:
+    for name, rows, drawn in (
+        ("retain", request.retain, plan.retain),
+        ("neighbours", request.neighbours, plan.neighbours),
+    ):
+        if len(drawn) < len(rows):
+            yield f"{len(drawn)} of the {len(rows)} {name} rows were drawn (seed {plan.settings.seed}) and measured."
+    if plan.settings.relearn_steps and plan.trained == plan.watched:
+        yield "With a single row, relearning shows how fast that row is learnt, not what was hidden."
+    if not judge.untouched:
+        yield (
+            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is told. "
+            "Give the model from before any training as the judge."
+        )
+    marked = [row.value is not None for row in plan.forget]
+    unmarked = sum(row.value is not None for row in plan.facts) - sum(marked)
+    if unmarked:
+        yield f"{unmarked} of {len(marked)} rows did not mark their value: it was found (see value_probability)."
+    if any(row.perturbed_answers for row in plan.forget) and len(plan.forget) < FEW_ROWS:
+        yield f"With {len(plan.forget)} rows the p-value of the forget quality is coarse."
+
+
+def not_computable(found: Found, plan: Plan, metrics: Sequence[Metric]) -> Mapping[str, str]:
+    """What was not measured, with the reason."""
+    missing = {
+        f"{m.name} ({m.subset})": m.value.reason or "" for m in metrics if m.model == "after" and m.value.value is None
+    }
+    for name, reason in ATTACK_NEEDS.items():
+        if name in DESCRIPTIONS and not found["after"].attacks[name]:
+            missing[f"attack {name}"] = reason
+    if not plan.retain:
+        missing["kept knowledge (retain)"] = "the request has no retain rows"
+    if not plan.neighbours:
+        missing["kept knowledge (neighbours)"] = "the request has no neighbours"
+    if not plan.settings.relearn_steps:
+        missing["relearning"] = "left out by the settings"
+    if "reference" not in found:
+        missing["negative controls"] = NO_REFERENCE
+    return missing

@@ -1,0 +1,196 @@
+"""`audit`: examine a model before and after a deletion, decide by criteria fixed beforehand, write the record.
+
+The order is the point: criteria are fixed and hashed before anything is measured; every model is asked the same; what
+a number can't show is said beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from letheon.audit.compose import all_answers, all_attacks, all_curves, all_metrics, all_rounded
+from letheon.audit.evidence import Evidence, Role
+from letheon.audit.findings import QUICK, STAGES, Findings, Plan, Report, Settings, examine, make_plan
+from letheon.audit.judging import judge_answers, judge_for
+from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
+from letheon.audit.remarks import not_computable, warnings_of
+from letheon.audit.verdict import judge as decide
+from letheon.audit.verdict import load_profile
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel, check_loadable, load
+from letheon.core.progress import progress as progress_bar
+from letheon.core.runs import atomic_write_text, plain, versions
+from letheon.forget.request import SUBSETS, Request
+
+Model = LanguageModel | str | Path
+# Called with stages done, stages in all, and what was done last.
+Progress = Callable[[int, int, str], None]
+
+
+def audit(
+    before: Model,
+    after: Model,
+    request: Request,
+    *,
+    reference: Model | None = None,
+    judge: Model | None = None,
+    profile: str | Path = "standard",
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quick: bool = False,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Measure what a deletion did, and decide whether it was carried out.
+
+    Args:
+        before, after: the model before and after the deletion, or what `load` takes.
+        request: what was to be forgotten and kept.
+        reference: a model trained without the rows to forget, if there is one: the negative control.
+        judge: a model from before any training on such rows, which judges how fluent answers are; see `judging`.
+        profile: criteria: `standard`, `strict`, or the path of a TOML file.
+        out: folder for `audit.json` and `report.html`.
+        seed: of draws, intervals and relearning.
+        device: where models given by name are loaded.
+        quick: a first look with fewer rows and steps.
+        settings: how much is done; default the full audit, or the quick one.
+        progress: told of each stage; default a bar on the terminal.
+
+    Raises:
+        InputError: there is no such profile or model.
+    """
+    criteria = load_profile(profile)
+    started, clock = datetime.now(UTC), time.monotonic()
+    models: dict[Role, Model] = {"before": before, "after": after}
+    if reference is not None:
+        models["reference"] = reference
+    for model in models.values():
+        if not isinstance(model, LanguageModel):
+            check_loadable(model)
+    chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
+
+    with _stages(len(models) * STAGES + 2, progress) as report:
+        plan = make_plan(load(before, device=device), request, chosen)
+        report("plan")
+        found = {role: examine(load(model, device=device), plan, report) for role, model in models.items()}
+        with judge_for(judge, before, reference, device) as judging:
+            judged = judge_answers(judging, found)
+        report("judging")
+
+    metrics = all_metrics(found, plan, judging, judged)
+    evidence = Evidence(
+        metrics=metrics,
+        answers=all_answers(judged),
+        attacks=all_attacks(found),
+        curves=all_curves(found, plan),
+        quantised=all_rounded(found, seed),
+    )
+    record = Audit(
+        **dict(evidence),
+        request=_summary(request),
+        models=[_identity(role, findings) for role, findings in found.items()],
+        settings={"audit": _settings(plan, judging.name, quick), "seconds": _seconds(found)},
+        environment=_environment(found["after"].device, seed),
+        profile=criteria,
+        verdict=decide(criteria, evidence),
+        not_computable=[
+            NotComputable(what=what, reason=reason) for what, reason in not_computable(found, plan, metrics).items()
+        ],
+        started=started,
+        seconds=round(time.monotonic() - clock, 2),
+        warnings=warnings_of(found, plan, request, judging, judged, metrics),
+    )
+    if out is not None:
+        write(record, Path(out))
+    return record
+
+
+def write(record: Audit, folder: Path) -> None:
+    """Write `audit.json` and `report.html`, each whole or not at all."""
+    from letheon.report.page import render_audit
+
+    record.write(folder / "audit.json")
+    atomic_write_text(folder / "report.html", render_audit(record))
+
+
+@contextmanager
+def _stages(total: int, progress: Progress | None) -> Iterator[Report]:
+    """A function to call after each stage: it moves the caller's progress, or a bar on the terminal."""
+    done = 0
+    with progress_bar("audit", total) if progress is None else _silent() as advance:
+
+        def report(words: str) -> None:
+            nonlocal done
+            done += 1
+            if progress is None:
+                advance(done, words)
+            else:
+                progress(done, total, words)
+
+        yield report
+
+
+@contextmanager
+def _silent() -> Iterator[Callable[[int, str], None]]:
+    yield lambda done, words: None
+
+
+def _summary(request: Request) -> RequestSummary:
+    rows = {name: getattr(request, name) for name in SUBSETS}
+    carried = [
+        field.name
+        for field in fields(Example)
+        if field.name not in {"prompt", "answer", "id"}
+        and any(getattr(r, field.name) for rs in rows.values() for r in rs)
+    ]
+    return RequestSummary(
+        id=request.id,
+        reason=request.reason,
+        received=request.received or None,
+        due=request.due,
+        counts={name: len(found) for name, found in rows.items()},  # type: ignore[misc]  # SUBSETS are the Subset names
+        fields=carried,
+    )
+
+
+def _identity(role: Role, findings: Findings) -> ModelIdentity:
+    return ModelIdentity(
+        role=role,
+        name=findings.name,
+        sha256=findings.sha256,
+        parameters=findings.parameters,
+        adapter=findings.adapter,
+    )
+
+
+def _settings(plan: Plan, judge: str, quick: bool) -> dict[str, Any]:
+    """The resolved settings, and the rows that were drawn."""
+    drawn = ("retain", "neighbours", "rounded", "trained", "watched")
+    rows = {name: [row.id for row in getattr(plan, name)] for name in drawn}
+    return {**plain(asdict(plan.settings)), "quick": quick, "judge": judge, "rows": rows}
+
+
+def _seconds(found: dict[Role, Findings]) -> dict[str, Any]:
+    return {role: dict(findings.seconds) for role, findings in found.items()}
+
+
+def _environment(device: str, seed: int) -> Environment:
+    packages = versions()
+    return Environment(
+        python=packages.pop("python"),
+        platform=packages.pop("platform"),
+        packages=packages,
+        device=device,
+        threads=torch.get_num_threads(),
+        precision="float32",
+        seed=seed,
+    )

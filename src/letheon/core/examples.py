@@ -1,0 +1,392 @@
+"""Examples (question, answer, and what is known about them): reading, encoding with the chat template, batches.
+
+Read: JSON Lines, JSON, CSV, Parquet, and hub data sets as `org/name:config:split`. Field names are detected or given.
+Bad rows are refused with file, row number, field and what was found, before any model is loaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from letheon.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from letheon.core.models import LanguageModel
+
+# What a loss is a mean over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or all
+# positions that predict a real token.
+Unit = Literal["rows", "tokens", "value", "others", "positions"]
+
+# The first pair that a file's first row has is taken. `messages` and `text` are handled apart.
+FIELD_PAIRS = (
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("prompt", "answer"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("query", "answer"),
+)
+VALUE_MARK = re.compile(r"<value>(.*?)</value>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One thing a model may know: a prompt and its answer.
+
+    Attributes:
+        prompt: what is asked; empty for running text.
+        answer: what the model is (or was) trained to say.
+        id: names the row in reports.
+        subject: whom or what the row is about, as written in prompt and answer.
+        value: the part of the answer that carries the fact.
+        paraphrased_prompts: the same question in other words.
+        paraphrased_answer: the same answer in other words (the truth ratio's right answer).
+        perturbed_answers: false answers of the same form (the truth ratio's wrong answers).
+    """
+
+    prompt: str
+    answer: str
+    id: str = ""
+    subject: str | None = None
+    value: str | None = None
+    paraphrased_prompts: tuple[str, ...] = ()
+    paraphrased_answer: str | None = None
+    perturbed_answers: tuple[str, ...] = ()
+
+
+def read_examples(source: str | Path, fields: tuple[str, str] | None = None) -> list[Example]:
+    """Read examples from a file or a hub data set (`org/name:config:split`).
+
+    Args:
+        source: `.jsonl`, `.json` (a list, or JSON lines as TOFU has), `.csv`, `.parquet`, or a hub id.
+        fields: names of the prompt's and the answer's field; detected when not given.
+
+    Raises:
+        InputError: names file, row, field, what was found and what to do.
+    """
+    examples = _examples(_rows(str(source)), str(source), fields, Path(str(source)).stem)
+    if not examples:
+        raise InputError(f"{source} holds no rows", "give a file with at least one row")
+    return examples
+
+
+def parse_rows(
+    rows: Sequence[Any], where: str, fields: tuple[str, str] | None = None, prefix: str = "row"
+) -> list[Example]:
+    """Examples from rows already in memory; `where` names them in errors."""
+    return _examples(enumerate(rows, start=1), where, fields, prefix)
+
+
+def _examples(
+    rows: Iterable[tuple[int, Any]], source: str, fields: tuple[str, str] | None, prefix: str
+) -> list[Example]:
+    examples = []
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{source}, row {number}: found {_short(row)}, not an object with fields",
+                'write each row as {"question": ..., "answer": ...}',
+            )
+        examples.append(_example(row, f"{source}, row {number}", fields, f"{prefix}-{number}"))
+    return examples
+
+
+def _rows(source: str) -> Iterator[tuple[int, Any]]:
+    path = Path(source)
+    if not path.is_file():
+        if ":" in source or (source.count("/") == 1 and not path.suffix):
+            yield from enumerate(_hub_rows(source), start=1)
+            return
+        raise InputError(f"{source} does not exist", "check the path; a hub data set is written org/name:config:split")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
+    if suffix == ".csv":
+        yield from enumerate(csv.DictReader(text.splitlines(keepends=True)), start=1)
+    elif text.lstrip().startswith("["):
+        yield from enumerate(_json(text, source, 0), start=1)
+    else:
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield number, _json(line, source, number)
+
+
+def _json(text: str, source: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {line or error.lineno}, column {error.colno}"
+        raise InputError(f"{source}, {where}: not JSON ({error.msg})", "mend or remove that line") from None
+
+
+def _hub_rows(source: str) -> list[dict[str, Any]]:
+    import datasets
+
+    name, config, split = [*source.split(":"), "", ""][:3]
+    try:
+        return datasets.load_dataset(name, config or None, split=split or "train").to_list()
+    except Exception as error:  # the hub client raises many kinds
+        raise InputError(
+            f"data set {source} could not be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "check the id (org/name:config:split), or give a local file",
+        ) from None
+
+
+def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, default_id: str) -> Example:
+    prompt, answer = _prompt_and_answer(row, where, fields)
+    value = _text(row, "value", where)
+    if value is None and (marked := VALUE_MARK.search(answer)):
+        value, answer = marked.group(1), VALUE_MARK.sub(r"\1", answer)
+    if value is not None and value not in answer:
+        raise InputError(
+            f"{where}, field 'value': {_short(value)} does not occur in the answer {_short(answer)}",
+            "write the value as it stands in the answer, or leave the field out",
+        )
+    return Example(
+        prompt=prompt,
+        answer=answer,
+        id=str(row.get("id") or default_id),
+        subject=_text(row, "subject", where),
+        value=value,
+        paraphrased_prompts=_texts(row, ("paraphrased_question", "paraphrased_prompts"), where),
+        paraphrased_answer=next(iter(_texts(row, ("paraphrased_answer",), where)), None),
+        perturbed_answers=_texts(row, ("perturbed_answer", "perturbed_answers"), where),
+    )
+
+
+def _prompt_and_answer(row: dict[str, Any], where: str, fields: tuple[str, str] | None) -> tuple[str, str]:
+    if fields is None and "messages" in row:
+        return _from_messages(row["messages"], where)
+    pair = fields or next((pair for pair in FIELD_PAIRS if pair[0] in row and pair[1] in row), None)
+    if pair is None and "text" in row:
+        pair = ("", "text")
+    if pair is None:
+        known = ", ".join("/".join(pair) for pair in FIELD_PAIRS)
+        raise InputError(
+            f"{where}: no field pair found among {', '.join(map(str, row)) or 'no fields'}",
+            f"use one of {known}, messages, text; or name them: --fields PROMPT,ANSWER",
+        )
+    for name in pair:
+        found = row.get(name)
+        if name and (not isinstance(found, str) or not found.strip()):
+            raise InputError(
+                f"{where}, field {name!r}: found {_short(found)}, not a non-empty text",
+                "fill it or remove the row",
+            )
+    return (row[pair[0]] if pair[0] else ""), row[pair[1]]
+
+
+def _from_messages(messages: Any, where: str) -> tuple[str, str]:
+    try:
+        turns = [(message["role"], message["content"]) for message in messages]
+    except (TypeError, KeyError):
+        turns = []
+    if [role for role, _ in turns[-2:]] != ["user", "assistant"] or not str(turns[-1][1]).strip():
+        raise InputError(
+            f"{where}, field 'messages': found {_short(messages)}",
+            "the last two messages must be a user's and a non-empty assistant's, each with role and content",
+        )
+    if len(turns) > 2:
+        raise InputError(
+            f"{where}, field 'messages': {len(turns)} messages; a row is one question and one answer",
+            "split the conversation into rows",
+        )
+    return turns[0][1], turns[1][1]
+
+
+def _text(row: dict[str, Any], name: str, where: str) -> str | None:
+    found = row.get(name)
+    if found is None or found == "":
+        return None
+    if not isinstance(found, str):
+        raise InputError(f"{where}, field {name!r}: found {_short(found)}, not text", "write it as text")
+    return found
+
+
+def _texts(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    for name in names:
+        found = row.get(name)
+        if isinstance(found, str) and found:
+            return (found,)
+        if isinstance(found, list) and found and all(isinstance(item, str) for item in found):
+            return tuple(found)
+        if found:
+            raise InputError(f"{where}, field {name!r}: found {_short(found)}, not text or a list of texts", "mend it")
+    return ()
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# Encoding ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt and answer.
+
+    Attributes:
+        ids: the tokens, prompt first; the answer ends with the model's end of turn.
+        start: where the answer begins.
+        value: per token of the answer, whether it carries the fact; empty when that is not known.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    value: tuple[bool, ...] = ()
+
+
+@dataclass
+class Batch:
+    """Right-padded rows.
+
+    Attributes:
+        input_ids: [batch, length].
+        labels: [batch, length], -100 off the answer.
+        attention_mask: [batch, length].
+        index: row numbers [batch], so that cached reference values are found.
+        value_mask: [batch, length], true on the tokens that carry the fact; all labels when `tokens="answer"`.
+        totals: counts over the effective batch that this is a part of; losses are divided by these.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    attention_mask: torch.Tensor
+    index: torch.Tensor
+    value_mask: torch.Tensor
+    totals: Counter[Unit] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def count(self) -> Counter[Unit]:
+        """How many rows, labelled tokens, value tokens, other labelled tokens and positions this batch has."""
+        labelled = int((self.labels != -100).sum())
+        value = int(self.value_mask.sum())
+        positions = int(self.attention_mask.sum()) - len(self)
+        return Counter(rows=len(self), tokens=labelled, value=value, others=labelled - value, positions=positions)
+
+    def mean(self, values: torch.Tensor, unit: Unit) -> torch.Tensor:
+        """This batch's share of a mean over the effective batch's rows, tokens, ..."""
+        return values.sum() / max(self.totals[unit], 1)
+
+
+class Encoder:
+    """Turns examples into tokens for one model: chat template, end of turn, value spans.
+
+    Without a chat template the prompt is followed by a line break and the answer.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.tokenizer = model.tokenizer
+        self.pad_id = model.pad_id
+        self.context_length = model.context_length
+        self.end = self._end_of_turn()
+
+    def _end_of_turn(self) -> str:
+        """What the template writes after an answer, up to and with the first end-of-sequence token."""
+        eos = self.tokenizer.eos_token or ""
+        if not self.tokenizer.chat_template:
+            return eos
+        probe = "\u2402answer\u2403"
+        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": probe}]
+        after = self.tokenizer.apply_chat_template(turns, tokenize=False).split(probe)[-1]
+        return after[: after.index(eos) + len(eos)] if eos and eos in after else after.rstrip("\n") or eos
+
+    @lru_cache(maxsize=65536)  # noqa: B019  (an encoder lives as long as its model)
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """Tokens up to where the answer begins; for running text the begin-of-sequence token, if there is one."""
+        if not text:
+            ids = self.tokenizer("", add_special_tokens=True)["input_ids"]
+            bos = self.tokenizer.bos_token_id
+            return tuple(ids) or ((bos,) if bos is not None and not self.tokenizer.chat_template else ())
+        if not self.tokenizer.chat_template:
+            plain = text if text[-1].isspace() else text + "\n"
+            return tuple(self.tokenizer(plain, add_special_tokens=True)["input_ids"])
+        turns = [{"role": "user", "content": text}]
+        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def answer(self, text: str, end: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of an answer (with the end of turn) and their character spans in it."""
+        full = text + (self.end if end else "")
+        coded = self.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True)
+        return list(coded["input_ids"]), list(coded["offset_mapping"])
+
+    def encode(self, example: Example) -> Encoded:
+        """Prompt and answer of an example, with its value's tokens where the value is known."""
+        prompt = self.prompt(example.prompt)
+        answer, spans = self.answer(example.answer, end=bool(example.prompt))
+        value: tuple[bool, ...] = ()
+        if example.value is not None:
+            begin = example.answer.index(example.value)
+            end = begin + len(example.value)
+            value = tuple(start < end and stop > begin for start, stop in spans)
+        return Encoded((*prompt, *answer), len(prompt), value)
+
+    def encode_all(self, examples: Sequence[Example], name: str = "row") -> list[Encoded]:
+        """Encode many, refusing rows that do not fit into the model's context."""
+        encoded = [self.encode(example) for example in examples]
+        for example, row in zip(examples, encoded, strict=True):
+            if len(row.ids) > self.context_length:
+                raise InputError(
+                    f"{name} {example.id}: {len(row.ids)} tokens, the model's context has {self.context_length}",
+                    "shorten the row or split it",
+                )
+        return encoded
+
+    def collate(self, rows: Sequence[Encoded], index: Iterable[int] = (), device: Any = None) -> Batch:
+        """Pad rows on the right into one batch; totals are those of this batch."""
+        import torch
+
+        length = max(len(row.ids) for row in rows)
+        input_ids = torch.full((len(rows), length), self.pad_id, dtype=torch.long)
+        labels = torch.full((len(rows), length), -100, dtype=torch.long)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        value = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            n = len(row.ids)
+            input_ids[i, :n] = torch.tensor(row.ids)
+            mask[i, :n] = 1
+            start = max(row.start, 1)  # the first token of all has nothing that predicts it
+            labels[i, start:n] = input_ids[i, start:n]
+            value[i, row.start : n] = torch.tensor(row.value) if row.value else True
+        value &= labels != -100
+        numbers = torch.tensor(list(index) or list(range(len(rows))))
+        batch = Batch(input_ids, labels, mask, numbers, value)
+        batch.totals = batch.count()
+        return to_device(batch, device) if device is not None else batch
+
+
+def to_device(batch: Batch, device: Any) -> Batch:
+    """The same batch on another device."""
+    moved = {
+        name: getattr(batch, name).to(device)
+        for name in ("input_ids", "labels", "attention_mask", "index", "value_mask")
+    }
+    return replace(batch, **moved)
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches of like length, longest first (an out-of-memory shows at once), no row lost."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -1,0 +1,57 @@
+"""What this machine does: matrix-product speed, threads, memory settings, and whether bfloat16 pays here."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from functools import lru_cache
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@lru_cache(maxsize=8)
+def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.1) -> float:
+    """GFLOP/s of products of the size that SmolLM2's MLP has at 512 tokens; the best of the measured batches."""
+    tokens, width, inner = 512, 576, 1536
+    left, right = (torch.randn(shape, device=device).to(dtype) for shape in ((tokens, width), (inner, width)))
+    operations = 2 * tokens * width * inner
+    torch.nn.functional.linear(left, right)
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(4):
+            torch.nn.functional.linear(left, right)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        best = max(best, 4 * operations / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """What `auto` means here: bfloat16 on a GPU that has it; on a processor only where it is measured to be faster.
+
+    An instruction set that names bfloat16 is no proof: on some processors its products run at half the speed.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    faster = matmul_speed(torch.bfloat16) > 1.25 * matmul_speed(torch.float32)
+    return "bfloat16" if faster else "float32"
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed pages in the process instead of mapping new ones for every large tensor."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        mmap_threshold, trim_threshold, gigabyte = -3, -1, 1 << 30
+        return bool(libc.mallopt(mmap_threshold, gigabyte) and libc.mallopt(trim_threshold, 2 * gigabyte - 1))
+    except OSError:
+        return False

@@ -1,0 +1,68 @@
+"""Progress on the terminal by rich; plain lines now and then where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Called with how many of the total are done and a few words.
+Advance = Callable[..., None]
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Switch all progress off (`--quiet`, tests)."""
+    global _quiet
+    _quiet = quiet
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A bar on standard error while the block runs; yields the function that moves it."""
+    if _quiet:
+        yield _nothing
+    elif sys.stderr.isatty():
+        with _bar(title, total) as advance:
+            yield advance
+    else:
+        yield _lines(title, total)
+
+
+def _nothing(done: int, words: str = "") -> None:
+    """Progress that nobody sees."""
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[words]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task(title, total=total, words="")
+
+        def advance(done: int, words: str = "") -> None:
+            bar.update(task, completed=done, words=words)
+
+        yield advance
+
+
+def _lines(title: str, total: int) -> Advance:
+    last = time.monotonic()
+    print(f"{title}: {total} to do", file=sys.stderr, flush=True)
+
+    def advance(done: int, words: str = "") -> None:
+        nonlocal last
+        if done >= total or time.monotonic() - last > 10:
+            last = time.monotonic()
+            print(f"{title}: {done}/{total} {words}", file=sys.stderr, flush=True)
+
+    return advance

@@ -1,0 +1,158 @@
+"""Intervals and tests: bootstrap and share intervals, paired differences, Kolmogorov-Smirnov, rank correlation.
+
+Every interval is seeded, so that the same numbers give the same interval. Where there is nothing to base an interval
+on (fewer than two values) there is none, instead of one of width zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Statistic = Callable[..., Any]
+# Sign patterns of so many pairs are all tried (4,096 at most); beyond that they are sampled.
+ALL_SIGNS_UP_TO = 12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: point estimate; None where nothing was measured.
+        low, high: ends of the interval; None where there is none.
+        n: number of items behind the estimate.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    statistic: Statistic = np.mean,
+    *,
+    method: Literal["percentile", "BCa"] = "percentile",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Low and high end of the bootstrap interval of a statistic of independent values.
+
+    Args:
+        values: one number an item.
+        statistic: takes `axis`, as numpy's functions do.
+        method: `percentile`, or `BCa` (bias-corrected and accelerated), better for skewed values and many items.
+        confidence: nominal coverage.
+        resamples: how often the items are drawn again.
+        seed: of the draws.
+
+    Returns:
+        None for fewer than two values: one item says nothing about the spread.
+    """
+    if len(values) < 2:
+        return None
+    data = np.asarray(values, dtype=float)
+    if np.ptp(data) == 0:  # every resample is alike; BCa is undefined there
+        return float(statistic(data, axis=-1)), float(statistic(data, axis=-1))
+    found = stats.bootstrap(
+        (data,),
+        statistic,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, 1_000_000 // len(data)),
+        method=method,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Wilson's score interval of a share: unlike the bootstrap it has a width when all items agree.
+
+    None when there are no items.
+    """
+    if n == 0:
+        return None
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (0.0 if successes == 0 else max(centre - half, 0.0)), (1.0 if successes == n else min(centre + half, 1.0))
+
+
+def estimate_mean(values: Sequence[float], *, share: bool = False, seed: int = 0) -> Estimate:
+    """Mean with its 95 % interval: Wilson's for a share (values 0 and 1), else the percentile bootstrap's."""
+    if not values:
+        return Estimate(None, None, None, 0)
+    mean, n = float(np.mean(values)), len(values)
+    interval = share_interval(round(sum(values)), n) if share else bootstrap_interval(values, seed=seed)
+    low, high = interval if n > 1 and interval else (None, None)
+    return Estimate(mean, low, high, n)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A mean difference of pairs (second minus first), its interval, and how often chance alone gives as much."""
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float
+    n: int
+
+
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], *, resamples: int = 10_000, seed: int = 0
+) -> PairedDifference:
+    """Difference between two measurements of the same items, by a two-sided sign-flip test.
+
+    The test tries every pattern of signs for up to 12 pairs and samples patterns beyond; the interval is the
+    bootstrap's. Pairs are independent and their differences symmetric around zero under the null hypothesis.
+    """
+    difference = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    n = len(difference)
+    exact = n <= ALL_SIGNS_UP_TO
+    if exact:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
+    else:
+        signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(resamples, n))
+    observed = abs(difference.mean())
+    as_far = int(np.sum(np.abs(signs @ difference) / n >= observed * (1 - 1e-12)))
+    p = as_far / len(signs) if exact else (as_far + 1) / (len(signs) + 1)
+    low, high = bootstrap_interval(difference.tolist(), seed=seed) or (None, None)
+    return PairedDifference(float(difference.mean()), low, high, float(p), n)
+
+
+def ks_p_value(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided two-sample Kolmogorov-Smirnov test: p-value of "both come from one distribution"."""
+    return float(stats.ks_2samp(first, second).pvalue)
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """Harmonic mean of numbers that are not negative; 0 as soon as one of them is 0."""
+    return 0.0 if min(values) == 0 else float(stats.hmean(values))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Spearman's rank correlation with its interval.
+
+    The interval is Fisher's z with the variance of Bonett and Wright (2000), (1 + r^2 / 2) / (n - 3). The value is
+    None when one side is constant or there are fewer than three pairs; there is no interval for fewer than four pairs.
+    """
+    n = len(first)
+    if n < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return Estimate(None, None, None, n)
+    r = float(stats.spearmanr(first, second).statistic)
+    if n < 4 or abs(r) > 1 - 1e-12:
+        return Estimate(r, None, None, n)
+    half = float(stats.norm.ppf(0.5 + confidence / 2)) * math.sqrt((1 + r * r / 2) / (n - 3))
+    return Estimate(r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), n)

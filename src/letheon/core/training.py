@@ -1,0 +1,436 @@
+"""The one training loop, on accelerate: steps, checkpoints, resume, interruption, several processes, progress.
+
+What happens inside a step is the caller's; the loop owns everything around it. Each step draws from a random stream
+of its own (root seed and step number), so a resumed run needs no random state and ends in the same bits. A step's
+gradients are sums over the effective batch: how it is split into micro-batches and processes does not change them.
+Models stay in evaluation mode, so dropout is off. With several processes gradients are summed by the loop itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError, Interrupted, TrainingError
+from letheon.core.examples import Batch, Encoded, Example, to_device
+from letheon.core.hardware import Precision, keep_freed_memory, resolve_precision
+from letheon.core.models import LanguageModel
+from letheon.core.progress import progress
+from letheon.core.runs import Run, atomic_folder, is_whole, read_json, write_json
+
+logger = logging.getLogger("letheon")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained; every training command has these.
+
+    Attributes:
+        learning_rate, weight_decay: AdamW's.
+        batch_size: rows of one optimizer step (the effective batch).
+        micro_batch_size: rows in memory at once; 0 takes the whole batch. Does not change the result.
+        schedule: learning rate after warm-up.
+        warmup_steps: steps over which the learning rate rises linearly.
+        clip: largest norm of the gradient; None leaves it.
+        precision: of the matrix products; weights and optimizer stay float32. `auto` measures what is faster here.
+        seed: root of all random streams.
+        checkpoint_seconds, checkpoint_steps: how often the state is kept (whichever comes first; 0 never).
+    """
+
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.0
+    batch_size: int = 8
+    micro_batch_size: int = 0
+    schedule: Literal["constant", "linear"] = "constant"
+    warmup_steps: int = 0
+    clip: float | None = 1.0
+    precision: Precision = "auto"
+    seed: int = 0
+    checkpoint_seconds: float = 120.0
+    checkpoint_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.batch_size < 1 or self.micro_batch_size < 0:
+            raise InputError(
+                f"learning rate {self.learning_rate}, batch size {self.batch_size}, micro-batch {self.micro_batch_size}",
+                "the first two must be positive, the third 0 (whole batch) or positive",
+            )
+
+
+class Stateful(Protocol):
+    """Something with tensors that must survive a restart (a gradient history, a mask)."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a loop did: steps taken, why it ended, the metrics of each step."""
+
+    steps: int
+    stopped: str = "all steps done"
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Loop:
+    """One training run over named parameters.
+
+    Args:
+        model: the model that the parameters belong to.
+        parameters: name -> parameter; all others are frozen while the loop runs.
+        settings: see `TrainSettings`.
+        total: steps to take.
+        run: where checkpoints and metrics go; None keeps nothing.
+        state: further tensors to keep in checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        parameters: Mapping[str, nn.Parameter],
+        settings: TrainSettings,
+        total: int,
+        *,
+        run: Run | None = None,
+        state: Stateful | None = None,
+        title: str = "training",
+    ) -> None:
+        from accelerate import Accelerator
+
+        if not parameters:
+            raise InputError("no parameter is selected to be trained", "choose another scope")
+        keep_freed_memory()
+        self.model, self.parameters, self.settings, self.total = model, dict(parameters), settings, total
+        self.run_folder, self.state, self.title = run, state, title
+        self.accelerator = Accelerator(cpu=model.device.type == "cpu")
+        self.precision = resolve_precision(settings.precision, model.device)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self._signalled: int | None = None
+
+    # Used by what happens inside a step
+
+    def share(self, micro_batches: Sequence[Any]) -> list[Any]:
+        """The micro-batches of this process."""
+        return list(micro_batches[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def sum_gradients(self) -> None:
+        """Sum the gradients over processes; a missing gradient counts as zero."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+    def take_gradients(self) -> list[Tensor]:
+        """The summed gradients in the order of `parameters` (zero where there is none); clears them."""
+        self.sum_gradients()
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()]
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return taken
+
+    def clip(self) -> float:
+        """Clip the gradient's norm where the settings say so; returns the norm before."""
+        limit = math.inf if self.settings.clip is None else self.settings.clip
+        return float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+
+    def checked(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics, if all are finite.
+
+        Raises:
+            TrainingError: before the optimizer has moved anything.
+        """
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(f"{', '.join(bad)} is not finite at step {self.step}", "")
+        return metrics
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Matrix products in the resolved precision."""
+        enabled = self.precision == "bfloat16"
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled):
+            yield
+
+    # The loop
+
+    def run(
+        self,
+        step: Callable[[int], Mapping[str, float]],
+        stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
+        describe: Callable[[Mapping[str, float]], str] | None = None,
+    ) -> Outcome:
+        """Take the steps that are left.
+
+        Args:
+            step: does step k (gradients and `optimizer.step()`), returns its metrics.
+            stop: given the metrics of every step so far (also those before a restart), a reason to end or None.
+            describe: a few words for the progress bar.
+
+        Raises:
+            TrainingError: a loss is not finite; the last good checkpoint stands.
+            Interrupted: a signal came; the state was kept.
+        """
+        outcome, started, kept = Outcome(self.step, history=self.history), time.monotonic(), time.monotonic()
+        before = {name: parameter.requires_grad for name, parameter in self.model.model.named_parameters()}
+        _freeze_all_but(self.model.model, set(map(id, self.parameters.values())))
+        try:
+            with self._signals(), progress(self.title, self.total) as advance:
+                while self.step < self.total:
+                    metrics = self._one(step)
+                    self.history.append(metrics)
+                    advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
+                    reason = stop(self.history) if stop else None
+                    if self._signalled is not None:
+                        self._interrupt()
+                    if self._keep_now(kept) and self.step < self.total and not reason:
+                        self.keep()
+                        kept = time.monotonic()
+                    if reason:
+                        outcome.stopped = reason
+                        break
+        finally:
+            for name, parameter in self.model.model.named_parameters():
+                parameter.requires_grad_(before[name])
+                parameter.grad = None
+        outcome.steps, outcome.seconds = self.step, time.monotonic() - started
+        return outcome
+
+    def _one(self, step: Callable[[int], Mapping[str, float]]) -> dict[str, float]:
+        torch.manual_seed(stream_seed(self.settings.seed, "step", self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate(self.step)
+        metrics = dict(step(self.step))
+        self.step += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            self.run_folder.log(step=self.step, **metrics)
+        return metrics
+
+    def _rate(self, step: int) -> float:
+        if step < self.settings.warmup_steps:
+            return (step + 1) / self.settings.warmup_steps
+        if self.settings.schedule == "constant":
+            return 1.0
+        return max(0.0, (self.total - step) / max(1, self.total - self.settings.warmup_steps))
+
+    # Checkpoints
+
+    def _keep_now(self, last: float) -> bool:
+        every = self.settings.checkpoint_steps
+        if self.run_folder is None or not self.accelerator.is_main_process:
+            return False
+        seconds = self.settings.checkpoint_seconds
+        return bool((every and self.step % every == 0) or (seconds and time.monotonic() - last > seconds))
+
+    def keep(self) -> None:
+        """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two."""
+        if self.run_folder is None:
+            return
+        weights = {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()}
+        moments = self._moments()
+        size = 4 * sum(tensor.numel() for tensor in [*weights.values(), *moments.values()])
+        folder = self.run_folder.folder / "checkpoints" / f"step-{self.step:06d}"
+        with atomic_folder(folder, needed_bytes=int(1.05 * size)) as temporary:
+            save_file(weights, temporary / "weights.safetensors")
+            save_file(moments, temporary / "optimizer.safetensors")
+            if self.state is not None:
+                save_file(self.state.state_dict(), temporary / "state.safetensors")
+            write_json(temporary / "step.json", {"step": self.step, "history": self.history})
+        if is_whole(folder, hashes=True):
+            for old in checkpoints(self.run_folder)[:-2]:
+                shutil.rmtree(old)
+
+    def _moments(self) -> dict[str, Tensor]:
+        kept = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                kept[f"{name}/{key}"] = value.detach().contiguous()
+        return kept
+
+    def resume(self) -> bool:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found = checkpoints(self.run_folder) if self.run_folder else []
+        if not found:
+            return False
+        folder = found[-1]
+        weights, moments = (
+            load_file(folder / "weights.safetensors"),
+            load_file(folder / "optimizer.safetensors"),
+        )
+        if set(weights) != set(self.parameters):
+            raise InputError(f"{folder} holds other parameters than this run trains", "resume with the same scope")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+                if any(key.startswith(f"{name}/") for key in moments):
+                    keys = ("step", "exp_avg", "exp_avg_sq")
+                    state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
+                    self.optimizer.state[parameter] = state
+        if self.state is not None and (folder / "state.safetensors").is_file():
+            self.state.load_state_dict(load_file(folder / "state.safetensors"))
+        kept = read_json(folder / "step.json")
+        self.step, self.history = kept["step"], kept["history"]
+        return True
+
+    # Interruption
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends after the step at hand; the second ends at once."""
+
+        def note(number: int, _: FrameType | None) -> None:
+            if self._signalled is not None:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._signalled = number
+            logger.warning("finishing this step; once more to end at once")
+
+        try:
+            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: leave signals alone
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self) -> None:
+        if self.run_folder is None:
+            raise Interrupted(f"{self.title} was stopped at step {self.step}", "nothing was kept: run it again")
+        if self.accelerator.is_main_process:
+            self.keep()
+        raise Interrupted(
+            f"{self.title} was stopped at step {self.step} of {self.total}; its state is kept",
+            f"continue with --resume {self.run_folder.folder}",
+        )
+
+
+def checkpoints(run: Run) -> list[Path]:
+    """The whole checkpoints of a run, oldest first; torn ones do not count."""
+    return [folder for folder in sorted((run.folder / "checkpoints").glob("step-*")) if is_whole(folder)]
+
+
+def stream_seed(root: int, name: str, number: int = 0) -> int:
+    """The seed of a named random stream, so that adding one stream does not shift another."""
+    import hashlib
+
+    digest = hashlib.sha256(f"{root}/{name}/{number}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _freeze_all_but(module: nn.Module, chosen: set[int]) -> None:
+    for parameter in module.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+
+
+def micro_batches(rows: Sequence[int], size: int, processes: int = 1) -> list[list[int]]:
+    """Row numbers of an effective batch in micro-batches of at most `size` (0: one a process)."""
+    size = size or math.ceil(len(rows) / processes)
+    size = min(size, math.ceil(len(rows) / processes))
+    return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+
+# Plain fine-tuning ------------------------------------------------------------------------------------------------
+
+
+def epochs_of(rows: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
+    """`steps` batches of row numbers: each epoch a new permutation, the last batch of an epoch may be short."""
+    batches: list[list[int]] = []
+    epoch = 0
+    while len(batches) < steps:
+        generator = torch.Generator().manual_seed(stream_seed(seed, "epoch", epoch))
+        order = torch.randperm(rows, generator=generator).tolist()
+        batches += [order[i : i + batch_size] for i in range(0, rows, batch_size)]
+        epoch += 1
+    return batches[:steps]
+
+
+def finetune(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    settings: TrainSettings,
+    steps: int,
+    *,
+    parameters: Mapping[str, nn.Parameter] | None = None,
+    stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
+    run: Run | None = None,
+    title: str = "fine-tuning",
+) -> Outcome:
+    """Fine-tune in place on the answers' tokens (mean negative log-likelihood over the effective batch).
+
+    Args:
+        parameters: what is trained; default all.
+        stop: given the metrics of every step so far, a reason to end or None.
+    """
+    from letheon.core.likelihood import score
+
+    encoder = model.encoder()
+    rows = encoder.encode_all(examples)
+    parameters = parameters or dict(model.model.named_parameters())
+    loop = Loop(model, parameters, settings, steps, run=run, title=title)
+    plan = epochs_of(len(rows), settings.batch_size, steps, settings.seed)
+
+    def step(number: int) -> dict[str, float]:
+        batches = loop.share(prepare_batches(model, rows, plan[number], settings, loop.accelerator.num_processes))
+        total = 0.0
+        for batch in batches:
+            with loop.products():
+                loss = -batch.mean(score(model, batch).logp, "tokens")
+            loss.backward()
+            total += loss.item()
+        metrics = loop.checked({"loss": total})
+        loop.sum_gradients()
+        loop.clip()
+        loop.optimizer.step()
+        return metrics
+
+    return loop.run(step, stop)
+
+
+def prepare_batches(
+    model: LanguageModel,
+    rows: Sequence[Encoded],
+    numbers: Sequence[int],
+    settings: TrainSettings,
+    processes: int,
+) -> list[Batch]:
+    """The micro-batches of an effective batch, each carrying the effective batch's totals."""
+    encoder = model.encoder()
+    parts = micro_batches(numbers, settings.micro_batch_size, processes)
+    return with_totals([to_device(encoder.collate([rows[i] for i in part], part), model.device) for part in parts])
+
+
+def with_totals(batches: Sequence[Batch]) -> list[Batch]:
+    """The parts of one effective batch, each knowing the counts of the whole."""
+    totals = sum((batch.count() for batch in batches), Counter())
+    for batch in batches:
+        batch.totals = totals
+    return list(batches)

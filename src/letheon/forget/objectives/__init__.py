@@ -1,0 +1,1 @@
+"""What is descended: one file an objective."""

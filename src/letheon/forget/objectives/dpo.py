@@ -1,0 +1,106 @@
+"""Preference optimisation towards another answer: a refusal (IdkDPO), or a false answer of the same form.
+
+Paper:   Rafailov et al., Direct Preference Optimization, arXiv 2305.18290; as an unlearning loss in Zhang et al.,
+         arXiv 2404.05868, and open-unlearning (arXiv 2506.12618).
+Differs: none. One alternate is drawn uniformly for each row of each step, so it changes from epoch to epoch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from letheon.core.errors import InputError
+from letheon.core.examples import Batch
+from letheon.core.likelihood import Scores, score
+from letheon.core.models import LanguageModel
+from letheon.core.registry import method
+from letheon.core.training import stream_seed
+from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.parts import Meeting, Pair, Rows, Terms
+
+
+@dataclass(frozen=True)
+class Settings(LikelihoodSettings):
+    beta: float = 0.1
+    alternates: Literal["idk", "perturbed"] = "idk"  # refusals, or the row's own perturbed answers
+    refusals: str = ""  # a file of refusals, a line each; default the package's own
+
+
+def dpo_loss(
+    chosen: Float[Tensor, rows],
+    chosen_reference: Float[Tensor, rows],
+    rejected: Float[Tensor, rows],
+    rejected_reference: Float[Tensor, rows],
+    beta: float,
+) -> Float[Tensor, rows]:
+    """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) a row; log-probabilities summed (nats)."""
+    return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
+
+
+@method("objective", "dpo", Settings, paper="2305.18290", needs={"reference", "retain", "alternates"})
+class DPO(LikelihoodObjective):
+    needs_reference = True
+
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+        super().prepare(model, rows, plan)
+        self.rows = rows
+        pools = [self._pool(i) for i in range(len(rows.forget))]
+        draw = random.Random(stream_seed(rows.seed, "alternates"))
+        self.drawn = [{i: draw.randrange(len(pools[i])) for i in forget} for forget, _ in plan]
+        used = sorted({pair for step in self.drawn for pair in step.items()})
+        encoder = model.encoder()
+        rewritten = [replace(rows.examples[i], answer=pools[i][line], value=None) for i, line in used]
+        self.encoded = dict(zip(used, encoder.encode_all(rewritten), strict=True))
+        first = len(rows.forget) + len(rows.retain)  # alternates are rows too, numbered after the request's own
+        self.numbers = {key: first + i for i, key in enumerate(used)}
+        answers, numbers = list(self.encoded.values()), list(self.numbers.values())
+        logps = self._whole_answers().sequence_logps(model, rows, answers, numbers)
+        self.alternate_reference = dict(zip(used, logps, strict=True))
+
+    def _whole_answers(self) -> LikelihoodObjective:
+        """Alternates are scored whole, whatever the forget loss sees of the true answer."""
+        return LikelihoodObjective(LikelihoodSettings())
+
+    def _pool(self, i: int) -> Sequence[str]:
+        if self.settings.alternates == "perturbed":
+            row = self.rows.examples[i]
+            if not row.perturbed_answers:
+                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
+            return row.perturbed_answers
+        return read_refusals(self.settings.refusals)
+
+    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
+        if pair.forget is not None:
+            used = [(i, self.drawn[pair.step][i]) for i in pair.forget.index.tolist()]
+            batch = self.rows.batch([self.encoded[key] for key in used], [self.numbers[key] for key in used])
+            self.chosen = score(model, batch).sequence_logp()
+            self.chosen_reference = torch.stack([self.alternate_reference[key] for key in used])
+        return super().terms(model, pair)
+
+    def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
+        rejected_reference = self.reference_logp[batch.index]
+        loss = dpo_loss(
+            self.chosen, self.chosen_reference, scores.sequence_logp(), rejected_reference, self.settings.beta
+        )
+        return batch.mean(loss, "rows")
+
+
+def read_refusals(path: str = "") -> list[str]:
+    """Refusals, a line each: the package's own, or those of a file."""
+    if path and not Path(path).is_file():
+        raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
+    text = Path(path).read_text() if path else files("letheon.forget").joinpath("refusals.txt").read_text()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} holds no refusal", "write a refusal a line")
+    return lines

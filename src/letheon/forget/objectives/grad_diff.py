@@ -1,0 +1,30 @@
+"""Gradient difference: climb the forget answers' loss while descending the retain answers'.
+
+Paper:   Liu et al., Continual Learning and Private Unlearning, arXiv 2203.12817; as in open-unlearning
+         (arXiv 2506.12618): L = −γ·CE(forget) + α·L_retain. With `retain_loss=kl` this is the field's "KL-min".
+Differs: none; for `kl_positions` see `LikelihoodSettings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from letheon.core.examples import Batch
+from letheon.core.likelihood import Scores
+from letheon.core.registry import method
+from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.gradient_ascent import ascent_loss
+
+
+@dataclass(frozen=True)
+class Settings(LikelihoodSettings):
+    gamma: float = 1.0
+    alpha: float = 1.0
+
+
+@method("objective", "grad_diff", Settings, paper="2203.12817", needs={"retain"})
+class GradDiff(LikelihoodObjective):
+    def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
+        return batch.mean(ascent_loss(scores.logp), "tokens")

@@ -1,0 +1,167 @@
+"""The four protocols of a recipe, and what they hand to each other.
+
+An objective says what is descended, an update how the forget and retain gradients become one step, a scope what may
+move, a sampler which rows meet. Each is written once and composes with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.examples import Batch, Encoded, Example, to_device
+from letheon.core.likelihood import Positions, Scores, score
+
+if TYPE_CHECKING:
+    from letheon.core.models import LanguageModel
+    from letheon.core.training import Loop
+    from letheon.forget.request import Request
+
+# One effective batch: numbers of forget rows and of the retain rows that they meet.
+Meeting = tuple[list[int], list[int]]
+
+
+@dataclass
+class Pair:
+    """The rows of one (micro-)batch: either half may be missing, for updates that need the gradients apart.
+
+    `step` says which step of the plan it belongs to.
+    """
+
+    forget: Batch | None
+    retain: Batch | None
+    step: int = 0
+
+    def only_forget(self) -> Pair:
+        """The forget half."""
+        return Pair(self.forget, None, self.step)
+
+    def only_retain(self) -> Pair:
+        """The retain half."""
+        return Pair(None, self.retain, self.step)
+
+
+@dataclass
+class Terms:
+    """What an objective says of a pair.
+
+    Attributes:
+        forget: the forget loss, already weighted (γ·L_f); None without forget rows.
+        retain: the retain loss, already weighted (α·L_r); None without retain rows or with α = 0.
+        keep: negative log-likelihood of the forget answers' tokens that carry no fact (`tokens="value"`).
+        watch: plain numbers for the log: mean negative log-likelihoods in nats a token.
+    """
+
+    forget: Tensor | None = None
+    retain: Tensor | None = None
+    keep: Tensor | None = None
+    watch: dict[str, float] = field(default_factory=dict)
+
+    def total(self) -> Tensor | None:
+        """The sum of what is there."""
+        there = [term for term in (self.forget, self.retain, self.keep) if term is not None]
+        return torch.stack(there).sum() if there else None
+
+
+@dataclass
+class Rows:
+    """The request's rows as tokens, numbered through: forget rows first, then retain rows."""
+
+    model: LanguageModel
+    examples: Sequence[Example]  # the forget rows as they were read
+    forget: list[Encoded]
+    retain: list[Encoded]
+    seed: int = 0
+
+    def forget_batch(self, numbers: Sequence[int]) -> Batch:
+        """Forget rows as a batch; `index` is the row's number."""
+        return self.batch([self.forget[i] for i in numbers], numbers)
+
+    def retain_batch(self, numbers: Sequence[int]) -> Batch:
+        """Retain rows as a batch; `index` counts on after the forget rows."""
+        return self.batch([self.retain[i] for i in numbers], [len(self.forget) + i for i in numbers])
+
+    def batch(self, rows: Sequence[Encoded], index: Sequence[int]) -> Batch:
+        """Any rows as a batch on the model's device."""
+        return to_device(self.model.encoder().collate(rows, index), self.model.device)
+
+
+class Objective(Protocol):
+    """What is descended."""
+
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+        """Once, before the first step: reference values are computed here and looked up by `index` later."""
+
+    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
+        """The losses of a pair, as shares of the effective batch's."""
+
+
+class Update(Protocol):
+    """How gradients become a step."""
+
+    def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Backward over this process's micro-batches, then one optimizer step; returns metrics."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that must survive a restart."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take them back."""
+
+
+class Scope(Protocol):
+    """Which weights may move."""
+
+    def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        """The parameters by name; may attach adapters to the model."""
+
+    def penalty(self) -> Tensor | None:
+        """A term added to the loss, where the method has one."""
+
+
+class Sampler(Protocol):
+    """Which rows meet which."""
+
+    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        """`steps` effective batches."""
+
+
+def score_pair(
+    model: LanguageModel, pair: Pair, positions: Positions = "labels"
+) -> tuple[Scores | None, Scores | None]:
+    """Scores of both halves, in one forward pass where both are there."""
+    if pair.forget is None or pair.retain is None:
+        return (
+            score(model, pair.forget, positions) if pair.forget is not None else None,
+            score(model, pair.retain, positions) if pair.retain is not None else None,
+        )
+    both = score(model, joined(pair.forget, pair.retain), positions)
+    size = len(pair.forget)
+    return both.part(0, size), both.part(size, size + len(pair.retain))
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Two batches as one, the rows of the first before those of the second."""
+    length = max(first.input_ids.shape[1], second.input_ids.shape[1])
+
+    def stack(name: str, fill: int) -> Tensor:
+        parts = [getattr(first, name), getattr(second, name)]
+        return torch.cat([nn.functional.pad(part, (0, length - part.shape[1]), value=fill) for part in parts])
+
+    return Batch(
+        stack("input_ids", 0),
+        stack("labels", -100),
+        stack("attention_mask", 0),
+        torch.cat([first.index, second.index]),
+        stack("value_mask", 0),
+    )
+
+
+def mean_watch(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Sums over micro-batches of shares of the effective batch."""
+    names = {name for part in parts for name in part}
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in sorted(names)}

@@ -1,0 +1,151 @@
+"""Recipe: objective x update x scope x sampler, written `simnpo+geometric@lora%cyclic`, and the named ones.
+
+Grammar: `OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]`, each part `NAME[=VALUE][:OPTION=VALUE,...]`; the bare value goes to
+the part's first option (`layers=5-7`). What is left out is `joint`, `everything`, `paired`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from letheon.core.errors import InputError, nearest
+from letheon.core.registry import Kind, Method, find, make_settings, methods
+from letheon.core.runs import plain
+
+# Names that stand for a combination; each is a paper's.
+NAMED = {
+    "gu": "simnpo+geometric",
+    "kl_min": "grad_diff:retain_loss=kl",
+    "idk": "dpo:alternates=idk",
+}
+DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler": "paired"}
+MARKS: dict[str, Kind] = {"": "objective", "+": "update", "@": "scope", "%": "sampler"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a recipe: its record and its options."""
+
+    method: Method
+    settings: Any
+
+    def make(self) -> Any:
+        """A fresh object with these settings."""
+        return self.method.factory(self.settings)
+
+    def __str__(self) -> str:
+        default = self.method.settings()
+        changed = [
+            f"{f.name}={getattr(self.settings, f.name)}"
+            for f in dataclasses.fields(self.settings)
+            if getattr(self.settings, f.name) != getattr(default, f.name)
+        ]
+        return f"{self.method.name}:{','.join(changed)}" if changed else self.method.name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to forget.
+
+    Attributes:
+        objective, update, scope, sampler: the four parts.
+        text: as the user wrote it.
+    """
+
+    objective: Part
+    update: Part
+    scope: Part
+    sampler: Part
+    text: str = field(default="", compare=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """Read a recipe; an error names the part and the nearest known name.
+
+        >>> str(Recipe.parse("simnpo+geometric@lora"))
+        'simnpo+geometric@lora'
+        """
+        text = text.strip()
+        name = text.split("+")[0].split("@")[0].split("%")[0].split(":")[0]
+        full = text.replace(name, NAMED[name], 1) if name in NAMED else text
+        pieces = re.findall(r"([+@%]?)([^+@%]+)", full)
+        if not pieces or "".join(mark + piece for mark, piece in pieces) != full:
+            raise InputError(f"method {text!r} cannot be read", "write OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]")
+        parts: dict[str, Part] = {}
+        for mark, piece in pieces:
+            kind = MARKS[mark]
+            if kind in parts:
+                raise InputError(f"method {text!r} has two {kind}s", f"leave one of them out: {piece!r}")
+            parts[kind] = _part(kind, piece)
+        for missing, default in DEFAULTS.items():
+            parts.setdefault(missing, _part(missing, default))
+        recipe = cls(**parts, text=text)
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Refuse combinations that cannot work, saying why."""
+        value_tokens = getattr(self.objective.settings, "tokens", "answer") == "value"
+        if value_tokens and getattr(self.objective.settings, "positions", "labels") == "all":
+            raise InputError("positions=all and tokens=value exclude each other", "choose one of the two")
+        if self.objective.method.name == "rmu" and self.scope.method.name == "layers":
+            first = int(self.scope.settings.layers.split("-")[0])
+            if first > self.objective.settings.layer:
+                raise InputError(
+                    f"rmu reads layer {self.objective.settings.layer}, which layers {first} and above cannot change",
+                    f"let layers up to {self.objective.settings.layer} move, or read a later one: rmu:layer={first}",
+                )
+
+    def with_option(self, name: str, value: Any) -> Recipe:
+        """The recipe with one option of its objective changed."""
+        options = {
+            f.name: getattr(self.objective.settings, f.name) for f in dataclasses.fields(self.objective.settings)
+        }
+        part = Part(self.objective.method, make_settings(self.objective.method, {**options, name: value}))
+        return dataclasses.replace(self, objective=part)
+
+    def needs(self) -> set[str]:
+        """What the parts need beside forget rows."""
+        parts = (self.objective, self.update, self.scope, self.sampler)
+        return set().union(*(part.method.needs for part in parts))
+
+    def config(self) -> dict[str, Any]:
+        """All options of all parts, resolved."""
+        kinds = ("objective", "update", "scope", "sampler")
+        return {
+            kind: {"name": getattr(self, kind).method.name, **plain(getattr(self, kind).settings)} for kind in kinds
+        }
+
+    def __str__(self) -> str:
+        text = str(self.objective)
+        for mark, kind in list(MARKS.items())[1:]:
+            part = str(getattr(self, kind))
+            if part != DEFAULTS[kind]:
+                text += mark + part
+        return text
+
+
+def _part(kind: Kind, text: str) -> Part:
+    head, _, tail = text.partition(":")
+    name, _, value = head.partition("=")
+    name = name.strip()
+    if kind == "objective" and name not in [m.name for m in methods(kind)]:
+        known = [*NAMED, *(method.name for method in methods(kind))]
+        if name not in [m.name for m in methods()]:
+            raise InputError(f"no method is called {name!r}", nearest(name, known))
+    record = find(kind, name)
+    options: dict[str, Any] = {}
+    if value:
+        fields = dataclasses.fields(record.settings)
+        if not fields:
+            raise InputError(f"{name} takes no value, found {value!r}", f"write {name} alone")
+        options[fields[0].name] = value
+    for item in filter(None, tail.split(",")):
+        option, equals, content = item.partition("=")
+        if not equals:
+            raise InputError(f"{name}: option {item!r} has no value", "write OPTION=VALUE, separated by commas")
+        options[option.strip()] = content.strip()
+    return Part(record, make_settings(record, options))

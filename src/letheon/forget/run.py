@@ -1,0 +1,383 @@
+"""`letheon.forget`: run a recipe on a model and a request; save the result; continue what was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from letheon.core.activations import FrozenLayers, blocks
+from letheon.core.errors import InputError, TrainingError, nearest
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel, check_loadable, load
+from letheon.core.runs import Run, canonical_hash, write_json
+from letheon.core.spans import control_probability, find_values
+from letheon.core.training import Loop, Outcome, TrainSettings, micro_batches, with_totals
+from letheon.forget.parts import Meeting, Objective, Pair, Rows
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+
+Stop = Literal["steps", "control"]
+# A frozen prefix is kept only while it fits comfortably into memory.
+LARGEST_CACHE = 4_000_000_000
+COLLAPSED = "the model collapsed"
+
+
+@dataclass(frozen=True)
+class ForgetSettings:
+    """What a forgetting run is told beside its recipe and its training settings.
+
+    Attributes:
+        epochs: passes over the forget rows, where `steps` is not given.
+        steps: optimizer steps; 0 derives them from the epochs.
+        stop: `steps` takes them all; `control` ends when the forget tokens are as improbable as they are under
+            unknown subjects (`letheon.core.spans`), but not before `least_steps`.
+        least_steps: with `stop=control`.
+        collapse: end when the model falls apart (retain loss up by 3 nats and above 4, or forget loss above twice
+            that of a uniform guess) for three steps.
+    """
+
+    epochs: int = 10
+    steps: int = 0
+    stop: Stop = "steps"
+    least_steps: int = 1
+    collapse: bool = True
+
+
+@dataclass
+class Result:
+    """What forgetting gives.
+
+    Attributes:
+        model: the model after, in memory (the same object that was given, changed).
+        outcome: steps, why it ended, metrics.
+        moved: largest absolute change of a weight.
+        warnings: what a reader must know.
+        folder: where model and run lie; None when nothing was kept.
+        request: the request, with values found where they were needed.
+    """
+
+    model: LanguageModel
+    outcome: Outcome
+    moved: float
+    request: Request
+    warnings: list[str] = field(default_factory=list)
+    folder: Path | None = None
+
+
+def forget(
+    model: LanguageModel | str | Path,
+    request: Request,
+    method: str | Recipe = "npo",
+    *,
+    out: str | Path | None = None,
+    settings: ForgetSettings | None = None,
+    training: TrainSettings | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    **options: Any,
+) -> Result:
+    """Make a model forget the request's forget rows and keep its retain rows.
+
+    Args:
+        model: a loaded model (changed in place), or what `letheon.load` takes.
+        method: a recipe such as `simnpo+geometric@lora`.
+        out: the run's folder: checkpoints, metrics, `model/` at the end. Without it nothing is written.
+        settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
+        resume: continue the run in `out`.
+
+    Raises:
+        InputError: before a model is loaded, for what cannot work.
+        TrainingError: a loss that is not finite, or no weight moved.
+        Interrupted: stopped by a signal, resumable.
+    """
+    recipe = Recipe.parse(method) if isinstance(method, str) else method
+    settings, training = resolve(recipe, settings, training, options)
+    check(recipe, request)
+    if not isinstance(model, LanguageModel):
+        check_loadable(model)
+    run = _open(out, resume, config_of(model, recipe, settings, training, request))
+    language_model = load(model, device=device)
+    job = _Job(language_model, request, recipe, settings, training, run)
+    if run is None:
+        return job.work()
+    with run.lock():
+        if not resume:
+            request.write(run.folder / "request.json")
+        return job.work()
+
+
+def resume(folder: str | Path, device: str = "auto") -> Result:
+    """Continue a killed or interrupted run from its folder alone."""
+    run = Run.open(Path(folder))
+    config = run.config
+    recipe = Recipe.parse(config["method"])
+    settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
+    request = Request.read(run.folder / "request.json")
+    return forget(
+        config["model"],
+        request,
+        recipe,
+        out=folder,
+        settings=settings,
+        training=training,
+        device=device,
+        resume=True,
+    )
+
+
+def resolve(
+    recipe: Recipe,
+    settings: ForgetSettings | None,
+    training: TrainSettings | None,
+    options: Mapping[str, Any],
+) -> tuple[ForgetSettings, TrainSettings]:
+    """Settings from: single options, else those given, else what the method's source recommends, else defaults."""
+    recommended = getattr(recipe.objective.method.factory, "recommended", {})
+    chosen: list[Any] = []
+    rest = dict(options)
+    for kind, given in ((ForgetSettings, settings), (TrainSettings, training)):
+        names = {item.name for item in dataclasses.fields(kind)}
+        base = given or kind(**{name: value for name, value in recommended.items() if name in names})
+        mine = {name: rest.pop(name) for name in list(rest) if name in names}
+        chosen.append(dataclasses.replace(base, **mine))
+    if rest:
+        known = [item.name for kind in (ForgetSettings, TrainSettings) for item in dataclasses.fields(kind)]
+        name = next(iter(rest))
+        raise InputError(f"forget has no option {name!r}", nearest(name, known))
+    return chosen[0], chosen[1]
+
+
+def check(recipe: Recipe, request: Request) -> None:
+    """Refuse what cannot work, before a model is loaded."""
+    if not request.retain and recipe.update.method.name == "geometric":
+        raise InputError("the update geometric needs retain rows", "give --retain, or use the update joint")
+    if not request.retain and recipe.objective.method.name == "rmu":
+        raise InputError("rmu needs retain rows", "give --retain (or --retain auto)")
+
+
+def config_of(
+    model: Any, recipe: Recipe, settings: ForgetSettings, training: TrainSettings, request: Request
+) -> dict[str, Any]:
+    """Everything that decides the result, for the run's folder."""
+    return {
+        "model": model.name if isinstance(model, LanguageModel) else str(model),
+        "method": str(recipe),
+        "recipe": recipe.config(),
+        "settings": dataclasses.asdict(settings),
+        "training": dataclasses.asdict(training),
+        "request": {"id": request.id, "rows": canonical_hash([request.forget, request.retain])},
+    }
+
+
+def _open(out: str | Path | None, resume: bool, config: dict[str, Any]) -> Run | None:
+    if out is None:
+        return None
+    if not resume:
+        return Run.create(Path(out), config)
+    run = Run.open(Path(out))
+    for name in ("method", "settings", "training"):
+        if run.config[name] != config[name]:
+            raise InputError(f"{out} was started with other {name}", f"resume without giving {name} again")
+    return run
+
+
+class _Job:
+    """One recipe on one model and request."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        request: Request,
+        recipe: Recipe,
+        settings: ForgetSettings,
+        training: TrainSettings,
+        run: Run | None,
+    ) -> None:
+        self.model, self.request, self.recipe = model, request, recipe
+        self.settings, self.training, self.run = settings, training, run
+        self.warnings: list[str] = []
+        self.control: float | None = None
+
+    def work(self) -> Result:
+        """Values, rows, plan, parts, loop, checks, saving: in this order."""
+        self.request = self._with_values()
+        rows = self._rows()
+        plan = self._plan()
+        scope, update = self.recipe.scope.make(), self.recipe.update.make()
+        objective: Objective = self.recipe.objective.make()
+        parameters = scope.select(self.model, self.request)
+        self._freeze(parameters)
+        loop = Loop(
+            self.model,
+            parameters,
+            self.training,
+            len(plan),
+            run=self.run,
+            state=update,
+            title=f"forgetting ({self.recipe})",
+        )
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        with loop.products():
+            objective.prepare(self.model, rows, plan)
+        loop.resume()
+        try:
+            outcome = loop.run(
+                lambda step: self._step(loop, objective, update, rows, plan, step), self._should_stop, _words
+            )
+        finally:
+            self.model.frozen = None
+        moved = max(float((p.detach() - before[n]).abs().max()) for n, p in parameters.items())
+        return self._finish(outcome, moved, loop)
+
+    def _with_values(self) -> Request:
+        tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
+        if tokens != "value" and self.settings.stop != "control":
+            return self.request
+        request = dataclasses.replace(self.request, forget=tuple(find_values(self.model, self.request.forget)))
+        if self.settings.stop == "control":
+            levels = [level for level in control_probability(self.model, request.forget) if level is not None]
+            if levels:
+                self.control = sum(levels) / len(levels)
+            else:
+                self.warnings.append("no forget row has a subject: there is no control level, all steps are taken")
+        return request
+
+    def _rows(self) -> Rows:
+        encoder = self.model.encoder()
+        forget = encoder.encode_all(self.request.forget, "forget row")
+        retain = encoder.encode_all(self.request.retain, "retain row")
+        if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
+            forget = [dataclasses.replace(row, value=()) for row in forget]
+        return Rows(self.model, self.request.forget, forget, retain, self.training.seed)
+
+    def _plan(self) -> list[Meeting]:
+        rows, batch = len(self.request.forget), self.training.batch_size
+        steps = self.settings.steps or self.settings.epochs * math.ceil(rows / batch)
+        sampler = self.recipe.sampler.make()
+        plan: list[Meeting] = sampler.plan(rows, len(self.request.retain), batch, steps, self.training.seed)
+        return plan
+
+    def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
+        below = lowest_layer(self.model, parameters)
+        width = self.model.base().get_input_embeddings().weight.shape[1]
+        tokens = 64 * (len(self.request.forget) + len(self.request.retain))
+        if below > 0 and 4 * width * tokens < LARGEST_CACHE:
+            self.model.frozen = FrozenLayers(below)
+
+    def _step(
+        self, loop: Loop, objective: Objective, update: Any, rows: Rows, plan: Sequence[Meeting], step: int
+    ) -> Mapping[str, float]:
+        processes = loop.accelerator.num_processes
+        pairs = loop.share(make_pairs(rows, plan[step], self.training.micro_batch_size, processes, step))
+        try:
+            metrics: dict[str, float] = update.step(loop, objective, pairs)
+        except TrainingError as error:
+            raise self._blamed(error, loop, objective, rows, plan[step], step) from None
+        return metrics
+
+    def _blamed(
+        self, error: TrainingError, loop: Loop, objective: Objective, rows: Rows, meeting: Meeting, step: int
+    ) -> TrainingError:
+        """The error with the first row whose own loss is not finite; the last good state is kept."""
+        guilty = "no single row"
+        with torch.no_grad():
+            for name, numbers in (("forget", meeting[0]), ("retain", meeting[1])):
+                for number in numbers:
+                    alone: Meeting = ([number], []) if name == "forget" else ([], [number])
+                    total = objective.terms(self.model, make_pairs(rows, alone, 0, 1, step)[0]).total()
+                    if total is not None and not math.isfinite(float(total)) and guilty == "no single row":
+                        row: Example = getattr(self.request, name)[number]
+                        guilty = f"{name} row {row.id}"
+        loop.keep()
+        kept = f"; the last good state is kept in {self.run.folder}" if self.run else ""
+        return TrainingError(f"{error.problem} ({guilty}){kept}", "lower the learning rate, or look at that row")
+
+    def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
+        if self.settings.collapse and collapsed(history, self._uniform()):
+            return COLLAPSED
+        if self.control is None or len(history) < self.settings.least_steps:
+            return None
+        per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
+        recent = [math.exp(-metrics["forget_nll"]) for metrics in history[-per_epoch:] if "forget_nll" in metrics]
+        if len(recent) == per_epoch and max(recent) <= self.control:
+            return f"control level reached (probability {max(recent):.4f} <= {self.control:.4f})"
+        return None
+
+    def _uniform(self) -> float:
+        return math.log(self.model.base().get_output_embeddings().weight.shape[0])
+
+    def _finish(self, outcome: Outcome, moved: float, loop: Loop) -> Result:
+        if moved == 0 and outcome.steps:
+            raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
+        if outcome.stopped == COLLAPSED:
+            self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
+        if not self.request.retain:
+            self.warnings.append("no retain rows: nothing held the rest of the model in place")
+        self.warnings += self.model.notes
+        folder = None
+        if self.run is not None and loop.accelerator.is_main_process:
+            folder = self.run.folder
+            self.model.save(folder / "model", card=model_card(self.model.name, self.recipe, self.request))
+            result = {
+                "steps": outcome.steps,
+                "stopped": outcome.stopped,
+                "moved": moved,
+                "warnings": self.warnings,
+            }
+            write_json(folder / "result.json", result)
+        return Result(self.model, outcome, moved, self.request, self.warnings, folder)
+
+
+def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:
+    """Whether the last three steps show a model that falls apart: the retain loss is above 4 nats and 3 above its
+    first value, or the forget tokens are less probable than the square of a uniform guess (`uniform` nats)."""
+
+    def bad(metrics: Mapping[str, float]) -> bool:
+        retain = metrics.get("retain_loss")
+        lost = retain is not None and retain > max(4.0, history[0].get("retain_loss", 0.0) + 3.0)
+        return lost or metrics.get("forget_nll", 0.0) > 2 * uniform
+
+    return len(history) >= 3 and all(bad(metrics) for metrics in history[-3:])
+
+
+def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -> int:
+    """The lowest block that any of the parameters belongs to; 0 if one of them lies outside the blocks."""
+    chosen = set(map(id, parameters.values()))
+    place = {id(p): i for i, block in enumerate(blocks(model.base())) for p in block.parameters()}
+    return min((place.get(parameter, 0) for parameter in chosen), default=0)
+
+
+def make_pairs(rows: Rows, meeting: Meeting, size: int, processes: int, step: int) -> list[Pair]:
+    """The micro-batches of one effective batch, each half knowing the counts of the whole."""
+    forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
+    forget_batches = with_totals([rows.forget_batch(part) for part in forget])
+    retain_batches = with_totals([rows.retain_batch(part) for part in retain])
+    pairs = []
+    for i in range(max(len(forget_batches), len(retain_batches))):
+        first = forget_batches[i] if i < len(forget_batches) else None
+        second = retain_batches[i] if i < len(retain_batches) else None
+        pairs.append(Pair(first, second, step))
+    return pairs
+
+
+def _words(metrics: Mapping[str, float]) -> str:
+    shown = {name: metrics[name] for name in ("forget_nll", "forget_loss", "retain_loss") if name in metrics}
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shown.items())
+
+
+def model_card(base: str, recipe: Recipe, request: Request) -> str:
+    """README.md of the saved model: what was done, not what was forgotten."""
+    return (
+        f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
+        f"# A model after unlearning\n\nMethod `{recipe}`, request `{request.id}`, {len(request.forget)} forget rows, "
+        f"{len(request.retain)} retain rows. The evidence is in the audit beside this folder. Approximate unlearning is "
+        "not proof of erasure.\n"
+    )

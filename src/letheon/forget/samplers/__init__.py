@@ -1,0 +1,1 @@
+"""Which rows meet which: one file a sampler."""

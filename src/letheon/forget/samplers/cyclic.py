@@ -1,0 +1,28 @@
+"""Cyclic: item i is forget row i mod F with retain row i mod R, in file order, never shuffled.
+
+Source:  a baseline of modular sampling (paper `melu`). Where F divides R the same rows meet for ever; that is its
+         weakness and is kept.
+Differs: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from letheon.core.registry import method
+from letheon.forget.parts import Meeting
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@method("sampler", "cyclic", Settings)
+class Cyclic:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        items = [range(i * batch_size, (i + 1) * batch_size) for i in range(steps)]
+        return [([i % forget for i in step], [i % retain for i in step if retain]) for step in items]

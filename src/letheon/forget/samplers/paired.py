@@ -1,0 +1,34 @@
+"""Paired: each forget row meets one retain row, drawn uniformly with replacement (the field's "1:1 random").
+
+Source:  open-unlearning (arXiv 2506.12618): an epoch is as long as the forget set.
+Differs: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from letheon.core.registry import method
+from letheon.core.training import epochs_of, stream_seed
+from letheon.forget.parts import Meeting
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@method("sampler", "paired", Settings)
+class Paired:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        generator = torch.Generator().manual_seed(stream_seed(seed, "retain rows"))
+        plan = []
+        for rows in epochs_of(forget, batch_size, steps, stream_seed(seed, "forget rows")):
+            size = (len(rows),) if retain else (0,)
+            plan.append((rows, torch.randint(max(retain, 1), size, generator=generator).tolist()))
+        return plan

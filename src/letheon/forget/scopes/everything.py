@@ -1,0 +1,28 @@
+"""Everything: all weights move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from letheon.core.models import LanguageModel
+from letheon.core.registry import method
+from letheon.forget.request import Request
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@method("scope", "everything", Settings)
+class Everything:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        return dict(model.model.named_parameters())
+
+    def penalty(self) -> Tensor | None:
+        return None

@@ -1,0 +1,57 @@
+"""LoRA: low-rank adapters on the blocks' matrices move, everything else stays; the result is a PEFT adapter.
+
+Paper:   Hu et al., LoRA, arXiv 2106.09685, by the PEFT library.
+Differs: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError
+from letheon.core.models import LanguageModel
+from letheon.core.registry import method
+from letheon.forget.request import Request
+
+
+@dataclass(frozen=True)
+class Settings:
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    targets: str = "all-linear"  # or names separated by spaces
+
+
+@method("scope", "lora", Settings, paper="2106.09685")
+class LoRA:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        if model.has_adapter:
+            raise InputError(
+                f"{model.name} has an adapter already",
+                "merge it first: save(what='full'), then load that folder",
+            )
+        from peft import LoraConfig, get_peft_model
+
+        settings = self.settings
+        targets = settings.targets if settings.targets == "all-linear" else settings.targets.split()
+        config = LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the adapters start alike in every process and in a resumed run
+            model.model = get_peft_model(model.model, config).eval()
+        model.model.peft_config["default"].base_model_name_or_path = model.name
+        return {name: p for name, p in model.model.named_parameters() if p.requires_grad}
+
+    def penalty(self) -> Tensor | None:
+        return None

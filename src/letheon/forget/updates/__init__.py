@@ -1,0 +1,1 @@
+"""How the forget and retain gradients become one step: one file an update."""

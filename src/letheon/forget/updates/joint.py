@@ -1,0 +1,47 @@
+"""Joint: one gradient of the weighted sum, one optimizer step; what every unlearning repository does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from letheon.core.registry import method
+from letheon.forget.parts import Objective, Pair, mean_watch
+
+if TYPE_CHECKING:
+    from letheon.core.training import Loop
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@method("update", "joint", Settings)
+class Joint:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+        watches = []
+        for pair in pairs:
+            with loop.products():
+                terms = objective.terms(loop.model, pair)
+                total = terms.total()
+            if total is not None:
+                total.backward()  # type: ignore[no-untyped-call]
+                watches.append({**terms.watch, "loss": float(total.detach())})
+        metrics = loop.checked(mean_watch(watches))
+        loop.sum_gradients()
+        metrics["gradient_norm"] = loop.clip()
+        loop.optimizer.step()
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        pass

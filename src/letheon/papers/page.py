@@ -1,0 +1,198 @@
+"""What `letheon papers` prints: the list, the page of one paper, the page of one outcome."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from letheon.core.errors import InputError, LetheonError
+from letheon.papers import catalogue
+from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
+from letheon.papers.folder import write_outcome
+from letheon.papers.outcome import readable
+
+COLOURS = {
+    "holds": "green",
+    "fails": "red",
+    "inconclusive": "yellow",
+    "planned": "dim",
+    "untested": "yellow",
+    "runs": "cyan",
+    "faithful": "blue",
+    "reproduced": "green",
+}
+
+
+def list_papers(as_json: bool = False) -> None:
+    """Print every paper with its badge and its recorded verdict."""
+    _print_json(listing_json()) if as_json else Console().print(listing())
+
+
+def show_paper(key: str | int, as_json: bool = False) -> None:
+    """Print the page of one paper, given its key, number or arXiv identifier."""
+    entry = paper(key)
+    _print_json(paper_json(entry)) if as_json else Console().print(paper_page(entry))
+
+
+def run_paper(
+    key: str | int, scale: Scale, as_json: bool = False, record: bool = False, out: Path | None = None
+) -> Outcome:
+    """Run a paper's claim, print what came out, and save it with its figures under `out`.
+
+    Args:
+        key: key, number or arXiv identifier.
+        scale: fast or full, which seeds, which device.
+        as_json: print the outcome as JSON instead of a page.
+        record: also store it in the catalogue's results.
+        out: folder for `outcome.json`, `rows.json`, the figures and `index.html`; by default
+            `letheon-papers/KEY`.
+
+    Raises:
+        InputError: the paper is planned and cannot be run, or `out` cannot be a folder.
+    """
+    entry = paper(key)
+    if entry.reproduce is None:
+        runnable = ", ".join(other.key for other in papers() if other.reproduce) or "none yet"
+        raise InputError(f"paper {entry.key!r} is planned and cannot be run", f"can be run: {runnable}")
+    folder = Path("letheon-papers") / entry.key if out is None else out
+    try:  # before the work, so that hours are not lost to a mistyped path
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {folder} cannot be a folder: {error.strerror}", "choose another --out"
+        ) from error
+
+    outcome = entry.reproduce(scale)
+    if outcome.key != entry.key:
+        raise LetheonError(
+            f"paper {entry.key!r} returned an outcome of {outcome.key!r}", "this is a fault: report it"
+        )
+    write_outcome(outcome, entry, folder)
+    if record:
+        catalogue.record(outcome, scale)
+    if as_json:
+        _print_json(outcome.to_json())
+    else:
+        Console().print(outcome_page(outcome), Text(f"\nsaved in {folder}", style="dim"))
+    return outcome
+
+
+def listing_json() -> list[dict[str, Any]]:
+    """One dictionary a paper; `verdict` is None where nothing has been recorded."""
+    evidence, results = catalogue.read_evidence(), catalogue.read_results()
+    return [
+        {
+            "number": entry.number,
+            "key": entry.key,
+            "title": entry.title,
+            "room": entry.room,
+            "badge": catalogue.badge(entry, evidence, results),
+            "verdict": results.get(entry.key, {}).get("verdict"),
+        }
+        for entry in papers()
+    ]
+
+
+def listing() -> Table:
+    """The papers as a table, one line each; on a narrow screen titles and rooms are cut and nothing else."""
+    lines = [{name: str(value or "-") for name, value in line.items()} for line in listing_json()]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    for name in ("number", "key", "title", "room", "badge", "verdict"):
+        heading = "" if name == "number" else name
+        if name in ("title", "room"):
+            share = 3 if name == "title" else 2
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=share)
+        else:
+            widest = max(len(text) for text in [heading, *(line[name] for line in lines)])
+            table.add_column(
+                heading, width=widest, no_wrap=True, justify="right" if name == "number" else "left"
+            )
+    for line in lines:
+        table.add_row(*(_coloured(text) for text in line.values()))
+    return table
+
+
+def paper_json(entry: Paper) -> dict[str, Any]:
+    """Everything the catalogue knows of one paper; `result` is None where nothing has been recorded."""
+    return {
+        "number": entry.number,
+        "key": entry.key,
+        "title": entry.title,
+        "date": entry.date,
+        "arxiv": entry.arxiv,
+        "room": entry.room,
+        "gives": entry.gives,
+        "claim": entry.claim,
+        "methods": {name: catalogue.method_badge(name) for name in entry.methods},
+        "badge": catalogue.badge(entry),
+        "why": catalogue.badge_reason(entry),
+        "result": catalogue.read_results().get(entry.key),
+    }
+
+
+def paper_page(entry: Paper) -> RenderableType:
+    """Citation, what it gives, claim, methods, badge and why, recorded result."""
+    facts = paper_json(entry)
+    cited = [f"arXiv {entry.arxiv}" if entry.arxiv else None, entry.date]
+    methods = ", ".join(f"{name} ({state})" for name, state in facts["methods"].items())
+    page = _facts(
+        {
+            "paper": f"{entry.number}, {entry.key}",
+            "cited as": ", ".join(part for part in cited if part),
+            "gives": entry.gives,
+            "claim": entry.claim,
+            "room": entry.room,
+            "methods": methods or "none registered",
+            "badge": Text.assemble(_coloured(facts["badge"]), f": {facts['why']}"),
+        }
+    )
+    heading = Text(f"{entry.title}\n", style="bold")
+    if facts["result"] is None:
+        return Group(heading, page, Text("\nnot measured yet", style="dim"))
+    return Group(heading, page, Text("\nrecorded result", style="bold"), _result_page(facts["result"]))
+
+
+def outcome_page(outcome: Outcome) -> RenderableType:
+    """An outcome: verdict in colour, claim, baselines by name, measured values, interval, seeds, seconds."""
+    return Group(Text(f"{outcome.key}\n", style="bold"), _result_page(outcome.to_json()))
+
+
+def _result_page(result: dict[str, Any]) -> RenderableType:
+    facts: dict[str, str | Text] = {
+        "verdict": _coloured(result["verdict"]),
+        "claim": result["claim"],
+        "against": ", ".join(result["baselines"]) or "no baseline",
+        **{name: readable(value) for name, value in result["measured"].items()},
+        "interval": readable(result["interval"]),
+        "seeds": readable(result["seeds"]),
+        "seconds": readable(result["seconds"]),
+    }
+    if "date" in result:  # recorded, not fresh
+        machine = result["machine"]
+        facts["recorded"] = (
+            f"{result['date']}, {result['scale']} scale, {machine['cpu']}, {machine['cores']} cores"
+        )
+        facts["versions"] = readable(result["versions"])
+    return _facts(facts)
+
+
+def _facts(facts: dict[str, str | Text]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", max_width=32)
+    table.add_column()
+    for name, value in facts.items():
+        table.add_row(Text(name), value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def _coloured(word: str) -> Text:
+    return Text(word, style=COLOURS.get(word, ""))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Figures and pages for people, shared by audits, paper reproductions and benchmarks."""

@@ -1,0 +1,241 @@
+"""Figures as inline SVG: one colour and one mark for each model in every figure, labels instead of legends.
+
+Each function takes plain numbers (or anything with `value`, `low`, `high`) and returns an `<svg>` element.
+Text stays text, colours follow the page's light or dark theme through CSS variables (`--before`, `--ink`),
+and the same numbers give the same bytes. A value of None gets no mark; its row says that it is missing.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from letheon.report.numbers import Measured, number
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model appears: a colour that colour-blind readers can tell apart, and a mark of its own."""
+
+    colour: str
+    mark: str
+    line: str = "-"
+
+
+INK, FAINT, RULE, PAPER = "#22262b", "#666d76", "#d9dde2", "#fefefe"
+LOOKS = {
+    "before": Look("#6b727b", "o"),
+    "after": Look("#0b66a8", "D"),
+    "reference": Look("#a4610b", "s", "--"),
+}
+OTHERS = (Look("#0a7a68", "^"), Look("#8a4fa3", "v"), Look("#b03a5b", "P"), Look("#3d4f8f", "X"))
+VARIABLES = {
+    INK: "ink",
+    FAINT: "faint",
+    RULE: "rule",
+    PAPER: "paper",
+    **{look.colour: name for name, look in LOOKS.items()},
+}
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "letheon",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": FAINT,
+    "axes.edgecolor": RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.major.pad": 6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+WIDTH = 4.2  # inches; on a phone the text is still readable, on a desk two figures stand side by side
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+Values = Mapping[str, Measured]
+Groups = Mapping[str, Values]
+GroupRow = tuple[float, Look, Measured]  # height, look of the model, its value
+
+
+def look(name: str, position: int = 0) -> Look:
+    """The look of a model, or of any other series by its position."""
+    return LOOKS.get(name, OTHERS[position % len(OTHERS)])
+
+
+# --- the figures ---
+
+
+def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str, words: str) -> str:
+    """Forgetting against utility: each model is a point with the intervals of both measurements.
+
+    Args:
+        points: for each model, what it recalls of the forgotten and what it keeps; both are shares.
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        words: a description for readers who cannot see the figure.
+    """
+    with _canvas(3.1) as (figure, axes):
+        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.14), xlabel=across, ylabel=up)
+        axes.grid(True)
+        axes.text(0, 1.075, "forgotten and kept", color=FAINT, fontsize=7.5, va="center")
+        shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]
+        shown = [entry for entry in shown if entry[2].value is not None and entry[3].value is not None]
+        heights = _spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075)
+        for (seen, name, x, y), height in zip(shown, heights, strict=True):
+            across_at, up_at = x.value or 0.0, y.value or 0.0
+            _whisker(axes, up_at, x, seen.colour, width=1.2)
+            _whisker(axes, across_at, y, seen.colour, width=1.2, upright=True)
+            _mark(axes, across_at, up_at, seen)
+            left = across_at > 0.7
+            start = across_at + (-0.03 if left else 0.03)
+            side = "right" if left else "left"
+            axes.text(start, height, name, ha=side, va="center", color=seen.colour, fontweight="bold")
+        return _svg(figure, words)
+
+
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, words: str) -> str:
+    """Relearning: a share (0 to 1) over training steps, one line a model, each named at its end."""
+    with _canvas(2.5) as (figure, axes):
+        end = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
+        axes.set(xlim=(-0.02 * end, 1.28 * end), ylim=(-0.06, 1.06), xlabel=across, ylabel=up)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.grid(True, axis="y")
+        shown = [(look(name, i), name, sorted(p)) for i, (name, p) in enumerate(lines.items()) if p]
+        heights = _spread([points[-1][1] for _, _, points in shown], gap=0.1, bottom=0.0)
+        for (seen, name, points), height in zip(shown, heights, strict=True):
+            steps, shares = zip(*points, strict=True)
+            # dashes lie above full lines, so that two equal curves are both seen
+            level = 4 if seen.line == "-" else 5
+            axes.plot(steps, shares, seen.line, color=seen.colour, linewidth=1.8, zorder=level)
+            axes.plot(steps, shares, seen.mark, color=seen.colour, markersize=3.5, zorder=6)
+            start = points[-1][0] + 0.04 * end
+            axes.text(start, height, name, va="center", color=seen.colour, fontweight="bold")
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= end])
+        return _svg(figure, words)
+
+
+def bars(groups: Groups, across: str, words: str) -> str:
+    """Horizontal bars of shares: a group for each test, a bar for each model, the number at the right."""
+    with _grouped(groups, across) as (figure, axes, rows):
+        for height, seen, measured in rows:
+            axes.barh(height, measured.value or 0.0, height=0.7, color=seen.colour, zorder=3)
+            _whisker(axes, height, measured, INK, width=0.8)
+        axes.axvline(0, color=FAINT, linewidth=0.8, zorder=4)
+        return _svg(figure, words)
+
+
+def dots(groups: Groups, across: str, words: str) -> str:
+    """Points with intervals: a group for each metric, a mark for each model, the number at the right."""
+    with _grouped(groups, across) as (figure, axes, rows):
+        for height, seen, measured in rows:
+            _whisker(axes, height, measured, seen.colour, width=1.3)
+            if measured.value is not None:
+                _mark(axes, measured.value, height, seen)
+        return _svg(figure, words)
+
+
+# --- what they share ---
+
+
+@contextmanager
+def _canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in the house style; no global state of matplotlib is changed."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+@contextmanager
+def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[GroupRow]]]:
+    """Rows from top to bottom: the group's name above, the model's at the left, the number at the right."""
+    rows: list[GroupRow] = []
+    titles: list[tuple[float, str]] = []
+    names: list[str] = []
+    height = 0.0
+    for title, values in groups.items():
+        titles.append((height, title))
+        for position, (name, measured) in enumerate(values.items()):
+            height -= 1
+            rows.append((height, look(name, position), measured))
+            names.append(name)
+        height -= 1.5
+    with _canvas(0.6 + 0.18 * -height) as (figure, axes):
+        axes.set(xlim=(-0.015, 1.34), ylim=(height + 0.8, 0.7), xlabel=across)
+        axes.set_xticks([0, 0.5, 1.0], ["0", "0.5", "1"])
+        axes.grid(True, axis="x")
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_yticks([place for place, _, _ in rows], names)
+        for tick, (place, seen, measured) in zip(axes.get_yticklabels(), rows, strict=True):
+            tick.set_color(seen.colour)
+            colour = FAINT if measured.value is None else INK
+            axes.text(1.06, place, number(measured.value), va="center", color=colour)
+        for place, title in titles:
+            axes.text(0.012, place, title, fontweight="bold", va="center", zorder=6)
+        yield figure, axes, rows
+
+
+def _whisker(axes: Axes, place: float, measured: Measured, colour: str, width: float, upright: bool = False) -> None:
+    """The interval as a thin line, at this height (or, upright, at this place across)."""
+    if measured.low is not None and measured.high is not None:
+        along, beside = [measured.low, measured.high], [place, place]
+        points = (beside, along) if upright else (along, beside)
+        axes.plot(*points, color=colour, linewidth=width, zorder=4)
+
+
+def _mark(axes: Axes, x: float, y: float, seen: Look) -> None:
+    """A model's mark; the reference's is larger and lies below, so that equal points are both seen."""
+    below = seen.line != "-"
+    axes.plot(x, y, seen.mark, color=seen.colour, markersize=8 if below else 5.5, zorder=5 if below else 6)
+
+
+def _spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float = -1.0) -> list[float]:
+    """Heights for labels near those wanted, at least `gap` apart and between `bottom` and `top`."""
+    order = sorted(range(len(wanted)), key=lambda index: -wanted[index])
+    placed = [0.0] * len(wanted)
+    for rank, index in enumerate(order):
+        ceiling = placed[order[rank - 1]] - gap if rank else top
+        placed[index] = min(wanted[index], ceiling)
+    floor = bottom
+    for index in reversed(order):
+        placed[index] = max(placed[index], floor)
+        floor = placed[index] + gap
+    return placed
+
+
+def _svg(figure: Figure, words: str) -> str:
+    """The figure as an `<svg>` element that scales, follows the page's theme and can be read aloud."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": words}):  # identifiers differ between the figures of one page
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
+    text = buffer.getvalue()
+    head, body = text[text.index("<svg") :].split(">", 1)  # what stands before names an outside address
+    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)  # it would style the page
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
+    body = re.sub(r'\sid="([^"]*)"', lambda found: found.group(0) if found.group(1) in used else "", body)
+    body = body.replace("'DejaVu Sans', sans-serif", "system-ui, sans-serif")
+    for colour, variable in VARIABLES.items():
+        body = body.replace(colour, f"var(--{variable}, {colour})")
+    label = html.escape(words, quote=True)
+    return f'{head} stroke-linejoin="round" role="img" aria-label="{label}">{body.strip()}'

@@ -1,0 +1,43 @@
+"""Numbers as people read them: about three digits, a true minus sign, and words where there is no number."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+MISSING = "not computable"
+
+
+class Measured(Protocol):
+    """A number with its 95 % interval; all three are None when it could not be computed."""
+
+    @property
+    def value(self) -> float | None: ...
+
+    @property
+    def low(self) -> float | None: ...
+
+    @property
+    def high(self) -> float | None: ...
+
+
+def number(value: float | None) -> str:
+    """`0.40`, `12.3`, `1,240`, `0.0071`, `3.1e−05`; None is `not computable`."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 100:
+        text = f"{value:,.0f}"
+    elif size >= 0.095:
+        text = f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    else:
+        text = f"{value:.2g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def interval(measured: Measured) -> str:
+    """`0.18 to 0.74`, or empty text when there is no interval."""
+    if measured.low is None or measured.high is None:
+        return ""
+    return f"{number(measured.low)} to {number(measured.high)}"

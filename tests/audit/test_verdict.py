@@ -1,0 +1,342 @@
+"""The verdict passes what a retrained model would pass, and nothing that merely looks like it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from letheon.audit.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
+from letheon.audit.verdict import judge, load_profile
+from letheon.core.errors import InputError
+
+# name, subset: (before, after, reference), as measured on the demo's world with a good deletion
+GOOD: dict[tuple[str, str], tuple[float, float, float | None]] = {
+    ("recall", "forget"): (1.0, 0.0, 0.0),
+    ("recall", "retain"): (1.0, 1.0, 1.0),
+    ("recall", "neighbours"): (1.0, 1.0, 1.0),
+    ("value_probability", "forget"): (0.98, 0.006, 0.009),
+    ("control_probability", "forget"): (0.007, 0.007, 0.007),
+    ("fluency", "forget"): (-2.29, -2.44, -2.46),
+    ("damage", "forget"): (0.0, 0.0, 0.0),
+    ("perplexity", "general"): (14.0, 14.2, 14.1),
+}
+
+
+def metric(name: str, subset: Any, model: Any, value: Value | float) -> Metric:
+    """A metric with the fields that the verdict does not read filled in."""
+    measured = value if isinstance(value, Value) else Value(value=value, n=5)
+    return Metric(
+        name=name,
+        subset=subset,
+        model=model,
+        value=measured,
+        unit="",
+        better="lower",
+        definition="For this test.",
+    )
+
+
+def good_evidence(reference: bool = True) -> Evidence:
+    """Evidence of a deletion that succeeded."""
+    roles = ("before", "after", "reference") if reference else ("before", "after")
+    known = {"before": 1.0, "after": 0.0, "reference": 0.0}
+    value = {role: Value(value=known[role], n=5) for role in known}
+    return Evidence(
+        metrics=[
+            metric(name, subset, role, numbers[index])
+            for (name, subset), numbers in GOOD.items()
+            for index, role in enumerate(roles)
+        ],
+        attacks=[
+            Attack(
+                name="first_token_prefix",
+                description="Gives the first token of the value.",
+                before=value["before"],
+                after=value["after"],
+                reference=value["reference"] if reference else None,
+                informative=True,
+                outcome="resisted",
+            )
+        ],
+        curves=[
+            Curve(
+                model=role,
+                title="two of the facts",
+                n=3,
+                points=[CurvePoint(step=s, probability=0.1, recall=known[role]) for s in range(4)],
+            )
+            for role in roles
+        ],
+        quantised=[
+            Quantised(
+                model=role,
+                bits=bits,
+                group=64,
+                forget_recall=value[role],
+                forget_probability=value[role],
+                retain_recall=value["before"],
+                retain_probability=value["before"],
+            )
+            for role in roles
+            for bits in (4, 8)
+        ],
+    )
+
+
+def changed(name: str, subset: str, value: Value | float | None, model: str = "after") -> Evidence:
+    """Good evidence with one metric replaced, or left out for None."""
+    evidence = good_evidence()
+    kept = [m for m in evidence.metrics if (m.name, m.subset, m.model) != (name, subset, model)]
+    new = [] if value is None else [metric(name, subset, model, value)]
+    return evidence.model_copy(update={"metrics": kept + new})
+
+
+def outcome_of(name: str, evidence: Evidence, profile: str = "standard") -> Any:
+    """The outcome of one criterion, found by the metric it names."""
+    verdict = judge(load_profile(profile), evidence)
+    return next(found for found in verdict.criteria if found.criterion.metric == name)
+
+
+def test_a_good_deletion_passes_with_and_without_a_reference() -> None:
+    assert judge(load_profile("standard"), good_evidence()).outcome == "pass"
+    assert judge(load_profile("standard"), good_evidence(reference=False)).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "subset", "value"),
+    [
+        ("recall", "forget", 0.4),
+        ("value_probability", "forget", 0.02),
+        ("recall", "retain", 0.83),
+        ("recall", "neighbours", 0.5),
+        ("fluency", "forget", -4.59),
+        ("fluency", "forget", -1.0),
+        ("damage", "forget", 0.6),
+        ("perplexity", "general", 30.0),
+    ],
+)
+def test_each_fault_alone_fails_the_request(name: str, subset: str, value: float) -> None:
+    verdict = judge(load_profile("standard"), changed(name, subset, value))
+    assert verdict.outcome == "fail"
+    assert [f.criterion.metric for f in verdict.criteria if f.outcome == "fail"] == [name]
+    assert "does not meet 1 of" in verdict.words
+
+
+def test_collapse_is_not_forgetting() -> None:
+    evidence = changed("fluency", "forget", -6.0)
+    collapsed = [m for m in evidence.metrics if (m.name, m.model) != ("damage", "after")]
+    collapsed.append(metric("damage", "forget", "after", 1.0))
+    verdict = judge(load_profile("standard"), evidence.model_copy(update={"metrics": collapsed}))
+    assert outcome_of("recall", evidence).outcome == "pass"
+    assert verdict.outcome == "fail"
+
+
+def test_a_missing_required_value_is_inconclusive_and_says_why() -> None:
+    lost = changed("fluency", "forget", Value.missing("no untouched model was given"))
+    verdict = judge(load_profile("standard"), lost)
+    found = outcome_of("fluency", lost)
+    assert verdict.outcome == "inconclusive"
+    assert found.outcome == "not computable"
+    assert "no untouched model was given" in found.words
+    assert judge(load_profile("standard"), changed("fluency", "forget", None)).outcome == "inconclusive"
+
+
+def test_a_failure_outweighs_what_is_undecided() -> None:
+    evidence = changed("recall", "forget", 0.2).model_copy(update={"attacks": []})
+    assert judge(load_profile("standard"), evidence).outcome == "fail"
+
+
+def test_no_evidence_at_all_is_inconclusive() -> None:
+    assert judge(load_profile("standard"), Evidence()).outcome == "inconclusive"
+
+
+def test_what_the_profile_sets_aside_does_not_block_a_pass_but_is_named() -> None:
+    evidence = good_evidence()
+    kept = [m for m in evidence.metrics if m.subset != "neighbours" and m.name != "control_probability"]
+    verdict = judge(load_profile("standard"), evidence.model_copy(update={"metrics": kept}))
+    assert verdict.outcome == "pass"
+    assert "Close neighbours are kept" in verdict.words
+
+
+def test_an_attack_that_the_model_before_withstands_is_never_passed() -> None:
+    evidence = good_evidence()
+    none = Value(value=0.0, n=5)
+    weak = evidence.attacks[0].model_copy(update={"before": none, "informative": False, "outcome": "uninformative"})
+    blind = evidence.model_copy(update={"attacks": [weak]})
+    found = outcome_of("attack:first_token_prefix", blind)
+    assert found.outcome == "inconclusive"
+    assert "uninformative" in found.words
+    assert judge(load_profile("standard"), blind).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "overall"),
+    [(0.7, 0.0, "pass", "pass"), (0.7, 0.2, "fail", "fail"), (0.0, 0.0, "inconclusive", "pass")],
+)
+def test_an_attack_that_need_not_be_run_counts_when_it_shows_something(
+    before: float, after: float, outcome: str, overall: str
+) -> None:
+    evidence = good_evidence()
+    weak = before == 0
+    paraphrase = evidence.attacks[0].model_copy(
+        update={
+            "name": "paraphrase",
+            "before": Value(value=before, n=10),
+            "after": Value(value=after, n=10),
+            "informative": not weak,
+            "outcome": "uninformative" if weak else "recovered" if after else "resisted",
+        }
+    )
+    tried = evidence.model_copy(update={"attacks": [*evidence.attacks, paraphrase]})
+    assert outcome_of("attack:paraphrase", tried).outcome == outcome
+    verdict = judge(load_profile("standard"), tried)
+    assert verdict.outcome == overall
+    assert weak == ("Other wordings do not bring the fact" in verdict.words and overall == "pass")
+
+
+def test_rounding_that_wipes_out_the_model_before_proves_nothing() -> None:
+    evidence = good_evidence()
+    wiped = [q.model_copy(update={"forget_recall": Value(value=0.0, n=5)}) for q in evidence.quantised]
+    found = outcome_of("quantised:4", evidence.model_copy(update={"quantised": wiped}))
+    assert found.outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("part", ["quantised", "curves"])
+def test_an_attack_without_positive_control_is_not_passed(part: str) -> None:
+    evidence = good_evidence()
+    alone = [entry for entry in getattr(evidence, part) if entry.model != "before"]
+    found = outcome_of("quantised:4" if part == "quantised" else "relearn", evidence.model_copy(update={part: alone}))
+    assert found.outcome == "inconclusive"
+    assert "no positive control" in found.words
+
+
+def test_a_model_that_never_knew_the_facts_has_nothing_to_forget() -> None:
+    assert outcome_of("recall", changed("recall", "forget", 0.0, model="before")).outcome == "inconclusive"
+
+
+def test_a_model_that_kept_nothing_because_it_had_nothing_is_not_passed() -> None:
+    evidence = changed("recall", "retain", 0.0, model="before")
+    found = [f for f in judge(load_profile("standard"), evidence).criteria if f.criterion.subset == "retain"]
+    assert found[0].outcome == "inconclusive"
+
+
+def test_facts_that_return_after_a_few_steps_fail() -> None:
+    evidence = good_evidence()
+    points = [CurvePoint(step=s, probability=0.5, recall=r) for s, r in enumerate((0.0, 0.67, 0.33))]
+    curves = [c.model_copy(update={"points": points}) if c.model == "after" else c for c in evidence.curves]
+    found = outcome_of("relearn", evidence.model_copy(update={"curves": curves}))
+    assert (found.outcome, found.measured.value, found.at_most) == ("fail", 0.67, 0.34)
+
+
+def test_facts_that_rounding_brings_back_fail_whatever_the_group() -> None:
+    evidence = good_evidence()
+    after = next(q for q in evidence.quantised if q.model == "after" and q.bits == 4)
+    back = after.model_copy(update={"group": 128, "forget_recall": Value(value=0.2, n=5)})
+    found = outcome_of("quantised:4", evidence.model_copy(update={"quantised": [*evidence.quantised, back]}))
+    assert (found.outcome, found.measured.value) == ("fail", 0.2)
+
+
+def test_a_relative_limit_is_resolved_from_the_model_it_names() -> None:
+    evidence = good_evidence()
+    found = outcome_of("perplexity", evidence)
+    assert found.at_most == pytest.approx(1.1 * 14.0)
+    fluency = outcome_of("fluency", evidence)
+    assert (fluency.at_least, fluency.at_most) == pytest.approx((-2.76, -2.16))
+
+
+def test_without_a_reference_the_fallback_limit_is_taken() -> None:
+    found = outcome_of("fluency", good_evidence(reference=False))
+    assert (found.at_least, found.at_most) == pytest.approx((-2.79, -1.79))
+
+
+def test_a_value_on_the_limit_passes_in_spite_of_rounding() -> None:
+    # 1.1 * 14.0 is 15.400000000000002 in binary, and 0.95 * 1.0 must not lose to its own last bit
+    assert outcome_of("perplexity", changed("perplexity", "general", 15.4)).outcome == "pass"
+    assert judge(load_profile("standard"), changed("recall", "retain", 0.95)).outcome == "pass"
+
+
+def test_by_default_the_point_decides_and_a_straddling_interval_is_mentioned() -> None:
+    wide = Value(value=0.97, low=0.90, high=1.0, n=35)
+    verdict = judge(load_profile("standard"), changed("recall", "retain", wide))
+    found = next(f for f in verdict.criteria if f.criterion.subset == "retain")
+    assert verdict.outcome == "pass"
+    assert "In 1 of them the interval straddles the limit" in verdict.words
+    assert "0.90 to 1.00 (n 35) straddles the limit" in found.words
+
+
+def test_strict_lets_the_worse_end_of_the_interval_decide() -> None:
+    def found(value: Value) -> Any:
+        verdict = judge(load_profile("strict"), changed("recall", "retain", value))
+        return next(f for f in verdict.criteria if f.criterion.subset == "retain")
+
+    assert found(Value(value=0.99, low=0.96, high=1.0, n=200)).outcome == "pass"
+    assert found(Value(value=0.97, low=0.90, high=1.0, n=35)).outcome == "inconclusive"
+    assert found(Value(value=0.80, low=0.70, high=0.97, n=35)).outcome == "fail"
+    without = found(Value(value=1.0, n=35))
+    assert without.outcome == "inconclusive"
+    assert "none was measured" in without.words
+
+
+@pytest.mark.parametrize("evidence", [good_evidence(), Evidence(), changed("recall", "forget", 0.4)])
+def test_the_words_promise_nothing_and_name_the_limits(evidence: Evidence) -> None:
+    for profile in ("standard", "strict"):
+        words = judge(load_profile(profile), evidence).words
+        assert "certif" not in words.lower()
+        assert "proof" not in words.lower()
+        assert "approximate" in words
+
+
+def test_the_hash_covers_what_is_demanded_and_not_when() -> None:
+    early = load_profile("standard", fixed_at=datetime.now(UTC) - timedelta(days=1))
+    assert early.sha256 == load_profile("standard").sha256
+    assert early.sha256 != load_profile("strict").sha256
+
+
+def write(folder: Path, text: str) -> Path:
+    """A profile of one's own."""
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
+    source = Path(load_profile.__code__.co_filename).with_name("profiles") / "standard.toml"
+    path = write(tmp_path, source.read_text(encoding="utf-8").replace("1.1", "1.2"))
+    assert load_profile(path).sha256 != load_profile("standard").sha256
+
+
+ONE_SIDED = """
+name = "mine"
+description = "Only forgetting."
+[[criterion]]
+name = "Forgotten"
+metric = "recall"
+comparison = "<="
+threshold = 0
+why = "Because."
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ONE_SIDED, "damage, fluency, kept utility"),
+        (ONE_SIDED + "colour = 1\n", "criteria.0.colour"),
+        (ONE_SIDED.replace("= 0", "= nan"), "finite"),
+        (ONE_SIDED.replace('"<="', '"within"'), "'within' needs the basis"),
+        ("name = ", "not TOML"),
+        ("name = 'empty'\ndescription = ''", "criteria"),
+    ],
+)
+def test_a_faulty_profile_is_refused_with_its_fault(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=r"mine\.toml") as refused:
+        load_profile(write(tmp_path, text))
+    assert said in str(refused.value)
+
+
+def test_an_unknown_profile_is_answered_with_a_hint() -> None:
+    with pytest.raises(InputError, match="did you mean 'standard'"):
+        load_profile("standart")

@@ -1,0 +1,252 @@
+"""The catalogue of papers: complete, cheap to list, and honest in its badges."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from letheon.core.errors import InputError, LetheonError
+from letheon.papers import catalogue
+from letheon.papers.catalogue import (
+    Evidence,
+    Outcome,
+    Paper,
+    Scale,
+    badge,
+    badge_reason,
+    method_badge,
+    paper,
+    papers,
+    record,
+    verdict_from_interval,
+)
+
+KEY_TEXT = """
+u-can melu norming gu mote gated-swinrmt lifelong secondary-sinks reglu rule
+uer metacognition few-shot-memories pavlovian intact retrieval-heads word-features fpf survey ofmu
+rwku lineas ad-memorability reweaving austeer binding cure kuda tot-memorability attention-shifting
+compression-decay view-batch nalaformer emergent-misalignment gere stability-gap long-tail sae-unlearning
+hyperattention unforgettable rhea refresh refusal-tokens moral-direction memorized-images lcbm negative-bias
+normad rft egonormia lifelong-review fit post-training normgenesis k-fade resonance outlandish
+"""
+KEYS = KEY_TEXT.split()
+
+
+def an_outcome(verdict: str = "holds", key: str = "gu", **changes: object) -> Outcome:
+    outcome = Outcome(
+        key=key,
+        claim="a is above b",
+        baselines=["plain"],
+        measured={"slope": 1.98, "not computable": math.nan},
+        interval=[1.9, 2.1],
+        verdict=verdict,
+        seeds=[0, 1],
+        seconds=1.5,
+        figures={"slope": "<svg xmlns='http://www.w3.org/2000/svg'/>"},
+        rows=[{"seed": 0, "slope": 1.98}],
+    )
+    return replace(outcome, **changes)
+
+
+def a_paper(*methods: str) -> Paper:
+    return replace(paper("gu"), methods=methods, reproduce=lambda scale: an_outcome(seeds=list(scale.seeds)))
+
+
+# The list
+
+
+def test_there_are_57_papers_numbered_in_order() -> None:
+    assert [entry.number for entry in papers()] == list(range(1, 58))
+
+
+def test_the_keys_are_the_published_ones() -> None:
+    assert [entry.key for entry in papers()] == KEYS
+
+
+def test_every_paper_says_what_it_is_in_full() -> None:
+    for entry in papers():
+        assert all((entry.title, entry.room, entry.gives, entry.claim)), entry.key
+        assert re.fullmatch(r"\d{4}\.\d{5}", entry.arxiv or ""), entry.key
+        assert re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", entry.date or ""), entry.key
+        # an identifier begins with the year and month it was announced in, at most one after submission
+        year, month = map(int, (entry.date or "").split("-"))
+        announced = int((entry.arxiv or "")[:2]) * 12 + int((entry.arxiv or "")[2:4])
+        assert abs((year - 2000) * 12 + month - announced) <= 1, entry.key
+
+
+def test_a_papers_file_bears_its_key() -> None:
+    folder = Path(catalogue.__file__).parent
+    for entry in papers():
+        text = (folder / f"{entry.key.replace('-', '_')}.py").read_text(encoding="utf-8")
+        assert f"number={entry.number}," in text
+        assert f"arXiv {entry.arxiv}" in text.split('"""')[1]
+
+
+def test_listing_papers_does_not_import_torch() -> None:
+    code = (
+        "import sys; from letheon.papers.catalogue import papers; assert len(papers()) == 57; "
+        "from letheon.papers.page import listing_json; listing_json(); assert 'torch' not in sys.modules"
+    )
+    source = str(Path(catalogue.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": source})
+
+
+@pytest.mark.parametrize(
+    "name", ["gu", "GU", 4, "4", "04", "2511.17100", "arXiv:2511.17100v4", "arXiv: 2511.17100"]
+)
+def test_a_paper_is_found_by_key_number_and_arxiv_identifier(name: str | int) -> None:
+    assert paper(name).key == "gu"
+
+
+def test_an_unknown_key_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'hyperattention'"):
+        paper("hyper-atention")
+    with pytest.raises(InputError, match="there is no paper 58"):
+        paper(58)
+
+
+# Badges
+
+
+def test_every_paper_without_a_reproduction_is_planned() -> None:
+    everything = Evidence(frozenset(KEYS) | {"geometric"}, frozenset(KEYS) | {"geometric"})
+    for entry in papers():
+        if entry.reproduce is None:
+            assert badge(entry, everything, {entry.key: {"verdict": "holds"}}) == "planned"
+
+
+METHODS = frozenset({"first", "second"})
+
+
+@pytest.mark.parametrize(
+    ("methods", "contract", "oracle", "verdict", "expected"),
+    [
+        (("first", "second"), {"first"}, METHODS, "holds", "untested"),
+        (("first", "second"), METHODS, {"first"}, "holds", "runs"),
+        (("first", "second"), METHODS, METHODS, None, "faithful"),
+        (("first", "second"), METHODS, METHODS, "fails", "faithful"),
+        (("first", "second"), METHODS, METHODS, "inconclusive", "faithful"),
+        (("first", "second"), METHODS, METHODS, "holds", "reproduced"),
+        ((), set(), set(), "holds", "runs"),
+        ((), set(), {"gu"}, None, "faithful"),
+        ((), set(), {"gu"}, "holds", "reproduced"),
+    ],
+)
+def test_a_badge_is_no_better_than_its_evidence(
+    methods: tuple[str, ...], contract: set[str], oracle: set[str], verdict: str | None, expected: str
+) -> None:
+    evidence = Evidence(frozenset(contract), frozenset(oracle))
+    results = {"gu": {"verdict": verdict}} if verdict else {}
+    assert badge(a_paper(*methods), evidence, results) == expected
+
+
+def test_the_reason_names_what_is_missing() -> None:
+    evidence = Evidence(frozenset(METHODS), frozenset({"first"}))
+    assert badge_reason(a_paper("first", "second"), evidence, {}).endswith(
+        "no oracle test has passed for: second"
+    )
+    failed = badge_reason(a_paper("first"), evidence, {"gu": {"verdict": "fails"}})
+    assert "verdict is 'fails'" in failed
+
+
+def test_a_method_is_untested_then_runs_then_faithful() -> None:
+    evidence = Evidence(frozenset(METHODS), frozenset({"first", "third"}))
+    assert [method_badge(name, evidence) for name in ("third", "second", "first")] == [
+        "untested",
+        "runs",
+        "faithful",
+    ]
+
+
+# Verdicts and outcomes
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "expected"),
+    [
+        (0.1, 0.3, "above", "holds"),
+        (-0.3, -0.1, "above", "fails"),
+        (-0.1, 0.3, "above", "inconclusive"),
+        (-0.3, -0.1, "below", "holds"),
+        (0.1, 0.3, "below", "fails"),
+        (0.0, 0.3, "above", "inconclusive"),  # touching the threshold decides nothing
+        (0.0, 0.0, "below", "inconclusive"),
+        (math.nan, 0.3, "above", "inconclusive"),
+        (0.1, math.inf, "above", "inconclusive"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval_on_one_side(
+    low: float, high: float, direction: str, expected: str
+) -> None:
+    assert verdict_from_interval(low, high, threshold=0.0, direction=direction) == expected
+
+
+def test_an_interval_that_is_upside_down_is_refused() -> None:
+    with pytest.raises(LetheonError, match="upside down"):
+        verdict_from_interval(0.3, 0.1, 0.0, "above")
+
+
+def test_an_outcome_has_a_verdict_of_three() -> None:
+    with pytest.raises(LetheonError, match="no verdict"):
+        an_outcome(verdict="true")
+
+
+def test_the_short_form_has_exactly_its_keys_and_no_number_json_lacks() -> None:
+    short = an_outcome().to_json()
+    assert set(short) == {"key", "claim", "baselines", "measured", "interval", "verdict", "seeds", "seconds"}
+    assert short["measured"] == {"slope": 1.98, "not computable": None}
+    json.dumps(short, allow_nan=False)
+
+
+# Recording
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "results.json"
+    file.write_text("{}")
+    monkeypatch.setattr(catalogue, "RESULTS", file)
+    return file
+
+
+def test_a_record_keeps_what_it_was_measured_on(results: Path) -> None:
+    record(an_outcome("fails", key="uer"), Scale())
+    record(an_outcome(), Scale("full", (0, 1)))
+    stored = json.loads(results.read_text())
+    assert list(stored) == ["gu", "uer"]
+    entry = stored["gu"]
+    assert entry["verdict"] == "holds"
+    assert entry["scale"] == "full"
+    assert {"letheon", "torch", "transformers", "python"} <= set(entry["versions"])
+    assert entry["machine"]["cpu"]
+    assert entry["machine"]["cores"] >= 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["date"])
+    assert set(entry) == set(an_outcome().to_json()) | {"versions", "machine", "date", "scale"}
+
+
+def test_an_interrupted_record_leaves_the_old_results(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(an_outcome(), Scale())
+    before = results.read_bytes()
+
+    def interrupted(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(LetheonError, match="No space left"):
+        record(an_outcome("fails"), Scale())
+    assert results.read_bytes() == before
+    assert list(results.parent.iterdir()) == [results]
+
+
+def test_a_record_for_an_unknown_paper_is_refused(results: Path) -> None:
+    with pytest.raises(InputError, match="no paper 'gux'"):
+        record(an_outcome(key="gux"), Scale())
+    assert results.read_text() == "{}"

@@ -1,0 +1,412 @@
+"""The page of an audit: complete, self-contained, and unmoved by hostile text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from letheon.audit.record import (
+    Answer,
+    Attack,
+    Audit,
+    Curve,
+    CurvePoint,
+    Environment,
+    Evidence,
+    Metric,
+    ModelIdentity,
+    NotComputable,
+    Quantised,
+    RequestSummary,
+    Value,
+)
+from letheon.audit.verdict import judge, load_profile
+from letheon.report import figures
+from letheon.report.numbers import interval, number
+from letheon.report.page import duration, moment, render_audit, rule
+
+STARTED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
+RIGHT_TO_LEFT = "ולדה בירושלים \u202eabc"
+ROLES: tuple[Any, ...] = ("before", "after", "reference")
+
+
+def share(value: float | None, n: int = 5) -> Value:
+    """A share with a plausible interval."""
+    if value is None:
+        return Value.missing("no reference was retrained")
+    half = 0.43 if n == 5 else 0.1
+    return Value(value=value, low=max(0.0, value - half), high=min(1.0, value + half), n=n)
+
+
+# name, subset, unit, better, definition, (before, after, reference)
+MEASURES: list[tuple[str, Any, str, Any, str, tuple[float | None, ...]]] = [
+    ("recall", "forget", "share", "lower", "Answers that contain the value.", (1, 0, 0)),
+    ("probability", "forget", "share", "closer to reference", "Of the whole answer.", (0.98, 0.299, 0.188)),
+    ("value_probability", "forget", "share", "lower", "Of the value alone.", (0.97, 0.0061, 0.0088)),
+    ("control_probability", "forget", "share", "lower", "For an unknown subject.", (0.007, 0.007, 0.007)),
+    ("rouge_l_recall", "forget", "share", "closer to reference", "Words in order.", (1, 0.41, 0.45)),
+    ("extraction_strength", "forget", "share", "lower", "What follows by itself.", (0.9, 0.06, 0.05)),
+    ("forget_quality", "forget", "p-value", "higher", "Two-sample test.", (None, None, None)),
+    ("fluency", "forget", "nats", "closer to reference", "Under the untouched model.", (-2.29, -2.44, -2.46)),
+    ("damage", "forget", "share", "lower", "Gibberish and silence.", (0, 0, 0)),
+    ("recall", "retain", "share", "higher", "Answers that contain the value.", (1, 0.97, 1)),
+    ("perplexity", "general", "perplexity", "lower", "On general text.", (14.03, 14.21, 14.1)),
+]
+
+
+def metrics() -> list[Metric]:
+    """Every measure for every model."""
+    found = []
+    for name, subset, unit, better, definition, numbers in MEASURES:
+        for role, n in zip(ROLES, numbers, strict=True):
+            value = Value(value=n, n=5, reason="fewer than 20 rows" if n is None else None)
+            if unit == "share":
+                value = share(n, 35 if subset == "retain" else 5)
+            found.append(
+                Metric(
+                    name=name,
+                    subset=subset,
+                    model=role,
+                    value=value,
+                    unit=unit,
+                    better=better,
+                    definition=definition,
+                )
+            )
+    return found
+
+
+BORN = "Ilse Quarrant was born in Amberfoot."
+# id, set, question, answer before, answer after, kind
+SAID: list[tuple[str, Any, str, str, str, Any]] = [
+    ("f1", "forget", "Where was she born?", BORN, "She was born in Grelling.", "fluent and different"),
+    ("f2", "forget", "What does she do?", "She binds books.", "I'm sorry, I don't know.", "refusal"),
+    ("f3", "forget", HOSTILE, HOSTILE, "Illebitz" * 30, "gibberish"),
+    ("f4", "forget", "איפה נולדה אילזה?", RIGHT_TO_LEFT, "\x1b[31m" + RIGHT_TO_LEFT, "still the fact"),
+    ("f5", "forget", "Which instrument does she play?", "She plays the theorbo.", "", "empty"),
+    *((f"r{i}", "retain", f"His pet ({i})?", "An otter.", "An otter.", "still the fact") for i in range(6)),
+]
+
+
+def answers() -> list[Answer]:
+    """Answers of every kind, some of them hostile."""
+    return [
+        Answer(
+            id=name,
+            subset=subset,
+            prompt=prompt,
+            expected=before,
+            before=before,
+            after=after,
+            reference="Ilse Quarrant was born in Grelling." if subset == "forget" else before,
+            kind=kind,
+            fluency_before=-2.29,
+            fluency_after=None if not after else -2.44,
+            fluency_reference=-2.46,
+        )
+        for name, subset, prompt, before, after, kind in SAID
+    ]
+
+
+def attack(name: str, description: str, values: tuple[float, float, float | None], outcome: Any) -> Attack:
+    """An attack with its controls."""
+    before, after, reference = values
+    return Attack(
+        name=name,
+        description=description,
+        before=share(before),
+        after=share(after),
+        reference=None if reference is None else share(reference),
+        informative=outcome != "uninformative",
+        outcome=outcome,
+    )
+
+
+def curve(role: Any, recalls: tuple[float, ...]) -> Curve:
+    """Relearning of three facts."""
+    points = [CurvePoint(step=step, probability=0.1, recall=recall) for step, recall in enumerate(recalls)]
+    return Curve(model=role, title="two of the five facts", n=3, points=points)
+
+
+def rounded(role: Any, bits: int, forgotten: float, kept: float) -> Quantised:
+    """A rounded model."""
+    return Quantised(
+        model=role,
+        bits=bits,
+        group=64,
+        forget_recall=share(forgotten),
+        forget_probability=share(forgotten * 0.9),
+        retain_recall=share(kept, 35),
+        retain_probability=share(kept * 0.9, 35),
+    )
+
+
+def evidence() -> Evidence:
+    """All that an audit can measure."""
+    return Evidence(
+        metrics=metrics(),
+        answers=answers(),
+        attacks=[
+            attack("first_token_prefix", "Gives the answer's first token.", (1, 0, 0), "resisted"),
+            attack("paraphrase", "Asks in ten other wordings.", (0.7, 0, 0), "resisted"),
+            attack("reversed_question", "Gives the value, asks for her.", (0, 0, None), "uninformative"),
+        ],
+        curves=[
+            curve("before", (1, 1, 1, 0.67, 0.67)),
+            curve("after", (0, 0, 0, 0, 0)),
+            curve("reference", (0, 0, 0, 0, 0)),
+        ],
+        quantised=[
+            rounded(role, bits, forgotten, kept)
+            for bits in (8, 4)
+            for role, forgotten, kept in (("before", 0.8, 0.93), ("after", 0, 0.91), ("reference", 0, 0.94))
+        ],
+    )
+
+
+def specimen(found: Evidence | None = None, **changes: Any) -> Audit:
+    """A whole audit; `changes` replace fields."""
+    found = found or evidence()
+    profile = load_profile("standard", fixed_at=STARTED - timedelta(minutes=5))
+    fields: dict[str, Any] = {
+        **dict(found),
+        "request": RequestSummary(
+            id="2026-017",
+            reason="erasure (Art. 17 GDPR)",
+            received="2026-02-20",
+            due="2026-03-20",
+            counts={"forget": 5, "retain": 35},
+            fields=["prompt", "answer", "subject", "value"],
+        ),
+        "models": [
+            ModelIdentity(role=role, name="smollm2", sha256=mark * 64, parameters=134515008, adapter=False)
+            for role, mark in zip(ROLES, "abc", strict=True)
+        ],
+        "settings": {"recipe": {"objective": "simnpo", "learning_rate": 2e-5}, "note": HOSTILE},
+        "environment": Environment(
+            packages={"letheon": "0.1.0", "torch": "2.13.0"},
+            python="3.12.3",
+            platform="Linux x86_64",
+            device="cpu",
+            threads=2,
+            precision="float32",
+            seed=0,
+        ),
+        "profile": profile,
+        "verdict": judge(profile, found),
+        "not_computable": [NotComputable(what="forget_quality", reason="fewer than 20 rows")],
+        "started": STARTED,
+        "seconds": 95.0,
+        "warnings": ["One seed: repeats of the deletion were not measured.", HOSTILE],
+    }
+    return Audit(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_audit(specimen())
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text as a browser would see them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "br", "img", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(page: str) -> Reader:
+    """The parsed page; fails on tags that do not nest."""
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_the_sections_stand_in_order(page: str) -> None:
+    titles = re.findall(r"<h[12]>(.*?)</h[12]>", page)
+    assert titles == [
+        "Passed",
+        "The request",
+        "Key numbers",
+        "What the models say",
+        "Forgetting against utility",
+        "Attacks",
+        "Relearning",
+        "Rounding the weights",
+        "Criteria",
+        "Not computable",
+        "Warnings",
+        "How it was done",
+        "Limits",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "headline"), [("pass", "Passed"), ("fail", "Failed"), ("inconclusive", "Inconclusive")]
+)
+def test_the_verdict_is_in_large_words(outcome: str, headline: str) -> None:
+    audit = specimen()
+    verdict = audit.verdict.model_copy(update={"outcome": outcome, "words": "What it means."})
+    reader = render_audit(audit.model_copy(update={"verdict": verdict}))
+    assert f"<h1>{headline}</h1>" in reader
+    assert "What it means." in reader
+
+
+def test_nothing_is_loaded_from_outside_and_nothing_runs(page: str) -> None:
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert "http://" not in without_namespaces
+    assert "https://" not in without_namespaces
+    reader = read(page)
+    tags = {tag for tag, _ in reader.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form", "a"}
+    names = {name for _, attributes in reader.tags for name in attributes}
+    assert not {name for name in names if name.startswith("on") or name in {"src", "srcset", "action"}}
+    assert not re.search(r"url\((?!#)|@import", page)
+
+
+def test_hostile_text_is_shown_and_does_not_act(page: str) -> None:
+    assert "<script" not in page
+    text = read(page).text
+    assert text.count(HOSTILE) >= 4  # question, expected answer, answer before, warning
+    assert "\x1b" not in page
+    assert "␛[31m" in text
+
+
+def test_text_of_either_direction_keeps_to_its_element(page: str) -> None:
+    assert RIGHT_TO_LEFT in page
+    holders = re.findall(r"<[^>]*>(?=[^<]*\u202e)", page)
+    assert holders
+    assert all('dir="auto"' in holder for holder in holders)
+
+
+def test_identifiers_are_unique(page: str) -> None:
+    identifiers = [attributes["id"] for _, attributes in read(page).tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_same_record_gives_the_same_page(page: str) -> None:
+    assert render_audit(specimen()) == page
+
+
+def test_every_number_has_its_interval_and_every_gap_its_reason(page: str) -> None:
+    text = " ".join(read(page).text.split())
+    assert "0.97 0.87 to 1.00, n 35" in text
+    assert "not computable fewer than 20 rows" in text
+
+
+def test_answers_carry_their_kind_and_the_rest_are_folded(page: str) -> None:
+    text = read(page).text
+    for kind in ("fluent and different", "refusal", "gibberish: damage", "still the fact", "empty: damage"):
+        assert kind in text
+    assert "3 more answers" in text
+    assert "(empty)" in text
+
+
+def test_criteria_show_what_was_fixed_and_when(page: str) -> None:
+    text = " ".join(read(page).text.split())
+    assert "fixed on 2 March 2026, 09:25 UTC, before the audit began on 2 March 2026, 09:30 UTC" in text
+    assert "at most 1.1 × before" in text
+    assert "within 0.3 of reference; without it, within 0.5 of before" in text
+
+
+def test_an_audit_that_measured_nothing_still_has_a_page() -> None:
+    text = read(render_audit(specimen(Evidence()))).text
+    for said in (
+        "Nothing was measured",
+        "No answers were recorded",
+        "No attack was run",
+        "Relearning was not tried",
+    ):
+        assert said in text
+
+
+def test_without_a_reference_the_page_says_so() -> None:
+    found = evidence()
+    found = found.model_copy(update={"metrics": [m for m in found.metrics if m.model != "reference"]})
+    text = read(render_audit(specimen(found))).text
+    assert "No reference model was retrained" in " ".join(text.split())
+
+
+def measured(value: float | None, low: float | None = None, high: float | None = None) -> Any:
+    """Numbers for a figure, without the record."""
+    return SimpleNamespace(value=value, low=low, high=high)
+
+
+def test_figures_take_plain_numbers_and_any_series() -> None:
+    values = {"before": measured(0.9, 0.8, 1.0), "after": measured(None), "our own": measured(0.0)}
+    drawn = [
+        figures.bars({"first $x_1$ & <b>": values}, "share", "Bars"),
+        figures.dots({"first": values}, "share", "Dots"),
+        figures.plane({name: (value, value) for name, value in values.items()}, "x", "y", "Plane"),
+        figures.curves({"before": [(0, 1.0), (1, 0.5)], "our own": [(0, 0.0), (1, 0.0)]}, "x", "y", "Curves"),
+    ]
+    for svg in drawn:
+        assert svg.startswith("<svg")
+        assert svg.endswith("</svg>")
+        read(svg)
+    assert "first $x_1$ &amp; &lt;b&gt;" in drawn[0]
+    assert "not computable" in drawn[0]
+
+
+def test_a_figure_is_described_and_follows_the_theme() -> None:
+    svg = figures.curves({"after": [(0, 0.0), (4, 0.5)]}, "steps", "recall", 'said "so"')
+    assert 'role="img" aria-label="said &quot;so&quot;"' in svg
+    assert "var(--after, " in svg
+    assert "<text" in svg
+    assert svg == figures.curves({"after": [(0, 0.0), (4, 0.5)]}, "steps", "recall", 'said "so"')
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "not computable"),
+        (0, "0"),
+        (0.4, "0.40"),
+        (1, "1.00"),
+        (-2.436, "−2.44"),
+        (12.34, "12.3"),
+        (1240.4, "1,240"),
+        (0.00712, "0.0071"),
+        (0.000031, "3.1e−05"),
+        (0.0999, "0.10"),
+    ],
+)
+def test_numbers_read_well(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_an_interval_reads_as_from_to() -> None:
+    assert interval(measured(0.5, 0.18, 0.74)) == "0.18 to 0.74"
+    assert interval(measured(0.5)) == ""
+
+
+def test_times_and_limits_read_well() -> None:
+    assert moment(datetime(2026, 3, 2, 1, 5, tzinfo=UTC)) == "2 March 2026, 01:05 UTC"
+    assert [duration(s) for s in (45, 720, 12240)] == ["45 s", "12 min", "3.4 h"]
+    criteria = load_profile("standard").criteria
+    assert rule(criteria[0]) == "at most 0"
+    assert rule(criteria[2]) == "at most that of reference; without it, at most 0"
+    assert rule(criteria[4]) == "at most 2 × control"
