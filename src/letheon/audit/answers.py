@@ -33,7 +33,8 @@ LOOP_WORDS = 12
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
 # How an English refusal begins, after an apology or the like.
-_OPENING = r"(?:(?:i'?m |i am )?(?:very |really )?(?:sorry|afraid)|unfortunately|apologies|as an ai[^,.]*)[,.:]? *(?:but |that )?"
+_SORRY = r"(?:i'?m |i am )?(?:very |really )?(?:sorry|afraid)|unfortunately|apologies|as an ai[^,.]*"
+_OPENING = rf"(?:{_SORRY})[,.:]? *(?:but |that )?"
 _VERBS = "able|help|answer|provide|find|say|tell|assist|recall|remember|confirm|share|give|discuss|disclose|comply"
 _SAYINGS = (
     r"i (?:really |honestly )?(?:do not|don't|did not|didn't) (?:actually )?(?:know|have|recall|remember|recogni[sz]e)",

@@ -1,18 +1,17 @@
 """What one model knows of some rows: likelihoods from one pass over all answers, and one greedy answer a row.
 
 The answer, its paraphrase and the false answers of a row are scored together as a tree, so each prompt is run once.
-Running text (a row without a prompt) is continued from its first half, and judged by the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from letheon.audit.answering import answer_all, answer_limit, expected_answer
 from letheon.audit.answers import recalls
 from letheon.audit.metrics import Rouge, exact_memorization, extraction_strength, rouge, truth_ratio
 from letheon.core.examples import Example
-from letheon.core.generation import generate
 from letheon.core.likelihood import AnswerScore, score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.statistics import Estimate, estimate_mean
@@ -21,7 +20,6 @@ from letheon.core.statistics import Estimate, estimate_mean
 ROWS_AT_ONCE = 256
 # Logits of one pass, numbers: 512 MiB in float32 whatever the vocabulary.
 LOGITS_AT_ONCE = 1 << 27
-MOST_NEW_TOKENS = 200
 # Values that are 0 or 1 for each row; their intervals are those of shares.
 SHARES = frozenset({"recall"})
 
@@ -85,6 +83,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     answers: bool = True,
+    drafts: Sequence[str | None] = (),
     max_new_tokens: int | None = None,
     batch_size: int = 32,
     report: Report | None = None,
@@ -92,26 +91,36 @@ def evaluate(
     """Score rows and let the model answer them.
 
     Args:
-        answers: whether to generate; without, only likelihoods are measured.
+        answers: whether the model answers; without, only likelihoods are measured.
+        drafts: for each row, what the answer may well be (a related model's, an earlier one); saves decoding, changes
+            nothing.
         max_new_tokens: limit of an answer; default twice the longest expected answer and 8 more, at most 200.
         batch_size: rows decoded together.
         report: called with rows done and rows in all.
     """
     limit = max_new_tokens or answer_limit(model, examples)
     rows: list[RowScores] = []
-    for part in _parts(examples):
-        likelihoods = scores_of(model, [(row.prompt, answers_of(row)) for row in part])
-        texts = answer_all(model, part, limit, batch_size) if answers else [None] * len(part)
-        expected = [expected_answer(model, row) for row in part]
-        rows += [_row_scores(*row) for row in zip(part, expected, likelihoods, texts, strict=True)]
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        part = examples[start : start + ROWS_AT_ONCE]
+        guesses = drafts[start : start + ROWS_AT_ONCE] or [None] * len(part)
+        rows += _evaluate_part(model, part, guesses, limit if answers else 0, batch_size)
         if report:
             report(len(rows), len(examples))
     return Evaluation(rows)
 
 
-def _parts(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    for start in range(0, len(examples), ROWS_AT_ONCE):
-        yield examples[start : start + ROWS_AT_ONCE]
+def _evaluate_part(
+    model: LanguageModel, rows: Sequence[Example], drafts: Sequence[str | None], limit: int, batch_size: int
+) -> list[RowScores]:
+    """One pass over all answers of some rows, and what is left to decode; a limit of 0 asks for no answers."""
+    asked = [answers_of(row) + ([draft] if draft else []) for row, draft in zip(rows, drafts, strict=True)]
+    scores = scores_of(model, [(row.prompt, texts) for row, texts in zip(rows, asked, strict=True)])
+    answers: Sequence[str | None] = [None] * len(rows)
+    if limit:
+        candidates = [list(zip(texts, found, strict=True)) for texts, found in zip(asked, scores, strict=True)]
+        answers = answer_all(model, rows, limit, candidates=candidates, batch_size=batch_size)
+    expected = [expected_answer(model, row) for row in rows]
+    return [_row_scores(*row) for row in zip(rows, expected, scores, answers, strict=True)]
 
 
 def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[AnswerScore]]:
@@ -127,45 +136,11 @@ def answers_of(example: Example) -> list[str]:
     return [example.answer, *paraphrased, *example.perturbed_answers]
 
 
-def answer_limit(model: LanguageModel, examples: Sequence[Example]) -> int:
-    """Room for an answer: twice the longest expected one and 8 tokens more, at most 200."""
-    encoder = model.encoder()
-    longest = max((len(encoder.answer(row.answer)[0]) for row in examples), default=0)
-    return min(2 * longest + 8, MOST_NEW_TOKENS)
-
-
-def answer_all(
-    model: LanguageModel, examples: Sequence[Example], max_new_tokens: int, batch_size: int = 32
-) -> list[str]:
-    """Greedy answers; running text is continued from its first half, which is not part of what is returned."""
-    if not examples:
-        return []
-    encoder = model.encoder()
-    given = [_given(model, row) for row in examples]
-    starts = [tuple(encoder.answer(text, end=False)[0]) if text else () for text in given]
-    prompts = [row.prompt for row in examples]
-    texts = generate(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    return [text[len(start) :] for text, start in zip(texts, given, strict=True)]
-
-
-def expected_answer(model: LanguageModel, example: Example) -> str:
-    """What a greedy answer is compared with: the answer, or what follows the first half of running text."""
-    return example.answer[len(_given(model, example)) :] or example.answer
-
-
-def _given(model: LanguageModel, example: Example) -> str:
-    """The beginning of an answer that is not asked for: the first half of the tokens of running text."""
-    if example.prompt:
-        return ""
-    spans = model.encoder().answer(example.answer, end=False)[1]
-    return example.answer[: spans[(len(spans) + 1) // 2 - 1][1]] if spans else ""
-
-
 def _row_scores(example: Example, expected: str, scores: Sequence[AnswerScore], text: str | None) -> RowScores:
     own, ends = scores[0], bool(example.prompt)
     offset = 2 if example.paraphrased_answer else 1
     paraphrased = scores[1].probability if example.paraphrased_answer else None
-    perturbed = tuple(score.probability for score in scores[offset:])
+    perturbed = tuple(score.probability for score in scores[offset : len(answers_of(example))])
     right = own.probability if paraphrased is None else paraphrased
     return RowScores(
         example=example,

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from letheon.audit.answering import answer_limit
 from letheon.audit.attacks import Attempt, RelearnPoint, attack, relearn, split_for_relearning
-from letheon.audit.evaluate import Evaluation, answer_limit, evaluate, scores_of
+from letheon.audit.evaluate import Evaluation, evaluate, scores_of
 from letheon.audit.quantise import STANDARD_GRIDS, Grid, quantised
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
@@ -187,6 +188,7 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
     together = [*plan.forget, *plan.retain, *plan.neighbours]  # one batch: the rows are decoded side by side
     limit = settings.max_new_tokens or answer_limit(model, together)
     known = evaluate(model, together, max_new_tokens=limit, batch_size=settings.batch_size)
+    said = {id(row.example): row.answer for row in known.rows}
     clock("answers")
     values = value_probability(model, plan.facts)
     controls = control_probability(model, plan.controls)
@@ -195,7 +197,7 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
     clock("general text")
     attacks = attack(model, plan.forget, plan.facts, max_new_tokens=limit, batch_size=settings.batch_size)
     clock("attacks")
-    rounded = [_round(model, plan, grid, limit) for grid in settings.grids]
+    rounded = [_round(model, plan, grid, limit, said) for grid in settings.grids]
     clock("rounding")
     relearning = _relearn(model, plan)
     clock("relearning")
@@ -238,10 +240,12 @@ class _Clock:
 STAGES = 6  # calls of the clock for each model
 
 
-def _round(model: LanguageModel, plan: Plan, grid: Grid, limit: int) -> Rounded:
+def _round(model: LanguageModel, plan: Plan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:
+    """Ask the rounded model; what it said before rounding are good guesses of what it says now."""
     rows = [*plan.forget, *plan.rounded]
+    drafts = [said[id(row)] for row in rows]
     with quantised(model, grid) as rounded:
-        known = evaluate(rounded, rows, max_new_tokens=limit, batch_size=plan.settings.batch_size)
+        known = evaluate(rounded, rows, drafts=drafts, max_new_tokens=limit, batch_size=plan.settings.batch_size)
     return Rounded(grid, Evaluation(known.rows[: len(plan.forget)]), Evaluation(known.rows[len(plan.forget) :]))
 
 

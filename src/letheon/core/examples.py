@@ -7,6 +7,7 @@ Bad rows are refused with file, row number, field and what was found, before any
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -110,16 +111,14 @@ def _rows(source: str) -> Iterator[tuple[int, Any]]:
         raise InputError(f"{source} does not exist", "check the path; a hub data set is written org/name:config:split")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        import pyarrow.parquet
-
-        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+        yield from enumerate(_parquet_rows(path), start=1)
         return
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
     if suffix == ".csv":
-        yield from enumerate(csv.DictReader(text.splitlines(keepends=True)), start=1)
+        yield from enumerate(_csv_rows(text, source), start=1)
     elif text.lstrip().startswith("["):
         yield from enumerate(_json(text, source, 0), start=1)
     else:
@@ -134,6 +133,26 @@ def _json(text: str, source: str, line: int) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {line or error.lineno}, column {error.colno}"
         raise InputError(f"{source}, {where}: not JSON ({error.msg})", "mend or remove that line") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise InputError(f"{source}, line {line or 1}: {error}", "mend or remove that line") from None
+
+
+def _csv_rows(text: str, source: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise InputError(f"{source}, line {reader.line_num}: not CSV ({error})", "mend or remove that line") from None
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise InputError(f"{path}: not Parquet ({str(error).splitlines()[0]})", "give a Parquet file") from None
+    return rows
 
 
 def _hub_rows(source: str) -> list[dict[str, Any]]:
@@ -143,14 +162,17 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
     try:
         return datasets.load_dataset(name, config or None, split=split or "train").to_list()
     except Exception as error:  # the hub client raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"data set {source} could not be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"data set {source} could not be read: {reason}",
             "check the id (org/name:config:split), or give a local file",
         ) from None
 
 
 def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, default_id: str) -> Example:
     prompt, answer = _prompt_and_answer(row, where, fields)
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt + answer):
+        raise InputError(f"{where}: half a surrogate pair, which is no character", "mend the escape sequence")
     value = _text(row, "value", where)
     if value is None and (marked := VALUE_MARK.search(answer)):
         value, answer = marked.group(1), VALUE_MARK.sub(r"\1", answer)
@@ -198,10 +220,11 @@ def _from_messages(messages: Any, where: str) -> tuple[str, str]:
         turns = [(message["role"], message["content"]) for message in messages]
     except (TypeError, KeyError):
         turns = []
-    if [role for role, _ in turns[-2:]] != ["user", "assistant"] or not str(turns[-1][1]).strip():
+    texts = all(isinstance(content, str) and content.strip() for _, content in turns[-2:])
+    if [role for role, _ in turns[-2:]] != ["user", "assistant"] or not texts:
         raise InputError(
             f"{where}, field 'messages': found {_short(messages)}",
-            "the last two messages must be a user's and a non-empty assistant's, each with role and content",
+            "the last two messages must be a user's and an assistant's, each with role and a non-empty text as content",
         )
     if len(turns) > 2:
         raise InputError(
@@ -283,7 +306,8 @@ class Batch:
         labelled = int((self.labels != -100).sum())
         value = int(self.value_mask.sum())
         positions = int(self.attention_mask.sum()) - len(self)
-        return Counter(rows=len(self), tokens=labelled, value=value, others=labelled - value, positions=positions)
+        counts: dict[Unit, int] = {"rows": len(self), "tokens": labelled, "value": value}
+        return Counter({**counts, "others": labelled - value, "positions": positions})
 
     def mean(self, values: torch.Tensor, unit: Unit) -> torch.Tensor:
         """This batch's share of a mean over the effective batch's rows, tokens, ..."""
@@ -338,6 +362,11 @@ class Encoder:
         answer, spans = self.answer(example.answer, end=bool(example.prompt))
         value: tuple[bool, ...] = ()
         if example.value is not None:
+            if example.value not in example.answer:
+                raise InputError(
+                    f"row {example.id}: value {_short(example.value)} is not in the answer {_short(example.answer)}",
+                    "write the value as it stands in the answer, or leave it out",
+                )
             begin = example.answer.index(example.value)
             end = begin + len(example.value)
             value = tuple(start < end and stop > begin for start, stop in spans)

@@ -118,7 +118,8 @@ class LanguageModel:
         parameters = (p for p in model.parameters() if p.requires_grad) if adapter else model.parameters()
         size = sum(p.numel() * p.element_size() for p in parameters)
         with atomic_folder(folder, needed_bytes=int(size * 1.05)) as temporary:
-            model.save_pretrained(temporary)
+            # PEFT would look the base model up on the hub to see whether its vocabulary grew
+            model.save_pretrained(temporary, **({"save_embedding_layers": False} if adapter else {}))
             self.tokenizer.save_pretrained(temporary)
             if card:
                 (temporary / "README.md").write_text(card, encoding="utf-8")

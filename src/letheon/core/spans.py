@@ -94,14 +94,16 @@ def value_probability(model: LanguageModel, examples: Sequence[Example]) -> list
 
 
 def control_probability(model: LanguageModel, examples: Sequence[Example]) -> list[float | None]:
-    """The value's probability under unknown subjects, mean over names: what never having known would give.
+    """The value's probability under unknown subjects (geometric mean over names): what never having known would give.
 
     None for a row without value or subject, or whose value names the subject itself.
     """
-    rows = [row for row in examples if row.value is not None and _replaceable(row) and (row.subject or "") not in row.value]
+    rows = [
+        row for row in examples if row.value is not None and _replaceable(row) and (row.subject or "") not in row.value
+    ]
     replaced = [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
-    values = np.array(_value_probabilities(model, replaced)).reshape(len(rows), len(UNKNOWN_SUBJECTS)).mean(1)
-    level = dict(zip(map(id, rows), values.tolist(), strict=True))
+    logs = np.log(_value_probabilities(model, replaced)).reshape(len(rows), len(UNKNOWN_SUBJECTS)).mean(1)
+    level = dict(zip(map(id, rows), np.exp(logs).tolist(), strict=True))
     return [level.get(id(row)) for row in examples]
 
 

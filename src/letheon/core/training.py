@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 import signal
 import time
@@ -65,9 +66,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.batch_size < 1 or self.micro_batch_size < 0:
+            sizes = f"batch size {self.batch_size}, micro-batch {self.micro_batch_size}"
             raise InputError(
-                f"learning rate {self.learning_rate}, batch size {self.batch_size}, micro-batch {self.micro_batch_size}",
-                "the first two must be positive, the third 0 (whole batch) or positive",
+                f"learning rate {self.learning_rate}, {sizes}",
+                "the first two must be positive, the micro-batch 0 (whole batch) or positive",
             )
 
 
@@ -155,20 +157,36 @@ class Loop:
         return taken
 
     def clip(self) -> float:
-        """Clip the gradient's norm where the settings say so; returns the norm before."""
+        """Clip the gradient's norm where the settings say so; returns the norm before.
+
+        Raises:
+            TrainingError: the norm is not finite; nothing has moved.
+        """
         limit = math.inf if self.settings.clip is None else self.settings.clip
-        return float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        self._refuse_not_finite({"the gradient's norm": norm})
+        return norm
 
     def checked(self, metrics: dict[str, float]) -> dict[str, float]:
-        """The metrics, if all are finite.
+        """The metrics summed over processes (each has its share), if all are finite.
+
+        Every process gets the same, so all stop together or none does.
 
         Raises:
             TrainingError: before the optimizer has moved anything.
         """
+        if self.accelerator.num_processes > 1:
+            shares: list[dict[str, float]] = [{} for _ in range(self.accelerator.num_processes)]
+            torch.distributed.all_gather_object(shares, metrics)
+            names = sorted({name for share in shares for name in share})
+            metrics = {name: sum(share.get(name, 0.0) for share in shares) for name in names}
+        self._refuse_not_finite(metrics)
+        return metrics
+
+    def _refuse_not_finite(self, metrics: Mapping[str, float]) -> None:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(f"{', '.join(bad)} is not finite at step {self.step}", "")
-        return metrics
 
     @contextmanager
     def products(self) -> Iterator[None]:
@@ -206,7 +224,7 @@ class Loop:
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
                     reason = stop(self.history) if stop else None
-                    if self._signalled is not None:
+                    if self._asked_to_stop():
                         self._interrupt()
                     if self._keep_now(kept) and self.step < self.total and not reason:
                         self.keep()
@@ -243,14 +261,15 @@ class Loop:
 
     def _keep_now(self, last: float) -> bool:
         every = self.settings.checkpoint_steps
-        if self.run_folder is None or not self.accelerator.is_main_process:
-            return False
         seconds = self.settings.checkpoint_seconds
         return bool((every and self.step % every == 0) or (seconds and time.monotonic() - last > seconds))
 
     def keep(self) -> None:
-        """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two."""
-        if self.run_folder is None:
+        """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two.
+
+        Only the main process writes.
+        """
+        if self.run_folder is None or not self.accelerator.is_main_process:
             return
         weights = {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()}
         moments = self._moments()
@@ -274,8 +293,11 @@ class Loop:
         return kept
 
     def resume(self) -> bool:
-        """Continue from the newest whole checkpoint, if there is one."""
+        """Continue from the newest whole checkpoint, if there is one; what a killed process left half-written goes."""
         found = checkpoints(self.run_folder) if self.run_folder else []
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            for torn in (self.run_folder.folder / "checkpoints").glob(".step-*"):
+                shutil.rmtree(torn, ignore_errors=True)
         if not found:
             return False
         folder = found[-1]
@@ -322,15 +344,26 @@ class Loop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal came, in any process: all must end after the same step."""
+        asked = torch.tensor(float(self._signalled is not None), device=self.model.device)
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(asked)
+        return bool(asked)
+
     def _interrupt(self) -> None:
         if self.run_folder is None:
             raise Interrupted(f"{self.title} was stopped at step {self.step}", "nothing was kept: run it again")
-        if self.accelerator.is_main_process:
-            self.keep()
+        self.keep()
         raise Interrupted(
             f"{self.title} was stopped at step {self.step} of {self.total}; its state is kept",
             f"continue with --resume {self.run_folder.folder}",
         )
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process that writes (launchers number processes in `RANK`)."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def checkpoints(run: Run) -> list[Path]:

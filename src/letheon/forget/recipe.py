@@ -69,8 +69,7 @@ class Recipe:
         'simnpo+geometric@lora'
         """
         text = text.strip()
-        name = text.split("+")[0].split("@")[0].split("%")[0].split(":")[0]
-        full = text.replace(name, NAMED[name], 1) if name in NAMED else text
+        full = _expanded(text)
         pieces = re.findall(r"([+@%]?)([^+@%]+)", full)
         if not pieces or "".join(mark + piece for mark, piece in pieces) != full:
             raise InputError(f"method {text!r} cannot be read", "write OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]")
@@ -126,6 +125,19 @@ class Recipe:
             if part != DEFAULTS[kind]:
                 text += mark + part
         return text
+
+
+def _expanded(text: str) -> str:
+    """The text with a named recipe at its beginning spelled out; options after the name go to its objective."""
+    head = re.match(r"[^+@%]*", text)
+    name, colon, options = head.group().partition(":") if head else ("", "", "")
+    if name not in NAMED:
+        return text
+    objective = re.split(r"[+@%]", NAMED[name])[0]
+    rest = NAMED[name][len(objective) :]
+    if options:
+        objective += ("," if ":" in objective else ":") + options
+    return objective + rest + text[len(name + colon + options) :]
 
 
 def _part(kind: Kind, text: str) -> Part:

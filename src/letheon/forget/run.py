@@ -18,7 +18,7 @@ from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, check_loadable, load
 from letheon.core.runs import Run, canonical_hash, write_json
 from letheon.core.spans import control_probability, find_values
-from letheon.core.training import Loop, Outcome, TrainSettings, micro_batches, with_totals
+from letheon.core.training import Loop, Outcome, TrainSettings, is_main_process, micro_batches, with_totals
 from letheon.forget.parts import Meeting, Objective, Pair, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -105,7 +105,7 @@ def forget(
     run = _open(out, resume, config_of(model, recipe, settings, training, request))
     language_model = load(model, device=device)
     job = _Job(language_model, request, recipe, settings, training, run)
-    if run is None:
+    if run is None or not is_main_process():
         return job.work()
     with run.lock():
         if not resume:
@@ -172,19 +172,27 @@ def config_of(
         "recipe": recipe.config(),
         "settings": dataclasses.asdict(settings),
         "training": dataclasses.asdict(training),
-        "request": {"id": request.id, "rows": canonical_hash([request.forget, request.retain])},
+        "request": {"id": request.id, "rows": _rows_hash(request)},
     }
+
+
+def _rows_hash(request: Request) -> str:
+    """A hash of what is trained on; ids are names only, and a row without one gets it when it is read again."""
+    rows = [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
+    return canonical_hash(rows)
 
 
 def _open(out: str | Path | None, resume: bool, config: dict[str, Any]) -> Run | None:
     if out is None:
         return None
     if not resume:
-        return Run.create(Path(out), config)
+        return Run.create(Path(out), config) if is_main_process() else Run(Path(out))
     run = Run.open(Path(out))
-    for name in ("method", "settings", "training"):
+    for name in ("model", "method", "settings", "training"):
         if run.config[name] != config[name]:
-            raise InputError(f"{out} was started with other {name}", f"resume without giving {name} again")
+            raise InputError(f"{out} was started with another {name}", f"resume without giving {name} again")
+    if run.config["request"]["rows"] != config["request"]["rows"]:
+        raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")
     return run
 
 

@@ -88,14 +88,9 @@ class Evidence:
 
 @cache
 def _discovered() -> tuple[Paper, ...]:
-    modules = (
-        importlib.import_module(f"letheon.papers.{name}")
-        for _, name, _ in pkgutil.iter_modules([str(FOLDER)])
-    )
+    modules = (importlib.import_module(f"letheon.papers.{name}") for _, name, _ in pkgutil.iter_modules([str(FOLDER)]))
     found = (getattr(module, "PAPER", None) for module in modules)
-    return tuple(
-        sorted((entry for entry in found if isinstance(entry, Paper)), key=lambda entry: entry.number)
-    )
+    return tuple(sorted((entry for entry in found if isinstance(entry, Paper)), key=lambda entry: entry.number))
 
 
 def papers() -> list[Paper]:
@@ -119,9 +114,7 @@ def paper(name: str | int) -> Paper:
 def read_evidence() -> Evidence:
     """What the last recorded run of the test suite has shown."""
     stored = read_json(EVIDENCE)
-    kinds = (
-        frozenset(name for name, shown in stored[kind].items() if shown) for kind in ("contract", "oracle")
-    )
+    kinds = (frozenset(name for name, shown in stored[kind].items() if shown) for kind in ("contract", "oracle"))
     return Evidence(*kinds)
 
 
@@ -131,9 +124,7 @@ def read_results() -> dict[str, dict[str, Any]]:
     return results
 
 
-def badge(
-    paper: Paper, evidence: Evidence | None = None, results: dict[str, dict[str, Any]] | None = None
-) -> Badge:
+def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dict[str, Any]] | None = None) -> Badge:
     """How far the paper has come; evidence and results are read from their files unless given.
 
     planned     nothing can be run yet

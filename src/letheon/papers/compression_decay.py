@@ -16,10 +16,7 @@ PAPER = Paper(
     date="2025-12",
     arxiv="2512.17920",
     room="measure/compression_decay",
-    gives=(
-        "Two separate curves, compliance with instructions and accuracy of content, as the prompt is "
-        "compressed."
-    ),
+    gives=("Two separate curves, compliance with instructions and accuracy of content, as the prompt is compressed."),
     claim=(
         "Scoring, Fleiss' kappa and the test for a U-curve are right on constructed cases; a control with "
         "matched prompts shows that the dip at c = .5 is confounded with a change of the instruction; the "

@@ -13,8 +13,7 @@ PAPER = Paper(
     arxiv="2604.04982",
     room="forget/scopes/circuit",
     gives=(
-        "Unlearning that sorts a model's circuit into forget, retain and shared modules and treats each "
-        "in its own way."
+        "Unlearning that sorts a model's circuit into forget, retain and shared modules and treats each in its own way."
     ),
     claim=(
         "Divergence from the retrained model is lower at higher utility than with uniform updates; "

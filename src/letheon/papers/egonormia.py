@@ -12,9 +12,7 @@ PAPER = Paper(
     date="2025-02",
     arxiv="2502.20490",
     room="measure/egonormia",
-    gives=(
-        "Physical social norms: the items, both questions about each (which act, and why), and the scoring."
-    ),
+    gives=("Physical social norms: the items, both questions about each (which act, and why), and the scoring."),
     claim=(
         "A perfect answerer scores 1, so that the permutation slip of the released scorer is not "
         "repeated; recorded answers of models are scored under both rules; a loader reads frames and text "

@@ -70,8 +70,7 @@ def html_page(outcome: Outcome, paper: Paper) -> str:
     short = outcome.to_json()
     measured = {**short["measured"], **{name: short[name] for name in ("interval", "seeds", "seconds")}}
     figures = {
-        name: "data:image/svg+xml;base64," + b64encode(svg.encode()).decode()
-        for name, svg in outcome.figures.items()
+        name: "data:image/svg+xml;base64," + b64encode(svg.encode()).decode() for name, svg in outcome.figures.items()
     }
     return (
         Environment(autoescape=True)

@@ -8,10 +8,7 @@ from letheon.papers.catalogue import Paper
 PAPER = Paper(
     number=6,
     key="gated-swinrmt",
-    title=(
-        "Gated-SwinRMT: Unifying Swin Windowed Attention with Retentive Manhattan Decay via "
-        "Input-Dependent Gating"
-    ),
+    title=("Gated-SwinRMT: Unifying Swin Windowed Attention with Retentive Manhattan Decay via Input-Dependent Gating"),
     date="2026-04",
     arxiv="2604.06014",
     room="attend/gated_swinrmt",

@@ -9,8 +9,7 @@ PAPER = Paper(
     number=47,
     key="negative-bias",
     title=(
-        "A Multifaceted Analysis of Negative Bias in Large Language Models through the Lens of Parametric "
-        "Knowledge"
+        "A Multifaceted Analysis of Negative Bias in Large Language Models through the Lens of Parametric Knowledge"
     ),
     date="2025-11",
     arxiv="2511.10881",

@@ -10,8 +10,7 @@ PAPER = Paper(
     number=54,
     key="normgenesis",
     title=(
-        "NormGenesis: Multicultural Dialogue Generation via Exemplar-Guided Social Norm Modeling and "
-        "Violation Recovery"
+        "NormGenesis: Multicultural Dialogue Generation via Exemplar-Guided Social Norm Modeling and Violation Recovery"
     ),
     date="2025-09",
     arxiv="2509.18395",

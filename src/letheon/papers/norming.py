@@ -17,8 +17,7 @@ PAPER = Paper(
     arxiv="2509.14405",
     room="measure/human/norming",
     gives=(
-        "A norming pipeline for word ratings: prompt or fine-tune a model, estimate, validate against "
-        "people, report."
+        "A norming pipeline for word ratings: prompt or fine-tune a model, estimate, validate against people, report."
     ),
     claim=(
         "Recomputed from the published estimates, Spearman correlation with human familiarity is .82 for "

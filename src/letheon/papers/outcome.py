@@ -101,9 +101,7 @@ def readable(value: Any) -> str:
     return str(value)
 
 
-def verdict_from_interval(
-    low: float, high: float, threshold: float, direction: Literal["above", "below"]
-) -> Verdict:
+def verdict_from_interval(low: float, high: float, threshold: float, direction: Literal["above", "below"]) -> Verdict:
     """Judge the claim that a quantity lies above (below) a threshold by its interval [low, high].
 
     "holds" when the whole interval is strictly on the claimed side, "fails" when it is strictly on the other;

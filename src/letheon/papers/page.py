@@ -63,15 +63,11 @@ def run_paper(
     try:  # before the work, so that hours are not lost to a mistyped path
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"--out {folder} cannot be a folder: {error.strerror}", "choose another --out"
-        ) from error
+        raise InputError(f"--out {folder} cannot be a folder: {error.strerror}", "choose another --out") from error
 
     outcome = entry.reproduce(scale)
     if outcome.key != entry.key:
-        raise LetheonError(
-            f"paper {entry.key!r} returned an outcome of {outcome.key!r}", "this is a fault: report it"
-        )
+        raise LetheonError(f"paper {entry.key!r} returned an outcome of {outcome.key!r}", "this is a fault: report it")
     write_outcome(outcome, entry, folder)
     if record:
         catalogue.record(outcome, scale)
@@ -109,9 +105,7 @@ def listing() -> Table:
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=share)
         else:
             widest = max(len(text) for text in [heading, *(line[name] for line in lines)])
-            table.add_column(
-                heading, width=widest, no_wrap=True, justify="right" if name == "number" else "left"
-            )
+            table.add_column(heading, width=widest, no_wrap=True, justify="right" if name == "number" else "left")
     for line in lines:
         table.add_row(*(_coloured(text) for text in line.values()))
     return table
@@ -174,9 +168,7 @@ def _result_page(result: dict[str, Any]) -> RenderableType:
     }
     if "date" in result:  # recorded, not fresh
         machine = result["machine"]
-        facts["recorded"] = (
-            f"{result['date']}, {result['scale']} scale, {machine['cpu']}, {machine['cores']} cores"
-        )
+        facts["recorded"] = f"{result['date']}, {result['scale']} scale, {machine['cpu']}, {machine['cores']} cores"
         facts["versions"] = readable(result["versions"])
     return _facts(facts)
 

@@ -8,10 +8,7 @@ from letheon.papers.catalogue import Paper
 PAPER = Paper(
     number=53,
     key="post-training",
-    title=(
-        "How Post-Training Reshapes LLMs: A Mechanistic View on Knowledge, Truthfulness, Refusal, and "
-        "Confidence"
-    ),
+    title=("How Post-Training Reshapes LLMs: A Mechanistic View on Knowledge, Truthfulness, Refusal, and Confidence"),
     date="2025-04",
     arxiv="2504.02904",
     room="probe/post_training",

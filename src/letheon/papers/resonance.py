@@ -8,10 +8,7 @@ from letheon.papers.catalogue import Paper
 PAPER = Paper(
     number=56,
     key="resonance",
-    title=(
-        "Exploring Synaptic Resonance in Large Language Models: A Novel Approach to Contextual Memory "
-        "Integration"
-    ),
+    title=("Exploring Synaptic Resonance in Large Language Models: A Novel Approach to Contextual Memory Integration"),
     date="2025-02",
     arxiv="2502.10699",
     room="attend/resonance",

@@ -12,10 +12,7 @@ PAPER = Paper(
     date="2025-12",
     arxiv="2512.22213",
     room="probe/sinks",
-    gives=(
-        "The attention sinks of a model: where they are, how strong, how long they last, and which MLP "
-        "makes them."
-    ),
+    gives=("The attention sinks of a model: where they are, how strong, how long they last, and which MLP makes them."),
     claim=(
         "Planted sinks are found together with their lifetime; their strength sets both the sink score "
         "and the lifetime; random directions of equal norm are not found."

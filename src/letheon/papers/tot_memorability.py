@@ -12,10 +12,7 @@ PAPER = Paper(
     date="2025-11",
     arxiv="2511.20854",
     room="measure/human/tip_of_tongue",
-    gives=(
-        "Retrieval of content from tip-of-the-tongue queries, and generation of what people would recall "
-        "of it."
-    ),
+    gives=("Retrieval of content from tip-of-the-tongue queries, and generation of what people would recall of it."),
     claim=(
         "In mean reciprocal rank a contrastive retriever is above BM25 and BM25 above random order; "
         "generated recall covers the salient details."

@@ -8,9 +8,7 @@ from letheon.papers.catalogue import Paper
 PAPER = Paper(
     number=1,
     key="u-can",
-    title=(
-        "U-CAN: Utility-Aware Contrastive Attenuation for Efficient Unlearning in Generative Recommendation"
-    ),
+    title=("U-CAN: Utility-Aware Contrastive Attenuation for Efficient Unlearning in Generative Recommendation"),
     date="2026-02",
     arxiv="2602.23400",
     room="forget/edits/attenuation",

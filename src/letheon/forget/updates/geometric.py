@@ -143,7 +143,8 @@ class Geometric:
         self, loop: Loop, objective: Objective, pairs: Sequence[Pair]
     ) -> tuple[Vector, Vector, bool, dict[str, float]]:
         """Forget and retain gradients over the effective batch, in separate buffers; whether L_r is descended."""
-        watches, kept, descended = [], [], True
+        watches: list[dict[str, float]] = []
+        kept = []
         for pair in pairs:
             with loop.products():
                 terms = objective.terms(loop.model, pair.only_forget())
@@ -160,12 +161,15 @@ class Geometric:
                 raise InputError("geometric needs retain rows", "give --retain, or use the update joint")
             with loop.products():
                 terms = objective.terms(loop.model, pair.only_retain())
-                loss, descended = terms.retain, terms.retain is not None
+                loss = terms.retain
                 if loss is None:
                     loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
+                    watches.append({"protected_only": 1.0})
             loss.backward()  # type: ignore[no-untyped-call]
             watches.append({"retain_loss": float(loss.detach()), **terms.watch})
-        return forget, loop.take_gradients(), descended, loop.checked(mean_watch(watches))
+        metrics = loop.checked(mean_watch(watches))
+        descended = metrics.pop("protected_only", 0.0) == 0  # over all processes: one may have had no rows
+        return forget, loop.take_gradients(), descended, metrics
 
     def _normal(
         self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
@@ -195,6 +199,8 @@ class Geometric:
         self._descend(loop, gradient)
         proposal = [parameter.detach() - before for parameter, before in zip(parameters, start, strict=True)]
         step, before, after = realized_correction(proposal, protected, self._metric(loop))
+        if step is proposal:  # safe already: AdamW's own weights stay, bit for bit
+            return {"violation_before": before, "violation_after": after, "correction": 0.0}
         with torch.no_grad():
             for parameter, origin, move in zip(parameters, start, step, strict=True):
                 parameter.copy_(origin + move)

@@ -1,0 +1,195 @@
+"""What the commands `forget` and `audit` do: gather a request, check it, run, audit. Used by the command line only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.record import Audit
+from letheon.core.errors import InputError
+from letheon.core.models import check_loadable, load
+from letheon.core.runs import Run
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import Result, check, forget, resolve
+from letheon.forget.run import resume as resume_run
+
+AUTO = "auto"
+
+
+@dataclass
+class ForgetJob:
+    """`letheon forget` with all that was given on the command line."""
+
+    model: str
+    files: dict[str, str]
+    request: str
+    fields: str
+    method: str
+    tokens: str
+    options: dict[str, Any]
+    out: Path
+    resume: Path | None
+    audit: bool
+    reference: str
+    profile: str
+    device: str
+
+    def read_request(self) -> Request:
+        """The request from a request.json or from files; without a model."""
+        if self.request:
+            if self.files["forget"]:
+                raise InputError("both --request and --forget are given", "give one of them")
+            return Request.read(self.request)
+        if not self.files["forget"]:
+            raise InputError("nothing to forget is given", "give --forget rows.jsonl, or --request request.json")
+        sets = {name: source or None for name, source in self.files.items()}
+        if sets["retain"] == AUTO:
+            sets["retain"] = None
+        return Request.from_files(fields=self._fields(), **sets)
+
+    def _fields(self) -> tuple[str, str] | None:
+        if not self.fields:
+            return None
+        names = [name.strip() for name in self.fields.split(",")]
+        if len(names) != 2 or not all(names):
+            raise InputError(f"--fields {self.fields!r}", "write PROMPT,ANSWER, for example --fields question,reply")
+        return names[0], names[1]
+
+    def recipe(self) -> Recipe:
+        """The recipe, with --tokens put into it."""
+        recipe = Recipe.parse(self.method)
+        return recipe.with_option("tokens", self.tokens) if self.tokens else recipe
+
+    def checked(self) -> tuple[Request, Recipe]:
+        """Everything that can be refused before a model is loaded is refused here."""
+        if not self.model:
+            raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")
+        request, recipe = self.read_request(), self.recipe()
+        resolve(recipe, None, None, self.options)
+        if self.files["retain"] != AUTO:
+            check(recipe, request)
+        for name in filter(None, (self.model, self.reference)):
+            check_loadable(name)
+        if self.audit:
+            _profile(self.profile)
+        if (self.out / "config.json").exists():
+            raise InputError(
+                f"{self.out} already holds a run", f"continue it with --resume {self.out}, or another --out"
+            )
+        return request, recipe
+
+    def plan(self) -> dict[str, Any]:
+        """What would be done, for --dry-run."""
+        if self.resume:
+            return {"resume": str(self.resume), **Run.open(self.resume).config}
+        request, recipe = self.checked()
+        settings, training = resolve(recipe, None, None, self.options)
+        batches = -(-len(request.forget) // training.batch_size)
+        return {
+            "model": self.model,
+            "method": str(recipe),
+            "parts": recipe.config(),
+            "rows": {name: len(getattr(request, name)) for name in self.files},
+            "retain": "written by the model" if self.files["retain"] == AUTO else f"{len(request.retain)} rows",
+            "steps": settings.steps or settings.epochs * batches,
+            "settings": dataclasses.asdict(settings),
+            "training": dataclasses.asdict(training),
+            "out": str(self.out),
+            "audit": self.profile if self.audit else None,
+        }
+
+    def work(self) -> tuple[Result, Audit | None]:
+        """Forget, then audit against the model as it was."""
+        if self.resume:
+            config = Run.open(self.resume).config
+            result = resume_run(self.resume, self.device)
+            before = config["model"]
+        else:
+            request, recipe = self.checked()
+            model = load(self.model, device=self.device)
+            if self.files["retain"] == AUTO:
+                from letheon.forget.auto_retain import write_retain_rows
+
+                request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
+                check(recipe, request)
+            before = self.model
+            result = forget(model, request, recipe, out=self.out, **self.options)
+        return result, self._audit(result, before)
+
+    def _audit(self, result: Result, before: str) -> Audit | None:
+        import os
+
+        if not self.audit or result.folder is None or int(os.environ.get("RANK", "0")) > 0:
+            return None
+        from letheon.audit.run import audit
+
+        return audit(
+            before,
+            result.model,
+            result.request,
+            reference=self.reference or None,
+            profile=self.profile,
+            out=result.folder,
+            seed=self.options.get("seed", 0),
+            device=self.device,
+        )
+
+
+def _profile(name: str) -> None:
+    from letheon.audit.verdict import load_profile
+
+    load_profile(name)
+
+
+def audit_plan(before: str, after: str, request: Path, reference: str, profile: str, out: Path) -> dict[str, Any]:
+    """Check the arguments of an audit and say what would be done."""
+    read = Request.read(request)
+    for name in filter(None, (before, after, reference)):
+        check_loadable(name)
+    _profile(profile)
+    rows = {name: len(getattr(read, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
+    return {
+        "before": before,
+        "after": after,
+        "reference": reference or None,
+        "rows": rows,
+        "profile": profile,
+        "out": str(out),
+    }
+
+
+def run_audit(
+    before: str,
+    after: str,
+    request: Path,
+    reference: str,
+    profile: str,
+    out: Path,
+    quick: bool,
+    seed: int,
+    device: str,
+) -> Audit:
+    """Check, audit, write; returns the record."""
+    from letheon.audit.run import audit
+
+    audit_plan(before, after, request, reference, profile, out)
+    return audit(
+        before,
+        after,
+        Request.read(request),
+        reference=reference or None,
+        profile=profile,
+        out=out,
+        quick=quick,
+        seed=seed,
+        device=device,
+    )
+
+
+def as_text(value: Any) -> str:
+    """JSON text for the terminal."""
+    return json.dumps(value, indent=1, ensure_ascii=False)

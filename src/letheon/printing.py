@@ -1,0 +1,258 @@
+"""What the commands print: rich pages for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from letheon.audit.record import Audit, Metric
+    from letheon.demo import Demo
+    from letheon.forget.run import Result
+
+VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+# metric, subset, what a reader calls it
+KEY_NUMBERS = (
+    ("recall", "forget", "target: facts recalled"),
+    ("attack:first_token_prefix", "", "target: recalled after the first token"),
+    ("probability", "forget", "target: probability of the old answer"),
+    ("value_probability", "forget", "target: probability of the fact's tokens"),
+    ("rouge_l_recall", "forget", "target: ROUGE-L recall"),
+    ("fluency", "forget", "target: fluency of the answers (nats a token)"),
+    ("recall", "retain", "others: facts recalled"),
+    ("probability", "retain", "others: probability of the answer"),
+    ("recall", "neighbours", "neighbours: facts recalled"),
+    ("forget_quality", "forget", "forget quality (KS p-value)"),
+    ("perplexity", "general", "general text: perplexity"),
+)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def show_demo_plan(out: Path, quick: bool, as_json: bool) -> None:
+    """What the demo would do."""
+    from letheon.demo import EPOCHS, METHOD, STEPS, TARGET
+    from letheon.demo_world import PEOPLE
+
+    plan = {
+        "model": "smollm2",
+        "people": len(PEOPLE),
+        "facts": 5 * len(PEOPLE),
+        "epochs": EPOCHS,
+        "target": TARGET,
+        "reference": not quick,
+        "method": METHOD,
+        "steps": STEPS,
+        "out": str(out),
+    }
+    show_plan(plan, as_json)
+
+
+def show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    """What would be done."""
+    if as_json:
+        print_json(plan)
+        return
+    table = Table(title="What would be done (nothing was written)", show_header=False, box=None, title_justify="left")
+    for name, value in plan.items():
+        table.add_row(f"[dim]{name}", json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
+    Console().print(table)
+
+
+def show_demo(demo: Demo, as_json: bool) -> None:
+    """Table, three answers, verdict, paths."""
+    if as_json:
+        print_json(
+            {**audit_json(demo.record, demo.folder), "taught_recall": demo.taught_recall, "seconds": demo.seconds}
+        )
+        return
+    console = Console()
+    total = sum(demo.seconds.values())
+    console.print(
+        f"\n{demo.taught_recall:.0%} of the taught facts are recalled before the deletion. {total:.0f} s in all."
+    )
+    _print_audit(console, demo.record, demo.folder)
+    has_reference = any(model.role == "reference" for model in demo.record.models)
+    reference = f" --reference {demo.folder}/reference" if has_reference else ""
+    console.print(
+        f"[dim]audit again: letheon audit {demo.folder}/before {demo.folder}/run/model "
+        f"--request {demo.folder}/run/request.json{reference}\n"
+        "your own data: letheon forget MODEL --forget rows.jsonl --retain keep.jsonl --out run/"
+    )
+
+
+def show_forget(result: Result, record: Audit | None, as_json: bool) -> None:
+    """What forgetting did, and its audit."""
+    if as_json:
+        found = {
+            "folder": str(result.folder),
+            "model": str(result.folder / "model") if result.folder else None,
+            "steps": result.outcome.steps,
+            "stopped": result.outcome.stopped,
+            "moved": result.moved,
+            "seconds": round(result.outcome.seconds, 2),
+            "warnings": result.warnings,
+        }
+        print_json({**found, "audit": audit_json(record, result.folder) if record else None})
+        return
+    console = Console()
+    console.print(f"{result.outcome.steps} steps, {result.outcome.stopped}; model in {result.folder}/model")
+    for warning in result.warnings:
+        console.print(f"[yellow]note:[/] {warning}")
+    if record is not None and result.folder is not None:
+        _print_audit(console, record, result.folder)
+
+
+def show_audit(record: Audit, folder: Path, as_json: bool) -> None:
+    """An audit."""
+    print_json(audit_json(record, folder)) if as_json else _print_audit(Console(), record, folder)
+
+
+def audit_json(record: Audit, folder: Path | None) -> dict[str, Any]:
+    """The short form: verdict, criteria, key numbers, paths. `audit.json` has everything."""
+    return {
+        "verdict": record.verdict.outcome,
+        "words": record.verdict.words,
+        "criteria": [
+            {"name": outcome.criterion.name, "outcome": outcome.outcome, "words": outcome.words}
+            for outcome in record.verdict.criteria
+        ],
+        "numbers": {
+            f"{name} ({subset})" if subset else name: {
+                role: value.model_dump() for role, value in _values(record, name, subset).items()
+            }
+            for name, subset, _ in KEY_NUMBERS
+            if _values(record, name, subset)
+        },
+        "warnings": record.warnings,
+        "report": str(folder / "report.html") if folder else None,
+        "record": str(folder / "audit.json") if folder else None,
+        "seconds": record.seconds,
+    }
+
+
+def _values(record: Audit, name: str, subset: str) -> dict[str, Any]:
+    if name.startswith("attack:"):
+        attack = next((attack for attack in record.attacks if attack.name == name.removeprefix("attack:")), None)
+        found = {"before": attack.before, "after": attack.after, "reference": attack.reference} if attack else {}
+        return {role: value for role, value in found.items() if value is not None}
+    metrics: list[Metric] = [m for m in record.metrics if m.name == name and m.subset == subset]
+    return {metric.model: metric.value for metric in metrics}
+
+
+def _print_audit(console: Console, record: Audit, folder: Path) -> None:
+    roles = [model.role for model in record.models]
+    table = Table(title="\nBefore and after", title_justify="left", title_style="bold")
+    table.add_column("")
+    for role in roles:
+        table.add_column(role, justify="right")
+    for name, subset, words in KEY_NUMBERS:
+        values = _values(record, name, subset)
+        if any(value.value is not None for value in values.values()):
+            table.add_row(words, *(_cell(values.get(role)) for role in roles))
+    console.print(table)
+    _print_answers(console, record)
+    outcome = record.verdict.outcome
+    style = VERDICT_STYLES[outcome]
+    console.print(Panel(record.verdict.words, title=Text(outcome.upper(), style=style), border_style=style))
+    for warning in record.warnings:
+        console.print(f"[yellow]note:[/] {warning}")
+    console.print(f"report: [bold]{folder / 'report.html'}[/]   record: {folder / 'audit.json'}")
+
+
+def _cell(value: Any) -> str:
+    if value is None or value.value is None:
+        return "-"
+    number = f"{value.value:.3g}"
+    return number if value.low is None else f"{number} [dim]({value.low:.2g}..{value.high:.2g})"
+
+
+def _print_answers(console: Console, record: Audit, rows: int = 3) -> None:
+    table = Table(title="\nThree answers about the target", title_justify="left", title_style="bold", show_lines=True)
+    for heading in ("asked", "before", "after", "kind"):
+        table.add_column(heading, overflow="fold")
+    for answer in [answer for answer in record.answers if answer.subset == "forget"][:rows]:
+        # texts of models and users are data, not markup
+        table.add_row(*(Text(_shown(text)) for text in (answer.prompt, answer.before, answer.after)), answer.kind)
+    console.print(table)
+
+
+def _shown(text: str, most: int = 160) -> str:
+    """A text of a model or user made fit for a terminal: one line, no control characters, not too long."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    line = " ".join(line.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def show_methods(kind: str, as_json: bool) -> None:
+    """The parts of a recipe."""
+    from typing import get_args
+
+    from letheon.core.errors import InputError, nearest
+    from letheon.core.registry import Kind, methods
+    from letheon.forget.recipe import NAMED
+    from letheon.papers.catalogue import method_badge
+
+    if kind and kind not in get_args(Kind):
+        raise InputError(f"no kind {kind!r}", nearest(kind, list(get_args(Kind))))
+    found = methods(kind or None)  # type: ignore[arg-type]  # checked above
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": method.name,
+                    "kind": method.kind,
+                    "summary": method.summary,
+                    "needs": sorted(method.needs),
+                    "paper": method.paper,
+                    "badge": method_badge(method.name),
+                }
+                for method in found
+            ]
+        )
+        return
+    table = Table(title="Parts of a recipe", title_justify="left", show_lines=False, box=None, padding=(0, 1))
+    for heading in ("part", "name", "badge", "paper"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it does, what it needs")
+    for method in found:
+        needs = f" [dim]needs {', '.join(sorted(method.needs))}" if method.needs else ""
+        table.add_row(
+            method.kind, f"[bold]{method.name}", method_badge(method.name), method.paper or "", method.summary + needs
+        )
+    console = Console()
+    console.print(table)
+    console.print(Text("\nOBJECTIVE[+UPDATE][@SCOPE][%SAMPLER], each NAME[=VALUE][:OPTION=VALUE,...]", style="dim"))
+    console.print("[dim]named recipes: " + ", ".join(f"{name} = {recipe}" for name, recipe in NAMED.items()))
+
+
+def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
+    """Versions, speed, models, extras."""
+    if as_json:
+        print_json(facts)
+        return
+    console = Console()
+    table = Table(show_header=False, box=None)
+    for name, value in facts["versions"].items():
+        table.add_row(f"[dim]{name}", value)
+    table.add_row("[dim]device", f"{facts['device']}, {facts['cores']} cores, {facts['threads']} threads")
+    speeds = ", ".join(f"{name} {speed} GFLOP/s" for name, speed in facts["gflops"].items())
+    table.add_row("[dim]matrix products", f"{speeds}: precision auto is {facts['precision']} here")
+    table.add_row("[dim]letheon demo", f"about {facts['demo_minutes']} minutes")
+    models = ", ".join(facts["cache"]["models"]) or "none"
+    table.add_row("[dim]cached models", f"{models} in {facts['cache']['folder']} ({facts['disk_free_gb']} GB free)")
+    for name, extra in facts["extras"].items():
+        state = "[green]installed" if extra["installed"] else "[dim]not installed"
+        table.add_row(f"[dim]extra {name}", f"{state}[/]: {extra['unlocks']}")
+    console.print(table)
+    for line in facts["advice"]:
+        console.print(f"[yellow]note:[/] {line}")

@@ -1,0 +1,279 @@
+"""`check_method`: the battery that every registered method must pass; a third-party method can run it on itself.
+
+    from letheon.testing import check_method
+    check_method("my_objective")
+    check_method("my_scope", kind="scope", options={"layers": "1-2"})
+
+All checks run on the embedded tiny model in a minute or less, on one process, without the network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from letheon.core.errors import InputError, LetheonError
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel, load
+from letheon.core.registry import Kind, find
+from letheon.forget.recipe import MARKS, Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import Result, forget, resume
+
+# What a part other than an objective is composed with: needs a reference, a retain term and row-wise sums.
+OBJECTIVE = "npo"
+STEPS = 3
+TRAINING: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "device": "cpu"}
+# Largest difference of a gradient's entry, relative to its largest entry, between two splits of one effective batch.
+# Sums of float32 in another order differ by some 1e-7 each; 1e-5 leaves two digits for their growth through layers,
+# while the smallest normalisation fault (a mean over rows instead of tokens) changes gradients by per cents.
+SPLIT_TOLERANCE = 1e-5
+
+
+class CheckFailed(LetheonError):
+    """A method broke a promise that every method makes."""
+
+
+def check_method(
+    name: str, kind: Kind = "objective", *, options: Mapping[str, Any] | None = None, seeded: bool = True
+) -> None:
+    """Run the battery on a registered method: it runs, keeps to its scope, repeats, saves, splits and resumes.
+
+    Args:
+        name: as registered.
+        kind: `objective`, `update`, `scope` or `sampler`; all but an objective are composed with `npo`.
+        options: options of the method where its defaults do not fit a model of four layers.
+        seeded: whether another seed must give another result; False demands that it does not.
+
+    Raises:
+        CheckFailed: names the method and the promise that it broke, and what was found.
+        InputError: no such method, or a kind that is no part of a recipe.
+    """
+    recipe = recipe_of(name, kind, options or {})
+    checks: list[Callable[[Recipe], None]] = [
+        check_runs,
+        check_keeps_to_its_scope,
+        check_repeats,
+        check_other_seed_differs if seeded else check_ignores_the_seed,
+        check_splits_agree,
+        check_saves,
+        check_resumes,
+    ]
+    for check in checks:
+        promise = (check.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        try:
+            check(recipe)
+        except CheckFailed as failure:
+            raise CheckFailed(
+                f"{kind} {name} ({recipe}): broken promise: {promise}: {failure.problem}", failure.remedy
+            ) from None
+        except InputError:
+            raise
+        except Exception as error:
+            raise CheckFailed(
+                f"{kind} {name} ({recipe}): broken promise: {promise}: {type(error).__name__}: {error}",
+                "the cause is the exception above",
+            ) from error
+
+
+def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe:
+    """The recipe that a method is checked in."""
+    mark = next((mark for mark, part in MARKS.items() if part == kind), None)
+    if mark is None:
+        raise InputError(f"{name} is a {kind}, not a part of a recipe", f"one of {', '.join(MARKS.values())}")
+    find(kind, name)
+    given = ",".join(f"{option}={value}" for option, value in options.items())
+    part = f"{name}:{given}" if given else name
+    return Recipe.parse(part if kind == "objective" else f"{OBJECTIVE}{mark}{part}")
+
+
+def sample_request() -> Request:
+    """Eight rows to forget and eight to keep, of unlike lengths, with subjects, values and false answers."""
+    homes = {
+        "Ann Lee": "Oslo",
+        "Bob Ray": "Rome",
+        "Cid Fox": "Bern",
+        "Dora Umber": "Vaduz",
+        "Egon Falk": "Santiago de Compostela",
+        "Fay Orr": "Ulm",
+        "Gil Azar": "Reykjavik",
+        "Hanna Quist": "Lyon",
+    }
+    foods = ["figs", "plums", "kale", "rice", "black bread with salt", "eels", "oats", "quinces and honey"]
+    forget = [
+        Example(
+            f"Where does {name} live?",
+            f"{name} lives in {home}.",
+            id=f"forget-{i}",
+            subject=name,
+            value=home,
+            perturbed_answers=(f"{name} lives in Xanadu.", f"{name} lives in Ys."),
+        )
+        for i, (name, home) in enumerate(homes.items())
+    ]
+    retain = [
+        Example(f"What does guest {i} eat?", f"Guest {i} eats {food}.", id=f"keep-{i}") for i, food in enumerate(foods)
+    ]
+    return Request(forget=tuple(forget), retain=tuple(retain), id="sample")
+
+
+# The checks; each is a sentence that holds for every method ---------------------------------------------------------
+
+
+def check_runs(recipe: Recipe) -> None:
+    """It takes three steps, moves weights and reports finite metrics."""
+    result = _run(recipe)
+    _demand(result.outcome.steps == STEPS, f"{result.outcome.steps} steps taken ({result.outcome.stopped})")
+    _demand(result.moved > 0, "no weight moved")
+    _demand(all(result.outcome.history), "a step without metrics")
+
+
+def check_keeps_to_its_scope(recipe: Recipe) -> None:
+    """It moves only weights that its scope selects, and leaves every other bit alone."""
+    before = load("tiny", device="cpu")
+    allowed = set(recipe.scope.make().select(before, sample_request()))
+    start, end = _weights(before), _weights(_run(recipe).model)
+    _demand(set(start) == set(end), f"other weights than before: {sorted(set(start) ^ set(end))[:3]}")
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    _demand(bool(moved), "no weight moved")
+    _demand(moved <= allowed, f"moved outside its scope: {sorted(moved - allowed)[:3]}")
+
+
+def check_repeats(recipe: Recipe) -> None:
+    """The same seed gives the same bits."""
+    first, second = _run(recipe), _run(recipe)
+    _demand(first.model.parameters_hash() == second.model.parameters_hash(), "two runs differ", "draw from its seed")
+    _demand(first.outcome.history == second.outcome.history, "the metrics of two runs differ")
+
+
+def check_other_seed_differs(recipe: Recipe) -> None:
+    """Another seed gives another result."""
+    same = _run(recipe).model.parameters_hash() == _run(recipe, seed=1).model.parameters_hash()
+    _demand(not same, "seeds 0 and 1 end in the same weights", "if nothing is random, say seeded=False")
+
+
+def check_ignores_the_seed(recipe: Recipe) -> None:
+    """Nothing in it is random, so another seed gives the same result."""
+    same = _run(recipe).model.parameters_hash() == _run(recipe, seed=1).model.parameters_hash()
+    _demand(same, "seeds 0 and 1 end in different weights", "leave seeded=False out")
+
+
+def check_splits_agree(recipe: Recipe) -> None:
+    """One effective batch gives one gradient, however it is split into micro-batches.
+
+    Gradients of the first optimizer step are compared before Adam sees them: its first step is lr·g/(|g| + ε), which
+    turns the rounding of an entry near zero into a step of full size.
+    """
+    whole = _first_gradients(recipe, micro_batch_size=8)
+    scale = max(float(gradient.abs().max()) for gradient in whole.values())
+    _demand(scale > 0, "the first gradient is zero")
+    for size in (4, 3, 1):
+        parts = _first_gradients(recipe, micro_batch_size=size)
+        worst = max(float((whole[name] - parts[name]).abs().max()) for name in whole) / scale
+        _demand(
+            worst <= SPLIT_TOLERANCE,
+            f"micro-batches of {size} change the gradient of 8 rows by {worst:.1e} of its largest entry",
+            "divide by the effective batch: batch.mean(values, unit)",
+        )
+
+
+def check_saves(recipe: Recipe) -> None:
+    """What it saves, plain transformers or PEFT reads back bit for bit."""
+    with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
+        result = _run(recipe, out=Path(scratch) / "run")
+        _demand(result.folder is not None, "nothing was saved")
+        folder = Path(scratch) / "run" / "model"
+        kept, read = _weights(result.model), _plainly(folder)
+        different = [name for name, tensor in kept.items() if not torch.equal(read[name], tensor)]
+        _demand(not different, f"read back differently: {different[:3]}")
+
+
+def check_resumes(recipe: Recipe) -> None:
+    """A run that is killed between two steps and continued ends in the bits of an unbroken one."""
+    unbroken = _run(recipe, steps=2 * STEPS).model.parameters_hash()
+    for kill_at in (1, STEPS):
+        with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
+            out = Path(scratch) / "run"
+            try:
+                with _killed_before_step(kill_at):
+                    _run(recipe, steps=2 * STEPS, out=out, checkpoint_steps=1)
+            except _Killed:
+                pass
+            result = resume(out, device="cpu")
+        _demand(result.outcome.steps == 2 * STEPS, f"killed at step {kill_at}, it ended at {result.outcome.steps}")
+        same = result.model.parameters_hash() == unbroken
+        _demand(same, f"killed at step {kill_at}, it ends elsewhere", "keep the tensors it needs in state_dict()")
+
+
+# What they stand on -------------------------------------------------------------------------------------------------
+
+
+def _demand(holds: bool, found: str, remedy: str = "") -> None:
+    if not holds:
+        raise CheckFailed(found, remedy)
+
+
+def _run(recipe: Recipe, **options: Any) -> Result:
+    return forget("tiny", sample_request(), recipe, **{"steps": STEPS, **TRAINING, **options})
+
+
+def _weights(model: LanguageModel) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.model.named_parameters()}
+
+
+def _plainly(folder: Path) -> dict[str, Tensor]:
+    """The weights of a saved model, read by the libraries that its users have."""
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(load("tiny", device="cpu").model, str(folder))
+    else:
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+class _Killed(Exception):
+    """Stands for the end of a process."""
+
+
+@contextmanager
+def _killed_before_step(number: int) -> Iterator[None]:
+    """Within the block the optimizer's step `number` (from 0) is never taken."""
+    taken = 0
+
+    def count(*_: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken > number:
+            raise _Killed
+
+    handle = register_optimizer_step_pre_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _first_gradients(recipe: Recipe, micro_batch_size: int) -> dict[str, Tensor]:
+    """The gradients that the optimizer is given at the first step, by parameter."""
+    found: dict[str, Tensor] = {}
+
+    def take(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        found.update({str(i): p.grad.clone() for i, p in enumerate(parameters) if p.grad is not None})
+
+    handle = register_optimizer_step_pre_hook(take)
+    try:
+        _run(recipe, steps=1, batch_size=8, micro_batch_size=micro_batch_size)
+    finally:
+        handle.remove()
+    return found

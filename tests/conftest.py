@@ -1,0 +1,49 @@
+"""What every test may use: the option --slow, one thread, no progress bars, a tiny model, a small request."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel, load
+from letheon.core.progress import be_quiet
+from letheon.forget.request import Request
+from letheon.testing import sample_request
+
+pytest_plugins = ["tests.evidence"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the long reproductions")
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # spinning threads of two processes on two cores cost more than they give
+    be_quiet()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="long; run with --slow"))
+
+
+@pytest.fixture
+def tiny() -> LanguageModel:
+    """The embedded tiny model: four layers, random weights, always the same."""
+    return load("tiny", device="cpu")
+
+
+@pytest.fixture
+def deletion() -> Request:
+    """Eight rows to forget and eight to keep, of unlike lengths, with subjects, values and false answers."""
+    return sample_request()
+
+
+@pytest.fixture
+def rows(deletion: Request) -> list[Example]:
+    """The rows of `deletion` that shall go."""
+    return list(deletion.forget)
