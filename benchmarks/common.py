@@ -153,8 +153,9 @@ def show(entries: Mapping[str, Compared], title: str, as_json: bool) -> None:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for heading in ("", "ratio", "lowest to highest", "field", "ours"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    table.add_column("", overflow="fold")
     for name, e in entries.items():
         sides = (f"{e.theirs:.3f} {e.unit}", f"{e.ours:.3f} {e.unit}")
-        table.add_row(name, f"{e.value:.2f}", f"{e.low:.2f} to {e.high:.2f}", *sides, e.note)
+        table.add_row(name, f"{e.value:.2f}", f"{e.low:.2f} to {e.high:.2f}", *sides)
     Console().print(table)
+    for name, e in entries.items():
+        print(f"{name}: {e.note}")

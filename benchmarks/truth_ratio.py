@@ -12,7 +12,7 @@ same to 1e-4. Rows are those of `tofu_golden/forget05_perturbed.jsonl` in the fo
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +89,8 @@ def measure(model: LanguageModel, asked: Sequence[Question], repeats: int) -> di
         with bfloat16():
             return our_scores(model, asked)
 
-    theirs, sides = field_scores(model, asked), {"truth_ratio_float32": lambda: our_scores(model, asked)}
+    theirs = field_scores(model, asked)
+    sides: dict[str, Callable[[], list[list[float]]]] = {"truth_ratio_float32": lambda: our_scores(model, asked)}
     if has_bfloat16():
         sides["truth_ratio_bfloat16"] = fast
     else:

@@ -167,12 +167,17 @@ def audit(
 
 @app.command()
 def methods(
-    kind: Annotated[str, typer.Argument(help="Only objective, update, scope or sampler.")] = "", as_json: Json = False
+    kind: Annotated[str, typer.Argument(help="Only objective, update, scope or sampler.")] = "",
+    markdown: Annotated[bool, typer.Option(help="The table that the README holds.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What there is: parts of a recipe, what each needs, its badge and its paper."""
-    from letheon.printing import show_methods
+    from letheon.printing import methods_markdown, show_methods
 
-    show_methods(kind, as_json)
+    if markdown:
+        typer.echo(methods_markdown())
+    else:
+        show_methods(kind, as_json)
 
 
 @app.command()

@@ -46,10 +46,8 @@ class ForgetJob:
             return Request.read(self.request)
         if not self.files["forget"]:
             raise InputError("nothing to forget is given", "give --forget rows.jsonl, or --request request.json")
-        sets = {name: source or None for name, source in self.files.items()}
-        if sets["retain"] == AUTO:
-            sets["retain"] = None
-        return Request.from_files(fields=self._fields(), **sets)
+        sets = {name: source for name, source in self.files.items() if source and source != AUTO}
+        return Request.from_files(**sets, fields=self._fields())
 
     def _fields(self) -> tuple[str, str] | None:
         if not self.fields:

@@ -235,6 +235,18 @@ def show_methods(kind: str, as_json: bool) -> None:
     console.print("[dim]named recipes: " + ", ".join(f"{name} = {recipe}" for name, recipe in NAMED.items()))
 
 
+def methods_markdown() -> str:
+    """The parts of a recipe as the table that the README holds."""
+    from letheon.core.registry import methods
+    from letheon.papers.catalogue import method_badge
+
+    lines = ["| part | name | what it does | badge | paper |", "| --- | --- | --- | --- | --- |"]
+    for method in methods():
+        paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else ""
+        lines.append(f"| {method.kind} | `{method.name}` | {method.summary} | {method_badge(method.name)} | {paper} |")
+    return "\n".join(lines)
+
+
 def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
     """Versions, speed, models, extras."""
     if as_json:

@@ -157,7 +157,7 @@ def _by_contrast(model: LanguageModel, rows: Sequence[Example], threshold: float
 
 
 def _token_spans(model: LanguageModel, row: Example) -> list[tuple[int, int]]:
-    ids, spans = model.encoder().answer(row.answer, end=bool(row.prompt))
+    _, spans = model.encoder().answer(row.answer, end=bool(row.prompt))
     size = len(row.answer)
     return [(min(start, size), min(stop, size)) for start, stop in spans]
 

@@ -386,6 +386,6 @@ def model_card(base: str, recipe: Recipe, request: Request) -> str:
     return (
         f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
         f"# A model after unlearning\n\nMethod `{recipe}`, request `{request.id}`, {len(request.forget)} forget rows, "
-        f"{len(request.retain)} retain rows. The evidence is in the audit beside this folder. Approximate unlearning is "
-        "not proof of erasure.\n"
+        f"{len(request.retain)} retain rows. The evidence is in the audit beside this folder. Approximate unlearning "
+        "is not proof of erasure.\n"
     )

@@ -1,0 +1,1 @@
+"""What reproductions share: small worlds, small models, figures. No paper of its own."""
