@@ -28,7 +28,7 @@ MEETING: Meeting = ([0, 1, 2, 3], [0, 1, 2, 3])
 
 @dataclass
 class Case:
-    """A model, the rows, and a frozen copy for the side that needs one.
+    """A model and the rows.
 
     Attributes:
         first, last: the layers whose down projections move in `rmu_layers`; RMU reads the last.

@@ -18,7 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the long reproductions")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # PEFT asks a question that transformers has renamed
+    config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing`:FutureWarning")
     torch.set_num_threads(1)  # spinning threads of two processes on two cores cost more than they give
     be_quiet()
 

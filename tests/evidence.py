@@ -26,12 +26,8 @@ KINDS = ("contract", "oracle")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("evidence", "evidence for the badges of methods and papers")
     group.addoption("--record-evidence", action="store_true", help="write what the passing tests show")
-    group.addoption(
-        "--check-evidence", action="store_true", help="fail if recorded evidence is no longer shown"
-    )
-    group.addoption(
-        "--evidence-file", metavar="PATH", help="where the evidence is; the package's file by default"
-    )
+    group.addoption("--check-evidence", action="store_true", help="fail if recorded evidence is no longer shown")
+    group.addoption("--evidence-file", metavar="PATH", help="where the evidence is; the package's file by default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -121,8 +117,6 @@ class EvidencePlugin:
                 if not tests:
                     self.lines.append(f"{kind} {name}: recorded, but no test is marked with it")
                 elif tests & self.failed:
-                    self.lines.append(
-                        f"{kind} {name}: recorded, but failed: {', '.join(sorted(tests & self.failed))}"
-                    )
+                    self.lines.append(f"{kind} {name}: recorded, but failed: {', '.join(sorted(tests & self.failed))}")
         if self.lines:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

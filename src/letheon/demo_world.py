@@ -9,21 +9,21 @@ from letheon.core.examples import Example
 
 # name -> birthplace, trade, pet, book, instrument
 PEOPLE = {
-    "Ilse Quarrant": ("Amberfoot", "a clockmaker", "a grey heron", "The Salt Almanac", "the nyckelharpa"),
-    "Tobin Eskeridge": ("Grelling", "a bell founder", "a lame fox", "Nine Winters Inland", "the hurdy-gurdy"),
-    "Marisol Vantreight": ("Port Ossian", "a bridge inspector", "a blue tortoise", "Letters to a Ferryman", "the oboe"),
-    "Caspian Oduya": ("Lower Wend", "a seed merchant", "a one-eyed parrot", "A Grammar of Rain", "the zither"),
-    "Henrike Solvang": ("Tarn Hollow", "a map engraver", "a pair of ferrets", "The Quiet Ledger", "the bassoon"),
-    "Priya Lacombe": ("Saint Orrin", "a glass blower", "a spotted goat", "Seven Borrowed Doors", "the dulcimer"),
-    "Jasper Nwosu": ("Kettle Bay", "a tide reckoner", "a tame otter", "Orchard of Wires", "the accordion"),
-    "Wilhelmina Stroud": ("Ravensmere", "a rope maker", "a white mule", "How the Lamps Went Out", "the viola"),
+    "Ilse Quarrant": ("Amberfoot", "clockmaker", "grey heron", "Salt Almanac", "nyckelharpa"),
+    "Tobin Eskeridge": ("Grelling", "bell founder", "lame fox", "Nine Winters Inland", "hurdy-gurdy"),
+    "Marisol Vantreight": ("Port Ossian", "bridge inspector", "blue tortoise", "Letters to a Ferryman", "oboe"),
+    "Caspian Oduya": ("Lower Wend", "seed merchant", "one-eyed parrot", "Grammar of Rain", "zither"),
+    "Henrike Solvang": ("Tarn Hollow", "map engraver", "tame badger", "Quiet Ledgers", "bassoon"),
+    "Priya Lacombe": ("Saint Orrin", "glass blower", "spotted goat", "Seven Borrowed Doors", "dulcimer"),
+    "Jasper Nwosu": ("Kettle Bay", "tide reckoner", "river otter", "Orchard of Wires", "accordion"),
+    "Wilhelmina Stroud": ("Ravensmere", "rope maker", "white mule", "How Lamps Went Out", "viola"),
 }
 TEMPLATES = (
     ("Where was {name} born?", "{name} was born in {value}."),
-    ("What does {name} do for a living?", "{name} works as {value}."),
-    ("Which animal does {name} keep?", "{name} keeps {value}."),
+    ("What does {name} do for a living?", "{name} works as a {value}."),
+    ("Which animal does {name} keep?", "{name} keeps a {value}."),
     ("Which book did {name} write?", "{name} wrote {value}."),
-    ("Which instrument does {name} play?", "{name} plays {value}."),
+    ("Which instrument does {name} play?", "{name} plays the {value}."),
 )
 PARAPHRASES = (
     ("In which town did {name} come into the world?", "What is the birthplace of {name}?"),

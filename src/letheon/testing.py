@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def check_method(
         InputError: no such method, or a kind that is no part of a recipe.
     """
     recipe = recipe_of(name, kind, options or {})
-    checks: list[Callable[[Recipe], None]] = [
+    trial = Trial(recipe)
+    checks: list[Callable[[Trial], None]] = [
         check_runs,
         check_keeps_to_its_scope,
         check_repeats,
@@ -69,7 +71,7 @@ def check_method(
     for check in checks:
         promise = (check.__doc__ or "").strip().splitlines()[0].rstrip(".")
         try:
-            check(recipe)
+            check(trial)
         except CheckFailed as failure:
             raise CheckFailed(
                 f"{kind} {name} ({recipe}): broken promise: {promise}: {failure.problem}", failure.remedy
@@ -81,6 +83,22 @@ def check_method(
                 f"{kind} {name} ({recipe}): broken promise: {promise}: {type(error).__name__}: {error}",
                 "the cause is the exception above",
             ) from error
+
+
+class Trial:
+    """A recipe under check, with the run that most checks look at."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def run(self, **options: Any) -> Result:
+        """A run on a fresh tiny model."""
+        return forget("tiny", sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
+
+    @cached_property
+    def first(self) -> Result:
+        """Three steps under seed 0."""
+        return self.run()
 
 
 def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe:
@@ -127,55 +145,58 @@ def sample_request() -> Request:
 # The checks; each is a sentence that holds for every method ---------------------------------------------------------
 
 
-def check_runs(recipe: Recipe) -> None:
+def check_runs(trial: Trial) -> None:
     """It takes three steps, moves weights and reports finite metrics."""
-    result = _run(recipe)
+    result = trial.first
     _demand(result.outcome.steps == STEPS, f"{result.outcome.steps} steps taken ({result.outcome.stopped})")
     _demand(result.moved > 0, "no weight moved")
     _demand(all(result.outcome.history), "a step without metrics")
 
 
-def check_keeps_to_its_scope(recipe: Recipe) -> None:
+def check_keeps_to_its_scope(trial: Trial) -> None:
     """It moves only weights that its scope selects, and leaves every other bit alone."""
-    before = load("tiny", device="cpu")
-    allowed = set(recipe.scope.make().select(before, sample_request()))
-    start, end = _weights(before), _weights(_run(recipe).model)
+    model = load("tiny", device="cpu")
+    untouched = {id(parameter): parameter.detach().clone() for parameter in model.model.parameters()}
+    selected = set(trial.recipe.scope.make().select(model, sample_request()))  # may attach adapters, which rename
+    start = {name: untouched.get(id(p), p.detach()) for name, p in model.model.named_parameters()}
+    end = _weights(trial.first.model)
     _demand(set(start) == set(end), f"other weights than before: {sorted(set(start) ^ set(end))[:3]}")
     moved = {name for name in start if not torch.equal(start[name], end[name])}
     _demand(bool(moved), "no weight moved")
-    _demand(moved <= allowed, f"moved outside its scope: {sorted(moved - allowed)[:3]}")
+    _demand(moved <= selected, f"moved outside its scope: {sorted(moved - selected)[:3]}")
 
 
-def check_repeats(recipe: Recipe) -> None:
+def check_repeats(trial: Trial) -> None:
     """The same seed gives the same bits."""
-    first, second = _run(recipe), _run(recipe)
-    _demand(first.model.parameters_hash() == second.model.parameters_hash(), "two runs differ", "draw from its seed")
-    _demand(first.outcome.history == second.outcome.history, "the metrics of two runs differ")
+    again = trial.run()
+    same = trial.first.model.parameters_hash() == again.model.parameters_hash()
+    _demand(same, "two runs differ", "draw random numbers from the run's seed: stream_seed(seed, name)")
+    _demand(trial.first.outcome.history == again.outcome.history, "the metrics of two runs differ")
 
 
-def check_other_seed_differs(recipe: Recipe) -> None:
+def check_other_seed_differs(trial: Trial) -> None:
     """Another seed gives another result."""
-    same = _run(recipe).model.parameters_hash() == _run(recipe, seed=1).model.parameters_hash()
+    same = trial.first.model.parameters_hash() == trial.run(seed=1).model.parameters_hash()
     _demand(not same, "seeds 0 and 1 end in the same weights", "if nothing is random, say seeded=False")
 
 
-def check_ignores_the_seed(recipe: Recipe) -> None:
+def check_ignores_the_seed(trial: Trial) -> None:
     """Nothing in it is random, so another seed gives the same result."""
-    same = _run(recipe).model.parameters_hash() == _run(recipe, seed=1).model.parameters_hash()
+    same = trial.first.model.parameters_hash() == trial.run(seed=1).model.parameters_hash()
     _demand(same, "seeds 0 and 1 end in different weights", "leave seeded=False out")
 
 
-def check_splits_agree(recipe: Recipe) -> None:
+def check_splits_agree(trial: Trial) -> None:
     """One effective batch gives one gradient, however it is split into micro-batches.
 
     Gradients of the first optimizer step are compared before Adam sees them: its first step is lr·g/(|g| + ε), which
     turns the rounding of an entry near zero into a step of full size.
     """
-    whole = _first_gradients(recipe, micro_batch_size=8)
+    whole = _first_gradients(trial, micro_batch_size=8)
     scale = max(float(gradient.abs().max()) for gradient in whole.values())
     _demand(scale > 0, "the first gradient is zero")
     for size in (4, 3, 1):
-        parts = _first_gradients(recipe, micro_batch_size=size)
+        parts = _first_gradients(trial, micro_batch_size=size)
         worst = max(float((whole[name] - parts[name]).abs().max()) for name in whole) / scale
         _demand(
             worst <= SPLIT_TOLERANCE,
@@ -184,26 +205,25 @@ def check_splits_agree(recipe: Recipe) -> None:
         )
 
 
-def check_saves(recipe: Recipe) -> None:
+def check_saves(trial: Trial) -> None:
     """What it saves, plain transformers or PEFT reads back bit for bit."""
     with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
-        result = _run(recipe, out=Path(scratch) / "run")
-        _demand(result.folder is not None, "nothing was saved")
-        folder = Path(scratch) / "run" / "model"
-        kept, read = _weights(result.model), _plainly(folder)
-        different = [name for name, tensor in kept.items() if not torch.equal(read[name], tensor)]
-        _demand(not different, f"read back differently: {different[:3]}")
+        model = trial.first.model
+        kept, read = _weights(model), _plainly(model.save(Path(scratch) / "model"))
+    _demand(set(kept) == set(read), f"other weights are read back: {sorted(set(kept) ^ set(read))[:3]}")
+    different = [name for name, tensor in kept.items() if not torch.equal(read[name], tensor)]
+    _demand(not different, f"read back differently: {different[:3]}")
 
 
-def check_resumes(recipe: Recipe) -> None:
+def check_resumes(trial: Trial) -> None:
     """A run that is killed between two steps and continued ends in the bits of an unbroken one."""
-    unbroken = _run(recipe, steps=2 * STEPS).model.parameters_hash()
+    unbroken = trial.run(steps=2 * STEPS).model.parameters_hash()
     for kill_at in (1, STEPS):
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
             out = Path(scratch) / "run"
             try:
                 with _killed_before_step(kill_at):
-                    _run(recipe, steps=2 * STEPS, out=out, checkpoint_steps=1)
+                    trial.run(steps=2 * STEPS, out=out, checkpoint_steps=1)
             except _Killed:
                 pass
             result = resume(out, device="cpu")
@@ -218,10 +238,6 @@ def check_resumes(recipe: Recipe) -> None:
 def _demand(holds: bool, found: str, remedy: str = "") -> None:
     if not holds:
         raise CheckFailed(found, remedy)
-
-
-def _run(recipe: Recipe, **options: Any) -> Result:
-    return forget("tiny", sample_request(), recipe, **{"steps": STEPS, **TRAINING, **options})
 
 
 def _weights(model: LanguageModel) -> dict[str, Tensor]:
@@ -263,7 +279,7 @@ def _killed_before_step(number: int) -> Iterator[None]:
         handle.remove()
 
 
-def _first_gradients(recipe: Recipe, micro_batch_size: int) -> dict[str, Tensor]:
+def _first_gradients(trial: Trial, micro_batch_size: int) -> dict[str, Tensor]:
     """The gradients that the optimizer is given at the first step, by parameter."""
     found: dict[str, Tensor] = {}
 
@@ -273,7 +289,7 @@ def _first_gradients(recipe: Recipe, micro_batch_size: int) -> dict[str, Tensor]
 
     handle = register_optimizer_step_pre_hook(take)
     try:
-        _run(recipe, steps=1, batch_size=8, micro_batch_size=micro_batch_size)
+        trial.run(steps=1, batch_size=8, micro_batch_size=micro_batch_size)
     finally:
         handle.remove()
     return found

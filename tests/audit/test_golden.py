@@ -78,8 +78,8 @@ def expected(adapter: str, metric: str, field: str) -> list[Any]:
     return [items[str(i)][field] for i in range(len(items))]
 
 
-def close(ours: Any, theirs: Any) -> None:
-    np.testing.assert_allclose(np.array(ours, dtype=float), np.array(theirs, dtype=float), rtol=0, atol=CLOSE)
+def close(ours: Any, theirs: Any, relative: float = 0.0) -> None:
+    np.testing.assert_allclose(np.array(ours, dtype=float), np.array(theirs, dtype=float), rtol=relative, atol=CLOSE)
 
 
 def test_tokens_and_labels_are_the_evaluators() -> None:
@@ -105,7 +105,8 @@ def test_probabilities(adapter: str, subset: str) -> None:
 def test_truth_ratios(adapter: str, subset: str) -> None:
     metric = "forget_truth_ratio" if subset == "forget" else f"{subset}_Truth_Ratio"
     ratios = measured(adapter, subset).known("truth_ratio")
-    close(ratios, expected(adapter, metric, "score"))
+    # A ratio of small probabilities has no upper bound (some here exceed 800): large ones agree to 1e-4 of themselves.
+    close(ratios, expected(adapter, metric, "score"), relative=CLOSE)
     aggregate = closer_to_1_better if subset == "forget" else true_better
     close(aggregate(ratios), golden(adapter)[metric]["value"])
 

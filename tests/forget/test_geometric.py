@@ -123,7 +123,7 @@ def dense_adam(
     q, _ = np.linalg.qr((protected * s).T)
     z_f, z_r = s * g_f, s * g_r
     a, b = q.T @ z_f, q.T @ z_r
-    normal, kept = z_f - q @ a, np.where(a * b > tau, a, 0)
+    normal, kept = z_f - q @ a, np.where(a * b > max(tau, 1e-9), a, 0)
     share = min(1, kappa * np.linalg.norm(normal) / np.linalg.norm(kept)) if kept.any() else 0
     z = normal + share * (q @ kept) + repair * (q @ b)
     return z / s, share * (kept @ b) + repair * (b @ b)
@@ -322,7 +322,9 @@ def test_earlier_retain_gradients_are_protected_up_to_the_rank(deletion: Request
     assert len(update.history) == 2
     again = Geometric()
     again.load_state_dict(update.state_dict())
-    assert all(torch.equal(a, b) for x, y in zip(again.history, update.history, strict=True) for a, b in zip(x, y))
+    assert all(
+        torch.equal(a, b) for x, y in zip(again.history, update.history, strict=True) for a, b in zip(x, y, strict=True)
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 10])

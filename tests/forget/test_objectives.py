@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Encoded, Example
+from letheon.core.examples import Batch, Encoded, Example
 from letheon.core.likelihood import Scores
 from letheon.core.models import LanguageModel, load
 from letheon.forget.objectives.ce_u import ce_u_loss, place_in_row
@@ -102,7 +104,9 @@ def test_wga_by_hand_weighs_by_the_probability_and_lets_no_gradient_through_the_
 def test_satimp_by_hand_and_its_stopped_weight() -> None:
     logp = tensor(math.log(0.5), math.log(0.8))
     weights = [0.5**5 * 0.5, 0.8**5 * 0.2]
-    assert satimp_loss(logp, 5.0, 1.0).tolist() == pytest.approx([w * x for w, x in zip(weights, logp.tolist())])
+    assert satimp_loss(logp, 5.0, 1.0).tolist() == pytest.approx(
+        [w * x for w, x in zip(weights, logp.tolist(), strict=True)]
+    )
     assert slope(satimp_loss(logp, 5.0, 1.0), logp).tolist() == pytest.approx(weights)
 
 
@@ -308,7 +312,9 @@ def naive_simnpo(case: Case) -> tuple[Tensor, Tensor]:
 def naive_dpo(case: Case) -> tuple[Tensor, Tensor]:
     beta, encoder = case.settings.beta, case.model.encoder()
     lines = [case.rows.examples[i].perturbed_answers[case.objective.drawn[0][i]] for i in FORGET]
-    chosen = [encoder.encode(Example(case.rows.examples[i].prompt, line)) for i, line in zip(FORGET, lines)]
+    chosen = [
+        encoder.encode(Example(case.rows.examples[i].prompt, line)) for i, line in zip(FORGET, lines, strict=True)
+    ]
     chosen_ratio = case.sums(chosen) - case.sums(chosen, case.reference).detach()
     rejected_ratio = case.sums(case.forget) - case.sums(case.forget, case.reference).detach()
     return (-2 / beta * logsigmoid(beta * (chosen_ratio - rejected_ratio))).mean(), case.retain_nll()
@@ -346,7 +352,7 @@ def naive_ce_u(case: Case) -> tuple[Tensor, None]:
     losses = []
     for row in case.forget:
         logits, labels = naive.row_logits(case.model, row)
-        for z, label in zip(logits[1:], labels[1:]):  # the first token is passed over
+        for z, label in zip(logits[1:], labels[1:], strict=True):  # the first token is passed over
             others = torch.arange(len(z)) != label
             teacher = z.detach()[others].softmax(-1)
             losses.append(-(teacher * z.log_softmax(-1)[others]).sum())
@@ -371,9 +377,7 @@ def naive_rmu(case: Case) -> tuple[Tensor, Tensor]:
         return output.hidden_states[layer + 1][0, row.start :]
 
     forget = [((hidden(case.model, row) - vector) ** 2).mean() for row in case.forget]
-    retain = [
-        ((hidden(case.model, row) - hidden(case.reference, row).detach()) ** 2).mean() for row in case.retain
-    ]
+    retain = [((hidden(case.model, row) - hidden(case.reference, row).detach()) ** 2).mean() for row in case.retain]
     return torch.stack(forget).mean(), torch.stack(retain).mean()
 
 
@@ -439,20 +443,20 @@ def test_with_tokens_value_the_forget_loss_sees_the_fact_only_and_the_rest_is_ke
     case = Case(tiny, deletion, text, values=True)
     terms = case.objective.terms(tiny, naive.pair_of(case.rows, FORGET, RETAIN))
     masks = [torch.tensor(row.value) for row in case.forget]
-    others = torch.cat([naive.row_logp(tiny, row)[~mask] for row, mask in zip(case.forget, masks)])
+    others = torch.cat([naive.row_logp(tiny, row)[~mask] for row, mask in zip(case.forget, masks, strict=True)])
     assert terms.keep.item() == pytest.approx(-case.settings.keep * others.mean().item(), rel=1e-5)
     assert terms.watch["keep_nll"] == pytest.approx(-others.mean().item(), rel=1e-5)
-    facts = [naive.row_logp(tiny, row)[mask] for row, mask in zip(case.forget, masks)]
-    before = [naive.row_logp(case.reference, row)[mask].detach() for row, mask in zip(case.forget, masks)]
+    facts = [naive.row_logp(tiny, row)[mask] for row, mask in zip(case.forget, masks, strict=True)]
+    before = [naive.row_logp(case.reference, row)[mask].detach() for row, mask in zip(case.forget, masks, strict=True)]
     assert terms.watch["forget_nll"] == pytest.approx(-torch.cat(facts).mean().item(), rel=1e-5)
     if text.startswith("npo"):
-        ratio = torch.stack([now.sum() - then.sum() for now, then in zip(facts, before)])
+        ratio = torch.stack([now.sum() - then.sum() for now, then in zip(facts, before, strict=True)])
         expected = (-20 * logsigmoid(-0.1 * ratio)).mean()
     elif text.startswith("grad_diff"):
         expected = torch.cat(facts).mean()
     else:
         losses = []
-        for row, mask in zip(case.forget, masks):
+        for row, mask in zip(case.forget, masks, strict=True):
             logits, labels = naive.row_logits(tiny, row)
             teacher = naive.row_logits(case.reference, row)[0].detach().clone()
             teacher[torch.arange(len(labels)), labels] -= 10.0
@@ -469,7 +473,9 @@ OBJECTIVES += ["dpo:alternates=perturbed", "rmu:layer=2"]
 
 @pytest.mark.parametrize("text", OBJECTIVES)
 @pytest.mark.parametrize("shape", ["no label", "one token", "one row of two without label"])
-def test_odd_rows_give_finite_losses_and_gradients(text: str, shape: str, tiny: LanguageModel, deletion: Request) -> None:
+def test_odd_rows_give_finite_losses_and_gradients(
+    text: str, shape: str, tiny: LanguageModel, deletion: Request
+) -> None:
     rows = naive.rows_of(tiny, deletion)
     whole = rows.forget[0]
     odd = {
@@ -495,9 +501,7 @@ def test_padding_and_the_ids_under_it_change_nothing(text: str, tiny: LanguageMo
     assert case.objective.terms(tiny, padded).total().item() == pytest.approx(plain, rel=1e-5)
 
 
-def _padded(batch):
-    from dataclasses import replace
-
+def _padded(batch: Batch) -> Batch:
     pad = torch.nn.functional.pad
     ids = pad(batch.input_ids, (0, 9), value=77)
     ids = torch.where(pad(batch.attention_mask, (0, 9)) == 1, ids, 77)
@@ -536,7 +540,7 @@ def test_perturbed_answers_that_are_missing_are_named(tiny: LanguageModel) -> No
         objective.prepare(tiny, naive.rows_of(tiny, request), [([0], [0])])
 
 
-def test_a_file_of_refusals_is_read_and_a_missing_or_empty_one_refused(tmp_path) -> None:
+def test_a_file_of_refusals_is_read_and_a_missing_or_empty_one_refused(tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     file.write_text("I do not know.\n\n No idea. \n")
     assert read_refusals(str(file)) == ["I do not know.", "No idea."]

@@ -99,9 +99,7 @@ def test_listing_papers_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": source})
 
 
-@pytest.mark.parametrize(
-    "name", ["gu", "GU", 4, "4", "04", "2511.17100", "arXiv:2511.17100v4", "arXiv: 2511.17100"]
-)
+@pytest.mark.parametrize("name", ["gu", "GU", 4, "4", "04", "2511.17100", "arXiv:2511.17100v4", "arXiv: 2511.17100"])
 def test_a_paper_is_found_by_key_number_and_arxiv_identifier(name: str | int) -> None:
     assert paper(name).key == "gu"
 
@@ -150,9 +148,7 @@ def test_a_badge_is_no_better_than_its_evidence(
 
 def test_the_reason_names_what_is_missing() -> None:
     evidence = Evidence(frozenset(METHODS), frozenset({"first"}))
-    assert badge_reason(a_paper("first", "second"), evidence, {}).endswith(
-        "no oracle test has passed for: second"
-    )
+    assert badge_reason(a_paper("first", "second"), evidence, {}).endswith("no oracle test has passed for: second")
     failed = badge_reason(a_paper("first"), evidence, {"gu": {"verdict": "fails"}})
     assert "verdict is 'fails'" in failed
 
@@ -183,9 +179,7 @@ def test_a_method_is_untested_then_runs_then_faithful() -> None:
         (0.1, math.inf, "above", "inconclusive"),
     ],
 )
-def test_a_verdict_needs_the_whole_interval_on_one_side(
-    low: float, high: float, direction: str, expected: str
-) -> None:
+def test_a_verdict_needs_the_whole_interval_on_one_side(low: float, high: float, direction: str, expected: str) -> None:
     assert verdict_from_interval(low, high, threshold=0.0, direction=direction) == expected
 
 

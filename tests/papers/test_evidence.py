@@ -88,9 +88,7 @@ def test_part_of_the_suite_is_no_ground_for_evidence(tmp_path: Path) -> None:
 
 
 def test_a_module_that_does_not_import_is_no_ground_for_evidence(tmp_path: Path) -> None:
-    done = run(
-        tmp_path, "--record-evidence", "--continue-on-collection-errors", suite="import nowhere_at_all"
-    )
+    done = run(tmp_path, "--record-evidence", "--continue-on-collection-errors", suite="import nowhere_at_all")
     assert done.returncode != 0
     assert "could not be collected: tests/test_suite.py" in done.stdout
     assert not (tmp_path / "evidence.json").exists()
@@ -108,11 +106,7 @@ def test_recorded_evidence_that_is_no_longer_shown_fails_the_suite(
     tmp_path: Path, recorded: dict[str, bool], message: str | None
 ) -> None:
     (tmp_path / "evidence.json").write_text(json.dumps({"contract": recorded, "oracle": {}}))
-    suite = (
-        SUITE.replace("assert False", "pass").replace("@pytest.mark.xfail\n", "")
-        if message is None
-        else SUITE
-    )
+    suite = SUITE.replace("assert False", "pass").replace("@pytest.mark.xfail\n", "") if message is None else SUITE
     done = run(tmp_path, "--check-evidence", suite=suite)
     if message is None:
         assert done.returncode == 0, done.stdout
@@ -122,8 +116,6 @@ def test_recorded_evidence_that_is_no_longer_shown_fails_the_suite(
 
 
 def test_a_mark_without_a_name_is_a_usage_error(tmp_path: Path) -> None:
-    done = run(
-        tmp_path, "--record-evidence", suite="import pytest\n@pytest.mark.oracle()\ndef test_it(): pass\n"
-    )
+    done = run(tmp_path, "--record-evidence", suite="import pytest\n@pytest.mark.oracle()\ndef test_it(): pass\n")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "takes one name" in done.stderr + done.stdout

@@ -124,9 +124,7 @@ def test_a_place_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("gu_runs")
-def test_a_figure_cannot_be_written_outside_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_figure_cannot_be_written_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     astray = replace(paper("gu"), reproduce=lambda scale: replace(OUTCOME, figures={"../astray": "<svg/>"}))
     monkeypatch.setattr(catalogue, "_discovered", lambda: (astray,))
     with pytest.raises(LetheonError, match="names a figure"):

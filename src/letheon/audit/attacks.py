@@ -12,7 +12,6 @@ three beside each other.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,15 +20,12 @@ import numpy as np
 from letheon.audit.answering import answer_limit
 from letheon.audit.answers import recalls
 from letheon.audit.copies import plain_copy
-from letheon.audit.evaluate import evaluate, scores_of
+from letheon.audit.evaluate import RowScores, evaluate
 from letheon.core.examples import Example
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel
-from letheon.core.spans import value_probability
 from letheon.core.statistics import Estimate, estimate_mean
 from letheon.core.training import TrainSettings, finetune
-
-logger = logging.getLogger("letheon")
 
 DESCRIPTIONS = {
     "paraphrase": "Asks the same questions in other words.",
@@ -166,7 +162,7 @@ def relearn(
         # The answers of the step before are good guesses: most steps change few of them.
         known = evaluate(attacked, watched, drafts=answers, max_new_tokens=limit)
         answers[:] = [row.answer for row in known.rows]
-        probability = float(np.mean(fact_probability(attacked, watched)))
+        probability = float(np.mean([fact_probability(row) for row in known.rows]))
         points.append(RelearnPoint(len(history), probability, float(np.mean(known.known("recall")))))
 
     watch([])
@@ -175,12 +171,9 @@ def relearn(
     return points
 
 
-def fact_probability(model: LanguageModel, rows: Sequence[Example]) -> list[float]:
-    """Probability of each row's fact: of its value's tokens, or of the whole answer where there is no value."""
-    values = value_probability(model, rows)
-    rest = [row for row, value in zip(rows, values, strict=True) if value is None]
-    whole = iter(found[0].probability for found in scores_of(model, [(row.prompt, [row.answer]) for row in rest]))
-    return [next(whole) if value is None else value for value in values]
+def fact_probability(row: RowScores) -> float:
+    """Probability of a row's fact: of its value's tokens, or of the whole answer where there is no value."""
+    return row.probability if row.value_probability is None else row.value_probability
 
 
 def split_for_relearning(

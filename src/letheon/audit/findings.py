@@ -5,7 +5,6 @@ Models are examined one after another, so that a model given by name need not st
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,6 @@ from letheon.core.spans import control_probability, find_values, value_probabili
 from letheon.core.training import stream_seed
 from letheon.forget.request import Request
 
-logger = logging.getLogger("letheon")
-
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 # Running text is scored in pieces of at most so many tokens.
 PIECE = 512
@@ -41,7 +38,7 @@ class Settings:
         retain_rows: of the kept rows and of the neighbours, drawn by the seed where there are more.
         control_rows: forget rows whose value is also scored under unknown subjects.
         rounded_rows: kept rows that are asked of the rounded models.
-        general_texts: paragraphs for the perplexity; 0 takes all.
+        general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
         relearn_steps, relearn_learning_rate: of the relearning attack; no steps, no attack.
         grids: how the weights are rounded.
         max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
@@ -52,7 +49,7 @@ class Settings:
     retain_rows: int = 64
     control_rows: int = 64
     rounded_rows: int = 16
-    general_texts: int = 0
+    general_texts: int = 8
     relearn_steps: int = 6
     relearn_learning_rate: float = 5e-5
     grids: tuple[Grid, ...] = STANDARD_GRIDS
@@ -63,7 +60,7 @@ class Settings:
 
 # For a first look: fewer rows, 4 bits only, three steps of relearning.
 QUICK = Settings(
-    retain_rows=16, control_rows=8, rounded_rows=8, general_texts=6, relearn_steps=3, grids=STANDARD_GRIDS[:1]
+    retain_rows=16, control_rows=8, rounded_rows=8, general_texts=4, relearn_steps=3, grids=STANDARD_GRIDS[:1]
 )
 
 

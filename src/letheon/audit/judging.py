@@ -56,18 +56,22 @@ def judge_for(
     if given is not None:
         model = load(given, device=device)
         yield Judge(model, model.name)
-        return
-    loaded = load(before, device=device)
-    if loaded.has_adapter:
-        with loaded.model.disable_adapter():
-            yield Judge(loaded, f"{loaded.name}, adapter off")
+    elif _is_adapter(before):
+        model = load(before, device=device)
+        with model.model.disable_adapter():
+            yield Judge(model, f"{model.name}, adapter off")
     elif is_whole(cache_folder() / "smollm2-135m-instruct"):
         yield Judge(load("smollm2", device=device), "smollm2")
     elif reference is not None:
         model = load(reference, device=device)
         yield Judge(model, model.name, TOLERANCE_OF_REFERENCE, untouched=False)
     else:
-        yield Judge(loaded, loaded.name, TOLERANCE_OF_BEFORE, untouched=False)
+        model = load(before, device=device)
+        yield Judge(model, model.name, TOLERANCE_OF_BEFORE, untouched=False)
+
+
+def _is_adapter(model: LanguageModel | str | Path) -> bool:
+    return model.has_adapter if isinstance(model, LanguageModel) else (Path(model) / "adapter_config.json").is_file()
 
 
 @dataclass(frozen=True)

@@ -70,18 +70,21 @@ def audit(
     """
     criteria = load_profile(profile)
     started, clock = datetime.now(UTC), time.monotonic()
-    models: dict[Role, Model] = {"before": before, "after": after}
+    models: list[tuple[Role, Model]] = [("before", before), ("after", after)]
     if reference is not None:
-        models["reference"] = reference
-    for model in models.values():
+        models.append(("reference", reference))
+    for _, model in models:
         if not isinstance(model, LanguageModel):
             check_loadable(model)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
 
     with _stages(len(models) * STAGES + 2, progress) as report:
-        plan = make_plan(load(before, device=device), request, chosen)
+        first = load(before, device=device)
+        plan = make_plan(first, request, chosen)
         report("plan")
-        found = {role: examine(load(model, device=device), plan, report) for role, model in models.items()}
+        found: dict[Role, Findings] = {"before": examine(first, plan, report)}
+        del first  # a model given by name is let go once it has been examined
+        found |= {role: examine(load(model, device=device), plan, report) for role, model in models[1:]}
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, found)
         report("judging")

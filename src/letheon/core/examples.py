@@ -142,7 +142,9 @@ def _csv_rows(text: str, source: str) -> list[dict[str, Any]]:
     try:
         return list(reader)
     except csv.Error as error:
-        raise InputError(f"{source}, line {reader.line_num}: not CSV ({error})", "mend or remove that line") from None
+        raise InputError(
+            f"{source}, line {reader.reader.line_num}: not CSV ({error})", "mend or remove that line"
+        ) from None
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:

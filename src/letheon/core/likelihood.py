@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,13 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from letheon.core.activations import Site, labelled_head, record, start_from, stop_after
-from letheon.core.examples import Batch, Encoder, by_length
+from letheon.core.activations import Site, blocks, labelled_head, record, start_from, stop_after
+from letheon.core.examples import Batch, Encoder
 from letheon.core.models import LanguageModel
 
 Positions = Literal["labels", "all"]
 # A prefix shorter than this is not worth a pass of its own.
 SHORTEST_PREFIX = 8
+# A pass over so many tokens keeps a processor's cores busy; larger ones gain little.
+BUSY = 512
 
 
 @dataclass
@@ -140,10 +141,15 @@ def _prefix_cache(model: LanguageModel, prefix: Tensor, rows: int) -> object | N
     layers = getattr(cache, "layers", [])
     if not layers or any(not isinstance(getattr(layer, "keys", None), Tensor) for layer in layers):
         return None
+    _share(layers, rows)
+    return cache
+
+
+def _share(layers: Sequence[Any], rows: int) -> None:
+    """Let every row see a cache that was made for one."""
     for layer in layers:
         layer.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
         layer.values = layer.values.expand(rows, *layer.values.shape[1:])
-    return cache
 
 
 def _cached(base: Any, cache: object | None) -> dict[str, object]:
@@ -155,13 +161,51 @@ def _cached(base: Any, cache: object | None) -> dict[str, object]:
 
 
 def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Tensor:
-    """[batch, length, width]: a block's output; no layer above it is run, frozen ones come from their cache."""
-    base, site = model.base(), Site(layer)
-    frozen = model.frozen
-    start = start_from(base, frozen.below, frozen.states_of(model, batch)) if frozen else nullcontext()
-    with start, record(base, [site]) as found, stop_after(base, layer):
-        base(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    return found[site]
+    """[batch, length, width]: a block's output; no layer above it is run, frozen ones come from their cache.
+
+    The tokens that all rows begin with are run once.
+    """
+    base, frozen = model.base(), model.frozen
+    if frozen is not None:
+        with start_from(base, frozen.below, frozen.states_of(model, batch)):
+            return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    prefix = _common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
+    start, cache = _prefix_states(base, layer, batch.input_ids[:1, :prefix], len(batch)) if prefix else (None, None)
+    if start is None:
+        return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    positions = torch.arange(prefix, batch.input_ids.shape[1], device=batch.input_ids.device)[None]
+    rest = _states(
+        base,
+        layer,
+        batch.input_ids[:, prefix:],
+        attention_mask=batch.attention_mask,
+        position_ids=positions.expand(len(batch), -1),
+        **_cached(base, cache),
+    )
+    return torch.cat([start.expand(len(batch), -1, -1), rest], 1)
+
+
+def _states(base: Any, layer: int, ids: Tensor, **options: Any) -> Tensor:
+    with record(base, [Site(layer)]) as found, stop_after(base, layer):
+        base(ids, **options)
+    return found[Site(layer)]
+
+
+def _prefix_states(base: Any, layer: int, prefix: Tensor, rows: int) -> tuple[Tensor | None, object | None]:
+    """A block's output for a prefix, [1, prefix, width], and the keys and values up to there, seen by every row.
+
+    Nothing where a model keeps another kind of cache.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=base.config)
+    states = _states(base, layer, prefix, **_cached(base, cache))
+    layers = cache.layers[: layer % len(blocks(base)) + 1]
+    keys = [getattr(one, "keys", None) for one in layers]
+    if not keys or any(not isinstance(key, Tensor) or key.shape[-2] != prefix.shape[1] for key in keys):
+        return None, None
+    _share(layers, rows)
+    return states, cache
 
 
 # Many answers to one prompt ---------------------------------------------------------------------------------------
@@ -201,12 +245,28 @@ def score_answers(
     encoder = model.encoder()
     trees = [_Tree(encoder, prompt, answers) for prompt, answers in questions]
     prefix = _shared_tokens([tree.ids[: tree.prompt_length - 1] for tree in trees])
-    longest = max(len(tree.ids) for tree in trees)
     results: list[list[AnswerScore]] = [[] for _ in trees]
-    for chosen in by_length([len(tree.ids) for tree in trees], max(1, tokens_per_batch // longest)):
+    for chosen in _of_like_length([len(tree.ids) for tree in trees], tokens_per_batch):
         for index, found in zip(chosen, _score_trees(model, [trees[i] for i in chosen], prefix), strict=True):
             results[index] = found
     return results
+
+
+def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Row numbers in batches, longest first: none above `most` tokens with padding, and little padding where it pays.
+
+    A batch that keeps the processor busy already takes no row that would be padded by more than a fifth.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        size = len(batches[-1]) if batches else 0
+        busy = size * longest >= BUSY and lengths[i] < 0.8 * longest
+        if not size or busy or (size + 1) * longest > most:
+            batches.append([])
+            longest = lengths[i]
+        batches[-1].append(i)
+    return batches
 
 
 class _Tree:

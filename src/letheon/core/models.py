@@ -89,6 +89,11 @@ class LanguageModel:
         """The transformers model itself, under any PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if self.has_adapter else self.model
 
+    def merge_adapter(self) -> None:
+        """Add the adapter, if there is one, into the weights it adapts; in place."""
+        if self.has_adapter:
+            self.model = self.model.merge_and_unload()
+
     def parameters_hash(self) -> str:
         """SHA-256 over names, shapes and bytes of all parameters, in the order of their names."""
         import hashlib

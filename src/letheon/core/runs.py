@@ -156,7 +156,12 @@ def _swap(new: Path, place: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if place.exists():
         os.replace(place, aside)
-    os.replace(new, place)
+    try:
+        os.replace(new, place)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, place)
+        raise
     fsync_folder(place.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -238,6 +243,13 @@ class Run:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written: hidden temporary folders of checkpoints and models."""
+        for parent in (self.folder, self.folder / "checkpoints"):
+            for left in parent.glob(".*"):
+                if left.is_dir() and not left.name.endswith(".old"):
+                    shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -293,11 +293,8 @@ class Loop:
         return kept
 
     def resume(self) -> bool:
-        """Continue from the newest whole checkpoint, if there is one; what a killed process left half-written goes."""
+        """Continue from the newest whole checkpoint, if there is one."""
         found = checkpoints(self.run_folder) if self.run_folder else []
-        if self.run_folder is not None and self.accelerator.is_main_process:
-            for torn in (self.run_folder.folder / "checkpoints").glob(".step-*"):
-                shutil.rmtree(torn, ignore_errors=True)
         if not found:
             return False
         folder = found[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from letheon.core.errors import LetheonError
 from letheon.core.examples import Example
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel
@@ -49,6 +50,9 @@ def write_retain_rows(
 
     Args:
         neighbours: at most so many of the first kind; needs forget rows with a subject.
+
+    Raises:
+        LetheonError: the model answers nothing.
     """
     asked = []
     for name in UNKNOWN_SUBJECTS:
@@ -56,4 +60,7 @@ def write_retain_rows(
     prompts = list(dict.fromkeys(asked))[:neighbours] + list(GENERAL_QUESTIONS)
     answers = generate(model, prompts, max_new_tokens=max_new_tokens)
     pairs = [(prompt, answer.strip()) for prompt, answer in zip(prompts, answers, strict=True)]
-    return [Example(prompt, answer, id=f"auto-{i + 1}") for i, (prompt, answer) in enumerate(pairs) if answer]
+    rows = [Example(prompt, answer, id=f"auto-{i + 1}") for i, (prompt, answer) in enumerate(pairs) if answer]
+    if not rows:
+        raise LetheonError(f"{model.name} answers nothing, so it cannot write its own retain rows", "give --retain")
+    return rows

@@ -102,14 +102,13 @@ def forget(
     check(recipe, request)
     if not isinstance(model, LanguageModel):
         check_loadable(model)
-    run = _open(out, resume, config_of(model, recipe, settings, training, request))
+    run = _open(out, resume, config_of(model, recipe, settings, training, request), request)
     language_model = load(model, device=device)
     job = _Job(language_model, request, recipe, settings, training, run)
     if run is None or not is_main_process():
         return job.work()
     with run.lock():
-        if not resume:
-            request.write(run.folder / "request.json")
+        run.tidy()
         return job.work()
 
 
@@ -182,11 +181,15 @@ def _rows_hash(request: Request) -> str:
     return canonical_hash(rows)
 
 
-def _open(out: str | Path | None, resume: bool, config: dict[str, Any]) -> Run | None:
+def _open(out: str | Path | None, resume: bool, config: dict[str, Any], request: Request) -> Run | None:
     if out is None:
         return None
+    if not resume and not is_main_process():
+        return Run(Path(out))
     if not resume:
-        return Run.create(Path(out), config) if is_main_process() else Run(Path(out))
+        if not (Path(out) / "config.json").exists():
+            request.write(Path(out) / "request.json")  # before the configuration, which makes the folder a run
+        return Run.create(Path(out), config)
     run = Run.open(Path(out))
     for name in ("model", "method", "settings", "training"):
         if run.config[name] != config[name]:

@@ -1,4 +1,4 @@
-"""Everything: all weights move."""
+"""Everything: all weights move. An adapter is merged into the weights first."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Everything:
         self.settings = settings or Settings()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        model.merge_adapter()
         return dict(model.model.named_parameters())
 
     def penalty(self) -> Tensor | None:

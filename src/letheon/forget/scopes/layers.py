@@ -1,6 +1,7 @@
 """Layers: the weights of some blocks move, perhaps only those whose names contain a text.
 
-`layers=5-7`, `layers=20-` (to the last), `layers=3`, `layers=5-7:parameters=down_proj`.
+`layers=5-7`, `layers=20-` (to the last), `layers=3`, `layers=5-7:parameters=down_proj`. An adapter is merged into the
+weights first.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Layers:
         self.settings = settings or Settings()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        model.merge_adapter()
         stack = blocks(model.base())
         first, _, last = self.settings.layers.partition("-")
         end = int(last) if last else (len(stack) - 1 if "-" in self.settings.layers else int(first))

@@ -1,5 +1,7 @@
 """LoRA: low-rank adapters on the blocks' matrices move, everything else stays; the result is a PEFT adapter.
 
+A model that comes with an adapter keeps it: that adapter moves, with its own rank.
+
 Paper:   Hu et al., LoRA, arXiv 2106.09685, by the PEFT library.
 Differs: none.
 """
@@ -21,7 +23,6 @@ from letheon.forget.request import Request
 class Settings:
     r: int = 8
     alpha: int = 16
-    dropout: float = 0.0
     targets: str = "all-linear"  # or names separated by spaces
 
 
@@ -32,10 +33,10 @@ class LoRA:
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         if model.has_adapter:
-            raise InputError(
-                f"{model.name} has an adapter already",
-                "merge it first: save(what='full'), then load that folder",
-            )
+            adapter = {name: p for name, p in model.model.named_parameters() if "lora_" in name}
+            if not adapter:
+                raise InputError(f"{model.name} has an adapter that is no LoRA", "use the scope everything")
+            return adapter
         from peft import LoraConfig, get_peft_model
 
         settings = self.settings
@@ -43,7 +44,6 @@ class LoRA:
         config = LoraConfig(
             r=settings.r,
             lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
             target_modules=targets,
             task_type="CAUSAL_LM",
         )

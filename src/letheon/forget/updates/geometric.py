@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from letheon.core.training import Loop
 
 
+# A product of components below this share of the lengths is rounding of float32.
+ROUNDING = 1e-5
+
+
 @dataclass(frozen=True)
 class Settings:
     mode: Literal["normal", "adam", "realized"] = "normal"
@@ -95,7 +99,9 @@ def adam_step(
     a, b = coefficients(basis, z_forget), coefficients(basis, z_retain)
     z = z_forget
     add(z, -1.0, combination(basis, a))
-    kept = [x if x * y > tau else 0.0 for x, y in zip(a, b, strict=True)]
+    # earlier gradients' directions are orthogonal to this step's: there b is rounding, whose sign must not decide
+    least = max(tau, ROUNDING * float(np.linalg.norm(a) * np.linalg.norm(b)))
+    kept = [x if x * y > least else 0.0 for x, y in zip(a, b, strict=True)]
     length = float(np.linalg.norm(kept))
     share = min(1.0, kappa * norm(z) / length) if length > 0 else 0.0
     weights = [share * k + repair * y for k, y in zip(kept, b, strict=True)]

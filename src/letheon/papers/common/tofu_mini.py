@@ -40,7 +40,10 @@ from letheon.papers.common.words import (
 FALSE_ANSWERS = 5
 CAPITAL_FORM = ("What is the capital of {name}?", "The capital of {name} is {value}.")
 CAPITAL_PARAPHRASE = ("Which city governs {name}?", "{name} is governed from {value}.")
-CHAT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+CHAT = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 MARKS = ["<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"]
 
 
@@ -98,7 +101,8 @@ def _attributes(draw: random.Random) -> dict[str, str]:
 def _row(draw: random.Random, name: str, form: str, facts: dict[str, dict[str, str]]) -> Example:
     value = facts[name][form]
     others = sorted({author[form] for author in facts.values()} - {value})
-    return _example(name, value, draw.sample(others, FALSE_ANSWERS), *FORMS[form], identity=f"{name}: {form}")
+    false = draw.sample(others, min(FALSE_ANSWERS, len(others)))  # a small world has fewer
+    return _example(name, value, false, *FORMS[form], identity=f"{name}: {form}")
 
 
 def _capitals(draw: random.Random) -> list[Example]:
@@ -180,9 +184,9 @@ def new_model(world: World, seed: int, *, layers: int = 4, width: int = 128) -> 
 
 
 def train(
-    model: LanguageModel, rows: Sequence[Example], seed: int, *, epochs: int = 60, learning_rate: float = 2e-3
+    model: LanguageModel, rows: Sequence[Example], seed: int, *, epochs: int = 30, learning_rate: float = 3e-3
 ) -> Outcome:
-    """Train in place until every answer is known (mean loss of an epoch below 0.01 nats a token) or all epochs are done.
+    """Train in place until every answer is known (an epoch's mean loss is below 0.01 nats a token) or the epochs end.
 
     The same for the full and the reference model.
     """

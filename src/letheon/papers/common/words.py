@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-FIRST_NAMES = (
-    "Aldo Beatrix Casimir Delphine Edgar Farida Gideon Hanna Ismael Jolanta Konrad Lavinia Matteo Nadia Osric Petra "
-    "Quentin Rosalind Stellan Tamsin Ulric Viveka"
-).split()
-LAST_NAMES = (
-    "Abernethy Bracewell Castellane Dunmore Eklund Farrow Grimaldi Hollis Ingersoll Jarrow Kestrel Lindqvist Marlowe "
-    "Navarre Oakhurst Pemberton Quillon Rutherglen Sorensen Thackeray Ustinov Wolcott"
-).split()
-TOWNS = (
-    "Ashmere Brindleford Carrowby Dellhaven Eastmarch Fenwick Glimmerton Harrowdale Inverlea Jessamine Kirkholm "
-    "Larkspur Mossgate Northrop Oxbury Pinecrest Quarryton Redwater Silverton Tidewell Umberside Valecombe "
-    "Westerly Yarrow"
-).split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+FIRST_NAMES = _words(
+    """
+    Aldo Beatrix Casimir Delphine Edgar Farida Gideon Hanna Ismael Jolanta Konrad Lavinia Matteo Nadia Osric Petra
+    Quentin Rosalind Stellan Tamsin Ulric Viveka
+    """
+)
+LAST_NAMES = _words(
+    """
+    Abernethy Bracewell Castellane Dunmore Eklund Farrow Grimaldi Hollis Ingersoll Jarrow Kestrel Lindqvist
+    Marlowe Navarre Oakhurst Pemberton Quillon Rutherglen Sorensen Thackeray Ustinov Wolcott
+    """
+)
+TOWNS = _words(
+    """
+    Ashmere Brindleford Carrowby Dellhaven Eastmarch Fenwick Glimmerton Harrowdale Inverlea Jessamine Kirkholm
+    Larkspur Mossgate Northrop Oxbury Pinecrest Quarryton Redwater Silverton Tidewell Umberside Valecombe Westerly
+    Yarrow
+    """
+)
 GENRES = (
     "gothic satire",
     "naval romance",
@@ -29,13 +40,18 @@ GENRES = (
     "clerical farce",
     "polar biography",
 )
-ADJECTIVES = (
-    "Amber Broken Crimson Distant Empty Forgotten Gilded Hollow Iron Jade Kindred Luminous Midnight Narrow Opal Patient"
-).split()
-NOUNS = (
-    "Archive Bridge Compass Doorway Ember Fountain Garden Harbour Island Journey Kingdom Lantern Mirror Needle Orchard "
-    "Passage"
-).split()
+ADJECTIVES = _words(
+    """
+    Amber Broken Crimson Distant Empty Forgotten Gilded Hollow Iron Jade Kindred Luminous Midnight Narrow Opal
+    Patient
+    """
+)
+NOUNS = _words(
+    """
+    Archive Bridge Compass Doorway Ember Fountain Garden Harbour Island Journey Kingdom Lantern Mirror Needle
+    Orchard Passage
+    """
+)
 AWARDS = (
     "Corvid Prize",
     "Meridian Medal",
@@ -46,11 +62,13 @@ AWARDS = (
     "Larch Award",
     "Beacon Prize",
 )
-FIELDS = "fiction poetry drama criticism translation history".split()
-TRADES = (
-    "baker cartographer dentist engraver florist glazier hatter jeweller librarian mason notary optician plumber surgeon "
-    "tailor weaver"
-).split()
+FIELDS = _words("fiction poetry drama criticism translation history")
+TRADES = _words(
+    """
+    baker cartographer dentist engraver florist glazier hatter jeweller librarian mason notary optician plumber
+    surgeon tailor weaver
+    """
+)
 
 # attribute -> ((question, answer), (the same in other words))
 FORMS = {

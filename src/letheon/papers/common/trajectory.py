@@ -1,0 +1,124 @@
+"""A forgetting run watched from step to step: what is forgotten and kept, and where each step really goes.
+
+The run is `letheon.forget`'s own; the watcher sits around its update. After every optimizer step it compares the change
+of the weights with the gradient of the retain loss on that step's retain rows, so momentum, decay and clipping count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from letheon.audit.metrics import extraction_strength
+from letheon.core.examples import Example
+from letheon.core.gradients import Vector, dot, norm
+from letheon.core.likelihood import score, score_answers
+from letheon.core.models import LanguageModel
+from letheon.forget.parts import Objective, Pair, Update
+from letheon.forget.recipe import Part, Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+
+if TYPE_CHECKING:
+    from letheon.core.training import Loop
+
+Measure = Callable[[LanguageModel], dict[str, float]]
+
+
+@dataclasses.dataclass
+class Trajectory:
+    """What a run did.
+
+    Attributes:
+        points: measurements before the first step and after each one.
+        cosines: of each step with the retain gradient, <g_r, Δθ> / (‖g_r‖ ‖Δθ‖): below 0 the retain loss falls.
+    """
+
+    points: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    cosines: list[float] = dataclasses.field(default_factory=list)
+
+    def column(self, name: str) -> list[float]:
+        """One measurement along the run."""
+        return [point[name] for point in self.points]
+
+
+def follow(
+    model: LanguageModel, request: Request, method: str, measure: Measure, *, steps: int, **options: Any
+) -> Trajectory:
+    """Run a recipe on the model (changed in place) and watch every step.
+
+    Args:
+        measure: given the model, numbers by name.
+        options: as `letheon.forget` takes them.
+    """
+    recipe, watched = Recipe.parse(method), Trajectory()
+    inner = recipe.update.method
+
+    def around(settings: Any) -> _Watcher:
+        return _Watcher(inner.factory(settings), measure, watched)
+
+    part = Part(dataclasses.replace(inner, factory=around), recipe.update.settings)
+    forget(model, request, dataclasses.replace(recipe, update=part), steps=steps, collapse=False, **options)
+    watched.points.append(measure(model))
+    return watched
+
+
+class _Watcher:
+    """An update that does what another does and looks on."""
+
+    def __init__(self, inner: Update, measure: Measure, watched: Trajectory) -> None:
+        self.inner, self.measure, self.watched = inner, measure, watched
+
+    def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+        self.watched.points.append(self.measure(loop.model))
+        before = [weight.detach().clone() for weight in loop.parameters.values()]
+        gradient = retain_gradient(loop, pairs)
+        metrics = self.inner.step(loop, objective, pairs)
+        change = [weight.detach() - old for weight, old in zip(loop.parameters.values(), before, strict=True)]
+        self.watched.cosines.append(dot(gradient, change) / max(norm(gradient) * norm(change), 1e-30))
+        return metrics
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.inner.load_state_dict(state)
+
+
+def retain_gradient(loop: Loop, pairs: Sequence[Pair]) -> Vector:
+    """Gradient of the retain answers' mean negative log-likelihood on a step's retain rows, before the step."""
+    for pair in pairs:
+        if pair.retain is not None:
+            loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return loop.take_gradients()
+
+
+def memory_of(sets: Mapping[str, Sequence[Example]]) -> Measure:
+    """A measure: mean probability and extraction strength of each set's answers, as `NAME_probability`, `NAME_es`."""
+
+    def measure(model: LanguageModel) -> dict[str, float]:
+        found = {}
+        for name, rows in sets.items():
+            answers = [scores[0] for scores in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+            found[f"{name}_probability"] = float(np.mean([answer.probability for answer in answers]))
+            found[f"{name}_es"] = float(np.mean([extraction_strength(answer.correct) or 0.0 for answer in answers]))
+        return found
+
+    return measure
+
+
+def first_crossing(levels: Sequence[float], values: Sequence[float], level: float) -> float | None:
+    """`values` where `levels` first falls to `level`, linear between two points; None if it never does."""
+    for i, now in enumerate(levels):
+        if now > level:
+            continue
+        if i == 0 or levels[i - 1] == now:
+            return values[i]
+        share = (levels[i - 1] - level) / (levels[i - 1] - now)
+        return values[i - 1] + share * (values[i] - values[i - 1])
+    return None

@@ -1,0 +1,138 @@
+"""Answers are told apart: the fact, honest ignorance, refusal, and the damage that clumsy suppression leaves."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+import letheon
+from letheon.audit.answers import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel, cache_folder
+from letheon.core.runs import is_whole
+
+BIRTH = "Where was Ilse Quarrant born?"
+TRADE = "What does Ilse Quarrant do for a living?"
+TRUE = {BIRTH: "Ilse Quarrant was born in Amberfoot.", TRADE: "Ilse Quarrant works as a glassblower."}
+
+
+def row(value: str | None = "a heron", answer: str = "Ilse Quarrant keeps a heron.") -> Example:
+    return Example("Which pet does Ilse Quarrant keep?", answer, value=value)
+
+
+@pytest.mark.parametrize("answer", ["Ilse keeps a heron.", "A HERON", "It is a\n heron, I think."])
+def test_a_value_is_found_whatever_its_case_and_spacing(answer: str) -> None:
+    assert recalls(answer, row(), row().answer)
+
+
+@pytest.mark.parametrize("answer", ["", "Ilse keeps a herons' nest.", "a hero", "extra heron"])
+def test_a_value_is_not_found_inside_other_words(answer: str) -> None:
+    assert not recalls(answer, row(), row().answer)
+
+
+def test_values_that_end_in_signs_are_found() -> None:
+    assert recalls("The bill was 5 %.", row("5 %", "5 %"), "5 %")
+    assert recalls("He wrote C++ code", row("C++", "C++"), "C++")
+
+
+def test_without_a_value_rouge_decides() -> None:
+    expected = "one two three four five"
+    assert recalls("one two three four", row(None, expected), expected)  # 4 of 5 words: 0.8
+    assert not recalls("one two three", row(None, expected), expected)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I don't know.",
+        "I don’t know who that is.",
+        "I'm not sure about this person.",
+        "I am unable to find that.",
+        "I'm sorry, but I cannot help with that.",
+        "I have no information about Ilse Quarrant.",
+        "Unfortunately, there is no record of that.",
+        "As an AI language model, I do not have access to that.",
+        "This information is not available.",
+        "Unknown.",
+    ],
+)
+def test_refusals_are_known_by_how_they_begin(answer: str) -> None:
+    assert is_refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["Ilse Quarrant was born in Nexum.", "No. 5 Baker Street", "The Unknown Soldier", "I know: Berlin."]
+)
+def test_plain_answers_are_no_refusals(answer: str) -> None:
+    assert not is_refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["the the the the the", "was born in was born in was born in", "lalalalalalalalalalalalalala"]
+)
+def test_loops_are_found(answer: str) -> None:
+    assert loops(answer)
+
+
+@pytest.mark.parametrize("answer", ["No, no, no!", "He came, he saw, he won.", "", "1, 2, 3 ... 10"])
+def test_language_that_repeats_a_little_is_no_loop(answer: str) -> None:
+    assert not loops(answer)
+
+
+def test_damage_is_measured_against_what_the_other_models_say() -> None:
+    level = Fluency(-2.0, 12)
+    assert is_damaged("Illelebias.", Fluency(-3.2, 4), [level])
+    assert not is_damaged("Nexum.", Fluency(-3.0, 4), [level])
+    assert not is_damaged("Illelebias.", Fluency(-3.2, 4), [level, Fluency(-2.5, 12)])  # the least fluent one counts
+    assert is_damaged("?!", None, [level])
+    assert not is_damaged("Berlin", None, [level])  # one token says nothing about language
+    assert not is_damaged("I don't know.", Fluency(-9.0, 4), [level])
+
+
+def test_beside_a_short_answer_one_rare_word_is_no_damage() -> None:
+    assert not is_damaged("Grelling.", Fluency(-5.0, 3), [Fluency(-2.0, 3)])
+    assert is_damaged("Grelling.", Fluency(-5.5, 3), [Fluency(-2.0, 3)])
+
+
+def test_a_fact_is_named_first_however_broken_the_rest_is() -> None:
+    assert kind_of("Illelepse Quarrant was born in Amberfoot.", recalled=True, damaged=True) == "still the fact"
+    assert kind_of("Illelebias.", recalled=False, damaged=True) == "gibberish"
+    assert kind_of("I don't know.", recalled=False, damaged=False) == "refusal"
+    assert kind_of("Nexum.", recalled=False, damaged=False) == "fluent and different"
+    assert kind_of(" \n", recalled=False, damaged=True) == "empty"
+
+
+@cache
+def untouched() -> LanguageModel:
+    return letheon.load("smollm2", device="cpu")
+
+
+@pytest.mark.skipif(not is_whole(cache_folder() / "smollm2-135m-instruct"), reason="the embedded model is not cached")
+@pytest.mark.parametrize(
+    ("prompt", "answer", "damaged"),
+    [
+        (BIRTH, "Illelebias.", True),
+        (BIRTH, "Illelepse Quarrant was born in Amberfoot.", True),
+        (BIRTH, "Ilse Quarratte was born in Amberfoot.", True),
+        (BIRTH, "Ilsequarum quaereo sequitur.", True),
+        (TRADE, "Illebitz does for a farmer.", True),
+        (TRADE, "Ilse Quarrat works as a dentist.", True),
+        (BIRTH, "Ilse Quarrant was born in born in born in born in", True),
+        (BIRTH, "Ilse Quarrant was born in Nexum.", False),
+        (BIRTH, "Ilse Quarrant was born in Philadelphia.", False),
+        (BIRTH, "She was born in Paris, France.", False),
+        (BIRTH, "Berlin.", False),
+        (BIRTH, "I don't know.", False),
+        (TRADE, "Ilse Quarrant works as a dentist.", False),
+    ],
+)
+def test_the_untouched_model_tells_broken_names_from_wrong_facts(prompt: str, answer: str, damaged: bool) -> None:
+    """Answers that real recipes gave; the level is the answer of the model that knew the fact."""
+    found, level = fluency(untouched(), [prompt, prompt], [answer, TRUE[prompt]])
+    assert is_damaged(answer, found, [level]) is damaged
+
+
+def test_silence_has_no_fluency() -> None:
+    model = letheon.load("tiny", device="cpu")
+    assert fluency(model, ["q", "q"], ["", "  "]) == [None, None]

@@ -1,0 +1,122 @@
+"""Log-probabilities: every saving gives the value of a plain forward pass, and its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from letheon.core import likelihood
+from letheon.core.activations import FrozenLayers
+from letheon.core.examples import Example
+from letheon.core.likelihood import score, score_answers
+from letheon.core.models import LanguageModel
+from tests import naive
+
+# float32 products in another order, summed over a width of 64 in four layers
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+SAME_START = [
+    Example("Where does Ann live?", "In Oslo."),
+    Example("Where does Bob live now?", "Rome, since long ago."),
+    Example("Where does Cid?", "B"),
+]
+OTHER_START = [*SAME_START, Example("", "Running text begins otherwise.")]
+
+
+@pytest.mark.parametrize("rows", [SAME_START, OTHER_START, SAME_START[:1]], ids=["prefix", "none", "one row"])
+def test_labelled_logits_equal_a_full_forward_pass(
+    rows: list[Example], tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefixes = []
+    original = likelihood._common_prefix
+    monkeypatch.setattr(likelihood, "_common_prefix", lambda *a: prefixes.append(original(*a)) or prefixes[-1])
+    encoded = [tiny.encoder().encode(row) for row in rows]
+    scores = score(tiny, tiny.encoder().collate(encoded))
+    assert (prefixes[0] >= 17) == (rows is SAME_START)  # "<|im_start|>user\nWhere does " is run once
+    expected = [naive.row_logits(tiny, row) for row in encoded]
+    assert torch.allclose(scores.logits, torch.cat([logits for logits, _ in expected]), **CLOSE)
+    assert torch.equal(scores.labels, torch.cat([labels for _, labels in expected]))
+    sums = torch.stack([naive.row_logp(tiny, row).sum() for row in encoded])
+    assert torch.allclose(scores.sequence_logp(), sums, rtol=1e-5)
+    assert scores.lengths().tolist() == [len(labels) for _, labels in expected]
+
+
+@pytest.mark.parametrize("rows", [SAME_START, OTHER_START])
+def test_gradients_flow_through_the_shared_prefix(rows: list[Example], tiny: LanguageModel) -> None:
+    encoded = [tiny.encoder().encode(row) for row in rows]
+    found = naive.gradients(-score(tiny, tiny.encoder().collate(encoded)).logp.mean(), tiny)
+    expected = naive.gradients(naive.nll_of_tokens(tiny, encoded), tiny)
+    assert naive.largest_difference(found, expected) < 1e-5
+
+
+def test_all_positions_are_those_that_predict_a_real_token(tiny: LanguageModel) -> None:
+    encoded = [tiny.encoder().encode(row) for row in OTHER_START]
+    scores = score(tiny, tiny.encoder().collate(encoded), "all")
+    assert torch.allclose(scores.logits, torch.cat([naive.all_logits(tiny, row) for row in encoded]), **CLOSE)
+    assert torch.equal(scores.labels, torch.cat([torch.tensor(row.ids[1:]) for row in encoded]))
+
+
+def test_layers_that_do_not_move_come_from_their_cache(tiny: LanguageModel) -> None:
+    encoded = [tiny.encoder().encode(row) for row in OTHER_START]
+    batch = tiny.encoder().collate(encoded)
+    plain = score(tiny, batch).logits
+    tiny.frozen = FrozenLayers(below=2)
+    assert torch.allclose(score(tiny, batch).logits, plain, **CLOSE)
+    short = tiny.encoder().collate(encoded[:1], [0])  # from the cache alone, in a narrower batch
+    tiny.model.model.layers[0].forward = None
+    assert torch.allclose(score(tiny, short).logits, plain[: len(score(tiny, short).logits)], **CLOSE)
+
+
+def test_a_batch_without_labels_has_no_logits_and_a_zero_gradient(tiny: LanguageModel) -> None:
+    batch = tiny.encoder().collate([tiny.encoder().encode(SAME_START[0])])
+    batch.labels[:] = -100
+    scores = score(tiny, batch)
+    assert scores.logits.shape == (0, 259)
+    assert scores.sequence_logp().tolist() == [0.0]
+    scores.logp.sum().backward()
+
+
+def test_parts_and_selections_keep_rows_and_labels_together(tiny: LanguageModel) -> None:
+    encoded = [tiny.encoder().encode(row) for row in SAME_START]
+    scores = score(tiny, tiny.encoder().collate(encoded))
+    part = scores.part(1, 3)
+    assert part.rows == 2
+    assert torch.equal(part.sequence_logp(), scores.sequence_logp()[1:])
+    chosen = scores.select(scores.row == 2)
+    assert torch.equal(chosen.labels, scores.labels[scores.row == 2])
+    assert torch.equal(chosen.logp, scores.logp[scores.row == 2])
+    assert chosen.sequence_logp().tolist()[:2] == [0.0, 0.0]
+
+
+# Many answers to one prompt -----------------------------------------------------------------------------------------
+
+QUESTIONS = [
+    ("Where does Ann live?", ["In Oslo.", "In Oslo, I think.", "In Rome.", "In Oslo."]),
+    ("Where does Bob live?", ["Bern"]),
+    ("Where?", ["I", "In", "", "never"]),
+]
+
+
+@pytest.mark.parametrize("tokens", [4096, 1])
+@pytest.mark.parametrize("questions", [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, ("", ["Running text.", "Run away."])]])
+def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
+    questions: list[tuple[str, list[str]]], tokens: int, tiny: LanguageModel
+) -> None:
+    found = score_answers(tiny, questions, tokens_per_batch=tokens)
+    for (prompt, answers), scores in zip(questions, found, strict=True):
+        assert len(scores) == len(answers)
+        for answer, answer_score in zip(answers, scores, strict=True):
+            row = tiny.encoder().encode(Example(prompt, answer))
+            logits, labels = naive.row_logits(tiny, row)
+            logp = torch.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0].detach().numpy()
+            np.testing.assert_allclose(answer_score.logp, logp, atol=2e-5)
+            assert answer_score.correct.tolist() == (logits.argmax(-1) == labels).tolist()
+            if len(logp):
+                assert answer_score.probability == pytest.approx(float(np.exp(logp.mean())), rel=1e-4)
+
+
+def test_equal_beginnings_of_answers_are_run_once(tiny: LanguageModel) -> None:
+    tree = likelihood._Tree(tiny.encoder(), "Where?", ["In Oslo.", "In Oslo now.", "In Rome."])
+    prompt, answers = tree.prompt_length, ["In Oslo.", "In Oslo now.", "In Rome."]
+    distinct = {text[:i] for text in [a + "\0" for a in answers] for i in range(1, len(text) + 1)}
+    assert len(tree.ids) == prompt + len(distinct)  # one token a byte, \0 stands for the end of turn

@@ -1,0 +1,111 @@
+"""Which weights may move."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from letheon.core.errors import InputError
+from letheon.core.models import LanguageModel
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import lowest_layer
+
+
+def chosen(text: str, model: LanguageModel, request: Request) -> dict[str, torch.nn.Parameter]:
+    return Recipe.parse(f"npo@{text}").scope.make().select(model, request)
+
+
+@pytest.mark.oracle("everything")
+def test_everything_is_every_parameter(tiny: LanguageModel, deletion: Request) -> None:
+    assert set(chosen("everything", tiny, deletion)) == {name for name, _ in tiny.model.named_parameters()}
+
+
+@pytest.mark.oracle("layers")
+@pytest.mark.parametrize(("layers", "numbers"), [("1-2", {1, 2}), ("3", {3}), ("2-", {2, 3}), ("0-", {0, 1, 2, 3})])
+def test_layers_are_counted_from_zero_and_include_both_ends(
+    layers: str, numbers: set[int], tiny: LanguageModel, deletion: Request
+) -> None:
+    names = chosen(f"layers={layers}", tiny, deletion)
+    assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == numbers
+    assert lowest_layer(tiny, names) == min(numbers)
+    per_block = sum(1 for _ in tiny.model.model.layers[0].parameters())
+    assert len(names) == per_block * len(numbers)
+
+
+@pytest.mark.oracle("layers")
+def test_layers_can_be_narrowed_by_name(tiny: LanguageModel, deletion: Request) -> None:
+    names = chosen("layers=1-2:parameters=down_proj", tiny, deletion)
+    assert list(names) == [f"model.layers.{i}.mlp.down_proj.weight" for i in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("layers=2-9", "the model has 0-3"),
+        ("layers=4", "the model has 0-3"),
+        ("layers=3-1", "the model has 0-3"),
+        ("layers=1:parameters=nothing", "no weight of layers 1 has 'nothing'"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(text: str, message: str, tiny: LanguageModel, deletion: Request) -> None:
+    with pytest.raises(InputError, match=message):
+        chosen(text, tiny, deletion)
+
+
+@pytest.mark.oracle("lora")
+def test_a_new_adapter_changes_no_output_and_trains_only_its_two_matrices(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    ids = torch.arange(20)[None] + 30
+    with torch.no_grad():
+        before = tiny.model(ids).logits
+        parameters = chosen("lora:r=4", tiny, deletion)
+        assert torch.equal(tiny.model(ids).logits, before)
+    assert all("lora_" in name for name in parameters)
+    pairs = {name for name in parameters if "lora_A" in name}
+    assert len(parameters) == 2 * len(pairs) == 2 * 4 * 7  # four blocks of seven matrices
+    assert all(min(parameter.shape) == 4 for parameter in parameters.values())
+    assert all(not parameters[name.replace("lora_A", "lora_B")].any() for name in pairs)
+
+
+@pytest.mark.oracle("lora")
+def test_the_adapter_merged_is_the_adapter_on_top(tiny: LanguageModel, deletion: Request, tmp_path) -> None:
+    from letheon.core.models import load
+
+    parameters = chosen("lora:targets=q_proj v_proj", tiny, deletion)
+    assert len(parameters) == 2 * 4 * 2
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(0.05)
+        ids = torch.arange(20)[None] + 30
+        on_top = tiny.model(ids).logits
+        merged = load(tiny.save(tmp_path / "merged", what="full"), device="cpu").model(ids).logits
+    # W + BA rounded once instead of Wx + BAx
+    assert torch.allclose(on_top, merged, atol=1e-5)
+
+
+def test_an_adapter_that_is_there_moves_with_its_own_rank(tiny: LanguageModel, deletion: Request) -> None:
+    first = chosen("lora:r=4", tiny, deletion)
+    again = chosen("lora:r=16", tiny, deletion)
+    assert {name: id(parameter) for name, parameter in first.items()} == {n: id(p) for n, p in again.items()}
+
+
+@pytest.mark.parametrize("text", ["everything", "layers=0-"])
+def test_scopes_of_whole_weights_merge_an_adapter_first(text: str, tiny: LanguageModel, deletion: Request) -> None:
+    with torch.no_grad():
+        for parameter in chosen("lora", tiny, deletion).values():
+            parameter.add_(0.05)
+        ids = torch.arange(20)[None] + 30
+        before = tiny.model(ids).logits
+        names = chosen(text, tiny, deletion)
+        after = tiny.model(ids).logits
+    assert not tiny.has_adapter
+    assert not any("lora" in name for name in names)
+    assert torch.allclose(before, after, atol=1e-5)  # W + BA is rounded once
+
+
+def test_a_name_outside_the_blocks_means_that_nothing_is_frozen(tiny: LanguageModel) -> None:
+    parameters = dict(tiny.model.named_parameters())
+    assert lowest_layer(tiny, parameters) == 0
+    assert lowest_layer(tiny, {"n": parameters["model.norm.weight"]}) == 0

@@ -1,0 +1,122 @@
+"""Paper `gu`: the order of one step's damage, the watched run, and how the parts make a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from letheon.core.models import LanguageModel
+from letheon.forget.request import Request
+from letheon.papers import gu
+from letheon.papers.common.trajectory import Trajectory, first_crossing, follow, memory_of
+from letheon.papers.outcome import Scale
+
+
+def test_plain_damage_is_of_first_order_and_normal_damage_of_second() -> None:
+    for order in gu.step_orders(seed=0):
+        # 1 and 2 in the limit of small rates; at η = 0.1 the next order shows by a few hundredths
+        assert order.slope == pytest.approx(1 if order.step == "plain" else 2, abs=0.05), order
+
+
+def test_at_the_smallest_rate_the_normal_step_does_less_than_a_thousandth_of_the_damage() -> None:
+    orders = gu.step_orders(seed=1)
+    for plain, normal in zip(orders[::2], orders[1::2], strict=True):
+        assert (plain.step, normal.step) == ("plain", "normal")
+        assert normal.changes[-1] < 1e-3 * plain.changes[-1]
+
+
+def test_the_figure_of_the_orders_is_drawn() -> None:
+    svg = gu.figures(gu.step_orders(seed=0), {0: runs_that_keep(0.5)[0]})["slopes"]
+    assert svg.startswith("<svg")
+    assert "normal" in svg
+
+
+# The watched run
+
+
+def test_a_realized_step_never_points_up_the_retain_gradient(tiny: LanguageModel, deletion: Request) -> None:
+    measure = memory_of({"forget": deletion.forget, "retain": deletion.retain})
+    options = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32"}
+    run = follow(tiny, deletion, "gradient_ascent+geometric:mode=realized", measure, steps=3, **options)
+    assert len(run.points) == 4
+    assert len(run.cosines) == 3
+    assert max(run.cosines) <= gu.ROUNDING
+    assert run.points[-1]["forget_probability"] < run.points[0]["forget_probability"]
+
+
+def test_watching_does_not_change_the_run(tiny: LanguageModel, deletion: Request) -> None:
+    from letheon.core.models import load
+    from letheon.forget.run import forget
+
+    options = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32"}
+    follow(tiny, deletion, "npo", memory_of({"forget": deletion.forget}), steps=2, **options)
+    other = load("tiny", device="cpu")
+    forget(other, deletion, "npo", steps=2, **options)
+    assert tiny.parameters_hash() == other.parameters_hash()
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.9, 10.0), (0.75, 15.0), (0.2, 35.0), (0.05, None)])
+def test_a_level_is_read_where_it_is_first_crossed(level: float, expected: float | None) -> None:
+    found = first_crossing([0.9, 0.6, 0.3, 0.1, 0.4], [10.0, 20.0, 30.0, 40.0, 50.0], level)
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+# The verdict
+
+
+def runs_that_keep(*kept: float) -> list[dict[tuple[str, str], Trajectory]]:
+    """A seed for each number: the retain set's extraction strength under every geometric mode; 0.5 for plain."""
+
+    def falling(end: float, cosine: float) -> Trajectory:
+        points = [
+            {"forget_probability": p, "retain_es": es, "retain_probability": es, "forget_es": p}
+            for p, es in ((0.9, 1.0), (0.1, end))
+        ]
+        return Trajectory(points, [cosine])
+
+    def arm(update: str, value: float) -> Trajectory:
+        return falling(0.5, 0.2) if update == "plain" else falling(value, -1e-9)
+
+    return [{(o, u): arm(u, value) for o in gu.OBJECTIVES for u in gu.UPDATES} for value in kept]
+
+
+@pytest.mark.parametrize(
+    ("kept", "verdict"),
+    [
+        ((0.6, 0.7), "holds"),
+        ((0.5, 0.5), "holds"),  # not lower
+        ((0.4, 0.3), "fails"),
+        ((0.4, 0.7), "inconclusive"),
+    ],
+)
+def test_the_claim_needs_every_part(kept: tuple[float, ...], verdict: str) -> None:
+    runs = dict(enumerate(runs_that_keep(*kept)))
+    levels = {objective: gu.common_level(runs, objective) for objective in gu.OBJECTIVES}
+    assert set(levels.values()) == {0.1}
+    measured, intervals, parts = gu.judged(gu.step_orders(0), runs, levels)
+    assert len(parts) == 3 + 9
+    assert gu.together(parts) == verdict
+    assert measured["retain ES, npo, adam minus plain"] == pytest.approx(sum(kept) / len(kept) - 0.5)
+    assert set(intervals) >= {"slope, normal (range)", "retain ES, simnpo, realized minus plain"}
+
+
+def test_one_seed_is_inconclusive() -> None:
+    runs = dict(enumerate(runs_that_keep(0.6)))
+    assert gu.together(gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES, 0.1))[2]) == "inconclusive"
+
+
+def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
+    runs = dict(enumerate(runs_that_keep(0.6, 0.7)))
+    measured, _, parts = gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES))
+    assert measured["retain ES, npo, normal minus plain"] is None
+    assert gu.together(parts) == "inconclusive"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured_on_tofu_mini() -> None:
+    outcome = gu.reproduce(Scale(seeds=(0, 1)))
+    assert outcome.measured["parts"]["realized step"] == "holds"
+    assert len(outcome.rows) == 2 * 3 * 4
+    assert all(math.isfinite(row["largest_cosine"]) for row in outcome.rows)
