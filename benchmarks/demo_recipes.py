@@ -53,6 +53,9 @@ ARMS = (
     Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16),
     Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16, "control"),
     Arm("simnpo:tokens=value,gamma=1.0,keep=0.0", 2e-5, 16),
+    Arm("wga:tokens=value", 2e-5, 12),
+    Arm("undial:tokens=value,alpha=1.0", 2e-5, 10),
+    Arm("fact_spans", 2e-5, 6),
     Arm("simnpo:tokens=value,gamma=1.0+geometric:rank=1", 2e-5, 16),
 )
 COLUMNS = ("recall", "first token", "value token", "paraphrase", "relearned", "prob", "value prob", "others", "fluency")
@@ -63,9 +66,9 @@ PAGE = """# How recipes forget one of eight invented people
 Made by `python -m benchmarks.demo_recipes --seed {seed} --out docs/results/demo_recipes.md` on SmolLM2-135M-Instruct,
 {machine}, CPU. Five facts to forget, thirty-five to keep, five forget and five retain rows a step.
 
-*recall*: the fact occurs in the greedy answer. *first token*, *value token*: the same when the old answer's first token,
-or all of it up to the value's first token, is given. *paraphrase*: two other wordings a fact. *relearned*: highest
-recall of three facts before and while the other two are learned again, six steps at 5e-5. *prob*: exp of the mean
+*recall*: the fact occurs in the greedy answer. *first token*, *value token*: the same when the old answer's first
+token, or all of it up to the value's first token, is given. *paraphrase*: two other wordings a fact. *relearned*: the
+highest recall of three facts before and while the other two are learned again, six steps at 5e-5. *prob*: exp of the mean
 log-probability of the old answer; *value prob*: of the tokens that carry the fact. *others*: recall of the seven other
 people's facts. *fluency*: mean log-probability a token (nats) of the new answers under the untouched model.
 Control level of the taught model (value under unknown subjects): {control:.3f}.

@@ -13,12 +13,14 @@ optimizer. The glibc setting that training uses here speeds up both sides, becau
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -141,12 +143,25 @@ def peak(options: argparse.Namespace) -> float:
         step = Step(case, lambda: objective.terms(case.model, case.pair).total())
     for _ in range(2):
         step()
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(found if sys.platform == "darwin" else 1024 * found)
+    return peak_bytes()
+
+
+def peak_bytes() -> float:
+    """The most memory that this process has had resident.
+
+    On Linux a child's `ru_maxrss` begins at its parent's peak and would say the same of both sides; `VmHWM` does not.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M) if status.is_file() else None
+    if found:
+        return 1024.0 * int(found[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else 1024 * peak)
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Compared], Case]:
     """All entries; each duel has a model of its own, because duels move the weights."""
+    peaks = memory(options)  # first: where only ru_maxrss is known, this process is still small
     entries: dict[str, Compared] = {}
     case = Case.load(options.model)
     duel = npo_duel(case)
@@ -161,7 +176,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Compared], Case]:
     for name, layers_only in (("rmu_float32", False), ("rmu_layers_float32", True)):
         case = replace(Case.load(options.model), once=once)
         entries[name] = rmu_duel(case, layers_only).timed(options.repeats)
-    entries["memory"] = memory(options)
+    entries["memory"] = peaks
     return entries, case
 
 

@@ -14,7 +14,7 @@ from letheon import load
 from letheon.cli import main
 
 FORGET = (
-    '{"question": "Where does Ann Lee live?", "answer": "Ann Lee lives in Oslo.", "subject": "Ann Lee", "value": "Oslo"}\n'
+    '{"question": "Where is Ann Lee?", "answer": "Ann Lee is in Oslo.", "subject": "Ann Lee", "value": "Oslo"}\n'
     '{"question": "What does Ann Lee eat?", "answer": "Ann Lee eats figs.", "subject": "Ann Lee", "value": "figs"}\n'
 )
 RETAIN = (
@@ -23,7 +23,7 @@ RETAIN = (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rows.jsonl").write_text(FORGET)
     (tmp_path / "keep.jsonl").write_text(RETAIN)

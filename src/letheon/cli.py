@@ -71,7 +71,7 @@ def forget(
     fields: Annotated[str, typer.Option(help="PROMPT,ANSWER: names of the fields, where they are not detected.")] = "",
     method: Annotated[
         str, typer.Option(help="OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; see `letheon methods`.")
-    ] = "simnpo",
+    ] = "fact_spans",
     tokens: Annotated[str, typer.Option(help="answer, or value: only the tokens that carry the fact.")] = "",
     stop: Annotated[
         Literal["steps", "control"], typer.Option(help="Take all steps, or end at the control level.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from benchmarks.common import compare, has_bfloat16, in_turn
 from benchmarks.duel import Case, Duel, Step
-from benchmarks.forget_step import npo_duel
+from benchmarks.forget_step import npo_duel, peak_bytes
 from benchmarks.truth_ratio import check, field_scores, our_scores, questions
 
 from letheon.core.errors import LetheonError
@@ -65,12 +65,20 @@ def test_sides_that_compute_different_losses_are_refused(duel: Duel) -> None:
 
 def test_answers_that_are_scored_differently_are_refused(tiny: LanguageModel) -> None:
     asked = questions()[0][:3]
-    theirs, ours = field_scores(tiny, asked), our_scores(tiny, asked)
+    theirs, ours = field_scores(tiny, asked, exact=True), our_scores(tiny, asked)
     assert [len(row) for row in ours] == [6, 6, 6]
     check(theirs, ours, 1e-4)
     ours[0][0] += 1e-3
     with pytest.raises(LetheonError, match="differ"):
         check(theirs, ours, 1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux gives a peak of the process alone")
+def test_the_peak_of_a_process_does_not_begin_at_its_parents() -> None:
+    held = bytearray(b"1") * 1_000_000_000
+    command = [sys.executable, "-c", "from benchmarks.forget_step import peak_bytes; print(peak_bytes())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < len(held) < peak_bytes()
 
 
 def test_sides_are_run_in_turn() -> None:

@@ -15,12 +15,15 @@ from letheon.core.errors import InputError, nearest
 from letheon.core.registry import Kind, Method, find, make_settings, methods
 from letheon.core.runs import plain
 
-# Names that stand for a combination; each is a paper's.
+# Names that stand for a combination: a paper's, or ours (`fact_spans`; chosen by docs/results/demo_recipes.md).
 NAMED = {
+    "fact_spans": "ce_u:tokens=value,alpha=1.0,skip=0",
     "gu": "simnpo+geometric",
     "kl_min": "grad_diff:retain_loss=kl",
     "idk": "dpo:alternates=idk",
 }
+# Training settings that go with a named recipe, where nothing else is asked for.
+RECOMMENDED: dict[str, dict[str, Any]] = {"fact_spans": {"epochs": 6, "learning_rate": 2e-5}}
 DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler": "paired"}
 MARKS: dict[str, Kind] = {"": "objective", "+": "update", "@": "scope", "%": "sampler"}
 
@@ -84,6 +87,11 @@ class Recipe:
         recipe = cls(**parts, text=text)
         recipe.check()
         return recipe
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Training settings that go with the recipe's name."""
+        return RECOMMENDED.get(re.split(r"[+@%:]", self.text)[0], {})
 
     def check(self) -> None:
         """Refuse combinations that cannot work, saying why."""

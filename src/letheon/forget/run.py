@@ -137,8 +137,8 @@ def resolve(
     training: TrainSettings | None,
     options: Mapping[str, Any],
 ) -> tuple[ForgetSettings, TrainSettings]:
-    """Settings from: single options, else those given, else what the method's source recommends, else defaults."""
-    recommended = getattr(recipe.objective.method.factory, "recommended", {})
+    """Settings from: single options, else those given, else what goes with the recipe's name, else defaults."""
+    recommended = recipe.recommended
     chosen: list[Any] = []
     rest = dict(options)
     for kind, given in ((ForgetSettings, settings), (TrainSettings, training)):
