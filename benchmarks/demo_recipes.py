@@ -68,9 +68,9 @@ Made by `python -m benchmarks.demo_recipes --seed {seed} --out docs/results/demo
 
 *recall*: the fact occurs in the greedy answer. *first token*, *value token*: the same when the old answer's first
 token, or all of it up to the value's first token, is given. *paraphrase*: two other wordings a fact. *relearned*: the
-highest recall of three facts before and while the other two are learned again, six steps at 5e-5. *prob*: exp of the mean
-log-probability of the old answer; *value prob*: of the tokens that carry the fact. *others*: recall of the seven other
-people's facts. *fluency*: mean log-probability a token (nats) of the new answers under the untouched model.
+highest recall of three facts before and while the other two are learned again, six steps at 5e-5. *prob*: exp of the
+mean log-probability of the old answer; *value prob*: of the tokens that carry the fact. *others*: recall of the seven
+other people's facts. *fluency*: mean log-probability a token (nats) of the new answers under the untouched model.
 Control level of the taught model (value under unknown subjects): {control:.3f}.
 """
 

@@ -4,10 +4,14 @@
 
 Twenty questions with six answers each: the paraphrased right one and five false ones. The field's evaluator runs each
 set of answers by itself, 32 rows at a time, padded on the right, with logits at every position. Ours runs a question
-once and branches from it. Tokenising is part of both sides. Checked first: every answer's mean log-probability is the
-same to 1e-4 as the field's pass gives when its logits are summed in float64; the field's own float32 sum, which is the
-one that is timed, can be further off than that (see `field.summed_nll`), and the output says by how much. Rows are those of `tofu_golden/forget05_perturbed.jsonl` in the folder that LETHEON_DATA names (else in
-`shared/data` beside the repository); where there is no such file, invented ones.
+once and branches from it. Tokenising is part of both sides.
+
+Checked first: every answer's mean log-probability is the same to 1e-4 as what the field's pass gives when its logits
+are summed in float64. The field's own float32 sum, which is the one that is timed, can be further off than that (see
+`field.summed_nll`); the output says by how much.
+
+Rows are those of `tofu_golden/forget05_perturbed.jsonl` in the folder that LETHEON_DATA names (else in `shared/data`
+beside the repository); where there is no such file, invented ones.
 """
 
 from __future__ import annotations
