@@ -120,7 +120,7 @@ BAD = {
     ),
     "unknown option": (("forget", "tiny", "--forget", "rows.jsonl", "--method", "npo:bata=1"), "did you mean 'beta'"),
     "wrong value": (("forget", "tiny", "--forget", "rows.jsonl", "--method", "npo:beta=much"), "found 'much'"),
-    "a scope as update": (("forget", "tiny", "--forget", "rows.jsonl", "--method", "npo+lora"), "is a scope"),
+    "a scope as update": (("forget", "tiny", "--forget", "rows.jsonl", "--method", "npo+lora"), "of the kind scope"),
     "geometric without retain": (
         ("forget", "tiny", "--forget", "rows.jsonl", "--method", "npo+geometric"),
         "retain rows",
@@ -132,7 +132,7 @@ BAD = {
     "unknown paper": (("papers", "show", "guu"), "gu"),
     "planned paper": (("papers", "run", "fit"), "planned"),
     "no request": (("audit", "tiny", "tiny", "--request", "none.json"), "does not exist"),
-    "bad rate": (("forget", "tiny", "--forget", "rows.jsonl", "--lr", "-1"), "learning rate"),
+    "bad rate": (("forget", "tiny", "--forget", "rows.jsonl", "--lr", "-1"), "learning_rate"),
 }
 
 

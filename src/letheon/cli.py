@@ -1,7 +1,8 @@
 """The command line: one verb a job; parse, call the library, print. No logic lives here.
 
 Exit codes: 0 done; 1 it went wrong in a way that is not the input's; 2 bad input, nothing was written; 3 done, and the
-audit's verdict is not a pass; 4 training could not go on, the last good state is kept; 75 interrupted, resumable.
+audit's verdict is not a pass; 4 training could not go on, the last good state is kept; 75 interrupted, resumable;
+130 interrupted, nothing kept.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failure, 2 bad input, 3 verdict is not a pass, 4 training stopped, 75 resumable.",
+    epilog="Exit codes: 0 done, 1 failure, 2 bad input, 3 verdict is not a pass, 4 training stopped, "
+    "75 interrupted and resumable, 130 interrupted.",
 )
 papers_app = typer.Typer(help="The 57 papers: list them, read one, measure its claim.")
 app.add_typer(papers_app, name="papers")
 
-NOT_A_PASS = 3
+NOT_A_PASS, INTERRUPTED = 3, 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Seed = Annotated[int, typer.Option(help="Root of all random streams.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
@@ -70,12 +72,12 @@ def forget(
     request: Annotated[str, typer.Option(help="A request.json instead of the files above.")] = "",
     fields: Annotated[str, typer.Option(help="PROMPT,ANSWER: names of the fields, where they are not detected.")] = "",
     method: Annotated[
-        str, typer.Option(help="OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; see `letheon methods`.")
-    ] = "fact_spans",
+        str, typer.Option(help="OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; default fact_spans; see `letheon methods`.")
+    ] = "",
     tokens: Annotated[str, typer.Option(help="answer, or value: only the tokens that carry the fact.")] = "",
     stop: Annotated[
-        Literal["steps", "control"], typer.Option(help="Take all steps, or end at the control level.")
-    ] = "steps",
+        Literal["steps", "control"] | None, typer.Option(help="Take all steps, or end at the control level.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget rows.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr")] = None,
@@ -105,6 +107,7 @@ def forget(
 
     _quiet(quiet)
     given = {
+        "stop": stop,
         "epochs": epochs,
         "steps": steps,
         "learning_rate": learning_rate,
@@ -121,7 +124,7 @@ def forget(
         fields=fields,
         method=method,
         tokens=tokens,
-        options={"stop": stop, **{name: value for name, value in given.items() if value is not None}},
+        options={name: value for name, value in given.items() if value is not None},
         out=out,
         resume=resume,
         audit=audit,
@@ -192,6 +195,7 @@ def doctor(as_json: Json = False) -> None:
 @papers_app.callback(invoke_without_command=True)
 def papers(context: typer.Context, as_json: Json = False) -> None:
     """List the papers with badge and verdict."""
+    context.obj = as_json
     if context.invoked_subcommand is None:
         from letheon.papers.page import list_papers
 
@@ -199,15 +203,18 @@ def papers(context: typer.Context, as_json: Json = False) -> None:
 
 
 @papers_app.command("show")
-def papers_show(key: Annotated[str, typer.Argument(help="Key, number or arXiv id.")], as_json: Json = False) -> None:
+def papers_show(
+    context: typer.Context, key: Annotated[str, typer.Argument(help="Key, number or arXiv id.")], as_json: Json = False
+) -> None:
     """One paper: citation, claim, methods, badge and why, recorded result."""
     from letheon.papers.page import show_paper
 
-    show_paper(key, as_json)
+    show_paper(key, as_json or bool(context.obj))
 
 
 @papers_app.command("run")
 def papers_run(
+    context: typer.Context,
     key: Annotated[str, typer.Argument(help="Key, number or arXiv id.")],
     full: Annotated[bool, typer.Option("--full/--fast", help="The full scale, or the one that takes minutes.")] = False,
     seeds: Annotated[int, typer.Option(help="How many seeds; 0 takes the scale's own.")] = 0,
@@ -224,17 +231,19 @@ def papers_run(
     scale = Scale("full" if full else "fast", tuple(range(seeds or (5 if full else 3))), device)
     if dry_run:
         entry = paper(key)
-        _print({"key": entry.key, "scale": scale.name, "seeds": list(scale.seeds), "runs": entry.reproduce is not None})
+        if entry.reproduce is None:
+            raise InputError(f"paper {entry.key!r} is planned and cannot be run", "see letheon papers")
+        _print({"key": entry.key, "scale": scale.name, "seeds": list(scale.seeds)})
         return
-    run_paper(key, scale, as_json, record, out)
+    run_paper(key, scale, as_json or bool(context.obj), record, out)
 
 
 @app.command()
-def version() -> None:
+def version(as_json: Json = False) -> None:
     """Print the version."""
     from letheon import __version__
 
-    typer.echo(__version__)
+    _print({"letheon": __version__}) if as_json else typer.echo(__version__)
 
 
 def _quiet(quiet: bool) -> None:
@@ -253,23 +262,37 @@ def _print(value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: run the command; print what a LetheonError says; leave with its code."""
+    """Entry point: run the command; say what went wrong, as JSON too where that was asked for; leave with its code."""
     import logging
+
+    from typer.exceptions import TyperException
 
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
-        app()
+        code = app(standalone_mode=False)
     except LetheonError as error:
-        if "--json" in sys.argv:
-            _print({"error": {"problem": error.problem, "remedy": error.remedy, "code": error.exit_code}})
-        typer.secho(f"error: {error.problem}", fg="red", err=True)
-        if error.remedy:
-            typer.echo(f"       {error.remedy}", err=True)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        typer.secho("error: out of memory", fg="red", err=True)
-        typer.echo("       use a smaller --micro-batch-size, or a scope such as @lora", err=True)
-        sys.exit(InputError.exit_code)
+        _fail(error.problem, error.remedy, error.exit_code)
+    except TyperException as error:
+        _fail(getattr(error, "message", None) or str(error), "see letheon COMMAND --help", InputError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; nothing was kept", "run it again", INTERRUPTED)
+    except OSError as error:
+        _fail(str(error), "check the path, and whether it can be written", LetheonError.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        _fail("out of memory", "use a smaller --micro-batch-size, or a scope such as @lora", LetheonError.exit_code)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(problem: str, remedy: str, code: int) -> None:
+    if "--json" in sys.argv:
+        _print({"error": {"problem": problem, "remedy": remedy, "code": code}})
+    typer.secho(f"error: {problem}", fg="red", err=True)
+    if remedy:
+        typer.echo(f"       {remedy}", err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.record import Audit
-from letheon.core.errors import InputError
-from letheon.core.models import check_loadable, load
-from letheon.core.runs import Run
+from letheon.core.errors import InputError, Interrupted
+from letheon.core.models import check_device, check_loadable, load
+from letheon.core.runs import Run, check_writable
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.run import Result, check, forget, resolve
+from letheon.forget.run import Result, check, forget, refuse_folder, resolve
 from letheon.forget.run import resume as resume_run
 
 AUTO = "auto"
+DEFAULT_METHOD = "fact_spans"
 
 
 @dataclass
@@ -59,7 +60,7 @@ class ForgetJob:
 
     def recipe(self) -> Recipe:
         """The recipe, with --tokens put into it."""
-        recipe = Recipe.parse(self.method)
+        recipe = Recipe.parse(self.method or DEFAULT_METHOD)
         return recipe.with_option("tokens", self.tokens) if self.tokens else recipe
 
     def checked(self) -> tuple[Request, Recipe]:
@@ -67,22 +68,21 @@ class ForgetJob:
         if not self.model:
             raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")
         request, recipe = self.read_request(), self.recipe()
-        resolve(recipe, None, None, self.options)
+        settings, _ = resolve(recipe, None, None, self.options)
         if self.files["retain"] != AUTO:
-            check(recipe, request)
+            check(recipe, request, settings.stop)
         for name in filter(None, (self.model, self.reference)):
             check_loadable(name)
         if self.audit:
             _profile(self.profile)
-        if (self.out / "config.json").exists():
-            raise InputError(
-                f"{self.out} already holds a run", f"continue it with --resume {self.out}, or another --out"
-            )
+        refuse_folder(self.out)
+        check_device(self.device)
         return request, recipe
 
     def plan(self) -> dict[str, Any]:
         """What would be done, for --dry-run."""
         if self.resume:
+            self._refuse_changes()
             return {"resume": str(self.resume), **Run.open(self.resume).config}
         request, recipe = self.checked()
         settings, training = resolve(recipe, None, None, self.options)
@@ -100,10 +100,25 @@ class ForgetJob:
             "audit": self.profile if self.audit else None,
         }
 
+    def _refuse_changes(self) -> None:
+        """A resumed run has its settings already; what would change them is refused, not passed over."""
+        given = [name for name, source in self.files.items() if source] + list(self.options)
+        given += [name for name in ("model", "request", "method", "tokens") if getattr(self, name)]
+        if given:
+            raise InputError(
+                f"--resume and {', '.join(given)} are given; a resumed run keeps the settings that it was started with",
+                f"leave them out, or start a new run with another --out than {self.resume}",
+            )
+
     def work(self) -> tuple[Result, Audit | None]:
         """Forget, then audit against the model as it was."""
         if self.resume:
+            self._refuse_changes()
             config = Run.open(self.resume).config
+            self.options["seed"] = config["training"]["seed"]
+            labels = config.get("labels", {})
+            self.audit = self.audit and labels.get("audit", True)
+            self.profile, self.reference = labels.get("profile", self.profile), labels.get("reference", "")
             result = resume_run(self.resume, self.device)
             before = config["model"]
         else:
@@ -115,7 +130,8 @@ class ForgetJob:
                 request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
                 check(recipe, request)
             before = self.model
-            result = forget(model, request, recipe, out=self.out, **self.options)
+            labels = {"audit": self.audit, "profile": self.profile, "reference": self.reference}
+            result = forget(model, request, recipe, out=self.out, labels=labels, **self.options)
         return result, self._audit(result, before)
 
     def _audit(self, result: Result, before: str) -> Audit | None:
@@ -125,7 +141,14 @@ class ForgetJob:
             return None
         from letheon.audit.run import audit
 
-        return audit(
+        try:
+            return self._audited(audit, result, before)
+        except KeyboardInterrupt:
+            words = f"the audit was stopped; the model is saved in {result.folder}/model"
+            raise Interrupted(words, f"audit it with --resume {result.folder}") from None
+
+    def _audited(self, audit: Any, result: Result, before: str) -> Audit:
+        found: Audit = audit(
             before,
             result.model,
             result.request,
@@ -135,6 +158,7 @@ class ForgetJob:
             seed=self.options.get("seed", 0),
             device=self.device,
         )
+        return found
 
 
 def _profile(name: str) -> None:
@@ -146,6 +170,7 @@ def _profile(name: str) -> None:
 def audit_plan(before: str, after: str, request: Path, reference: str, profile: str, out: Path) -> dict[str, Any]:
     """Check the arguments of an audit and say what would be done."""
     read = Request.read(request)
+    check_writable(out)
     for name in filter(None, (before, after, reference)):
         check_loadable(name)
     _profile(profile)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -64,7 +65,9 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
         return
     table = Table(title="What would be done (nothing was written)", show_header=False, box=None, title_justify="left")
     for name, value in plan.items():
-        table.add_row(f"[dim]{name}", json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
+        table.add_row(
+            f"[dim]{name}", Text(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
+        )
     Console().print(table)
 
 
@@ -82,10 +85,10 @@ def show_demo(demo: Demo, as_json: bool) -> None:
     )
     _print_audit(console, demo.record, demo.folder)
     has_reference = any(model.role == "reference" for model in demo.record.models)
-    reference = f" --reference {demo.folder}/reference" if has_reference else ""
+    reference = f" --reference {escape(str(demo.folder))}/reference" if has_reference else ""
     console.print(
-        f"[dim]audit again: letheon audit {demo.folder}/before {demo.folder}/run/model "
-        f"--request {demo.folder}/run/request.json{reference}\n"
+        f"[dim]audit again: letheon audit {escape(str(demo.folder))}/before {escape(str(demo.folder))}/run/model "
+        f"--request {escape(str(demo.folder))}/run/request.json{reference}\n"
         "your own data: letheon forget MODEL --forget rows.jsonl --retain keep.jsonl --out run/"
     )
 
@@ -105,9 +108,11 @@ def show_forget(result: Result, record: Audit | None, as_json: bool) -> None:
         print_json({**found, "audit": audit_json(record, result.folder) if record else None})
         return
     console = Console()
-    console.print(f"{result.outcome.steps} steps, {result.outcome.stopped}; model in {result.folder}/model")
+    console.print(
+        f"{result.outcome.steps} steps, {result.outcome.stopped}; model in {escape(str(result.folder))}/model"
+    )
     for warning in result.warnings:
-        console.print(f"[yellow]note:[/] {warning}")
+        console.print(f"[yellow]note:[/] {escape(warning)}")
     if record is not None and result.folder is not None:
         _print_audit(console, record, result.folder)
 
@@ -165,8 +170,10 @@ def _print_audit(console: Console, record: Audit, folder: Path) -> None:
     style = VERDICT_STYLES[outcome]
     console.print(Panel(record.verdict.words, title=Text(outcome.upper(), style=style), border_style=style))
     for warning in record.warnings:
-        console.print(f"[yellow]note:[/] {warning}")
-    console.print(f"report: [bold]{folder / 'report.html'}[/]   record: {folder / 'audit.json'}")
+        console.print(f"[yellow]note:[/] {escape(warning)}")
+    console.print(
+        f"report: [bold]{escape(str(folder / 'report.html'))}[/]   record: {escape(str(folder / 'audit.json'))}"
+    )
 
 
 def _cell(value: Any) -> str:
@@ -267,4 +274,4 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
         table.add_row(f"[dim]extra {name}", f"{state}[/]: {extra['unlocks']}")
     console.print(table)
     for line in facts["advice"]:
-        console.print(f"[yellow]note:[/] {line}")
+        console.print(f"[yellow]note:[/] {escape(line)}")

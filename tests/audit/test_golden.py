@@ -9,12 +9,14 @@ row: both sides compute in float32, in another order.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import letheon
 from letheon.audit.answering import answer_all
@@ -50,6 +52,15 @@ pytestmark = [
 ]
 adapters = pytest.mark.parametrize("adapter", ["target", "retain"])
 sets = pytest.mark.parametrize("subset", list(FILES))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def both_cores() -> Iterator[None]:
+    """A real model is worth a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    yield
+    torch.set_num_threads(before)
 
 
 @cache

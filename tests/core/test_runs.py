@@ -239,7 +239,8 @@ def test_metrics_are_appended_a_line_each(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_half_written_is_tidied_away(tmp_path: Path) -> None:
     run = Run.create(tmp_path, {})
-    torn = [tmp_path / "checkpoints" / ".step-000003.abc", tmp_path / ".model.xyz"]
+    torn = [tmp_path / "checkpoints" / ".letheon-new-step-000003.abc", tmp_path / ".letheon-new-model.xyz"]
+    (tmp_path / ".letheon-old-model").mkdir()  # moved aside by a save that was killed before its second rename
     whole = tmp_path / "checkpoints" / "step-000002"
     for folder in (*torn, whole):
         folder.mkdir(parents=True)
@@ -248,6 +249,7 @@ def test_what_a_killed_process_left_half_written_is_tidied_away(tmp_path: Path) 
         assert (tmp_path / ".lock").exists()
     assert whole.exists()
     assert not any(folder.exists() for folder in torn)
+    assert (tmp_path / "model").is_dir()
 
 
 TRY = """

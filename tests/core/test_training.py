@@ -243,7 +243,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_older_checkpoint(
             monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
         return inner(number)
 
-    with pytest.raises(LetheonError, match=r"disk has 0\.00 GB free"):
+    with pytest.raises(LetheonError, match=r"disk has 0\.0 MB free"):
         loop.run(step)
     assert [folder.name for folder in checkpoints(Run(tmp_path))] == ["step-000001", "step-000002"]
 
@@ -355,4 +355,4 @@ def test_fine_tuning_repeats_resumes_and_lowers_the_loss(tmp_path: Path) -> None
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as found:
         TrainSettings(**options)
-    assert "must be positive" in found.value.remedy
+    assert found.value.remedy in ("give a finite value above 0", "use 0 or more")

@@ -15,7 +15,7 @@ from letheon.core.errors import InputError, TrainingError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
 from letheon.core.runs import Run
-from letheon.core.training import checkpoints
+from letheon.core.training import TrainSettings, checkpoints
 from letheon.forget import run as running
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -124,9 +124,50 @@ def test_control_ends_once_the_facts_are_as_improbable_as_under_unknown_subjects
 
 def test_control_without_a_level_takes_all_steps_and_says_so(deletion: Request) -> None:
     bare = Request(forget=(Example("What is it?", "A thing.", value="thing"),), retain=deletion.retain)
-    result = forget("tiny", bare, "npo", steps=2, stop="control", **QUICK)
+    result = forget("tiny", bare, "npo:tokens=value", steps=2, stop="control", **QUICK)
     assert result.outcome.steps == 2
     assert any("no control level" in warning for warning in result.warnings)
+
+
+def test_control_without_fact_spans_is_refused(deletion: Request) -> None:
+    for recipe in ("npo", "rmu:layer=2"):
+        with pytest.raises(InputError, match="tokens that carry the fact"):
+            forget("tiny", deletion, recipe, steps=2, stop="control", **QUICK)
+
+
+def test_settings_that_would_do_nothing_are_refused(deletion: Request) -> None:
+    for wrong in ({"epochs": 0}, {"steps": -3}, {"stop": "nonsense"}, {"schedule": "bogus"}, {"learning_rate": 1e400}):
+        with pytest.raises(InputError):
+            forget("tiny", deletion, "npo", **wrong)
+
+
+def test_what_is_found_out_late_is_refused_before_anything_is_written(deletion: Request, tmp_path: Path) -> None:
+    for recipe in ("npo@layers=20-", "rmu:layer=30"):
+        with pytest.raises(InputError):
+            forget("tiny", deletion, recipe, out=tmp_path / "run", steps=2, **QUICK)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_leaves_the_hidden_folders_of_its_place_alone(deletion: Request, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    forget("tiny", deletion, "npo", out=tmp_path, steps=1, **QUICK)
+    assert (tmp_path / ".git").is_dir()
+
+
+def test_a_model_with_other_weights_is_not_resumed(deletion: Request, tmp_path: Path) -> None:
+    forget("tiny", deletion, "npo", out=tmp_path / "run", steps=2, checkpoint_steps=1, **QUICK)
+    other = load("tiny", device="cpu")
+    with torch.no_grad():
+        next(iter(other.model.parameters())).add_(1e-3)
+    settings = resume_settings(tmp_path / "run")
+    with pytest.raises(InputError, match="other weights"):
+        forget(other, deletion, "npo", out=tmp_path / "run", resume=True, **settings)
+
+
+def resume_settings(folder: Path) -> dict[str, object]:
+    """The stored settings of a run, as `forget` takes them."""
+    config = Run.open(folder).config
+    return {"settings": ForgetSettings(**config["settings"]), "training": TrainSettings(**config["training"])}
 
 
 # No silent failures -------------------------------------------------------------------------------------------------
@@ -204,8 +245,8 @@ def test_a_gradient_that_is_not_finite_moves_nothing(deletion: Request, monkeypa
     ("method", "options", "message"),
     [
         ("npo", {"stepz": 3}, "stepz"),
-        ("npo", {"learning_rate": -1.0}, "learning rate"),
-        ("npo", {"batch_size": 0}, "batch size 0"),
+        ("npo", {"learning_rate": -1.0}, "learning_rate: found -1.0"),
+        ("npo", {"batch_size": 0}, "batch_size: found 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_a_model_is_loaded(
@@ -257,10 +298,11 @@ def test_a_finished_run_resumes_to_the_same_weights(deletion: Request, tmp_path:
     first = forget("tiny", deletion, "npo", out=tmp_path / "run", steps=3, checkpoint_steps=1, **QUICK)
     again = resume(tmp_path / "run", device="cpu")
     assert again.model.parameters_hash() == first.model.parameters_hash()
-    assert again.outcome.history == first.outcome.history
+    assert again.outcome.steps == first.outcome.steps
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 3, "nothing is trained again"
 
 
-def test_a_run_that_is_killed_while_the_model_loads_can_be_continued(
+def test_a_run_that_is_killed_while_the_model_loads_has_written_nothing(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(Exception):
@@ -273,7 +315,8 @@ def test_a_run_that_is_killed_while_the_model_loads_can_be_continued(
         patch.setattr(running, "load", kill)
         with pytest.raises(Killed):
             forget("tiny", deletion, "npo", out=tmp_path / "run", steps=2, **QUICK)
-    assert resume(tmp_path / "run", device="cpu").outcome.steps == 2
+    assert not (tmp_path / "run").exists()
+    assert forget("tiny", deletion, "npo", out=tmp_path / "run", steps=2, **QUICK).outcome.steps == 2
 
 
 def test_rows_that_name_no_id_still_resume(tmp_path: Path) -> None:

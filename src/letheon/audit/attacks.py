@@ -21,7 +21,7 @@ from letheon.audit.answering import answer_limit
 from letheon.audit.answers import recalls
 from letheon.audit.copies import plain_copy
 from letheon.audit.evaluate import RowScores, evaluate
-from letheon.core.examples import Example
+from letheon.core.examples import Example, value_span
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel
 from letheon.core.statistics import Estimate, estimate_mean
@@ -90,7 +90,7 @@ def up_to_value(model: LanguageModel, example: Example) -> tuple[int, ...] | Non
     if example.value is None:
         return None
     ids, spans = model.encoder().answer(example.answer, end=False)
-    begin = example.answer.index(example.value)
+    begin, _ = value_span(example)
     inside = [i for i, (start, stop) in enumerate(spans) if start < begin + len(example.value) and stop > begin]
     return tuple(ids[: inside[0] + 1]) if len(inside) > 1 else None
 

@@ -234,20 +234,19 @@ class FrozenLayers:
 
     def states_of(self, model: LanguageModel, batch: Batch) -> Tensor:
         """[batch, length, width]: what enters layer `below`, zero at padding."""
-        import torch
-
-        missing = [i for i, number in enumerate(batch.index.tolist()) if number not in self.states]
-        if missing:
-            site = Site(self.below - 1)
-            with (
-                torch.no_grad(),
-                record(model.base(), [site]) as found,
-                stop_after(model.base(), self.below - 1),
-            ):
-                model.base()(batch.input_ids[missing], attention_mask=batch.attention_mask[missing], use_cache=False)
-            for i, hidden in zip(missing, found[site], strict=True):
-                self.states[int(batch.index[i])] = hidden[: int(batch.attention_mask[i].sum())].clone()
+        for i, number in enumerate(batch.index.tolist()):
+            if number not in self.states:
+                self.states[number] = self._alone(model, batch.input_ids[i, : int(batch.attention_mask[i].sum())])
         rows = [self.states[number] for number in batch.index.tolist()]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         short = batch.input_ids.shape[1] - padded.shape[1]
         return nn.functional.pad(padded, (0, 0, 0, short)) if short else padded
+
+    def _alone(self, model: LanguageModel, ids: Tensor) -> Tensor:
+        """[length, width] of one row by itself: which rows it meets first must not show in its last bits."""
+        import torch
+
+        site = Site(self.below - 1)
+        with torch.no_grad(), record(model.base(), [site]) as found, stop_after(model.base(), self.below - 1):
+            model.base()(ids[None], use_cache=False)
+        return found[site][0].clone()

@@ -108,7 +108,8 @@ def _rows(source: str) -> Iterator[tuple[int, Any]]:
         if ":" in source or (source.count("/") == 1 and not path.suffix):
             yield from enumerate(_hub_rows(source), start=1)
             return
-        raise InputError(f"{source} does not exist", "check the path; a hub data set is written org/name:config:split")
+        what = "is a folder or no regular file" if path.exists() else "does not exist"
+        raise InputError(f"{source} {what}", "check the path; a hub data set is written org/name:config:split")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         yield from enumerate(_parquet_rows(path), start=1)
@@ -196,6 +197,8 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
 
 
 def _prompt_and_answer(row: dict[str, Any], where: str, fields: tuple[str, str] | None) -> tuple[str, str]:
+    if fields and not all(name in row for name in fields):
+        fields = None  # another file of the same request may have other names
     if fields is None and "messages" in row:
         return _from_messages(row["messages"], where)
     pair = fields or next((pair for pair in FIELD_PAIRS if pair[0] in row and pair[1] in row), None)
@@ -280,6 +283,18 @@ class Encoded:
     value: tuple[bool, ...] = ()
 
 
+def value_span(example: Example) -> tuple[int, int]:
+    """Where the value stands in the answer: its first mention that is no part of the subject's, else its first."""
+    value = example.value or ""
+    names = (
+        [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
+    )
+    places = [match.start() for match in re.finditer(re.escape(value), example.answer)]
+    outside = [at for at in places if not any(start < at + len(value) and at < stop for start, stop in names)]
+    begin = (outside or places)[0]
+    return begin, begin + len(value)
+
+
 @dataclass
 class Batch:
     """Right-padded rows.
@@ -291,6 +306,7 @@ class Batch:
         index: row numbers [batch], so that cached reference values are found.
         value_mask: [batch, length], true on the tokens that carry the fact; all labels when `tokens="answer"`.
         totals: counts over the effective batch that this is a part of; losses are divided by these.
+        lengths, value_lengths: labelled and value tokens of each row of the effective batch.
     """
 
     input_ids: torch.Tensor
@@ -299,6 +315,8 @@ class Batch:
     index: torch.Tensor
     value_mask: torch.Tensor
     totals: Counter[Unit] = field(default_factory=Counter)
+    lengths: list[int] = field(default_factory=list)
+    value_lengths: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -369,8 +387,7 @@ class Encoder:
                     f"row {example.id}: value {_short(example.value)} is not in the answer {_short(example.answer)}",
                     "write the value as it stands in the answer, or leave it out",
                 )
-            begin = example.answer.index(example.value)
-            end = begin + len(example.value)
+            begin, end = value_span(example)
             value = tuple(start < end and stop > begin for start, stop in spans)
         return Encoded((*prompt, *answer), len(prompt), value)
 
@@ -405,6 +422,8 @@ class Encoder:
         numbers = torch.tensor(list(index) or list(range(len(rows))))
         batch = Batch(input_ids, labels, mask, numbers, value)
         batch.totals = batch.count()
+        batch.lengths = (labels != -100).sum(1).tolist()
+        batch.value_lengths = value.sum(1).tolist()
         return to_device(batch, device) if device is not None else batch
 
 

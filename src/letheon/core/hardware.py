@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from functools import lru_cache
@@ -40,6 +41,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "float32"  # processes that measure by themselves may not agree
     faster = matmul_speed(torch.bfloat16) > 1.25 * matmul_speed(torch.float32)
     return "bfloat16" if faster else "float32"
 

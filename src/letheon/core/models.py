@@ -8,7 +8,6 @@ dropped before it is used (a `config.json` can otherwise name code to load).
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import warnings
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import atomic_folder, canonical_hash, sha256_of
+from letheon.core.runs import atomic_folder, canonical_hash, read_json, sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -162,14 +161,14 @@ def load(
         if text == "tiny":
             loaded = _tiny(attention)
         elif (Path(text) / "adapter_config.json").is_file():
-            base = json.loads((Path(text) / "adapter_config.json").read_text())["base_model_name_or_path"]
+            base = _adapter_base(Path(text))
             loaded = load(base, device="cpu", attention=attention)
             loaded.name, adapter = text, text
         else:
             loaded = _from_pretrained(_embedded() if text == "smollm2" else text, text, attention)
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
-    loaded.model.to(_device(device)).eval()
+    loaded.model.to(check_device(device)).eval()
     if not loaded.tokenizer.chat_template:
         note = f"{text} has no chat template: questions are asked as plain text"
         loaded.notes.append(note)
@@ -184,14 +183,25 @@ def check_loadable(name: str | Path) -> None:
     if text in ("tiny", "smollm2"):
         return
     if (folder / "adapter_config.json").is_file():
-        check_loadable(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+        check_loadable(_adapter_base(folder))
         return
     if folder.exists() or text.startswith((".", "/", "~")):
         _check_folder(folder)
         _config(text)
 
 
-def _device(device: str) -> str:
+def _adapter_base(folder: Path) -> str:
+    """The base model that an adapter names."""
+    path = folder / "adapter_config.json"
+    content = read_json(path)
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    if not isinstance(base, str) or not base or Path(base).resolve() == folder.resolve():
+        raise InputError(f"{path} names no base model (found {base!r})", "write the base model's id or folder there")
+    return base
+
+
+def check_device(device: str) -> str:
+    """The device that `auto` means here, or the given one if it can be used."""
     import torch
 
     if device != "auto":
@@ -264,6 +274,7 @@ def _is_causal(architecture: str) -> bool:
 
 def _from_pretrained(source: str | Path, name: str, attention: str | None) -> LanguageModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = str(source)
@@ -275,7 +286,7 @@ def _from_pretrained(source: str | Path, name: str, attention: str | None) -> La
             source, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise InputError(
             f"{name} could not be loaded: {str(error).splitlines()[0]}",
             "the folder needs config.json, safetensors weights and a tokenizer",

@@ -104,7 +104,9 @@ def find(kind: Kind, name: str) -> Method:
         return _methods[kind, name]
     elsewhere = [record.kind for record in methods() if record.name == name]
     if elsewhere:
-        raise InputError(f"{name!r} is a {elsewhere[0]}, not a {kind}", "see `letheon methods` for how parts compose")
+        raise InputError(
+            f"{name!r} is of the kind {elsewhere[0]}, not {kind}", "see `letheon methods` for how parts compose"
+        )
     raise InputError(f"no {kind} is called {name!r}", nearest(name, [record.name for record in methods(kind)]))
 
 
@@ -118,6 +120,17 @@ def make_settings(record: Method, options: dict[str, Any]) -> Any:
             raise InputError(f"{record.name} has no option {name!r}", nearest(name, sorted(fields)) or "it has none")
         converted[name] = convert(value, hints[name], f"option {name!r} of {record.name}") if _is_text(value) else value
     return record.settings(**converted)
+
+
+def check_settings(settings: Any, positive: tuple[str, ...] = ()) -> None:
+    """Refuse a value that is none of its field's choices, or not above zero where it must be; for `__post_init__`."""
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints[field.name]
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise InputError(f"{field.name}: found {value!r}", "one of " + ", ".join(map(str, get_args(hint))))
+        if field.name in positive and not 0 < value < float("inf"):
+            raise InputError(f"{field.name}: found {value}", "give a finite value above 0")
 
 
 def _is_text(value: Any) -> bool:

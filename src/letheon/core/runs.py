@@ -7,6 +7,7 @@ A file appears whole or not at all: it is written beside its place, flushed to t
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -25,6 +26,8 @@ from typing import Any
 from letheon.core.errors import InputError, LetheonError
 
 MANIFEST = "MANIFEST.json"
+# Folders that a killed process may leave: half-written ones, and old ones that were moved aside.
+LEFTOVER, ASIDE = ".letheon-new-", ".letheon-old-"
 
 
 def utc_now() -> str:
@@ -41,12 +44,20 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def unwritable(what: Path, error: OSError) -> LetheonError:
+    """What to say of a file or folder that could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space; old files are intact" if full else "choose another place; old files are intact"
+    return LetheonError(f"could not write {what}: {error.strerror or error}", remedy)
+
+
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` whole or not at all; an older file stays intact until the rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -55,11 +66,19 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         fsync_folder(path.parent)
     except OSError as error:
-        raise LetheonError(
-            f"could not write {path}: {error.strerror}", "free some space; old files are intact"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before any work is done for it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file", "choose another --out")
+    parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {parent} is no folder that can be", "choose another --out")
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -101,6 +120,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist", "check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})", "mend that line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} could not be read: {error}", "give a JSON file in UTF-8") from None
 
 
 def sha256_of(path: Path) -> str:
@@ -126,15 +147,16 @@ def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
         folder: where it shall stand; an older folder of that name is replaced only after the new one is complete.
         needed_bytes: refused beforehand when the disk has less free space than this.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if free < needed_bytes:
-        raise LetheonError(
-            f"{folder} needs {needed_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free",
-            "free some space or choose another --out; old files are intact",
-        )
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary: Path | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < needed_bytes:
+            raise LetheonError(
+                f"{folder} needs {needed_bytes / 1e6:,.1f} MB and the disk has {free / 1e6:,.1f} MB free",
+                "free some space or choose another --out; old files are intact",
+            )
+        temporary = Path(tempfile.mkdtemp(prefix=f"{LEFTOVER}{folder.name}.", dir=folder.parent))
         yield temporary
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         manifest = {str(f.relative_to(temporary)): {"bytes": f.stat().st_size, "sha256": sha256_of(f)} for f in files}
@@ -144,15 +166,16 @@ def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
         write_json(temporary / MANIFEST, manifest)
         _swap(temporary, folder)
     except OSError as error:
-        raise LetheonError(f"could not write {folder}: {error}", "free some space; old files are intact") from error
+        raise unwritable(folder, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, place: Path) -> None:
     """Put `new` at `place`; the old folder is moved aside first and removed last."""
     os.chmod(new, 0o755)
-    aside = place.with_name(f".{place.name}.old")
+    aside = place.with_name(f"{ASIDE}{place.name}")
     shutil.rmtree(aside, ignore_errors=True)
     if place.exists():
         os.replace(place, aside)
@@ -238,18 +261,35 @@ class Run:
     def log(self, **values: Any) -> None:
         """Append one line to `metrics.jsonl` in a single write."""
         line = json.dumps(plain({"time": round(time.time(), 3), **values}), ensure_ascii=False) + "\n"
-        descriptor = os.open(self.folder / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = self.folder / "metrics.jsonl"
         try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def tidy(self) -> None:
-        """Remove what a killed process left half-written: hidden temporary folders of checkpoints and models."""
+        """Mend what a killed process left: half-written folders go, a folder moved aside comes back if need be."""
         for parent in (self.folder, self.folder / "checkpoints"):
-            for left in parent.glob(".*"):
-                if left.is_dir() and not left.name.endswith(".old"):
-                    shutil.rmtree(left, ignore_errors=True)
+            for left in parent.glob(f"{LEFTOVER}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            for aside in parent.glob(f"{ASIDE}*"):
+                place = parent / aside.name.removeprefix(ASIDE)
+                if place.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                else:
+                    os.replace(aside, place)
+
+    def keep_metrics(self, steps: int) -> None:
+        """Drop the lines of `metrics.jsonl` beyond a step: a resumed run writes them again."""
+        path = self.folder / "metrics.jsonl"
+        if path.is_file():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line).get("step", 0) <= steps]
+            atomic_write_text(path, "".join(f"{line}\n" for line in kept))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

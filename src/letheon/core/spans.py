@@ -98,9 +98,7 @@ def control_probability(model: LanguageModel, examples: Sequence[Example]) -> li
 
     None for a row without value or subject, or whose value names the subject itself.
     """
-    rows = [
-        row for row in examples if row.value is not None and _replaceable(row) and (row.subject or "") not in row.value
-    ]
+    rows = [row for row in examples if row.value is not None and _replaceable(row) and _survives(row)]
     replaced = [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
     logs = np.log(_value_probabilities(model, replaced)).reshape(len(rows), len(UNKNOWN_SUBJECTS)).mean(1)
     level = dict(zip(map(id, rows), np.exp(logs).tolist(), strict=True))
@@ -109,6 +107,12 @@ def control_probability(model: LanguageModel, examples: Sequence[Example]) -> li
 
 def _replaceable(row: Example) -> bool:
     return bool(row.subject) and (row.subject or "") in row.prompt
+
+
+def _survives(row: Example) -> bool:
+    """Whether the value is still there when the subject is replaced: it is no part of the subject."""
+    value, replaced = row.value or "", _with_subject(replace(row, value=None), UNKNOWN_SUBJECTS[0])
+    return (row.subject or "") not in value and value in replaced.answer
 
 
 def _with_subject(row: Example, name: str) -> Example:

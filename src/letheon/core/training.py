@@ -31,6 +31,7 @@ from letheon.core.examples import Batch, Encoded, Example, to_device
 from letheon.core.hardware import Precision, keep_freed_memory, resolve_precision
 from letheon.core.models import LanguageModel
 from letheon.core.progress import progress
+from letheon.core.registry import check_settings
 from letheon.core.runs import Run, atomic_folder, is_whole, read_json, write_json
 
 logger = logging.getLogger("letheon")
@@ -65,11 +66,10 @@ class TrainSettings:
     checkpoint_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.batch_size < 1 or self.micro_batch_size < 0:
-            sizes = f"batch size {self.batch_size}, micro-batch {self.micro_batch_size}"
+        check_settings(self, positive=("learning_rate", "batch_size"))
+        if min(self.micro_batch_size, self.warmup_steps, self.weight_decay, self.checkpoint_steps) < 0:
             raise InputError(
-                f"learning rate {self.learning_rate}, {sizes}",
-                "the first two must be positive, the micro-batch 0 (whole batch) or positive",
+                "a micro-batch size, warm-up, weight decay or checkpoint interval below 0", "use 0 or more"
             )
 
 
@@ -96,7 +96,7 @@ class Loop:
 
     Args:
         model: the model that the parameters belong to.
-        parameters: name -> parameter; all others are frozen while the loop runs.
+        parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
         settings: see `TrainSettings`.
         total: steps to take.
         run: where checkpoints and metrics go; None keeps nothing.
@@ -132,6 +132,14 @@ class Loop:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signalled: int | None = None
+        self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
+        _freeze_all_but(model.model, set(map(id, self.parameters.values())))
+
+    def release(self) -> None:
+        """Give every parameter back the `requires_grad` that it had, and drop the gradients."""
+        for name, parameter in self.model.model.named_parameters():
+            parameter.requires_grad_(self._before.get(name, False))
+            parameter.grad = None
 
     # Used by what happens inside a step
 
@@ -215,8 +223,6 @@ class Loop:
             Interrupted: a signal came; the state was kept.
         """
         outcome, started, kept = Outcome(self.step, history=self.history), time.monotonic(), time.monotonic()
-        before = {name: parameter.requires_grad for name, parameter in self.model.model.named_parameters()}
-        _freeze_all_but(self.model.model, set(map(id, self.parameters.values())))
         try:
             with self._signals(), progress(self.title, self.total) as advance:
                 while self.step < self.total:
@@ -224,7 +230,7 @@ class Loop:
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
                     reason = stop(self.history) if stop else None
-                    if self._asked_to_stop():
+                    if self._asked_to_stop() and not reason and self.step < self.total:
                         self._interrupt()
                     if self._keep_now(kept) and self.step < self.total and not reason:
                         self.keep()
@@ -233,9 +239,7 @@ class Loop:
                         outcome.stopped = reason
                         break
         finally:
-            for name, parameter in self.model.model.named_parameters():
-                parameter.requires_grad_(before[name])
-                parameter.grad = None
+            self.release()
         outcome.steps, outcome.seconds = self.step, time.monotonic() - started
         return outcome
 
@@ -267,9 +271,9 @@ class Loop:
     def keep(self) -> None:
         """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two.
 
-        Only the main process writes.
+        Only the main process writes. Weights that are not finite are never kept: the checkpoint before stands.
         """
-        if self.run_folder is None or not self.accelerator.is_main_process:
+        if self.run_folder is None or not self.accelerator.is_main_process or not self.finite():
             return
         weights = {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()}
         moments = self._moments()
@@ -284,6 +288,10 @@ class Loop:
         if is_whole(folder, hashes=True):
             for old in checkpoints(self.run_folder)[:-2]:
                 shutil.rmtree(old)
+
+    def finite(self) -> bool:
+        """Whether all trained weights are finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters.values())
 
     def _moments(self) -> dict[str, Tensor]:
         kept = {}
@@ -312,9 +320,11 @@ class Loop:
                     state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
                     self.optimizer.state[parameter] = state
         if self.state is not None and (folder / "state.safetensors").is_file():
-            self.state.load_state_dict(load_file(folder / "state.safetensors"))
+            self.state.load_state_dict(load_file(folder / "state.safetensors", device=str(self.model.device)))
         kept = read_json(folder / "step.json")
         self.step, self.history = kept["step"], kept["history"]
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            self.run_folder.keep_metrics(self.step)
         return True
 
     # Interruption
@@ -461,6 +471,8 @@ def prepare_batches(
 def with_totals(batches: Sequence[Batch]) -> list[Batch]:
     """The parts of one effective batch, each knowing the counts of the whole."""
     totals = sum((batch.count() for batch in batches), Counter())
+    lengths = [length for batch in batches for length in batch.lengths]
+    value_lengths = [length for batch in batches for length in batch.value_lengths]
     for batch in batches:
-        batch.totals = totals
+        batch.totals, batch.lengths, batch.value_lengths = totals, lengths, value_lengths
     return list(batches)

@@ -130,4 +130,5 @@ class LikelihoodObjective:
 
 def _counted_as_tokens(batch: Batch, unit: Unit) -> Batch:
     """The batch with its `tokens` counted in another unit, so that a method's formula need not know which."""
-    return replace(batch, totals=Counter({**batch.totals, "tokens": batch.totals[unit]}))
+    lengths = batch.value_lengths if unit == "value" else batch.lengths
+    return replace(batch, totals=Counter({**batch.totals, "tokens": batch.totals[unit]}), lengths=lengths)

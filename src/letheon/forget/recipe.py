@@ -98,6 +98,11 @@ class Recipe:
         value_tokens = getattr(self.objective.settings, "tokens", "answer") == "value"
         if value_tokens and getattr(self.objective.settings, "positions", "labels") == "all":
             raise InputError("positions=all and tokens=value exclude each other", "choose one of the two")
+        if value_tokens and self.update.method.name == "geometric" and not self.objective.settings.alpha:
+            raise InputError(
+                "geometric with tokens=value needs the objective's retain term, which has alpha=0",
+                f"write {self.objective.method.name}:tokens=value,alpha=1.0",
+            )
         if self.objective.method.name == "rmu" and self.scope.method.name == "layers":
             first = int(self.scope.settings.layers.split("-")[0])
             if first > self.objective.settings.layer:

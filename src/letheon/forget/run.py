@@ -15,8 +15,10 @@ from torch import nn
 from letheon.core.activations import FrozenLayers, blocks
 from letheon.core.errors import InputError, TrainingError, nearest
 from letheon.core.examples import Example
+from letheon.core.hardware import resolve_precision
 from letheon.core.models import LanguageModel, check_loadable, load
-from letheon.core.runs import Run, canonical_hash, write_json
+from letheon.core.registry import check_settings
+from letheon.core.runs import Run, canonical_hash, check_writable, is_whole, read_json, write_json
 from letheon.core.spans import control_probability, find_values
 from letheon.core.training import Loop, Outcome, TrainSettings, is_main_process, micro_batches, with_totals
 from letheon.forget.parts import Meeting, Objective, Pair, Rows
@@ -49,6 +51,11 @@ class ForgetSettings:
     least_steps: int = 1
     collapse: bool = True
 
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("epochs",))
+        if self.steps < 0 or self.least_steps < 0:
+            raise InputError(f"steps {self.steps}, least steps {self.least_steps}", "use 0 or more")
+
 
 @dataclass
 class Result:
@@ -74,13 +81,14 @@ class Result:
 def forget(
     model: LanguageModel | str | Path,
     request: Request,
-    method: str | Recipe = "npo",
+    method: str | Recipe = "fact_spans",
     *,
     out: str | Path | None = None,
     settings: ForgetSettings | None = None,
     training: TrainSettings | None = None,
     device: str = "auto",
     resume: bool = False,
+    labels: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
     """Make a model forget the request's forget rows and keep its retain rows.
@@ -91,6 +99,7 @@ def forget(
         out: the run's folder: checkpoints, metrics, `model/` at the end. Without it nothing is written.
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
+        labels: stored with the run's configuration, for whoever continues it.
 
     Raises:
         InputError: before a model is loaded, for what cannot work.
@@ -99,23 +108,39 @@ def forget(
     """
     recipe = Recipe.parse(method) if isinstance(method, str) else method
     settings, training = resolve(recipe, settings, training, options)
-    check(recipe, request)
+    check(recipe, request, settings.stop)
     if not isinstance(model, LanguageModel):
         check_loadable(model)
-    run = _open(out, resume, config_of(model, recipe, settings, training, request), request)
+    run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
+    if run is None and out is not None:
+        refuse_folder(Path(out))
     language_model = load(model, device=device)
-    job = _Job(language_model, request, recipe, settings, training, run)
+    precision = resolve_precision(training.precision, language_model.device)  # a measurement: kept, not made again
+    training = dataclasses.replace(training, precision=precision)
+    job = _Job(language_model, request, recipe, settings, training)
+    job.prepare()  # the last that can be refused; nothing has been written
+    if out is not None and run is None:
+        config = config_of(language_model, recipe, settings, training, request, job.start)
+        run = _new(Path(out), {**config, "labels": labels or {}}, request)
+    elif run is not None and run.config.get("start", job.start) != job.start:
+        raise InputError(f"{model} has other weights than {out} was started with", "give back the model that it had")
     if run is None or not is_main_process():
-        return job.work()
+        return job.work(run)
     with run.lock():
         run.tidy()
-        return job.work()
+        return job.work(run)
 
 
 def resume(folder: str | Path, device: str = "auto") -> Result:
-    """Continue a killed or interrupted run from its folder alone."""
+    """Continue a killed or interrupted run from its folder alone; a finished one is only read."""
     run = Run.open(Path(folder))
     config = run.config
+    if (run.folder / "result.json").is_file() and is_whole(run.folder / "model"):
+        found = read_json(run.folder / "result.json")
+        outcome = Outcome(found["steps"], found["stopped"])
+        request = Request.read(run.folder / "request.json")
+        model = load(run.folder / "model", device=device)
+        return Result(model, outcome, found["moved"], request, found["warnings"], run.folder)
     recipe = Recipe.parse(config["method"])
     settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
     request = Request.read(run.folder / "request.json")
@@ -153,20 +178,35 @@ def resolve(
     return chosen[0], chosen[1]
 
 
-def check(recipe: Recipe, request: Request) -> None:
+def check(recipe: Recipe, request: Request, stop: Stop = "steps") -> None:
     """Refuse what cannot work, before a model is loaded."""
     if not request.retain and recipe.update.method.name == "geometric":
         raise InputError("the update geometric needs retain rows", "give --retain, or use the update joint")
     if not request.retain and recipe.objective.method.name == "rmu":
         raise InputError("rmu needs retain rows", "give --retain (or --retain auto)")
+    if stop == "control" and getattr(recipe.objective.settings, "tokens", "") != "value":
+        raise InputError(
+            "stop=control compares the tokens that carry the fact, which this recipe does not look at",
+            "use a likelihood objective with tokens=value (--tokens value)",
+        )
+    if getattr(recipe.objective.settings, "alternates", "") == "perturbed":
+        for row in request.forget:
+            if not row.perturbed_answers:
+                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
 
 
 def config_of(
-    model: Any, recipe: Recipe, settings: ForgetSettings, training: TrainSettings, request: Request
+    model: LanguageModel,
+    recipe: Recipe,
+    settings: ForgetSettings,
+    training: TrainSettings,
+    request: Request,
+    start: str,
 ) -> dict[str, Any]:
-    """Everything that decides the result, for the run's folder."""
+    """Everything that decides the result, for the run's folder; `start` is the hash of the weights before."""
     return {
-        "model": model.name if isinstance(model, LanguageModel) else str(model),
+        "model": model.name,
+        "start": start,
         "method": str(recipe),
         "recipe": recipe.config(),
         "settings": dataclasses.asdict(settings),
@@ -181,20 +221,41 @@ def _rows_hash(request: Request) -> str:
     return canonical_hash(rows)
 
 
-def _open(out: str | Path | None, resume: bool, config: dict[str, Any], request: Request) -> Run | None:
+def _name(model: LanguageModel | str | Path) -> str:
+    return model.name if isinstance(model, LanguageModel) else str(model)
+
+
+def refuse_folder(out: Path) -> None:
+    """Refuse a place where no new run can be made."""
+    check_writable(out)
+    if (out / "config.json").exists() and is_main_process():
+        raise InputError(f"{out} already holds a run", f"continue it with --resume {out}, or choose another --out")
+
+
+def _new(out: Path, config: dict[str, Any], request: Request) -> Run:
+    if not is_main_process():
+        return Run(out)
+    request.write(out / "request.json")  # before the configuration, which makes the folder a run
+    return Run.create(out, config)
+
+
+def _continued(
+    out: str | Path | None,
+    model: str,
+    recipe: Recipe,
+    settings: ForgetSettings,
+    training: TrainSettings,
+    request: Request,
+) -> Run:
     if out is None:
-        return None
-    if not resume and not is_main_process():
-        return Run(Path(out))
-    if not resume:
-        if not (Path(out) / "config.json").exists():
-            request.write(Path(out) / "request.json")  # before the configuration, which makes the folder a run
-        return Run.create(Path(out), config)
+        raise InputError("there is no folder to resume from", "give out=")
     run = Run.open(Path(out))
-    for name in ("model", "method", "settings", "training"):
-        if run.config[name] != config[name]:
+    given: dict[str, Any] = {"model": model, "method": str(recipe)}
+    given |= {"settings": dataclasses.asdict(settings), "training": dataclasses.asdict(training)}
+    for name, value in given.items():
+        if run.config[name] != value:
             raise InputError(f"{out} was started with another {name}", f"resume without giving {name} again")
-    if run.config["request"]["rows"] != config["request"]["rows"]:
+    if run.config["request"]["rows"] != _rows_hash(request):
         raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")
     return run
 
@@ -209,43 +270,48 @@ class _Job:
         recipe: Recipe,
         settings: ForgetSettings,
         training: TrainSettings,
-        run: Run | None,
     ) -> None:
         self.model, self.request, self.recipe = model, request, recipe
-        self.settings, self.training, self.run = settings, training, run
+        self.settings, self.training = settings, training
+        self.run: Run | None = None
+        self.start = model.parameters_hash()
         self.warnings: list[str] = []
         self.control: float | None = None
 
-    def work(self) -> Result:
-        """Values, rows, plan, parts, loop, checks, saving: in this order."""
+    def prepare(self) -> None:
+        """Values, rows, plan, parts, reference values: in this order."""
         self.request = self._with_values()
-        rows = self._rows()
-        plan = self._plan()
-        scope, update = self.recipe.scope.make(), self.recipe.update.make()
-        objective: Objective = self.recipe.objective.make()
-        parameters = scope.select(self.model, self.request)
+        self.rows = self._rows()
+        self.plan = self._plan()
+        self.update = self.recipe.update.make()
+        self.objective: Objective = self.recipe.objective.make()
+        parameters = self.recipe.scope.make().select(self.model, self.request)
         self._freeze(parameters)
-        loop = Loop(
-            self.model,
-            parameters,
-            self.training,
-            len(plan),
-            run=self.run,
-            state=update,
-            title=f"forgetting ({self.recipe})",
-        )
-        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        with loop.products():
-            objective.prepare(self.model, rows, plan)
-        loop.resume()
+        title = f"forgetting ({self.recipe})"
+        self.loop = Loop(self.model, parameters, self.training, len(self.plan), state=self.update, title=title)
         try:
-            outcome = loop.run(
-                lambda step: self._step(loop, objective, update, rows, plan, step), self._should_stop, _words
-            )
+            with self.loop.products():
+                self.objective.prepare(self.model, self.rows, self.plan)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def work(self, run: Run | None) -> Result:
+        """Take the steps, check what they did, save."""
+        loop = self.loop
+        loop.run_folder = self.run = run
+        before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
+        try:
+            loop.resume()
+            outcome = loop.run(self._step, self._should_stop, _words)
         finally:
-            self.model.frozen = None
-        moved = max(float((p.detach() - before[n]).abs().max()) for n, p in parameters.items())
+            self._let_go()
+        moved = max(float((p.detach() - before[n]).abs().max()) for n, p in loop.parameters.items())
         return self._finish(outcome, moved, loop)
+
+    def _let_go(self) -> None:
+        self.loop.release()
+        self.model.frozen = None
 
     def _with_values(self) -> Request:
         tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
@@ -255,7 +321,7 @@ class _Job:
         if self.settings.stop == "control":
             levels = [level for level in control_probability(self.model, request.forget) if level is not None]
             if levels:
-                self.control = sum(levels) / len(levels)
+                self.control = math.exp(sum(map(math.log, levels)) / len(levels))
             else:
                 self.warnings.append("no forget row has a subject: there is no control level, all steps are taken")
         return request
@@ -279,37 +345,35 @@ class _Job:
         """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
         below = lowest_layer(self.model, parameters)
         width = self.model.base().get_input_embeddings().weight.shape[1]
-        tokens = 64 * (len(self.request.forget) + len(self.request.retain))
+        tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
         if below > 0 and 4 * width * tokens < LARGEST_CACHE:
             self.model.frozen = FrozenLayers(below)
 
-    def _step(
-        self, loop: Loop, objective: Objective, update: Any, rows: Rows, plan: Sequence[Meeting], step: int
-    ) -> Mapping[str, float]:
-        processes = loop.accelerator.num_processes
-        pairs = loop.share(make_pairs(rows, plan[step], self.training.micro_batch_size, processes, step))
+    def _step(self, step: int) -> Mapping[str, float]:
+        loop, size = self.loop, self.training.micro_batch_size
+        pairs = loop.share(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
         try:
-            metrics: dict[str, float] = update.step(loop, objective, pairs)
+            metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
-            raise self._blamed(error, loop, objective, rows, plan[step], step) from None
+            raise self._blamed(error, step) from None
         return metrics
 
-    def _blamed(
-        self, error: TrainingError, loop: Loop, objective: Objective, rows: Rows, meeting: Meeting, step: int
-    ) -> TrainingError:
+    def _blamed(self, error: TrainingError, step: int) -> TrainingError:
         """The error with the first row whose own loss is not finite; the last good state is kept."""
-        guilty = "no single row"
+        guilty = "no row alone is to blame"
         with torch.no_grad():
-            for name, numbers in (("forget", meeting[0]), ("retain", meeting[1])):
+            for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
                 for number in numbers:
                     alone: Meeting = ([number], []) if name == "forget" else ([], [number])
-                    total = objective.terms(self.model, make_pairs(rows, alone, 0, 1, step)[0]).total()
-                    if total is not None and not math.isfinite(float(total)) and guilty == "no single row":
+                    total = self.objective.terms(self.model, make_pairs(self.rows, alone, 0, 1, step)[0]).total()
+                    if total is not None and not math.isfinite(float(total)) and guilty == "no row alone is to blame":
                         row: Example = getattr(self.request, name)[number]
                         guilty = f"{name} row {row.id}"
-        loop.keep()
+        self.loop.keep()
         kept = f"; the last good state is kept in {self.run.folder}" if self.run else ""
-        return TrainingError(f"{error.problem} ({guilty}){kept}", "lower the learning rate, or look at that row")
+        return TrainingError(
+            f"{error.problem} ({guilty}){kept}", "start again with a lower learning rate and another --out"
+        )
 
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
         if self.settings.collapse and collapsed(history, self._uniform()):
@@ -326,6 +390,8 @@ class _Job:
         return math.log(self.model.base().get_output_embeddings().weight.shape[0])
 
     def _finish(self, outcome: Outcome, moved: float, loop: Loop) -> Result:
+        if not loop.finite():
+            raise TrainingError("the weights are not finite after the last step", "lower the learning rate")
         if moved == 0 and outcome.steps:
             raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
         if outcome.stopped == COLLAPSED:

@@ -95,13 +95,13 @@ def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str,
         up: label of the vertical axis.
         words: a description for readers who cannot see the figure.
     """
-    with _canvas(3.1) as (figure, axes):
+    with canvas(3.1) as (figure, axes):
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.14), xlabel=across, ylabel=up)
         axes.grid(True)
         axes.text(0, 1.075, "forgotten and kept", color=FAINT, fontsize=7.5, va="center")
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]
         shown = [entry for entry in shown if entry[2].value is not None and entry[3].value is not None]
-        heights = _spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075)
+        heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075)
         for (seen, name, x, y), height in zip(shown, heights, strict=True):
             across_at, up_at = x.value or 0.0, y.value or 0.0
             _whisker(axes, up_at, x, seen.colour, width=1.2)
@@ -111,18 +111,18 @@ def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str,
             start = across_at + (-0.03 if left else 0.03)
             side = "right" if left else "left"
             axes.text(start, height, name, ha=side, va="center", color=seen.colour, fontweight="bold")
-        return _svg(figure, words)
+        return svg(figure, words)
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, words: str) -> str:
     """Relearning: a share (0 to 1) over training steps, one line a model, each named at its end."""
-    with _canvas(2.5) as (figure, axes):
+    with canvas(2.5) as (figure, axes):
         end = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
         axes.set(xlim=(-0.02 * end, 1.28 * end), ylim=(-0.06, 1.06), xlabel=across, ylabel=up)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(True, axis="y")
         shown = [(look(name, i), name, sorted(p)) for i, (name, p) in enumerate(lines.items()) if p]
-        heights = _spread([points[-1][1] for _, _, points in shown], gap=0.1, bottom=0.0)
+        heights = spread([points[-1][1] for _, _, points in shown], gap=0.1, bottom=0.0)
         for (seen, name, points), height in zip(shown, heights, strict=True):
             steps, shares = zip(*points, strict=True)
             # dashes lie above full lines, so that two equal curves are both seen
@@ -132,7 +132,7 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: 
             start = points[-1][0] + 0.04 * end
             axes.text(start, height, name, va="center", color=seen.colour, fontweight="bold")
         axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= end])
-        return _svg(figure, words)
+        return svg(figure, words)
 
 
 def bars(groups: Groups, across: str, words: str) -> str:
@@ -142,7 +142,7 @@ def bars(groups: Groups, across: str, words: str) -> str:
             axes.barh(height, measured.value or 0.0, height=0.7, color=seen.colour, zorder=3)
             _whisker(axes, height, measured, INK, width=0.8)
         axes.axvline(0, color=FAINT, linewidth=0.8, zorder=4)
-        return _svg(figure, words)
+        return svg(figure, words)
 
 
 def dots(groups: Groups, across: str, words: str) -> str:
@@ -152,14 +152,14 @@ def dots(groups: Groups, across: str, words: str) -> str:
             _whisker(axes, height, measured, seen.colour, width=1.3)
             if measured.value is not None:
                 _mark(axes, measured.value, height, seen)
-        return _svg(figure, words)
+        return svg(figure, words)
 
 
 # --- what they share ---
 
 
 @contextmanager
-def _canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure in the house style; no global state of matplotlib is changed."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -180,7 +180,7 @@ def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[G
             rows.append((height, look(name, position), measured))
             names.append(name)
         height -= 1.5
-    with _canvas(0.6 + 0.18 * -height) as (figure, axes):
+    with canvas(0.6 + 0.18 * -height) as (figure, axes):
         axes.set(xlim=(-0.015, 1.34), ylim=(height + 0.8, 0.7), xlabel=across)
         axes.set_xticks([0, 0.5, 1.0], ["0", "0.5", "1"])
         axes.grid(True, axis="x")
@@ -209,7 +209,7 @@ def _mark(axes: Axes, x: float, y: float, seen: Look) -> None:
     axes.plot(x, y, seen.mark, color=seen.colour, markersize=8 if below else 5.5, zorder=5 if below else 6)
 
 
-def _spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float = -1.0) -> list[float]:
+def spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float = -1.0) -> list[float]:
     """Heights for labels near those wanted, at least `gap` apart and between `bottom` and `top`."""
     order = sorted(range(len(wanted)), key=lambda index: -wanted[index])
     placed = [0.0] * len(wanted)
@@ -223,7 +223,7 @@ def _spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float
     return placed
 
 
-def _svg(figure: Figure, words: str) -> str:
+def svg(figure: Figure, words: str) -> str:
     """The figure as an `<svg>` element that scales, follows the page's theme and can be read aloud."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": words}):  # identifiers differ between the figures of one page

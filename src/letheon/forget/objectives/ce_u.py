@@ -35,8 +35,8 @@ class CEU(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         kept = scores.select(place_in_row(scores) >= self.settings.skip)
         # the mean is over the tokens that are left, of the whole effective batch
-        total = max(batch.totals["tokens"] - self.settings.skip * batch.totals["rows"], 1)
-        return ce_u_loss(kept.logits, kept.labels).sum() / total
+        left = sum(max(length - self.settings.skip, 0) for length in batch.lengths)
+        return ce_u_loss(kept.logits, kept.labels).sum() / max(left, 1)
 
 
 def place_in_row(scores: Scores) -> Tensor:

@@ -23,7 +23,7 @@ from letheon.core.errors import InputError
 from letheon.core.examples import Batch
 from letheon.core.likelihood import Scores, score
 from letheon.core.models import LanguageModel
-from letheon.core.registry import method
+from letheon.core.registry import check_settings, method
 from letheon.core.training import stream_seed
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Meeting, Pair, Rows, Terms
@@ -34,6 +34,9 @@ class Settings(LikelihoodSettings):
     beta: float = 0.1
     alternates: Literal["idk", "perturbed"] = "idk"  # refusals, or the row's own perturbed answers
     refusals: str = ""  # a file of refusals, a line each; default the package's own
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("beta",))
 
 
 def dpo_loss(
@@ -99,7 +102,11 @@ def read_refusals(path: str = "") -> list[str]:
     """Refusals, a line each: the package's own, or those of a file."""
     if path and not Path(path).is_file():
         raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
-    text = Path(path).read_text() if path else files("letheon.forget").joinpath("refusals.txt").read_text()
+    try:
+        place = Path(path) if path else files("letheon.forget").joinpath("refusals.txt")
+        text = place.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path} holds no refusal", "write a refusal a line")

@@ -14,13 +14,16 @@ from torch.nn.functional import logsigmoid
 
 from letheon.core.examples import Batch
 from letheon.core.likelihood import Scores
-from letheon.core.registry import method
+from letheon.core.registry import check_settings, method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
 class Settings(LikelihoodSettings):
     beta: float = 0.1  # Sec. 4: in every experiment
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("beta",))
 
 
 def npo_loss(logp: Float[Tensor, rows], reference: Float[Tensor, rows], beta: float) -> Float[Tensor, rows]:

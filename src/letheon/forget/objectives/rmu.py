@@ -75,7 +75,7 @@ class RMU:
         if pair.forget is not None:
             loss = self._forget(hidden[:size], pair.forget)
             terms.forget, terms.watch["forget_loss"] = self.settings.gamma * loss, float(loss.detach())
-        if pair.retain is not None:
+        if pair.retain is not None and self.settings.alpha:
             loss = self._retain(hidden[size:], pair.retain)
             terms.retain, terms.watch["retain_loss"] = self.settings.alpha * loss, float(loss.detach())
         return terms

@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from letheon.core.examples import Batch
 from letheon.core.likelihood import Scores
-from letheon.core.registry import method
+from letheon.core.registry import check_settings, method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -23,6 +23,9 @@ class Settings(LikelihoodSettings):
     beta: float = 4.5  # open-unlearning's TOFU setting
     delta: float = 0.0
     gamma: float = 0.125
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("beta",))
 
 
 def simnpo_loss(logp: Float[Tensor, rows], length: Int[Tensor, rows], beta: float, delta: float) -> Float[Tensor, rows]:

@@ -1,6 +1,7 @@
 """LoRA: low-rank adapters on the blocks' matrices move, everything else stays; the result is a PEFT adapter.
 
-A model that comes with an adapter keeps it: that adapter moves, with its own rank.
+Its starting values are the same under every seed. A model that comes with an adapter keeps it: that adapter moves,
+with its own rank.
 
 Paper:   Hu et al., LoRA, arXiv 2106.09685, by the PEFT library.
 Differs: none.
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
-from letheon.core.registry import method
+from letheon.core.registry import check_settings, method
 from letheon.forget.request import Request
 
 
@@ -24,6 +25,9 @@ class Settings:
     r: int = 8
     alpha: int = 16
     targets: str = "all-linear"  # or names separated by spaces
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("r", "alpha"))
 
 
 @method("scope", "lora", Settings, paper="2106.09685")
@@ -49,7 +53,10 @@ class LoRA:
         )
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the adapters start alike in every process and in a resumed run
-            model.model = get_peft_model(model.model, config).eval()
+            try:
+                model.model = get_peft_model(model.model, config).eval()
+            except ValueError as error:
+                raise InputError(f"lora: {str(error).splitlines()[0]}", "choose other targets") from None
         model.model.peft_config["default"].base_model_name_or_path = model.name
         return {name: p for name, p in model.model.named_parameters() if p.requires_grad}
 

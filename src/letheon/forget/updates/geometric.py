@@ -11,7 +11,9 @@ Differs: one basis over all selected tensors (the legacy code has one a tensor, 
          β_rep = 1 are our choice: the paper's values are not known [inferred]. Where the objective has no retain term
          (α = 0), the retain rows' negative log-likelihood is protected, and not descended. In mode `realized` weights
          with next to no gradient have denominators near ε, so the nearest step would move them far beyond where first
-         order holds: `floor` (ours) bounds the metric from below.
+         order holds: `floor` (ours) bounds the metric from below. There M is made of the
+         bias-corrected v̂, and `rank` counts this step's gradient. In mode `adam` the retain part carries the
+         objective's α beside β_rep.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 # A product of components below this share of the lengths is rounding of float32.
 ROUNDING = 1e-5
+# A retain gradient shorter than this share of the forget gradient's length is rounding too.
+NOISE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,14 @@ class Geometric:
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         forget, retain, descended, metrics = self._gradients(loop, objective, pairs)
-        protected = [retain, *self.history]
+        # at the very start some retain losses (a KL to oneself) have gradients that are rounding: they protect nothing
+        least = NOISE * norm(forget)
+        protected = [vector for vector in (retain, *self.history) if norm(vector) > least]
         change = {"normal": self._normal, "adam": self._adam, "realized": self._realized}[self.settings.mode]
         metrics |= change(loop, forget, retain, protected, descended)
+        metrics["protected"] = float(len(protected))
         earlier = self.settings.rank - 1
-        self.history = [retain, *self.history][:earlier]
+        self.history = protected[:earlier]
         return metrics
 
     def _gradients(

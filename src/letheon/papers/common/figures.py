@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from letheon.report.figures import FAINT, _canvas, _spread, _svg, look
+from letheon.report.figures import FAINT, canvas, look, spread, svg
 from letheon.report.numbers import number
 
 
@@ -29,7 +29,7 @@ def lines(
         falling: the horizontal axis runs from high to low.
     """
     shown = {name: points for name, points in series.items() if points}
-    with _canvas(2.7) as (figure, axes):
+    with canvas(2.7) as (figure, axes):
         axes.set(xlabel=across, ylabel=up)
         axes.grid(True)
         if log:
@@ -47,9 +47,9 @@ def lines(
         # where the lines end, as shares of the axes; the names stand beside the frame
         place = axes.transAxes.inverted()
         ends = [place.transform(axes.transData.transform(points[-1]))[1] for points in shown.values()]
-        for position, (name, height) in enumerate(zip(shown, _spread(ends, gap=0.08, bottom=0.0), strict=True)):
+        for position, (name, height) in enumerate(zip(shown, spread(ends, gap=0.08, bottom=0.0), strict=True)):
             colour = look(name, position).colour
             beside = axes.text(1.02, height, name, va="center", fontweight="bold", color=colour)
             beside.set_transform(axes.transAxes)
         axes.tick_params(colors=FAINT)
-        return _svg(figure, words)
+        return svg(figure, words)
