@@ -150,7 +150,7 @@ def test_an_exception_while_a_folder_is_filled_leaves_nothing(tmp_path: Path) ->
 
 
 def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path: Path) -> None:
-    with pytest.raises(LetheonError, match=r"needs 1000000000\.00 GB"), atomic_folder(tmp_path / "x", int(1e18)):
+    with pytest.raises(LetheonError, match=r"needs 1,000,000,000,000\.0 MB"), atomic_folder(tmp_path / "x", int(1e18)):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -29,7 +29,7 @@ logger = logging.getLogger("letheon")
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 # Private keys that transformers itself writes; every other key that begins with an underscore is dropped.
-KNOWN_PRIVATE_KEYS = {"_name_or_path", "_commit_hash"}
+KNOWN_PRIVATE_KEYS = {"_name_or_path", "_model_name_or_path", "_commit_hash"}
 
 
 @dataclass
