@@ -7,9 +7,10 @@ Nothing is staged: the same functions serve `letheon forget` and `letheon audit`
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from letheon.audit.answers import recalls
 from letheon.audit.record import Audit
@@ -30,6 +31,9 @@ TARGET = "Ilse Quarrant"
 METHOD = "fact_spans"
 STEPS, LEARNING_RATE = 6, 2e-5
 EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
+
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -146,7 +150,7 @@ def _save(out: Path, taught: LanguageModel, reference: LanguageModel | None) -> 
         advance(2)
 
 
-def _timed(seconds: dict[str, float], name: str, work):  # type: ignore[no-untyped-def]
+def _timed(seconds: dict[str, float], name: str, work: Callable[[], Made]) -> Made:
     start = time.monotonic()
     result = work()
     seconds[name] = round(time.monotonic() - start, 1)

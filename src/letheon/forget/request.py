@@ -87,7 +87,7 @@ class Request:
                 raise InputError(f"{path}: unknown field {name!r}", nearest(name, known))
         sets = {name: _subset(content[name], path, name) for name in SUBSETS if content.get(name)}
         case = {name: content[name] for name in ("id", "reason", "received", "due") if content.get(name)}
-        return cls(**sets, **case)  # type: ignore[arg-type]
+        return cls(**sets, **case)  # type: ignore[arg-type]  # sets and case are told apart by name
 
     def write(self, path: Path) -> None:
         """Write the request with its rows, so that the run folder can be continued by itself."""

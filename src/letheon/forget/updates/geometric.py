@@ -162,13 +162,13 @@ class Geometric:
             with loop.products():
                 terms = objective.terms(loop.model, pair.only_forget())
             if terms.forget is not None:
-                terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]
+                terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 kept.append(terms.keep)
                 watches.append({**terms.watch, "loss": float(terms.forget.detach())})
         forget = loop.take_gradients()
         for keep in kept:
             if keep is not None:
-                keep.backward()  # type: ignore[no-untyped-call]
+                keep.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for pair in pairs:
             if pair.retain is None:
                 raise InputError("geometric needs retain rows", "give --retain, or use the update joint")
@@ -178,7 +178,7 @@ class Geometric:
                 if loss is None:
                     loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
                     watches.append({"protected_only": 1.0})
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             watches.append({"retain_loss": float(loss.detach()), **terms.watch})
         metrics = loop.checked(mean_watch(watches))
         descended = metrics.pop("protected_only", 0.0) == 0  # over all processes: one may have had no rows

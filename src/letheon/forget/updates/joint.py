@@ -32,7 +32,7 @@ class Joint:
                 terms = objective.terms(loop.model, pair)
                 total = terms.total()
             if total is not None:
-                total.backward()  # type: ignore[no-untyped-call]
+                total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 watches.append({**terms.watch, "loss": float(total.detach())})
         metrics = loop.checked(mean_watch(watches))
         loop.sum_gradients()
