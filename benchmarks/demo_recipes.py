@@ -42,20 +42,20 @@ class Arm:
 
 
 ARMS = (
-    Arm("npo", 2e-5, 8),
-    Arm("npo", 1e-5, 7),
-    Arm("simnpo:gamma=1.0", 2e-5, 15),
-    Arm("undial:alpha=1.0", 5e-5, 8),
-    Arm("dpo:alternates=perturbed", 2e-5, 8),
-    Arm("dpo:alternates=idk", 2e-5, 8),
-    Arm("npo:tokens=value", 1e-5, 18),
-    Arm("npo:tokens=value", 2e-5, 8),
-    Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16),
-    Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16, "control"),
-    Arm("simnpo:tokens=value,gamma=1.0,keep=0.0", 2e-5, 16),
-    Arm("wga:tokens=value", 2e-5, 12),
-    Arm("undial:tokens=value,alpha=1.0", 2e-5, 10),
     Arm("fact_spans", 2e-5, 6),
+    Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16),
+    Arm("npo", 2e-5, 8),
+    Arm("npo:tokens=value", 2e-5, 8),
+    Arm("undial:tokens=value,alpha=1.0", 2e-5, 10),
+    Arm("wga:tokens=value", 2e-5, 12),
+    Arm("dpo:alternates=idk", 2e-5, 8),
+    Arm("simnpo:gamma=1.0", 2e-5, 15),
+    Arm("simnpo:tokens=value,gamma=1.0", 2e-5, 16, "control"),
+    Arm("dpo:alternates=perturbed", 2e-5, 8),
+    Arm("undial:alpha=1.0", 5e-5, 8),
+    Arm("simnpo:tokens=value,gamma=1.0,keep=0.0", 2e-5, 16),
+    Arm("npo", 1e-5, 7),
+    Arm("npo:tokens=value", 1e-5, 18),
     Arm("simnpo:tokens=value,gamma=1.0+geometric:rank=1", 2e-5, 16),
 )
 COLUMNS = ("recall", "first token", "value token", "paraphrase", "relearned", "prob", "value prob", "others", "fluency")
@@ -80,10 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", type=int, default=len(ARMS), help="only the first so many recipes")
+    parser.add_argument(
+        "--demo", type=Path, help="the folder of a full `letheon demo`: its models are used, none taught"
+    )
     parser.add_argument("--out", type=Path, help="write the table as Markdown")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = measure(arguments.seed, ARMS[: arguments.arms])
+    rows = measure(arguments.seed, ARMS[: arguments.arms], arguments.demo)
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -92,13 +95,16 @@ def main() -> None:
         arguments.out.write_text(markdown(rows, arguments.seed), encoding="utf-8")
 
 
-def measure(seed: int, arms: tuple[Arm, ...]) -> list[dict[str, Any]]:
+def measure(seed: int, arms: tuple[Arm, ...], demo: Path | None = None) -> list[dict[str, Any]]:
     """One row for the taught model, one for the reference, one for each recipe."""
     target = facts_of(TARGET)
     others = [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
     untouched = load("smollm2")
-    taught = teach(world(), seed, "auto", "teaching 8 people")
-    reference = teach(others, seed, "auto", "training the reference")
+    if demo is not None:
+        taught, reference = load(demo / "before"), load(demo / "reference")
+    else:
+        taught = teach(world(), seed, "auto", "teaching 8 people")
+        reference = teach(others, seed, "auto", "training the reference")
     control = float(np.mean([level for level in control_probability(taught, target) if level is not None]))
     rows = [
         {"recipe": "taught", "control": control, **examine(clone(taught), untouched, target, others)},

@@ -166,10 +166,15 @@ def test_a_file_that_is_not_utf8_says_at_which_byte(tmp_path: Path) -> None:
         read_examples(tmp_path / "rows.jsonl")
 
 
-@pytest.mark.parametrize("source", ["nowhere.jsonl", "some/folder/rows.csv", "."])
-def test_a_file_that_is_missing_is_named(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["nowhere.jsonl", "some/folder/rows.csv"])
+def test_a_file_that_is_missing_is_named(source: str) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_examples(source)
+
+
+def test_a_folder_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder or no regular file"):
+        read_examples(tmp_path)
 
 
 json_values = st.recursive(

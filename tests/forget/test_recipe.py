@@ -64,8 +64,8 @@ def test_a_bare_value_is_the_first_option() -> None:
     [
         ("nppo", "no method is called 'nppo'", "did you mean 'npo'?"),
         ("npo+geometrc", "no update is called", "did you mean 'geometric'?"),
-        ("npo@geometric", "'geometric' is a update, not a scope", "letheon methods"),
-        ("lora", "'lora' is a scope, not a objective", "letheon methods"),
+        ("npo@geometric", "'geometric' is of the kind update, not scope", "letheon methods"),
+        ("lora", "'lora' is of the kind scope, not objective", "letheon methods"),
         ("npo:bta=1", "npo has no option 'bta'", "did you mean 'beta'?"),
         ("npo:beta=much", "option 'beta' of npo: found 'much'", "type float"),
         ("npo:beta", "option 'beta' has no value", "OPTION=VALUE"),
