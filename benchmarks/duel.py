@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks.common import Compared, author_rows, compare, in_turn
 from letheon.core.activations import FrozenLayers, blocks
+from letheon.core.encoding import Batch
 from letheon.core.errors import LetheonError
-from letheon.core.examples import Batch
 from letheon.core.models import LanguageModel, load
 from letheon.forget.parts import Meeting, Objective, Pair, Rows
-from letheon.forget.run import make_pairs
+from letheon.forget.recipe_job import make_pairs
 
 LOSS, COSINE = 2e-5, 0.99999
 # bfloat16 keeps 8 bits: its gradient is held to what training tolerates, not to float32's rounding

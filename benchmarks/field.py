@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.activations import Site, record
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 
 
 def summed_nll(model: Any, batch: Batch, *, exact: bool = False) -> Tensor:

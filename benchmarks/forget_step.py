@@ -34,7 +34,7 @@ from letheon.core.activations import FrozenLayers
 from letheon.core.errors import LetheonError
 from letheon.core.hardware import keep_freed_memory
 from letheon.core.likelihood import Scores, score
-from letheon.core.training import stream_seed
+from letheon.core.sampling import stream_seed
 from letheon.forget.objectives.npo import NPO, npo_loss
 from letheon.forget.objectives.rmu import RMU, Settings, control_vector
 from letheon.forget.parts import score_pair

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from letheon.core.examples import Encoded
+from letheon.core.encoding import Encoded
 from letheon.core.models import LanguageModel
 from letheon.forget.parts import Pair, Rows
+from letheon.forget.recipe_job import make_pairs
 from letheon.forget.request import Request
-from letheon.forget.run import make_pairs
 
 
 def row_logits(model: LanguageModel, row: Encoded) -> tuple[Tensor, Tensor]:

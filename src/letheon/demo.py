@@ -17,14 +17,16 @@ from letheon.audit.record import Audit
 from letheon.audit.run import audit
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel, load
 from letheon.core.progress import progress
 from letheon.core.runs import write_json
-from letheon.core.training import TrainSettings, finetune
+from letheon.core.training import TrainSettings
 from letheon.demo_world import PEOPLE, facts_of, world
 from letheon.forget.request import Request
-from letheon.forget.run import Result, forget
+from letheon.forget.run import forget
+from letheon.forget.settings import Result
 
 TARGET = "Ilse Quarrant"
 # What the measurements in docs/results/demo_recipes.md chose.

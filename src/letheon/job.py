@@ -12,10 +12,11 @@ from letheon.audit.record import Audit
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
 from letheon.core.runs import Run, check_writable
-from letheon.forget.recipe import Recipe
+from letheon.forget.recipe import Recipe, Single, read_method
 from letheon.forget.request import Request
-from letheon.forget.run import Result, check, forget, refuse_folder, resolve
+from letheon.forget.run import check, forget, refuse_folder
 from letheon.forget.run import resume as resume_run
+from letheon.forget.settings import Result, resolve
 
 AUTO = "auto"
 DEFAULT_METHOD = "fact_spans"
@@ -58,12 +59,16 @@ class ForgetJob:
             raise InputError(f"--fields {self.fields!r}", "write PROMPT,ANSWER, for example --fields question,reply")
         return names[0], names[1]
 
-    def recipe(self) -> Recipe:
-        """The recipe, with --tokens put into it."""
-        recipe = Recipe.parse(self.method or DEFAULT_METHOD)
-        return recipe.with_option("tokens", self.tokens) if self.tokens else recipe
+    def recipe(self) -> Recipe | Single:
+        """The method, with --tokens put into it."""
+        recipe = read_method(self.method or DEFAULT_METHOD)
+        if not self.tokens:
+            return recipe
+        if isinstance(recipe, Single):
+            raise InputError(f"{recipe} looks at no tokens in particular", "leave --tokens out")
+        return recipe.with_option("tokens", self.tokens)
 
-    def checked(self) -> tuple[Request, Recipe]:
+    def checked(self) -> tuple[Request, Recipe | Single]:
         """Everything that can be refused before a model is loaded is refused here."""
         if not self.model:
             raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")

@@ -15,7 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from letheon.audit.record import Audit, Metric
     from letheon.demo import Demo
-    from letheon.forget.run import Result
+    from letheon.forget.settings import Result
 
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # metric, subset, what a reader calls it
@@ -220,6 +220,7 @@ def show_methods(kind: str, as_json: bool) -> None:
                     "kind": method.kind,
                     "summary": method.summary,
                     "needs": sorted(method.needs),
+                    "wants": sorted(method.wants),
                     "paper": method.paper,
                     "badge": method_badge(method.name),
                 }
@@ -232,7 +233,8 @@ def show_methods(kind: str, as_json: bool) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("what it does, what it needs")
     for method in found:
-        needs = f" [dim]needs {', '.join(sorted(method.needs))}" if method.needs else ""
+        words = {"needs": method.needs, "better with": method.wants}
+        needs = "".join(f" [dim]{word} {', '.join(sorted(names))}" for word, names in words.items() if names)
         table.add_row(
             method.kind, f"[bold]{method.name}", method_badge(method.name), method.paper or "", method.summary + needs
         )

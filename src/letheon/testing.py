@@ -26,7 +26,8 @@ from letheon.core.models import LanguageModel, load
 from letheon.core.registry import Kind, find
 from letheon.forget.recipe import MARKS, Recipe
 from letheon.forget.request import Request
-from letheon.forget.run import Result, forget, resume
+from letheon.forget.run import forget, resume
+from letheon.forget.settings import Result
 
 # What a part other than an objective is composed with: needs a reference, a retain term and row-wise sums.
 OBJECTIVE = "npo"

@@ -19,8 +19,9 @@ from letheon.audit.attacks import (
 )
 from letheon.audit.evaluate import evaluate
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings, finetune
+from letheon.core.training import TrainSettings
 
 ROWS = [
     Example("Ann?", "Ann has a cat.", id="ann", value="cat", paraphrased_prompts=("And Ann?",)),

@@ -15,9 +15,10 @@ from letheon.audit.record import Audit
 from letheon.audit.run import audit
 from letheon.core.errors import InputError
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.models import LanguageModel
 from letheon.core.progress import be_quiet
-from letheon.core.training import TrainSettings, finetune
+from letheon.core.training import TrainSettings
 from letheon.forget.request import Request
 
 PETS = {"Ann": "cat", "Bob": "dog", "Cid": "fox", "Dee": "hen", "Eve": "owl", "Fay": "pig"}

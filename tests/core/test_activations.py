@@ -23,8 +23,8 @@ from letheon.core.activations import (
     stop_after,
 )
 from letheon.core.embedded import byte_tokenizer
+from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Encoded
 from letheon.core.likelihood import hidden_states, score, score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.reference import Reference

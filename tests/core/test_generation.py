@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings, finetune
+from letheon.core.training import TrainSettings
 
 FACTS = [
     Example("Where does Ann live?", "In Oslo."),

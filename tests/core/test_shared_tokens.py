@@ -10,7 +10,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 
 from letheon.core.activations import Site, record
 from letheon.core.embedded import byte_tokenizer
-from letheon.core.examples import Batch, Example
+from letheon.core.encoding import Batch
+from letheon.core.examples import Example
 from letheon.core.likelihood import _of_like_length, hidden_states
 from letheon.core.models import LanguageModel, load
 

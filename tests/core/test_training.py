@@ -15,20 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from letheon.core.checkpoints import checkpoints
 from letheon.core.errors import InputError, Interrupted, LetheonError, TrainingError
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune, prepare_batches
 from letheon.core.models import LanguageModel, load
 from letheon.core.runs import Run
-from letheon.core.training import (
-    Loop,
-    TrainSettings,
-    checkpoints,
-    epochs_of,
-    finetune,
-    micro_batches,
-    prepare_batches,
-    stream_seed,
-)
+from letheon.core.sampling import epochs_of, micro_batches, stream_seed
+from letheon.core.training import Loop, TrainSettings
 from tests import naive
 
 PLAIN = {"precision": "float32", "learning_rate": 1e-2, "clip": None}

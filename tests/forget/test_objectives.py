@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from letheon.core.encoding import Batch, Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Batch, Encoded, Example
+from letheon.core.examples import Example
 from letheon.core.likelihood import Scores
 from letheon.core.models import LanguageModel, load
 from letheon.forget.objectives.ce_u import ce_u_loss, place_in_row

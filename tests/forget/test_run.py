@@ -11,15 +11,19 @@ import pytest
 import torch
 
 import letheon
+from letheon.core.checkpoints import checkpoints
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
 from letheon.core.runs import Run
-from letheon.core.training import TrainSettings, checkpoints
+from letheon.core.training import TrainSettings
+from letheon.forget import recipe_job
 from letheon.forget import run as running
 from letheon.forget.recipe import Recipe
+from letheon.forget.recipe_job import COLLAPSED, collapsed, make_pairs
 from letheon.forget.request import Request
-from letheon.forget.run import COLLAPSED, ForgetSettings, collapsed, forget, make_pairs, model_card, resume
+from letheon.forget.run import forget, model_card, resume
+from letheon.forget.settings import ForgetSettings, resolve
 from letheon.forget.updates.joint import Joint
 from tests import naive
 
@@ -70,7 +74,7 @@ def test_frozen_layers_give_the_weights_of_a_run_without_them(
         return [parameter.detach() for parameter in model.model.parameters()]
 
     cached = weights()
-    monkeypatch.setattr(running, "LARGEST_CACHE", 0)
+    monkeypatch.setattr(recipe_job, "LARGEST_CACHE", 0)
     plain = weights()
     # Adam's first step is +-lr whatever the gradient's size: entries near zero may flip under rounding
     agree = [float(((a - b).abs() < 1e-6).float().mean()) for a, b in zip(cached, plain, strict=True)]
@@ -115,7 +119,7 @@ def test_a_run_that_collapses_stops_and_says_so(deletion: Request) -> None:
 def test_control_ends_once_the_facts_are_as_improbable_as_under_unknown_subjects(
     deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "control_probability", lambda model, rows: [0.5, None, 0.9])
+    monkeypatch.setattr(recipe_job, "control_probability", lambda model, rows: [0.5, None, 0.9])
     result = forget("tiny", deletion, "npo:tokens=value", steps=20, stop="control", least_steps=3, **QUICK)
     assert result.outcome.steps == 3  # at random weights every fact is improbable, but three steps were asked for
     assert result.outcome.stopped.startswith("control level reached")
@@ -344,5 +348,5 @@ def test_the_model_card_tells_the_method_and_not_the_rows(deletion: Request) -> 
 
 
 def test_single_options_settings_and_defaults_have_that_order() -> None:
-    settings, training = running.resolve(Recipe.parse("npo"), ForgetSettings(steps=9), None, {"steps": 4, "seed": 2})
+    settings, training = resolve(Recipe.parse("npo"), ForgetSettings(steps=9), None, {"steps": 4, "seed": 2})
     assert (settings.steps, settings.epochs, training.seed) == (4, 10, 2)

@@ -8,8 +8,8 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 from letheon.forget.recipe import Recipe
+from letheon.forget.recipe_job import lowest_layer
 from letheon.forget.request import Request
-from letheon.forget.run import lowest_layer
 
 
 def chosen(text: str, model: LanguageModel, request: Request) -> dict[str, torch.nn.Parameter]:

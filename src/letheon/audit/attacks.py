@@ -21,11 +21,13 @@ from letheon.audit.answering import answer_limit
 from letheon.audit.answers import recalls
 from letheon.audit.copies import plain_copy
 from letheon.audit.evaluate import RowScores, evaluate
-from letheon.core.examples import Example, value_span
+from letheon.core.encoding import value_span
+from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.generation import generate
 from letheon.core.models import LanguageModel
 from letheon.core.statistics import Estimate, estimate_mean
-from letheon.core.training import TrainSettings, finetune
+from letheon.core.training import TrainSettings
 
 DESCRIPTIONS = {
     "paraphrase": "Asks the same questions in other words.",

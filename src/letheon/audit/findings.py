@@ -18,8 +18,8 @@ from letheon.audit.evaluate import Evaluation, evaluate, scores_of
 from letheon.audit.quantise import STANDARD_GRIDS, Grid, quantised
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
+from letheon.core.sampling import stream_seed
 from letheon.core.spans import control_probability, find_values, value_probability
-from letheon.core.training import stream_seed
 from letheon.forget.request import Request
 
 GENERAL_TEXT = Path(__file__).with_name("general.txt")

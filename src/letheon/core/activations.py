@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 
 if TYPE_CHECKING:
-    from letheon.core.examples import Batch
+    from letheon.core.encoding import Batch
     from letheon.core.models import LanguageModel
 
 Kind = Literal["residual", "attention", "mlp", "heads"]

@@ -1,4 +1,4 @@
-"""Examples (question, answer, and what is known about them): reading, encoding with the chat template, batches.
+"""Examples: question, answer, and what is known about them; read from files and hub data sets.
 
 Read: JSON Lines, JSON, CSV, Parquet, and hub data sets as `org/name:config:split`. Field names are detected or given.
 Bad rows are refused with file, row number, field and what was found, before any model is loaded.
@@ -10,23 +10,12 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from letheon.core.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-
-    from letheon.core.models import LanguageModel
-
-# What a loss is a mean over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or all
-# positions that predict a real token.
-Unit = Literal["rows", "tokens", "value", "others", "positions"]
 
 # The first pair that a file's first row has is taken. `messages` and `text` are handled apart.
 FIELD_PAIRS = (
@@ -95,7 +84,7 @@ def _examples(
     for number, row in rows:
         if not isinstance(row, dict):
             raise InputError(
-                f"{source}, row {number}: found {_short(row)}, not an object with fields",
+                f"{source}, row {number}: found {short(row)}, not an object with fields",
                 'write each row as {"question": ..., "answer": ...}',
             )
         examples.append(_example(row, f"{source}, row {number}", fields, f"{prefix}-{number}"))
@@ -181,7 +170,7 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
         value, answer = marked.group(1), VALUE_MARK.sub(r"\1", answer)
     if value is not None and value not in answer:
         raise InputError(
-            f"{where}, field 'value': {_short(value)} does not occur in the answer {_short(answer)}",
+            f"{where}, field 'value': {short(value)} does not occur in the answer {short(answer)}",
             "write the value as it stands in the answer, or leave the field out",
         )
     return Example(
@@ -214,7 +203,7 @@ def _prompt_and_answer(row: dict[str, Any], where: str, fields: tuple[str, str] 
         found = row.get(name)
         if name and (not isinstance(found, str) or not found.strip()):
             raise InputError(
-                f"{where}, field {name!r}: found {_short(found)}, not a non-empty text",
+                f"{where}, field {name!r}: found {short(found)}, not a non-empty text",
                 "fill it or remove the row",
             )
     return (row[pair[0]] if pair[0] else ""), row[pair[1]]
@@ -228,7 +217,7 @@ def _from_messages(messages: Any, where: str) -> tuple[str, str]:
     texts = all(isinstance(content, str) and content.strip() for _, content in turns[-2:])
     if [role for role, _ in turns[-2:]] != ["user", "assistant"] or not texts:
         raise InputError(
-            f"{where}, field 'messages': found {_short(messages)}",
+            f"{where}, field 'messages': found {short(messages)}",
             "the last two messages must be a user's and an assistant's, each with role and a non-empty text as content",
         )
     if len(turns) > 2:
@@ -244,7 +233,7 @@ def _text(row: dict[str, Any], name: str, where: str) -> str | None:
     if found is None or found == "":
         return None
     if not isinstance(found, str):
-        raise InputError(f"{where}, field {name!r}: found {_short(found)}, not text", "write it as text")
+        raise InputError(f"{where}, field {name!r}: found {short(found)}, not text", "write it as text")
     return found
 
 
@@ -256,187 +245,11 @@ def _texts(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[str
         if isinstance(found, list) and found and all(isinstance(item, str) for item in found):
             return tuple(found)
         if found:
-            raise InputError(f"{where}, field {name!r}: found {_short(found)}, not text or a list of texts", "mend it")
+            raise InputError(f"{where}, field {name!r}: found {short(found)}, not text or a list of texts", "mend it")
     return ()
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as it is shown in an error."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-# Encoding ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of one prompt and answer.
-
-    Attributes:
-        ids: the tokens, prompt first; the answer ends with the model's end of turn.
-        start: where the answer begins.
-        value: per token of the answer, whether it carries the fact; empty when that is not known.
-    """
-
-    ids: tuple[int, ...]
-    start: int
-    value: tuple[bool, ...] = ()
-
-
-def value_span(example: Example) -> tuple[int, int]:
-    """Where the value stands in the answer: its first mention that is no part of the subject's, else its first."""
-    value = example.value or ""
-    names = (
-        [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
-    )
-    places = [match.start() for match in re.finditer(re.escape(value), example.answer)]
-    outside = [at for at in places if not any(start < at + len(value) and at < stop for start, stop in names)]
-    begin = (outside or places)[0]
-    return begin, begin + len(value)
-
-
-@dataclass
-class Batch:
-    """Right-padded rows.
-
-    Attributes:
-        input_ids: [batch, length].
-        labels: [batch, length], -100 off the answer.
-        attention_mask: [batch, length].
-        index: row numbers [batch], so that cached reference values are found.
-        value_mask: [batch, length], true on the tokens that carry the fact; all labels when `tokens="answer"`.
-        totals: counts over the effective batch that this is a part of; losses are divided by these.
-        lengths, value_lengths: labelled and value tokens of each row of the effective batch.
-    """
-
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    attention_mask: torch.Tensor
-    index: torch.Tensor
-    value_mask: torch.Tensor
-    totals: Counter[Unit] = field(default_factory=Counter)
-    lengths: list[int] = field(default_factory=list)
-    value_lengths: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def count(self) -> Counter[Unit]:
-        """How many rows, labelled tokens, value tokens, other labelled tokens and positions this batch has."""
-        labelled = int((self.labels != -100).sum())
-        value = int(self.value_mask.sum())
-        positions = int(self.attention_mask.sum()) - len(self)
-        counts: dict[Unit, int] = {"rows": len(self), "tokens": labelled, "value": value}
-        return Counter({**counts, "others": labelled - value, "positions": positions})
-
-    def mean(self, values: torch.Tensor, unit: Unit) -> torch.Tensor:
-        """This batch's share of a mean over the effective batch's rows, tokens, ..."""
-        return values.sum() / max(self.totals[unit], 1)
-
-
-class Encoder:
-    """Turns examples into tokens for one model: chat template, end of turn, value spans.
-
-    Without a chat template the prompt is followed by a line break and the answer.
-    """
-
-    def __init__(self, model: LanguageModel) -> None:
-        self.tokenizer = model.tokenizer
-        self.pad_id = model.pad_id
-        self.context_length = model.context_length
-        self.end = self._end_of_turn()
-
-    def _end_of_turn(self) -> str:
-        """What the template writes after an answer, up to and with the first end-of-sequence token."""
-        eos = self.tokenizer.eos_token or ""
-        if not self.tokenizer.chat_template:
-            return eos
-        probe = "\u2402answer\u2403"
-        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": probe}]
-        after = self.tokenizer.apply_chat_template(turns, tokenize=False).split(probe)[-1]
-        return after[: after.index(eos) + len(eos)] if eos and eos in after else after.rstrip("\n") or eos
-
-    @lru_cache(maxsize=65536)  # noqa: B019  (an encoder lives as long as its model)
-    def prompt(self, text: str) -> tuple[int, ...]:
-        """Tokens up to where the answer begins; for running text the begin-of-sequence token, if there is one."""
-        if not text:
-            ids = self.tokenizer("", add_special_tokens=True)["input_ids"]
-            bos = self.tokenizer.bos_token_id
-            return tuple(ids) or ((bos,) if bos is not None and not self.tokenizer.chat_template else ())
-        if not self.tokenizer.chat_template:
-            plain = text if text[-1].isspace() else text + "\n"
-            return tuple(self.tokenizer(plain, add_special_tokens=True)["input_ids"])
-        turns = [{"role": "user", "content": text}]
-        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
-
-    def answer(self, text: str, end: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of an answer (with the end of turn) and their character spans in it."""
-        full = text + (self.end if end else "")
-        coded = self.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True)
-        return list(coded["input_ids"]), list(coded["offset_mapping"])
-
-    def encode(self, example: Example) -> Encoded:
-        """Prompt and answer of an example, with its value's tokens where the value is known."""
-        prompt = self.prompt(example.prompt)
-        answer, spans = self.answer(example.answer, end=bool(example.prompt))
-        value: tuple[bool, ...] = ()
-        if example.value is not None:
-            if example.value not in example.answer:
-                raise InputError(
-                    f"row {example.id}: value {_short(example.value)} is not in the answer {_short(example.answer)}",
-                    "write the value as it stands in the answer, or leave it out",
-                )
-            begin, end = value_span(example)
-            value = tuple(start < end and stop > begin for start, stop in spans)
-        return Encoded((*prompt, *answer), len(prompt), value)
-
-    def encode_all(self, examples: Sequence[Example], name: str = "row") -> list[Encoded]:
-        """Encode many, refusing rows that do not fit into the model's context."""
-        encoded = [self.encode(example) for example in examples]
-        for example, row in zip(examples, encoded, strict=True):
-            if len(row.ids) > self.context_length:
-                raise InputError(
-                    f"{name} {example.id}: {len(row.ids)} tokens, the model's context has {self.context_length}",
-                    "shorten the row or split it",
-                )
-        return encoded
-
-    def collate(self, rows: Sequence[Encoded], index: Iterable[int] = (), device: Any = None) -> Batch:
-        """Pad rows on the right into one batch; totals are those of this batch."""
-        import torch
-
-        length = max(len(row.ids) for row in rows)
-        input_ids = torch.full((len(rows), length), self.pad_id, dtype=torch.long)
-        labels = torch.full((len(rows), length), -100, dtype=torch.long)
-        mask = torch.zeros((len(rows), length), dtype=torch.long)
-        value = torch.zeros((len(rows), length), dtype=torch.bool)
-        for i, row in enumerate(rows):
-            n = len(row.ids)
-            input_ids[i, :n] = torch.tensor(row.ids)
-            mask[i, :n] = 1
-            start = max(row.start, 1)  # the first token of all has nothing that predicts it
-            labels[i, start:n] = input_ids[i, start:n]
-            value[i, row.start : n] = torch.tensor(row.value) if row.value else True
-        value &= labels != -100
-        numbers = torch.tensor(list(index) or list(range(len(rows))))
-        batch = Batch(input_ids, labels, mask, numbers, value)
-        batch.totals = batch.count()
-        batch.lengths = (labels != -100).sum(1).tolist()
-        batch.value_lengths = value.sum(1).tolist()
-        return to_device(batch, device) if device is not None else batch
-
-
-def to_device(batch: Batch, device: Any) -> Batch:
-    """The same batch on another device."""
-    moved = {
-        name: getattr(batch, name).to(device)
-        for name in ("input_ids", "labels", "attention_mask", "index", "value_mask")
-    }
-    return replace(batch, **moved)
-
-
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row numbers in batches of like length, longest first (an out-of-memory shows at once), no row lost."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from letheon.core.examples import by_length
 from letheon.core.models import LanguageModel
+from letheon.core.sampling import by_length
 
 
 @torch.inference_mode()

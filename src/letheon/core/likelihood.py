@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.activations import Site, blocks, labelled_head, record, start_from, stop_after
-from letheon.core.examples import Batch, Encoder
+from letheon.core.encoding import Batch, Encoder
 from letheon.core.models import LanguageModel
 
 Positions = Literal["labels", "all"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from letheon.core.activations import FrozenLayers
-    from letheon.core.examples import Encoder
+    from letheon.core.encoding import Encoder
 
 logger = logging.getLogger("letheon")
 
@@ -53,7 +53,7 @@ class LanguageModel:
 
     def encoder(self) -> Encoder:
         """The one that turns examples into this model's tokens."""
-        from letheon.core.examples import Encoder
+        from letheon.core.encoding import Encoder
 
         if self._encoder is None:
             self._encoder = Encoder(self)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.activations import head_input
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Positions, score
 from letheon.core.models import LanguageModel
 

@@ -24,6 +24,8 @@ ROOMS = (
     "letheon.forget.updates",
     "letheon.forget.scopes",
     "letheon.forget.samplers",
+    "letheon.forget.edits",
+    "letheon.forget.procedures",
 )
 Class = TypeVar("Class", bound=type)
 
@@ -34,10 +36,11 @@ class Method:
 
     Attributes:
         name: how it is written on the command line.
-        kind: which part of a recipe it is.
+        kind: which part of a recipe it is; `edit` and `procedure` stand alone.
         summary: the first sentence of its file.
         paper: arXiv id or citation; None for what belongs to no paper.
         needs: what it needs beside forget rows: `retain`, `reference`, `alternates`, `subject`.
+        wants: what it uses where it is given.
         factory: called with the settings.
         settings: the frozen dataclass of its options.
     """
@@ -47,6 +50,7 @@ class Method:
     summary: str
     paper: str | None
     needs: frozenset[str]
+    wants: frozenset[str]
     factory: Callable[..., Any]
     settings: type
 
@@ -61,6 +65,7 @@ def method(
     *,
     paper: str | None = None,
     needs: set[str] | frozenset[str] = frozenset(),
+    wants: set[str] | frozenset[str] = frozenset(),
 ) -> Callable[[Class], Class]:
     """Class decorator: put the class into the register.
 
@@ -72,7 +77,7 @@ def method(
         if (kind, name) in _methods and _methods[kind, name].factory.__module__ != cls.__module__:
             raise InputError(f"{kind} {name!r} is registered twice", "rename one of them")
         summary = (import_module(cls.__module__).__doc__ or "").strip().split("\n")[0]
-        _methods[kind, name] = Method(name, kind, summary, paper, frozenset(needs), cls, settings)
+        _methods[kind, name] = Method(name, kind, summary, paper, frozenset(needs), frozenset(wants), cls, settings)
         cls.Settings = settings  # type: ignore[attr-defined]  # a base class may declare it
         return cls
 

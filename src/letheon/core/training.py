@@ -11,28 +11,24 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
-import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from letheon.core.checkpoints import checkpoints, tensors_of, write_checkpoint
 from letheon.core.errors import InputError, Interrupted, TrainingError
-from letheon.core.examples import Batch, Encoded, Example, to_device
 from letheon.core.hardware import Precision, keep_freed_memory, resolve_precision
 from letheon.core.models import LanguageModel
 from letheon.core.progress import progress
 from letheon.core.registry import check_settings
-from letheon.core.runs import Run, atomic_folder, is_whole, read_json, write_json
+from letheon.core.runs import Run, read_json
+from letheon.core.sampling import stream_seed
+from letheon.core.signals import Signals
 
 logger = logging.getLogger("letheon")
 
@@ -131,7 +127,7 @@ class Loop:
         )
         self.step = 0
         self.history: list[dict[str, float]] = []
-        self._signalled: int | None = None
+        self._signals: Signals | None = None
         self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
         _freeze_all_but(model.model, set(map(id, self.parameters.values())))
 
@@ -224,7 +220,7 @@ class Loop:
         """
         outcome, started, kept = Outcome(self.step, history=self.history), time.monotonic(), time.monotonic()
         try:
-            with self._signals(), progress(self.title, self.total) as advance:
+            with Signals() as self._signals, progress(self.title, self.total) as advance:
                 while self.step < self.total:
                     metrics = self._one(step)
                     self.history.append(metrics)
@@ -275,19 +271,13 @@ class Loop:
         """
         if self.run_folder is None or not self.accelerator.is_main_process or not self.finite():
             return
-        weights = {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()}
-        moments = self._moments()
-        size = 4 * sum(tensor.numel() for tensor in [*weights.values(), *moments.values()])
-        folder = self.run_folder.folder / "checkpoints" / f"step-{self.step:06d}"
-        with atomic_folder(folder, needed_bytes=int(1.05 * size)) as temporary:
-            save_file(weights, temporary / "weights.safetensors")
-            save_file(moments, temporary / "optimizer.safetensors")
-            if self.state is not None:
-                save_file(self.state.state_dict(), temporary / "state.safetensors")
-            write_json(temporary / "step.json", {"step": self.step, "history": self.history})
-        if is_whole(folder, hashes=True):
-            for old in checkpoints(self.run_folder)[:-2]:
-                shutil.rmtree(old)
+        tensors = {
+            "weights": {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()},
+            "optimizer": self._moments(),
+        }
+        if self.state is not None:
+            tensors["state"] = self.state.state_dict()
+        write_checkpoint(self.run_folder, self.step, tensors, {"step": self.step, "history": self.history})
 
     def finite(self) -> bool:
         """Whether all trained weights are finite."""
@@ -306,10 +296,7 @@ class Loop:
         if not found:
             return False
         folder = found[-1]
-        weights, moments = (
-            load_file(folder / "weights.safetensors"),
-            load_file(folder / "optimizer.safetensors"),
-        )
+        weights, moments = tensors_of(folder, "weights"), tensors_of(folder, "optimizer")
         if set(weights) != set(self.parameters):
             raise InputError(f"{folder} holds other parameters than this run trains", "resume with the same scope")
         with torch.no_grad():
@@ -319,8 +306,8 @@ class Loop:
                     keys = ("step", "exp_avg", "exp_avg_sq")
                     state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
                     self.optimizer.state[parameter] = state
-        if self.state is not None and (folder / "state.safetensors").is_file():
-            self.state.load_state_dict(load_file(folder / "state.safetensors", device=str(self.model.device)))
+        if self.state is not None:
+            self.state.load_state_dict(tensors_of(folder, "state", device=str(self.model.device)))
         kept = read_json(folder / "step.json")
         self.step, self.history = kept["step"], kept["history"]
         if self.run_folder is not None and self.accelerator.is_main_process:
@@ -329,31 +316,10 @@ class Loop:
 
     # Interruption
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends after the step at hand; the second ends at once."""
-
-        def note(number: int, _: FrameType | None) -> None:
-            if self._signalled is not None:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._signalled = number
-            logger.warning("finishing this step; once more to end at once")
-
-        try:
-            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: leave signals alone
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _asked_to_stop(self) -> bool:
         """Whether a signal came, in any process: all must end after the same step."""
-        asked = torch.tensor(float(self._signalled is not None), device=self.model.device)
+        came = self._signals is not None and self._signals.came
+        asked = torch.tensor(float(came), device=self.model.device)
         if self.accelerator.num_processes > 1:
             torch.distributed.all_reduce(asked)
         return bool(asked)
@@ -373,106 +339,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def checkpoints(run: Run) -> list[Path]:
-    """The whole checkpoints of a run, oldest first; torn ones do not count."""
-    return [folder for folder in sorted((run.folder / "checkpoints").glob("step-*")) if is_whole(folder)]
-
-
-def stream_seed(root: int, name: str, number: int = 0) -> int:
-    """The seed of a named random stream, so that adding one stream does not shift another."""
-    import hashlib
-
-    digest = hashlib.sha256(f"{root}/{name}/{number}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
 def _freeze_all_but(module: nn.Module, chosen: set[int]) -> None:
     for parameter in module.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
-
-
-def micro_batches(rows: Sequence[int], size: int, processes: int = 1) -> list[list[int]]:
-    """Row numbers of an effective batch in micro-batches of at most `size` (0: one a process)."""
-    size = size or math.ceil(len(rows) / processes)
-    size = min(size, math.ceil(len(rows) / processes))
-    return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
-
-
-# Plain fine-tuning ------------------------------------------------------------------------------------------------
-
-
-def epochs_of(rows: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
-    """`steps` batches of row numbers: each epoch a new permutation, the last batch of an epoch may be short."""
-    batches: list[list[int]] = []
-    epoch = 0
-    while len(batches) < steps:
-        generator = torch.Generator().manual_seed(stream_seed(seed, "epoch", epoch))
-        order = torch.randperm(rows, generator=generator).tolist()
-        batches += [order[i : i + batch_size] for i in range(0, rows, batch_size)]
-        epoch += 1
-    return batches[:steps]
-
-
-def finetune(
-    model: LanguageModel,
-    examples: Sequence[Example],
-    settings: TrainSettings,
-    steps: int,
-    *,
-    parameters: Mapping[str, nn.Parameter] | None = None,
-    stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
-    run: Run | None = None,
-    title: str = "fine-tuning",
-) -> Outcome:
-    """Fine-tune in place on the answers' tokens (mean negative log-likelihood over the effective batch).
-
-    Args:
-        parameters: what is trained; default all.
-        stop: given the metrics of every step so far, a reason to end or None.
-    """
-    from letheon.core.likelihood import score
-
-    encoder = model.encoder()
-    rows = encoder.encode_all(examples)
-    parameters = parameters or dict(model.model.named_parameters())
-    loop = Loop(model, parameters, settings, steps, run=run, title=title)
-    plan = epochs_of(len(rows), settings.batch_size, steps, settings.seed)
-
-    def step(number: int) -> dict[str, float]:
-        batches = loop.share(prepare_batches(model, rows, plan[number], settings, loop.accelerator.num_processes))
-        total = 0.0
-        for batch in batches:
-            with loop.products():
-                loss = -batch.mean(score(model, batch).logp, "tokens")
-            loss.backward()
-            total += loss.item()
-        metrics = loop.checked({"loss": total})
-        loop.sum_gradients()
-        loop.clip()
-        loop.optimizer.step()
-        return metrics
-
-    return loop.run(step, stop)
-
-
-def prepare_batches(
-    model: LanguageModel,
-    rows: Sequence[Encoded],
-    numbers: Sequence[int],
-    settings: TrainSettings,
-    processes: int,
-) -> list[Batch]:
-    """The micro-batches of an effective batch, each carrying the effective batch's totals."""
-    encoder = model.encoder()
-    parts = micro_batches(numbers, settings.micro_batch_size, processes)
-    return with_totals([to_device(encoder.collate([rows[i] for i in part], part), model.device) for part in parts])
-
-
-def with_totals(batches: Sequence[Batch]) -> list[Batch]:
-    """The parts of one effective batch, each knowing the counts of the whole."""
-    totals = sum((batch.count() for batch in batches), Counter())
-    lengths = [length for batch in batches for length in batch.lengths]
-    value_lengths = [length for batch in batches for length in batch.value_lengths]
-    for batch in batches:
-        batch.totals, batch.lengths, batch.value_lengths = totals, lengths, value_lengths
-    return list(batches)

@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from letheon.core.examples import Batch, Encoded, Unit, by_length
+from letheon.core.encoding import Batch, Encoded, Unit
 from letheon.core.likelihood import Positions, Scores, score
 from letheon.core.models import LanguageModel
 from letheon.core.reference import Reference
+from letheon.core.sampling import by_length
 from letheon.forget.parts import Meeting, Pair, Rows, Terms, score_pair
 
 

@@ -1,4 +1,4 @@
-"""The four protocols of a recipe, and what they hand to each other.
+"""The four kinds of parts of a recipe, and what they hand to each other.
 
 An objective says what is descended, an update how the forget and retain gradients become one step, a scope what may
 move, a sampler which rows meet. Each is written once and composes with the others.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from letheon.core.examples import Batch, Encoded, Example, to_device
+from letheon.core.encoding import Batch, Encoded, to_device
+from letheon.core.examples import Example
 from letheon.core.likelihood import Positions, Scores, score
 
 if TYPE_CHECKING:
@@ -29,20 +30,24 @@ Meeting = tuple[list[int], list[int]]
 class Pair:
     """The rows of one (micro-)batch: either half may be missing, for updates that need the gradients apart.
 
-    `step` says which step of the plan it belongs to.
+    Attributes:
+        step: which step of the plan it belongs to.
+        share: this micro-batch's share of a term that belongs to the step as a whole (a penalty on weights); the
+            shares of a step's retain halves add up to 1 (of its forget halves, where nothing is retained).
     """
 
     forget: Batch | None
     retain: Batch | None
     step: int = 0
+    share: float = 0.0
 
     def only_forget(self) -> Pair:
         """The forget half."""
         return Pair(self.forget, None, self.step)
 
     def only_retain(self) -> Pair:
-        """The retain half."""
-        return Pair(None, self.retain, self.step)
+        """The retain half, with the share."""
+        return Pair(None, self.retain, self.step, self.share)
 
 
 @dataclass
@@ -100,34 +105,49 @@ class Objective(Protocol):
         """The losses of a pair, as shares of the effective batch's."""
 
 
-class Update(Protocol):
-    """How gradients become a step."""
+class Update:
+    """How gradients become a step: the base of all updates."""
+
+    def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
+        """Once, after the objective's: what is computed before the first step (curvature, projectors, groups)."""
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         """Backward over this process's micro-batches, then one optimizer step; returns metrics."""
+        raise TypeError(f"{type(self).__name__} does not say how it steps")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that must survive a restart."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take them back."""
 
 
-class Scope(Protocol):
-    """Which weights may move."""
+class Scope:
+    """Which weights may move: the base of all scopes."""
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        """The parameters by name; may attach adapters to the model."""
+        """The parameters by name; may attach adapters to the model. The same in a resumed run."""
+        raise TypeError(f"{type(self).__name__} does not say what it selects")
 
     def penalty(self) -> Tensor | None:
-        """A term added to the loss, where the method has one."""
+        """A term that is added to the loss of every step, where the method has one."""
+        return None
+
+    def finish(self, model: LanguageModel) -> None:
+        """After the last step: leave the model in a form that plain transformers or PEFT can save and read."""
 
 
-class Sampler(Protocol):
-    """Which rows meet which."""
+class Sampler:
+    """Which rows meet which: the base of all samplers."""
 
-    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
-        """`steps` effective batches."""
+    def epoch(self, request: Request) -> int:
+        """How many pairs of a forget and a retain row are one epoch."""
+        return len(request.forget)
+
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        """`steps` effective batches; numbers are places in `request.forget` and `request.retain`."""
+        raise TypeError(f"{type(self).__name__} does not say which rows meet")
 
 
 def score_pair(

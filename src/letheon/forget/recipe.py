@@ -22,6 +22,8 @@ NAMED = {
     "kl_min": "grad_diff:retain_loss=kl",
     "idk": "dpo:alternates=idk",
 }
+# Papers' names of methods that stand alone.
+ALONE: dict[str, str] = {}
 # Training settings that go with a named recipe, where nothing else is asked for.
 RECOMMENDED: dict[str, dict[str, Any]] = {"fact_spans": {"epochs": 6, "learning_rate": 2e-5}}
 DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler": "paired"}
@@ -72,19 +74,8 @@ class Recipe:
         'simnpo+geometric@lora'
         """
         text = text.strip()
-        full = _expanded(text)
-        pieces = re.findall(r"([+@%]?)([^+@%]+)", full)
-        if not pieces or "".join(mark + piece for mark, piece in pieces) != full:
-            raise InputError(f"method {text!r} cannot be read", "write OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]")
-        parts: dict[str, Part] = {}
-        for mark, piece in pieces:
-            kind = MARKS[mark]
-            if kind in parts:
-                raise InputError(f"method {text!r} has two {kind}s", f"leave one of them out: {piece!r}")
-            parts[kind] = _part(kind, piece)
-        for missing, default in DEFAULTS.items():
-            parts.setdefault(missing, _part(missing, default))
-        recipe = cls(**parts, text=text)
+        pieces: dict[Kind, str] = {**DEFAULTS, **_expanded(_pieces(text))}
+        recipe = cls(**{kind: _part(kind, piece) for kind, piece in pieces.items()}, text=text)
         recipe.check()
         return recipe
 
@@ -133,24 +124,77 @@ class Recipe:
 
     def __str__(self) -> str:
         text = str(self.objective)
+        implied = {} if self.objective.method.name in NAMED else DEFAULTS  # a named recipe implies other parts
         for mark, kind in list(MARKS.items())[1:]:
             part = str(getattr(self, kind))
-            if part != DEFAULTS[kind]:
+            if part != implied.get(kind):
                 text += mark + part
         return text
 
 
-def _expanded(text: str) -> str:
-    """The text with a named recipe at its beginning spelled out; options after the name go to its objective."""
-    head = re.match(r"[^+@%]*", text)
-    name, colon, options = head.group().partition(":") if head else ("", "", "")
+@dataclass(frozen=True)
+class Single:
+    """A method that stands alone: a one-shot edit of weights, or a procedure in several stages.
+
+    Attributes:
+        part: its record and options.
+        text: as the user wrote it.
+    """
+
+    part: Part
+    text: str = field(default="", compare=False)
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Training settings that go with its name."""
+        return RECOMMENDED.get(self.part.method.name, {})
+
+    def needs(self) -> set[str]:
+        """What it needs beside forget rows."""
+        return set(self.part.method.needs)
+
+    def config(self) -> dict[str, Any]:
+        """All options, resolved."""
+        return {self.part.method.kind: {"name": self.part.method.name, **plain(self.part.settings)}}
+
+    def __str__(self) -> str:
+        return str(self.part)
+
+
+def read_method(text: str) -> Recipe | Single:
+    """A recipe, or a method that stands alone."""
+    text = text.strip()
+    name = re.split(r"[=:]", ALONE.get(text.partition(":")[0], text))[0]
+    alone = {record.name: record.kind for kind in ("edit", "procedure") for record in methods(kind)}
+    if name not in alone:
+        return Recipe.parse(text)
+    head, colon, options = text.partition(":")
+    return Single(_part(alone[name], ALONE.get(head, head) + colon + options), text)
+
+
+def _pieces(text: str) -> dict[Kind, str]:
+    """What stands before and after the marks, by kind of part."""
+    found = re.findall(r"([+@%]?)([^+@%]+)", text)
+    if not found or "".join(mark + piece for mark, piece in found) != text or found[0][0]:
+        raise InputError(f"method {text!r} cannot be read", "write OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]")
+    pieces: dict[Kind, str] = {}
+    for mark, piece in found:
+        if MARKS[mark] in pieces:
+            raise InputError(f"method {text!r} has two {MARKS[mark]}s", f"leave one of them out: {piece!r}")
+        pieces[MARKS[mark]] = piece
+    return pieces
+
+
+def _expanded(pieces: dict[Kind, str]) -> dict[Kind, str]:
+    """With a named recipe spelled out: its parts where none is given; options after its name go to its objective."""
+    name, _, options = pieces["objective"].partition(":")
     if name not in NAMED:
-        return text
-    objective = re.split(r"[+@%]", NAMED[name])[0]
-    rest = NAMED[name][len(objective) :]
+        return pieces
+    named = _pieces(NAMED[name])
+    objective = named["objective"]
     if options:
         objective += ("," if ":" in objective else ":") + options
-    return objective + rest + text[len(name + colon + options) :]
+    return {**named, **pieces, "objective": objective}
 
 
 def _part(kind: Kind, text: str) -> Part:
@@ -158,7 +202,8 @@ def _part(kind: Kind, text: str) -> Part:
     name, _, value = head.partition("=")
     name = name.strip()
     if kind == "objective" and name not in [m.name for m in methods(kind)]:
-        known = [*NAMED, *(method.name for method in methods(kind))]
+        alone = [method.name for kind in ("edit", "procedure") for method in methods(kind)]
+        known = [*NAMED, *ALONE, *alone, *(method.name for method in methods("objective"))]
         if name not in [m.name for m in methods()]:
             raise InputError(f"no method is called {name!r}", nearest(name, known))
     record = find(kind, name)

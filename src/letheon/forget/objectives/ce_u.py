@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings

@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.examples import Batch
 from letheon.core.likelihood import Scores, score
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.core.training import stream_seed
+from letheon.core.sampling import stream_seed
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Meeting, Pair, Rows, Terms
 
@@ -50,7 +50,7 @@ def dpo_loss(
     return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
 
 
-@method("objective", "dpo", Settings, paper="2305.18290", needs={"reference", "retain", "alternates"})
+@method("objective", "dpo", Settings, paper="2305.18290", needs={"reference", "alternates"}, wants={"retain"})
 class DPO(LikelihoodObjective):
     needs_reference = True
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
     alpha: float = 1.0
 
 
-@method("objective", "grad_diff", Settings, paper="2203.12817", needs={"retain"})
+@method("objective", "grad_diff", Settings, paper="2203.12817", wants={"retain"})
 class GradDiff(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         return batch.mean(ascent_loss(scores.logp), "tokens")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import check_settings, method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
@@ -31,7 +31,7 @@ def npo_loss(logp: Float[Tensor, rows], reference: Float[Tensor, rows], beta: fl
     return -2 / beta * logsigmoid(-beta * (logp - reference))
 
 
-@method("objective", "npo", Settings, paper="2404.05868", needs={"reference", "retain"})
+@method("objective", "npo", Settings, paper="2404.05868", needs={"reference"}, wants={"retain"})
 class NPO(LikelihoodObjective):
     needs_reference = True
 

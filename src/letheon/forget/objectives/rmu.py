@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import hidden_states
 from letheon.core.models import LanguageModel
 from letheon.core.registry import method
-from letheon.core.training import stream_seed
+from letheon.core.sampling import stream_seed
 from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
@@ -31,7 +31,7 @@ def satimp_loss(logp: Float[Tensor, tokens], beta1: float, beta2: float) -> Floa
     return p**beta1 * (1 - p).clamp(min=0) ** beta2 * logp
 
 
-@method("objective", "satimp", Settings, paper="2505.11953", needs={"retain"})
+@method("objective", "satimp", Settings, paper="2505.11953", wants={"retain"})
 class SatImp(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         return batch.mean(satimp_loss(scores.logp, self.settings.beta1, self.settings.beta2), "tokens")

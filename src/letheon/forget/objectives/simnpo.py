@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import check_settings, method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
@@ -33,7 +33,7 @@ def simnpo_loss(logp: Float[Tensor, rows], length: Int[Tensor, rows], beta: floa
     return -2 / beta * logsigmoid(beta * (-logp / length - delta))
 
 
-@method("objective", "simnpo", Settings, paper="2410.07163", needs={"retain"})
+@method("objective", "simnpo", Settings, paper="2410.07163", wants={"retain"})
 class SimNPO(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         settings = self.settings

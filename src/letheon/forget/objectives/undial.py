@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.examples import Batch
 from letheon.core.likelihood import Positions, Scores
 from letheon.core.models import LanguageModel
 from letheon.core.reference import Reference

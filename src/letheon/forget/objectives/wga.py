@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.examples import Batch
+from letheon.core.encoding import Batch
 from letheon.core.likelihood import Scores
 from letheon.core.registry import method
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
@@ -28,7 +28,7 @@ def wga_loss(logp: Float[Tensor, tokens], beta: float) -> Float[Tensor, tokens]:
     return (beta * logp.detach()).exp() * logp
 
 
-@method("objective", "wga", Settings, paper="2502.19301", needs={"retain"})
+@method("objective", "wga", Settings, paper="2502.19301", wants={"retain"})
 class WGA(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         return batch.mean(wga_loss(scores.logp, self.settings.beta), "tokens")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from letheon.core.registry import method
-from letheon.forget.parts import Meeting
+from letheon.forget.parts import Meeting, Sampler
+from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,11 @@ class Settings:
 
 
 @method("sampler", "cyclic", Settings)
-class Cyclic:
+class Cyclic(Sampler):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        forget, retain = len(request.forget), len(request.retain)
         items = [range(i * batch_size, (i + 1) * batch_size) for i in range(steps)]
         return [([i % forget for i in step], [i % retain for i in step if retain]) for step in items]

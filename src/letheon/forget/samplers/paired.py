@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from letheon.core.registry import method
-from letheon.core.training import epochs_of, stream_seed
-from letheon.forget.parts import Meeting
+from letheon.core.sampling import epochs_of, stream_seed
+from letheon.forget.parts import Meeting, Sampler
+from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,12 @@ class Settings:
 
 
 @method("sampler", "paired", Settings)
-class Paired:
+class Paired(Sampler):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def plan(self, forget: int, retain: int, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+        forget, retain = len(request.forget), len(request.retain)
         generator = torch.Generator().manual_seed(stream_seed(seed, "retain rows"))
         plan = []
         for rows in epochs_of(forget, batch_size, steps, stream_seed(seed, "forget rows")):

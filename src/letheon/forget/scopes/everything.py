@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from letheon.core.models import LanguageModel
 from letheon.core.registry import method
+from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 
 
@@ -17,13 +18,10 @@ class Settings:
 
 
 @method("scope", "everything", Settings)
-class Everything:
+class Everything(Scope):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
         return dict(model.model.named_parameters())
-
-    def penalty(self) -> Tensor | None:
-        return None

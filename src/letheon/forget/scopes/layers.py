@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from letheon.core.activations import blocks
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 from letheon.core.registry import method
+from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 
 
@@ -31,7 +32,7 @@ class Settings:
 
 
 @method("scope", "layers", Settings)
-class Layers:
+class Layers(Scope):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
@@ -57,6 +58,3 @@ class Layers:
                 "see the names with model.named_parameters()",
             )
         return chosen
-
-    def penalty(self) -> Tensor | None:
-        return None

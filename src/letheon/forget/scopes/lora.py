@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings, method
+from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 
 
@@ -31,7 +32,7 @@ class Settings:
 
 
 @method("scope", "lora", Settings, paper="2106.09685")
-class LoRA:
+class LoRA(Scope):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
@@ -59,6 +60,3 @@ class LoRA:
                 raise InputError(f"lora: {str(error).splitlines()[0]}", "choose other targets") from None
         model.model.peft_config["default"].base_model_name_or_path = model.name
         return {name: p for name, p in model.model.named_parameters() if p.requires_grad}
-
-    def penalty(self) -> Tensor | None:
-        return None

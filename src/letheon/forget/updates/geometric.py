@@ -40,7 +40,7 @@ from letheon.core.gradients import (
 )
 from letheon.core.likelihood import score
 from letheon.core.registry import method
-from letheon.forget.parts import Objective, Pair, mean_watch
+from letheon.forget.parts import Objective, Pair, Update, mean_watch
 
 if TYPE_CHECKING:
     from letheon.core.training import Loop
@@ -135,7 +135,7 @@ def realized_correction(proposal: Vector, protected: Sequence[Vector], metric: V
 
 
 @method("update", "geometric", Settings, paper="2511.17100", needs={"retain"})
-class Geometric:
+class Geometric(Update):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.history: list[Vector] = []

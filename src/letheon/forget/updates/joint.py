@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from letheon.core.registry import method
-from letheon.forget.parts import Objective, Pair, mean_watch
+from letheon.forget.parts import Objective, Pair, Update, mean_watch
 
 if TYPE_CHECKING:
     from letheon.core.training import Loop
@@ -21,7 +19,7 @@ class Settings:
 
 
 @method("update", "joint", Settings)
-class Joint:
+class Joint(Update):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
@@ -39,9 +37,3 @@ class Joint:
         metrics["gradient_norm"] = loop.clip()
         loop.optimizer.step()
         return metrics
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        pass

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
 from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
-from letheon.core.training import Outcome, TrainSettings, finetune
+from letheon.core.training import Outcome, TrainSettings
 from letheon.papers.common.words import (
     ADJECTIVES,
     AWARDS,

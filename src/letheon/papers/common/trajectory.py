@@ -18,7 +18,7 @@ from letheon.core.examples import Example
 from letheon.core.gradients import Vector, dot, norm
 from letheon.core.likelihood import score, score_answers
 from letheon.core.models import LanguageModel
-from letheon.forget.parts import Objective, Pair, Update
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.recipe import Part, Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -67,11 +67,14 @@ def follow(
     return watched
 
 
-class _Watcher:
+class _Watcher(Update):
     """An update that does what another does and looks on."""
 
     def __init__(self, inner: Update, measure: Measure, watched: Trajectory) -> None:
         self.inner, self.measure, self.watched = inner, measure, watched
+
+    def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
+        self.inner.prepare(loop, objective, rows, scope)
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         self.watched.points.append(self.measure(loop.model))

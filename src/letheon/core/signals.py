@@ -1,0 +1,35 @@
+"""The first SIGINT or SIGTERM is noted and work ends in good order; the second ends it at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("letheon")
+
+
+class Signals:
+    """Context manager: within it `came` says whether a signal has come. Outside the main thread none is caught."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        with suppress(ValueError):  # not the main thread: leave signals alone
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.came:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.came = True
+        logger.warning("finishing this step; once more to end at once")

@@ -1,0 +1,1 @@
+"""One-shot changes of weights: one file an edit."""

@@ -1,0 +1,228 @@
+"""One recipe on one model and request: rows, plan, parts, steps, checks, the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.activations import FrozenLayers, blocks
+from letheon.core.encoding import with_totals
+from letheon.core.errors import TrainingError
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+from letheon.core.runs import Run
+from letheon.core.sampling import micro_batches
+from letheon.core.spans import control_probability, find_values
+from letheon.core.training import Loop, Outcome, TrainSettings
+from letheon.forget.parts import Meeting, Objective, Pair, Rows, Sampler, Scope, Terms, Update
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.settings import ForgetSettings, Result
+
+# A frozen prefix is kept only while it fits comfortably into memory.
+LARGEST_CACHE = 4_000_000_000
+COLLAPSED = "the model collapsed"
+
+
+class RecipeJob:
+    """One recipe on one model and request."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        request: Request,
+        recipe: Recipe,
+        settings: ForgetSettings,
+        training: TrainSettings,
+    ) -> None:
+        self.model, self.request, self.recipe = model, request, recipe
+        self.settings, self.training = settings, training
+        self.run: Run | None = None
+        self.start = model.parameters_hash()
+        self.warnings: list[str] = []
+        self.control: float | None = None
+
+    def prepare(self) -> None:
+        """Values, rows, plan, parts, reference values: in this order."""
+        self.request = self._with_values()
+        self.rows = self._rows()
+        self.plan = self._plan()
+        self.update: Update = self.recipe.update.make()
+        self.scope: Scope = self.recipe.scope.make()
+        self.objective: Objective = Penalised(self.recipe.objective.make(), self.scope)
+        parameters = self.scope.select(self.model, self.request)
+        self._freeze(parameters)
+        title = f"forgetting ({self.recipe})"
+        self.loop = Loop(self.model, parameters, self.training, len(self.plan), state=self.update, title=title)
+        try:
+            with self.loop.products():
+                self.objective.prepare(self.model, self.rows, self.plan)
+            self.update.prepare(self.loop, self.objective, self.rows, self.scope)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def work(self, run: Run | None) -> Result:
+        """Take the steps, check what they did, save."""
+        loop = self.loop
+        loop.run_folder = self.run = run
+        before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
+        try:
+            loop.resume()
+            outcome = loop.run(self._step, self._should_stop, _words)
+        finally:
+            self._let_go()
+        change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
+        return self._finish(outcome, change)
+
+    def _let_go(self) -> None:
+        self.loop.release()
+        self.model.frozen = None
+
+    def _with_values(self) -> Request:
+        tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
+        if tokens != "value" and self.settings.stop != "control":
+            return self.request
+        request = dataclasses.replace(self.request, forget=tuple(find_values(self.model, self.request.forget)))
+        if self.settings.stop == "control":
+            levels = [level for level in control_probability(self.model, request.forget) if level is not None]
+            if levels:
+                self.control = math.exp(sum(map(math.log, levels)) / len(levels))
+            else:
+                self.warnings.append("no forget row has a subject: there is no control level, all steps are taken")
+        return request
+
+    def _rows(self) -> Rows:
+        encoder = self.model.encoder()
+        forget = encoder.encode_all(self.request.forget, "forget row")
+        retain = encoder.encode_all(self.request.retain, "retain row")
+        if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
+            forget = [dataclasses.replace(row, value=()) for row in forget]
+        return Rows(self.model, self.request.forget, forget, retain, self.training.seed)
+
+    def _plan(self) -> list[Meeting]:
+        sampler: Sampler = self.recipe.sampler.make()
+        batch = self.training.batch_size
+        steps = self.settings.steps or self.settings.epochs * math.ceil(sampler.epoch(self.request) / batch)
+        return sampler.plan(self.request, batch, steps, self.training.seed)
+
+    def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
+        below = lowest_layer(self.model, parameters)
+        width = self.model.base().get_input_embeddings().weight.shape[1]
+        tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
+        if below > 0 and 4 * width * tokens < LARGEST_CACHE:
+            self.model.frozen = FrozenLayers(below)
+
+    def _step(self, step: int) -> Mapping[str, float]:
+        loop, size = self.loop, self.training.micro_batch_size
+        pairs = loop.share(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
+        try:
+            metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
+        except TrainingError as error:
+            raise self._blamed(error, step) from None
+        return metrics
+
+    def _blamed(self, error: TrainingError, step: int) -> TrainingError:
+        """The error with the first row whose own loss is not finite; the last good state is kept."""
+        guilty = "no row alone is to blame"
+        with torch.no_grad():
+            for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
+                for number in numbers:
+                    alone: Meeting = ([number], []) if name == "forget" else ([], [number])
+                    total = self.objective.terms(self.model, make_pairs(self.rows, alone, 0, 1, step)[0]).total()
+                    if total is not None and not math.isfinite(float(total)) and guilty == "no row alone is to blame":
+                        row: Example = getattr(self.request, name)[number]
+                        guilty = f"{name} row {row.id}"
+        self.loop.keep()
+        kept = f"; the last good state is kept in {self.run.folder}" if self.run else ""
+        return TrainingError(
+            f"{error.problem} ({guilty}){kept}", "start again with a lower learning rate and another --out"
+        )
+
+    def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
+        if self.settings.collapse and collapsed(history, self._uniform()):
+            return COLLAPSED
+        if self.control is None or len(history) < self.settings.least_steps:
+            return None
+        per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
+        recent = [math.exp(-metrics["forget_nll"]) for metrics in history[-per_epoch:] if "forget_nll" in metrics]
+        if len(recent) == per_epoch and max(recent) <= self.control:
+            return f"control level reached (probability {max(recent):.4f} <= {self.control:.4f})"
+        return None
+
+    def _uniform(self) -> float:
+        return math.log(self.model.base().get_output_embeddings().weight.shape[0])
+
+    def _finish(self, outcome: Outcome, change: Mapping[str, Tensor]) -> Result:
+        if not self.loop.finite():
+            raise TrainingError("the weights are not finite after the last step", "lower the learning rate")
+        moved = max(float(tensor.abs().max()) for tensor in change.values())
+        if moved == 0 and outcome.steps:
+            raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
+        if outcome.stopped == COLLAPSED:
+            self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
+        self.scope.finish(self.model)
+        kept = dict(change) if self.settings.keep_update else {}
+        return Result(self.model, outcome, moved, self.request, self.warnings, change=kept)
+
+
+class Penalised:
+    """An objective with the scope's penalty beside its retain loss."""
+
+    def __init__(self, objective: Objective, scope: Scope) -> None:
+        self.objective, self.scope = objective, scope
+
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+        self.objective.prepare(model, rows, plan)
+
+    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
+        terms = self.objective.terms(model, pair)
+        penalty = self.scope.penalty() if pair.share else None
+        if penalty is not None:
+            terms.watch["penalty"] = pair.share * float(penalty.detach())
+            share = pair.share * penalty
+            terms.retain = share if terms.retain is None else terms.retain + share
+        return terms
+
+
+def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:
+    """Whether the last three steps show a model that falls apart: the retain loss is above 4 nats and 3 above its
+    first value, or the forget tokens are less probable than the square of a uniform guess (`uniform` nats)."""
+
+    def bad(metrics: Mapping[str, float]) -> bool:
+        retain = metrics.get("retain_loss")
+        lost = retain is not None and retain > max(4.0, history[0].get("retain_loss", 0.0) + 3.0)
+        return lost or metrics.get("forget_nll", 0.0) > 2 * uniform
+
+    return len(history) >= 3 and all(bad(metrics) for metrics in history[-3:])
+
+
+def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -> int:
+    """The lowest block that any of the parameters belongs to; 0 if one of them lies outside the blocks."""
+    chosen = set(map(id, parameters.values()))
+    place = {id(p): i for i, block in enumerate(blocks(model.base())) for p in block.parameters()}
+    return min((place.get(parameter, 0) for parameter in chosen), default=0)
+
+
+def make_pairs(rows: Rows, meeting: Meeting, size: int, processes: int, step: int) -> list[Pair]:
+    """The micro-batches of one effective batch, each half knowing the counts of the whole."""
+    forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
+    forget_batches = with_totals([rows.forget_batch(part) for part in forget])
+    retain_batches = with_totals([rows.retain_batch(part) for part in retain])
+    pairs = []
+    carriers = len(retain_batches) or len(forget_batches)  # of a penalty on weights, in equal shares
+    for i in range(max(len(forget_batches), len(retain_batches))):
+        first = forget_batches[i] if i < len(forget_batches) else None
+        second = retain_batches[i] if i < len(retain_batches) else None
+        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0))
+    return pairs
+
+
+def _words(metrics: Mapping[str, float]) -> str:
+    shown = {name: metrics[name] for name in ("forget_nll", "forget_loss", "retain_loss") if name in metrics}
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shown.items())

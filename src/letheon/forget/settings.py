@@ -1,0 +1,94 @@
+"""What a forgetting run is told and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from letheon.core.errors import InputError, nearest
+from letheon.core.models import LanguageModel
+from letheon.core.registry import check_settings
+from letheon.core.training import Outcome, TrainSettings
+from letheon.forget.recipe import Recipe, Single
+from letheon.forget.request import Request
+
+Stop = Literal["steps", "control"]
+
+
+@dataclass(frozen=True)
+class ForgetSettings:
+    """What a forgetting run is told beside its recipe and its training settings.
+
+    Attributes:
+        epochs: passes over the forget rows, where `steps` is not given.
+        steps: optimizer steps; 0 derives them from the epochs.
+        stop: `steps` takes them all; `control` ends when the forget tokens are as improbable as they are under
+            unknown subjects (`letheon.core.spans`), but not before `least_steps`.
+        least_steps: with `stop=control`.
+        collapse: end when the model falls apart (retain loss up by 3 nats and above 4, or forget loss above twice
+            that of a uniform guess) for three steps.
+        keep_update: also write the change of the weights, `update.safetensors`, to be applied again after further
+            training (`letheon.forget.reapply`).
+    """
+
+    epochs: int = 10
+    steps: int = 0
+    stop: Stop = "steps"
+    least_steps: int = 1
+    collapse: bool = True
+    keep_update: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("epochs",))
+        if self.steps < 0 or self.least_steps < 0:
+            raise InputError(f"steps {self.steps}, least steps {self.least_steps}", "use 0 or more")
+
+
+@dataclass
+class Result:
+    """What forgetting gives.
+
+    Attributes:
+        model: the model after, in memory (the same object that was given, changed).
+        outcome: steps, why it ended, metrics.
+        moved: largest absolute change of a weight.
+        warnings: what a reader must know.
+        folder: where model and run lie; None when nothing was kept.
+        request: the request, with values found where they were needed.
+        change: change of each trained weight by name, where `keep_update` asked for it.
+    """
+
+    model: LanguageModel
+    outcome: Outcome
+    moved: float
+    request: Request
+    warnings: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    change: dict[str, Tensor] = field(default_factory=dict)
+
+
+def resolve(
+    recipe: Recipe | Single,
+    settings: ForgetSettings | None,
+    training: TrainSettings | None,
+    options: Mapping[str, Any],
+) -> tuple[ForgetSettings, TrainSettings]:
+    """Settings from: single options, else those given, else what goes with the recipe's name, else defaults."""
+    recommended = recipe.recommended
+    chosen: list[Any] = []
+    rest = dict(options)
+    for kind, given in ((ForgetSettings, settings), (TrainSettings, training)):
+        names = {item.name for item in dataclasses.fields(kind)}
+        base = given or kind(**{name: value for name, value in recommended.items() if name in names})
+        mine = {name: rest.pop(name) for name in list(rest) if name in names}
+        chosen.append(dataclasses.replace(base, **mine))
+    if rest:
+        known = [item.name for kind in (ForgetSettings, TrainSettings) for item in dataclasses.fields(kind)]
+        name = next(iter(rest))
+        raise InputError(f"forget has no option {name!r}", nearest(name, known))
+    return chosen[0], chosen[1]
