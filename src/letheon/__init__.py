@@ -1,7 +1,7 @@
 """Letheon edits, protects and examines what neural networks remember.
 
 Names load when used, so that `import letheon` costs nothing: `load`, `forget`, `audit`, `Request`, `Example`.
-`letheon.forget` and `letheon.audit` are rooms that can be called: the call runs the room's main job.
+`letheon.forget`, `letheon.audit` and `letheon.compare` are rooms that can be called: the call runs the room's main job.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _PLACES = {
 
 if TYPE_CHECKING:
     from letheon.audit.run import audit as audit
+    from letheon.compare.run import compare as compare
     from letheon.core.errors import LetheonError as LetheonError
     from letheon.core.examples import Example as Example
     from letheon.core.examples import read_examples as read_examples
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from letheon.forget.request import Request as Request
     from letheon.forget.run import forget as forget
 
-_ROOMS = ("forget", "audit", "papers")
+_ROOMS = ("forget", "audit", "compare", "papers")
 
 __all__ = ["__version__", *_PLACES, *_ROOMS]
 

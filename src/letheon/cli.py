@@ -169,6 +169,81 @@ def audit(
 
 
 @app.command()
+def compare(
+    model: Model,
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas: npo,simnpo+geometric,rmu,k-fade.")],
+    request: Annotated[str, typer.Option(help="request.json: what is to be forgotten and kept.")] = "",
+    forget: Annotated[str, typer.Option(help="Rows to forget, instead of --request.")] = "",
+    retain: Annotated[str, typer.Option(help="Rows to keep.")] = "",
+    neighbours: Annotated[str, typer.Option(help="Rows close to the forget rows: audited, never trained on.")] = "",
+    fields: Annotated[str, typer.Option(help="PROMPT,ANSWER: names of the fields, where they are not detected.")] = "",
+    budget: Annotated[str, typer.Option(help="Time for all runs together, audits apart: 90s, 20m, 1.5h.")] = "20m",
+    reference: Annotated[str, typer.Option(help="A model trained without the forget rows.")] = "",
+    profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the forget rows.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Forget rows of one step; as many retain rows join.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder; one that was begun is continued.")] = Path("compare"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run several methods on one request, each at the learning rate that suits it, and draw what they gain and lose.
+
+    letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rmu,k-fade --budget 20m
+    """
+    from letheon.compare.run import compare as run_comparison
+    from letheon.compare.run import seconds_of, split_methods
+    from letheon.job import compare_plan, read_request
+    from letheon.printing import show_comparison, show_plan
+
+    _quiet(quiet)
+    read = read_request(request, {"forget": forget, "retain": retain, "neighbours": neighbours}, fields)
+    names, seconds = split_methods(methods), seconds_of(budget)
+    plan = compare_plan(model, read, names, reference, profile, out)
+    if dry_run:
+        show_plan(plan, as_json)
+        return
+    given = {"epochs": epochs, "steps": steps, "batch_size": batch_size}
+    options = {name: value for name, value in given.items() if value is not None}
+    comparison = run_comparison(
+        model,
+        read,
+        names,
+        out=out,
+        budget=seconds,
+        reference=reference or None,
+        profile=profile,
+        seed=seed,
+        device=device,
+        **options,
+    )
+    show_comparison(comparison, out, as_json)
+
+
+@app.command()
+def reapply(
+    model: Model,
+    update: Annotated[Path, typer.Argument(help="update.safetensors of a run that kept its update.")],
+    scale: Annotated[float, typer.Option(help="How many times the update is added; -1 takes it back.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("reapplied"),
+    device: Device = "auto",
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Add the change that an earlier deletion made to a model that was trained further since."""
+    from letheon.job import reapply_update
+    from letheon.printing import show_plan
+
+    if dry_run:
+        show_plan({"model": model, "update": str(update), "scale": scale, "out": str(out)}, as_json)
+        return
+    show_plan(reapply_update(model, update, scale, out, device), as_json)
+
+
+@app.command()
 def methods(
     kind: Annotated[str, typer.Argument(help="Only objective, update, scope or sampler.")] = "",
     markdown: Annotated[bool, typer.Option(help="The table that the README holds.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
 from letheon.core.runs import Run, check_writable
 from letheon.forget.recipe import Recipe, Single, read_method
+from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget, refuse_folder
 from letheon.forget.run import resume as resume_run
@@ -42,22 +44,7 @@ class ForgetJob:
 
     def read_request(self) -> Request:
         """The request from a request.json or from files; without a model."""
-        if self.request:
-            if self.files["forget"]:
-                raise InputError("both --request and --forget are given", "give one of them")
-            return Request.read(self.request)
-        if not self.files["forget"]:
-            raise InputError("nothing to forget is given", "give --forget rows.jsonl, or --request request.json")
-        sets = {name: source for name, source in self.files.items() if source and source != AUTO}
-        return Request.from_files(**sets, fields=self._fields())
-
-    def _fields(self) -> tuple[str, str] | None:
-        if not self.fields:
-            return None
-        names = [name.strip() for name in self.fields.split(",")]
-        if len(names) != 2 or not all(names):
-            raise InputError(f"--fields {self.fields!r}", "write PROMPT,ANSWER, for example --fields question,reply")
-        return names[0], names[1]
+        return read_request(self.request, self.files, self.fields)
 
     def recipe(self) -> Recipe | Single:
         """The method, with --tokens put into it."""
@@ -91,14 +78,13 @@ class ForgetJob:
             return {"resume": str(self.resume), **Run.open(self.resume).config}
         request, recipe = self.checked()
         settings, training = resolve(recipe, None, None, self.options)
-        batches = -(-len(request.forget) // training.batch_size)
         return {
             "model": self.model,
             "method": str(recipe),
             "parts": recipe.config(),
             "rows": {name: len(getattr(request, name)) for name in self.files},
             "retain": "written by the model" if self.files["retain"] == AUTO else f"{len(request.retain)} rows",
-            "steps": settings.steps or settings.epochs * batches,
+            "steps": planned_steps(recipe, request, settings, training),
             "settings": dataclasses.asdict(settings),
             "training": dataclasses.asdict(training),
             "out": str(self.out),
@@ -164,6 +150,63 @@ class ForgetJob:
             device=self.device,
         )
         return found
+
+
+def read_request(request: str, files: dict[str, str], fields: str = "") -> Request:
+    """A request from a request.json, or from a file a set; `auto` and empty names are passed over."""
+    if request:
+        if files["forget"]:
+            raise InputError("both --request and --forget are given", "give one of them")
+        return Request.read(request)
+    if not files["forget"]:
+        raise InputError("nothing to forget is given", "give --forget rows.jsonl, or --request request.json")
+    sets = {name: source for name, source in files.items() if source and source != AUTO}
+    return Request.from_files(**sets, fields=_fields(fields))
+
+
+def _fields(text: str) -> tuple[str, str] | None:
+    if not text:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise InputError(f"--fields {text!r}", "write PROMPT,ANSWER, for example --fields question,reply")
+    return names[0], names[1]
+
+
+def compare_plan(
+    model: str, request: Request, methods: Sequence[str], reference: str, profile: str, out: Path
+) -> dict[str, Any]:
+    """Check the arguments of a comparison and say what would be done."""
+    from letheon.compare.run import FACTORS, read_methods
+
+    recipes = read_methods(methods, request)
+    check_writable(out)
+    for name in filter(None, (model, reference)):
+        check_loadable(name)
+    _profile(profile)
+    rates = {text: resolve(recipe, None, None, {})[1].learning_rate for text, recipe in recipes.items()}
+    return {
+        "model": model,
+        "rows": {"forget": len(request.forget), "retain": len(request.retain)},
+        "learning rates": {text: [rate * factor for factor in FACTORS] for text, rate in rates.items()},
+        "reference": reference or None,
+        "profile": profile,
+        "out": str(out),
+    }
+
+
+def reapply_update(model: str, update: Path, scale: float, out: Path, device: str) -> dict[str, Any]:
+    """Add a kept update to a model's weights and save the result; returns what was done."""
+    from letheon.forget.reapply import read_update, reapply
+
+    check_loadable(model)
+    check_writable(out)
+    change = read_update(update)
+    loaded = load(model, device=device)
+    reapply(loaded, change, scale)
+    loaded.save(out / "model", card=f"# {model} with the update {update.name} added again, {scale:g} times\n")
+    largest = max(float(tensor.abs().max()) for tensor in change.values()) * abs(scale)
+    return {"model": str(out / "model"), "weights": len(change), "largest change": largest, "scale": scale}
 
 
 def _profile(name: str) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from letheon.audit.record import Audit, Metric
+    from letheon.compare.record import Comparison
     from letheon.demo import Demo
     from letheon.forget.settings import Result
 
@@ -198,6 +199,31 @@ def _shown(text: str, most: int = 160) -> str:
     line = "".join(sign if sign.isprintable() else " " for sign in text)
     line = " ".join(line.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None:
+    """The table of a comparison: the choice of each method, what is gone, what is kept."""
+    if as_json:
+        print_json({**comparison.to_json(), "report": str(folder / "compare.html")})
+        return
+    from letheon.report.numbers import number
+
+    table = Table(title=f"{len(comparison.entries)} methods on request {comparison.request}")
+    columns = ("forget extraction strength", "relearned", "4-bit recall", "retain utility", "damaged answers")
+    for name in ("method", "verdict", "rate", *columns):
+        table.add_column(name, overflow="fold")
+    for entry in comparison.entries:
+        rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
+        numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]
+        name = f"{entry.method} *" if entry.best else entry.method
+        table.add_row(name, entry.error or entry.outcome, rate, *numbers)
+    for name, found in (("before", comparison.before), ("reference", comparison.reference)):
+        if found is not None:
+            table.add_row(f"[dim]{name}", "", "", *(number(found.get(column)) for column in columns))
+    console = Console()
+    console.print(table)
+    console.print("* no other method both forgets more (extraction strength) and keeps more (utility)")
+    console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
 
 
 def show_methods(kind: str, as_json: bool) -> None:

@@ -96,7 +96,7 @@ def make_plan(before: LanguageModel, request: Request, settings: Settings) -> Pl
     forget = list(request.forget)
     retain = draw(request.retain, settings.retain_rows, settings.seed, "retain")
     neighbours = draw(request.neighbours, settings.retain_rows, settings.seed, "neighbours")
-    facts = _with_values(before, forget)
+    facts = with_values(before, forget)
     trained, watched = split_for_relearning(facts, stream_seed(settings.seed, "relearn"))
     general = list(request.general) or shipped_text()
     return Plan(
@@ -121,7 +121,7 @@ def draw(rows: Sequence[Example], most: int, seed: int, stream: str) -> list[Exa
     return [rows[i] for i in sorted(chosen.tolist())]
 
 
-def _with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]:
+def with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]:
     """Rows with their values found; running text has no question that could tell a value, and stays as it is."""
     asked = [row for row in rows if row.prompt]
     found = dict(zip(map(id, asked), find_values(before, asked), strict=True)) if asked else {}

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from letheon.audit.compose import all_answers, all_attacks, all_curves, all_metrics, all_rounded
+from letheon.audit.criteria import Profile
 from letheon.audit.evidence import Evidence, Role
 from letheon.audit.findings import QUICK, STAGES, Findings, Plan, Report, Settings, examine, make_plan
-from letheon.audit.judging import judge_answers, judge_for
+from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
 from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.remarks import not_computable, warnings_of
 from letheon.audit.verdict import judge as decide
@@ -89,6 +90,27 @@ def audit(
             judged = judge_answers(judging, found)
         report("judging")
 
+    record = conclude(found, plan, request, judging, judged, criteria, (started, clock))
+    if out is not None:
+        write(record, Path(out))
+    return record
+
+
+def conclude(
+    found: dict[Role, Findings],
+    plan: Plan,
+    request: Request,
+    judging: Judge,
+    judged: list[JudgedRow],
+    criteria: Profile,
+    began: tuple[datetime, float],
+) -> Audit:
+    """The record of what was found on the models, with the verdict.
+
+    Args:
+        began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
+    """
+    seed = plan.settings.seed
     metrics = all_metrics(found, plan, judging, judged)
     evidence = Evidence(
         metrics=metrics,
@@ -97,24 +119,21 @@ def audit(
         curves=all_curves(found, plan),
         quantised=all_rounded(found, seed),
     )
-    record = Audit(
+    return Audit(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, findings) for role, findings in found.items()],
-        settings={"audit": _settings(plan, judging.name, quick), "seconds": _seconds(found)},
+        settings={"audit": _settings(plan, judging.name), "seconds": _seconds(found)},
         environment=_environment(found["after"].device, seed),
         profile=criteria,
         verdict=decide(criteria, evidence),
         not_computable=[
             NotComputable(what=what, reason=reason) for what, reason in not_computable(found, plan, metrics).items()
         ],
-        started=started,
-        seconds=round(time.monotonic() - clock, 2),
+        started=began[0],
+        seconds=round(time.monotonic() - began[1], 2),
         warnings=warnings_of(found, plan, request, judging, judged, metrics),
     )
-    if out is not None:
-        write(record, Path(out))
-    return record
 
 
 def write(record: Audit, folder: Path) -> None:
@@ -175,10 +194,11 @@ def _identity(role: Role, findings: Findings) -> ModelIdentity:
     )
 
 
-def _settings(plan: Plan, judge: str, quick: bool) -> dict[str, Any]:
+def _settings(plan: Plan, judge: str) -> dict[str, Any]:
     """The resolved settings, and the rows that were drawn."""
     drawn = ("retain", "neighbours", "rounded", "trained", "watched")
     rows = {name: [row.id for row in getattr(plan, name)] for name in drawn}
+    quick = replace(plan.settings, seed=0) == QUICK
     return {**plain(asdict(plan.settings)), "quick": quick, "judge": judge, "rows": rows}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,15 @@ from letheon.core.sampling import micro_batches
 from letheon.core.spans import control_probability, find_values
 from letheon.core.training import Loop, Outcome, TrainSettings
 from letheon.forget.parts import Meeting, Objective, Pair, Rows, Sampler, Scope, Terms, Update
-from letheon.forget.recipe import Recipe
+from letheon.forget.recipe import Recipe, Single
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result
 
 # A frozen prefix is kept only while it fits comfortably into memory.
 LARGEST_CACHE = 4_000_000_000
 COLLAPSED = "the model collapsed"
+# Given the model and the number of steps taken: a reason to end the run, or None.
+Watch = Callable[[LanguageModel, int], str | None]
 
 
 class RecipeJob:
@@ -38,9 +40,10 @@ class RecipeJob:
         recipe: Recipe,
         settings: ForgetSettings,
         training: TrainSettings,
+        watch: Watch | None = None,
     ) -> None:
         self.model, self.request, self.recipe = model, request, recipe
-        self.settings, self.training = settings, training
+        self.settings, self.training, self.watch = settings, training, watch
         self.run: Run | None = None
         self.start = model.parameters_hash()
         self.warnings: list[str] = []
@@ -106,9 +109,8 @@ class RecipeJob:
 
     def _plan(self) -> list[Meeting]:
         sampler: Sampler = self.recipe.sampler.make()
-        batch = self.training.batch_size
-        steps = self.settings.steps or self.settings.epochs * math.ceil(sampler.epoch(self.request) / batch)
-        return sampler.plan(self.request, batch, steps, self.training.seed)
+        steps = planned_steps(self.recipe, self.request, self.settings, self.training)
+        return sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
 
     def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
@@ -147,6 +149,8 @@ class RecipeJob:
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
         if self.settings.collapse and collapsed(history, self._uniform()):
             return COLLAPSED
+        if self.watch is not None and (reason := self._watched(len(history))):
+            return reason
         if self.control is None or len(history) < self.settings.least_steps:
             return None
         per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
@@ -154,6 +158,14 @@ class RecipeJob:
         if len(recent) == per_epoch and max(recent) <= self.control:
             return f"control level reached (probability {max(recent):.4f} <= {self.control:.4f})"
         return None
+
+    def _watched(self, steps: int) -> str | None:
+        """What the watcher says; it may ask the model about rows of its own, which the frozen layers do not know."""
+        frozen, self.model.frozen = self.model.frozen, None
+        try:
+            return self.watch(self.model, steps) if self.watch is not None else None
+        finally:
+            self.model.frozen = frozen
 
     def _uniform(self) -> float:
         return math.log(self.model.base().get_output_embeddings().weight.shape[0])
@@ -188,6 +200,12 @@ class Penalised:
             share = pair.share * penalty
             terms.retain = share if terms.retain is None else terms.retain + share
         return terms
+
+
+def planned_steps(recipe: Recipe | Single, request: Request, settings: ForgetSettings, training: TrainSettings) -> int:
+    """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to."""
+    pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
+    return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
 
 
 def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:

@@ -14,7 +14,7 @@ from letheon.core.training import Outcome, TrainSettings, is_main_process
 from letheon.forget.procedure import ProcedureJob
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, Single, read_method
-from letheon.forget.recipe_job import RecipeJob
+from letheon.forget.recipe_job import RecipeJob, Watch
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result, Stop, resolve
 
@@ -32,6 +32,7 @@ def forget(
     device: str = "auto",
     resume: bool = False,
     labels: dict[str, Any] | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> Result:
     """Make a model forget the request's forget rows and keep its retain rows.
@@ -43,6 +44,7 @@ def forget(
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
         labels: stored with the run's configuration, for whoever continues it.
+        watch: called with the model and the number of steps taken, after each step of a recipe; a reason ends the run.
 
     Raises:
         InputError: before a model is loaded, for what cannot work.
@@ -60,7 +62,7 @@ def forget(
     language_model = load(model, device=device)
     precision = resolve_precision(training.precision, language_model.device)  # a measurement: kept, not made again
     training = dataclasses.replace(training, precision=precision)
-    job = _job(language_model, request, recipe, settings, training)
+    job = _job(language_model, request, recipe, settings, training, watch)
     job.prepare()  # the last that can be refused; nothing has been written
     if out is not None and run is None:
         config = config_of(language_model, recipe, settings, training, request, job.start)
@@ -75,10 +77,15 @@ def forget(
 
 
 def _job(
-    model: LanguageModel, request: Request, recipe: Method, settings: ForgetSettings, training: TrainSettings
+    model: LanguageModel,
+    request: Request,
+    recipe: Method,
+    settings: ForgetSettings,
+    training: TrainSettings,
+    watch: Watch | None,
 ) -> RecipeJob | ProcedureJob:
     if isinstance(recipe, Recipe):
-        return RecipeJob(model, request, recipe, settings, training)
+        return RecipeJob(model, request, recipe, settings, training, watch)
     return ProcedureJob(model, request, recipe, settings, training)
 
 

@@ -86,7 +86,9 @@ def look(name: str, position: int = 0) -> Look:
 # --- the figures ---
 
 
-def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str, words: str) -> str:
+def plane(
+    points: Mapping[str, tuple[Measured, Measured]], across: str, up: str, words: str, front: Sequence[str] = ()
+) -> str:
     """Forgetting against utility: each model is a point with the intervals of both measurements.
 
     Args:
@@ -94,6 +96,7 @@ def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str,
         across: label of the horizontal axis.
         up: label of the vertical axis.
         words: a description for readers who cannot see the figure.
+        front: names of points that a line joins: those that no other beats in both.
     """
     with canvas(3.1) as (figure, axes):
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.14), xlabel=across, ylabel=up)
@@ -101,6 +104,8 @@ def plane(points: Mapping[str, tuple[Measured, Measured]], across: str, up: str,
         axes.text(0, 1.075, "forgotten and kept", color=FAINT, fontsize=7.5, va="center")
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]
         shown = [entry for entry in shown if entry[2].value is not None and entry[3].value is not None]
+        joined = sorted((x.value or 0.0, y.value or 0.0) for _, name, x, y in shown if name in front)
+        axes.plot([x for x, _ in joined], [y for _, y in joined], color=FAINT, linewidth=1.0, linestyle=":", zorder=3)
         heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075)
         for (seen, name, x, y), height in zip(shown, heights, strict=True):
             across_at, up_at = x.value or 0.0, y.value or 0.0

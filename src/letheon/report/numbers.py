@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MISSING = "not computable"
 
@@ -18,6 +18,14 @@ class Measured(Protocol):
 
     @property
     def high(self) -> float | None: ...
+
+
+class Point(NamedTuple):
+    """A number without an interval."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def number(value: float | None) -> str:

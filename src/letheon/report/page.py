@@ -51,7 +51,7 @@ def render_audit(audit: Audit) -> str:
     Args:
         audit: the record; nothing else is read, so the same record gives the same page.
     """
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(
         audit=audit,
         headline=HEADLINES[audit.verdict.outcome],
@@ -66,7 +66,7 @@ def render_audit(audit: Audit) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Jinja with escaping always on and undefined names refused."""
     environment = Environment(
         loader=PackageLoader("letheon.report"),

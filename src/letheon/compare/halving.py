@@ -1,0 +1,49 @@
+"""Asynchronous successive halving: a run goes on past a rung only if it is among the better half of those seen there.
+
+Source:  Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv 1810.05934, in the form that
+         stops runs instead of promoting them, since runs here come one after another.
+Differs: a tie goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+def rungs(steps: int, factor: int = 2, levels: int = 3) -> list[int]:
+    """Steps at which a run of `steps` is looked at, the last one included: steps/4, steps/2, steps."""
+    return sorted({max(1, steps // factor**level) for level in range(levels)})
+
+
+@dataclass
+class Halving:
+    """Scores at each rung of the runs of one method; higher is better."""
+
+    factor: int = 2
+    seen: dict[int, list[float]] = field(default_factory=dict)
+
+    def goes_on(self, rung: int, score: float) -> bool:
+        """Note a score; whether it is among the best 1/factor (at least one) seen at this rung."""
+        scores = self.seen.setdefault(rung, [])
+        scores.append(score)
+        kept = max(1, len(scores) // self.factor)
+        return score >= sorted(scores, reverse=True)[kept - 1]
+
+
+def score(forgotten: float, kept: float, language: float) -> float:
+    """Harmonic mean of three shares in [0, 1]: nothing forgotten, or all lost, is 0."""
+    parts = [min(max(part, 0.0), 1.0) for part in (forgotten, kept, language)]
+    return 3 / sum(1 / part for part in parts) if all(parts) else 0.0
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> set[str]:
+    """Names of the points that no other beats in both coordinates (less of the first, more of the second)."""
+
+    def beaten(name: str) -> bool:
+        left, up = points[name]
+        return any(
+            other[0] <= left and other[1] >= up and other != (left, up) for key, other in points.items() if key != name
+        )
+
+    return {name for name in points if not beaten(name)}

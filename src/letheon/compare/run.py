@@ -1,0 +1,316 @@
+"""`letheon.compare`: several methods on the same request, each at the learning rate that suits it.
+
+Every method gets an equal share of the budget. Its first run uses the learning rate that goes with its name; further
+rates follow while the share lasts, each looked at after a quarter, half and all of its steps and stopped when it is not
+among the better half (`halving`). The best run of each method is audited against the same model before. A comparison
+that is stopped goes on where it was: finished runs and audits are read from its folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.criteria import Profile
+from letheon.audit.findings import QUICK, STAGES, Findings, Plan, examine, make_plan
+from letheon.audit.judging import judge_answers, judge_for
+from letheon.audit.record import Audit
+from letheon.audit.run import conclude, write
+from letheon.audit.verdict import load_profile
+from letheon.compare.glance import Glance
+from letheon.compare.halving import Halving, rungs
+from letheon.compare.record import Attempt, Comparison, Entry, numbers_of, relearning_of, with_front
+from letheon.core.errors import InputError, TrainingError
+from letheon.core.models import LanguageModel, check_loadable, load, save_hash
+from letheon.core.progress import progress
+from letheon.core.runs import Run, atomic_write_text, canonical_hash, check_writable, is_whole, read_json, write_json
+from letheon.forget.recipe import Recipe, Single, read_method
+from letheon.forget.recipe_job import COLLAPSED, planned_steps
+from letheon.forget.request import Request
+from letheon.forget.run import check, forget
+from letheon.forget.settings import resolve
+
+Model = LanguageModel | str | Path
+# Learning rates beside the one that goes with a method's name, as factors of it, in the order in which they are tried.
+FACTORS = (1.0, 3.0, 1 / 3, 10.0, 0.1)
+OUTRUN = "others at this point are better"
+
+
+def compare(
+    model: Model,
+    request: Request,
+    methods: Sequence[str],
+    *,
+    out: str | Path,
+    budget: float = 1200.0,
+    reference: Model | None = None,
+    profile: str | Path = "standard",
+    seed: int = 0,
+    device: str = "auto",
+    **options: Any,
+) -> Comparison:
+    """Run each method on the request, choose its learning rate, audit the best run of each.
+
+    Args:
+        model: the model before, or what `load` takes; it is not changed.
+        methods: recipes, edits and procedures, as `letheon.forget` takes them.
+        out: folder for `compare.json`, `compare.html`, and `METHOD/` with the runs and the audit of each.
+        budget: seconds for all runs together (audits are not counted); each method gets at least one run.
+        reference: a model trained without the forget rows.
+        options: further options of `letheon.forget` for every run, such as `steps` or `batch_size`.
+
+    Raises:
+        InputError: before a model is loaded, for what cannot work.
+    """
+    recipes = read_methods(methods, request)
+    criteria = load_profile(profile)
+    for name in (model, reference):
+        if name is not None and not isinstance(name, LanguageModel):
+            check_loadable(name)
+    folder, clock = Path(out), time.monotonic()
+    settings = {"budget": None, "seed": seed, "options": options, "rows": _rows(request)}
+    with _folder(folder, settings):
+        field = _Field(model, request, folder, criteria, reference, seed, device, dict(options))
+        entries, spent = [], 0.0
+        for i, (text, recipe) in enumerate(recipes.items()):
+            share = (budget - spent) / (len(recipes) - i)
+            entry = field.enter(text, recipe, share)
+            spent += sum(attempt.seconds for attempt in entry.attempts)
+            entries.append(entry)
+        comparison = Comparison(
+            model=field.name,
+            request=request.id,
+            entries=with_front(entries),
+            before=field.controls.get("before", {}),
+            reference=field.controls.get("reference"),
+            budget=budget,
+            seconds=round(time.monotonic() - clock, 1),
+            seed=seed,
+        )
+        write_comparison(comparison, folder)
+    return comparison
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write `compare.json` and `compare.html`, each whole or not at all."""
+    from letheon.report.comparison import render_comparison
+
+    write_json(folder / "compare.json", comparison.to_json())
+    atomic_write_text(folder / "compare.html", render_comparison(comparison))
+
+
+def read_methods(methods: Sequence[str], request: Request) -> dict[str, Recipe | Single]:
+    """The methods by the names they were given, each checked against the request.
+
+    Raises:
+        InputError: none, one twice, an unknown one, or one that this request lacks something for.
+    """
+    if not methods:
+        raise InputError("no method is given", "name some: --methods npo,simnpo+geometric,rmu")
+    found: dict[str, Recipe | Single] = {}
+    for text in methods:
+        recipe = read_method(text)
+        if text in found:
+            raise InputError(f"method {text!r} is given twice", "leave one out")
+        check(recipe, request)
+        found[text] = recipe
+    return found
+
+
+def split_methods(text: str) -> list[str]:
+    """A list separated by commas, in which methods have options separated by commas: `npo:beta=0.1,alpha=2,rmu`.
+
+    >>> split_methods("npo:beta=0.1,alpha=2,simnpo+geometric,rmu@layers=5-7")
+    ['npo:beta=0.1,alpha=2', 'simnpo+geometric', 'rmu@layers=5-7']
+    """
+    methods: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if methods and re.match(r"\w+=", piece):  # an option: no objective begins so
+            methods[-1] += f",{piece}"
+        else:
+            methods.append(piece)
+    return methods
+
+
+def seconds_of(text: str) -> float:
+    """A length of time such as `90s`, `20m`, `1.5h`, in seconds.
+
+    >>> seconds_of("20m")
+    1200.0
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not found or not float(found[1]):
+        raise InputError(f"budget: found {text!r}", "write a time such as 90s, 20m or 1.5h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+@contextmanager
+def _folder(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """The comparison's folder, new or one that was begun with the same settings; no second process works in it."""
+    check_writable(folder)
+    if (folder / "config.json").is_file():
+        run = Run.open(folder)
+        if canonical_hash(run.config) != canonical_hash(settings):
+            raise InputError(f"{folder} holds a comparison with other rows, seed or options", "choose another --out")
+    else:
+        run = Run.create(folder, settings)
+    with run.lock():
+        run.tidy()
+        yield
+
+
+def _rows(request: Request) -> str:
+    rows = [[replace(row, id="") for row in getattr(request, name)] for name in ("forget", "retain")]
+    return canonical_hash(rows)
+
+
+@dataclass
+class _Field:
+    """What all methods share: the model before, what was measured on it, the folder."""
+
+    model: Model
+    request: Request
+    folder: Path
+    criteria: Profile
+    reference: Model | None
+    seed: int
+    device: str
+    options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.began = (datetime.now(UTC), time.monotonic())
+        before = self.fresh()
+        self.name = before.name
+        self.glance = Glance(before, self.request, self.seed)
+        self.plan: Plan = make_plan(before, self.request, replace(QUICK, seed=self.seed))
+        models = {"before": before}
+        if self.reference is not None:
+            models["reference"] = load(self.reference, device=self.device)
+        self.found: dict[Any, Findings] = {}
+        for role, model in models.items():
+            self.found[role] = _examined(f"measuring the model {role}", model, self.plan)
+        self.controls: dict[str, dict[str, float | None]] = {}
+
+    def fresh(self) -> LanguageModel:
+        """The model before, to be changed."""
+        if not isinstance(self.model, LanguageModel):
+            return load(self.model, device=self.device)
+        return LanguageModel(
+            copy.deepcopy(self.model.model), self.model.tokenizer, self.model.name, list(self.model.notes)
+        )
+
+    def enter(self, text: str, recipe: Recipe | Single, share: float) -> Entry:
+        """Run a method at several rates within its share of the budget, and audit the best run."""
+        folder = self.folder / re.sub(r"[^\w.+@%=-]+", "_", text)
+        attempts, error = self._attempts(folder, recipe, share)
+        ended = [attempt for attempt in attempts if attempt.finished]
+        if not ended:
+            return Entry(text, attempts, error=error or "no run came to its end")
+        chosen = max(ended, key=lambda attempt: attempt.score)
+        for attempt in attempts:
+            if attempt is not chosen:
+                shutil.rmtree(self.folder / attempt.folder / "model", ignore_errors=True)
+        record = self._audited(folder, self.folder / chosen.folder / "model")
+        for role in self.found:
+            self.controls[role] = numbers_of(record, role)
+        return Entry(
+            method=text,
+            attempts=attempts,
+            chosen=chosen,
+            numbers=numbers_of(record, "after"),
+            outcome=record.verdict.outcome,
+            relearning=relearning_of(record, "after"),
+        )
+
+    def _attempts(self, folder: Path, recipe: Recipe | Single, share: float) -> tuple[list[Attempt], str]:
+        _, training = resolve(recipe, None, None, self.options)
+        rates: Sequence[float | None] = [training.learning_rate * factor for factor in FACTORS]
+        if isinstance(recipe, Single) and recipe.part.method.kind == "edit":
+            rates = [None]
+        attempts: list[Attempt] = []
+        halving, error, started = Halving(), "", time.monotonic()
+        for rate in rates:
+            longest = max((attempt.seconds for attempt in attempts), default=0.0)
+            if attempts and time.monotonic() - started + longest > share:
+                break
+            try:
+                attempts.append(self._attempt(folder, recipe, rate, halving))
+            except TrainingError as failure:  # not finite, or nothing moved: other rates may do
+                error = failure.problem
+        return attempts, error
+
+    def _attempt(self, folder: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:
+        out = folder / ("run" if rate is None else f"lr-{rate:.3g}")
+        done = out / "attempt.json"
+        if done.is_file():
+            known = read_json(done)
+            attempt = Attempt(**{**known, "scores": {int(step): score for step, score in known["scores"].items()}})
+            for step, score in attempt.scores.items():
+                halving.goes_on(step, score)
+            return attempt
+        shutil.rmtree(out, ignore_errors=True)
+        attempt = self._run(out, recipe, rate, halving)
+        write_json(done, attempt.__dict__)
+        return attempt
+
+    def _run(self, out: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:
+        started, scores = time.monotonic(), {}
+        options = {**self.options, "seed": self.seed} | ({} if rate is None else {"learning_rate": rate})
+        looks: list[int] = []
+
+        def watch(model: LanguageModel, steps: int) -> str | None:
+            if steps not in looks:
+                return None
+            scores[steps] = self.glance(model)
+            return None if halving.goes_on(steps, scores[steps]) or steps == looks[-1] else OUTRUN
+
+        looks += rungs(planned_steps(recipe, self.request, *resolve(recipe, None, None, options)))
+        result = forget(self.fresh(), self.request, recipe, out=out, watch=watch, **options)
+        steps = result.outcome.steps
+        if steps not in scores:  # ended early, or a method that is not watched
+            scores[steps] = self.glance(result.model)
+        return Attempt(
+            learning_rate=rate,
+            scores=scores,
+            steps=steps,
+            stopped=result.outcome.stopped,
+            finished=result.outcome.stopped not in (OUTRUN, COLLAPSED),
+            seconds=round(time.monotonic() - started, 2),
+            folder=str(out.relative_to(self.folder)),
+        )
+
+    def _audited(self, folder: Path, model: Path) -> Audit:
+        file = folder / "audit.json"
+        weights = _weights_hash(model)
+        if file.is_file() and (folder / "audited").is_file() and (folder / "audited").read_text() == weights:
+            return Audit.read(file)
+        after = load(model, device=self.device)
+        found = {**self.found, "after": _examined(f"auditing {folder.name}", after, self.plan)}
+        with judge_for(None, self.model, self.reference, self.device) as judge:
+            judged = judge_answers(judge, found)
+            record = conclude(found, self.plan, self.request, judge, judged, self.criteria, self.began)
+        write(record, folder)
+        atomic_write_text(folder / "audited", weights)
+        return record
+
+
+def _examined(title: str, model: LanguageModel, plan: Plan) -> Findings:
+    """What is measured on a model, with a bar on the terminal."""
+    stages = itertools.count(1)
+    with progress(title, STAGES) as advance:
+        return examine(model, plan, lambda words: advance(next(stages), words))
+
+
+def _weights_hash(model: Path) -> str:
+    if not is_whole(model):
+        raise InputError(f"{model} is not whole", "remove the method's folder and run the comparison again")
+    return save_hash(model)
