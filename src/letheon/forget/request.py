@@ -91,7 +91,7 @@ class Request:
 
     def write(self, path: Path) -> None:
         """Write the request with its rows, so that the run folder can be continued by itself."""
-        sets = {name: [_row(example) for example in getattr(self, name)] for name in SUBSETS}
+        sets = {name: [row_of(example) for example in getattr(self, name)] for name in SUBSETS}
         write_json(path, {"id": self.id, "reason": self.reason, "received": self.received, "due": self.due, **sets})
 
 
@@ -99,7 +99,8 @@ def _key(row: Example) -> tuple[str, str]:
     return (" ".join(row.prompt.split()), " ".join(row.answer.split()))
 
 
-def _row(example: Example) -> dict[str, Any]:
+def row_of(example: Example) -> dict[str, Any]:
+    """An example as the object that it can be read from again."""
     row = {name: value for name, value in asdict(example).items() if value}
     return row if example.prompt else {**row, "text": row.pop("answer")}
 

@@ -1,0 +1,50 @@
+"""Task vector: fine-tune on the rows to forget, and subtract what that changed.
+
+Paper:   Ilharco et al., Editing Models with Task Arithmetic, arXiv 2212.04089: θ = θ₀ − a (θ_ft − θ₀).
+Differs: none. The paper chooses a on held-out data; here it is an option, 1 by default. An adapter is merged first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from letheon.core.finetuning import finetune
+from letheon.core.registry import check_settings, method
+from letheon.core.training import Outcome
+from letheon.forget.procedure import Procedure, Work
+
+
+@dataclass(frozen=True)
+class Settings:
+    scale: float = 1.0  # a
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("scale",))
+
+
+@torch.no_grad()
+def negate(parameters: Sequence[Tensor], start: Sequence[Tensor], scale: float) -> None:
+    """θ ← θ₀ − a (θ − θ₀), in place."""
+    for parameter, origin in zip(parameters, start, strict=True):
+        parameter.copy_(origin - scale * (parameter - origin))
+
+
+@method("edit", "task_vector", Settings, paper="2212.04089")
+class TaskVector(Procedure):
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def run(self, work: Work) -> Outcome:
+        work.model.merge_adapter()
+        parameters = list(work.model.model.parameters())
+        start = [parameter.detach().clone() for parameter in parameters]
+        rows = work.request.forget
+        steps = work.settings.steps or work.settings.epochs * math.ceil(len(rows) / work.training.batch_size)
+        outcome = finetune(work.model, rows, work.training, steps, title="learning what is to be subtracted")
+        negate(parameters, start, self.settings.scale)
+        return outcome

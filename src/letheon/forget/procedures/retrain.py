@@ -1,0 +1,37 @@
+"""Retrain: begin again from a model that never saw the rows to forget, and train it on what is to be kept.
+
+Source:  the definition of unlearning. The only method here with a guarantee, if `base` has never seen the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from letheon.core.errors import InputError
+from letheon.core.finetuning import finetune
+from letheon.core.models import check_loadable, load
+from letheon.core.registry import method
+from letheon.core.training import Outcome
+from letheon.forget.procedure import Procedure, Work
+
+
+@dataclass(frozen=True)
+class Settings:
+    base: str = "smollm2"  # the model before anything was taught: a path or id
+
+
+@method("procedure", "retrain", Settings, needs={"retain"})
+class Retrain(Procedure):
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        check_loadable(self.settings.base)
+
+    def run(self, work: Work) -> Outcome:
+        base = load(self.settings.base, device=str(work.model.device))
+        if base.tokenizer.get_vocab() != work.model.tokenizer.get_vocab():
+            raise InputError(f"{self.settings.base} has another vocabulary than {work.model.name}", "give its own base")
+        work.model.model = base.model
+        rows = work.request.retain
+        steps = work.settings.steps or work.settings.epochs * math.ceil(len(rows) / work.training.batch_size)
+        return finetune(work.model, rows, work.training, steps, title="training without the rows")

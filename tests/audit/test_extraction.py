@@ -1,0 +1,39 @@
+"""Extraction likelihood and the loss attack, on hand-worked cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from letheon.audit.extraction import extraction_likelihood, loss_attack, overlap
+from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
+from letheon.core.models import load
+from letheon.core.training import TrainSettings
+
+
+def test_overlap_is_the_share_of_the_continuations_n_grams_that_the_reference_has() -> None:
+    assert overlap([1, 2, 3, 4], [9, 1, 2, 3], 3) == 0.5  # (1,2,3) is there, (2,3,4) is not
+    assert overlap([1, 2, 3], [1, 2, 3], 3) == 1
+    assert overlap([1, 2], [1, 2], 3) == 0  # too short for one
+
+
+def test_a_memorised_answer_is_extracted_and_an_unseen_one_is_not() -> None:
+    model = load("tiny", device="cpu")
+    known = Example("Who keeps the tower?", "Ann Lee keeps it.")
+    finetune(model, [known] * 4, TrainSettings(learning_rate=3e-3, batch_size=4, precision="float32"), 60)
+    unseen = Example("Who mends the nets?", "Old Bob Ray does.")
+    found = extraction_likelihood(model, [known, unseen, Example("Yes?", "No")])
+    assert found[0] == 1
+    assert found[1] is not None
+    assert found[1] < 0.3
+    assert found[2] is None  # two tokens have no rest of four
+
+
+def test_membership_is_told_by_the_loss_and_is_chance_between_equals() -> None:
+    model = load("tiny", device="cpu")
+    members = [Example(f"What is {i}?", f"It is the number {i}.") for i in range(6)]
+    others = [Example(f"Who is {i}?", f"That was somebody named {i}.") for i in range(6)]
+    finetune(model, members, TrainSettings(learning_rate=3e-3, batch_size=6, precision="float32"), 30)
+    assert loss_attack(model, members, others) == 1
+    assert loss_attack(model, others, members) == 0
+    assert loss_attack(model, members, members) == pytest.approx(0.5)

@@ -1,0 +1,67 @@
+"""The survey's table: a member for every family, one verdict rule, and the pieces that measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from letheon.core.models import load
+from letheon.forget.recipe import read_method
+from letheon.forget.request import Request
+from letheon.papers.catalogue import Scale
+from letheon.papers.survey import MEMBERS, concept_states, judged, moved_share, recall, reproduce
+
+
+def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
+    for member in MEMBERS:
+        if member.recipe:
+            read_method(member.recipe.format(*member.doses[:1]))
+
+
+def test_every_family_has_a_member_and_no_guarantee_is_claimed_for_filters() -> None:
+    assert len({member.family for member in MEMBERS}) == 4
+    assert {member.guarantee for member in MEMBERS if member.name in ("in-context", "guardrail")} == {"none"}
+    assert {member.name for member in MEMBERS if member.guarantee == "exact"} == {"retraining", "SISA"}
+
+
+@pytest.mark.parametrize(
+    ("complete", "moved", "changed", "verdict"),
+    [
+        (True, [0.0, 0.001], [0.5, 0.2], "holds"),
+        (True, [0.0, 0.02], [0.5, 0.2], "fails"),
+        (True, [0.0], [0.0], "inconclusive"),
+        (False, [0.0], [0.5], "fails"),
+    ],
+)
+def test_the_verdict(complete: bool, moved: list[float], changed: list[float], verdict: str) -> None:
+    assert judged(complete, moved, changed) == verdict
+
+
+def test_weights_that_moved_are_counted(deletion: Request) -> None:
+    before, after = load("tiny", device="cpu"), load("tiny", device="cpu")
+    assert moved_share(before, after) == 0
+    with torch.no_grad():
+        after.base().get_input_embeddings().weight[0] += 1
+    total = sum(p.numel() for p in after.model.parameters())
+    assert moved_share(before, after) == pytest.approx(after.base().config.hidden_size / total)
+
+
+def test_states_carry_the_label_of_what_is_asked_about(deletion: Request) -> None:
+    states, labels = concept_states(load("tiny", device="cpu"), deletion)
+    assert len(states) == len(labels) == len(deletion.forget) + len(deletion.retain)
+    assert labels.sum() == len(deletion.forget)
+
+
+def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> None:
+    assert recall(["It is Oslo.", "Nowhere."], deletion.forget[:2]) == 0.5
+
+
+@pytest.mark.slow
+def test_the_table_is_filled(capsys: Any) -> None:
+    outcome = reproduce(Scale(seeds=(0,)))
+    assert outcome.verdict == "holds"
+    table = outcome.measured["table"]
+    assert table["retraining"]["membership AUROC"] < table["before"]["membership AUROC"]
+    assert table["guardrail"]["extraction likelihood"] == table["before"]["extraction likelihood"]
