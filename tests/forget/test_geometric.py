@@ -18,7 +18,14 @@ from letheon.core.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.forget.updates.geometric import Geometric, adam_denominators, adam_step, normal_step, realized_correction
+from letheon.forget.updates.geometric import (
+    Geometric,
+    adam_denominators,
+    adam_step,
+    cone_step,
+    normal_step,
+    realized_correction,
+)
 from tests import naive
 
 pytestmark = pytest.mark.oracle("geometric")
@@ -206,6 +213,45 @@ def test_the_correction_satisfies_the_conditions_of_karush_kuhn_and_tucker(seed:
     multipliers, residual = nnls(g[active].T, pull) if active.any() else (np.zeros(0), float(np.linalg.norm(pull)))
     assert residual < 1e-8  # λ >= 0 on active constraints alone: complementary
     assert (multipliers >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("repair", [0.0, 1.0])
+def test_the_cone_step_is_the_nearest_gradient_whose_step_raises_no_protected_loss(seed: int, repair: float) -> None:
+    forget_gradient, denominators = vector(seed), positive(seed + 50)
+    protected = [vector(seed + 1), vector(seed + 2), vector(seed + 3)]
+    found = flat(cone_step(forget_gradient, protected[0], protected, denominators, repair))
+    inverse = 1 / flat(denominators)
+    matrix = np.stack([flat(g) / np.linalg.norm(flat(g)) for g in protected])
+    wanted = flat(forget_gradient) + repair * flat(protected[0])
+    slack = matrix @ (inverse * found)
+    assert (slack >= -1e-9).all()
+    # Karush, Kuhn and Tucker: found - wanted = Gλ with λ ≥ 0, and λ is 0 where the constraint is slack
+    multipliers, *_ = np.linalg.lstsq(matrix.T, found - wanted, rcond=None)
+    assert np.linalg.norm(matrix.T @ multipliers - (found - wanted)) < 1e-9
+    assert (multipliers >= -1e-9).all()
+    assert abs(multipliers @ slack) < 1e-9
+
+
+def test_the_cone_leaves_a_gradient_alone_that_harms_nothing() -> None:
+    gradient = vector(0)
+    assert flat(cone_step(gradient, gradient, [gradient], positive(1), 0.0)) == pytest.approx(flat(gradient))
+
+
+def test_a_finite_step_is_halved_until_the_retain_loss_stays(deletion: Request) -> None:
+    options: dict[str, Any] = {"device": "cpu", "steps": 4, "batch_size": 4, "precision": "float32"}
+    recipe = "gradient_ascent+geometric:mode=realized,finite_step=true"
+    run = forget("tiny", deletion, recipe, learning_rate=0.03, **options)
+    scales = [metrics["scale"] for metrics in run.outcome.history]
+    assert all(scale == 0 or np.log2(scale) == round(np.log2(scale)) for scale in scales)
+    assert min(scales) < 1  # at this rate the whole step does harm
+    gentle = forget("tiny", deletion, recipe, learning_rate=1e-6, **options)
+    assert {metrics["scale"] for metrics in gentle.outcome.history} == {1.0}
+
+
+def test_finite_steps_belong_to_the_realized_mode() -> None:
+    with pytest.raises(InputError, match="finite_step with mode adam"):
+        Recipe.parse("npo+geometric:mode=adam,finite_step=true")
 
 
 def test_a_safe_proposal_passes_unchanged() -> None:

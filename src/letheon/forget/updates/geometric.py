@@ -4,6 +4,7 @@ Paper:   Geometric-disentanglement Unlearning, arXiv 2511.17100 (key `gu`).
          To first order an update leaves the retain loss unchanged iff it is orthogonal to the span of retain gradients.
 Modes:   `normal`    (v1) forget part off the span, retain part inside it, Euclidean.
          `adam`      (v3/v4) the same in the metric of Adam's denominators, with the sign rule for tangent components.
+         `cone`      the nearest gradient, in that metric, along which no protected retain loss rises to first order.
          `realized`  corrects the step that AdamW really made, with momentum, decay and clipping: the nearest step, in
                      that metric, along which no protected retain loss rises to first order.
 Differs: one basis over all selected tensors (the legacy code has one a tensor, from retain batches that are never
@@ -50,20 +51,26 @@ if TYPE_CHECKING:
 ROUNDING = 1e-5
 # A retain gradient shorter than this share of the forget gradient's length is rounding too.
 NOISE = 1e-6
+# Scales that `finite_step` tries, as in the authors' code.
+SCALES = tuple(2.0**-i for i in range(7))
 
 
 @dataclass(frozen=True)
 class Settings:
-    mode: Literal["normal", "adam", "realized"] = "normal"
+    mode: Literal["normal", "adam", "cone", "realized"] = "normal"
     rank: int = 8  # protected retain gradients: this step's and so many less one earlier ones
     tau: float = 0.0  # a tangent component is kept if it lowers the retain loss by more than this
     kappa: float = 1.0  # kept tangent components are at most this many times as long as the normal part
-    repair: float = 1.0  # β_rep, weight of the retain part in mode adam
+    repair: float = 1.0  # β_rep, weight of the retain part in modes adam and cone
     floor: float = 0.01  # mode realized: no denominator below this share of their mean; 0 is the paper's metric
+    finite_step: bool = False  # mode realized: halve the step until this batch's retain loss really stays
+    budget: float = 1e-4  # nats a token by which it may rise then
 
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= 9:
             raise InputError(f"geometric: rank {self.rank}", "use 1 (only this step's retain gradient) to 9")
+        if self.finite_step and self.mode != "realized":
+            raise InputError(f"geometric: finite_step with mode {self.mode}", "it goes with mode=realized")
 
 
 def normal_step(forget: Vector, retain: Vector, protected: Sequence[Vector], descend_retain: bool = True) -> Vector:
@@ -113,6 +120,29 @@ def adam_step(
     return [tensor * r for tensor, r in zip(z, root, strict=True)]
 
 
+def cone_step(
+    forget: Vector, retain: Vector, protected: Sequence[Vector], denominators: Vector, repair: float
+) -> Vector:
+    """The raw gradient g nearest to g_f + β_rep g_r, in the metric of Adam's denominators, with <P g, g_r> ≥ 0 for all
+    protected g_r: its preconditioned step −P g raises none of their losses.
+
+    With K = GᵀPG and λ ≥ 0 from the violations −GᵀP(g_f + β_rep g_r), g = g_f + β_rep g_r + Gλ. What repair adds to
+    the forget gradient before the projection is our reading [inferred].
+    """
+    wanted = [tensor.clone() for tensor in forget]
+    add(wanted, repair, retain)
+    unit = [scaled(g, 1 / norm(g)) for g in protected if norm(g) > 0]
+    if not unit:
+        return wanted
+    inverse = [1 / h for h in denominators]
+    violations = np.array([-dot(g, wanted, inverse) for g in unit])
+    gram = np.array([[dot(g, h, inverse) for h in unit] for g in unit])
+    for g, multiplier in zip(unit, safe_multipliers(gram, violations), strict=True):
+        if multiplier:
+            add(wanted, float(multiplier), g)
+    return wanted
+
+
 def realized_correction(proposal: Vector, protected: Sequence[Vector], metric: Vector) -> tuple[Vector, float, float]:
     """The nearest step to Δ₀ in the norm of M = diag(metric) with <g, Δ> ≤ 0 for every protected g.
 
@@ -145,8 +175,12 @@ class Geometric(Update):
         # at the very start some retain losses (a KL to oneself) have gradients that are rounding: they protect nothing
         least = NOISE * norm(forget)
         protected = [vector for vector in (retain, *self.history) if norm(vector) > least]
-        change = {"normal": self._normal, "adam": self._adam, "realized": self._realized}[self.settings.mode]
-        metrics |= change(loop, forget, retain, protected, descended)
+        change = {"normal": self._normal, "adam": self._adam, "cone": self._cone, "realized": self._realized}
+        finite = self.settings.finite_step
+        origin = [parameter.detach().clone() for parameter in loop.parameters.values()] if finite else []
+        metrics |= change[self.settings.mode](loop, forget, retain, protected, descended)
+        if finite:
+            metrics |= self._shortened(loop, pairs, origin)
         metrics["protected"] = float(len(protected))
         earlier = self.settings.rank - 1
         self.history = protected[:earlier]
@@ -201,6 +235,14 @@ class Geometric(Update):
         self._descend(loop, adam_step(forget, retain, protected, metric, settings.tau, settings.kappa, repair))
         return {"alignment": before / max(norm(forget) * norm(retain), 1e-30)}
 
+    def _cone(
+        self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
+    ) -> dict[str, float]:
+        before = dot(forget, retain)
+        repair = self.settings.repair if descended else 0.0
+        self._descend(loop, cone_step(forget, retain, protected, adam_denominators(loop), repair))
+        return {"alignment": before / max(norm(forget) * norm(retain), 1e-30)}
+
     def _realized(
         self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
     ) -> dict[str, float]:
@@ -221,6 +263,18 @@ class Geometric(Update):
         length = max(norm(step), 1e-30)
         return {"violation_before": before, "violation_after": after, "correction": norm(proposal) / length}
 
+    def _shortened(self, loop: Loop, pairs: Sequence[Pair], origin: Vector) -> dict[str, float]:
+        """Keep the largest of the scales 1, ½, ... 1/64 at which the retain loss rises by no more than the budget."""
+        parameters = list(loop.parameters.values())
+        step = [parameter.detach() - start for parameter, start in zip(parameters, origin, strict=True)]
+        _place(parameters, origin, step, 0.0)
+        before = retain_loss(loop, pairs)
+        for scale in (*SCALES, 0.0):
+            _place(parameters, origin, step, scale)
+            if scale == 0.0 or retain_loss(loop, pairs) - before <= self.settings.budget:
+                break
+        return {"scale": scale / loop.accelerator.num_processes}  # metrics are sums over processes
+
     def _metric(self, loop: Loop) -> Vector:
         denominators = adam_denominators(loop)
         mean = sum(float(h.sum()) for h in denominators) / sum(h.numel() for h in denominators)
@@ -240,6 +294,23 @@ class Geometric(Update):
         ranks = len({name.split("/")[0] for name in state})
         width = len(state) // max(ranks, 1)
         self.history = [[state[f"{i}/{j}"] for j in range(width)] for i in range(ranks)]
+
+
+@torch.no_grad()
+def _place(parameters: Sequence[Tensor], origin: Vector, step: Vector, scale: float) -> None:
+    for parameter, start, move in zip(parameters, origin, step, strict=True):
+        parameter.copy_(start + scale * move)
+
+
+@torch.no_grad()
+def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
+    """Mean negative log-likelihood (nats a token) of the step's retain rows, over all processes."""
+    losses = [
+        -float(pair.retain.mean(score(loop.model, pair.retain).logp, "tokens"))
+        for pair in pairs
+        if pair.retain is not None
+    ]
+    return loop.checked({"retain": sum(losses)})["retain"]
 
 
 def adam_denominators(loop: Loop) -> Vector:
