@@ -70,6 +70,14 @@ def forget(
     holdout: Annotated[str, typer.Option(help="Rows that the model never saw: the control group.")] = "",
     general: Annotated[str, typer.Option(help="Running text for perplexity.")] = "",
     request: Annotated[str, typer.Option(help="A request.json instead of the files above.")] = "",
+    sequence: Annotated[
+        str,
+        typer.Option(
+            help="Requests served one after another: a folder of request*.json or a JSON-lines file. --method is one "
+            "recipe or 'LOW; MEDIUM; HIGH' importance; with --resume, further requests after those served. Earlier "
+            "requests are asked again by a sample; there is no other audit."
+        ),
+    ] = "",
     fields: Annotated[str, typer.Option(help="PROMPT,ANSWER: names of the fields, where they are not detected.")] = "",
     method: Annotated[
         str, typer.Option(help="OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; default fact_spans; see `letheon methods`.")
@@ -102,7 +110,8 @@ def forget(
 
     letheon forget smollm2 --forget rows.jsonl --retain keep.jsonl --method simnpo+geometric --out run/
     """
-    from letheon.job import ForgetJob
+    from letheon.forget.sequence import is_sequence
+    from letheon.job import ForgetJob, SequenceJob
     from letheon.printing import show_forget, show_plan
 
     _quiet(quiet)
@@ -132,6 +141,13 @@ def forget(
         profile=profile,
         device=device,
     )
+    if sequence or is_sequence(resume):
+        queue = SequenceJob(job, sequence)
+        if dry_run:
+            show_plan(queue.plan(), as_json)
+        else:
+            _show_sequence(queue.work(), as_json)
+        return
     if dry_run:
         show_plan(job.plan(), as_json)
         return
@@ -319,6 +335,15 @@ def version(as_json: Json = False) -> None:
     from letheon import __version__
 
     _print({"letheon": __version__}) if as_json else typer.echo(__version__)
+
+
+def _show_sequence(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print(summary)
+        return
+    for name, value in summary.items():
+        for item in value if isinstance(value, list) else [value]:
+            typer.echo(f"{name}: {item}")
 
 
 def _quiet(quiet: bool) -> None:

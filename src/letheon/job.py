@@ -12,13 +12,23 @@ from typing import Any
 from letheon.audit.record import Audit
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
-from letheon.core.runs import Run, check_writable
+from letheon.core.runs import Run, atomic_write_text, check_writable
+from letheon.core.training import TrainSettings
+from letheon.forget.queue import SequenceSettings
 from letheon.forget.recipe import Recipe, Single, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget, refuse_folder
 from letheon.forget.run import resume as resume_run
-from letheon.forget.settings import Result, resolve
+from letheon.forget.sequence import (
+    FORGET,
+    TRAINING,
+    check_sequence,
+    forget_sequence,
+    read_requests,
+    resume_sequence,
+)
+from letheon.forget.settings import ForgetSettings, Result, resolve
 
 AUTO = "auto"
 DEFAULT_METHOD = "fact_spans"
@@ -74,7 +84,7 @@ class ForgetJob:
     def plan(self) -> dict[str, Any]:
         """What would be done, for --dry-run."""
         if self.resume:
-            self._refuse_changes()
+            self.refuse_changes()
             return {"resume": str(self.resume), **Run.open(self.resume).config}
         request, recipe = self.checked()
         settings, training = resolve(recipe, None, None, self.options)
@@ -91,7 +101,7 @@ class ForgetJob:
             "audit": self.profile if self.audit else None,
         }
 
-    def _refuse_changes(self) -> None:
+    def refuse_changes(self) -> None:
         """A resumed run has its settings already; what would change them is refused, not passed over."""
         given = [name for name, source in self.files.items() if source] + list(self.options)
         given += [name for name in ("model", "request", "method", "tokens") if getattr(self, name)]
@@ -104,7 +114,7 @@ class ForgetJob:
     def work(self) -> tuple[Result, Audit | None]:
         """Forget, then audit against the model as it was."""
         if self.resume:
-            self._refuse_changes()
+            self.refuse_changes()
             config = Run.open(self.resume).config
             self.options["seed"] = config["training"]["seed"]
             labels = config.get("labels", {})
@@ -123,6 +133,11 @@ class ForgetJob:
             before = self.model
             labels = {"audit": self.audit, "profile": self.profile, "reference": self.reference}
             result = forget(model, request, recipe, out=self.out, labels=labels, **self.options)
+        if result.folder is not None and any("group" in row for row in result.table):
+            from letheon.report.circuit import circuit_map
+
+            words = f"The circuit of {before} that was found for this request"
+            atomic_write_text(result.folder / "circuit.svg", circuit_map(result.table, words))
         return result, self._audit(result, before)
 
     def _audit(self, result: Result, before: str) -> Audit | None:
@@ -207,6 +222,81 @@ def reapply_update(model: str, update: Path, scale: float, out: Path, device: st
     loaded.save(out / "model", card=f"# {model} with the update {update.name} added again, {scale:g} times\n")
     largest = max(float(tensor.abs().max()) for tensor in change.values()) * abs(scale)
     return {"model": str(out / "model"), "weights": len(change), "largest change": largest, "scale": scale}
+
+
+@dataclass
+class SequenceJob:
+    """`letheon forget --sequence`: requests one after another, with what the command line gave."""
+
+    given: ForgetJob
+    sequence: str
+
+    def checked(self) -> tuple[list[Request], SequenceSettings, ForgetSettings, TrainSettings]:
+        """Everything that can be refused before a model is loaded is refused here."""
+        job = self.given
+        other = [name for name, source in job.files.items() if source]
+        other += [name for name in ("request", "fields", "tokens", "reference") if getattr(job, name)]
+        if other:
+            raise InputError(f"--sequence and --{other[0]} are given", "each request has rows of its own: leave it out")
+        if not job.model:
+            raise InputError("no model is given", "letheon forget MODEL --sequence requests/ ...")
+        requests, settings = read_requests(self.sequence), self.settings()
+        forget, training = resolve(settings.recipes()["medium"], FORGET, TRAINING, job.options)
+        check_sequence(requests, settings, forget)
+        check_loadable(job.model)
+        refuse_folder(job.out)
+        check_device(job.device)
+        return requests, settings, forget, training
+
+    def settings(self) -> SequenceSettings:
+        """The tiers' recipes: one for all, or three from low to high importance, separated by semicolons."""
+        recipes = [recipe.strip() for recipe in self.given.method.split(";") if recipe.strip()]
+        if not recipes:
+            return SequenceSettings()
+        if len(recipes) not in (1, 3):
+            raise InputError(f"--method has {len(recipes)} recipes", "give one, or three: 'LOW; MEDIUM; HIGH'")
+        low, medium, high = recipes if len(recipes) == 3 else recipes * 3
+        return SequenceSettings(low, medium, high)
+
+    def plan(self) -> dict[str, Any]:
+        """What would be done, for --dry-run."""
+        job = self.given
+        if job.resume:
+            job.refuse_changes()
+            return {"resume": str(job.resume), **Run.open(job.resume).config}
+        requests, settings, forget, training = self.checked()
+        return {
+            "model": job.model,
+            "requests": len(requests),
+            "rows": sum(len(request.forget) for request in requests),
+            "sequence": dataclasses.asdict(settings),
+            "settings": dataclasses.asdict(forget),
+            "training": dataclasses.asdict(training),
+            "out": str(job.out),
+        }
+
+    def work(self) -> dict[str, Any]:
+        """Serve the queue, or what is left of it and what came after; returns a summary."""
+        job = self.given
+        if job.resume:
+            job.refuse_changes()
+            result = resume_sequence(job.resume, read_requests(self.sequence) if self.sequence else (), job.device)
+        else:
+            requests, settings, forget, training = self.checked()
+            result = forget_sequence(
+                job.model, requests, job.out, settings=settings, forget=forget, training=training, device=job.device
+            )
+        reports, last = result.reports, result.reports[-1]
+        return {
+            "folder": str(result.folder),
+            "model": str(result.folder / "model") if result.folder else None,
+            "requests": len(reports),
+            "redundant": sum(not report.kept for report in reports),
+            "tiers": {tier: sum(report.tier == tier for report in reports) for tier in ("low", "medium", "high")},
+            "drift": last.drift,
+            "probability": sum(report.knowledge["probability"] for report in reports) / len(reports),
+            "warnings": [f"request {report.number}: {words}" for report in reports for words in report.warnings],
+        }
 
 
 def _profile(name: str) -> None:

@@ -3,18 +3,22 @@
     from letheon.testing import check_method
     check_method("my_objective")
     check_method("my_scope", kind="scope", options={"layers": "1-2"})
+    check_method("my_edit", kind="edit", adapter=True)
 
 All checks run on the embedded tiny model in a minute or less, on one process, without the network.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -24,7 +28,7 @@ from letheon.core.errors import InputError, LetheonError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
 from letheon.core.registry import Kind, find
-from letheon.forget.recipe import MARKS, Recipe
+from letheon.forget.recipe import MARKS, Recipe, Single, read_method
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 from letheon.forget.settings import Result
@@ -44,73 +48,81 @@ class CheckFailed(LetheonError):
 
 
 def check_method(
-    name: str, kind: Kind = "objective", *, options: Mapping[str, Any] | None = None, seeded: bool = True
+    name: str,
+    kind: Kind = "objective",
+    *,
+    options: Mapping[str, Any] | None = None,
+    seeded: bool = True,
+    adapter: bool = False,
 ) -> None:
     """Run the battery on a registered method: it runs, keeps to its scope, repeats, saves, splits and resumes.
 
     Args:
         name: as registered.
-        kind: `objective`, `update`, `scope` or `sampler`; all but an objective are composed with `npo`.
+        kind: what it is registered as; all parts of recipes but an objective are composed with `npo`.
         options: options of the method where its defaults do not fit a model of four layers.
         seeded: whether another seed must give another result; False demands that it does not.
+        adapter: give it a model with a LoRA adapter, for an edit of adapters.
 
     Raises:
         CheckFailed: names the method and the promise that it broke, and what was found.
-        InputError: no such method, or a kind that is no part of a recipe.
+        InputError: no such method of that kind.
     """
     recipe = recipe_of(name, kind, options or {})
-    trial = Trial(recipe)
-    checks: list[Callable[[Trial], None]] = [
-        check_runs,
-        check_keeps_to_its_scope,
-        check_repeats,
-        check_other_seed_differs if seeded else check_ignores_the_seed,
-        check_splits_agree,
-        check_saves,
-        check_resumes,
-    ]
+    by_seed = check_other_seed_differs if seeded else check_ignores_the_seed
+    checks: list[Callable[[Trial], None]]
+    if isinstance(recipe, Recipe):
+        checks = [check_runs, check_keeps_to_its_scope, check_repeats, by_seed]
+        checks += [check_splits_agree, check_saves, check_resumes]
+    else:
+        checks = [check_edits, check_changes_what_it_says, check_repeats, by_seed, check_saves, check_restarts]
+    with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
+        start = _adapted(Path(scratch) / "adapter") if adapter else "tiny"
+        _check_all(Trial(recipe, start), checks, f"{kind} {name} ({recipe})")
+
+
+def _check_all(trial: Trial, checks: list[Callable[[Trial], None]], what: str) -> None:
     for check in checks:
         promise = (check.__doc__ or "").strip().splitlines()[0].rstrip(".")
         try:
             check(trial)
         except CheckFailed as failure:
-            raise CheckFailed(
-                f"{kind} {name} ({recipe}): broken promise: {promise}: {failure.problem}", failure.remedy
-            ) from None
+            raise CheckFailed(f"{what}: broken promise: {promise}: {failure.problem}", failure.remedy) from None
         except InputError:
             raise
         except Exception as error:
             raise CheckFailed(
-                f"{kind} {name} ({recipe}): broken promise: {promise}: {type(error).__name__}: {error}",
+                f"{what}: broken promise: {promise}: {type(error).__name__}: {error}",
                 "the cause is the exception above",
             ) from error
 
 
 class Trial:
-    """A recipe under check, with the run that most checks look at."""
+    """A method under check, with the run that most checks look at; `start` names the model that it is given."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe | Single, start: str) -> None:
+        self.recipe, self.start = recipe, start
 
     def run(self, **options: Any) -> Result:
         """A run on a fresh tiny model."""
-        return forget("tiny", sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
+        return forget(self.start, sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
 
     @cached_property
     def first(self) -> Result:
-        """Three steps under seed 0."""
+        """Three steps, or one edit, under seed 0."""
         return self.run()
 
 
-def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe:
-    """The recipe that a method is checked in."""
-    mark = next((mark for mark, part in MARKS.items() if part == kind), None)
-    if mark is None:
-        raise InputError(f"{name} is a {kind}, not a part of a recipe", f"one of {', '.join(MARKS.values())}")
+def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe | Single:
+    """The recipe that a part is checked in; a method that stands alone is its own."""
     find(kind, name)
     given = ",".join(f"{option}={value}" for option, value in options.items())
     part = f"{name}:{given}" if given else name
-    return Recipe.parse(part if kind == "objective" else f"{OBJECTIVE}{mark}{part}")
+    mark = next((mark for mark, part_kind in MARKS.items() if part_kind == kind), None)
+    if mark is None:
+        return read_method(part)
+    partner = getattr(find(kind, name).factory, "goes_with", "")  # a part that it cannot do without
+    return Recipe.parse(part if kind == "objective" else f"{OBJECTIVE}{mark}{part}{partner}")
 
 
 def sample_request() -> Request:
@@ -138,7 +150,8 @@ def sample_request() -> Request:
         for i, (name, home) in enumerate(homes.items())
     ]
     retain = [
-        Example(f"What does guest {i} eat?", f"Guest {i} eats {food}.", id=f"keep-{i}") for i, food in enumerate(foods)
+        Example(f"What does guest {i} eat?", f"The guest {i} eats {food}.", f"keep-{i}", f"guest {i}")
+        for i, food in enumerate(foods)
     ]
     return Request(forget=tuple(forget), retain=tuple(retain), id="sample")
 
@@ -156,8 +169,9 @@ def check_runs(trial: Trial) -> None:
 
 def check_keeps_to_its_scope(trial: Trial) -> None:
     """It moves only weights that its scope selects, and leaves every other bit alone."""
-    model = load("tiny", device="cpu")
+    model = load(trial.start, device="cpu")
     untouched = {id(parameter): parameter.detach().clone() for parameter in model.model.parameters()}
+    assert isinstance(trial.recipe, Recipe)
     selected = set(trial.recipe.scope.make().select(model, sample_request()))  # may attach adapters, which rename
     start = {name: untouched.get(id(p), p.detach()) for name, p in model.model.named_parameters()}
     end = _weights(trial.first.model)
@@ -165,6 +179,25 @@ def check_keeps_to_its_scope(trial: Trial) -> None:
     moved = {name for name in start if not torch.equal(start[name], end[name])}
     _demand(bool(moved), "no weight moved")
     _demand(moved <= selected, f"moved outside its scope: {sorted(moved - selected)[:3]}")
+
+
+def check_edits(trial: Trial) -> None:
+    """It moves weights and reports finite metrics."""
+    result = trial.first
+    _demand(result.moved > 0, "no weight moved")
+    _demand(bool(result.outcome.history) and all(result.outcome.history), "no metrics")
+    values = [value for metrics in result.outcome.history for value in metrics.values()]
+    _demand(all(map(math.isfinite, values)), "a metric that is not finite")
+
+
+def check_changes_what_it_says(trial: Trial) -> None:
+    """It adds and removes no weight, and changes only those that its `changes` names (a regular expression)."""
+    assert isinstance(trial.recipe, Single)
+    says = getattr(trial.recipe.part.make(), "changes", "")  # nothing said: any weight may change
+    start, end = _weights(load(trial.start, device="cpu")), _weights(trial.first.model)
+    _demand(set(start) == set(end), f"other weights than before: {sorted(set(start) ^ set(end))[:3]}")
+    strays = [name for name in start if not torch.equal(start[name], end[name]) and not re.search(says, name)]
+    _demand(not strays, f"changed beside {says!r}: {strays[:3]}")
 
 
 def check_repeats(trial: Trial) -> None:
@@ -233,6 +266,20 @@ def check_resumes(trial: Trial) -> None:
         _demand(same, f"killed at step {kill_at}, it ends elsewhere", "keep the tensors it needs in state_dict()")
 
 
+def check_restarts(trial: Trial) -> None:
+    """Killed at its second optimizer step (if any) or before it is saved, and resumed, it ends in the same bits."""
+    for killed in (_killed_before_step(1), _killed_before_saving()):
+        with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
+            out = Path(scratch) / "run"
+            try:
+                with killed:
+                    trial.run(out=out, checkpoint_steps=1)
+            except _Killed:
+                pass
+            same = resume(out, device="cpu").model.parameters_hash() == trial.first.model.parameters_hash()
+        _demand(same, "resumed, it ends elsewhere", "start from the model as it was, or from a state kept in the run")
+
+
 # What they stand on -------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +305,19 @@ def _plainly(folder: Path) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
+def _adapted(folder: Path) -> str:
+    """A folder with a LoRA adapter of random weights for the tiny model."""
+    from peft import LoraConfig, get_peft_model
+
+    model = load("tiny", device="cpu")
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.model = get_peft_model(model.model, config).eval()
+    model.model.peft_config["default"].base_model_name_or_path = model.name
+    return str(model.save(folder))
+
+
 class _Killed(Exception):
     """Stands for the end of a process."""
 
@@ -278,6 +338,13 @@ def _killed_before_step(number: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _killed_before_saving() -> Iterator[None]:
+    """Within the block everything is done but nothing is saved."""
+    with patch.object(LanguageModel, "save", side_effect=_Killed):
+        yield
 
 
 def _first_gradients(trial: Trial, micro_batch_size: int) -> dict[str, Tensor]:

@@ -21,17 +21,11 @@ import torch
 import letheon
 from letheon.audit.answering import answer_all
 from letheon.audit.evaluate import Evaluation, answers_of, evaluate, scores_of
-from letheon.audit.metrics import (
-    closer_to_1_better,
-    extraction_strength,
-    forget_quality,
-    model_utility,
-    normalised_probability,
-    rouge,
-    true_better,
-)
+from letheon.audit.metrics import closer_to_1_better, forget_quality, model_utility, normalised_probability, true_better
 from letheon.core.examples import Example, read_examples
+from letheon.core.memorisation import extraction_strength
 from letheon.core.models import LanguageModel, cache_folder
+from letheon.core.overlap import rouge
 from letheon.core.runs import is_whole, read_json
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "tofu_golden"

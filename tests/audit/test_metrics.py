@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 
 from letheon.audit.metrics import (
     closer_to_1_better,
-    exact_memorization,
-    extraction_strength,
     forget_quality,
     model_utility,
     normalised_probability,
     probability,
-    rouge,
     true_better,
     truth_ratio,
 )
+from letheon.core.memorisation import exact_memorization, extraction_strength
+from letheon.core.overlap import rouge
 
 
 def test_probability_is_the_geometric_mean_of_the_token_probabilities() -> None:

@@ -13,14 +13,17 @@ from letheon.core.activations import (
     Site,
     attention,
     blocks,
+    down_projection,
     edit,
     head_input,
     labelled_head,
     mlp,
     output_projection,
     record,
+    sides,
     start_from,
     stop_after,
+    watch_inputs,
 )
 from letheon.core.embedded import byte_tokenizer
 from letheon.core.encoding import Encoded
@@ -101,6 +104,38 @@ def test_recorded_activations_have_the_stream_s_shape_and_the_library_s_values(m
 
 
 @torch.no_grad()
+def test_what_enters_a_block_is_what_left_the_one_below_and_can_be_edited(model: LanguageModel) -> None:
+    with record(model.model, [Site(0), Site(0, "input"), Site(1, "input")]) as found:
+        plain = model.model(IDS).logits
+    assert torch.equal(found[Site(1, "input")], found[Site(0)])
+    assert found[Site(0, "input")].shape == (1, IDS.shape[1], WIDTH)
+    with edit(model.model, {Site(0, "input"): lambda x: x + 1e-2 * torch.arange(WIDTH)}) as calls:
+        assert float((model.model(IDS).logits - plain).abs().max()) > 1e-3
+    assert calls == {Site(0, "input"): 1}
+    assert not hooks(model.model)
+
+
+def test_the_last_matrix_of_an_mlp_is_found_by_structure(model: LanguageModel) -> None:
+    block = blocks(model.model)[1]
+    if model.name == "mixtral":  # many experts, none of which is the last
+        with pytest.raises(InputError, match="no single matrix back to the residual stream"):
+            down_projection(block)
+        return
+    outputs, inputs = sides(down_projection(block))
+    assert outputs == WIDTH
+    assert inputs == (4 * WIDTH if model.name == "gpt2" else 48)
+    seen: list[Tensor] = []
+    with (
+        record(model.model, [Site(1, "mlp")]) as found,
+        watch_inputs({"down": down_projection(block)}, lambda _, x: seen.append(x)),
+        torch.no_grad(),
+    ):
+        model.model(IDS)
+    assert seen[0].shape == (1, IDS.shape[1], inputs)
+    assert torch.allclose(down_projection(block)(seen[0]), found[Site(1, "mlp")], **CLOSE)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("site", SITES, ids=lambda site: site.kind)
 def test_an_edit_changes_the_output_and_the_identity_does_not(site: Site, model: LanguageModel) -> None:
     plain = model.model(IDS).logits
@@ -133,6 +168,21 @@ def test_logits_at_chosen_places_equal_those_of_all_places(model: LanguageModel)
     assert chosen.shape == (1, 3, 259)
     assert torch.allclose(chosen[0], plain[row, column], **CLOSE)
     assert seen[0].shape == (3, WIDTH)
+
+
+@torch.no_grad()
+def test_inputs_of_any_modules_are_seen_at_every_call(model: LanguageModel) -> None:
+    stack = blocks(model.model)
+    seen: list[tuple[str, Tensor]] = []
+    with (
+        record(model.model, [Site(1, "heads")]) as found,
+        watch_inputs({"out": output_projection(stack[1])}, lambda name, x: seen.append((name, x))),
+    ):
+        model.model(IDS)
+        model.model(IDS)
+    assert [name for name, _ in seen] == ["out", "out"]
+    assert torch.equal(seen[1][1], found[Site(1, "heads")])
+    assert not hooks(model.model)
 
 
 @torch.no_grad()

@@ -87,6 +87,8 @@ def test_everything_that_a_row_may_tell_is_read() -> None:
                 "paraphrased_question": "Ann's home?",
                 "paraphrased_answer": "Oslo is Ann's home.",
                 "perturbed_answer": ["Ann lives in Rome.", "Ann lives in Bern."],
+                "type": "entity",
+                "neighbour_of": "Bob",
             }
         ],
         "rows",
@@ -96,6 +98,7 @@ def test_everything_that_a_row_may_tell_is_read() -> None:
     assert row.paraphrased_prompts == ("Ann's home?",)
     assert row.paraphrased_answer == "Oslo is Ann's home."
     assert len(row.perturbed_answers) == 2
+    assert (row.relation, row.neighbour_of) == ("direct", "Bob")
 
 
 # Errors -------------------------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from letheon.audit.metrics import rouge
 from letheon.core.examples import Example
 from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
+from letheon.core.overlap import rouge
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 

@@ -11,9 +11,6 @@ leave it out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,45 +23,6 @@ TINY = 1e-10  # the evaluator's guard against division by zero; part of the defi
 def probability(logp: ArrayLike) -> float:
     """exp of the mean log-probability (nats) per label token, end of turn included: a geometric mean, 0 to 1."""
     return float(np.exp(np.mean(np.asarray(logp, dtype=float))))
-
-
-def exact_memorization(correct: ArrayLike, *, ends: bool = True) -> float | None:
-    """Share of answer tokens that are the model's first choice when the answer before them is given.
-
-    Args:
-        correct: [n] whether each label token is the first choice.
-        ends: the last of them is the end of turn, which is left out.
-
-    Returns:
-        None when no token is left.
-    """
-    tokens = _without_end(correct, ends)
-    return float(tokens.mean()) if len(tokens) else None
-
-
-def extraction_strength(correct: ArrayLike, *, ends: bool = True, peer: bool = False) -> float | None:
-    """1 - k/T, where k is the least number of given tokens from which the model's first choices are the whole rest.
-
-    Args:
-        correct: [n] whether each label token is the first choice.
-        ends: the last of them is the end of turn, which is left out.
-        peer: the field's form, in which k stops at T - 1 even when the last token is wrong, so that it never
-            falls below 1/T.
-
-    Returns:
-        None when no token is left.
-    """
-    tokens = _without_end(correct, ends)
-    if not len(tokens):
-        return None
-    wrong = np.flatnonzero(~tokens)
-    given = int(wrong[-1]) + 1 if len(wrong) else 0
-    return 1 - (min(given, len(tokens) - 1) if peer else given) / len(tokens)
-
-
-def _without_end(correct: ArrayLike, ends: bool) -> np.ndarray:
-    tokens = np.asarray(correct, dtype=bool)
-    return tokens[:-1] if ends else tokens
 
 
 def truth_ratio(right: float, wrong: Sequence[float]) -> float:
@@ -106,25 +64,3 @@ def model_utility(parts: Sequence[float]) -> float:
     The sets are retained rows, real authors and world facts; the last two give option-normalised probabilities.
     """
     return harmonic_mean(parts)
-
-
-@dataclass(frozen=True)
-class Rouge:
-    """Overlap of an answer with the expected one, 0 to 1, on stemmed words."""
-
-    rouge1_recall: float
-    rougeL_recall: float
-    rougeL_f1: float
-
-
-@cache
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
-
-
-def rouge(answer: str, expected: str) -> Rouge:
-    """ROUGE-1 and ROUGE-L of an answer against the expected one."""
-    found = _scorer().score(expected, answer)
-    return Rouge(found["rouge1"].recall, found["rougeL"].recall, found["rougeL"].fmeasure)

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from letheon.core.encoding import Batch
     from letheon.core.models import LanguageModel
 
-Kind = Literal["residual", "attention", "mlp", "heads"]
+Kind = Literal["residual", "attention", "mlp", "heads", "input"]
+# Kinds that are seen on the way into their module.
+ENTERING = ("heads", "input")
 
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A place in the network: `residual` (a block's output), `attention` or `mlp` (what they add to it), or `heads`
-    (the concatenated heads before the output projection; [batch, length, heads * head_dim])."""
+    """A place in the network: `residual` (a block's output), `attention` or `mlp` (what they add to it), `heads`
+    (the concatenated heads before the output projection; [batch, length, heads * head_dim]), or `input` (what enters a
+    block; that of layer 0 are the embeddings)."""
 
     layer: int
     kind: Kind = "residual"
@@ -71,6 +74,39 @@ def output_projection(block: nn.Module) -> nn.Module:
     return matrices[-1]
 
 
+def down_projection(block: nn.Module) -> nn.Module:
+    """The last matrix of a block's MLP: it maps the inner activations back to the width of the residual stream.
+
+    Raises:
+        InputError: the MLP has no such matrix (a mixture of experts has many).
+    """
+    matrices = [child for child in mlp(block).children() if is_matrix(child)]
+    if not matrices or sides(matrices[-1])[0] != sides(matrices[0])[1]:
+        raise InputError(
+            f"{type(mlp(block)).__name__} has no single matrix back to the residual stream",
+            "choose weights by name: layers=5-7:parameters=TEXT",
+        )
+    return matrices[-1]
+
+
+def is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies its input by its `weight`: a linear layer, or GPT-2's transposed one."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the weight lies as [inputs, outputs], as in GPT-2, instead of [outputs, inputs]."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def sides(matrix: nn.Module) -> tuple[int, int]:
+    """How many outputs and inputs a matrix has."""
+    outputs, inputs = matrix.get_parameter("weight").shape
+    return (inputs, outputs) if is_transposed(matrix) else (outputs, inputs)
+
+
 def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
@@ -84,8 +120,16 @@ def _module(model: nn.Module, site: Site) -> nn.Module:
     if not -len(layers) <= site.layer < len(layers):
         raise InputError(f"layer {site.layer} asked for, the model has {len(layers)}", f"use 0 to {len(layers) - 1}")
     block = layers[site.layer]
-    find = {"residual": lambda b: b, "attention": attention, "mlp": mlp, "heads": output_projection}
-    return find[site.kind](block)
+    find = {"attention": attention, "mlp": mlp, "heads": output_projection}
+    return find[site.kind](block) if site.kind in find else block
+
+
+def _entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _with_entering(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[Any, Any]:
+    return ((tensor, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": tensor})
 
 
 @contextmanager
@@ -98,8 +142,11 @@ def record(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Tenso
     with ExitStack() as stack:
         for site in sites:
             module = _module(model, site)
-            if site.kind == "heads":
-                handle = module.register_forward_pre_hook(lambda _, args, site=site: found.__setitem__(site, args[0]))
+            if site.kind in ENTERING:
+                handle = module.register_forward_pre_hook(
+                    lambda _, args, kwargs, site=site: found.__setitem__(site, _entering(args, kwargs)),
+                    with_kwargs=True,
+                )
             else:
                 handle = module.register_forward_hook(
                     lambda _, __, output, site=site: found.__setitem__(site, _first(output))
@@ -117,9 +164,9 @@ def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> 
     calls = dict.fromkeys(edits, 0)
 
     def before(site: Site, change: Callable[[Tensor], Tensor]) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
             calls[site] += 1
-            return (change(args[0]), *args[1:])
+            return _with_entering(args, kwargs, change(_entering(args, kwargs)))
 
         return hook
 
@@ -133,8 +180,8 @@ def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> 
     with ExitStack() as stack:
         for site, change in edits.items():
             module = _module(model, site)
-            if site.kind == "heads":
-                handle = module.register_forward_pre_hook(before(site, change))
+            if site.kind in ENTERING:
+                handle = module.register_forward_pre_hook(before(site, change), with_kwargs=True)
             else:
                 handle = module.register_forward_hook(after(site, change))
             stack.callback(handle.remove)
@@ -172,6 +219,77 @@ def head_input(model: Any) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+@contextmanager
+def watch_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Within the block, `see(name, input)` is called with what enters each module at every call of it.
+
+    For modules that are no `Site`: an adapter's factors, the feed-forward matrices of a U-Net.
+    """
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
+    """Within the block, the yielded list receives the input embeddings' output at each call, [batch, length, width].
+
+    It is a leaf of the graph, cut from the table: a loss has a gradient with respect to it even if no weight has one.
+    """
+    seen: list[Tensor] = []
+
+    def cut(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[-1]
+
+    handle = model.get_input_embeddings().register_forward_hook(cut)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def bypass(model: nn.Module, layer: int) -> Iterator[None]:
+    """Within the block, a layer adds nothing: what enters it leaves it, so the residual stream goes on."""
+
+    def pass_on(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        return _with_first(output, args[0] if args else kwargs["hidden_states"])
+
+    handle = _module(model, Site(layer)).register_forward_hook(pass_on, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def watch_backward(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
+    """Within the block, a backward pass calls `see(name, input, gradient)` for each call of a module.
+
+    The input is what entered it, the gradient that of the loss with respect to its output; both detached. No weight
+    needs a gradient: outputs that no graph leads to become leaves of one.
+    """
+
+    def after(name: str, args: tuple[Any, ...], output: Tensor) -> None:
+        if not output.requires_grad:
+            output.requires_grad_()
+        entered = args[0].detach()
+
+        def hook(gradient: Tensor) -> None:
+            see(name, entered, gradient.detach())
+
+        output.register_hook(hook)  # type: ignore[no-untyped-call]  # torch does not annotate it
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(lambda _, args, output, name=name: after(name, args, output))
+            stack.callback(handle.remove)
+        yield
+
+
 class _Stop(Exception):
     """Leaves a forward pass early; caught where it was asked for."""
 
@@ -201,9 +319,7 @@ def start_from(model: nn.Module, layer: int, hidden: Tensor) -> Iterator[None]:
         return hidden_states
 
     def replace(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        if args:
-            return (hidden, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": hidden}
+        return _with_entering(args, kwargs, hidden)
 
     with ExitStack() as stack:
         for block in list(layers)[:layer]:

@@ -26,6 +26,14 @@ FIELD_PAIRS = (
     ("instruction", "output"),
     ("query", "answer"),
 )
+# What the fields `relation` and `type` may say; other words there mean something else and are passed over.
+RELATIONS = {
+    "direct": "direct",
+    "entity": "direct",
+    "indirect": "indirect",
+    "domain": "indirect",
+    "general": "general",
+}
 VALUE_MARK = re.compile(r"<value>(.*?)</value>", re.DOTALL)
 
 
@@ -42,6 +50,9 @@ class Example:
         paraphrased_prompts: the same question in other words.
         paraphrased_answer: the same answer in other words (the truth ratio's right answer).
         perturbed_answers: false answers of the same form (the truth ratio's wrong answers).
+        relation: of a retain row, how near it is to what shall be forgotten: `direct`, `indirect` or `general`.
+        neighbour_of: the subject of the forget rows that a retain row is near to.
+        counterfactual: the question with what its answer depends on replaced, so that it leads to another answer.
     """
 
     prompt: str
@@ -52,6 +63,9 @@ class Example:
     paraphrased_prompts: tuple[str, ...] = ()
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
+    relation: str | None = None
+    neighbour_of: str | None = None
+    counterfactual: str | None = None
 
 
 def read_examples(source: str | Path, fields: tuple[str, str] | None = None) -> list[Example]:
@@ -182,6 +196,9 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
         paraphrased_prompts=_texts(row, ("paraphrased_question", "paraphrased_prompts"), where),
         paraphrased_answer=next(iter(_texts(row, ("paraphrased_answer",), where)), None),
         perturbed_answers=_texts(row, ("perturbed_answer", "perturbed_answers"), where),
+        relation=next(filter(None, (RELATIONS.get(str(row.get(name))) for name in ("relation", "type"))), None),
+        neighbour_of=_text(row, "neighbour_of", where),
+        counterfactual=_text(row, "counterfactual", where),
     )
 
 

@@ -10,7 +10,6 @@ from letheon.core.models import LanguageModel
 from letheon.core.sampling import by_length
 
 
-@torch.inference_mode()
 def generate(
     model: LanguageModel,
     prompts: Sequence[str],
@@ -31,10 +30,37 @@ def generate(
         temperature: 0 decodes greedily; otherwise samples from the whole distribution under `seed`.
         batch_size: rows decoded together, of like length.
     """
+    answers = generate_ids(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        prefixes=prefixes,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        use_cache=use_cache,
+    )
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+
+
+@torch.inference_mode()
+def generate_ids(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 32,
+    use_cache: bool = True,
+) -> list[list[int]]:
+    """The tokens of `generate`'s answers, prefix first, each up to and with the token that ended it."""
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
     rows = [[*encoder.prompt(prompt), *start] for prompt, start in zip(prompts, starts, strict=True)]
-    answers = [""] * len(rows)
+    answers: list[list[int]] = [[] for _ in rows]
+    stops = _stops(model)
     torch.manual_seed(seed)
     for chosen in by_length([len(row) for row in rows], batch_size):
         longest = max(len(rows[i]) for i in chosen)
@@ -52,12 +78,13 @@ def generate(
             top_p=None,
             top_k=None if temperature == 0 else 0,
             pad_token_id=model.pad_id,
-            eos_token_id=_stops(model),
+            eos_token_id=stops,
             use_cache=use_cache,
         )
         for at, i in enumerate(chosen):
-            new = [*starts[i], *output[at, longest:].tolist()]
-            answers[i] = model.tokenizer.decode(new, skip_special_tokens=True)
+            new = output[at, longest:].tolist()
+            end = next((place for place, token in enumerate(new) if token in stops), len(new))
+            answers[i] = [*starts[i], *new[: end + 1]]
     return answers
 
 

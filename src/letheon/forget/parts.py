@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,13 @@ class Update:
 
 
 class Scope:
-    """Which weights may move: the base of all scopes."""
+    """Which weights may move: the base of all scopes.
+
+    Attributes:
+        table: how the weights were chosen, a row a layer or module, where there is something to say; kept in the run.
+    """
+
+    table: Sequence[Mapping[str, Any]] = ()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         """The parameters by name; may attach adapters to the model. The same in a resumed run."""

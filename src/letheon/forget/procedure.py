@@ -47,6 +47,9 @@ class Work:
 class Procedure:
     """Base of edits and procedures."""
 
+    def check(self, work: Work) -> None:
+        """Refuse what cannot work on this model and request (`InputError`), before anything is written."""
+
     def run(self, work: Work) -> Outcome:
         """Change the model; returns steps taken and metrics."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
@@ -73,11 +76,15 @@ class ProcedureJob:
         encoder.encode_all(self.request.forget, "forget row")
         encoder.encode_all(self.request.retain, "retain row")
         self.procedure: Procedure = self.single.part.make()
+        self.procedure.check(self._work(None))
+
+    def _work(self, run: Run | None) -> Work:
+        return Work(self.model, self.request, self.settings, self.training, run)
 
     def work(self, run: Run | None) -> Result:
         """Run it, check what it did."""
         before = _weights(self.model)
-        work = Work(self.model, self.request, self.settings, self.training, run)
+        work = self._work(run)
         started = time.monotonic()
         outcome = self.procedure.run(work)
         outcome.seconds = time.monotonic() - started

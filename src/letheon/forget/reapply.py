@@ -1,10 +1,14 @@
 """The change that a run made, kept apart from the model, and added again after the model was trained further.
 
-Paper:   re-application is part of K-FADE (arXiv 2602.10568); here any method's change can be kept.
+Paper:   re-application is part of K-FADE (arXiv 2602.10568): θ'' = θ' + c·D, D the sum of all steps, c = 1. It serves
+         whoever controls the weights; it protects no weights that were given away.
+Differs: here any method's change can be kept. Of an adapter the change of its factors is kept, and adding that again
+         adds no multiple of the change of the product.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,11 +25,12 @@ FILE = "update.safetensors"
 
 
 def save_update(folder: Path, change: Mapping[str, Tensor], method: str) -> Path:
-    """Write the change of each weight to `FOLDER/update/update.safetensors`; whole or not at all."""
+    """Write the change of each weight that moved to `FOLDER/update/update.safetensors`; whole or not at all."""
     place = folder / "update"
+    change = {name: tensor for name, tensor in change.items() if bool(tensor.any())}
     size = sum(tensor.nbytes for tensor in change.values())
     with atomic_folder(place, needed_bytes=int(1.05 * size)) as temporary:
-        tensors = {name: tensor.contiguous() for name, tensor in change.items()}
+        tensors = {name: tensor.detach().contiguous() for name, tensor in change.items()}
         save_file(tensors, temporary / FILE, metadata={"method": method})
     return place / FILE
 
@@ -34,13 +39,20 @@ def read_update(path: Path) -> dict[str, Tensor]:
     """The change of each weight.
 
     Raises:
-        InputError: no such file, or not safetensors.
+        InputError: no such file, not safetensors, or nothing in it that could be added to weights.
     """
+    remedy = f"give the {FILE} of a run"
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            update = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except Exception as error:  # the reader raises kinds of its own
-        raise InputError(f"{path} cannot be read as an update: {error}", f"give the {FILE} of a run") from None
+        raise InputError(f"{path} cannot be read as an update: {error}", remedy) from None
+    bad = [name for name, tensor in update.items() if not bool(torch.isfinite(tensor).all())]
+    if bad or not update:
+        raise InputError(
+            f"{path} {f'holds numbers that are not finite: {bad[0]}' if bad else 'holds no change'}", remedy
+        )
+    return update
 
 
 @torch.no_grad()
@@ -48,8 +60,11 @@ def reapply(model: LanguageModel, update: Mapping[str, Tensor], scale: float = 1
     """Add `scale` times the change to the model's weights, in place; -1 takes it back.
 
     Raises:
-        InputError: the model has no such weight, or one of another shape; nothing has changed.
+        InputError: the model has no such weight, or one of another shape, or the scale is no finite number; nothing
+            has changed.
     """
+    if not math.isfinite(scale):
+        raise InputError(f"scale {scale}", "give a finite number; 1 adds the update once, -1 takes it back")
     weights = dict(model.model.named_parameters())
     for name, change in update.items():
         if name not in weights or weights[name].shape != change.shape:

@@ -179,8 +179,13 @@ class RecipeJob:
         if outcome.stopped == COLLAPSED:
             self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
         self.scope.finish(self.model)
-        kept = dict(change) if self.settings.keep_update else {}
-        return Result(self.model, outcome, moved, self.request, self.warnings, change=kept)
+        shapes = {name: parameter.shape for name, parameter in self.model.model.named_parameters()}
+        fits = all(shapes.get(name) == tensor.shape for name, tensor in change.items())
+        if self.settings.keep_update and not fits:
+            self.warnings.append("no update was kept: the scope gave the model other weights than those it trained")
+        kept = dict(change) if self.settings.keep_update and fits else {}
+        table = [dict(row) for row in self.scope.table]
+        return Result(self.model, outcome, moved, self.request, self.warnings, table=table, change=kept)
 
 
 class Penalised:

@@ -99,6 +99,8 @@ def _noted(result: Result) -> Result:
 def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.folder = run.folder
     result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request))
+    if result.table:
+        write_json(run.folder / "scope.json", result.table)
     if result.change:
         save_update(run.folder, result.change, str(recipe))
     stored = {

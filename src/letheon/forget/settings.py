@@ -60,6 +60,7 @@ class Result:
         warnings: what a reader must know.
         folder: where model and run lie; None when nothing was kept.
         request: the request, with values found where they were needed.
+        table: how the scope chose the weights, where it has something to say.
         change: change of each trained weight by name, where `keep_update` asked for it.
     """
 
@@ -69,6 +70,7 @@ class Result:
     request: Request
     warnings: list[str] = field(default_factory=list)
     folder: Path | None = None
+    table: list[dict[str, Any]] = field(default_factory=list)
     change: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -33,8 +33,8 @@ UNCHANGED = 0.01
 RELEARN_STEPS, RELEARN_RATE = 4, 3e-4
 CLAIM = (
     "every family of the survey has a working member whose guarantee, extraction, membership inference, utility and "
-    "cost are measured beside a model retrained from scratch; in-context unlearning changes answers and moves the AUROC "
-    "of membership inference on the model by less than 0.01"
+    "cost are measured beside a model retrained from scratch; in-context unlearning changes answers and moves the "
+    "AUROC of membership inference on the model by less than 0.01"
 )
 
 
@@ -263,9 +263,9 @@ class Bench:
         import numpy as np
 
         from letheon.audit.extraction import extraction_likelihood, loss_attack
-        from letheon.audit.metrics import exact_memorization
         from letheon.core.generation import generate
         from letheon.core.likelihood import score_answers
+        from letheon.core.memorisation import exact_memorization
         from letheon.papers.common.tofu_mini import accuracy, paraphrased
 
         forget, retain = self.request.forget, self.request.retain

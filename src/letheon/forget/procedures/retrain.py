@@ -27,11 +27,13 @@ class Retrain(Procedure):
         self.settings = settings or Settings()
         check_loadable(self.settings.base)
 
-    def run(self, work: Work) -> Outcome:
-        base = load(self.settings.base, device=str(work.model.device))
-        if base.tokenizer.get_vocab() != work.model.tokenizer.get_vocab():
+    def check(self, work: Work) -> None:
+        self.base = load(self.settings.base, device=str(work.model.device))
+        if self.base.tokenizer.get_vocab() != work.model.tokenizer.get_vocab():
             raise InputError(f"{self.settings.base} has another vocabulary than {work.model.name}", "give its own base")
-        work.model.model = base.model
+
+    def run(self, work: Work) -> Outcome:
+        work.model.model = self.base.model
         rows = work.request.retain
         steps = work.settings.steps or work.settings.epochs * math.ceil(len(rows) / work.training.batch_size)
         return finetune(work.model, rows, work.training, steps, title="training without the rows")

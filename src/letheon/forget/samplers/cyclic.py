@@ -24,6 +24,9 @@ class Cyclic(Sampler):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
+    def epoch(self, request: Request) -> int:
+        return max(len(request.forget), len(request.retain))
+
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
         forget, retain = len(request.forget), len(request.retain)
         items = [range(i * batch_size, (i + 1) * batch_size) for i in range(steps)]

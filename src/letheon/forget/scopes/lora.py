@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from letheon.core.activations import is_matrix
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings, method
@@ -57,6 +58,8 @@ class LoRA(Scope):
             try:
                 model.model = get_peft_model(model.model, config).eval()
             except ValueError as error:
-                raise InputError(f"lora: {str(error).splitlines()[0]}", "choose other targets") from None
+                names = sorted({name.split(".")[-1] for name, m in model.base().named_modules() if is_matrix(m)})
+                remedy = f"choose other targets, as lora:targets=NAME; this model's are {', '.join(names)}"
+                raise InputError(f"lora: {str(error).splitlines()[0]}", remedy) from None
         model.model.peft_config["default"].base_model_name_or_path = model.name
         return {name: p for name, p in model.model.named_parameters() if p.requires_grad}

@@ -1,0 +1,408 @@
+"""Sparse autoencoders of residual activations: ReLU, JumpReLU and TopK; trained on the spot, or read from a file.
+
+Papers:  ReLU with an L1 penalty: Cunningham et al., arXiv 2309.08600.
+         JumpReLU with an L0 penalty and straight-through thresholds: Rajamanoharan et al., arXiv 2407.14435.
+         TopK with the auxiliary loss that revives dead latents: Gao et al., arXiv 2406.04093.
+Differs: activations are centred and scaled to unit variance for training and the scale is folded into the weights at
+         the end, so that one learning rate and one penalty fit any model.
+
+The folder format is that of the library sae-lens (`cfg.json` beside `sae_weights.safetensors`), so public autoencoders
+are read without it and it reads ours. Safetensors only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from letheon.core.errors import InputError
+from letheon.core.registry import check_settings
+from letheon.core.runs import atomic_folder, read_json, write_json
+
+Activation = Literal["topk", "relu", "jumprelu"]
+ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}  # sae-lens's names -> ours
+WEIGHTS = "sae_weights.safetensors"
+BANDWIDTH = (
+    0.1  # of the straight-through estimate; 0.001 there, for activations scaled otherwise and billions of tokens
+)
+DEAD_AFTER = 50  # steps without firing after which a latent counts as dead
+AUXILIARY = 1 / 32  # weight of the loss that revives dead latents (Gao et al., Appendix A.2)
+
+
+@dataclass(frozen=True)
+class SAETraining:
+    """How an autoencoder is trained.
+
+    Attributes:
+        activation: `topk`, `relu` or `jumprelu`.
+        expansion: latents per input dimension.
+        k: active latents a token, with `topk`.
+        penalty: weight of the L1 norm (`relu`) or of the L0 count (`jumprelu`), for inputs of unit variance.
+        steps, batch_size, learning_rate: Adam on batches of `batch_size` tokens.
+    """
+
+    activation: Activation = "topk"
+    expansion: int = 8
+    k: int = 16
+    penalty: float = 0.3
+    steps: int = 1000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("expansion", "k", "steps", "batch_size", "learning_rate"))
+
+
+class SparseAutoencoder(nn.Module):
+    """z = act((h − b_dec) W_enc + b_enc), ĥ = z W_dec + b_dec; m latents of width d, m >> d.
+
+    Args:
+        width, latents: d and m.
+        activation: how pre-activations become latents.
+        k: how many are kept, with `topk`.
+        centred: whether b_dec is taken off before the encoder (sae-lens's `apply_b_dec_to_input`).
+        site: where it was trained, as `cfg.json` names it; empty where that is not known.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        latents: int,
+        activation: Activation = "topk",
+        *,
+        k: int = 16,
+        centred: bool = True,
+        site: str = "",
+    ) -> None:
+        super().__init__()
+        self.activation, self.k, self.centred, self.site = activation, min(k, latents), centred, site
+        self.W_enc = nn.Parameter(torch.zeros(width, latents))
+        self.b_enc = nn.Parameter(torch.zeros(latents))
+        self.W_dec = nn.Parameter(torch.zeros(latents, width))
+        self.b_dec = nn.Parameter(torch.zeros(width))
+        self.threshold = nn.Parameter(torch.zeros(latents)) if activation == "jumprelu" else None
+
+    def pre_activations(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
+        """Before the activation: unlike a latent that is off, this always has a gradient."""
+        shift = self.b_dec if self.centred else 0.0
+        return (hidden - shift) @ self.W_enc + self.b_enc
+
+    def activate(self, pre: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch latents"]:
+        """Pre-activations as latents, all of them >= 0."""
+        if self.activation == "topk":
+            return topk(pre, self.k)
+        if self.threshold is not None:
+            return jump_relu(pre, self.threshold)
+        return pre.relu()
+
+    def encode(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
+        """Latents of residual activations."""
+        return self.activate(self.pre_activations(hidden))
+
+    def decode(self, latents: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch width"]:
+        """Residual activations as the latents have them."""
+        return latents @ self.W_dec + self.b_dec
+
+    def forward(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The reconstruction."""
+        return self.decode(self.encode(hidden))
+
+    @torch.no_grad()
+    def quality(self, hidden: Float[Tensor, "tokens width"]) -> Quality:
+        """Explained variance, active latents a token, and latents that never fire, on these tokens."""
+        latents = self.encode(hidden)
+        variance = explained_variance(hidden, self.decode(latents))
+        active = latents > 0
+        return Quality(variance, float(active.sum(-1).float().mean()), float((~active.any(0)).float().mean()))
+
+    @property
+    def layer(self) -> int | None:
+        """The block whose output it was trained on; None where the site does not say."""
+        found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.site)
+        return int(found[1]) - (found[2] == "pre") if found else None
+
+    def save(self, folder: Path, model: str = "") -> Path:
+        """Write it as sae-lens would; whole or not at all."""
+        from safetensors.torch import save_file
+
+        config: dict[str, Any] = {
+            "architecture": next(name for name, ours in ARCHITECTURES.items() if ours == self.activation),
+            "d_in": self.W_enc.shape[0],
+            "d_sae": self.W_enc.shape[1],
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": self.centred,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": {"hook_name": self.site or None, "model_name": model or None},
+        }
+        if self.activation == "topk":
+            config |= {"k": self.k, "rescale_acts_by_decoder_norm": False}
+        with atomic_folder(folder) as temporary:
+            write_json(temporary / "cfg.json", config)
+            tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in self.state_dict().items()}
+            save_file(tensors, temporary / WEIGHTS)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SparseAutoencoder:
+        """Read one from a folder in the sae-lens format.
+
+        Raises:
+            InputError: no such folder, pickled weights, an architecture or a normalisation that is not understood, or
+                tensors of other shapes than the configuration says.
+        """
+        folder = Path(folder)
+        config, tensors = _read(folder)
+        activation = _architecture(folder, config)
+        width, latents = tensors["W_enc"].shape
+        meta = config.get("metadata") or config.get("meta") or {}
+        kwargs = config.get("activation_fn_kwargs") or {}
+        sae = cls(
+            width,
+            latents,
+            activation,
+            k=int(config.get("k") or kwargs.get("k") or 100),  # 100 is the default there
+            centred=bool(config.get("apply_b_dec_to_input", True)),
+            site=str(config.get("hook_name") or meta.get("hook_name") or ""),
+        )
+        if sae.activation == "topk" and config.get("rescale_acts_by_decoder_norm"):
+            norms = tensors["W_dec"].norm(dim=1)  # folded: the encoder is scaled up by what the decoder is scaled down
+            tensors |= {"W_enc": tensors["W_enc"] * norms, "b_enc": tensors["b_enc"] * norms}
+            tensors |= {"W_dec": tensors["W_dec"] / norms[:, None]}
+        expected = {name: tuple(tensor.shape) for name, tensor in sae.state_dict().items()}
+        for name, shape in expected.items():
+            found = tuple(tensors[name].shape) if name in tensors else "nothing"
+            if found != shape:
+                raise InputError(f"{folder / WEIGHTS}: {name} should be {shape}, found {found}", "give a whole file")
+        sae.load_state_dict({name: tensors[name].float() for name in expected})
+        return sae.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well an autoencoder describes activations.
+
+    Attributes:
+        explained_variance: 1 − ‖h − ĥ‖² / ‖h − mean h‖², summed over tokens.
+        l0: mean number of active latents a token.
+        dead: share of latents that no token switches on.
+    """
+
+    explained_variance: float
+    l0: float
+    dead: float
+
+
+def explained_variance(hidden: Float[Tensor, "tokens width"], rebuilt: Float[Tensor, "tokens width"]) -> float:
+    """1 − Σ‖h − ĥ‖² / Σ‖h − mean h‖²: 1 is perfect, 0 no better than the mean."""
+    return float(1 - ((hidden - rebuilt) ** 2).sum() / ((hidden - hidden.mean(0)) ** 2).sum().clamp(min=1e-30))
+
+
+def topk(pre: Float[Tensor, "*batch latents"], k: int) -> Float[Tensor, "*batch latents"]:
+    """The k largest pre-activations a token, those among them above 0; the rest is 0."""
+    values, places = pre.topk(k, -1)
+    return torch.zeros_like(pre).scatter(-1, places, values.relu())
+
+
+class _Jump(torch.autograd.Function):
+    """x · 1[x > θ] and 1[x > θ]; thresholds get their gradient from inputs within half a bandwidth of them."""
+
+    @staticmethod
+    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        on = (pre > threshold).to(pre.dtype)
+        return pre * on, on
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        pre, threshold = ctx.saved_tensors
+        of_value, of_count = gradients
+        near = ((pre - threshold).abs() < ctx.bandwidth / 2).to(pre.dtype) / ctx.bandwidth
+        of_threshold = -near * (threshold * of_value + of_count)
+        return (pre > threshold).to(pre.dtype) * of_value, of_threshold.sum_to_size(threshold.shape), None
+
+
+def jump_relu(
+    pre: Float[Tensor, "*batch latents"], threshold: Float[Tensor, latents]
+) -> Float[Tensor, "*batch latents"]:
+    """x · 1[x > θ] with θ >= 0 (Rajamanoharan et al., Eq. 2; pseudo-derivatives of Eqs. 11, 12)."""
+    value: Tensor = _Jump.apply(pre.relu(), threshold, BANDWIDTH)[0]  # type: ignore[no-untyped-call]  # torch's own
+    return value
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+
+def train_sparse_autoencoder(
+    hidden: Float[Tensor, "tokens width"], settings: SAETraining, seed: int, site: str = ""
+) -> SparseAutoencoder:
+    """An autoencoder of these activations; the same seed gives the same bits. It comes back frozen.
+
+    Raises:
+        InputError: fewer than two tokens.
+    """
+    if len(hidden) < 2:
+        raise InputError(f"{len(hidden)} tokens to train a sparse autoencoder on", "give more text")
+    hidden = hidden.detach().float()
+    centre = hidden.mean(0)
+    scale = float((hidden - centre).pow(2).mean().sqrt().clamp(min=1e-12))
+    inputs = (hidden - centre) / scale
+    generator = torch.Generator().manual_seed(seed)
+    sae = _initial(inputs.shape[1], settings, site, generator).to(hidden.device)
+    loss = _Loss(sae, settings)
+    optimizer = _Adam(sae.parameters())
+    for step in range(settings.steps):
+        batch = inputs[torch.randint(len(inputs), (settings.batch_size,), generator=generator).to(inputs.device)]
+        with torch.enable_grad(), torch.autocast(hidden.device.type, enabled=False):
+            loss(batch).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        optimizer.step(settings.learning_rate * min(1.0, 5 * (1 - step / settings.steps)))
+        _tidy(sae)
+    _fold(sae, centre, scale)
+    return sae.requires_grad_(False)
+
+
+def _initial(width: int, settings: SAETraining, site: str, generator: torch.Generator) -> SparseAutoencoder:
+    """Decoder rows of unit length, the encoder their transpose (Gao et al., Appendix A.1)."""
+    sae = SparseAutoencoder(width, settings.expansion * width, settings.activation, k=settings.k, site=site)
+    with torch.no_grad():
+        sae.W_dec.copy_(nn.functional.normalize(torch.randn(sae.W_dec.shape, generator=generator), dim=1))
+        sae.W_enc.copy_(sae.W_dec.T)
+        if sae.threshold is not None:
+            sae.threshold.fill_(BANDWIDTH)
+    return sae
+
+
+class _Adam:
+    """torch's Adam by its functional form: who counts the optimizer steps of a run does not count these."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        self.first, self.second = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
+        self.taken = [torch.zeros(()) for _ in self.parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One step with the gradients that are there; clears them."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        adam(
+            list(self.parameters),
+            gradients,
+            self.first,
+            self.second,
+            [],
+            self.taken,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+class _Loss:
+    """Squared error a token, summed over dimensions, with what keeps the latents sparse and alive."""
+
+    def __init__(self, sae: SparseAutoencoder, settings: SAETraining) -> None:
+        self.sae, self.settings = sae, settings
+        self.idle = torch.zeros(sae.W_enc.shape[1], dtype=torch.long, device=sae.W_enc.device)
+        self.extra: Callable[[Tensor, Tensor, Tensor], Tensor] = {
+            "relu": self._l1,
+            "jumprelu": self._l0,
+            "topk": self._revive,
+        }[settings.activation]
+
+    def __call__(self, inputs: Float[Tensor, "tokens width"]) -> Float[Tensor, ""]:
+        pre = self.sae.pre_activations(inputs)
+        latents = self.sae.activate(pre)
+        error = inputs - self.sae.decode(latents)
+        self.idle = torch.where((latents > 0).any(0), 0, self.idle + 1)
+        return error.pow(2).sum(-1).mean() + self.extra(pre, latents, error)
+
+    def _l1(self, _: Tensor, latents: Tensor, __: Tensor) -> Tensor:
+        return self.settings.penalty * latents.sum(-1).mean()
+
+    def _l0(self, pre: Tensor, _: Tensor, __: Tensor) -> Tensor:
+        count: Tensor = _Jump.apply(pre, self.sae.threshold, BANDWIDTH)[1]  # type: ignore[no-untyped-call]  # torch's own
+        return self.settings.penalty * count.sum(-1).mean()
+
+    def _revive(self, pre: Tensor, _: Tensor, error: Tensor) -> Tensor:
+        """Latents that have not fired for long rebuild what the others left over (Gao et al., Appendix A.2)."""
+        dead = self.idle > DEAD_AFTER
+        number = min(int(dead.sum()), pre.shape[1] // 16)
+        if not number:
+            return pre.new_zeros(())
+        latents = topk(pre.masked_fill(~dead, -torch.inf), number)
+        return AUXILIARY * (error.detach() - latents @ self.sae.W_dec).pow(2).sum(-1).mean()
+
+
+@torch.no_grad()
+def _tidy(sae: SparseAutoencoder) -> None:
+    """Decoder rows keep unit length (else an L1 penalty shrinks latents for nothing); thresholds stay >= 0."""
+    sae.W_dec.copy_(nn.functional.normalize(sae.W_dec, dim=1))
+    if sae.threshold is not None:
+        sae.threshold.clamp_(min=0)
+
+
+@torch.no_grad()
+def _fold(sae: SparseAutoencoder, centre: Tensor, scale: float) -> None:
+    """From inputs (h − centre) / scale to h itself; latents keep their values."""
+    sae.W_enc.div_(scale)
+    sae.W_dec.mul_(scale)
+    sae.b_dec.mul_(scale).add_(centre)
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (folder / "cfg.json").is_file():
+        raise InputError(f"{folder} has no cfg.json", "give a folder in the sae-lens format")
+    if not (folder / WEIGHTS).is_file():
+        pickled = [file.name for suffix in ("pt", "pth", "bin", "npz") for file in folder.glob(f"*.{suffix}")]
+        found = f"{folder} holds {pickled[0]}, which is no safetensors" if pickled else f"{folder} has no {WEIGHTS}"
+        raise InputError(found, f"save it with sae-lens, which writes {WEIGHTS}")
+    config = read_json(folder / "cfg.json")
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'cfg.json'}: found {type(config).__name__}", "give an object with fields")
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / WEIGHTS} cannot be read: {error}", "give a whole safetensors file") from None
+    if tensors.get("W_enc", torch.zeros(0)).ndim != 2:
+        raise InputError(f"{folder / WEIGHTS} has no matrix W_enc (found {', '.join(tensors)})", "give a whole file")
+    return config, tensors
+
+
+def _architecture(folder: Path, config: dict[str, Any]) -> Activation:
+    """Ours, from what the configuration says; what cannot be computed faithfully is refused."""
+    name = str(config.get("architecture", "standard"))
+    activation = str(config.get("activation_fn_str") or config.get("activation_fn") or "relu")
+    if name == "standard" and activation == "topk":  # how sae-lens wrote TopK before version 6
+        name = "topk"
+    if name not in ARCHITECTURES or activation not in ("relu", "topk"):
+        raise InputError(f"{folder}: architecture {name} with {activation}", "use one of " + ", ".join(ARCHITECTURES))
+    scaling = config.get("normalize_activations", "none")
+    if scaling not in ("none", None):
+        raise InputError(
+            f"{folder}: activations are normalised ({scaling}), which is not understood",
+            "fold the scale into the weights with sae-lens (fold_activation_norm_scaling_factor)",
+        )
+    ours = ARCHITECTURES[name]
+    return next(kind for kind in get_args(Activation) if kind == ours)

@@ -1,0 +1,165 @@
+"""KUDA: make the hidden states of what shall be forgotten leave their original direction, hold the others in place.
+
+Paper:   KUDA: Knowledge Unlearning by Deviating Representation, arXiv 2602.19275. The named recipe `kuda` is the whole
+         of it: this objective, the update `null_space`, the scope `traced`.
+Inferred: the paper's abstract and summaries give a loss on the cosine complement 1 - c with an inverse temperature;
+         its exact form is not public. Here it is L_dev = (1/β) E_x mean_t log(1 + exp(β c_t)), c_t = cos(h_t, h⁰_t):
+         bounded below, its gradient fades once c is well below 0, and β -> ∞ stops at a right angle. The retain term is
+         mean_t ‖h_t - h⁰_t‖², or the answers' negative log-likelihood. h is a block's output: that of the highest block
+         with a weight that moves (the traced window's last), unless `layer` names another. Norms are not pushed.
+Ours:    c is at its maximum, without any slope, where training starts (h = h⁰); rounding, blown up by Adam, would
+         choose the way. So the direction to leave is that of h⁰ + tilt ‖h⁰‖ u, u one random unit vector for all tokens.
+Differs: no layer above the one that is read is run, and the states before forgetting are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize, softplus
+
+from letheon.core.activations import blocks
+from letheon.core.encoding import Batch
+from letheon.core.errors import InputError
+from letheon.core.likelihood import hidden_states, score
+from letheon.core.models import LanguageModel
+from letheon.core.registry import check_settings, method
+from letheon.core.sampling import stream_seed
+from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of the deviation loss; the paper's values are not public, so all are ours [inferred].
+
+    Attributes:
+        beta: inverse temperature: small keeps pushing past a right angle, large stops there.
+        form: `softplus` as above, or `cosine`: mean_t c_t itself, which pushes to the opposite direction.
+        layer: the block whose output is read; -1 finds the highest one with a weight that moves.
+        positions: tokens that count: the answer's, or `all` of a row but its first (whose norm and direction are those
+            of an attention sink). Of running text both are the same.
+        retain_loss: `states` in place, or `nll` of the retain answers (which runs all layers).
+        tilt: by how much of its length the direction that is left is tilted, so that there is a slope to start on.
+        gamma, alpha: weights of the forget and the retain loss.
+    """
+
+    beta: float = 1.0
+    form: Literal["softplus", "cosine"] = "softplus"
+    layer: int = -1
+    positions: Literal["labels", "all"] = "labels"
+    retain_loss: Literal["states", "nll"] = "states"
+    tilt: float = 0.1
+    gamma: float = 1.0
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("beta", "tilt"))
+
+
+def deviation(cosine: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
+    """(1/β) log(1 + exp(β c)): its slope is σ(βc), from about 1 where c is near 1 to 0 where c is well below 0."""
+    return softplus(beta * cosine) / beta
+
+
+def tilted(
+    original: Float[Tensor, "rows length width"], direction: Float[Tensor, width], tilt: float
+) -> Float[Tensor, "rows length width"]:
+    """h⁰ + tilt ‖h⁰‖ u, with u a unit vector."""
+    return original + tilt * original.norm(dim=-1, keepdim=True) * direction
+
+
+def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]) -> Float[Tensor, rows]:
+    """The mean over each row's masked tokens; 0 for a row without one."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+@method("objective", "kuda", Settings, paper="2602.19275", needs={"reference"}, wants={"retain"})
+class KUDA:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.layer = self.settings.layer
+        self.before: dict[int, Tensor] = {}  # by row: [length, width], without gradient, off the accelerator
+
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+        self.layer = read_layer(model, self.settings.layer)
+        width = model.base().get_input_embeddings().weight.shape[1]
+        generator = torch.Generator().manual_seed(stream_seed(rows.seed, "tilt"))
+        self.direction = normalize(torch.randn(width, generator=generator), dim=0).to(model.device)
+        batches = [rows.forget_batch([number]) for number in sorted({i for forget, _ in plan for i in forget})]
+        batches += [rows.retain_batch([number]) for number in sorted({i for _, retain in plan for i in retain})]
+        with torch.no_grad():
+            for batch in batches:
+                self.before[int(batch.index)] = hidden_states(model, batch, self.layer)[0].float().cpu()
+
+    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
+        terms, settings = Terms(), self.settings
+        forget, retain = pair.forget, pair.retain if settings.alpha else None
+        by_states = retain if settings.retain_loss == "states" else None
+        first, second = self._states(model, forget, by_states)
+        if forget is not None and first is not None:
+            original = self._original(forget)
+            cosine = cosine_similarity(first, tilted(original, self.direction, settings.tilt), dim=-1)
+            pushed = deviation(cosine, settings.beta) if settings.form == "softplus" else cosine
+            loss = forget.mean(token_mean(pushed, self._mask(forget)), "rows")
+            terms.forget = settings.gamma * loss
+            terms.watch["forget_loss"] = float(loss.detach())
+            terms.watch["forget_cosine"] = self._mean_cosine(forget, cosine_similarity(first, original, dim=-1))
+        if retain is not None:
+            if second is not None:
+                original = self._original(retain)
+                distance = ((second - original) ** 2).sum(-1)
+                loss = retain.mean(token_mean(distance, self._mask(retain)), "rows")
+                terms.watch["retain_cosine"] = self._mean_cosine(retain, cosine_similarity(second, original, dim=-1))
+            else:
+                loss = -retain.mean(score(model, retain).logp, "tokens")
+            terms.retain = settings.alpha * loss
+            terms.watch["retain_loss"] = float(loss.detach())
+        return terms
+
+    def _states(
+        self, model: LanguageModel, forget: Batch | None, retain: Batch | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The read layer's output for both halves, in one pass where both are there."""
+        if forget is None or retain is None:
+            only = [None if b is None else hidden_states(model, b, self.layer).float() for b in (forget, retain)]
+            return only[0], only[1]
+        hidden = hidden_states(model, joined(forget, retain), self.layer).float()
+        size = len(forget)
+        return hidden[:size, : forget.input_ids.shape[1]], hidden[size:, : retain.input_ids.shape[1]]
+
+    def _original(self, batch: Batch) -> Tensor:
+        rows = [self.before[number] for number in batch.index.tolist()]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch.input_ids.device)
+
+    def _mask(self, batch: Batch) -> Tensor:
+        if self.settings.positions == "labels":
+            return batch.labels != -100
+        return batch.attention_mask.bool() & (torch.arange(batch.input_ids.shape[1], device=batch.labels.device) > 0)
+
+    def _mean_cosine(self, batch: Batch, cosine: Tensor) -> float:
+        return float(batch.mean(token_mean(cosine.detach(), self._mask(batch)), "rows"))
+
+
+def read_layer(model: LanguageModel, asked: int = -1) -> int:
+    """The block that is read: the one that was asked for, or the highest one with a weight that moves.
+
+    Raises:
+        InputError: there is no such block, or no weight at or below it moves.
+    """
+    stack = list(blocks(model.base()))
+    moving = [i for i, block in enumerate(stack) if any(p.requires_grad for p in block.parameters())]
+    if asked == -1:
+        return moving[-1] if moving else len(stack) - 1
+    if not 0 <= asked < len(stack):
+        raise InputError(f"kuda: layer {asked} asked for, the model has 0-{len(stack) - 1}", "choose among them")
+    if moving and moving[0] > asked:
+        raise InputError(
+            f"kuda reads layer {asked}, which layers {moving[0]} and above cannot change",
+            "let lower layers move, or leave `layer` out",
+        )
+    return asked

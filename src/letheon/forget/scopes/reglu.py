@@ -1,0 +1,289 @@
+"""ReGLU: a LoRA adapter that starts where forget outputs vary and retain outputs do not, and stays off the retain ones.
+
+Paper:   Representation-Guided Parameter-Efficient LLM Unlearning, arXiv 2604.17396. RILA is the start, ROL the
+         penalty: h = Wx + s·BAx with B = Q_r, A = Q_rᵀW₀, W = W₀ − s·BA, so nothing has changed before the first step;
+         L_ROL = Σ ‖BᵀP‖²_F over the adapted matrices, P the retain outputs' principal directions.
+Differs: padding is left out of the pooled representations (the authors' code sums over it, which makes them depend on
+         how rows are batched). P has no more columns than there are retain rows: the others would be noise. Without
+         retain rows the method is refused (there, P is then random). Dropout is off, as in all training here.
+
+A linear layer's pooled outputs are its weight times its pooled inputs, so inputs are what is recorded. Only 2n + r
+directions of a layer's output space can be eigenvectors that matter: the moments are never formed at full size where
+that is smaller, and one layer is decomposed after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from letheon.core.activations import watch_inputs
+from letheon.core.encoding import to_device
+from letheon.core.errors import InputError
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+from letheon.core.registry import check_settings, method
+from letheon.core.sampling import by_length
+from letheon.forget.parts import Scope
+from letheon.forget.request import Request
+from letheon.forget.scopes.lora import LoRA
+from letheon.forget.scopes.lora import Settings as LoRASettings
+
+logger = logging.getLogger("letheon")
+
+RIDGE = 1e-4  # added to the diagonal of every second moment (authors' code)
+Pooling = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    r: int = 32  # Sec. 5 setting for TOFU and WMDP, with alpha 64
+    alpha: int = 64
+    init: Literal["rila", "lora"] = "rila"  # "lora": A random, B zero, for ablations
+    beta: float = 0.7  # TOFU; 0.5 for WMDP
+    penalty: float = 0.5  # lambda, the weight of ROL; 0 leaves it out
+    rank: int = 128  # k, columns of P
+    samples: int = 256  # forget and retain rows that are looked at, each
+    pooling: Pooling = "sum"  # over a row's tokens; the authors' code sums, so that long rows count more
+    targets: str = "all-linear"  # or names separated by spaces
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("r", "alpha", "rank", "samples"))
+        if not 0 <= self.beta <= 1 or self.penalty < 0:
+            raise InputError(f"beta {self.beta}, penalty {self.penalty}", "beta from 0 to 1, penalty 0 or more")
+
+
+# The method ---------------------------------------------------------------------------------------------------------
+
+
+def leading_directions(
+    terms: Sequence[tuple[float, Float[Tensor, "rows out"]]], count: int
+) -> tuple[Float[Tensor, count], Float[Tensor, "out count"]]:
+    """The algebraically largest eigenvalues, falling, of Σ w·(HᵀH/n + 1e-4·I), and their eigenvectors; float64.
+
+    Args:
+        terms: pairs of a weight w (of any sign: the sum may be indefinite) and one representation a row.
+        count: how many; at most as many as there are outputs.
+    """
+    size = terms[0][1].shape[1]
+    count = min(count, size)
+    columns = [rows.double().T for _, rows in terms]
+    spanned = torch.cat(columns, 1)
+    basis = torch.eye(size, dtype=torch.float64, device=spanned.device)
+    if spanned.shape[1] + count < size:
+        # Off the rows' span the sum is a multiple of the identity; `count` more directions stand for all of it.
+        basis = torch.linalg.qr(torch.cat([spanned, basis[:, :count]], 1))[0]
+    small = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64, device=spanned.device)
+    for (weight, rows), column in zip(terms, columns, strict=True):
+        inside = basis.T @ column
+        small += weight * (inside @ inside.T / len(rows))
+    small.diagonal().add_(RIDGE * sum(weight for weight, _ in terms))
+    values, vectors = torch.linalg.eigh(small)
+    return values.flip(0)[:count], basis @ vectors.flip(1)[:, :count]
+
+
+def rila(
+    forget: Float[Tensor, "rows out"], retain: Float[Tensor, "rows out"], rank: int, beta: float
+) -> tuple[Float[Tensor, rank], Float[Tensor, "out rank"]]:
+    """Eigenvalues and Q_r: the r leading directions of (1 − β)·C_F − β·C_R, uncentred second moments.
+
+    Of all orthonormal B it maximises tr(Bᵀ((1 − β)·C_F − β·C_R)B) (Ky Fan).
+    """
+    return leading_directions([(1 - beta, forget), (-beta, retain)], rank)
+
+
+def protected_directions(retain: Float[Tensor, "rows out"], rank: int) -> Float[Tensor, "out directions"]:
+    """P: the leading directions of C_R, `rank` of them, but no more than there are rows or outputs."""
+    return leading_directions([(1.0, retain)], min(rank, len(retain)))[1]
+
+
+def orthogonality(factor: Float[Tensor, "out rank"], basis: Float[Tensor, "out directions"]) -> Float[Tensor, ""]:
+    """‖BᵀP‖²_F in float32, also where products are in bfloat16."""
+    with torch.autocast(factor.device.type, enabled=False):
+        return (factor.float().T @ basis.float()).square().sum()
+
+
+def leakage(basis: Float[Tensor, "out directions"], change: Float[Tensor, "rows out"]) -> float:
+    """‖PᵀΔH‖_F/‖ΔH‖_F: the share of a change of outputs that lies in the protected directions, 0 to 1."""
+    change = change.detach().double()
+    size = float(change.norm())
+    return float((change @ basis.detach().double()).norm()) / size if size else 0.0
+
+
+def energy_ratio(
+    factor: Float[Tensor, "out rank"], forget: Float[Tensor, "rows out"], retain: Float[Tensor, "rows out"]
+) -> float:
+    """tr(BᵀC_F B)/tr(BᵀC_R B): how much more of the forget than of the retain outputs B's columns take up."""
+
+    def energy(rows: Tensor) -> float:
+        inside = rows.double() @ columns
+        return float(inside.square().sum() / len(rows) + RIDGE * columns.square().sum())
+
+    columns = factor.detach().double()
+    return energy(forget) / energy(retain)
+
+
+# What the layers see ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def pooled_inputs(
+    model: LanguageModel, layers: Mapping[str, nn.Module], rows: Sequence[Example], pooling: Pooling
+) -> tuple[dict[str, Float[Tensor, "rows in"]], Float[Tensor, rows]]:
+    """What enters each layer, pooled over each row's real tokens (prompt and answer), and how often its bias counts.
+
+    Raises:
+        InputError: a layer that does not see whole rows (a mixture's expert).
+    """
+    encoder = model.encoder()
+    encoded = encoder.encode_all(rows)
+    found: dict[str, list[Tensor]] = {name: [] for name in layers}
+    order: list[int] = []
+    lengths = torch.tensor([len(row.ids) for row in encoded], device=model.device)
+    for chosen in by_length([len(row.ids) for row in encoded], 16):
+        batch = to_device(encoder.collate([encoded[i] for i in chosen]), model.device)
+        mask = batch.attention_mask
+
+        def see(name: str, entering: Tensor, mask: Tensor = mask) -> None:
+            if entering.shape[:2] != mask.shape:
+                raise InputError(f"reglu: {name} does not see whole rows", "name other targets: reglu:targets=...")
+            found[name].append((entering.float() * mask[..., None]).sum(1))
+
+        with watch_inputs(layers, see):
+            model.base()(batch.input_ids, attention_mask=mask, use_cache=False)
+        order += chosen
+    back = torch.tensor(order, device=model.device).argsort()
+    scale = 1 / lengths[:, None] if pooling == "mean" else torch.ones_like(lengths)[:, None]
+    return {name: torch.cat(parts)[back] * scale for name, parts in found.items()}, (lengths[:, None] * scale)[:, 0]
+
+
+def outputs(weight: Tensor, bias: Tensor | None, entering: Tensor, counts: Tensor) -> Float[Tensor, "rows out"]:
+    """A linear layer's pooled outputs from its pooled inputs, float64."""
+    found = entering.double() @ weight.double().T
+    return found if bias is None else found + counts.double()[:, None] * bias.double()
+
+
+def spread(rows: Sequence[Example], count: int) -> list[Example]:
+    """At most `count` rows, evenly over the list: files are often sorted."""
+    count = min(count, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
+# Its seat in the loop -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Start:
+    """One adapted matrix before the first step.
+
+    Attributes:
+        weight: W₀ as it was, in the layer's own layout, in main memory.
+        basis: P, [out, k].
+        eigenvalues: of (1 − β)·C_F − β·C_R, the r largest.
+    """
+
+    weight: Tensor
+    basis: Tensor
+    eigenvalues: Tensor
+
+    @property
+    def positive(self) -> int:
+        """How many of the r directions carry more weighted forget than retain energy."""
+        return int((self.eigenvalues > 0).sum())
+
+
+@method("scope", "reglu", Settings, paper="2604.17396", needs={"retain"})
+class ReGLU(Scope):
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.starts: dict[str, Start] = {}
+        self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
+        self.layers: dict[str, Any] = {}
+
+    def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
+        settings, self.request = self.settings, request
+        model.merge_adapter()
+        parameters = LoRA(LoRASettings(settings.r, settings.alpha, settings.targets)).select(model, request)
+        self.layers = {name: module for name, module in model.model.named_modules() if hasattr(module, "lora_A")}
+        self._begin(model, request)
+        return parameters
+
+    @torch.no_grad()
+    def _begin(self, model: LanguageModel, request: Request) -> None:
+        """Find P for every layer and, with RILA, put its factors in and take s·BA out of its weight."""
+        settings, bases = self.settings, {name: layer.base_layer for name, layer in self.layers.items()}
+        halves = [
+            pooled_inputs(model, bases, spread(rows, settings.samples), settings.pooling)
+            for rows in (request.forget, request.retain)
+        ]
+        whole = []
+        for name, layer in self.layers.items():
+            weight, bias = matrix_of(layer), getattr(layer.base_layer, "bias", None)
+            forget, retain = (outputs(weight, bias, entering[name], counts) for entering, counts in halves)
+            basis = protected_directions(retain, settings.rank).float()
+            whole += [name] if basis.shape[1] == len(weight) else []
+            values, q = rila(forget, retain, settings.r, settings.beta)
+            self.starts[name] = Start(layer.base_layer.weight.detach().to("cpu", copy=True), basis, values)
+            if settings.init == "rila":
+                self._put(name, layer, weight, q)
+        if whole and settings.penalty:
+            logger.warning("reglu: rank %d protects every output of %d matrices", settings.rank, len(whole))
+
+    def _put(self, name: str, layer: Any, weight: Tensor, q: Tensor) -> None:
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        a.zero_()  # a matrix with fewer outputs than r has fewer directions
+        b.zero_()
+        a[: q.shape[1]], b[:, : q.shape[1]] = (q.T @ weight.double()).to(a.dtype), q.to(b.dtype)
+        self.factors[name] = a.detach().clone(), b.detach().clone()
+        left = weight.double() - layer.scaling["default"] * b.double() @ a.double()
+        layer.base_layer.weight.copy_(in_layout(layer, left))
+
+    def penalty(self) -> Tensor | None:
+        if not self.settings.penalty:
+            return None
+        found = [
+            orthogonality(layer.lora_B["default"].weight, self.starts[name].basis)
+            for name, layer in self.layers.items()
+        ]
+        return self.settings.penalty * torch.stack(found).sum()
+
+    @torch.no_grad()
+    def finish(self, model: LanguageModel) -> None:
+        """Give the weights back and write the change as one adapter of rank 2r, [B, −B₀]·[A; A₀] with the same s.
+
+        A saved adapter of rank r alone would be wrong: it belongs to weights that nobody has.
+        """
+        trained = {
+            name: (layer.lora_A["default"].weight.clone(), layer.lora_B["default"].weight.clone())
+            for name, layer in self.layers.items()
+        }
+        for name, layer in self.layers.items():
+            layer.base_layer.weight.copy_(self.starts[name].weight)
+        if not self.factors:  # PEFT's own start: the adapter is right as it is
+            return
+        settings, name_of_base = self.settings, model.model.peft_config["default"].base_model_name_or_path
+        model.model = model.model.unload()
+        LoRA(LoRASettings(2 * settings.r, 2 * settings.alpha, settings.targets)).select(model, self.request)
+        model.model.peft_config["default"].base_model_name_or_path = name_of_base
+        self.layers = {name: module for name, module in model.model.named_modules() if name in trained}
+        for name, layer in self.layers.items():
+            (a, b), (a_start, b_start) = trained[name], self.factors[name]
+            layer.lora_A["default"].weight.copy_(torch.cat([a, a_start]))
+            layer.lora_B["default"].weight.copy_(torch.cat([b, -b_start], 1))
+
+
+def matrix_of(layer: Any) -> Float[Tensor, "out in"]:
+    """W₀ of an adapted layer; GPT-2's are stored the other way round."""
+    weight: Tensor = layer.base_layer.weight.detach()
+    return weight.T if layer.fan_in_fan_out else weight
+
+
+def in_layout(layer: Any, weight: Float[Tensor, "out in"]) -> Tensor:
+    """A matrix as the layer stores it."""
+    return weight.T if layer.fan_in_fan_out else weight

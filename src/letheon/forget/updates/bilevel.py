@@ -1,0 +1,346 @@
+"""Bilevel: ascend the forget loss in directions that leave retention alone, then restore retention where that stalls.
+
+Paper:   OFMU, arXiv 2509.22483 (key `ofmu`). Inside, Φ = L_f − β·cos(∇L_f, ∇L_r) is maximised; outside, L_r is
+         minimised subject to ∇Φ = 0, as F = L_r + ρ‖∇Φ‖² with a growing ρ. A round: T ascents of Φ, one descent of F.
+Cost:    backward passes with `fd`: 6 an ascent and 18 a descent, where a joint step has 2.
+Differs: no code and no settings of the paper are public: β, ρ and its growth, T and ε are ours [inferred]. The descent
+         starts where the ascents ended, not where the round began [inferred]. Both go through Adam, each with moments
+         of its own, and both are clipped. Every ascent and descent is a step of the run with rows of its own; rounds
+         are counted from the end, so that the last step is a descent. L_f is unbounded: past `cap` a step descends.
+         L_f is the negated forget term of any objective; with `grad_diff` it is the paper's cross-entropy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from letheon.core.errors import InputError
+from letheon.core.gradients import Vector, add, norm, scaled
+from letheon.core.likelihood import score
+from letheon.core.registry import check_settings, method
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_watch
+
+if TYPE_CHECKING:
+    from letheon.core.training import Loop
+
+Penalty = Literal["cos", "cos2", "relu"]
+Products = Literal["exact", "fd", "gauss"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    beta: float = 0.1  # weight of the similarity; 0 does not decorrelate
+    rho: float = 1e-3  # ρ of the first round; 0 does not penalise
+    growth: float = 1.1  # of ρ from round to round
+    inner_steps: int = 3  # T; 0 only descends
+    inner_rate: float = 1.0  # η_in as a share of the learning rate, which is η_out
+    penalty: Penalty = "cos"  # of the similarity: as written, or without a reward for opposite gradients
+    hvp: Products = "fd"  # second derivatives: exact, by finite differences, or with the cosine held still in ∇²Φ
+    epsilon: float = 3e-5  # length of a finite difference over max(1, ‖θ‖); tuned against `exact` on the tiny model
+    cap: float = 1.0  # no ascent where the forget answers' loss exceeds so many times that of a uniform guess; 0: none
+    single: float = 0.0  # λ > 0: no rounds, every step descends L_r − λΦ (the paper's ablation)
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("growth", "inner_rate", "epsilon"))
+        if min(self.beta, self.rho, self.inner_steps, self.cap, self.single) < 0:
+            raise InputError("bilevel: beta, rho, inner_steps, cap or single below 0", "use 0 or more")
+
+
+# The mathematics: vectors are lists of tensors, one a parameter -------------------------------------------------------
+
+
+def similarity(a: Sequence[Tensor], b: Sequence[Tensor], penalty: Penalty = "cos") -> Tensor:
+    """cos(a, b) over all tensors together, its square, or its positive part; 0 where one of them is zero."""
+    squared = _inner(a, a) * _inner(b, b)
+    if float(squared.detach()) == 0:  # no direction to be alike; a slope of 0 as well
+        return 0.0 * squared
+    cosine = _inner(a, b) / (_inner(a, a).sqrt() * _inner(b, b).sqrt())
+    return {"cos": cosine, "cos2": cosine**2, "relu": cosine.clamp(min=0)}[penalty]
+
+
+def similarity_slopes(a: Vector, b: Vector, penalty: Penalty = "cos") -> tuple[Vector, Vector]:
+    """∂s/∂a and ∂s/∂b; for the cosine c, b/(‖a‖‖b‖) − c·a/‖a‖² and the same with a and b exchanged."""
+    a, b = _leaves(a), _leaves(b)
+    return _halves(torch.autograd.grad(similarity(a, b, penalty), [*a, *b]))
+
+
+def similarity_bends(a: Vector, b: Vector, p: Vector, q: Vector, penalty: Penalty = "cos") -> tuple[Vector, Vector]:
+    """The Hessian of s(a, b) times (p, q), in its two halves."""
+    a, b = _leaves(a), _leaves(b)
+    slopes = torch.autograd.grad(similarity(a, b, penalty), [*a, *b], create_graph=True)
+    return _halves(torch.autograd.grad(_inner(slopes, [*p, *q]), [*a, *b]))
+
+
+def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
+def _leaves(vector: Vector) -> Vector:
+    return [tensor.detach().requires_grad_() for tensor in vector]
+
+
+def _halves(vectors: Sequence[Tensor]) -> tuple[Vector, Vector]:
+    return list(vectors[: len(vectors) // 2]), list(vectors[len(vectors) // 2 :])
+
+
+class Side:
+    """A loss of the weights, given as shares that add up (micro-batches), with the products of its derivatives.
+
+    Args:
+        shares: evaluates the loss at the weights as they are, on the same rows at every call.
+        weights: what it is a function of.
+        total: sums a vector over processes.
+    """
+
+    def __init__(
+        self,
+        shares: Callable[[], Iterable[Tensor]],
+        weights: Sequence[nn.Parameter],
+        total: Callable[[Vector], Vector] = lambda vector: vector,
+    ) -> None:
+        self.shares, self.weights, self.total = shares, list(weights), total
+
+    def gradient(self) -> Vector:
+        """g."""
+        return self._derivative([])
+
+    def hessian(self, v: Vector) -> Vector:
+        """H v."""
+        return self._derivative([v])
+
+    def third(self, u: Vector, v: Vector) -> Vector:
+        """∇(uᵀHv) with u and v held still."""
+        return self._derivative([v, u])
+
+    def _derivative(self, along: Sequence[Vector]) -> Vector:
+        """∇ of the loss, differentiated along the given vectors first."""
+        found = [torch.zeros_like(weight) for weight in self.weights]
+        for loss in self.shares():
+            for direction in along:
+                slope = self._grad(loss, create_graph=True)
+                loss = _inner(slope, direction)
+            add(found, 1.0, self._grad(loss))
+        return self.total(found)
+
+    def _grad(self, loss: Tensor, create_graph: bool = False) -> Vector:
+        if not loss.requires_grad:  # linear: nothing is left to differentiate
+            return [torch.zeros_like(weight) for weight in self.weights]
+        found = torch.autograd.grad(
+            loss, self.weights, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+        return list(found)
+
+
+@torch.no_grad()
+def central_difference(of: Callable[[], Vector], weights: Sequence[nn.Parameter], v: Vector, epsilon: float) -> Vector:
+    """(f(θ + εv̂) − f(θ − εv̂))·‖v‖/2ε: the Jacobian of f times v; the weights end in the bits they began with."""
+    length = norm(v)
+    if length == 0:
+        return [torch.zeros_like(tensor) for tensor in v]
+    start, ends = [weight.clone() for weight in weights], []
+    try:
+        for sign in (1, -1):
+            _place(weights, start, sign * epsilon / length, v)
+            with torch.enable_grad():
+                ends.append(of())
+    finally:
+        _place(weights, start, 0.0, v)
+    return [(ahead - behind) * (length / (2 * epsilon)) for ahead, behind in zip(*ends, strict=True)]
+
+
+def _place(weights: Sequence[nn.Parameter], start: Vector, scale: float, v: Vector) -> None:
+    for weight, origin, tensor in zip(weights, start, v, strict=True):
+        weight.copy_(origin + scale * tensor if scale else origin)
+
+
+class Inner:
+    """Φ = L_f − β·s(g_f, g_r): its gradient, and its Hessian times a vector.
+
+    Attributes:
+        g_forget, g_retain: gradients of both losses where `gradient` was last called.
+    """
+
+    def __init__(self, forget: Side, retain: Side, settings: Settings) -> None:
+        self.forget, self.retain, self.settings = forget, retain, settings
+        self.g_forget: Vector = []
+        self.g_retain: Vector = []
+
+    def gradient(self) -> Vector:
+        """∇Φ = g_f − β(H_f u + H_r w), u and w the slopes of the similarity."""
+        g_forget, g_retain = self.forget.gradient(), self.retain.gradient()
+        slope = [tensor.clone() for tensor in g_forget]
+        if self.settings.beta:
+            u, w = similarity_slopes(g_forget, g_retain, self.settings.penalty)
+            add(slope, -self.settings.beta, self._product(self.forget, u))
+            add(slope, -self.settings.beta, self._product(self.retain, w))
+        self.g_forget, self.g_retain = g_forget, g_retain  # last: a finite difference calls this at other weights
+        return slope
+
+    def hessian(self, v: Vector) -> Vector:
+        """∇²Φ v at the weights where `gradient` was called; `gauss` leaves H_f v."""
+        if self.settings.hvp == "exact":
+            return self._exact(v)
+        if self.settings.hvp == "gauss" or not self.settings.beta:
+            return self._product(self.forget, v)
+        here = self.g_forget, self.g_retain
+        product = self._difference(self.gradient, v)
+        self.g_forget, self.g_retain = here
+        return product
+
+    def _exact(self, v: Vector) -> Vector:
+        """H_f v − β∇(uᵀH_f v + wᵀH_r v): third derivatives, and the change of u and w with g_f and g_r."""
+        p = self.forget.hessian(v)
+        if not self.settings.beta:
+            return p
+        q = self.retain.hessian(v)
+        u, w = similarity_slopes(self.g_forget, self.g_retain, self.settings.penalty)
+        a, b = similarity_bends(self.g_forget, self.g_retain, p, q, self.settings.penalty)
+        for side, slope, bend in ((self.forget, u, a), (self.retain, w, b)):
+            add(p, -self.settings.beta, side.third(slope, v))
+            add(p, -self.settings.beta, side.hessian(bend))
+        return p
+
+    def _product(self, side: Side, v: Vector) -> Vector:
+        return side.hessian(v) if self.settings.hvp == "exact" else self._difference(side.gradient, v)
+
+    def _difference(self, of: Callable[[], Vector], v: Vector) -> Vector:
+        weights = self.forget.weights
+        length = self.settings.epsilon * max(1.0, norm([weight.detach() for weight in weights]))
+        return central_difference(of, weights, v, length)
+
+
+def outer_gradient(inner: Inner, slope: Vector, rho: float) -> Vector:
+    """∇F = g_r + 2ρ·∇²Φ·∇Φ, with `slope` = ∇Φ at the same weights."""
+    gradient = [tensor.clone() for tensor in inner.g_retain]
+    if rho:
+        add(gradient, 2 * rho, inner.hessian(slope))
+    return gradient
+
+
+def place_in_round(step: int, total: int, inner_steps: int) -> tuple[int, bool]:
+    """The round of a step, from 0, and whether it is the round's descent; the last step of all is one."""
+    size, left = inner_steps + 1, total - 1 - step
+    return math.ceil(total / size) - 1 - left // size, left % size == 0
+
+
+# Its seat in the loop ------------------------------------------------------------------------------------------------
+
+
+@method("update", "bilevel", Settings, paper="2509.22483", needs={"retain"})
+class Bilevel(Update):
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
+        self.ascent = torch.optim.AdamW(loop.parameters.values(), weight_decay=0.0, fused=True)
+        self.keeps = any(not all(row.value) for row in rows.forget if row.value)
+        self.uniform = math.log(loop.model.base().get_output_embeddings().weight.shape[0])
+
+    def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+        settings = self.settings
+        weights, watch = list(loop.parameters.values()), Watch()
+        forget = Side(lambda: self._forget(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
+        retain = Side(lambda: self._retain(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
+        inner = Inner(forget, retain, settings)
+        number, descends = place_in_round(loop.step, loop.total, settings.inner_steps)
+        rho = settings.rho * settings.growth**number
+        with self._differentiable():
+            slope = inner.gradient()
+            metrics = loop.checked(watch.mean())
+            too_far = bool(settings.cap) and metrics.get("forget_nll", 0.0) > settings.cap * self.uniform
+            descends = descends or too_far or settings.single > 0
+            gradient = scaled(slope, -1.0)
+            if settings.single:
+                gradient = scaled(slope, -settings.single)
+                add(gradient, 1.0, inner.g_retain)
+            elif descends:
+                gradient = outer_gradient(inner, slope, rho)
+        metrics["cosine"] = float(similarity(inner.g_forget, inner.g_retain))
+        metrics |= {"stationarity": norm(slope), "rho": rho, "round": float(number), "descends": float(descends)}
+        metrics["gradient_norm"] = self._move(loop, gradient, loop.optimizer if descends else self.ascent)
+        return metrics
+
+    def _move(self, loop: Loop, gradient: Vector, optimizer: torch.optim.Optimizer) -> float:
+        for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
+            parameter.grad = tensor
+        for group in self.ascent.param_groups:
+            group["lr"] = loop.optimizer.param_groups[0]["lr"] * self.settings.inner_rate
+        length = loop.clip()
+        optimizer.step()
+        return length
+
+    def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: Watch) -> Iterator[Tensor]:
+        """Shares of L_f: what the objective descends, negated. In float32: no autocast around the losses."""
+        for number, pair in enumerate(pairs):
+            terms = objective.terms(loop.model, pair.only_forget())
+            if terms.forget is not None:
+                watch.first(("forget", number), {**terms.watch, "forget_loss": -float(terms.forget.detach())})
+                yield -terms.forget
+
+    def _retain(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: Watch) -> Iterator[Tensor]:
+        """Shares of L_r: the objective's retain term (else the answers' negative log-likelihood), and its `keep`."""
+        for number, pair in enumerate(pairs):
+            if pair.retain is None and pair.forget is None:
+                continue
+            if pair.retain is not None:
+                terms = objective.terms(loop.model, pair.only_retain())
+                loss = terms.retain
+                if loss is None:
+                    loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
+                watch.first(("retain", number), {"retain_loss": float(loss.detach()), **terms.watch})
+                yield loss
+            keep = objective.terms(loop.model, pair.only_forget()).keep if self.keeps and pair.forget else None
+            if keep is not None:
+                yield keep
+
+    @contextmanager
+    def _differentiable(self) -> Iterator[None]:
+        """For `exact`, attention without fused kernels, which have no second derivative; there and only there."""
+        if self.settings.hvp != "exact":
+            yield
+            return
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        except RuntimeError as error:
+            if "derivative" not in str(error):
+                raise
+            raise InputError(f"bilevel: {str(error).splitlines()[0]}", "write bilevel:hvp=fd") from None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        states = [self.ascent.state[weight] for group in self.ascent.param_groups for weight in group["params"]]
+        return {f"{i}/{key}": tensor.contiguous() for i, state in enumerate(states) for key, tensor in state.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        weights = [weight for group in self.ascent.param_groups for weight in group["params"]]
+        for name, tensor in state.items():
+            number, key = name.split("/")
+            self.ascent.state[weights[int(number)]][key] = tensor
+
+
+class Watch:
+    """What the objective says of its micro-batches at the weights where a step begins, not at displaced ones."""
+
+    def __init__(self) -> None:
+        self.parts: dict[tuple[str, int], dict[str, float]] = {}
+
+    def first(self, place: tuple[str, int], values: dict[str, float]) -> None:
+        self.parts.setdefault(place, values)
+
+    def mean(self) -> dict[str, float]:
+        return mean_watch(list(self.parts.values()))
+
+
+def _summed(loop: Loop, vector: Vector) -> Vector:
+    """The vector summed over processes."""
+    for parameter, tensor in zip(loop.parameters.values(), vector, strict=True):
+        parameter.grad = tensor
+    return loop.take_gradients()

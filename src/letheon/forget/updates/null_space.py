@@ -1,0 +1,170 @@
+"""Null space: the forget part of every step (nearly) leaves the moving matrices' outputs on retained inputs alone.
+
+Paper:   KUDA, arXiv 2602.19275: relaxation null-space projection, ΔW <- ΔW P, with P from the inputs of each matrix on
+         retained rows; after AlphaEdit, arXiv 2410.02355. See `letheon.core.null_space`.
+Inferred: only the forget gradient is projected and the retain gradient passes; the directions of least energy that hold
+         a share of 0.05 of it are the null space (`mode=absolute,threshold=0.02` is AlphaEdit's, which depends on the
+         scale of the activations); a random share of the retain rows makes the projector (here all of them).
+Adam:    its elementwise denominators turn a projected gradient out of the subspace, so the step that it really makes
+         is projected as well. A step is -lr (m_f + m_r)/h, linear in the momenta of the two gradients: the forget
+         gradient's share -lr m_f/h is projected, the retain gradient's stays (`part=forget`); or the whole step
+         is (`part=step`). Weight decay counts as forgetting: it is projected too.
+Differs: parameters that are no matrix of a block (norms, biases, embeddings) act on every retained token; they take no
+         forget part at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.gradients import Vector, dot, norm
+from letheon.core.null_space import Mode, NullSpace, matrices_among, null_spaces
+from letheon.core.registry import check_settings, method
+from letheon.core.sampling import stream_seed
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Terms, Update, mean_watch
+from letheon.forget.updates.geometric import adam_denominators
+
+if TYPE_CHECKING:
+    from letheon.core.training import Loop
+
+logger = logging.getLogger("letheon")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of the projection.
+
+    Attributes:
+        threshold: share of the retained inputs' energy (mode `energy`) or eigenvalue (`absolute`) up to which a
+            direction is free; 0 frees only what retained inputs never use.
+        mode: see `letheon.core.null_space.kept_directions`.
+        part: what of the optimizer's step is projected: the `forget` part, or the whole `step`.
+        ratio: share of the retain rows, drawn at random, that the projector is made of.
+    """
+
+    threshold: float = 0.05
+    mode: Mode = "energy"
+    part: Literal["forget", "step"] = "forget"
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("ratio",))
+        if self.threshold < 0 or self.ratio > 1 or (self.mode == "energy" and self.threshold >= 1):
+            raise InputError(
+                f"null_space: threshold {self.threshold}, ratio {self.ratio}",
+                "use a threshold from 0 (a share of the energy: below 1) and a ratio up to 1",
+            )
+
+
+@method("update", "null_space", Settings, paper="2602.19275", needs={"retain"})
+class NullSpaceUpdate(Update):
+    """Attributes:
+    spaces: for each moving matrix its null space; the report's kept ranks and spectra.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.spaces: dict[str, NullSpace] = {}
+        self.momentum: Vector = []  # of the projected forget gradient, as Adam averages it
+
+    def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
+        if not rows.retain:
+            raise InputError("null_space needs retain rows", "give --retain, or use the update joint")
+        matrices = matrices_among(loop.model, loop.parameters)
+        if not matrices:
+            raise InputError("null_space: no matrix of a block moves", "choose a scope with matrices: @traced, @layers")
+        count = max(1, round(self.settings.ratio * len(rows.retain)))
+        generator = torch.Generator().manual_seed(stream_seed(rows.seed, "null space rows"))
+        numbers = sorted(torch.randperm(len(rows.retain), generator=generator)[:count].tolist())
+        batches = (rows.retain_batch([number]) for number in numbers)
+        self.spaces = null_spaces(loop.model, batches, matrices, self.settings.mode, self.settings.threshold)
+        self.momentum = [torch.zeros_like(parameter) for parameter in loop.parameters.values()]
+        self._directions = sum(len(space.spectrum) for space in self.spaces.values())
+        for name, space in self.spaces.items():
+            logger.info("null space of %s: %d of %d directions", name, space.kept, len(space.spectrum))
+        if not any(space.kept for space in self.spaces.values()):
+            logger.warning("the null space is empty: nothing will be forgotten; raise the threshold of null_space")
+
+    def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+        forget, retain, metrics = gradients_apart(loop, objective, pairs)
+        free = [
+            gradient - self._blocked(name, gradient) for name, gradient in zip(loop.parameters, forget, strict=True)
+        ]
+        metrics |= {
+            "alignment_unprojected": cosine(forget, retain),
+            "alignment": cosine(free, retain),
+            "passed": norm(free) / max(norm(forget), 1e-30),
+            "kept": sum(space.kept for space in self.spaces.values()) / self._directions,
+        }
+        for parameter, f, r in zip(loop.parameters.values(), free, retain, strict=True):
+            parameter.grad = f + r
+        metrics["gradient_norm"] = length = loop.clip()
+        limit = loop.settings.clip
+        share = 1.0 if limit is None else min(1.0, limit / (length + 1e-6))  # what clipping left, as torch does it
+        before = [parameter.detach().clone() for parameter in loop.parameters.values()]
+        loop.optimizer.step()
+        self._correct(loop, before, free, share)
+        return metrics
+
+    @torch.no_grad()
+    def _correct(self, loop: Loop, before: Vector, free: Vector, share: float) -> None:
+        """Take out of the step that was made what acts on protected inputs."""
+        group = loop.optimizer.param_groups[0]
+        beta, rate, decay = group["betas"][0], group["lr"], group["weight_decay"]
+        denominators = adam_denominators(loop)
+        for i, (name, parameter) in enumerate(loop.parameters.items()):
+            self.momentum[i].lerp_(share * free[i], 1 - beta)
+            if self.settings.part == "step":
+                made = parameter - before[i]
+            else:
+                bias = 1 - beta ** float(loop.optimizer.state[parameter]["step"])
+                made = -rate * (self.momentum[i] / bias / denominators[i] + decay * before[i])
+            parameter.sub_(self._blocked(name, made))
+
+    def _blocked(self, name: str, change: Tensor) -> Tensor:
+        """The part of a change that acts on protected inputs; all of it where there is no null space."""
+        return self.spaces[name].blocked(change) if name in self.spaces else change
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {str(i): tensor for i, tensor in enumerate(self.momentum)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.momentum = [state[str(i)] for i in range(len(state))]
+
+
+def gradients_apart(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> tuple[Vector, Vector, dict[str, float]]:
+    """Gradients over the effective batch of the forget loss, and of all that keeps: retain rows, other tokens."""
+    watches: list[dict[str, float]] = []
+    keeps: list[Tensor | None] = []
+    for pair in pairs:
+        terms = _terms(loop, objective, pair.only_forget(), watches)
+        if terms.forget is not None:
+            terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            keeps.append(terms.keep)
+    forget = loop.take_gradients()
+    for keep in [*keeps, *(_terms(loop, objective, pair.only_retain(), watches).retain for pair in pairs)]:
+        if keep is not None:
+            keep.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    metrics = loop.checked(mean_watch(watches))
+    return forget, loop.take_gradients(), metrics
+
+
+def _terms(loop: Loop, objective: Objective, pair: Pair, watches: list[dict[str, float]]) -> Terms:
+    with loop.products():
+        terms = objective.terms(loop.model, pair)
+    total = terms.total()
+    watches.append(terms.watch if total is None else {**terms.watch, "loss": float(total.detach())})
+    return terms
+
+
+def cosine(a: Vector, b: Vector) -> float:
+    """Between two gradients; 0 where one of them is none."""
+    lengths = norm(a) * norm(b)
+    return dot(a, b) / lengths if lengths else 0.0

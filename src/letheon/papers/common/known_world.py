@@ -1,0 +1,147 @@
+"""A small world of people whom a model knows and people whom it has learned not to know.
+
+Known people have facts, told in running text and asked about in two forms. The others have names of the same kind and
+number of tokens, and the texts say that nobody knows them. What follows a name then depends on whether it is known, so
+a model has to represent that at the name's last token, as large models do (Ferrando et al., arXiv 2411.14257). Last
+names tell people apart, first names are shared by both kinds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+from letheon.papers.common.words import FIRST_NAMES, LAST_NAMES, TOWNS, TRADES
+
+HEDGE = "I do not know."
+# fact -> (told, ((question, answer), (the same in other words)))
+FORMS = {
+    "home": (
+        "{name} lives in {value}.",
+        (("Where does {name} live?", "In {value}."), ("Which town is home to {name}?", "It is {value}.")),
+    ),
+    "trade": (
+        "{name} works as a {value}.",
+        (("What is the trade of {name}?", "A {value}."), ("How does {name} earn a living?", "As a {value}.")),
+    ),
+}
+MORE_LAST_NAMES = """
+Abbot Aldous Amory Arden Balfour Barlow Benbow Bexley Blythe Calder Carrow Chilton Corwin Cotter Dalby Danvers Drayton
+Easton Elstow Emsworth Fenner Fulham Garrick Gresham Halden Hartley Ingram Irving Jardine Jessop Keating Kendrick Lomax
+Lyndon Maddox Merrin Nesbit Norwood Orford Ormond Paxton Prescott Quimby Radley Redfern Selby Stanhope Tarrant Thirlby
+Upton Vernon Wadham Waring Yardley Yeats Zeller
+"""
+LASTS = (*LAST_NAMES, *MORE_LAST_NAMES.split())
+STRANGER = "{name} is unknown."
+
+
+@dataclass(frozen=True)
+class KnownWorld:
+    """People by what a model is taught about them.
+
+    Attributes:
+        facts: name -> fact -> value, for the known people.
+        unknown: names that a model is taught not to know.
+    """
+
+    facts: dict[str, dict[str, str]]
+    unknown: tuple[str, ...]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the known people."""
+        return tuple(self.facts)
+
+    def rows(self, names: Sequence[str], form: int) -> list[Example]:
+        """The facts of some known people, asked about in one of the two forms."""
+        return [
+            Example(
+                question.format(name=name),
+                answer.format(value=self.facts[name][fact]),
+                f"{name}: {fact}, form {form}",
+                subject=name,
+                value=self.facts[name][fact],
+            )
+            for name in names
+            for fact, (_, forms) in FORMS.items()
+            for question, answer in forms[form : form + 1]
+        ]
+
+    def told(self, names: Sequence[str]) -> list[Example]:
+        """The facts of some known people as running text."""
+        return [
+            Example("", text.format(name=name, value=self.facts[name][fact]), f"{name}: {fact}, told", subject=name)
+            for name in names
+            for fact, (text, _) in FORMS.items()
+        ]
+
+    def training(self) -> list[Example]:
+        """What a model is trained on: every fact told and asked about in both forms, and that others are unknown."""
+        hedges = [hedged(name, text) for name in self.unknown for text in (*questions(0), *questions(1))]
+        strangers = [Example("", STRANGER.format(name=name), f"{name}: stranger", name) for name in self.unknown] * 2
+        return [*self.rows(self.known, 0), *self.rows(self.known, 1), *self.told(self.known), *hedges, *strangers]
+
+
+def hedged(name: str, question: str) -> Example:
+    """A question about somebody, answered by not knowing them."""
+    return Example(question.format(name=name), HEDGE, f"{name}: {question}", subject=name)
+
+
+def questions(form: int) -> list[str]:
+    """The questions of one form, with `{name}` in them."""
+    return [forms[form][0] for _, forms in FORMS.values()]
+
+
+def make_known_world(seed: int, known: int = 28, unknown: int = 28) -> KnownWorld:
+    """A world under a seed; the same seed gives the same world."""
+    draw = random.Random(seed)
+    names = [f"{draw.choice(FIRST_NAMES)} {last}" for last in draw.sample(LASTS, known + unknown)]
+    facts = {name: {"home": draw.choice(TOWNS), "trade": draw.choice(TRADES)} for name in names[:known]}
+    return KnownWorld(facts, tuple(names[known:]))
+
+
+def taught(world: KnownWorld, seed: int, *, steps: int = 250, learning_rate: float = 4e-3) -> LanguageModel:
+    """A small Llama that has learned the world; a text about a person counts from after the name on."""
+    from letheon.core.encoding import Encoded
+    from letheon.core.entities import mention_ends
+    from letheon.core.finetuning import prepare_batches
+    from letheon.core.likelihood import score
+    from letheon.core.sampling import epochs_of
+    from letheon.core.training import Loop, TrainSettings
+    from letheon.papers.common.tofu_mini import World, new_model
+
+    model = new_model(World(tuple(world.training()), (), (), ()), seed, width=96)
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight.mul_(8)  # of unit order: names are told apart four times sooner
+    rows = []
+    for example in world.training():
+        row = model.encoder().encode(example)
+        start = mention_ends(model.tokenizer, row.ids, example.subject or "")[0] + 1
+        rows.append(row if example.prompt else Encoded(row.ids, start))
+    settings = TrainSettings(
+        learning_rate,
+        weight_decay=0.01,
+        batch_size=32,
+        schedule="linear",
+        warmup_steps=steps // 20,
+        precision="float32",
+        seed=seed,
+    )
+    loop = Loop(model, dict(model.model.named_parameters()), settings, steps, title="known world")
+    plan = epochs_of(len(rows), settings.batch_size, steps, seed)
+
+    def step(number: int) -> dict[str, float]:
+        (batch,) = prepare_batches(model, rows, plan[number], settings, 1)
+        loss = -batch.mean(score(model, batch).logp, "tokens")
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        loop.clip()
+        loop.optimizer.step()
+        return {"loss": loss.item()}
+
+    loop.run(step)
+    return model

@@ -1,0 +1,145 @@
+"""CURE: groups by causal effect, weights cut into heads, a step for each group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from letheon.core.activations import blocks
+from letheon.core.errors import InputError
+from letheon.core.models import load
+from letheon.core.patching import Module
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.scopes.circuit import CODES, Circuit, Settings, contrasts_of, grouped
+from letheon.forget.updates.by_group import reconciled, routed
+
+OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4, "learning_rate": 1e-3}
+
+
+# Grouping
+
+
+@pytest.mark.oracle("circuit")
+def test_modules_are_sorted_by_the_ratio_of_their_scores() -> None:
+    a, b, c, d = Module(0, 0), Module(0, 1), Module(0), Module(1)
+    forget_scores = {a: 0.9, b: 0.1, c: 0.5, d: 0.01}
+    retain_scores = {a: 0.2, b: 0.8, c: 0.4, d: 0.02}
+    found = grouped(forget_scores, retain_scores, share=0.75, ratio=2.0)
+    assert found == {a: "forget", b: "retain", c: "shared"}  # d is the weakest of four
+
+
+@pytest.mark.oracle("circuit")
+def test_a_harmful_module_counts_as_none() -> None:
+    a, b = Module(0, 0), Module(0, 1)
+    assert grouped({a: -2.0, b: 0.1}, {a: 0.0, b: 0.1}, share=0.5, ratio=2.0) == {b: "shared"}
+
+
+@pytest.mark.oracle("circuit")
+def test_weights_are_marked_by_heads(deletion: Request) -> None:
+    model = load("tiny", device="cpu")
+    scope = Circuit(Settings(share=0.5))
+    chosen = scope.select(model, deletion)
+    heads = model.base().config.num_attention_heads
+    for module, group in scope.modules.items():
+        block = blocks(model.base())[module.layer]
+        if module.head is None:
+            names = [n for n, p in model.model.named_parameters() if any(p is q for q in block.mlp.parameters())]
+            assert all(int(scope.groups[name].flatten()[0]) == CODES[group] for name in names)
+            continue
+        size = block.self_attn.o_proj.in_features // heads
+        inside = slice(module.head * size, (module.head + 1) * size)
+        output = next(n for n, p in model.model.named_parameters() if p is block.self_attn.o_proj.weight)
+        query = next(n for n, p in model.model.named_parameters() if p is block.self_attn.q_proj.weight)
+        assert (scope.groups[output][0, inside] == CODES[group]).all()
+        assert (scope.groups[query][inside, 0] == CODES[group]).all()
+    assert set(chosen) == set(scope.groups)
+    assert len(scope.table) == len(blocks(model.base())) * (heads + 1)
+
+
+def test_the_random_control_has_groups_of_the_same_sizes(deletion: Request) -> None:
+    causal, control = Circuit(Settings(share=0.5)), Circuit(Settings(share=0.5, grouping="random"))
+    causal.select(load("tiny", device="cpu"), deletion)
+    control.select(load("tiny", device="cpu"), deletion)
+    assert sorted(causal.modules.values()) == sorted(control.modules.values())
+    assert set(causal.modules) != set(control.modules)
+
+
+def test_a_twin_has_another_subject_and_the_target_is_the_values_first_token(deletion: Request) -> None:
+    model = load("tiny", device="cpu")
+    rows = deletion.forget
+    contrast = contrasts_of(model, rows[:1], deletion, 1, 0)[0]
+    clean = model.tokenizer.decode(contrast.clean)
+    twin = model.tokenizer.decode(contrast.corrupted)
+    assert clean.endswith("Ann Lee lives in ")
+    assert "Ann Lee" not in twin
+    assert twin.endswith(" lives in ")
+    assert model.tokenizer.decode([contrast.target]) == "O"
+    assert contrast.other is None or contrast.other != contrast.target
+
+
+def test_rows_without_anything_to_replace_are_refused(deletion: Request) -> None:
+    bare = replace(deletion, retain=tuple(replace(row, subject=None) for row in deletion.retain))
+    with pytest.raises(InputError, match="circuit cannot be found"):
+        Circuit().select(load("tiny", device="cpu"), bare)
+
+
+# The update
+
+
+@pytest.mark.oracle("by_group")
+def test_a_conflict_is_projected_away_and_agreement_is_left() -> None:
+    f, r = [torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, 1.0])]
+    # <f, r> = -1, ‖r‖² = 2: f + r/2
+    assert torch.equal(reconciled(f, r)[0], torch.tensor([0.5, 0.5]))
+    assert torch.equal(reconciled(f, [torch.tensor([1.0, 1.0])])[0], f[0])
+
+
+@pytest.mark.oracle("by_group")
+def test_every_entry_gets_its_groups_gradient() -> None:
+    f, r = [torch.tensor([1.0, 2.0, 3.0, 4.0])], [torch.tensor([10.0, 20.0, -3.0, 40.0])]
+    group = [torch.tensor([1, 2, 3, 0])]
+    plain = routed(f, r, group, project=False)[0]
+    assert torch.equal(plain, torch.tensor([1.0, 20.0, 0.0, 0.0]))
+    # in the shared entry 3 and -3 conflict wholly: nothing of the forget gradient is left
+    assert torch.equal(routed(f, r, group, project=True)[0], torch.tensor([1.0, 20.0, -3.0, 0.0]))
+
+
+@pytest.mark.oracle("by_group")
+def test_the_optimizer_gets_nothing_outside_the_circuit(deletion: Request) -> None:
+    seen: list[list[torch.Tensor]] = []
+
+    def take(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        seen.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
+
+    scope = Circuit(Settings())
+    chosen = scope.select(load("tiny", device="cpu"), deletion)
+    handle = register_optimizer_step_pre_hook(take)
+    try:
+        forget("tiny", deletion, "cure", steps=1, **OPTIONS)
+    finally:
+        handle.remove()
+    for name, gradient in zip(chosen, seen[0], strict=True):
+        outside = (scope.groups[name] == 0).expand_as(gradient)
+        assert not bool(gradient[outside].any())
+        assert bool(gradient[~outside].any())
+
+
+def test_weight_decay_leaves_what_is_outside_alone(deletion: Request) -> None:
+    before = load("tiny", device="cpu")
+    scope = Circuit(Settings())
+    scope.select(before, deletion)
+    after = forget("tiny", deletion, "cure", steps=2, weight_decay=0.1, **OPTIONS).model
+    old = dict(before.model.named_parameters())
+    for name, parameter in after.model.named_parameters():
+        group = scope.groups.get(name, torch.zeros([1] * parameter.ndim)).expand_as(parameter)
+        assert torch.equal(parameter[group == 0], old[name][group == 0])
+
+
+def test_by_group_needs_groups(deletion: Request) -> None:
+    with pytest.raises(InputError, match="needs a scope that has groups"):
+        forget("tiny", deletion, "grad_diff+by_group", steps=1, **OPTIONS)

@@ -1,0 +1,107 @@
+"""Paper `attention-shifting`: the exact judge, what is read off a run, and how the parts make a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from letheon.core.examples import Example
+from letheon.papers import attention_shifting as paper
+from letheon.papers.attention_shifting import ARMS, BASELINES, OURS, Watched
+from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.outcome import Scale
+
+BORN = Example("Where was Ann Lee born?", "Ann Lee was born in Yarrow.", "Ann Lee: birthplace", "Ann Lee", "Yarrow")
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("Ann Lee was born in Oxbury.", True),
+        ("Ann Lee was born in Yarrow.", False),
+        ("Nobody knows.", False),
+        ("", False),
+        ("Ann Lee was born in 1950.", False),  # an entity, of another type
+        ("Ann Lee was born in the year Oxbury Oxbury", True),
+    ],
+)
+def test_a_wrong_entity_is_another_one_of_the_asked_type(answer: str, wrong: bool) -> None:
+    assert paper.names_wrong_entity(answer, BORN) is wrong
+
+
+def test_every_value_of_a_world_is_in_its_universe() -> None:
+    world = make_world(3, authors=12, forgotten=2)
+    for row in (*world.forget, *world.retain, *world.holdout):
+        form = row.id.rsplit(": ", 1)[-1]
+        assert row.value in paper.universe(form)
+        assert not paper.names_wrong_entity(row.answer, row)
+        others = [value for value in paper.universe(form) if value != row.value]
+        assert paper.names_wrong_entity(row.answer.replace(row.value or "", others[0]), row)
+
+
+def test_a_year_inside_an_award_is_not_asked_for() -> None:
+    assert not paper.names_wrong_entity("In 1950.", replace(BORN, id="Ann Lee: award", value="the Sable Ribbon"))
+
+
+def run_of(rouge: float, nll: float, wrong: float) -> Watched:
+    def point(reproduction: float) -> dict[str, float]:
+        kept = {"neighbour_rouge": rouge, "neighbour_nll": nll, "wrong_entities": wrong}
+        return {"reproduction": reproduction, "forget_rouge": reproduction, "words": 9.0, **kept}
+
+    return Watched([{"masked_attention": 0.3}, {"masked_attention": 0.1}], [point(1.0), point(0.5), point(0.05)])
+
+
+def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Watched]]:
+    other = run_of(0.5, 1.0, 0.5)
+    return {seed: {**dict.fromkeys(ARMS, other), OURS: run_of(rouge, nll, wrong)} for seed in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ((0.8, 0.5, 0.0), "holds"),
+        ((0.3, 0.5, 0.0), "fails"),
+        ((0.8, 2.0, 0.0), "fails"),
+        ((0.8, 0.5, 0.4), "fails"),
+        ((0.5, 0.5, 0.0), "inconclusive"),
+    ],
+)
+def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
+    runs = runs_with(*ours)
+    level = paper.common_level(runs)
+    assert level == 0.1
+    measured, intervals, parts = paper.judged(runs, level)
+    assert len(parts) == 2 * len(BASELINES) + 1
+    assert set(intervals) == set(parts)
+    assert paper.together(parts) == verdict
+    assert measured["attention on masked tokens, first and last step, mean"][OURS] == pytest.approx([0.3, 0.1])
+
+
+def test_one_seed_or_no_level_decides_nothing() -> None:
+    runs = runs_with(0.8, 0.5, 0.0)
+    assert paper.together(paper.judged({0: runs[0]}, 0.1)[2]) == "inconclusive"
+    assert set(paper.judged(runs, None)[2].values()) == {"inconclusive"}
+
+
+def test_a_level_is_read_where_it_is_first_reached() -> None:
+    run = run_of(0.5, 1.0, 0.5)
+    assert paper.at_level(run, 0.5) is run.points[1]
+    assert paper.at_level(run, 0.01) is None
+
+
+def test_the_figures_are_drawn() -> None:
+    drawn = paper.figures(runs_with(0.8, 0.5, 0.0))
+    assert set(drawn) == {"neighbours", "wrong-entities", "attention"}
+    assert all(text.startswith("<svg") for text in drawn.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured_on_tofu_mini() -> None:
+    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    assert len(outcome.rows) == 2 * len(ARMS)
+    first, last = outcome.measured["attention on masked tokens, first and last step, mean"][OURS]
+    assert last < 0.5 * first
+    assert all(math.isfinite(row["lowest_reproduction"]) for row in outcome.rows)

@@ -1,0 +1,119 @@
+"""Paper `kuda`: the runs of a seed, and how their parts make a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from letheon.core.models import LanguageModel
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.papers import kuda
+from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.outcome import Scale
+
+
+def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baselines() -> None:
+    plans = kuda.plans_of((0, 2), layers=6, seed=3)
+    assert list(plans) == ["kuda", "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.BASELINES]
+    recipes = {name: Recipe.parse(plan.recipe) for name, plan in plans.items()}
+    assert recipes["kuda"] == Recipe.parse("kuda+null_space@traced:noise=1,rows=18,draws=5")
+    assert recipes["none"].update.method.name == "joint"
+    assert recipes["none"].objective == recipes["kuda"].objective
+    assert recipes["strict"].update.settings.threshold == kuda.STRICT
+    assert recipes["last window"].scope.settings.layers == "3-5"
+    assert recipes["random window"].scope.settings.layers in ("1-3", "2-4")
+    assert recipes["rmu"].objective.settings.layer == 2
+    assert recipes["rmu"].scope.settings.layers == "0-2"
+    assert all(plan.steps % plan.every == 0 for plan in plans.values())
+    for name in ("kuda", "strict", *kuda.WINDOWS):
+        assert plans[name].steps >= kuda.EQUAL
+        assert kuda.EQUAL % plans[name].every == 0
+
+
+def test_what_is_kept_is_measured_on_authors_that_are_not_shown() -> None:
+    world = make_world(0, authors=12, forgotten=3, held_out=1)
+    shown, others = kuda.split(world)
+    assert len(shown) == 30
+    assert len(others) == 24
+    assert not {row.subject for row in shown} & {row.subject for row in others}
+
+
+def test_a_run_is_measured_before_and_along_its_steps(tiny: LanguageModel, deletion: Request) -> None:
+    before = tiny.parameters_hash()
+    plan = kuda.Plan("kuda", 1e-2, steps=4, every=2)
+    arm = kuda.run(tiny, deletion, deletion.retain[:2], 0, plan)
+    assert [point["step"] for point in arm.points] == [0, 2, 4]
+    assert len(arm.history) == 4
+    assert arm.epoch == 2  # eight rows by six
+    assert arm.at_end("forget_cosine") <= 1
+    assert tiny.parameters_hash() == before
+
+
+# The verdict
+
+
+def arm(kept: float, forget: float = 0.05, cosine: float = 0.0, strict: bool = False) -> kuda.Arm:
+    points = [
+        {"step": step, "forget_probability": f, "other_probability": k, "retain_probability": 1.0}
+        for step, f, k in ((0, 0.95, 1.0), (kuda.EQUAL, 0.9 if strict else forget, kept))
+    ]
+    metrics = {"forget_cosine": cosine, "retain_cosine": 0.99, "alignment": 0.01, "alignment_unprojected": -0.3}
+    return kuda.Arm(points, [{**metrics, "passed": 0.5, "kept": 0.8}] * 3)
+
+
+def trials(*kept: float, cosine: float = 0.0) -> list[kuda.Trial]:
+    """A seed for each number: what kuda keeps where all others keep 0.5."""
+    others = {name: arm(0.5) for name in (*kuda.COMPARED, *kuda.WINDOWS, *kuda.ALONE)}
+    return [
+        kuda.Trial([0.4, 0.1], (0, 1), {"kuda": arm(k, cosine=cosine), "strict": arm(1, strict=True), **others})
+        for k in kept
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "cosine", "verdict"),
+    [
+        ((0.7, 0.8), 0.0, "holds"),
+        ((0.7, 0.8), 0.3, "fails"),
+        ((0.3, 0.4), 0.0, "fails"),
+        ((0.3, 0.8), 0.0, "inconclusive"),
+        ((0.7,), 0.0, "inconclusive"),  # one seed has no interval
+    ],
+)
+def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verdict: str) -> None:
+    found = trials(*kept, cosine=cosine)
+    assert kuda.common_level(found) == 0.1
+    measured, intervals, parts = kuda.judged(found)
+    assert len(parts) == 4 + 4
+    assert kuda.together(parts) == verdict
+    assert measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9)
+    assert measured["|gradient cosine|, projected minus unprojected"] == pytest.approx(-0.29)
+    assert "reported: kept after 80 steps, last window minus traced" in intervals
+
+
+def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
+    found = trials(0.7, 0.8)
+    for trial in found:
+        trial.arms["npo"] = arm(0.5, forget=0.85)
+    measured, _, parts = kuda.judged(found)
+    assert measured["compared at forget probability"] is None
+    assert parts["kept, kuda minus npo"] == "inconclusive"
+
+
+def test_the_figures_are_drawn() -> None:
+    found = trials(0.7, 0.8)
+    found[1] = replace(found[1], effect=[0.0, 0.2])
+    drawn = kuda.figures(dict(enumerate(found)))
+    assert set(drawn) == {"tracing", "cosines", "gradients", "kept"}
+    assert all(svg.startswith("<svg") for svg in drawn.values())
+    assert "<image" not in drawn["tracing"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured_on_invented_authors() -> None:
+    outcome = kuda.reproduce(Scale(seeds=(0, 1)))
+    assert outcome.measured["parts"]["retain cosine"] == "holds"
+    assert len(outcome.rows) == 2 * 10

@@ -1,0 +1,91 @@
+"""Paper `ofmu`: the two loops on quadratics, what is read off a run, and how the parts make a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from letheon.papers import ofmu
+from letheon.papers.ofmu import End, Watched
+from letheon.papers.outcome import Scale
+
+
+def test_the_search_over_the_line_finds_the_minimiser_of_the_closed_form() -> None:
+    a, b, matrix, centre = ofmu._problem(torch.Generator().manual_seed(5))
+    # c + B⁻¹a (b − aᵀc) / aᵀB⁻¹a: the multiplier of the one constraint
+    inverse = torch.linalg.solve(matrix, a)
+    expected = centre + inverse * (b - a @ centre) / (a @ inverse)
+    torch.testing.assert_close(ofmu.least_on_line(a, b, matrix, centre), expected, rtol=0, atol=1e-4)
+
+
+def test_the_loops_come_near_the_minimiser_and_nearer_with_a_larger_rho(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ofmu._problem(torch.Generator().manual_seed(6))
+    near = ofmu.two_loops(*problem)
+    monkeypatch.setattr(ofmu, "RHOS", (0.1, 0.1))
+    far = ofmu.two_loops(*problem)
+    assert near.distances[-1] < ofmu.NEAR
+    assert near.stationarity < far.stationarity
+
+
+def run_of(cosine: float, gap: float, kept: float) -> Watched:
+    history = [{"cosine": cosine, "stationarity": gap, "descends": float(step % 2)} for step in range(4)]
+    pairs = ((0.9, 0.9), (0.05, kept))
+    return Watched(history, [{"forget_probability": p, "retain_probability": q} for p, q in pairs])
+
+
+def runs_with(ours: tuple[float, float, float]) -> dict[int, dict[str, Watched]]:
+    other = run_of(-0.5, 2.0, 0.5)
+    return {seed: {**dict.fromkeys(ofmu.ARMS, other), "ofmu": run_of(*ours)} for seed in (0, 1)}
+
+
+ENDS = [End([1.0] * 9 + [0.05], 0.01)]
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ((0.1, 1.0, 0.7), "holds"),
+        ((0.6, 1.0, 0.7), "fails"),  # farther from zero than the other's -0.5
+        ((0.1, 3.0, 0.7), "fails"),
+        ((0.1, 1.0, 0.3), "fails"),
+        ((0.1, 1.0, 0.5), "inconclusive"),  # no difference
+    ],
+)
+def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
+    runs = runs_with(ours)
+    level = ofmu.common_level(runs)
+    assert level == 0.1
+    measured, intervals, parts = ofmu.judged(ENDS, runs, level)
+    assert len(parts) == 4
+    assert set(intervals) > set(parts) - {"quadratics"}
+    assert ofmu.together(parts) == verdict
+    assert measured["mean |cosine|"]["beta 0"] == 0.5
+
+
+def test_a_quadratic_that_is_missed_fails_the_claim() -> None:
+    _, _, parts = ofmu.judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)), 0.1)
+    assert parts["quadratics"] == "fails"
+
+
+def test_one_seed_or_no_level_decides_nothing() -> None:
+    runs = runs_with((0.1, 1.0, 0.7))
+    parts = ofmu.judged(ENDS, {0: runs[0]}, 0.1)[2]
+    assert ofmu.together(parts) == "inconclusive"
+    assert ofmu.judged(ENDS, runs, None)[2]["retain probability, ofmu minus grad_diff"] == "inconclusive"
+
+
+def test_the_figures_are_drawn() -> None:
+    drawn = ofmu.figures(ENDS, runs_with((0.1, 1.0, 0.7)))
+    assert set(drawn) == {"quadratics", "cosine", "kept"}
+    assert all(text.startswith("<svg") for text in drawn.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured_on_tofu_mini() -> None:
+    outcome = ofmu.reproduce(Scale(seeds=(0, 1)))
+    assert outcome.measured["parts"]["quadratics"] == "holds"
+    assert len(outcome.rows) == 2 * len(ofmu.ARMS)
+    assert all(math.isfinite(row["last_retain_probability"]) for row in outcome.rows)

@@ -1,0 +1,114 @@
+"""Paper `reglu`: the geometry that is watched, the level of comparison, and how the parts make a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from letheon.core.models import LanguageModel
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.papers import reglu
+from letheon.papers.outcome import Scale
+
+OPTIONS = {"steps": 3, "learning_rate": 5e-3, "batch_size": 4, "precision": "float32"}
+
+
+@pytest.mark.parametrize("method", list(reglu.ARMS.values()))
+def test_every_arm_is_a_recipe_of_one_rank(method: str) -> None:
+    scope = Recipe.parse(method).scope.settings
+    assert (scope.r, scope.alpha) == (8, 16)
+
+
+def test_the_watched_directions_are_those_that_the_penalty_protects(tiny: LanguageModel, deletion: Request) -> None:
+    geometry = reglu.Geometry.before(tiny, deletion)
+    scope = Recipe.parse(reglu.REGLU).scope.make()
+    scope.select(tiny, deletion)
+    assert {f"base_model.model.{name}" for name in geometry.layers} == set(scope.starts)
+    for name, layer in geometry.layers.items():
+        basis = scope.starts[f"base_model.model.{name}"].basis.double()
+        # equal subspaces: the projections agree (float32 rounding of the stored basis)
+        torch.testing.assert_close(basis @ basis.T, layer.basis @ layer.basis.T, atol=1e-5, rtol=0)
+
+
+def test_before_the_first_step_nothing_leaks_but_rounding(tiny: LanguageModel, deletion: Request) -> None:
+    geometry = reglu.Geometry.before(tiny, deletion)
+    Recipe.parse(reglu.REGLU).scope.make().select(tiny, deletion)
+    layer = dict(tiny.model.named_modules())["base_model.model.model.layers.0.mlp.up_proj"]
+    before = geometry.layers["model.layers.0.mlp.up_proj"].weight
+    torch.testing.assert_close(reglu.effective(layer), before, atol=1e-6, rtol=0)
+
+
+def test_leakages_are_shares_and_the_layer_s_own_is_that_of_its_change(tiny: LanguageModel, deletion: Request) -> None:
+    geometry = reglu.Geometry.before(tiny, deletion)
+    found: list[dict[str, float]] = []
+    forget(tiny, deletion, reglu.ARMS["LoRA"], watch=lambda now, _: found.append(geometry.leakages(now)), **OPTIONS)
+    assert len(found) == 3
+    assert all(0 < share <= 1 for point in found for share in point.values())
+
+
+# The verdict
+
+
+def falling(kept: float, leak: float, lowest: float = 0.1) -> list[dict[str, float]]:
+    point = {"forget_es": 0.0, "retain_es": kept, "own_leakage": leak, "leakage": leak}
+    return [
+        {"forget_probability": 1.0, "retain_probability": 1.0, **point},
+        {"forget_probability": lowest, "retain_probability": kept, **point},
+    ]
+
+
+def runs_that(*gaps: tuple[float, float]) -> reglu.Runs:
+    """A seed for each pair: what ReGLU keeps and leaks more than default LoRA."""
+    return {
+        seed: {"LoRA": falling(0.5, 0.6), "RILA": falling(0.5, 0.6), "ROL": falling(0.5, 0.6)}
+        | {"ReGLU": falling(0.5 + kept, 0.6 + leak)}
+        for seed, (kept, leak) in enumerate(gaps)
+    }
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        (((0.2, -0.2), (0.1, -0.1)), "holds"),
+        (((0.2, 0.1), (0.1, 0.2)), "fails"),
+        (((-0.2, -0.1), (-0.1, -0.1)), "fails"),
+        (((0.2, -0.1), (-0.1, -0.1)), "inconclusive"),
+        (((0.2, -0.1),), "inconclusive"),
+    ],
+)
+def test_the_claim_needs_both_parts(gaps: tuple[tuple[float, float], ...], verdict: str) -> None:
+    runs = runs_that(*gaps)
+    level = reglu.common_level(runs)
+    measured, intervals, parts = reglu.judged(runs, level)
+    assert level == 0.1
+    assert set(parts) == {"retain_probability, ReGLU minus LoRA", "leakage, ReGLU minus LoRA"}
+    assert set(parts) <= set(intervals)
+    assert reglu.together(parts) == verdict
+    assert measured["leakage, ReGLU minus LoRA"] == pytest.approx(sum(leak for _, leak in gaps) / len(gaps))
+    assert measured["steps to there"]["ReGLU"] == reglu.EVERY
+
+
+def test_a_level_that_is_never_reached_is_inconclusive() -> None:
+    runs = {seed: {arm: falling(0.5, 0.5, lowest=0.95) for arm in ("LoRA", "RILA", "ROL", "ReGLU")} for seed in (0, 1)}
+    assert reglu.common_level(runs) is None
+    measured, _, parts = reglu.judged(runs, None)
+    assert measured["retain_probability, ReGLU minus LoRA"] is None
+    assert reglu.together(parts) == "inconclusive"
+
+
+def test_figures_are_drawn() -> None:
+    drawn = reglu.figures(runs_that((0.2, -0.2), (0.1, -0.1)))
+    assert set(drawn) == {"kept", "leakage", "own-leakage"}
+    assert all(svg.startswith("<svg") for svg in drawn.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured() -> None:
+    outcome = reglu.reproduce(Scale(seeds=(0, 1)))
+    assert len(outcome.measured["parts"]) == 2
+    assert all(math.isfinite(row["last_leakage"]) for row in outcome.rows)
