@@ -20,7 +20,8 @@ from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
 from letheon.core.refusals import FAMILIES, refuses
 from letheon.core.reinforcement import Rollout
-from letheon.forget import boundary
+from letheon.core.training import TrainSettings
+from letheon.forget import boundary, trl_engine
 from letheon.forget.boundary import BLANK, Query, blanks, drawn_refusals, twins
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedures.reinforce import Reinforce, Settings, cosine, policy_loss
@@ -28,6 +29,7 @@ from letheon.forget.recipe import Single, read_method
 from letheon.forget.request import Request
 from letheon.forget.rewards import remarks, reward, watched
 from letheon.forget.run import forget, resume
+from letheon.forget.trl_engine import config_of
 
 pytestmark = pytest.mark.oracle("reinforce")
 SHORT = "reinforce:group=2,max_new_tokens=4,steering_steps=3,blanks=false"
@@ -392,3 +394,40 @@ def test_nothing_of_a_loop_is_left_behind(tiny: LanguageModel, deletion: Request
     forget(tiny, deletion, SHORT, **QUICK)
     assert all(parameter.requires_grad for parameter in tiny.model.parameters())
     assert all(parameter.grad is None for parameter in tiny.model.parameters())
+
+
+# TRL
+
+
+def test_without_trl_the_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trl_engine, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package trl\n.*letheon\[trl\]"):
+        Reinforce(Settings(engine="trl"))
+
+
+def test_trl_is_given_our_settings_under_its_names() -> None:
+    training = TrainSettings(batch_size=4, micro_batch_size=2, clip=None)
+    found = config_of(Settings(group=3, engine="trl"), training, questions=20, steps=7)
+    assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"]) == (2, 6)
+    assert (found["beta"], found["epsilon"], found["epsilon_high"], found["delta"]) == (0.01, 0.2, 0.3, 3.0)
+    assert (found["max_steps"], found["max_grad_norm"]) == (7, 0.0)
+    with pytest.raises(InputError, match="micro-batches of 5"):
+        config_of(Settings(group=3), replace(training, micro_batch_size=5), questions=20, steps=7)
+
+
+@pytest.mark.usefixtures("earnable")
+def test_trl_reinforces_by_the_same_rewards(deletion: Request, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    text = "reinforce:engine=trl,group=16,max_new_tokens=6,steering_steps=2,blanks=false"
+    options = {**QUICK, "steps": 12, "learning_rate": 3e-3, "batch_size": 4}
+    result = forget("tiny", deletion, text, out=tmp_path / "run", **options)
+    history = result.outcome.history[2:]
+    assert result.outcome.steps == len(history) + 2 == 14
+    rewards = [metrics["reward"] for metrics in history]
+    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.3
+    assert history[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert history[-1]["kl"] > 0  # against the steered model
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 15))
+    assert (tmp_path / "run" / "rollouts.jsonl").exists()
+    assert load(tmp_path / "run" / "model", device="cpu").parameters_hash() == result.model.parameters_hash()

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
-from letheon.core.activations import blocks, mlp
+from letheon.core.activations import blocks, is_matrix, is_transposed, mlp
 from letheon.core.errors import InputError
 
 
@@ -52,7 +51,7 @@ class Linear:
         return activations if self.bias is None else functional.pad(activations, (0, 1), value=1.0)
 
     def _upright(self, weight: Tensor) -> Tensor:
-        return weight.T if isinstance(self.module, Conv1D) else weight
+        return weight.T if is_transposed(self.module) else weight
 
 
 def _gradient_of(parameter: nn.Parameter) -> Tensor:
@@ -86,7 +85,7 @@ def linear_layers(
     found = {
         name: as_linear(module, moving)
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and id(module) in inside and id(module.weight) in chosen
+        if is_matrix(module) and id(module) in inside and id(module.weight) in chosen
     }
     if not found:
         place = "the blocks' MLPs" if where == "mlp" else "the blocks"

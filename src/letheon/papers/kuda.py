@@ -6,8 +6,9 @@ Measured here on invented authors whom a small Llama has been trained to know. T
 nine others are the retain rows, the remaining four are known but not shown while forgetting: what is kept is measured
 on those. Every run starts from the same model. Compared at equal forgetting (the deepest level of forget probability
 that all compared runs reach): the recipe `kuda`, the same without projection, gradient ascent, NPO, and RMU on the same
-weights. After equal steps: a strict threshold. Reported, no part of the verdict: other windows of layers than the traced
-one, and the projection where there is no retain loss beside it, which alone does much of its work. Full scale in the paper: WMDP and MUSE on models of 7B and 8B.
+weights. After equal steps: a strict threshold. Reported, no part of the verdict: other windows of layers than the
+traced one; and, added when a first outcome had shown no difference beside the retain loss, the projection without one.
+Full scale in the paper: WMDP and MUSE on models of 7B and 8B.
 
 The noise of the tracing is one standard deviation, not ROME's three: in a model this small nothing is left after three
 that one MLP could restore (effects of -0.02 to 0.00 in all layers of seeds 0 and 1); after one the lowest layers can.

@@ -9,6 +9,9 @@ Differs: distances are in units of the distance between the two prototypes, and 
          (pre-activations), since one that is off has no gradient and could never be switched on. Weights above the
          layer that is read get no gradient: nothing they do changes what the target looks like there.
 
+Limits:  only the mention's last token is moved. Tokens after it also read the layers below, where it looks as before,
+         so that a model can still answer about an entity that looks unknown to it: measure that (`letheon audit`).
+
 Known entities are those that the retain rows ask about in the forget rows' words; unknown names are made of the same
 parts (`letheon.core.entities`). A file gives other names: `sae:entities=names.json`. Where the retain rows name no
 entities, the targets as they are before forgetting stand for the known side.

@@ -44,6 +44,7 @@ from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedure import Procedure, Work
 from letheon.forget.rewards import Reward, remarks, reward, watched
 from letheon.forget.stages import History, Lines, continue_stage, keep_stage, kept_stage
+from letheon.forget.trl_engine import check_trl, reinforce_with_trl
 
 STEERED = "steering"  # the model after the first stage, in the run's folder
 SAMPLES = "rollouts.jsonl"  # of each step the first answer to each question
@@ -55,6 +56,7 @@ class Settings:
 
     Attributes:
         stages: both, or the rejection steering alone (the paper's baseline RS).
+        engine: of the second stage: our own loop, or TRL's GRPOTrainer (`forget.trl_engine`; the extra `trl`).
         boundary: `twins`; `retain` takes the retain rows as they are; `none` trains on forget questions alone, which
             over-refuses; else a file of boundary questions with answers.
         max_new_tokens: the paper's limit is 1024; the answers of forget sets are a sentence or two.
@@ -62,6 +64,7 @@ class Settings:
     """
 
     stages: Literal["both", "steering"] = "both"
+    engine: Literal["letheon", "trl"] = "letheon"
     boundary: str = "twins"
     blanks: bool = True  # both kinds of question also as texts to be completed
     reward: Reward = "target"  # forget_two_stage_abs_target
@@ -119,6 +122,8 @@ class Reinforce(Procedure):
         self.ready: list[Example] = []
         if settings.boundary not in ("twins", "retain", "none"):
             self.ready = read_examples(settings.boundary)
+        if settings.engine == "trl":
+            check_trl()
         read_refusals(settings.refusals)  # a missing file is refused before anything is written
 
     def check(self, work: Work) -> None:
@@ -202,6 +207,8 @@ class Reinforce(Procedure):
         half = min(training.batch_size // 2 or 1, len(answer), len(refuse)) if answer else training.batch_size
         most = max(len(refuse), len(answer))
         steps = work.settings.steps or work.settings.epochs * math.ceil(most / half)
+        if settings.engine == "trl":
+            return self._bound_with_trl(work, [*refuse, *answer], history, steps)
         plan = _halves(refuse, answer, half, steps, training.seed)
         parameters = _parameters(model)
         anchor = Anchor(parameters) if settings.kl else None
@@ -221,6 +228,24 @@ class Reinforce(Procedure):
         outcome = loop.run(step, describe=_words)
         work.warnings.extend(remarks(outcome.history[first:]))
         return outcome
+
+    def _bound_with_trl(self, work: Work, questions: Sequence[Query], history: History, steps: int) -> Outcome:
+        """The same by TRL; begins anew when it was killed."""
+        first, run = self.settings.steering_steps, work.run
+        if run is not None:
+            run.keep_metrics(first)
+        samples, group = Lines(run, SAMPLES, first), self.settings.group
+        history = list(history)
+
+        def note(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor, logs: dict[str, float]) -> None:
+            history.append(logs | watched(asked, drawn, rewards))
+            samples.add(_lines(len(history), asked, drawn[::group], rewards[:, 0]))
+            if run is not None:
+                run.log(step=len(history), **history[-1])
+
+        reinforce_with_trl(work.model, questions, self.settings, work.training, steps, self.rewards, note)
+        work.warnings.extend(remarks(history[first:]))
+        return Outcome(len(history), history=history)
 
     def draw(self, model: LanguageModel, asked: Sequence[Query], seed: int) -> list[Rollout]:
         """A group of answers to each question, under the policy as it is."""

@@ -19,8 +19,8 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.gradients import Vector, dot, norm
 from letheon.core.registry import method
+from letheon.forget.apart import cosine, gradients_apart
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
-from letheon.forget.updates.null_space import cosine, gradients_apart
 
 if TYPE_CHECKING:
     from letheon.core.training import Loop

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector, dot, norm
+from letheon.core.gradients import Vector, norm
 from letheon.core.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.core.registry import check_settings, method
 from letheon.core.sampling import stream_seed
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Terms, Update, mean_watch
+from letheon.forget.apart import cosine, gradients_apart
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.updates.geometric import adam_denominators
 
 if TYPE_CHECKING:
@@ -137,34 +138,3 @@ class NullSpaceUpdate(Update):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.momentum = [state[str(i)] for i in range(len(state))]
-
-
-def gradients_apart(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> tuple[Vector, Vector, dict[str, float]]:
-    """Gradients over the effective batch of the forget loss, and of all that keeps: retain rows, other tokens."""
-    watches: list[dict[str, float]] = []
-    keeps: list[Tensor | None] = []
-    for pair in pairs:
-        terms = _terms(loop, objective, pair.only_forget(), watches)
-        if terms.forget is not None:
-            terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            keeps.append(terms.keep)
-    forget = loop.take_gradients()
-    for keep in [*keeps, *(_terms(loop, objective, pair.only_retain(), watches).retain for pair in pairs)]:
-        if keep is not None:
-            keep.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    metrics = loop.checked(mean_watch(watches))
-    return forget, loop.take_gradients(), metrics
-
-
-def _terms(loop: Loop, objective: Objective, pair: Pair, watches: list[dict[str, float]]) -> Terms:
-    with loop.products():
-        terms = objective.terms(loop.model, pair)
-    total = terms.total()
-    watches.append(terms.watch if total is None else {**terms.watch, "loss": float(total.detach())})
-    return terms
-
-
-def cosine(a: Vector, b: Vector) -> float:
-    """Between two gradients; 0 where one of them is none."""
-    lengths = norm(a) * norm(b)
-    return dot(a, b) / lengths if lengths else 0.0

@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("kfac", "ekfac", "diagonal", "identity")
 DAMPINGS = (1e-1, 1e-2, 1e-3)
 
 
-def cosines(seed: int) -> dict[Kind, float]:
+def cosines(seed: int) -> dict[str, float]:
     """Cosine of every curvature's step with the exact one, mean over dampings: digit 3 is forgotten, the rest kept."""
     net, inputs, digits = digit_reader(seed)
     kept = inputs[digits != 3][:400]
@@ -42,7 +42,7 @@ def cosines(seed: int) -> dict[Kind, float]:
     factors = {kind: fit(layers, passes, kind) for kind in KINDS}
     values, vectors = torch.linalg.eigh(exact_gauss_newton(net, kept))
     inside = vectors.T @ flat(gradient)
-    found = dict.fromkeys(CURVATURES, 0.0)
+    found = dict.fromkeys(KINDS, 0.0)
     for damping in DAMPINGS:
         exact = vectors @ (inside / (values.clamp(min=0) + damping))
         for kind in KINDS:

@@ -1,0 +1,154 @@
+"""Paper `sae-unlearning`: the world of known and unknown people, the meter, and how the parts make a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from letheon.core.entities import Separation
+from letheon.core.sparse_autoencoder import Quality, SAETraining, train_sparse_autoencoder
+from letheon.papers import sae_unlearning as paper
+from letheon.papers.common.known_world import FORMS, HEDGE, make_known_world, questions, taught
+from letheon.papers.outcome import Scale
+from letheon.papers.sae_unlearning import Arm, Meter, Trial
+
+# The world
+
+
+def test_a_world_repeats_and_its_names_are_told_apart_by_the_last_name() -> None:
+    world = make_known_world(3)
+    assert world == make_known_world(3)
+    assert world != make_known_world(4)
+    names = [*world.known, *world.unknown]
+    assert len({name.split()[1] for name in names}) == len(names)
+    assert all(len(name.split()) == 2 for name in names)
+
+
+def test_the_two_forms_ask_in_other_words_and_nothing_is_taught_of_the_unknown() -> None:
+    world = make_known_world(0)
+    assert not set(questions(0)) & set(questions(1))
+    first, second = world.rows(world.known, 0), world.rows(world.known, 1)
+    assert [row.value for row in first] == [row.value for row in second]
+    assert len(first) == len(world.known) * len(FORMS)
+    values = {row.value for row in first}
+    about = [row for row in world.training() if row.subject in world.unknown]
+    assert about
+    assert all(row.answer == HEDGE or row.answer.endswith("is unknown.") for row in about)
+    assert not any(str(value) in row.answer for row in about for value in values)
+
+
+# The meter, on a model that has hardly learned
+
+
+@pytest.fixture(scope="module")
+def meter() -> Meter:
+    world = make_known_world(0, known=12, unknown=8)
+    model = taught(world, 0, steps=25)
+    sae = train_sparse_autoencoder(paper.ordinary_states(model, world), SAETraining(steps=60), 0)
+    found = Meter(model, sae, world)
+    found.model = model  # type: ignore[attr-defined]  # for the tests
+    return found
+
+
+def test_names_and_forms_to_test_on_are_not_those_to_choose_on(meter: Meter) -> None:
+    assert not set(meter.chosen.known) & set(meter.tested.known)
+    assert not set(meter.chosen.unknown) & set(meter.tested.unknown)
+    assert not set(meter.chosen.templates) & set(meter.tested.templates)
+    assert not set(meter.tested.target) & {*meter.chosen.known, *meter.tested.known}
+    trained_on = {row.prompt for which in ("target", "chosen") for row in meter.rows(which, 0)}
+    assert not trained_on & {row.prompt for row in meter.rows("tested", 0)}
+
+
+def test_the_meter_reads_the_prototypes_themselves_as_0_and_1(meter: Meter) -> None:
+    from letheon.forget.objectives.sae import position
+
+    known, unknown = meter.z["known"].mean(0), meter.z["unknown"].mean(0)
+    assert position(known, known, unknown) == 0
+    assert position(unknown, known, unknown) == 1
+    found = meter.measure(meter.model)  # type: ignore[attr-defined]  # for the tests
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["kept_position"] < 0.5
+    assert set(meter.plane()) == {"known", "unknown", "target"}
+
+
+def test_a_run_is_watched_and_a_baseline_ends_where_it_has_forgotten(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "FORGOTTEN", 1.0)  # the model has hardly learned: forgotten at once
+    model = meter.model  # type: ignore[attr-defined]  # for the tests
+    before = model.parameters_hash()
+    arm = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 9, "gradient_ascent")
+    assert [point["step"] for point in arm.points] == [0, paper.EVERY]
+    longer = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 6, "sae")  # no baseline: all steps
+    assert [point["step"] for point in longer.points] == [0, 3, 6]
+    assert arm.moved > 0
+    assert model.parameters_hash() == before
+
+
+# The verdict
+
+
+def trial(
+    position: float = 0.7, ascent: float = 0.2, kept: float = 0.02, score: float = 0.8, jitter: float = 0.0
+) -> Trial:
+    """A seed's results: the method's position and the retained shift, gradient ascent's probe."""
+    base = {"position": 0.3, "unknown": 0.1, "error": 2.0, "position_above": 0.3, "unknown_above": 0.1}
+    base |= {
+        "kept_position": 0.3,
+        "kept_unknown": 0.1,
+        "target_accuracy": 1.0,
+        "kept_accuracy": 1.0,
+        "target_hedges": 0.0,
+    }
+    start = {"step": 0.0, **base}
+    after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter, "kept_position": 0.3 + kept}
+    forgot = {**start, "step": 20.0, "position": 0.4 + jitter / 2, "unknown": ascent + jitter, "target_accuracy": 0.0}
+    cloud = [[0.0, 0.0], [1.0, 1.0]]
+    arms = {name: Arm([start, forgot], 0.1, cloud) for name in paper.BASELINES}
+    arms |= {name: Arm([start, after], 0.1, cloud) for name in ("sae", "residual")}
+    shares = Separation(torch.tensor([1.0, 0.1]), torch.tensor([0.1, 0.9]))
+    plane = {"known": cloud, "unknown": cloud, "target": cloud}
+    return Trial(Quality(0.98, 16.0, 0.3), shares, score, 1.0, plane, arms)
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        ({}, "holds"),
+        ({"position": 0.45}, "fails"),  # stays on the known side
+        ({"ascent": 0.8}, "fails"),  # gradient ascent achieves it as well
+        ({"kept": 0.2}, "fails"),  # others were taken along
+    ],
+)
+def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> None:
+    trials = [trial(**options, jitter=jitter) for jitter in (0.0, 0.01, 0.02)]
+    measured, intervals, parts = paper.judged(trials)
+    assert paper.together(parts) == verdict
+    assert set(parts) == set(intervals)
+    assert measured["gradient_ascent"]["target_accuracy"] == 0
+
+
+def test_one_seed_is_inconclusive() -> None:
+    assert paper.together(paper.judged([trial()])[2]) == "inconclusive"
+
+
+def test_without_latents_that_tell_the_names_apart_nothing_is_claimed() -> None:
+    assert paper.ready([trial(), trial()])
+    assert not paper.ready([trial(), trial(score=0.4)])
+
+
+def test_figures_are_drawn() -> None:
+    drawn = paper.figures({0: trial()})
+    assert set(drawn) == {"way", "plane", "separation"}
+    assert all(text.startswith("<svg") for text in drawn.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_claim_is_measured() -> None:
+    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    assert outcome.measured["explained variance"] > paper.EXPLAINED
+    assert len(outcome.rows) == 2 * len(paper.ARMS)
+    assert all(row["moved"] > 0 for row in outcome.rows)
