@@ -9,7 +9,7 @@ demo: $(BIN)/.installed
 	$(BIN)/letheon demo
 
 test: $(BIN)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ as a and leaves it as s = Wa; with g the gradient of −log p(ŷ) with respect t
     identity  no curvature at all.
 
 Papers:  Martens and Grosse, K-FAC, arXiv 1503.05671; George et al., EK-FAC, arXiv 1806.03884.
-Own code, because curvlinops takes no padded rows of unlike lengths and no `Conv1D`, and kronfluence (whose conventions
-are followed) needs torchvision, wraps the model's modules and knows no `Conv1D` either; both compute full logits.
+Own code, because curvlinops knows no padding, and kronfluence (whose conventions are followed, and whose factors these
+are for the same labels) asks for torchvision and puts modules of its own into the model; neither tracks `Conv1D`.
 Differs: every kind is scaled to nats of one predicted token, so that one damping and one step size serve all of them
          (kronfluence has K-FAC a real token and EK-FAC a row). Eigenvectors and curvatures are kept in float32.
 """

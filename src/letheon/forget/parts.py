@@ -81,6 +81,7 @@ class Rows:
     forget: list[Encoded]
     retain: list[Encoded]
     seed: int = 0
+    request: Request | None = None  # where the rows come from a request
 
     def forget_batch(self, numbers: Sequence[int]) -> Batch:
         """Forget rows as a batch; `index` is the row's number."""

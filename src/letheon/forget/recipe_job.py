@@ -105,7 +105,7 @@ class RecipeJob:
         retain = encoder.encode_all(self.request.retain, "retain row")
         if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
             forget = [dataclasses.replace(row, value=()) for row in forget]
-        return Rows(self.model, self.request.forget, forget, retain, self.training.seed)
+        return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
     def _plan(self) -> list[Meeting]:
         sampler: Sampler = self.recipe.sampler.make()

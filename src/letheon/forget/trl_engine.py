@@ -101,7 +101,7 @@ def config_of(settings: Settings, training: TrainSettings, questions: int, steps
     if rollouts % micro:
         raise InputError(f"{rollouts} rollouts a step in micro-batches of {micro}", "give a divisor: micro_batch_size")
     return {
-        "max_steps": steps,
+        "max_steps": steps * settings.passes,  # TRL counts each pass
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": rollouts // micro,
         "num_generations": settings.group,

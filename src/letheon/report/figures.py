@@ -38,7 +38,15 @@ LOOKS = {
     "after": Look("#0b66a8", "D"),
     "reference": Look("#a4610b", "s", "--"),
 }
-OTHERS = (Look("#0a7a68", "^"), Look("#8a4fa3", "v"), Look("#b03a5b", "P"), Look("#3d4f8f", "X"))
+OTHERS = (
+    Look("#0a7a68", "^"),
+    Look("#8a4fa3", "v"),
+    Look("#b03a5b", "P"),
+    Look("#3d4f8f", "X"),
+    Look("#7a6a10", "<"),
+    Look("#b0561c", ">"),
+    Look("#4c7d2b", "p"),
+)
 VARIABLES = {
     INK: "ink",
     FAINT: "faint",
@@ -106,7 +114,7 @@ def plane(
         shown = [entry for entry in shown if entry[2].value is not None and entry[3].value is not None]
         joined = sorted((x.value or 0.0, y.value or 0.0) for _, name, x, y in shown if name in front)
         axes.plot([x for x, _ in joined], [y for _, y in joined], color=FAINT, linewidth=1.0, linestyle=":", zorder=3)
-        heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075)
+        heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075, bottom=-0.04)
         for (seen, name, x, y), height in zip(shown, heights, strict=True):
             across_at, up_at = x.value or 0.0, y.value or 0.0
             _whisker(axes, up_at, x, seen.colour, width=1.2)

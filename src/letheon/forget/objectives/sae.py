@@ -79,7 +79,7 @@ class Settings:
         layer: the block whose output is read; -1 takes the autoencoder's own, or the middle one.
         path: a folder with an autoencoder in the sae-lens format; without it one is trained.
         entities: a JSON file `{"known": [...], "unknown": [...]}`, perhaps with `templates`.
-        corpus: running text; the autoencoder is trained on it as well.
+        corpus: running text; the autoencoder is trained on it, and on the request's general text, as well.
         common: latents that more than this share of the corpus' tokens switch on are no entity latents.
         space: `latents`, or the raw `residual` stream (an ablation).
         latents: how many of each sign count; 0 counts all.
@@ -168,9 +168,9 @@ class SAE:
         self.extra = [[mention(model, row.subject or "", template) for template in templates] for row in rows.examples]
         self.entities = entity_set(rows, templates, self.settings.entities)
         with torch.no_grad():
-            corpus: list[Encoded] = []
-            if self.settings.corpus:
-                corpus = model.encoder().encode_all(read_examples(self.settings.corpus), "corpus row")
+            texts = list(rows.request.general) if rows.request else []
+            texts += read_examples(self.settings.corpus) if self.settings.corpus else []
+            corpus = model.encoder().encode_all(texts, "corpus row")
             ordinary = self._ordinary(model, [*rows.forget, *rows.retain, *corpus])
             if self.settings.space == "latents":
                 self._autoencoder(ordinary, model)
@@ -389,6 +389,9 @@ def _templates(rows: Rows) -> list[Template]:
 def entity_set(rows: Rows, templates: Sequence[Template], file: str = "") -> EntitySet:
     """Known, unknown and target entities of a request.
 
+    Known are the subjects of its retain rows (or, where they name none, whom those rows ask about in the targets'
+    forms), unknown those of its holdout rows and names made of known ones' parts.
+
     Raises:
         InputError: a file that cannot be used.
     """
@@ -397,14 +400,18 @@ def entity_set(rows: Rows, templates: Sequence[Template], file: str = "") -> Ent
         return EntitySet.read(file, targets, templates)
     tokenizer, draw = rows.model.tokenizer, random.Random(stream_seed(rows.seed, "entities"))
     texts = [tokenizer.decode(row.ids, clean_up_tokenization_spaces=False) for row in rows.retain]
-    known = [name for name in subjects_by_form(templates_of(rows.examples), texts) if name not in targets]
+    named = dict.fromkeys(row.subject for row in rows.request.retain if row.subject) if rows.request else {}
+    found = list(named) or subjects_by_form(templates_of(rows.examples), texts)
+    known = [name for name in found if name not in targets]
     if len(known) < 2:
         logger.warning(
             "%d retain entities are asked about as the targets are: the targets count as known ones", len(known)
         )
         known += targets
     number = max(FEWEST_NAMES, min(len(known), MOST_NAMES))
-    unknown = invent_names(tokenizer, [*known, *targets], number, draw.getrandbits(32))
+    held_out = dict.fromkeys(row.subject for row in rows.request.holdout if row.subject) if rows.request else {}
+    unknown = [name for name in held_out if name not in (*known, *targets)]
+    unknown += invent_names(tokenizer, [*known, *targets], max(0, number - len(unknown)), draw.getrandbits(32))
     if len(unknown) < FEWEST_NAMES:
         logger.warning("%d names could be made of the known ones' parts: others are used as well", len(unknown))
         unknown += [name for name in UNKNOWN_SUBJECTS if name not in targets]

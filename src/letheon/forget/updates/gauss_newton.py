@@ -79,16 +79,17 @@ def trusted(rate: float, unit_kl: float, limit: float | None) -> float:
     return rate if limit is None or unit_kl <= 0 else min(rate, math.sqrt(limit / unit_kl))
 
 
-def shortened(share: float, before: float, measured: float, limit: float) -> float:
+def shortened(share: float, before: float, measured: float, limit: float, tries: int = 1) -> float:
     """The share of a step to try next, where a share of it led from one KL to another that is above the limit.
 
     √KL grows evenly along a straight step, so (√limit − √before) / (√measured − √before) of it is about right; a tenth
-    less, to end below.
+    less, to end below. Far out, where the KL hardly depends on the step any more, that shortens too little: so at most
+    0.9ᵗ of the step is left at the t-th try.
     """
     if not math.isfinite(measured):
         return 0.01 * share
     room, gone = math.sqrt(limit) - math.sqrt(min(before, limit)), math.sqrt(measured) - math.sqrt(min(before, limit))
-    return share * min(max(0.9 * room / gone, 0.01), 0.9)
+    return share * min(max(0.9 * room / gone, 0.01), 0.9**tries)
 
 
 class Uphill(torch.optim.Optimizer):
@@ -199,11 +200,11 @@ class GaussNewton(Update):
     def _within(self, limit: float, before: float, measure: Callable[[], float]) -> float:
         """Shorten the step that was taken until the measured KL is within the limit; returns that KL."""
         share = 1.0
-        for _ in range(TRIES):
+        for tries in range(1, TRIES + 1):
             measured = measure()
             if measured <= limit:
                 return measured
-            share = shortened(share, before, measured, limit)
+            share = shortened(share, before, measured, limit, tries)
             self.optimizer.take(share)
         self.optimizer.take(0.0)
         return measure()

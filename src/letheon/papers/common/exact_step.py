@@ -42,7 +42,7 @@ def cosines(seed: int) -> dict[str, float]:
     factors = {kind: fit(layers, passes, kind) for kind in KINDS}
     values, vectors = torch.linalg.eigh(exact_gauss_newton(net, kept))
     inside = vectors.T @ flat(gradient)
-    found = dict.fromkeys(KINDS, 0.0)
+    found: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for damping in DAMPINGS:
         exact = vectors @ (inside / (values.clamp(min=0) + damping))
         for kind in KINDS:
