@@ -32,6 +32,7 @@ def run(name: str, *options: str) -> str:
     [
         ("forget_step", {"npo_float32", "rmu_float32", "rmu_layers_float32", "memory"}, {"npo_bfloat16"}),
         ("truth_ratio", {"truth_ratio_float32"}, {"truth_ratio_bfloat16"}),
+        ("forget_methods", {"layers20_over_field", "layers20_over_frozen", "kfade_factor_epochs"}, set()),
     ],
 )
 def test_json_is_one_object_of_ratios_with_their_spread(name: str, always: set[str], with_bfloat16: set[str]) -> None:
