@@ -407,6 +407,6 @@ def test_times_and_limits_read_well() -> None:
     assert moment(datetime(2026, 3, 2, 1, 5, tzinfo=UTC)) == "2 March 2026, 01:05 UTC"
     assert [duration(s) for s in (45, 720, 12240)] == ["45 s", "12 min", "3.4 h"]
     criteria = load_profile("standard").criteria
-    assert rule(criteria[0]) == "at most 0"
+    assert rule(criteria[8]) == "at most 0.2"
     assert rule(criteria[2]) == "at most that of reference; without it, at most 0"
     assert rule(criteria[4]) == "at most 2 × control"
