@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -264,13 +265,6 @@ def judged(best: Mapping[int, Mapping[str, Point]]) -> tuple[dict[str, Any], dic
             low, high = difference.low, difference.high
             verdicts[key] = verdict_from_interval(low, high, limit, "below" if name == "jsd" else "above")
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _mean(values: Sequence[float]) -> float:

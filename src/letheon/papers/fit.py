@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -296,13 +297,6 @@ def _judge(first: Sequence[float], second: Sequence[float], side: Any) -> tuple[
 def _means(found: Arms, value: Any) -> dict[str, float]:
     names = next(iter(found.values()))
     return {name: sum(value(these[name]) for these in found.values()) / len(found) for name in names}
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -246,13 +247,6 @@ def _gain(
     if found.low is None or found.high is None:
         return found.value, None, "inconclusive"
     return found.value, [found.low, found.high], verdict_from_interval(found.low, found.high, -MARGIN, "above")
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _row(seed: int, objective: str, update: str, run: Trajectory, level: float | None) -> dict[str, Any]:

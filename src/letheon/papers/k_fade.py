@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -351,13 +352,6 @@ def _above(values: Sequence[float], threshold: float) -> tuple[list[float] | Non
     if found.low is None or found.high is None:
         return None, "inconclusive"
     return [found.low, found.high], verdict_from_interval(found.low, found.high, threshold, "above")
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _ends(points: Curve) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -301,13 +302,6 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Of what could be measured."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:

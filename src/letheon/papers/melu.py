@@ -24,6 +24,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -245,13 +246,6 @@ def judged(runs: Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdic
             else verdict_from_interval(found.low, found.high, 0.0, side)
         )
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _by_scheme(

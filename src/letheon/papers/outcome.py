@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -119,3 +120,10 @@ def verdict_from_interval(low: float, high: float, threshold: float, direction: 
     if high < threshold:
         return "holds" if direction == "below" else "fails"
     return "inconclusive"
+
+
+def together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """A claim of parts holds only if all of them do, and fails if one of them does."""
+    if "fails" in verdicts.values():
+        return "fails"
+    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"

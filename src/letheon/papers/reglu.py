@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,13 +252,6 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
             if interval:
                 verdicts[part] = verdict_from_interval(interval[0], interval[1], 0.0, sides[name])
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

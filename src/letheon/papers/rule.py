@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -220,13 +221,6 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str,
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -342,13 +343,6 @@ def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dic
     measured["before"] = _means([one.arms["sae"].points[0] for one in trials])
     measured |= {arm: _means([one.arms[arm].last for one in trials]) for arm in ARMS}
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _mean(values: Sequence[float]) -> float:

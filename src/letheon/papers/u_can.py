@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import together
 
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
@@ -239,13 +240,6 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
                 intervals[name] = [found.low, found.high]
                 verdicts[name] = verdict_from_interval(found.low, found.high, 0.0, "above")
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
 def _summary(runs: Runs, arm: str, strength: str | None = None) -> dict[str, float]:
