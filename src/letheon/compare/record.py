@@ -78,7 +78,6 @@ class Comparison:
 
     Attributes:
         before, reference: the same numbers of the model before, and of the retrained reference where there is one.
-        left_out: methods that the budget did not reach.
     """
 
     model: str
@@ -89,7 +88,6 @@ class Comparison:
     budget: float
     seconds: float
     seed: int
-    left_out: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as it is written to compare.json."""

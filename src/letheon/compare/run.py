@@ -3,7 +3,8 @@
 Every method gets an equal share of the budget. Its first run uses the learning rate that goes with its name; further
 rates follow while the share lasts, each looked at after a quarter, half and all of its steps and stopped when it is not
 among the better half (`halving`). The best run of each method is audited against the same model before. A comparison
-that is stopped goes on where it was: finished runs and audits are read from its folder.
+that is stopped goes on where it was: finished runs and audits are read from its folder. Every run keeps its folder; the
+weights are kept of the best run of each method only.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ Full scale in the paper: WMDP and MUSE on models of 7B and 8B.
 The noise of the tracing is one standard deviation, not ROME's three: in a model this small nothing is left after three
 that one MLP could restore (effects of -0.02 to 0.00 in all layers of seeds 0 and 1); after one the lowest layers can.
 Learning rates, numbers of steps and β were chosen on seeds 0, 1, 7 and 8 so that runs forget (as in the paper the
-threshold comes first, then β sets the strength); limits and rules before any outcome.
+threshold comes first, then β sets the strength); limits and rules before any outcome, but for one: in that time the
+forget cosine became the mean over the last epoch instead of a single batch, which was too noisy to judge by.
 """
 
 from __future__ import annotations
