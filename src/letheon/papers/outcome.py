@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from letheon.core.errors import LetheonError
 
@@ -127,3 +127,39 @@ def together(verdicts: Mapping[str, Verdict]) -> Verdict:
     if "fails" in verdicts.values():
         return "fails"
     return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
+
+
+class Judged(NamedTuple):
+    """A mean with its interval, and what it says of the claim."""
+
+    value: float | None
+    interval: list[float] | None
+    verdict: Verdict
+
+
+def judge_values(values: Sequence[float | None], threshold: float, direction: Literal["above", "below"]) -> Judged:
+    """Judge the claim that a mean over seeds lies above (below) a threshold; seeds without a value are left out."""
+    return judge_pairs([0.0] * len(values), values, threshold, direction)
+
+
+def judge_pairs(
+    baseline: Sequence[float | None],
+    ours: Sequence[float | None],
+    threshold: float,
+    direction: Literal["above", "below"],
+) -> Judged:
+    """Judge the claim that ours minus the baseline, paired by seed, lies above (below) a threshold.
+
+    Args:
+        baseline, ours: a value a seed, in the same order; a pair without both values is left out.
+    """
+    from letheon.core.statistics import paired_difference
+
+    pairs = [(a, b) for a, b in zip(baseline, ours, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return Judged(None, None, "inconclusive")
+    found = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    if found.low is None or found.high is None:
+        return Judged(found.value, None, "inconclusive")
+    verdict = verdict_from_interval(found.low, found.high, threshold, direction)
+    return Judged(found.value, [found.low, found.high], verdict)
