@@ -52,6 +52,13 @@ class Scores:
         """[n] log-probability of each label, nats."""
         return -functional.cross_entropy(self.logits, self.labels, reduction="none")
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """[n] mean (nats) and [n] variance (nats squared) of the log-probability of a token drawn at each position."""
+        every = self.logits.log_softmax(-1)
+        probability = every.exp()
+        mean = (probability * every).sum(-1)
+        return mean, (probability * every.square()).sum(-1) - mean.square()
+
     def select(self, mask: Tensor) -> Scores:
         """The scores of some tokens only; `mask` [n]."""
         if bool(mask.all()):
@@ -244,7 +251,8 @@ def score_answers(
     """
     encoder = model.encoder()
     trees = [_Tree(encoder, prompt, answers) for prompt, answers in questions]
-    prefix = _shared_tokens([tree.ids[: tree.prompt_length - 1] for tree in trees])
+    # the last token of a prompt predicts; running text has no prompt at all
+    prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
     results: list[list[AnswerScore]] = [[] for _ in trees]
     for chosen in _of_like_length([len(tree.ids) for tree in trees], tokens_per_batch):
         for index, found in zip(chosen, _score_trees(model, [trees[i] for i in chosen], prefix), strict=True):

@@ -21,8 +21,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import Side, judge_pairs, judge_values, mean, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -199,12 +199,11 @@ def at_level(run: Watched, level: float | None) -> dict[str, float] | None:
 
 def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, its intervals, and a verdict for every part of the claim."""
-    from letheon.core.statistics import estimate_mean
 
     found = {arm: [at_level(arms[arm], level) for arms in runs.values()] for arm in ARMS}
     measured: dict[str, Any] = {"compared at reproduction": level}
     for name in ("forget_rouge", "neighbour_rouge", "neighbour_nll", "wrong_entities", "words"):
-        measured[f"{name} there, mean"] = {arm: _mean(points, name) for arm, points in found.items()}
+        measured[f"{name} there, mean"] = {arm: mean(_column(points, name)) for arm, points in found.items()}
     measured["lowest reproduction, mean"] = {
         arm: sum(min(arms[arm].column("reproduction")) for arms in runs.values()) / len(runs) for arm in ARMS
     }
@@ -213,45 +212,24 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
     }
     intervals: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
+    sides: dict[str, Side] = {"neighbour_rouge": "above", "neighbour_nll": "below"}
     for arm in BASELINES:
-        for name, direction in (("neighbour_rouge", "above"), ("neighbour_nll", "below")):
+        for name, direction in sides.items():
             part = f"{name}, ours minus {arm}"
-            measured[part], intervals[part], verdicts[part] = _gain(found[arm], found[OURS], name, direction)
-    wrong = [point["wrong_entities"] for point in found[OURS] if point is not None]
-    estimate = estimate_mean(wrong)
-    known = estimate.low is not None and estimate.high is not None
-    intervals["wrong entities"] = [estimate.low, estimate.high] if known else None
-    verdicts["wrong entities"] = (
-        verdict_from_interval(estimate.low or 0.0, estimate.high or 0.0, NEAR_ZERO, "below")
-        if known
-        else "inconclusive"
-    )
+            theirs, ours = _column(found[arm], name), _column(found[OURS], name)
+            measured[part], intervals[part], verdicts[part] = judge_pairs(theirs, ours, 0.0, direction)
+    wrong = judge_values(_column(found[OURS], "wrong_entities"), NEAR_ZERO, "below")
+    intervals["wrong entities"], verdicts["wrong entities"] = wrong.interval, wrong.verdict
     return measured | {"parts": verdicts}, intervals, verdicts
 
 
-def _mean(points: Sequence[dict[str, float] | None], name: str) -> float | None:
-    known = [point[name] for point in points if point is not None]
-    return sum(known) / len(known) if known else None
+def _column(points: Sequence[dict[str, float] | None], name: str) -> list[float | None]:
+    return [point[name] if point is not None else None for point in points]
 
 
 def _of_step(runs: Runs, arm: str, step: int) -> float:
     found = [arms[arm].history[step].get("masked_attention", math.nan) for arms in runs.values()]
     return sum(found) / len(found)
-
-
-def _gain(
-    first: Sequence[dict[str, float] | None], second: Sequence[dict[str, float] | None], name: str, direction: Any
-) -> tuple[float | None, list[float] | None, Verdict]:
-    """Paired over seeds: second minus first, and on which side of zero its interval lies."""
-    from letheon.core.statistics import paired_difference
-
-    known = [(a[name], b[name]) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    if not known:
-        return None, None, "inconclusive"
-    found = paired_difference([a for a, _ in known], [b for _, b in known])
-    if found.low is None or found.high is None:
-        return found.value, None, "inconclusive"
-    return found.value, [found.low, found.high], verdict_from_interval(found.low, found.high, 0.0, direction)
 
 
 def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, Any]:

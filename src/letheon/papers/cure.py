@@ -16,10 +16,11 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -72,12 +73,12 @@ def reproduce(scale: Scale) -> Outcome:
     runs = {seed: arms(seed, scale) for seed in scale.seeds}
     best = {seed: {arm: nearest(points) for arm, points in found.paths.items()} for seed, found in runs.items()}
     measured, intervals, verdicts = judged(best)
-    measured["JSD before"] = _mean([run.before.jsd for run in runs.values()])
-    measured["test AUC before"] = _mean([run.before.auc for run in runs.values()])
-    measured["AUC of the retrained model"] = _mean([run.retrained for run in runs.values()])
+    measured["JSD before"] = fmean([run.before.jsd for run in runs.values()])
+    measured["test AUC before"] = fmean([run.before.auc for run in runs.values()])
+    measured["AUC of the retrained model"] = fmean([run.retrained for run in runs.values()])
     measured["modules in the circuit"] = [run.size for run in runs.values()]
     measured["cosine of forget and retain gradients, first step"] = {
-        group: _mean([run.cosines[group] for run in runs.values()]) for group in GROUPS
+        group: fmean([run.cosines[group] for run in runs.values()]) for group in GROUPS
     }
     return Outcome(
         key="cure",
@@ -243,32 +244,20 @@ def auc(model: LanguageModel, rows: Sequence[Example]) -> float:
 
 def judged(best: Mapping[int, Mapping[str, Point]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """CURE minus each baseline, paired over seeds, at each run's best point."""
-    from letheon.core.statistics import paired_difference
-
     measured: dict[str, Any] = {
-        "JSD to retraining, best": {arm: _mean([found[arm].jsd for found in best.values()]) for arm in ARMS},
-        "test AUC there": {arm: _mean([found[arm].auc for found in best.values()]) for arm in ARMS},
-        "retain AUC there": {arm: _mean([found[arm].auc_retain for found in best.values()]) for arm in ARMS},
+        "JSD to retraining, best": {arm: fmean([found[arm].jsd for found in best.values()]) for arm in ARMS},
+        "test AUC there": {arm: fmean([found[arm].auc for found in best.values()]) for arm in ARMS},
+        "retain AUC there": {arm: fmean([found[arm].auc_retain for found in best.values()]) for arm in ARMS},
     }
     intervals: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
     for baseline in BASELINES:
         for name, limit in (("jsd", 0.0), ("auc", -MARGIN)):
             theirs, ours = ([getattr(found[arm], name) for found in best.values()] for arm in (baseline, "CURE"))
-            difference = paired_difference(theirs, ours)
             key = f"{name.upper()}, CURE minus {baseline}"
-            measured[key] = difference.value
-            if difference.low is None or difference.high is None:
-                intervals[key], verdicts[key] = None, "inconclusive"
-                continue
-            intervals[key] = [difference.low, difference.high]
-            low, high = difference.low, difference.high
-            verdicts[key] = verdict_from_interval(low, high, limit, "below" if name == "jsd" else "above")
+            side: Any = "below" if name == "jsd" else "above"
+            measured[key], intervals[key], verdicts[key] = judge_pairs(theirs, ours, limit, side)
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def figures(runs: Mapping[int, Run]) -> dict[str, str]:
@@ -279,7 +268,7 @@ def figures(runs: Mapping[int, Run]) -> dict[str, str]:
     series = {}
     for arm in ARMS:
         steps = zip(*(run.paths[arm] for run in runs.values()), strict=True)
-        series[arm] = [(_mean([p.jsd for p in points]), _mean([p.auc for p in points])) for points in steps]
+        series[arm] = [(fmean([p.jsd for p in points]), fmean([p.auc for p in points])) for points in steps]
     first = next(iter(runs.values()))
     return {
         "circuit": circuit_map(first.table, "Heads and MLPs of the circuit by group"),

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, judge_values, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -263,16 +263,14 @@ def judged(found: Arms) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdi
     verdicts: dict[str, Verdict] = {}
     for name in (*PLAIN, "FIT"):
         key = f"retain utility at the end, {name}"
-        values = [these[name].end["retain_utility"] - COLLAPSED for these in found.values()]
-        found_here = _judge([0.0] * len(values), values, "above" if name == "FIT" else "below")
+        values = [these[name].end["retain_utility"] for these in found.values()]
+        found_here = judge_values(values, COLLAPSED, "above" if name == "FIT" else "below")
         measured[key], intervals[key], verdicts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = found_here
-        measured[key] += COLLAPSED
-        intervals[key] = intervals[key] and [end + COLLAPSED for end in intervals[key]]
     for part in PARTS:
         key = f"balance, FIT minus without {part}"
         without = [these[f"without {part}"].balance() for these in found.values()]
         ours = [these["FIT"].balance() for these in found.values()]
-        measured[key], intervals[key], verdicts[part] = _judge(without, ours, "above")
+        measured[key], intervals[key], verdicts[part] = judge_pairs(without, ours, 0.0, "above")
     for column in ("forget_degree", "retain_utility", "drift"):
         measured[f"{column} at the end"] = _means(found, lambda arm, column=column: float(arm.end[column]))
     for after in ("4 bits", "relearned"):
@@ -281,17 +279,6 @@ def judged(found: Arms) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdi
     measured["chunks dropped by FIT"] = sum(arm.dropped for arm in fits)
     measured["near-duplicates among them"] = sum(arm.duplicates for arm in fits)
     return measured, intervals, verdicts
-
-
-def _judge(first: Sequence[float], second: Sequence[float], side: Any) -> tuple[float, list[float] | None, Verdict]:
-    """Mean of second minus first, its interval over seeds, and whether it lies above (below) zero."""
-    from letheon.core.statistics import paired_difference
-
-    difference = paired_difference(first, second)
-    if difference.low is None or difference.high is None:
-        return difference.value, None, "inconclusive"
-    interval = [difference.low, difference.high]
-    return difference.value, interval, verdict_from_interval(difference.low, difference.high, 0.0, side)
 
 
 def _means(found: Arms, value: Any) -> dict[str, float]:

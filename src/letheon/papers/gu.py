@@ -16,7 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.outcome import Judged, judge_pairs, mean, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -225,28 +225,13 @@ def judged(
 
 
 def _mean_kept(runs: Runs, objective: str, levels: Mapping[str, float | None]) -> float | None:
-    kept = [kept_at(arms[objective, "plain"], levels[objective]) for arms in runs.values()]
-    known = [value for value in kept if value is not None]
-    return sum(known) / len(known) if known else None
+    return mean(kept_at(arms[objective, "plain"], levels[objective]) for arms in runs.values())
 
 
-def _gain(
-    runs: Runs, objective: str, update: str, level: float | None
-) -> tuple[float | None, list[float] | None, Verdict]:
+def _gain(runs: Runs, objective: str, update: str, level: float | None) -> Judged:
     """Paired over seeds: retain extraction strength under an update minus under the plain step."""
-    from letheon.core.statistics import paired_difference
-
-    pairs = [
-        (kept_at(arms[objective, "plain"], level), kept_at(arms[objective, update], level)) for arms in runs.values()
-    ]
-    known = [(plain, ours) for plain, ours in pairs if plain is not None and ours is not None]
-    if not known:
-        return None, None, "inconclusive"
-    plain, ours = zip(*known, strict=True)
-    found = paired_difference(plain, ours)
-    if found.low is None or found.high is None:
-        return found.value, None, "inconclusive"
-    return found.value, [found.low, found.high], verdict_from_interval(found.low, found.high, -MARGIN, "above")
+    plain, ours = ([kept_at(arms[objective, name], level) for arms in runs.values()] for name in ("plain", update))
+    return judge_pairs(plain, ours, -MARGIN, "above")
 
 
 def _row(seed: int, objective: str, update: str, run: Trajectory, level: float | None) -> dict[str, Any]:
@@ -260,11 +245,11 @@ def figures(orders: Sequence[Order], runs: Runs) -> dict[str, str]:
     """The change of the retain loss over η, and what is kept over what is forgotten for each objective."""
     from letheon.papers.common.figures import lines
 
-    def mean(columns: Sequence[Sequence[float]]) -> list[float]:
+    def means(columns: Sequence[Sequence[float]]) -> list[float]:
         return [sum(column) / len(column) for column in zip(*columns, strict=True)]
 
     falls = {
-        step: sorted(zip(RATES, mean([order.changes for order in orders if order.step == step]), strict=True))
+        step: sorted(zip(RATES, means([order.changes for order in orders if order.step == step]), strict=True))
         for step in ("plain", "normal")
     }
     words = "Change of the retain loss after one plain and one normal step, over the learning rate"

@@ -29,8 +29,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_values, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -322,7 +322,7 @@ def judged(
     intervals: dict[str, Any] = {}
     for name, (values, threshold) in rules.items():
         measured[name] = _mean(values)
-        intervals[name], verdicts[name] = _above(values, threshold)
+        _, intervals[name], verdicts[name] = judge_values(values, threshold, "above")
     told = ("transfer", "kl again", "returned")
     for name in [
         f"{what} after {rows}{words}" for what in told for rows in ("retained", "others") for words in FURTHER.values()
@@ -340,18 +340,6 @@ def judged(
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _above(values: Sequence[float], threshold: float) -> tuple[list[float] | None, Verdict]:
-    """The interval of a mean over seeds, and whether it lies above a threshold."""
-    from letheon.core.statistics import paired_difference
-
-    if len(values) < 2:
-        return None, "inconclusive"
-    found = paired_difference([0.0] * len(values), values)
-    if found.low is None or found.high is None:
-        return None, "inconclusive"
-    return [found.low, found.high], verdict_from_interval(found.low, found.high, threshold, "above")
 
 
 def _ends(points: Curve) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.outcome import mean, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -297,12 +297,6 @@ def interval(values: Sequence[float]) -> list[float] | None:
 
     found = bootstrap_interval(values)
     return list(found) if found else None
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Of what could be measured."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -218,8 +218,6 @@ def unsteadiness(runs: Runs, scheme: str) -> list[float]:
 
 def judged(runs: Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, its intervals, and a verdict for each of the nine parts of the claim."""
-    from letheon.core.statistics import paired_difference
-
     measured: dict[str, Any] = {
         f"last step, {name}": _by_scheme(runs, partial(level, name=name))
         for name in ("direct", "direct, unseen", "indirect", "general", "test", "forget", "perplexity")
@@ -236,15 +234,8 @@ def judged(runs: Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdic
         "its distance from the seeds' mean": (lambda scheme: unsteadiness(runs, scheme), "below"),
     }
     for (name, (number, side)), baseline in product(quantities.items(), BASELINES):
-        found = paired_difference(number(baseline), number("melu"))
         part = f"{name}, melu minus {baseline}"
-        measured[part] = found.value
-        intervals[part] = None if found.low is None else [found.low, found.high]
-        verdicts[part] = (
-            "inconclusive"
-            if found.low is None or found.high is None
-            else verdict_from_interval(found.low, found.high, 0.0, side)
-        )
+        measured[part], intervals[part], verdicts[part] = judge_pairs(number(baseline), number("melu"), 0.0, side)
     return measured | {"parts": verdicts}, intervals, verdicts
 
 

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -190,13 +192,13 @@ def judged(trials: Mapping[int, Trial]) -> tuple[dict[str, Any], dict[str, Any],
     runs = list(trials.values())
     measured: dict[str, Any] = {
         "before": _means([one.before for one in runs]),
-        "density of the masks, mean": {_percent(s): _mean([one.density[s] for one in runs]) for s in SPARSITIES},
+        "density of the masks, mean": {_percent(s): fmean([one.density[s] for one in runs]) for s in SPARSITIES},
         "IoU of masks, mean": {
-            f"{pair}, {_percent(s)}": _mean([one.overlaps[pair, s] for one in runs])
+            f"{pair}, {_percent(s)}": fmean([one.overlaps[pair, s] for one in runs])
             for pair, s in sorted(runs[0].overlaps)
         },
         "similarity after a search around the embedding, mean": {
-            f"{image}, {_percent(s)}": _mean([one.searches[image, s] for one in runs])
+            f"{image}, {_percent(s)}": fmean([one.searches[image, s] for one in runs])
             for image, s in sorted(runs[0].searches)
         },
     }
@@ -205,26 +207,16 @@ def judged(trials: Mapping[int, Trial]) -> tuple[dict[str, Any], dict[str, Any],
     intervals: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
     for s in SPARSITIES:
-        fall = [(one.arms["memorised", s].accuracy, one.before.accuracy) for one in runs]
-        more = [(one.arms["memorised", s].similarity, one.arms["random", s].similarity) for one in runs]
-        for name, pairs, limit in (
-            ("accuracy lost", fall, ACCURACY_MARGIN),
-            ("similarity lost beyond random", more, 0),
-        ):
+        pruned = [one.arms["memorised", s] for one in runs]
+        lost = judge_pairs(
+            [p.accuracy for p in pruned], [one.before.accuracy for one in runs], ACCURACY_MARGIN, "below"
+        )
+        random = [one.arms["random", s].similarity for one in runs]
+        more = judge_pairs([p.similarity for p in pruned], random, 0.0, "above")
+        for name, found in (("accuracy lost", lost), ("similarity lost beyond random", more)):
             key = f"{name}, {_percent(s)}"
-            measured[key], intervals[key], verdicts[key] = _part(pairs, limit, name == "accuracy lost")
+            measured[key], intervals[key], verdicts[key] = found
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def _part(pairs: Sequence[tuple[float, float]], limit: float, below: bool) -> tuple[float, list[float] | None, Verdict]:
-    """Paired over seeds: the second minus the first, against a limit."""
-    from letheon.core.statistics import paired_difference
-
-    found = paired_difference(*zip(*pairs, strict=True))
-    if found.low is None or found.high is None:
-        return found.value, None, "inconclusive"
-    verdict = verdict_from_interval(found.low, found.high, limit, "below" if below else "above")
-    return found.value, [found.low, found.high], verdict
 
 
 def together(verdicts: Mapping[str, Verdict]) -> Verdict:
@@ -240,12 +232,8 @@ def _percent(sparsity: float) -> str:
     return f"{sparsity:.0%}"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _means(found: Sequence[Measured]) -> dict[str, float]:
-    return {name: _mean([getattr(one, name) for one in found]) for name in Measured._fields}
+    return {name: fmean([getattr(one, name) for one in found]) for name in Measured._fields}
 
 
 def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
@@ -262,12 +250,12 @@ def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
     runs = list(trials.values())
 
     def point(found: Sequence[Measured]) -> tuple[float, float]:
-        return _mean([one.similarity for one in found]), _mean([one.accuracy for one in found])
+        return fmean([one.similarity for one in found]), fmean([one.accuracy for one in found])
 
     start = point([one.before for one in runs])
     curves = {arm: [start, *(point([one.arms[arm, s] for one in runs]) for s in SPARSITIES)] for arm in ARMS}
     pairs = sorted({pair for pair, _ in runs[0].overlaps})
-    overlaps = {pair: [(s, _mean([one.overlaps[pair, s] for one in runs])) for s in SPARSITIES] for pair in pairs}
+    overlaps = {pair: [(s, fmean([one.overlaps[pair, s] for one in runs])) for s in SPARSITIES] for pair in pairs}
     across, words = "similarity of held-out memorised prompts", "Class accuracy over similarity, by mask"
     return {
         "trade-off": lines(curves, across, "accuracy of class samples", words, falling=True),

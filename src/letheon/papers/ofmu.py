@@ -17,8 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, mean, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -236,41 +236,22 @@ def judged(
         "largest distance to the constrained minimiser": max(last),
         "largest norm of grad Phi on a quadratic": max(end.stationarity for end in ends),
         "compared at forget probability": level,
-        "retain probability there, mean": {arm: _mean(values) for arm, values in kept.items()},
+        "retain probability there, mean": {arm: mean(values) for arm, values in kept.items()},
     }
     intervals: dict[str, Any] = {"distance (range)": [min(last), max(last)]}
     verdicts: dict[str, Verdict] = {"quadratics": "holds" if max(last) <= NEAR else "fails"}
     cosines = {arm: [mean_cosine(arms[arm]) for arms in runs.values()] for arm in ("ofmu", "beta 0", "gauss")}
     gaps = {arm: [mean_stationarity(arms[arm]) for arms in runs.values()] for arm in ("ofmu", "rho 0", "gauss")}
-    measured["mean |cosine|"] = {arm: _mean(values) for arm, values in cosines.items()}
-    measured["mean norm of grad Phi at descents"] = {arm: _mean(values) for arm, values in gaps.items()}
-    for name, first, second, threshold in (
+    measured["mean |cosine|"] = {arm: mean(values) for arm, values in cosines.items()}
+    measured["mean norm of grad Phi at descents"] = {arm: mean(values) for arm, values in gaps.items()}
+    parts: tuple[tuple[str, Sequence[float | None], Sequence[float | None], Any], ...] = (
         ("mean |cosine|, beta > 0 minus beta = 0", cosines["beta 0"], cosines["ofmu"], "below"),
         ("norm of grad Phi, growing rho minus rho = 0", gaps["rho 0"], gaps["ofmu"], "below"),
         ("retain probability, ofmu minus grad_diff", kept["grad_diff"], kept["ofmu"], "above"),
-    ):
-        measured[name], intervals[name], verdicts[name] = _gain(first, second, threshold)
+    )
+    for name, first, second, side in parts:
+        measured[name], intervals[name], verdicts[name] = judge_pairs(first, second, 0.0, side)
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _gain(
-    first: Sequence[float | None], second: Sequence[float | None], direction: Any
-) -> tuple[float | None, list[float] | None, Verdict]:
-    """Paired over seeds: second minus first, and on which side of zero its interval lies."""
-    from letheon.core.statistics import paired_difference
-
-    known = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    if not known:
-        return None, None, "inconclusive"
-    found = paired_difference([a for a, _ in known], [b for _, b in known])
-    if found.low is None or found.high is None:
-        return found.value, None, "inconclusive"
-    return found.value, [found.low, found.high], verdict_from_interval(found.low, found.high, 0.0, direction)
 
 
 def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, Any]:
@@ -284,14 +265,14 @@ def figures(ends: Sequence[End], runs: Runs) -> dict[str, str]:
     """Distance over rounds, |cosine| over steps, and what is kept over what is forgotten."""
     from letheon.papers.common.figures import lines
 
-    def mean(columns: Sequence[Sequence[float]]) -> list[float]:
+    def means(columns: Sequence[Sequence[float]]) -> list[float]:
         return [sum(column) / len(column) for column in zip(*columns, strict=True)]
 
-    falls = list(enumerate(mean([end.distances for end in ends]), start=1))[::10]
+    falls = list(enumerate(means([end.distances for end in ends]), start=1))[::10]
     words = "Distance to the constrained minimiser on quadratics over rounds, mean of all problems"
     distance = lines({"ofmu": falls}, "round", "distance to the minimiser", words, log=True)
     cosines = {
-        arm: list(enumerate(mean([[abs(line["cosine"]) for line in arms[arm].history] for arms in runs.values()]), 1))
+        arm: list(enumerate(means([[abs(line["cosine"]) for line in arms[arm].history] for arms in runs.values()]), 1))
         for arm in ("ofmu", "beta 0")
     }
     words = "|cosine| of the forget and retain gradients over steps with and without decorrelation, mean of the seeds"

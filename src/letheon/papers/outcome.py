@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from letheon.core.errors import LetheonError
 
 Verdict = Literal["holds", "fails", "inconclusive"]
+Side = Literal["above", "below"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def readable(value: Any) -> str:
     return str(value)
 
 
-def verdict_from_interval(low: float, high: float, threshold: float, direction: Literal["above", "below"]) -> Verdict:
+def verdict_from_interval(low: float, high: float, threshold: float, direction: Side) -> Verdict:
     """Judge the claim that a quantity lies above (below) a threshold by its interval [low, high].
 
     "holds" when the whole interval is strictly on the claimed side, "fails" when it is strictly on the other;
@@ -129,6 +130,12 @@ def together(verdicts: Mapping[str, Verdict]) -> Verdict:
     return "inconclusive" if "inconclusive" in verdicts.values() else "holds"
 
 
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that there are; None where there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 class Judged(NamedTuple):
     """A mean with its interval, and what it says of the claim."""
 
@@ -137,7 +144,7 @@ class Judged(NamedTuple):
     verdict: Verdict
 
 
-def judge_values(values: Sequence[float | None], threshold: float, direction: Literal["above", "below"]) -> Judged:
+def judge_values(values: Sequence[float | None], threshold: float, direction: Side) -> Judged:
     """Judge the claim that a mean over seeds lies above (below) a threshold; seeds without a value are left out."""
     return judge_pairs([0.0] * len(values), values, threshold, direction)
 
@@ -146,7 +153,7 @@ def judge_pairs(
     baseline: Sequence[float | None],
     ours: Sequence[float | None],
     threshold: float,
-    direction: Literal["above", "below"],
+    direction: Side,
 ) -> Judged:
     """Judge the claim that ours minus the baseline, paired by seed, lies above (below) a threshold.
 

@@ -23,8 +23,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, mean, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -219,44 +219,31 @@ def at_level(points: Points, level: float | None) -> dict[str, float | None]:
 
 def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, its intervals, and a verdict for each of the two parts of the claim."""
-    from letheon.core.statistics import paired_difference
-
     run_arms = list(next(iter(runs.values())))
     measured: dict[str, Any] = {"compared at forget probability": level}
     for name in MEASURES:
         measured[f"{name} there"] = {
-            arm: _mean([at_level(arms[arm], level)[name] for arms in runs.values()]) for arm in run_arms
+            arm: mean([at_level(arms[arm], level)[name] for arms in runs.values()]) for arm in run_arms
         }
     measured["steps to there"] = {
-        arm: _mean([_steps_to(arms[arm], level) for arms in runs.values()]) for arm in run_arms
+        arm: mean([_steps_to(arms[arm], level) for arms in runs.values()]) for arm in run_arms
     }
     measured["seeds that get there"] = {
         arm: sum(_steps_to(arms[arm], level) is not None for arms in runs.values()) for arm in run_arms
     }
-    measured["share of RILA's factor inside P at the start"] = _mean(
+    measured["share of RILA's factor inside P at the start"] = mean(
         [arms["ReGLU"][0].get("overlap") for arms in runs.values()]
     )
     intervals: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
     sides: dict[str, Any] = {"retain_probability": "above", "leakage": "below"}
     for name, arm in [(name, arm) for name in MEASURES for arm in ("ReGLU", "RILA", "ROL")]:
-        pairs = [(at_level(arms["LoRA"], level)[name], at_level(arms[arm], level)[name]) for arms in runs.values()]
-        known = [(plain, ours) for plain, ours in pairs if plain is not None and ours is not None]
-        found = paired_difference(*zip(*known, strict=True)) if known else None
+        plain, ours = ([at_level(arms[one], level)[name] for arms in runs.values()] for one in ("LoRA", arm))
         part = f"{name}, {arm} minus LoRA"
-        measured[part] = found.value if found else None
-        interval = None if found is None or found.low is None or found.high is None else [found.low, found.high]
-        intervals[part] = interval
+        measured[part], intervals[part], verdict = judge_pairs(plain, ours, 0.0, sides.get(name, "above"))
         if arm == "ReGLU" and name in sides:
-            verdicts[part] = "inconclusive"
-            if interval:
-                verdicts[part] = verdict_from_interval(interval[0], interval[1], 0.0, sides[name])
+            verdicts[part] = verdict
     return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _steps_to(points: Points, level: float | None) -> float | None:

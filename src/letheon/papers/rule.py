@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, mean, together
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -197,30 +197,20 @@ def column(rows: Sequence[Mapping[str, Any]], arm: str, name: str) -> list[float
 
 def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
-    from letheon.core.statistics import paired_difference
-
     names = list(dict.fromkeys(row["arm"] for row in rows))
     measured: dict[str, Any] = {
-        name: {arm: _mean(column(rows, arm, name)) for arm in names if column(rows, arm, name)} for name in SHOWN
+        name: {arm: mean(column(rows, arm, name)) for arm in names if column(rows, arm, name)} for name in SHOWN
     }
     measured["matcher's false positives, untouched neighbours"] = measured["neighbours_refused"]["untouched"]
-    measured["share of equal groups"] = _mean([row["equal_groups"] for row in rows if "equal_groups" in row])
+    measured["share of equal groups"] = mean([row["equal_groups"] for row in rows if "equal_groups" in row])
     intervals: dict[str, Any] = {}
     verdicts: dict[str, Verdict] = {}
     for name, (what, first, second, threshold, side) in COMPARISONS.items():
-        found = paired_difference(column(rows, first, what), column(rows, second, what))
-        measured[name], intervals[name] = found.value, None
-        verdict: Verdict = "inconclusive"
-        if found.low is not None and found.high is not None:
-            intervals[name] = [found.low, found.high]
-            verdict = verdict_from_interval(found.low, found.high, threshold, side)
+        theirs, ours = (column(rows, arm, what) for arm in (first, second))
+        measured[name], intervals[name], verdict = judge_pairs(theirs, ours, threshold, side)
         if name not in REPORTED:
             verdicts[name] = verdict
     return measured, intervals, verdicts
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, str]:

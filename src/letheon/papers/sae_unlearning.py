@@ -24,10 +24,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, judge_values, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -312,7 +313,6 @@ def ready(trials: Sequence[Trial]) -> bool:
 
 def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, its intervals over seeds, and a verdict for every part of the claim."""
-    from letheon.core.statistics import estimate_mean, paired_difference
 
     def column(arm: str, name: str) -> list[float]:
         return [one.arms[arm].last[name] for one in trials]
@@ -320,37 +320,30 @@ def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dic
     runs = [one.arms["sae"] for one in trials]
     errors = [one.last["error"] / one.points[0]["error"] for one in runs]
     shifts = [abs(one.last["kept_position"] - one.points[0]["kept_position"]) for one in runs]
-    gap = paired_difference(column("gradient_ascent", "position"), column("sae", "position"))
-    tested: dict[str, tuple[Any, float, Any]] = {
-        "target's position": (estimate_mean(column("sae", "position")), HALF, "above"),
-        "target unknown to the probe": (estimate_mean(column("sae", "unknown")), HALF, "above"),
-        "target's reconstruction error": (estimate_mean(errors), OFF, "below"),
-        "gradient ascent: unknown to the probe": (estimate_mean(column("gradient_ascent", "unknown")), HALF, "below"),
-        "position, minus gradient ascent's": (gap, 0.0, "above"),
-        "retained entities' shift": (estimate_mean(shifts), FAR, "below"),
-        "retained entities' accuracy": (estimate_mean(column("sae", "kept_accuracy")), KEPT, "above"),
+    ascent = column("gradient_ascent", "position")
+    tested = {
+        "target's position": judge_values(column("sae", "position"), HALF, "above"),
+        "target unknown to the probe": judge_values(column("sae", "unknown"), HALF, "above"),
+        "target's reconstruction error": judge_values(errors, OFF, "below"),
+        "gradient ascent: unknown to the probe": judge_values(column("gradient_ascent", "unknown"), HALF, "below"),
+        "position, minus gradient ascent's": judge_pairs(ascent, column("sae", "position"), 0.0, "above"),
+        "retained entities' shift": judge_values(shifts, FAR, "below"),
+        "retained entities' accuracy": judge_values(column("sae", "kept_accuracy"), KEPT, "above"),
     }
-    intervals = {name: None if found.low is None else [found.low, found.high] for name, (found, _, _) in tested.items()}
-    verdicts: dict[str, Verdict] = {
-        name: "inconclusive" if found.low is None else verdict_from_interval(found.low, found.high, limit, side)
-        for name, (found, limit, side) in tested.items()
-    }
-    measured: dict[str, Any] = {name: found.value for name, (found, _, _) in tested.items()}
-    measured["explained variance"] = _mean([one.quality.explained_variance for one in trials])
-    measured["latents a token"] = _mean([one.quality.l0 for one in trials])
-    measured["best separation score"] = _mean([one.score for one in trials])
-    measured["probe's AUROC"] = _mean([one.auroc for one in trials])
+    intervals = {name: found.interval for name, found in tested.items()}
+    verdicts = {name: found.verdict for name, found in tested.items()}
+    measured: dict[str, Any] = {name: found.value for name, found in tested.items()}
+    measured["explained variance"] = fmean([one.quality.explained_variance for one in trials])
+    measured["latents a token"] = fmean([one.quality.l0 for one in trials])
+    measured["best separation score"] = fmean([one.score for one in trials])
+    measured["probe's AUROC"] = fmean([one.auroc for one in trials])
     measured["before"] = _means([one.arms["sae"].points[0] for one in trials])
     measured |= {arm: _means([one.arms[arm].last for one in trials]) for arm in ARMS}
     return measured | {"parts": verdicts}, intervals, verdicts
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _means(points: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: round(_mean([point[name] for point in points]), 3) for name in points[0]}
+    return {name: round(fmean([point[name] for point in points]), 3) for name in points[0]}
 
 
 # Figures ------------------------------------------------------------------------------------------------------------
@@ -395,7 +388,7 @@ def scatter(clouds: Mapping[str, Sequence[Sequence[float]]], across: str, up: st
         for place, (name, points) in enumerate(clouds.items()):
             seen, (xs, ys) = look(name, place), list(zip(*points, strict=True))
             axes.scatter(xs, ys, s=10, marker=seen.mark, color=seen.colour, alpha=0.6, linewidths=0)
-            axes.annotate(name, (_mean(xs), max(ys)), color=seen.colour, fontweight="bold", ha="center", va="bottom")
+            axes.annotate(name, (fmean(xs), max(ys)), color=seen.colour, fontweight="bold", ha="center", va="bottom")
         return svg(figure, words)
 
 

@@ -20,10 +20,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import together
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_pairs, mean, together
 
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
@@ -67,7 +68,7 @@ def reproduce(scale: Scale) -> Outcome:
         at_random[seed] = attenuated_units(world, seed)
     level = common_level(runs)
     measured, intervals, verdicts = judged(runs, level)
-    measured["units attenuated for a forget set drawn at random, mean"] = _mean(list(at_random.values()))
+    measured["units attenuated for a forget set drawn at random, mean"] = fmean(list(at_random.values()))
     return Outcome(
         key="u-can",
         claim=CLAIM,
@@ -111,7 +112,7 @@ def trade_off(original: Point, point: Point) -> float:
 
     def lost(side: str) -> float:
         before, after = getattr(original, side), getattr(point, side)
-        return _mean([100 * (1 - after[name] / before[name]) for name in names])
+        return fmean([100 * (1 - after[name] / before[name]) for name in names])
 
     return lost("forget") - lost("retain")
 
@@ -218,13 +219,10 @@ def kept_at(points: Sequence[Point], arm: str, level: float | None) -> float | N
 
 def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
     """What was measured, intervals over seeds, and a verdict for each baseline."""
-    from letheon.core.statistics import paired_difference
-
     kept = {arm: [kept_at(points, arm, level) for points in runs.values()] for arm in ARMS}
-    known = {arm: [value for value in values if value is not None] for arm, values in kept.items()}
     measured: dict[str, Any] = {
         "level, share of the original recall@10 on the forgotten": level,
-        "recall@10 on the retained there": {arm: _mean(known[arm]) if known[arm] else None for arm in ARMS},
+        "recall@10 on the retained there": {arm: mean(values) for arm, values in kept.items()},
         "without a sweep": {arm: _summary(runs, arm) for arm in ("original", "retrained", "gradient_ascent", "npo")},
         "attenuation at its defaults": _summary(runs, ARMS[0], "quantile 0.85, kappa 4.0"),
     }
@@ -232,13 +230,7 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
     verdicts: dict[str, Verdict] = {}
     for arm in BASELINES:
         name = f"recall@10 on the retained, attenuation minus {arm}"
-        measured[name], intervals[name], verdicts[name] = None, None, "inconclusive"
-        if len(known[arm]) == len(known[ARMS[0]]) == len(runs):
-            found = paired_difference(known[arm], known[ARMS[0]])
-            measured[name] = found.value
-            if found.low is not None and found.high is not None:
-                intervals[name] = [found.low, found.high]
-                verdicts[name] = verdict_from_interval(found.low, found.high, 0.0, "above")
+        measured[name], intervals[name], verdicts[name] = judge_pairs(kept[arm], kept[ARMS[0]], 0.0, "above")
     return measured | {"parts": verdicts}, intervals, verdicts
 
 
@@ -251,11 +243,7 @@ def _summary(runs: Runs, arm: str, strength: str | None = None) -> dict[str, flo
         for point in points
         if point.arm == arm and strength in (None, point.strength)
     ]
-    return {name: _mean([row[name] for row in rows]) for name in rows[0]}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return {name: fmean([row[name] for row in rows]) for name in rows[0]}
 
 
 def _row(seed: int, point: Point) -> dict[str, Any]:
@@ -272,7 +260,7 @@ def figures(runs: Runs) -> dict[str, str]:
     for arm in ARMS:
         paths = [[(p.forget["recall@10"], p.retain["recall@10"]) for p in _of(points, arm)] for points in runs.values()]
         steps = zip(*paths, strict=True)
-        series[arm] = [(_mean([x for x, _ in step]), _mean([y for _, y in step])) for step in steps]
+        series[arm] = [(fmean([x for x, _ in step]), fmean([y for _, y in step])) for step in steps]
     words = "Recall@10 on retained over recall@10 on forgotten interactions, by way of shrinking dimensions"
     across, up = "recall@10, forgotten interactions", "recall@10, retained"
     return {"curves": lines(series, across, up, words, falling=True)}
