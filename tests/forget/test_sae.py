@@ -31,7 +31,8 @@ from letheon.core.errors import InputError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
 from letheon.core.sparse_autoencoder import SAETraining, train_sparse_autoencoder
-from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, states_of, triplet_loss
+from letheon.forget.entities import states_of
+from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, triplet_loss
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget

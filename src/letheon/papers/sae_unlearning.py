@@ -163,7 +163,7 @@ def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
 
     import torch
 
-    from letheon.forget.objectives.sae import states_of
+    from letheon.forget.entities import states_of
 
     rows = model.encoder().encode_all(world.training())
     random.Random(0).shuffle(rows)
@@ -257,7 +257,7 @@ class Meter:
         import torch
 
         from letheon.core.entities import mentions
-        from letheon.forget.objectives.sae import mention_states
+        from letheon.forget.entities import mention_states
 
         found = torch.cat(mention_states(model, mentions(model, names, self.forms[form]), layer))
         return found.reshape(len(names), -1, found.shape[-1]).mean(1)

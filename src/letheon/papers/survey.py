@@ -262,7 +262,8 @@ class Bench:
         """The columns of the table, and the accuracy of a linear probe for the concept."""
         import numpy as np
 
-        from letheon.audit.extraction import extraction_likelihood, loss_attack
+        from letheon.audit.extraction import extraction_likelihood
+        from letheon.audit.membership import membership
         from letheon.core.generation import generate
         from letheon.core.likelihood import score_answers
         from letheon.core.memorisation import exact_memorization
@@ -278,7 +279,7 @@ class Bench:
             "forget probability": float(np.mean([score.probability for score in scores])),
             "extraction likelihood": float(np.mean(extracted)),
             "memorisation accuracy": float(np.mean([value for value in memorised if value is not None])),
-            "membership AUROC": loss_attack(model, forget, self.request.holdout),
+            "membership AUROC": membership(model, forget, self.request.holdout)["loss"].auroc.value or 0.0,
             "paraphrase probability": probability(model, [paraphrased(row) for row in forget]),
             "retain perplexity": float(np.exp(-np.mean(np.concatenate(kept)))),
             "retain accuracy": accuracy(model, retain),

@@ -1,0 +1,113 @@
+"""The entities of a request: known, unknown and target names, and what a layer holds at their mentions."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.encoding import Encoded
+from letheon.core.entities import (
+    PLAIN_TEMPLATES,
+    EntitySet,
+    Mention,
+    Template,
+    invent_names,
+    mention_ends,
+    subjects_by_form,
+    templates_of,
+)
+from letheon.core.errors import InputError
+from letheon.core.likelihood import hidden_states
+from letheon.core.models import LanguageModel
+from letheon.core.sampling import by_length, stream_seed
+from letheon.core.spans import UNKNOWN_SUBJECTS
+from letheon.forget.parts import Rows
+
+logger = logging.getLogger("letheon")
+
+MOST_NAMES, FEWEST_NAMES = 64, 8  # entities that make a prototype; the fewest is of unknown ones
+MOST_TEMPLATES, FEWEST_TEMPLATES = 8, 4
+
+# Rows and names -----------------------------------------------------------------------------------------------------
+
+
+def row_ends(model: LanguageModel, row: Encoded, subject: str | None, name: str) -> list[int]:
+    """Positions of the last tokens of a row's mentions of its subject.
+
+    Raises:
+        InputError: it has none.
+    """
+    ends = mention_ends(model.tokenizer, row.ids, subject) if subject else []
+    if not ends:
+        found = f"does not mention its subject {subject!r}" if subject else "has no subject"
+        raise InputError(f"forget row {name} {found}", "give each forget row the entity to forget as `subject`")
+    return ends
+
+
+def own_templates(rows: Rows) -> list[Template]:
+    """The forget rows' own questions, a seeded choice where there are many; plain ones where there are few."""
+    own = templates_of(rows.examples)
+    if len(own) > MOST_TEMPLATES:
+        own = random.Random(stream_seed(rows.seed, "templates")).sample(own, MOST_TEMPLATES)
+    return own + list(PLAIN_TEMPLATES[: max(0, FEWEST_TEMPLATES - len(own))])
+
+
+def entity_set(rows: Rows, templates: Sequence[Template], file: str = "") -> EntitySet:
+    """Known, unknown and target entities of a request.
+
+    Known are the subjects of its retain rows (or, where they name none, whom those rows ask about in the targets'
+    forms), unknown those of its holdout rows and names made of known ones' parts.
+
+    Raises:
+        InputError: a file that cannot be used.
+    """
+    targets = list(dict.fromkeys(row.subject for row in rows.examples if row.subject))
+    if file:
+        return EntitySet.read(file, targets, templates)
+    tokenizer, draw = rows.model.tokenizer, random.Random(stream_seed(rows.seed, "entities"))
+    texts = [tokenizer.decode(row.ids, clean_up_tokenization_spaces=False) for row in rows.retain]
+    named = dict.fromkeys(row.subject for row in rows.request.retain if row.subject) if rows.request else {}
+    found = list(named) or subjects_by_form(templates_of(rows.examples), texts)
+    known = [name for name in found if name not in targets]
+    if len(known) < 2:
+        logger.warning(
+            "%d retain entities are asked about as the targets are: the targets count as known ones", len(known)
+        )
+        known += targets
+    number = max(FEWEST_NAMES, min(len(known), MOST_NAMES))
+    held_out = dict.fromkeys(row.subject for row in rows.request.holdout if row.subject) if rows.request else {}
+    unknown = [name for name in held_out if name not in (*known, *targets)]
+    unknown += invent_names(tokenizer, [*known, *targets], max(0, number - len(unknown)), draw.getrandbits(32))
+    if len(unknown) < FEWEST_NAMES:
+        logger.warning("%d names could be made of the known ones' parts: others are used as well", len(unknown))
+        unknown += [name for name in UNKNOWN_SUBJECTS if name not in targets]
+    return EntitySet(
+        tuple(draw.sample(known, min(len(known), MOST_NAMES))), tuple(unknown), tuple(targets), tuple(templates)
+    )
+
+
+# States -------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def states_of(model: LanguageModel, rows: Sequence[Encoded], layer: int) -> list[Float[Tensor, "length width"]]:
+    """A block's output for each row, without padding."""
+    found: dict[int, Tensor] = {}
+    unfrozen, encoder = replace(model, frozen=None), model.encoder()
+    for chosen in by_length([len(row.ids) for row in rows], 16):
+        batch = encoder.collate([rows[i] for i in chosen], chosen, model.device)
+        hidden = hidden_states(unfrozen, batch, layer).float()
+        found.update({i: hidden[place, : len(rows[i].ids)].clone() for place, i in enumerate(chosen)})
+    return [found[i] for i in range(len(rows))]
+
+
+def mention_states(model: LanguageModel, found: Sequence[Mention], layer: int) -> list[Float[Tensor, "ends width"]]:
+    """A block's output at the last token of every mention."""
+    states = states_of(model, [one.row for one in found], layer)
+    return [row[list(one.ends)] for one, row in zip(found, states, strict=True)]
