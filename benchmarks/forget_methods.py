@@ -57,7 +57,7 @@ def layer_duels(case: Case) -> dict[str, Duel]:
 def factor_pass(name: str, repeats: int) -> Compared:
     """Fitting the factors of all MLP matrices, in epochs of training all weights on the same rows."""
     model = load(name)
-    rows = model.encoder().encode_all(author_rows() * 4)
+    rows = model.encoder().encode_all(author_rows() * 32)  # the decompositions cost the same for any number
     encoder = model.encoder()
     batches = [encoder.collate([rows[i] for i in part], part) for part in by_length([len(r.ids) for r in rows], 8)]
     layers = linear_layers(model.model, model.model.parameters())

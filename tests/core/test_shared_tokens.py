@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from letheon.core.activations import Site, record
+from letheon.core.activations import FrozenLayers, Site, blocks, record
 from letheon.core.embedded import byte_tokenizer
 from letheon.core.encoding import Batch
 from letheon.core.examples import Example
-from letheon.core.likelihood import _of_like_length, hidden_states
+from letheon.core.likelihood import _of_like_length, hidden_states, score
 from letheon.core.models import LanguageModel, load
 
 # the prefix is run in another shape of product than before: a few units in the last place of float32
@@ -69,6 +71,32 @@ def test_the_common_beginning_is_run_once(tiny: LanguageModel) -> None:
     handle.remove()
     assert len(seen) == 2
     assert sum(seen) < batch.input_ids.numel()
+
+
+@pytest.mark.parametrize("kind", ["tiny", "gpt2", "sliding window"])
+def test_above_frozen_layers_scores_and_gradients_are_those_of_a_plain_pass(kind: str) -> None:
+    model = model_of(kind)
+    batch, base = batch_of(model), model.base()
+    moving = [p for block in blocks(base)[1:] for p in block.parameters()]
+    results = []
+    for frozen in (None, FrozenLayers(1)):
+        base.zero_grad()
+        found = score(replace(model, frozen=frozen), batch)
+        found.logp.sum().backward()
+        results.append((found.logp.detach(), [p.grad.clone() for p in moving if p.grad is not None]))
+    torch.testing.assert_close(results[1][0], results[0][0], **CLOSE)
+    torch.testing.assert_close(results[1][1], results[0][1], atol=1e-4, rtol=1e-4)
+
+
+def test_the_common_beginning_enters_the_moving_layers_once(tiny: LanguageModel) -> None:
+    entered: list[int] = []
+    batch, model = batch_of(tiny), replace(tiny, frozen=FrozenLayers(2))
+    score(model, batch)  # what enters is computed once, row by row
+    handle = blocks(tiny.base())[2].register_forward_hook(lambda _, args, __: entered.append(args[0].shape[:2].numel()))
+    score(model, batch)
+    handle.remove()
+    assert len(entered) == 2
+    assert sum(entered) < batch.input_ids.numel()
 
 
 @given(st.lists(st.integers(1, 400), max_size=40), st.integers(1, 2000))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.activations import Site, blocks, labelled_head, record, start_from, stop_after
-from letheon.core.encoding import Batch, Encoder
+from letheon.core.encoding import Batch
 from letheon.core.models import LanguageModel
 
 Positions = Literal["labels", "all"]
@@ -104,11 +105,7 @@ def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -
         vocabulary = model.base().get_output_embeddings().weight.shape[0]
         empty = torch.zeros((0, vocabulary), device=labels.device, requires_grad=torch.is_grad_enabled())
         return Scores(empty, labels, row, value, len(batch))
-    if model.frozen is not None:
-        with start_from(model.base(), model.frozen.below, model.frozen.states_of(model, batch)):
-            logits = _logits(model, batch, 0, row, column)
-    else:
-        logits = _logits(model, batch, _common_prefix(batch, int(column.min())), row, column)
+    logits = _logits(model, batch, _common_prefix(batch, int(column.min())), row, column)
     return Scores(logits.float(), labels, row, value, len(batch))
 
 
@@ -127,11 +124,14 @@ def _common_prefix(batch: Batch, first_needed: int) -> int:
 
 def _logits(model: LanguageModel, batch: Batch, prefix: int, row: Tensor, column: Tensor) -> Tensor:
     base = model.base()
-    cache = _prefix_cache(model, batch.input_ids[:1, :prefix], len(batch)) if prefix else None
+    entering = model.frozen.states_of(model, batch) if model.frozen is not None else None
+    first = entering[:1, :prefix] if entering is not None else None
+    cache = _prefix_cache(model, batch.input_ids[:1, :prefix], len(batch), first) if prefix else None
     prefix = prefix if cache is not None else 0
+    rest = entering[:, prefix:] if entering is not None else None
     length = batch.input_ids.shape[1]
     positions = torch.arange(prefix, length, device=batch.input_ids.device)[None]
-    with labelled_head(base, row, column - prefix):
+    with _above_frozen(model, rest), labelled_head(base, row, column - prefix):
         output = base(
             batch.input_ids[:, prefix:],
             attention_mask=batch.attention_mask,
@@ -141,15 +141,35 @@ def _logits(model: LanguageModel, batch: Batch, prefix: int, row: Tensor, column
     return output.logits[0]
 
 
-def _prefix_cache(model: LanguageModel, prefix: Tensor, rows: int) -> object | None:
+def _above_frozen(model: LanguageModel, entering: Tensor | None) -> AbstractContextManager[None]:
+    """Within it, passes begin above the frozen layers with what enters there; the whole model is run without such."""
+    if model.frozen is None or entering is None:
+        return nullcontext()
+    return start_from(model.base(), model.frozen.below, entering)
+
+
+def _prefix_cache(model: LanguageModel, prefix: Tensor, rows: int, entering: Tensor | None = None) -> object | None:
     """Keys and values of a prefix, run once with gradients and seen by every row; None where a model has no such."""
-    output = model.base()(prefix, use_cache=True, logits_to_keep=1)
+    with _above_frozen(model, entering):
+        output = model.base()(prefix, use_cache=True, logits_to_keep=1)
     cache = output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
     layers = getattr(cache, "layers", [])
+    if entering is not None and model.frozen is not None:
+        _fill_skipped(layers, model.frozen.below)
     if not layers or any(not isinstance(getattr(layer, "keys", None), Tensor) for layer in layers):
         return None
     _share(layers, rows)
     return cache
+
+
+def _fill_skipped(layers: Sequence[Any], below: int) -> None:
+    """Layers that were not run get the keys of one that was: only their length is read.
+
+    Nothing is filled in where the length means something else: layers of several kinds, or sliding windows.
+    """
+    if len(layers) > below and len(set(map(type, layers))) == 1 and not getattr(layers[below], "is_sliding", False):
+        for layer in layers[:below]:
+            layer.keys, layer.values, layer.is_initialized = layers[below].keys, layers[below].values, True
 
 
 def _share(layers: Sequence[Any], rows: int) -> None:
@@ -174,7 +194,7 @@ def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Tensor:
     """
     base, frozen = model.base(), model.frozen
     if frozen is not None:
-        with start_from(base, frozen.below, frozen.states_of(model, batch)):
+        with _above_frozen(model, frozen.states_of(model, batch)):
             return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     prefix = _common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
     start, cache = _prefix_states(base, layer, batch.input_ids[:1, :prefix], len(batch)) if prefix else (None, None)
@@ -250,7 +270,22 @@ def score_answers(
         tokens_per_batch: bounds memory; on a processor larger passes are no faster.
     """
     encoder = model.encoder()
-    trees = [_Tree(encoder, prompt, answers) for prompt, answers in questions]
+    tokens = [
+        (encoder.prompt(prompt), [encoder.answer(answer, end=bool(prompt))[0] for answer in answers])
+        for prompt, answers in questions
+    ]
+    return score_tokens(model, tokens, tokens_per_batch=tokens_per_batch)
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: LanguageModel,
+    questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    *,
+    tokens_per_batch: int = 1024,
+) -> list[list[AnswerScore]]:
+    """`score_answers` of what is tokens already: the ids of each prompt and those of its continuations."""
+    trees = [_Tree(prompt, answers) for prompt, answers in questions]
     # the last token of a prompt predicts; running text has no prompt at all
     prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
     results: list[list[AnswerScore]] = [[] for _ in trees]
@@ -284,8 +319,8 @@ class _Tree:
     paths[a] lists the nodes of answer a. A node comes after its parent.
     """
 
-    def __init__(self, encoder: Encoder, prompt: str, answers: Sequence[str]) -> None:
-        self.ids = list(encoder.prompt(prompt))
+    def __init__(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> None:
+        self.ids = list(prompt)
         self.prompt_length = len(self.ids)
         self.parent = list(range(-1, self.prompt_length - 1))
         self.depth = list(range(self.prompt_length))
@@ -293,7 +328,7 @@ class _Tree:
         children: dict[tuple[int, int], int] = {}
         for answer in answers:
             node, path = self.prompt_length - 1, []
-            for token in encoder.answer(answer, end=bool(prompt))[0]:
+            for token in answer:
                 child = children.get((node, token))
                 if child is None:
                     child = children[node, token] = len(self.ids)
