@@ -125,6 +125,8 @@ def _common_prefix(batch: Batch, first_needed: int) -> int:
 def _logits(model: LanguageModel, batch: Batch, prefix: int, row: Tensor, column: Tensor) -> Tensor:
     base = model.base()
     entering = model.frozen.states_of(model, batch) if model.frozen is not None else None
+    if model.frozen is not None and not model.frozen.alike:
+        prefix = 0
     first = entering[:1, :prefix] if entering is not None else None
     cache = _prefix_cache(model, batch.input_ids[:1, :prefix], len(batch), first) if prefix else None
     prefix = prefix if cache is not None else 0

@@ -157,7 +157,9 @@ def _noise(facts: Sequence[Fact], like: Tensor, draws: int, seeds: Sequence[int]
 
 
 class _Given(FrozenLayers):
-    """What enters a layer, given instead of computed."""
+    """What enters a layer, given instead of computed: with noise of its own in every row."""
+
+    alike = False
 
     def __init__(self, below: int, given: Tensor) -> None:
         super().__init__(below)
