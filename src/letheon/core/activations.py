@@ -232,6 +232,22 @@ def watch_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], 
         yield
 
 
+def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that carry forward hooks now, by name: what a model does beside its weights."""
+    return {name: one for name, one in model.named_modules() if one._forward_hooks or one._forward_pre_hooks}
+
+
+@contextmanager
+def count_calls(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
+    """Within the block, the yielded dictionary counts how often each module's hooks are run."""
+    calls = dict.fromkeys(modules, 0)
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+            stack.callback(handle.remove)
+        yield calls
+
+
 @contextmanager
 def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
     """Within the block, the yielded list receives the input embeddings' output at each call, [batch, length, width].
@@ -342,7 +358,12 @@ class FrozenLayers:
 
     Args:
         below: layers 0 to below - 1 are frozen; later passes start at layer `below`.
+
+    Attributes:
+        alike: whether rows that begin with the same tokens begin with the same states.
     """
+
+    alike = True
 
     def __init__(self, below: int) -> None:
         self.below = below
