@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from letheon.core.statistics import (
     bootstrap_interval,
+    estimate_auroc,
     estimate_mean,
     harmonic_mean,
+    holm,
     ks_p_value,
     paired_difference,
     rank_correlation,
@@ -95,6 +98,30 @@ def test_sampled_sign_patterns_agree_with_the_t_test() -> None:
     assert paired_difference(first, second).p == pytest.approx(expected, abs=0.02)  # Monte Carlo error of 10,000
 
 
+def test_auroc_by_hand_and_as_the_curve_has_it() -> None:
+    found = estimate_auroc([3.0, 4.0], [1.0, 3.0])  # of four pairs three lie right and one is a tie
+    assert found.value == 3.5 / 4
+    assert found.n == 4
+    rng = np.random.default_rng(0)
+    high, low = rng.normal(0.5, 1, 30).round(1), rng.normal(0, 1, 50).round(1)  # rounded: there are ties
+    theirs = roc_auc_score([1] * 30 + [0] * 50, [*high, *low])
+    assert estimate_auroc(high.tolist(), low.tolist()).value == pytest.approx(theirs, abs=1e-12)
+    assert estimate_auroc([], [1.0]).value is None
+    one = estimate_auroc([2.0], [1.0, 0.0])
+    assert (one.value, one.low, one.high) == (1, None, None)
+
+
+def test_auroc_intervals_cover_it_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    true, trials, covered = float(stats.norm.cdf(1 / math.sqrt(2))), 200, 0
+    for trial in range(trials):
+        found = estimate_auroc(rng.normal(1, 1, 40).tolist(), rng.normal(0, 1, 40).tolist(), resamples=200, seed=trial)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= true <= found.high
+    assert covered / trials >= 0.9  # nominally 0.95; 200 trials may fall short of it by chance, and by 0.03 truly
+
+
 def test_harmonic_mean_is_zero_as_soon_as_one_part_is() -> None:
     assert harmonic_mean([0.5, 1.0]) == pytest.approx(2 / 3)
     assert harmonic_mean([0.9, 0.0, 0.8]) == 0.0
@@ -112,3 +139,30 @@ def test_rank_correlation_by_hand_and_at_its_edges() -> None:
     assert rank_correlation([1, 1, 1], [1, 2, 3]).value is None
     assert rank_correlation([1, 2], [1, 2]).value is None
     assert rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]).low is None
+
+
+@pytest.mark.oracle("holm")
+def test_holm_by_hand() -> None:
+    """Four tests at 5 %: in order of their p-values they are held to 0.0125, 0.0167, 0.025 and 0.05."""
+    levels = [0.0125, 0.05 / 3, 0.025, 0.05]
+    found = holm([0.001, 0.02, 0.013, 0.04], 0.05)
+    assert [level for level, _ in found] == pytest.approx([levels[0], levels[2], levels[1], levels[3]])
+    assert [rejected for _, rejected in found] == [True] * 4
+    # The third exceeds its share, and the fourth falls with it although 0.04 < 0.05.
+    assert [rejected for _, rejected in holm([0.001, 0.03, 0.013, 0.04], 0.05)] == [True, False, True, False]
+    assert holm([0.025], 0.025) == [(0.025, True)]
+    assert holm([], 0.05) == []
+
+
+@pytest.mark.oracle("holm")
+def test_holm_is_the_closed_test_of_bonferroni() -> None:
+    """A hypothesis is rejected when each set that it is in has a p-value of at most level / size."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p_values = rng.uniform(0, 0.05, size=4).tolist()
+        sets = [[i for i in range(4) if number >> i & 1] for number in range(1, 16)]
+        closed = [
+            all(min(p_values[j] for j in chosen) <= 0.05 / len(chosen) for chosen in sets if i in chosen)
+            for i in range(4)
+        ]
+        assert [rejected for _, rejected in holm(p_values, 0.05)] == closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -340,8 +340,16 @@ def test_fine_tuning_repeats_resumes_and_lowers_the_loss(tmp_path: Path) -> None
         outcome = finetune(model, ROWS, settings, 6, **options)
         return model.parameters_hash(), [metrics["loss"] for metrics in outcome.history]
 
+    def crash(history: Sequence[Mapping[str, float]]) -> None:
+        if len(history) == 3:
+            raise RuntimeError("out of power")
+
     first, losses = train()
     assert train() == (first, losses)
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(RuntimeError):
+        train(run=run, stop=crash)
+    assert train(run=run) == (first, losses)
     assert losses[-1] < losses[0] - 0.5
 
 

@@ -84,6 +84,14 @@ def read_examples(source: str | Path, fields: tuple[str, str] | None = None) -> 
     return examples
 
 
+def read_rows(source: str | Path) -> list[tuple[int, Any]]:
+    """Rows as they stand in a file or a hub data set, with their numbers (of a line, where rows are lines).
+
+    For data whose rows are no examples; what is read and refused is as in `read_examples`.
+    """
+    return list(_rows(str(source)))
+
+
 def parse_rows(
     rows: Sequence[Any], where: str, fields: tuple[str, str] | None = None, prefix: str = "row"
 ) -> list[Example]:

@@ -31,11 +31,13 @@ def finetune(
     Args:
         parameters: what is trained; default all.
         stop: given the metrics of every step so far, a reason to end or None.
+        run: where metrics and checkpoints go; training that was begun there goes on from the newest one.
     """
     encoder = model.encoder()
     rows = encoder.encode_all(examples)
     parameters = parameters or dict(model.model.named_parameters())
     loop = Loop(model, parameters, settings, steps, run=run, title=title)
+    loop.resume()
     plan = epochs_of(len(rows), settings.batch_size, steps, settings.seed)
 
     def step(number: int) -> dict[str, float]:

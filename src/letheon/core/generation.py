@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from letheon.core.models import LanguageModel
 from letheon.core.sampling import by_length
@@ -63,15 +65,10 @@ def generate_ids(
     stops = _stops(model)
     torch.manual_seed(seed)
     for chosen in by_length([len(row) for row in rows], batch_size):
-        longest = max(len(rows[i]) for i in chosen)
-        ids = torch.full((len(chosen), longest), model.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for at, i in enumerate(chosen):  # padded on the left: every row ends where its answer goes on
-            ids[at, longest - len(rows[i]) :] = torch.tensor(rows[i])
-            mask[at, longest - len(rows[i]) :] = 1
+        ids, mask = _left_padded(model, [rows[i] for i in chosen])
         output = model.base().generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            input_ids=ids,
+            attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=temperature > 0,
             temperature=temperature or None,
@@ -82,10 +79,56 @@ def generate_ids(
             use_cache=use_cache,
         )
         for at, i in enumerate(chosen):
-            new = output[at, longest:].tolist()
+            new = output[at, ids.shape[1] :].tolist()
             end = next((place for place, token in enumerate(new) if token in stops), len(new))
             answers[i] = [*starts[i], *new[: end + 1]]
     return answers
+
+
+@torch.inference_mode()
+def decode_with_logits(
+    model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True
+) -> list[tuple[list[int], Float[Tensor, "tokens vocabulary"]]]:
+    """What greedy decoding adds to each row, and the logits (float32) that each of these tokens was chosen by.
+
+    One batch, padded on the left, on the path that `generate` takes: for checks that this path and others agree.
+
+    Args:
+        rows: token ids, at least one a row.
+    """
+    ids, mask = _left_padded(model, rows)
+    stops = _stops(model)
+    output = model.base().generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=model.pad_id,
+        eos_token_id=stops,
+        use_cache=use_cache,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    logits = torch.stack(output.logits, 1).float()
+    found = []
+    for at, new in enumerate(output.sequences[:, ids.shape[1] :].tolist()):
+        end = next((place for place, token in enumerate(new) if token in stops), len(new) - 1) + 1
+        found.append((new[:end], logits[at, :end]))
+    return found
+
+
+def _left_padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """[rows, longest] token ids and their mask: every row ends where its answer goes on."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), model.pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, longest - len(row) :] = torch.tensor(row)
+        mask[at, longest - len(row) :] = 1
+    return ids.to(model.device), mask.to(model.device)
 
 
 def _stops(model: LanguageModel) -> list[int]:

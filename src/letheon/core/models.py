@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from letheon.core.attention import provide
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.runs import atomic_folder, canonical_hash, read_json, sha256_of
 
@@ -149,7 +150,8 @@ def load(
         name: `smollm2` or `tiny` (embedded), a Hugging Face id, a folder of transformers weights, or a PEFT adapter.
         device: `auto` takes a GPU when there is one; or any torch device.
         adapter: a PEFT adapter to put on top.
-        attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...).
+        attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...), or `hyper`: approximate attention for
+            long texts (`letheon.attend.use_hyper` chooses layers and settings).
 
     Raises:
         InputError: no such model, not a causal LM, or weights in a format that can run code.
@@ -157,6 +159,7 @@ def load(
     if isinstance(name, LanguageModel):
         return name
     text = str(name)
+    provide(attention)
     with _quiet():
         if text == "tiny":
             loaded = _tiny(attention)

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from letheon.core.errors import InputError, nearest
 
-Kind = Literal["objective", "update", "scope", "sampler", "edit", "procedure"]
+Kind = Literal["objective", "update", "scope", "sampler", "edit", "procedure", "strategy"]
 ROOMS = (
     "letheon.forget.objectives",
     "letheon.forget.updates",
@@ -26,6 +26,7 @@ ROOMS = (
     "letheon.forget.samplers",
     "letheon.forget.edits",
     "letheon.forget.procedures",
+    "letheon.retain.strategies",
 )
 Class = TypeVar("Class", bound=type)
 
@@ -36,7 +37,7 @@ class Method:
 
     Attributes:
         name: how it is written on the command line.
-        kind: which part of a recipe it is; `edit` and `procedure` stand alone.
+        kind: which part of a recipe it is; `edit` and `procedure` stand alone; a `strategy` learns a stream of tasks.
         summary: the first sentence of its file.
         paper: arXiv id or citation; None for what belongs to no paper.
         needs: what it needs beside forget rows: `retain`, `reference`, `alternates`, `subject`.

@@ -22,6 +22,8 @@ from letheon.core.models import LanguageModel
 
 logger = logging.getLogger("letheon")
 
+ROWS_AT_ONCE = 512
+
 # Invented, and unlike any name that the demo or the tests use.
 UNKNOWN_SUBJECTS = (
     "Torvik Aldane",
@@ -123,9 +125,10 @@ def _with_subject(row: Example, name: str) -> Example:
 
 
 def _scores(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
-    if not rows:
-        return []
-    return [found[0] for found in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+    """In parts, so that the memory taken does not grow with the rows."""
+    parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    scored = (score_answers(model, [(row.prompt, [row.answer]) for row in part]) for part in parts)
+    return [found[0] for part in scored for found in part]
 
 
 def _value_probabilities(model: LanguageModel, rows: Sequence[Example]) -> list[float]:

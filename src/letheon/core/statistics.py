@@ -171,6 +171,21 @@ def ks_p_value(first: Sequence[float], second: Sequence[float]) -> float:
     return float(stats.ks_2samp(first, second).pvalue)
 
 
+def holm(p_values: Sequence[float], level: float) -> list[tuple[float, bool]]:
+    """Holm's step-down procedure: the level that each of several tests is held to, and whether it is rejected there.
+
+    The smallest p-value is held to level / m, the next to level / (m - 1), ...; after the first that is not
+    rejected none is. The chance of any false rejection is at most `level`, however the tests depend on each other.
+    """
+    found = [(level, False)] * len(p_values)
+    goes_on = True
+    for place, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        share = level / (len(p_values) - place)
+        goes_on = goes_on and p_values[i] <= share * (1 + 1e-9)
+        found[i] = (share, goes_on)
+    return found
+
+
 def harmonic_mean(values: Sequence[float]) -> float:
     """Harmonic mean of numbers that are not negative; 0 as soon as one of them is 0."""
     return 0.0 if min(values) == 0 else float(stats.hmean(values))

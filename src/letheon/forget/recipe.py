@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.registry import Kind, Method, find, make_settings, methods
+from letheon.core.parts import Part as Part
+from letheon.core.parts import name_of, read_part
+from letheon.core.registry import Kind, make_settings, methods
 from letheon.core.runs import plain
 
 # Names that stand for a combination: a paper's, or ours (`fact_spans`; chosen by docs/results/demo_recipes.md).
@@ -55,27 +57,6 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
 }
 DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler": "paired"}
 MARKS: dict[str, Kind] = {"": "objective", "+": "update", "@": "scope", "%": "sampler"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of a recipe: its record and its options."""
-
-    method: Method
-    settings: Any
-
-    def make(self) -> Any:
-        """A fresh object with these settings."""
-        return self.method.factory(self.settings)
-
-    def __str__(self) -> str:
-        default = self.method.settings()
-        changed = [
-            f"{f.name}={getattr(self.settings, f.name)}"
-            for f in dataclasses.fields(self.settings)
-            if getattr(self.settings, f.name) != getattr(default, f.name)
-        ]
-        return f"{self.method.name}:{','.join(changed)}" if changed else self.method.name
 
 
 @dataclass(frozen=True)
@@ -225,24 +206,9 @@ def _expanded(pieces: dict[Kind, str]) -> dict[Kind, str]:
 
 
 def _part(kind: Kind, text: str) -> Part:
-    head, _, tail = text.partition(":")
-    name, _, value = head.partition("=")
-    name = name.strip()
-    if kind == "objective" and name not in [m.name for m in methods(kind)]:
+    name = name_of(text)
+    if kind == "objective" and name not in [m.name for m in methods()]:
         alone = [method.name for kind in ("edit", "procedure") for method in methods(kind)]
         known = [*NAMED, *ALONE, *alone, *(method.name for method in methods("objective"))]
-        if name not in [m.name for m in methods()]:
-            raise InputError(f"no method is called {name!r}", nearest(name, known))
-    record = find(kind, name)
-    options: dict[str, Any] = {}
-    if value:
-        fields = dataclasses.fields(record.settings)
-        if not fields:
-            raise InputError(f"{name} takes no value, found {value!r}", f"write {name} alone")
-        options[fields[0].name] = value
-    for item in filter(None, tail.split(",")):
-        option, equals, content = item.partition("=")
-        if not equals:
-            raise InputError(f"{name}: option {item!r} has no value", "write OPTION=VALUE, separated by commas")
-        options[option.strip()] = content.strip()
-    return Part(record, make_settings(record, options))
+        raise InputError(f"no method is called {name!r}", nearest(name, known))
+    return read_part(kind, text)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from letheon.core.activations import is_matrix
-from letheon.core.errors import InputError
+from letheon.core.adapters import attach_lora
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.forget.parts import Scope
@@ -38,28 +36,5 @@ class LoRA(Scope):
         self.settings = settings or Settings()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        if model.has_adapter:
-            adapter = {name: p for name, p in model.model.named_parameters() if "lora_" in name}
-            if not adapter:
-                raise InputError(f"{model.name} has an adapter that is no LoRA", "use the scope everything")
-            return adapter
-        from peft import LoraConfig, get_peft_model
-
         settings = self.settings
-        targets = settings.targets if settings.targets == "all-linear" else settings.targets.split()
-        config = LoraConfig(
-            r=settings.r,
-            lora_alpha=settings.alpha,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(0)  # the adapters start alike in every process and in a resumed run
-            try:
-                model.model = get_peft_model(model.model, config).eval()
-            except ValueError as error:
-                names = sorted({name.split(".")[-1] for name, m in model.base().named_modules() if is_matrix(m)})
-                remedy = f"choose other targets, as lora:targets=NAME; this model's are {', '.join(names)}"
-                raise InputError(f"lora: {str(error).splitlines()[0]}", remedy) from None
-        model.model.peft_config["default"].base_model_name_or_path = model.name
-        return {name: p for name, p in model.model.named_parameters() if p.requires_grad}
+        return attach_lora(model, settings.r, settings.alpha, settings.targets)
