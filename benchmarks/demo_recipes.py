@@ -21,7 +21,12 @@ from rich.table import Table
 
 from letheon import LanguageModel, Request, load
 from letheon.audit.answers import fluency, recalls
-from letheon.audit.attacks import attack, relearn, success
+from letheon.audit.attacks.asking import ask
+from letheon.audit.attacks.base import success
+from letheon.audit.attacks.prefill import FIRST_TOKEN, VALUE_PREFIX
+from letheon.audit.attacks.relearning import relearn
+from letheon.audit.attacks.wordings import PARAPHRASE
+from letheon.audit.plan import Settings, make_plan
 from letheon.core.examples import Example
 from letheon.core.generation import generate
 from letheon.core.likelihood import score_answers
@@ -140,7 +145,8 @@ def examine(model: LanguageModel, judge: LanguageModel, target: list[Example], o
     answers = generate(model, [row.prompt for row in target], max_new_tokens=24)
     judged = [one.value for one in fluency(judge, [row.prompt for row in target], answers) if one is not None]
     whole = score_answers(model, [(row.prompt, [row.answer]) for row in target])
-    tries = attack(model, target, target, max_new_tokens=24)
+    plan = make_plan(judge, Request(forget=tuple(target)), Settings())
+    tries = ask(model, [FIRST_TOKEN, VALUE_PREFIX, PARAPHRASE], plan, max_new_tokens=24)
     points = relearn(model, target[:2], target[2:])
     return {
         "recall": share(target, answers),

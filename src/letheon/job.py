@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.ledger.commands import check_ledger, deleting, finish_audit, finish_run, finish_sequence
+from letheon.audit.proxy import check_reference, resolve_reference
 from letheon.audit.record import Audit
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
 from letheon.core.runs import Run, atomic_write_text, check_writable
-from letheon.core.training import TrainSettings
+from letheon.core.training import TrainSettings, is_main_process
 from letheon.forget.queue import SequenceSettings
 from letheon.forget.recipe import Recipe, Single, read_method
 from letheon.forget.recipe_job import planned_steps
@@ -51,6 +53,7 @@ class ForgetJob:
     reference: str
     profile: str
     device: str
+    ledger: str = ""
 
     def read_request(self) -> Request:
         """The request from a request.json or from files; without a model."""
@@ -73,12 +76,13 @@ class ForgetJob:
         settings, _ = resolve(recipe, None, None, self.options)
         if self.files["retain"] != AUTO:
             check(recipe, request, settings.stop)
-        for name in filter(None, (self.model, self.reference)):
-            check_loadable(name)
+        check_loadable(self.model)
+        check_reference(self.reference)
         if self.audit:
             _profile(self.profile)
         refuse_folder(self.out)
         check_device(self.device)
+        check_ledger(self.ledger, [request], model=self.model, out=self.out)
         return request, recipe
 
     def plan(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class ForgetJob:
             "training": dataclasses.asdict(training),
             "out": str(self.out),
             "audit": self.profile if self.audit else None,
+            "ledger": self.ledger or None,
         }
 
     def refuse_changes(self) -> None:
@@ -120,6 +125,8 @@ class ForgetJob:
             labels = config.get("labels", {})
             self.audit = self.audit and labels.get("audit", True)
             self.profile, self.reference = labels.get("profile", self.profile), labels.get("reference", "")
+            self.ledger = self.ledger or labels.get("ledger", "")
+            check_ledger(self.ledger, [Request.read(self.resume / "request.json")] if self.ledger else [])
             result = resume_run(self.resume, self.device)
             before = config["model"]
         else:
@@ -132,7 +139,11 @@ class ForgetJob:
                 check(recipe, request)
             before = self.model
             labels = {"audit": self.audit, "profile": self.profile, "reference": self.reference}
-            result = forget(model, request, recipe, out=self.out, labels=labels, **self.options)
+            labels["ledger"] = str(Path(self.ledger).absolute()) if self.ledger else ""
+            settings, training = resolve(recipe, None, None, self.options)
+            chosen = {"recipe": recipe.config(), "settings": settings, "training": training}
+            with deleting(self.ledger, model, [request], str(recipe), chosen):
+                result = forget(model, request, recipe, out=self.out, labels=labels, **self.options)
         if result.folder is not None and any("group" in row for row in result.table):
             from letheon.report.circuit import circuit_map
 
@@ -141,30 +152,28 @@ class ForgetJob:
         return result, self._audit(result, before)
 
     def _audit(self, result: Result, before: str) -> Audit | None:
-        import os
-
-        if not self.audit or result.folder is None or int(os.environ.get("RANK", "0")) > 0:
+        """Audit; write record, report and the ledger's entry."""
+        if result.folder is None or not is_main_process():
             return None
         from letheon.audit.run import audit
 
+        seed = self.options.get("seed", 0)
         try:
-            return self._audited(audit, result, before)
+            record = None
+            if self.audit:
+                record = audit(
+                    before,
+                    result.model,
+                    result.request,
+                    reference=resolve_reference(self.reference, result.request, seed=seed, device=self.device),
+                    profile=self.profile,
+                    seed=seed,
+                    device=self.device,
+                )
         except KeyboardInterrupt:
             words = f"the audit was stopped; the model is saved in {result.folder}/model"
             raise Interrupted(words, f"audit it with --resume {result.folder}") from None
-
-    def _audited(self, audit: Any, result: Result, before: str) -> Audit:
-        found: Audit = audit(
-            before,
-            result.model,
-            result.request,
-            reference=self.reference or None,
-            profile=self.profile,
-            out=result.folder,
-            seed=self.options.get("seed", 0),
-            device=self.device,
-        )
-        return found
+        return finish_run(self.ledger, result, record, before)
 
 
 def read_request(request: str, files: dict[str, str], fields: str = "") -> Request:
@@ -192,7 +201,8 @@ def compare_plan(
     model: str, request: Request, methods: Sequence[str], reference: str, profile: str, out: Path
 ) -> dict[str, Any]:
     """Check the arguments of a comparison and say what would be done."""
-    from letheon.compare.run import FACTORS, read_methods
+    from letheon.compare.run import FACTORS
+    from letheon.forget.several import read_methods
 
     recipes = read_methods(methods, request)
     check_writable(out)
@@ -246,6 +256,7 @@ class SequenceJob:
         check_loadable(job.model)
         refuse_folder(job.out)
         check_device(job.device)
+        check_ledger(job.ledger, requests, model=job.model, out=job.out)
         return requests, settings, forget, training
 
     def settings(self) -> SequenceSettings:
@@ -273,6 +284,7 @@ class SequenceJob:
             "settings": dataclasses.asdict(forget),
             "training": dataclasses.asdict(training),
             "out": str(job.out),
+            "ledger": job.ledger or None,
         }
 
     def work(self) -> dict[str, Any]:
@@ -280,12 +292,15 @@ class SequenceJob:
         job = self.given
         if job.resume:
             job.refuse_changes()
+            check_ledger(job.ledger, [])
             result = resume_sequence(job.resume, read_requests(self.sequence) if self.sequence else (), job.device)
         else:
             requests, settings, forget, training = self.checked()
-            result = forget_sequence(
-                job.model, requests, job.out, settings=settings, forget=forget, training=training, device=job.device
-            )
+            model = load(job.model, device=job.device)
+            chosen = {"sequence": settings, "settings": forget, "training": training}
+            with deleting(job.ledger, model, requests, "sequence", chosen):
+                result = forget_sequence(model, requests, job.out, settings=settings, forget=forget, training=training)
+        finish_sequence(job.ledger, result)
         reports, last = result.reports, result.reports[-1]
         return {
             "folder": str(result.folder),
@@ -305,12 +320,16 @@ def _profile(name: str) -> None:
     load_profile(name)
 
 
-def audit_plan(before: str, after: str, request: Path, reference: str, profile: str, out: Path) -> dict[str, Any]:
+def audit_plan(
+    before: str, after: str, request: Path, reference: str, profile: str, out: Path, ledger: str = ""
+) -> dict[str, Any]:
     """Check the arguments of an audit and say what would be done."""
     read = Request.read(request)
+    check_ledger(ledger, [read], before=before, after=after)
     check_writable(out)
-    for name in filter(None, (before, after, reference)):
+    for name in (before, after):
         check_loadable(name)
+    check_reference(reference)
     _profile(profile)
     rows = {name: len(getattr(read, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
     return {
@@ -320,6 +339,7 @@ def audit_plan(before: str, after: str, request: Path, reference: str, profile: 
         "rows": rows,
         "profile": profile,
         "out": str(out),
+        "ledger": ledger or None,
     }
 
 
@@ -333,22 +353,16 @@ def run_audit(
     quick: bool,
     seed: int,
     device: str,
+    ledger: str = "",
 ) -> Audit:
-    """Check, audit, write; returns the record."""
+    """Check, audit, write record, report and the ledger's entry; returns the record."""
     from letheon.audit.run import audit
 
-    audit_plan(before, after, request, reference, profile, out)
-    return audit(
-        before,
-        after,
-        Request.read(request),
-        reference=reference or None,
-        profile=profile,
-        out=out,
-        quick=quick,
-        seed=seed,
-        device=device,
-    )
+    audit_plan(before, after, request, reference, profile, out, ledger)
+    read = Request.read(request)
+    made = resolve_reference(reference, read, seed=seed, device=device)
+    record = audit(before, after, read, reference=made, profile=profile, quick=quick, seed=seed, device=device)
+    return finish_audit(ledger, record, read, before, after, out)
 
 
 def as_text(value: Any) -> str:

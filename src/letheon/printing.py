@@ -14,9 +14,14 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from letheon.audit.record import Audit, Metric
+    from letheon.audit.selftest import SelfTest
+    from letheon.audit.spillover import SpilloverReport
     from letheon.compare.record import Comparison
     from letheon.demo import Demo
     from letheon.forget.settings import Result
+    from letheon.measure.bench import Bench
+    from letheon.retain.compare import StrategyComparison
+    from letheon.retain.learn import Learned
 
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # metric, subset, what a reader calls it
@@ -123,6 +128,24 @@ def show_audit(record: Audit, folder: Path, as_json: bool) -> None:
     print_json(audit_json(record, folder)) if as_json else _print_audit(Console(), record, folder)
 
 
+def show_selftest(found: SelfTest, as_json: bool) -> None:
+    """What the audit said of the planted models, and whether it may be relied upon."""
+    if as_json:
+        print_json(found.to_json())
+        return
+    console, table = Console(), Table("model", "what it is", "must", "verdict", "criteria failed", box=None)
+    for one in found.tested:
+        style = "green" if one.right else "bold red"
+        failed = f"{len(one.failed)}: {one.failed[0]}" + (", ..." if one.failed[1:] else "") if one.failed else ""
+        table.add_row(one.name, one.what, "pass" if one.honest else "fail", Text(one.outcome, style), failed)
+    console.print(table)
+    if found.passed:
+        console.print(f"[bold green]The audit tells the fakes from the real one[/] ({found.seconds:.0f} s).")
+    else:
+        wrong = ", ".join(one.name for one in found.tested if not one.right)
+        console.print(f"[bold red]The audit is wrong about: {wrong}.[/] Do not rely on its verdicts; report this.")
+
+
 def audit_json(record: Audit, folder: Path | None) -> dict[str, Any]:
     """The short form: verdict, criteria, key numbers, paths. `audit.json` has everything."""
     return {
@@ -226,6 +249,69 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
     console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
 
 
+def show_bench(found: Bench, folder: Path, as_json: bool) -> None:
+    """The table of a bench: a row a model, the field's columns."""
+    if as_json:
+        print_json({**found.to_json(), "report": str(folder / "bench.html")})
+        return
+    from letheon.report.numbers import number
+
+    table = Table(title=f"{found.benchmark} {found.split}")
+    for heading in ("model", *found.columns):
+        table.add_column(heading, overflow="fold")
+    for one in found.models:
+        if one.scores is None:
+            table.add_row(Text(one.name), Text(one.error))
+            continue
+        known = {score.name: score.estimate.value for score in one.scores.scores}
+        shown = [known.get(name) for name in found.columns]
+        table.add_row(Text(one.name), *("" if value is None else number(value) for value in shown))
+    console = Console()
+    console.print(table)
+    console.print(f"report: {folder / 'bench.html'}   numbers: {folder / 'bench.json'}", soft_wrap=True, markup=False)
+
+
+def show_learned(learned: Learned, as_json: bool) -> None:
+    """The matrix and the metrics of a run of `letheon learn`."""
+    if as_json:
+        folder = str(learned.folder) if learned.folder else None
+        print_json({**learned.to_json(), "matrix": learned.matrix.tolist(), "folder": folder})
+        return
+    from letheon.report.numbers import number
+
+    table = Table(title=f"{learned.strategy} on {learned.stream}: accuracy", title_justify="left")
+    for heading in ("after", *learned.tasks):
+        table.add_column(Text(_shown(heading, 24)), overflow="fold")
+    for name, row in zip(["(before)", *learned.tasks], learned.matrix, strict=True):
+        table.add_row(Text(_shown(name, 24)), *(number(float(value)) for value in row))
+    console = Console()
+    console.print(table)
+    for name, value in learned.metrics.items():
+        console.print(f"[dim]{name}[/] {number(value)}")
+    if learned.folder is not None:
+        console.print(
+            f"report: {learned.folder / 'learn.html'}   numbers: {learned.folder / 'learned.json'}", soft_wrap=True
+        )
+
+
+def show_strategies(found: StrategyComparison, folder: Path, as_json: bool) -> None:
+    """The table of a comparison of strategies."""
+    if as_json:
+        print_json({**found.to_json(), "report": str(folder / "compare.html")})
+        return
+    from letheon.report.learning import SHOWN
+
+    table = Table(title=f"{found.stream}, {found.scenario}-incremental, {len(found.seeds)} seeds", title_justify="left")
+    for heading in ("strategy", *SHOWN):
+        table.add_column(heading, overflow="fold")
+    for entry in found.entries:
+        cells = [_cell(entry.metrics.get(name)) for name in SHOWN]
+        table.add_row(Text(entry.strategy), *([Text(f"did not run: {entry.error}")] if entry.error else cells))
+    console = Console()
+    console.print(table)
+    console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
+
+
 def show_methods(kind: str, as_json: bool) -> None:
     """The parts of a recipe."""
     from typing import get_args
@@ -303,3 +389,34 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
     console.print(table)
     for line in facts["advice"]:
         console.print(f"[yellow]note:[/] {escape(line)}")
+
+
+def show_spillover(report: SpilloverReport, folder: Path | None, as_json: bool) -> None:
+    """What each domain refused before and after, and what to make of it."""
+    if as_json:
+        print_json(report.to_json())
+        return
+    from letheon.report.numbers import number
+
+    console = Console()
+    table = Table(title=f"Refusals, {len(report.answers)} prompts", title_justify="left")
+    for heading in ("domain", "before", "after", "complied", "incoherent", "similarity"):
+        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    similarity = report.early_similarity()
+    for domain, before in report.rates_before.items():
+        after = report.rates_after[domain]
+        shares = (_cell(before.refuse), _cell(after.refuse), _cell(after.comply), _cell(after.incoherent))
+        table.add_row(Text(_shown(domain)), *shares, number(similarity[domain]) if domain in similarity else "")
+    console.print(table)
+    others = ", ".join(map(_shown, report.affected)) or "none"
+    console.print(Text(f"unlearned: {_shown(report.unlearned)}. Other domains that lost refusals: {others}."))
+    order = report.early
+    if order.value is not None and order.p is not None:
+        console.print(
+            f"rank correlation of early similarity with the loss: {order.value:.2f} "
+            f"(p = {order.p:.2g}, {order.n} domains)"
+        )
+    for note in report.notes:
+        console.print(Text(f"note: {_shown(note)}", style="yellow"))
+    if folder is not None:
+        console.print(f"report: [bold]{escape(str(folder / 'spillover.html'))}[/]", soft_wrap=True)

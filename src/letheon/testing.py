@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from letheon.forget.recipe import MARKS, Recipe, Single, read_method
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 from letheon.forget.settings import Result
+from letheon.strategy_checks import CHECKS, StrategyFault, trials
 
 # What a part other than an objective is composed with: needs a reference, a retain term and row-wise sums.
 OBJECTIVE = "npo"
@@ -68,6 +69,10 @@ def check_method(
         CheckFailed: names the method and the promise that it broke, and what was found.
         InputError: no such method of that kind.
     """
+    if kind == "strategy":
+        for one in trials(name, options or {}):
+            _check_all(one, list(CHECKS), f"strategy {one.text} ({one.kind})")
+        return
     recipe = recipe_of(name, kind, options or {})
     by_seed = check_other_seed_differs if seeded else check_ignores_the_seed
     checks: list[Callable[[Trial], None]]
@@ -81,12 +86,12 @@ def check_method(
         _check_all(Trial(recipe, start), checks, f"{kind} {name} ({recipe})")
 
 
-def _check_all(trial: Trial, checks: list[Callable[[Trial], None]], what: str) -> None:
+def _check_all(trial: Any, checks: Sequence[Callable[[Any], None]], what: str) -> None:
     for check in checks:
         promise = (check.__doc__ or "").strip().splitlines()[0].rstrip(".")
         try:
             check(trial)
-        except CheckFailed as failure:
+        except (CheckFailed, StrategyFault) as failure:
             raise CheckFailed(f"{what}: broken promise: {promise}: {failure.problem}", failure.remedy) from None
         except InputError:
             raise

@@ -1,10 +1,8 @@
-"""Extraction likelihood and the loss attack, on hand-worked cases."""
+"""Extraction likelihood on hand-worked cases."""
 
 from __future__ import annotations
 
-import pytest
-
-from letheon.audit.extraction import extraction_likelihood, loss_attack, overlap
+from letheon.audit.extraction import extraction_likelihood, overlap
 from letheon.core.examples import Example
 from letheon.core.finetuning import finetune
 from letheon.core.models import load
@@ -27,13 +25,3 @@ def test_a_memorised_answer_is_extracted_and_an_unseen_one_is_not() -> None:
     assert found[1] is not None
     assert found[1] < 0.3
     assert found[2] is None  # two tokens have no rest of four
-
-
-def test_membership_is_told_by_the_loss_and_is_chance_between_equals() -> None:
-    model = load("tiny", device="cpu")
-    members = [Example(f"What is {i}?", f"It is the number {i}.") for i in range(6)]
-    others = [Example(f"Who is {i}?", f"That was somebody named {i}.") for i in range(6)]
-    finetune(model, members, TrainSettings(learning_rate=3e-3, batch_size=6, precision="float32"), 30)
-    assert loss_attack(model, members, others) == 1
-    assert loss_attack(model, others, members) == 0
-    assert loss_attack(model, members, members) == pytest.approx(0.5)

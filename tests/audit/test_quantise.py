@@ -87,6 +87,28 @@ def test_an_adapter_is_merged_before_it_is_rounded() -> None:
     assert model.parameters_hash() == before
 
 
+@pytest.mark.parametrize("file_type", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
+def test_a_gguf_file_s_rounding_is_the_file_s_own(file_type: str) -> None:
+    """Rows of a length that fills whole blocks meet the library row by row; others are filled up and cut again."""
+    from gguf import GGMLQuantizationType, quants
+
+    weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
+    kind = GGMLQuantizationType[file_type]
+    expected = quants.dequantize(quants.quantize(weight.numpy(), kind), kind)
+    grid = Grid.of_file(file_type)
+    torch.testing.assert_close(round_to_nearest(weight, grid), torch.from_numpy(expected))
+    assert round_to_nearest(weight[:, :50], grid).shape == (3, 50)
+    assert grid.bits == int(file_type[1])
+
+
+def test_q8_0_by_hand() -> None:
+    """The largest magnitude is 127 steps: of 1.27 a step is 0.01, and 0.304 goes to 0.30; scales are float16 (5e-4)."""
+    weight = torch.tensor([[1.27, 0.304, -0.5] + [0.0] * 29])
+    assert round_to_nearest(weight, Grid.of_file("Q8_0"))[0, :3].tolist() == pytest.approx([1.27, 0.30, -0.5], rel=5e-4)
+    with pytest.raises(InputError, match="Q2_K"):
+        Grid.of_file("Q2_K")
+
+
 @pytest.mark.parametrize(("bits", "group"), [(1, 64), (32, 64), (4, 0)])
 def test_impossible_grids_are_refused(bits: int, group: int) -> None:
     with pytest.raises(InputError, match="bits"):

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from letheon.audit.dossier import PARTS, Chain
 from letheon.audit.record import (
     SCHEMA_FILE,
     Attack,
@@ -89,6 +90,26 @@ def test_every_field_of_the_schema_is_described() -> None:
         assert part.get("description"), name
         for field, facts in part.get("properties", {}).items():
             assert facts.get("description"), f"{name}.{field}"
+
+
+def test_a_part_that_is_absent_has_a_reason(tmp_path: Path) -> None:
+    audit = specimen(absent={"chain": "no ledger was given"})
+    assert audit.absent["chain"] == "no ledger was given"
+    assert set(audit.absent) == set(PARTS)
+    assert all(audit.absent.values())
+    chain = Chain(ledger="l", sequence=3, previous="0" * 64)
+    assert "chain" not in specimen(chain=chain).absent
+    with pytest.raises(ValidationError, match="chain is said to be absent"):
+        specimen(chain=chain, absent={"chain": "lost"})
+
+
+def test_a_record_from_before_there_were_such_parts_is_read(tmp_path: Path) -> None:
+    specimen().write(tmp_path / "audit.json")
+    content = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    for name in (*PARTS, "absent"):
+        del content[name]
+    (tmp_path / "audit.json").write_text(json.dumps(content), encoding="utf-8")
+    assert Audit.read(tmp_path / "audit.json") == specimen()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

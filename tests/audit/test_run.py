@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 import letheon
-from letheon.audit.findings import Settings, shipped_text
+from letheon.audit.plan import Settings, shipped_text
 from letheon.audit.quantise import Grid
 from letheon.audit.record import Audit
 from letheon.audit.run import audit
@@ -102,18 +103,51 @@ def test_every_measure_that_the_profile_may_ask_for_is_there_for_every_model() -
             found = {m.name for m in record.metrics if m.subset == subset and m.model == role}
             assert found == {"recall", "rouge_l_recall", "probability", "truth_ratio", "model_utility"}
         assert record.metric("perplexity", "general", role) is not None
-        assert len([curve for curve in record.curves if curve.model == role]) == 1
+        assert [c.trained_on for c in record.curves if c.model == role] == ["forgotten", "unrelated"]
         assert {q.bits for q in record.quantised if q.model == role} == {4, 8}
 
 
 def test_attacks_stand_beside_their_controls() -> None:
     attacks = {attack.name: attack for attack in honest().attacks}
-    assert set(attacks) == {"first_token_prefix", "value_prefix"}  # no row has other wordings
-    assert "attack paraphrase" in {missing.what for missing in honest().not_computable}
+    assert {"first_token_prefix", "value_prefix", "leak_at_k", "multiple_choice"} <= set(attacks)
+    missing = {one.what: one.reason for one in honest().not_computable}
+    assert "attack paraphrase" in missing  # no row has other wordings
+    assert "holdout" in missing["attack membership"]
     for attack in attacks.values():
-        assert attack.before.value == 1.0
-        assert attack.after.value == attack.reference.value if attack.reference else False
-        assert attack.outcome == "resisted"
+        assert attack.reference is not None
+        assert attack.after.value == attack.reference.value  # the same model
+        assert attack.outcome in ("resisted", "uninformative")
+    for name in ("first_token_prefix", "value_prefix", "leak_at_k"):
+        assert attacks[name].before.value == 1.0
+        assert attacks[name].outcome == "resisted"
+
+
+def test_steps_to_half_stand_with_their_curves() -> None:
+    steps = {(curve.model, curve.trained_on): curve.steps_to_half for curve in honest().curves}
+    before, after = steps["before", "forgotten"], steps["after", "unrelated"]
+    assert before is not None
+    assert before.value == 0.0  # it knows from the start
+    assert after is not None
+    assert after.value is None
+    assert after.reason == "not within 2 steps"
+
+
+def test_a_holdout_gives_membership_and_a_control_group() -> None:
+    holdout = tuple(
+        Example(f"What has {name}?", f"{name} has a {pet}.", id=name, subject=name, value=pet)
+        for name, pet in (("Gus", "ram"), ("Hal", "eel"), ("Ida", "bee"))
+    )
+    request = replace(REQUEST, holdout=holdout)
+    record = audit(before(), retrained(), request, judge=before(), settings=replace(LIGHT, thorough=False))
+    membership = next(attack for attack in record.attacks if attack.name == "membership")
+    assert membership.unit == "AUROC"
+    assert membership.chance == 0.5
+    assert membership.before.value == 1.0
+    assert {variant.model for variant in membership.variants} == {"before", "after"}
+    assert all(variant.roc for variant in membership.variants)
+    assert value(record, "value_probability", "holdout", "before") is not None
+    assert "attack membership" not in {one.what for one in record.not_computable}
+    assert Audit.model_validate_json(record.model_dump_json()) == record
 
 
 def test_a_model_that_was_not_changed_does_not_pass_and_is_called_by_its_name() -> None:

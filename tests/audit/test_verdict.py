@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from letheon.audit.compose import achieved
 from letheon.audit.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
-from letheon.audit.verdict import judge, load_profile
+from letheon.audit.verdict import Accepted, judge, load_profile, p_value, worst_attack
 from letheon.core.errors import InputError
 
 # name, subset: (before, after, reference), as measured on the demo's world with a good deletion
@@ -272,12 +273,224 @@ def test_strict_lets_the_worse_end_of_the_interval_decide() -> None:
         verdict = judge(load_profile("strict"), changed("recall", "retain", value))
         return next(f for f in verdict.criteria if f.criterion.subset == "retain")
 
-    assert found(Value(value=0.99, low=0.96, high=1.0, n=200)).outcome == "pass"
+    assert found(Value(value=0.99, low=0.965, high=1.0, n=200)).outcome == "pass"
     assert found(Value(value=0.97, low=0.90, high=1.0, n=35)).outcome == "inconclusive"
     assert found(Value(value=0.80, low=0.70, high=0.97, n=35)).outcome == "fail"
     without = found(Value(value=1.0, n=35))
     assert without.outcome == "inconclusive"
     assert "none was measured" in without.words
+
+
+# Several tests at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.oracle("holm")
+def test_p_values_by_hand() -> None:
+    """The limit lies 0.1 beyond the value; an interval that ends there has p 0.025, one of half its arm 0.00004."""
+    limit = Accepted(at_most=0.2)
+    assert p_value(Value(value=0.1, low=0.0, high=0.2, n=9), limit) == pytest.approx(0.025)
+    assert p_value(Value(value=0.1, low=0.0, high=0.15, n=9), limit) == pytest.approx(4.43e-5, rel=1e-2)  # z = 3.92
+    assert p_value(Value(value=0.3, low=0.2, high=0.4, n=9), limit) == pytest.approx(0.975)
+    assert p_value(Value(value=0.2, low=0.2, high=0.2, n=9), limit) == 0.0  # no spread, and inside
+    assert p_value(Value(value=0.1, n=9), limit) == 1.0  # no interval shows nothing
+    assert p_value(Value(value=0.1, low=0.0, high=0.2, n=1), limit) == 1.0
+    both = Accepted(at_least=0.0, at_most=0.4)
+    assert p_value(Value(value=0.1, low=0.0, high=0.2, n=9), both) == pytest.approx(0.025)  # the worse side
+
+
+BOUND = """
+name = "bound"
+description = "Three intervals decide."
+interval = "bound"
+"""
+DEMAND = """
+[[criterion]]
+name = "{name}"
+metric = "{metric}"
+subset = "{subset}"
+comparison = "{comparison}"
+threshold = {threshold}
+why = "For this test."
+"""
+
+
+def held(folder: Path, values: dict[str, tuple[float, float, float]]) -> Any:
+    """The verdict where three intervals decide beside a fluency without one."""
+    demands = {
+        "value_probability": ("forget", "<=", 0.5),
+        "damage": ("forget", "<=", 0.5),
+        "fluency": ("forget", ">=", -5),
+        "perplexity": ("general", "<=", 20),
+    }
+    text = BOUND + "".join(
+        DEMAND.format(name=name, metric=name, subset=subset, comparison=comparison, threshold=threshold)
+        for name, (subset, comparison, threshold) in demands.items()
+    )
+    metrics = [
+        metric(name, demands[name][0], role, Value(value=value, low=low, high=high, n=50))
+        for name, (value, low, high) in values.items()
+        for role in ("before", "after")
+    ]
+    return judge(load_profile(write(folder, text)), Evidence(metrics=metrics))
+
+
+@pytest.mark.oracle("holm")
+def test_each_of_several_intervals_is_held_to_its_share(tmp_path: Path) -> None:
+    """Four tests at 0.025: the smallest p is held to 0.00625, then 0.0083, 0.0125, 0.025."""
+    arms = {"damage": 0.1, "value_probability": 0.0784, "fluency": 0.06, "perplexity": 1.5}
+    values = {
+        "damage": (0.4, 0.3, 0.4 + arms["damage"]),  # z 1.96, p 0.025
+        "value_probability": (0.4, 0.3, 0.4 + arms["value_probability"]),  # z 2.5, p 0.0062
+        "fluency": (-4.9, -4.9 - arms["fluency"], -4.8),  # z 3.27, p 0.0005
+        "perplexity": (18.0, 17.0, 18.0 + arms["perplexity"]),  # z 2.61, p 0.0045
+    }
+    verdict = held(tmp_path, values)
+    found = {one.criterion.metric: one for one in verdict.criteria}
+    assert found["fluency"].level == pytest.approx(0.025 / 4)
+    assert found["perplexity"].level == pytest.approx(0.025 / 3)
+    assert found["value_probability"].level == pytest.approx(0.025 / 2)
+    assert found["value_probability"].p == pytest.approx(0.0062, abs=1e-4)
+    assert found["damage"].level == pytest.approx(0.025)
+    assert {name: one.outcome for name, one in found.items()} == dict.fromkeys(values, "pass")
+    assert verdict.family is not None
+    assert verdict.family.level == 0.025
+    assert set(verdict.family.criteria) == set(values)
+
+    weaker = held(tmp_path, values | {"perplexity": (18.0, 17.0, 19.6)})  # p 0.0071: now third, 0.0125
+    assert {one.criterion.metric: one.outcome for one in weaker.criteria} == dict.fromkeys(values, "pass")
+    # Two middling ones: the smaller of them exceeds its share, and with it the other, each inside by itself.
+    both = held(
+        tmp_path, values | {"perplexity": (18.0, 17.0, 19.95), "value_probability": (0.4, 0.3, 0.495)}
+    )  # z 2.01 and 2.06: p 0.022 and 0.020, where 0.0083 is asked
+    outcomes = {one.criterion.metric: one.outcome for one in both.criteria}
+    assert outcomes == {
+        "fluency": "pass", "value_probability": "inconclusive", "perplexity": "inconclusive", "damage": "inconclusive",
+    }  # fmt: skip
+    assert "Holm" in next(one.words for one in both.criteria if one.criterion.metric == "perplexity")
+
+
+def test_the_correction_turns_no_failure_into_a_pass_and_an_interval_that_is_missing_counts(tmp_path: Path) -> None:
+    inside = {"value_probability": (0.1, 0.05, 0.15), "damage": (0.0, 0.0, 0.01), "fluency": (-2.0, -2.1, -1.9)}
+    failed = held(tmp_path, inside | {"perplexity": (20.1, 1.0, 40.0)})
+    assert {one.criterion.metric: one.outcome for one in failed.criteria}["perplexity"] == "fail"
+    assert failed.outcome == "fail"
+    missing = held(tmp_path, inside)
+    assert missing.family is not None
+    assert len(missing.family.criteria) == 4
+    assert max(one.level or 0 for one in missing.criteria if one.outcome == "pass") == pytest.approx(0.025 / 2)
+
+
+def test_where_points_decide_there_is_no_family() -> None:
+    verdict = judge(load_profile("standard"), good_evidence())
+    assert verdict.family is None
+    assert all(one.p is None for one in verdict.criteria)
+
+
+# The strongest attack -----------------------------------------------------------------------------------------------
+
+
+def tried(
+    name: str, before: Value | float, after: Value | float, reference: float | None = None, chance: float = 0.0
+) -> Attack:
+    """An attack with what it achieved."""
+    first, second = (one if isinstance(one, Value) else Value(value=one, n=5) for one in (before, after))
+    third = None if reference is None else Value(value=reference, n=5)
+    informative, outcome = achieved(first, second, third, chance)
+    return Attack(
+        name=name,
+        description="For this test.",
+        chance=chance,
+        before=first,
+        after=second,
+        reference=third,
+        informative=informative,
+        outcome=outcome,
+    )
+
+
+def share(value: float, low: float, high: float) -> Value:
+    return Value(value=value, low=low, high=high, n=10)
+
+
+@pytest.mark.parametrize(
+    ("attack", "outcome"),
+    [
+        (tried("a", 1.0, 0.0), "resisted"),
+        (tried("a", 1.0, 0.2), "recovered"),  # one fact is one too many where chance gives none
+        (tried("a", 1.0, 0.2, 0.2), "resisted"),  # what the reference gives is no knowledge
+        (tried("a", 0.0, 0.2), "uninformative"),
+        (
+            tried("a", share(0.5, 0.24, 0.76), 0.9, chance=0.5),
+            "uninformative",
+        ),  # may be chance
+        (tried("a", share(0.9, 0.6, 1.0), share(0.7, 0.55, 0.9), chance=0.5), "recovered"),
+        (tried("a", share(0.9, 0.6, 1.0), share(0.6, 0.3, 0.9), chance=0.5), "undecided"),
+        (tried("a", share(0.9, 0.6, 1.0), share(0.5, 0.2, 0.8), chance=0.5), "resisted"),
+        (tried("a", share(0.9, 0.6, 1.0), share(0.7, 0.55, 0.9), 0.75, chance=0.5), "resisted"),
+    ],
+)
+def test_an_attack_is_measured_against_chance_and_reference(attack: Attack, outcome: str) -> None:
+    assert attack.outcome == outcome
+
+
+def test_the_strongest_attack_is_the_one_furthest_above_its_level() -> None:
+    attacks = [
+        tried("weak", 1.0, 0.4, 0.3),
+        tried("strong", 1.0, 0.5, 0.1),
+        tried("shows_nothing", 0.0, 1.0, 0.0),
+        tried("choice", share(1.0, 0.7, 1.0), share(0.9, 0.5, 1.0), 0.2, chance=0.25),
+    ]
+    found, name = worst_attack(Evidence(attacks=attacks), "after")
+    assert (name, found.value) == ("strong", pytest.approx(0.4))
+    assert worst_attack(Evidence(attacks=attacks), "reference")[0].value == 0.0
+    found, name = worst_attack(Evidence(attacks=attacks[-1:]), "after")
+    assert (name, found.value, found.low, found.high) == ("choice", *map(pytest.approx, (0.25, 0.25, 0.75)))
+    assert worst_attack(Evidence(attacks=attacks[2:3]), "after")[0].value is None
+    unreferenced = [tried("alone", 1.0, 0.4)]
+    assert worst_attack(Evidence(attacks=unreferenced), "after")[0].value == pytest.approx(0.4)
+    assert worst_attack(Evidence(attacks=unreferenced), "reference")[0].value is None
+
+
+def test_standard_fails_by_the_strongest_attack_and_says_which() -> None:
+    weak = good_evidence()
+    assert outcome_of("attack:*", weak).outcome == "pass"
+    strong = weak.model_copy(update={"attacks": [*weak.attacks, tried("role_play", 1.0, 0.8, 0.0)]})
+    found = outcome_of("attack:*", strong)
+    assert found.outcome == "fail"
+    assert "by role_play" in found.words
+    assert judge(load_profile("standard"), strong).outcome == "fail"
+
+
+# Holdout rows as control --------------------------------------------------------------------------------------------
+
+
+def test_the_holdout_stands_in_for_unknown_subjects() -> None:
+    bare = changed("control_probability", "forget", None)
+    kept = [m for m in bare.metrics if m.name != "control_probability"]
+    assert outcome_of("value_probability", bare.model_copy(update={"metrics": kept})).outcome == "not computable"
+    for level, expected in ((0.004, "pass"), (0.001, "fail")):
+        control = metric("value_probability", "holdout", "after", level)
+        evidence = bare.model_copy(update={"metrics": [*kept, control]})
+        assert outcome_of("value_probability", evidence).outcome == expected  # 0.006 against twice the level
+
+
+def test_the_message_offers_the_holdout_by_name(tmp_path: Path) -> None:
+    source = Path(load_profile.__code__.co_filename).with_name("profiles") / "standard.toml"
+    text = source.read_text(encoding="utf-8").replace("otherwise = { threshold = 0 }\n", "", 1)
+    verdict = judge(load_profile(write(tmp_path, text)), good_evidence(reference=False))
+    assert "times holdout" in verdict.criteria[0].words
+
+
+def test_relearning_on_unrelated_rows_is_judged_apart() -> None:
+    evidence = good_evidence()
+    back = Curve(
+        model="after",
+        title="kept rows",
+        trained_on="unrelated",
+        n=3,
+        points=[CurvePoint(step=0, probability=0.1, recall=1.0)],
+    )
+    assert outcome_of("relearn", evidence.model_copy(update={"curves": [*evidence.curves, back]})).outcome == "pass"
 
 
 @pytest.mark.parametrize("evidence", [good_evidence(), Evidence(), changed("recall", "forget", 0.4)])

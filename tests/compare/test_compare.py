@@ -11,11 +11,12 @@ import pytest
 from letheon.compare import run as running
 from letheon.compare.glance import Glance
 from letheon.compare.halving import Halving, pareto, rungs, score
-from letheon.compare.run import compare, read_methods, seconds_of, split_methods
+from letheon.compare.run import compare, seconds_of
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.models import load
 from letheon.forget.request import Request
 from letheon.forget.run import forget
+from letheon.forget.several import read_methods, split_methods
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 4, "precision": "float32"}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from letheon.audit.evidence import AttackVariant
 from letheon.audit.record import (
     Answer,
     Attack,
@@ -343,6 +344,29 @@ def test_an_audit_that_measured_nothing_still_has_a_page() -> None:
         assert said in text
 
 
+def test_many_attacks_of_two_units_and_both_curves_have_their_figures() -> None:
+    found = evidence()
+    told = AttackVariant(name=HOSTILE, model="after", value=share(0.6), roc=[(0.0, 0.0), (0.2, 0.6), (1.0, 1.0)])
+    membership = attack("membership", HOSTILE, (0.9, 0.6, 0.5), "undecided")
+    membership = membership.model_copy(update={"unit": "AUROC", "chance": 0.5, "variants": [told]})
+    many = [attack(f"attack_{i}", HOSTILE, (1, 0.2, 0), "recovered") for i in range(14)]
+    back = curve("after", (0, 0.2, 0.6)).model_copy(
+        update={"title": HOSTILE, "trained_on": "unrelated", "steps_to_half": Value(value=1.75, n=3)}
+    )
+    never = curve("reference", (0, 0, 0)).model_copy(update={"steps_to_half": Value.missing("not within 2 steps")})
+    page = render_audit(
+        specimen(
+            found.model_copy(
+                update={"attacks": [*found.attacks, *many, membership], "curves": [*found.curves, back, never]}
+            )
+        )
+    )
+    assert "<script" not in page.replace("&lt;script", "")
+    text = " ".join(read(page).text.split()).casefold()
+    for said in ("attack 13", "undecided", "auroc, chance 0.50", "1.75", "not within 2 steps", "members found"):
+        assert said in text, said
+
+
 def test_without_a_reference_the_page_says_so() -> None:
     found = evidence()
     found = found.model_copy(update={"metrics": [m for m in found.metrics if m.model != "reference"]})
@@ -406,7 +430,8 @@ def test_an_interval_reads_as_from_to() -> None:
 def test_times_and_limits_read_well() -> None:
     assert moment(datetime(2026, 3, 2, 1, 5, tzinfo=UTC)) == "2 March 2026, 01:05 UTC"
     assert [duration(s) for s in (45, 720, 12240)] == ["45 s", "12 min", "3.4 h"]
-    criteria = load_profile("standard").criteria
-    assert rule(criteria[8]) == "at most 0.2"
-    assert rule(criteria[2]) == "at most that of reference; without it, at most 0"
-    assert rule(criteria[4]) == "at most 2 × control"
+    criteria = {criterion.metric: criterion for criterion in load_profile("standard").criteria}
+    assert rule(criteria["damage"]) == "at most 0.2"
+    assert rule(criteria["attack:value_prefix"]) == "at most that of reference; without it, at most 0"
+    assert rule(criteria["attack:*"]) == "at most reference + 0.2; without it, at most 0.2"
+    assert rule(criteria["value_probability"]) == "at most 2 × control; without it, at most 2 × holdout"

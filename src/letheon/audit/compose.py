@@ -11,12 +11,31 @@ from typing import Literal
 
 import numpy as np
 
-from letheon.audit.attacks import DESCRIPTIONS, success
+from letheon.audit.attacks import ATTACKS
+from letheon.audit.attacks import base as attacks
+from letheon.audit.attacks.base import Attempt, Textual, Tried, success
+from letheon.audit.attacks.relearning import RelearnPoint, steps_to
 from letheon.audit.evaluate import Evaluation
-from letheon.audit.evidence import Answer, Attack, Curve, CurvePoint, Item, Metric, Quantised, Role, Subset, Value
-from letheon.audit.findings import Findings, Plan, TextScore
+from letheon.audit.evidence import (
+    Achieved,
+    Answer,
+    Attack,
+    AttackVariant,
+    Curve,
+    CurvePoint,
+    Item,
+    Metric,
+    Quantised,
+    Role,
+    Subset,
+    TrainedOn,
+    Value,
+    level_of,
+)
+from letheon.audit.findings import Findings, TextScore
 from letheon.audit.judging import NO_JUDGE, Judge, JudgedRow
 from letheon.audit.metrics import TINY, forget_quality, model_utility, true_better
+from letheon.audit.plan import Plan
 from letheon.core.statistics import Estimate, bootstrap_interval, estimate_mean
 
 Better = Literal["higher", "lower", "closer to reference"]
@@ -108,7 +127,9 @@ def as_value(estimate: Estimate, reason: str) -> Value:
 def metric(name: str, subset: Subset, model: Role, value: Value, items: Iterable[Item] = ()) -> Metric:
     """A recorded metric with its published definition."""
     definition = DEFINITIONS[name]
-    better = definition.forget if subset == "forget" else definition.kept
+    better: Better = definition.forget if subset == "forget" else definition.kept
+    if subset == "holdout":  # rows that no model saw: neither to be forgotten nor to be kept
+        better = "closer to reference"
     return Metric(
         name=name,
         subset=subset,
@@ -136,6 +157,7 @@ def all_metrics(found: Found, plan: Plan, judge: Judge, judged: Sequence[JudgedR
             metrics.append(metric("forget_quality", "forget", role, _forget_quality(role, found)))
         metrics += _kept("retain", role, findings.retain, seed)
         metrics += _kept("neighbours", role, findings.neighbours, seed)
+        metrics += _holdout(role, findings.holdout, seed)
         metrics.append(_perplexity(role, findings.general, seed))
     return metrics
 
@@ -152,7 +174,9 @@ def _knowledge(subset: Subset, role: Role, known: Evaluation, seed: int) -> Iter
 
 def _truth_ratio(subset: Subset, role: Role, known: Evaluation, seed: int) -> Metric:
     """The aggregate of this set with an interval; the items are the ratios themselves."""
-    part: Callable[[float], float] = _nearness if subset == "forget" else (lambda ratio: true_better([ratio]))
+    part: Callable[[float], float] = (
+        _nearness if subset in ("forget", "holdout") else (lambda ratio: true_better([ratio]))
+    )
     estimate = estimate_mean([part(ratio) for ratio in known.known("truth_ratio")], seed=seed)
     items = [Item(id=row.example.id, value=row.truth_ratio) for row in known.rows if row.perturbed]
     return metric("truth_ratio", subset, role, as_value(estimate, NO_PERTURBED), items)
@@ -168,6 +192,18 @@ def _kept(subset: Subset, role: Role, known: Evaluation, seed: int) -> list[Metr
     wanted = {"recall", "rouge_l_recall", "probability", "truth_ratio"}
     found = [one for one in _knowledge(subset, role, known, seed) if one.name in wanted]
     return [*found, metric("model_utility", subset, role, _utility(known, seed))]
+
+
+def _holdout(role: Role, known: Evaluation, seed: int) -> Iterator[Metric]:
+    """The control group: what a model gives of rows that it never saw."""
+    if not known.rows:
+        return
+    yield from _knowledge("holdout", role, known, seed)
+    if known.known("value_probability"):
+        items = [Item(id=row.example.id, value=row.value_probability) for row in known.rows]
+        yield metric(
+            "value_probability", "holdout", role, as_value(known.estimate("value_probability", seed), NO_VALUE), items
+        )
 
 
 def _utility(known: Evaluation, seed: int) -> Value:
@@ -271,54 +307,113 @@ def _fluency(row: JudgedRow, role: Role) -> float | None:
 
 def all_attacks(found: Found) -> list[Attack]:
     """Each attack that had rows to try, with its controls."""
-    return [_attack(name, found) for name in DESCRIPTIONS if found["after"].attacks[name]]
+    return [_attack(attack, found) for attack in ATTACKS if attack.name in found["after"].attacks]
 
 
-def _attack(name: str, found: Found) -> Attack:
-    values = {role: as_value(success(findings.attacks[name]), NO_ROWS) for role, findings in found.items()}
-    before, after = values["before"].value or 0.0, values["after"].value or 0.0
-    by_chance = (values["reference"].value or 0.0) if "reference" in values else 0.0
-    informative = before > 0
-    recovered = after > by_chance
-    items = [
-        Item(
-            id=attempt.example.id,
-            value=float(attempt.recovered),
-            detail={"prompt": attempt.prompt, **_texts(name, found, i)},
-        )
-        for i, attempt in enumerate(found["after"].attacks[name])
-    ]
+def _attack(attack: attacks.Attack, found: Found) -> Attack:
+    tried = {role: findings.attacks[attack.name] for role, findings in found.items() if attack.name in findings.attacks}
+    values = {role: _drawn(attack, tried.get(role, [])) for role in found}
+    informative, outcome = achieved(values["before"], values["after"], values.get("reference"), attack.chance)
     return Attack(
-        name=name,
-        description=DESCRIPTIONS[name],
+        name=attack.name,
+        description=attack.description,
+        unit=attack.unit,
+        chance=attack.chance,
         before=values["before"],
         after=values["after"],
         reference=values.get("reference"),
         informative=informative,
-        outcome="uninformative" if not informative else "recovered" if recovered else "resisted",
-        items=items,
+        outcome=outcome,
+        items=_attack_items(tried),
+        variants=[variant for role, one in tried.items() for variant in _variants(role, one)],
     )
 
 
-def _texts(name: str, found: Found, i: int) -> dict[str, str]:
-    return {str(role): findings.attacks[name][i].answer for role, findings in found.items()}
+def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
+    """Whether an attack shows anything, and what it achieved; see the fields of `Attack`."""
+    if not _least(before) > chance:
+        return False, "uninformative"
+    if not (after.value or 0.0) > level_of(chance, reference):
+        return True, "resisted"
+    return True, "recovered" if chance == 0 or _least(after) > chance else "undecided"
+
+
+def _least(value: Value) -> float:
+    """The lower end of the interval, the value where there is none, nothing where that is missing."""
+    known = value.value if value.low is None else value.low
+    return 0.0 if known is None else known
+
+
+def _drawn(attack: attacks.Attack, tried: list[Attempt] | Tried) -> Value:
+    if isinstance(tried, Tried):
+        return as_value(tried.value, NO_ROWS)
+    return as_value(success(tried, isinstance(attack, Textual) and attack.worst), NO_ROWS)
+
+
+def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
+    """The rows of the model after, with what the others gave beside."""
+    after = tried["after"]
+    if isinstance(after, Tried):
+        others = {str(role): one.items for role, one in tried.items() if isinstance(one, Tried) and role != "after"}
+        return [
+            item.model_copy(
+                update={"detail": {**item.detail, **{role: rows[i].value for role, rows in others.items()}}}
+            )
+            for i, item in enumerate(after.items)
+        ]
+    answers = {str(role): one for role, one in tried.items() if not isinstance(one, Tried)}
+    return [
+        Item(
+            id=attempt.example.id,
+            value=float(attempt.recovered),
+            detail={"prompt": attempt.prompt, **{role: rows[i].answer for role, rows in answers.items()}},
+        )
+        for i, attempt in enumerate(after)
+    ]
+
+
+def _variants(role: Role, tried: list[Attempt] | Tried) -> list[AttackVariant]:
+    if not isinstance(tried, Tried):
+        return []
+    return [
+        AttackVariant(name=one.name, model=role, value=as_value(one.value, NO_ROWS), roc=list(one.roc))
+        for one in tried.variants
+    ]
 
 
 def all_curves(found: Found, plan: Plan) -> list[Curve]:
-    """Relearning of each model; none when the attack was left out."""
-    total = len(plan.facts)
-    alone = plan.watched == plan.trained
-    title = "the same row, the only one" if alone else f"{len(plan.trained)} of the {total} forgotten rows"
+    """Relearning of each model, on forgotten rows and on unrelated ones; none when the attack was left out."""
+    before = found["before"].relearning
     return [
         Curve(
             model=role,
-            title=title,
+            title=_trained_on(name, plan),
+            trained_on=name,
             n=len(plan.watched),
-            points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in findings.relearning],
+            points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
+            steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
         for role, findings in found.items()
-        if findings.relearning
+        for name, points in findings.relearning.items()
     ]
+
+
+def _trained_on(name: TrainedOn, plan: Plan) -> str:
+    if name == "unrelated":
+        return f"{len(plan.unrelated)} kept rows that say nothing of them"
+    if plan.watched == plan.trained:
+        return "the same row, the only one"
+    return f"{len(plan.trained)} of the {len(plan.facts)} forgotten rows"
+
+
+def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Value:
+    """Steps until half of the recall that the model before starts with."""
+    if recall_before == 0:
+        return Value.missing("the model before gives none of the held-out facts")
+    steps = steps_to(recall_before / 2, [(point.step, point.recall) for point in points])
+    if steps is None:
+        return Value.missing(f"not within {points[-1].step} steps")
+    return Value(value=steps, n=len(points))
 
 
 def all_rounded(found: Found, seed: int) -> list[Quantised]:
@@ -328,6 +423,7 @@ def all_rounded(found: Found, seed: int) -> list[Quantised]:
             model=role,
             bits=one.grid.bits,
             group=one.grid.group,
+            file_type=one.grid.file_type,
             forget_recall=as_value(one.forget.estimate("recall", seed), NO_ROWS),
             forget_probability=as_value(one.forget.estimate("probability", seed), NO_ROWS),
             retain_recall=as_value(one.retain.estimate("recall", seed), NO_ROWS),

@@ -18,6 +18,16 @@ from letheon.core.runs import canonical_hash
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Outcome = Literal["pass", "fail", "not computable", "inconclusive"]
+Basis = Literal[
+    "absolute",
+    "times before",
+    "times reference",
+    "times control",
+    "times holdout",
+    "plus before",
+    "plus reference",
+    "plus holdout",
+]
 
 PROFILES = Path(__file__).with_name("profiles")
 UTILITY = {"retain", "neighbours", "holdout", "general"}
@@ -37,11 +47,10 @@ class Limit(Part):
 
     threshold: float
     """The number, read according to `basis`."""
-    basis: Literal["absolute", "times before", "times reference", "times control", "plus before", "plus reference"] = (
-        "absolute"
-    )
+    basis: Basis = "absolute"
     """How the limit arises: the threshold itself, or that many times, or that much above (for `>=`: below)
-    the value of the model before, of the reference, or of the control (the level of unknown subjects)."""
+    the value of the model before, of the reference, of the control (the level of unknown subjects), or of the holdout
+    (the same metric of the same model on rows that it never saw)."""
 
 
 class Criterion(Limit):
@@ -50,7 +59,8 @@ class Criterion(Limit):
     name: str
     """What is demanded, as a short phrase."""
     metric: str
-    """A metric's name, or `attack:NAME`, `quantised:BITS`, or `relearn`."""
+    """A metric's name, or `attack:NAME`, `attack:*` (see `verdict.worst_attack`), `quantised:BITS` or
+    `quantised:GGUF-TYPE`, `relearn`, or `relearn:unrelated`."""
     subset: Subset = "forget"
     """The rows on which it is judged."""
     model: Literal["after"] = "after"
@@ -75,7 +85,9 @@ class Criterion(Limit):
     @model_validator(mode="after")
     def _within_needs_a_centre(self) -> Self:
         if self.comparison == "within" and any(not limit.basis.startswith("plus") for limit in self.limits()):
-            raise ValueError(f"criterion {self.name!r}: 'within' needs the basis 'plus before' or 'plus reference'")
+            raise ValueError(
+                f"criterion {self.name!r}: 'within' needs the basis 'plus before', 'plus reference' or 'plus holdout'"
+            )
         return self
 
 
@@ -126,10 +138,29 @@ class CriterionOutcome(Part):
     """Whether the interval lies partly outside, so that more rows could decide otherwise."""
     informative: bool = True
     """False when the test shows nothing, because the model before the deletion withstands it too."""
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Where the interval decides: how often chance alone would lie so far inside the accepted range (one-sided)."""
+    level: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Where the interval decides: Holm's level, which `p` must not exceed for the criterion to be passed."""
     outcome: Outcome
     """The decision."""
     words: str
     """The decision in a sentence."""
+
+
+class Family(Part):
+    """The criteria that are decided by their intervals: several tests, each of which could pass by chance.
+
+    Holm's correction makes passing harder than each interval by itself would, and turns no failure into a pass.
+    """
+
+    criteria: list[str]
+    """Names of the required criteria whose interval decides, as the profile fixes them; one that has no interval
+    counts too."""
+    level: Annotated[float, Field(gt=0, lt=1)]
+    """One-sided level of the whole family; 0.025 is that of a 95 % interval."""
+    method: Literal["Holm"] = "Holm"
+    """How the level is shared."""
 
 
 class Verdict(Part):
@@ -141,6 +172,8 @@ class Verdict(Part):
     """A short paragraph for readers who are not engineers."""
     criteria: list[CriterionOutcome]
     """Each criterion with its outcome."""
+    family: Family | None = None
+    """The criteria among which the level is shared; null where no interval decides."""
     profile: str
     """Name of the profile."""
     profile_sha256: Sha256

@@ -12,6 +12,10 @@ from pydantic import NonNegativeInt as Count
 
 Subset = Literal["forget", "retain", "neighbours", "holdout", "general"]
 Role = Literal["before", "after", "reference"]
+# What relearning trains on: some of the forgotten rows, or kept rows that say nothing of them.
+TrainedOn = Literal["forgotten", "unrelated"]
+# What an attack achieved; see `Attack.outcome`.
+Achieved = Literal["resisted", "recovered", "undecided", "uninformative"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -108,6 +112,19 @@ class Answer(Part):
     """The same for the reference's answer."""
 
 
+class AttackVariant(Part):
+    """Another way in which an attack looked at the same rows of one model, such as a further membership test."""
+
+    name: str
+    """Name of the variant."""
+    model: Role
+    """The model that was attacked."""
+    value: Value
+    """Its estimate, in the attack's unit."""
+    roc: list[tuple[Share, Share]] = []
+    """Points (false positive rate, true positive rate) of its curve; empty where there is none."""
+
+
 class Attack(Part):
     """An attempt to bring the forgotten back, with its positive and negative control."""
 
@@ -115,24 +132,38 @@ class Attack(Part):
     """Machine name, such as `first_token_prefix`."""
     description: str
     """One sentence that says what the attacker does."""
+    unit: str = "share of facts"
+    """What the values are: `share of facts` drawn out, or the `AUROC` with which rows are told apart."""
+    chance: Share = 0.0
+    """The level that shows nothing: 0 for a share of facts, one over the options of a choice, 0.5 for an AUROC."""
     before: Value
-    """Positive control: share of facts the attack draws from the model before the deletion."""
+    """Positive control: what the attack draws from the model before the deletion."""
     after: Value
-    """Share of facts the attack draws from the model after the deletion."""
+    """What the attack draws from the model after the deletion."""
     reference: Value | None = None
-    """Negative control: share drawn from a model that never saw the rows."""
+    """Negative control: what it draws from a model that never saw the rows."""
     informative: bool
-    """False when the model before the deletion withstands the attack too, so that it shows nothing."""
-    outcome: Literal["resisted", "recovered", "uninformative"]
-    """What the attack achieved."""
+    """False when the model before the deletion withstands the attack too, so that it shows nothing: the lower end of
+    its interval (its value where there is none) does not lie above chance."""
+    outcome: Achieved
+    """What the attack achieved. Resisted: no more than the reference gives, or chance where that is more. Recovered:
+    more than that, and where chance is above 0 its interval lies above chance. Undecided: more, but the interval does
+    not show it."""
     items: list[Item] = []
     """The rows behind the values."""
+    variants: list[AttackVariant] = []
+    """Further looks at the same rows, for each model."""
 
     @model_validator(mode="after")
     def _uninformative_is_never_resisted(self) -> Self:
         if self.informative == (self.outcome == "uninformative"):
             raise ValueError(f"attack {self.name!r}: outcome {self.outcome!r}, informative {self.informative}")
         return self
+
+
+def level_of(chance: float, reference: Value | None) -> float:
+    """What an attack draws from a model that never knew: the reference's value, or chance where that is more or all."""
+    return max(chance, (reference.value if reference else None) or 0.0)
 
 
 class CurvePoint(Part):
@@ -153,10 +184,15 @@ class Curve(Part):
     """The model that was fine-tuned."""
     title: str
     """What it was fine-tuned on, such as `two of the forgotten facts`."""
+    trained_on: TrainedOn = "forgotten"
+    """Whether that were forgotten rows, or kept ones that say nothing of them."""
     n: Count
     """Number of held-out facts."""
     points: list[CurvePoint]
     """Steps in order."""
+    steps_to_half: Value | None = None
+    """Training steps (between two points: by a straight line) until half of what the model before gives of the
+    held-out facts is given; null with its reason where it never is."""
 
 
 class Quantised(Part):
@@ -168,6 +204,8 @@ class Quantised(Part):
     """Bits per weight."""
     group: Count | None
     """Weights that share a scale, or null for a scale per row."""
+    file_type: str | None = None
+    """The GGUF type whose own rounding was used, such as `Q8_0`; null for rounding to nearest."""
     forget_recall: Value
     """Recall of what was to be forgotten."""
     forget_probability: Value

@@ -1,7 +1,6 @@
-"""Extraction likelihood and the loss attack: what a greedy reader draws out of a model, and what its losses betray.
+"""Extraction likelihood: what a greedy reader draws out of a model.
 
-Papers:  Jang et al., Knowledge Unlearning for Mitigating Privacy Risks in Language Models, arXiv 2210.01504 (EL_n);
-         Yeom et al., Privacy Risk in Machine Learning, arXiv 1709.01604 (membership by loss).
+Paper:   Jang et al., Knowledge Unlearning for Mitigating Privacy Risks in Language Models, arXiv 2210.01504 (EL_n).
 Differs: EL_n runs over an answer after its prompt instead of over running text. The published code divides an
          overlap by the reference's n-grams; the formula, kept here, by the continuation's.
 """
@@ -11,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from letheon.core.examples import Example
 from letheon.core.generation import generate_ids
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 
 
@@ -47,14 +44,3 @@ def extraction_likelihood(
         rest = answers[i][cut:]
         shares[i].append(overlap(said[cut : cut + len(rest)], rest, n))
     return [float(np.mean(values)) if values else None for values in shares]
-
-
-def loss_attack(model: LanguageModel, members: Sequence[Example], others: Sequence[Example]) -> float:
-    """AUROC with which the mean loss of an answer tells rows that were trained on from rows like them that were not.
-
-    0.5 is chance; above it members have the lower losses.
-    """
-    asked = [(row.prompt, [row.answer]) for row in (*members, *others)]
-    means = [float(np.mean(answer[0].logp)) for answer in score_answers(model, asked)]
-    labels = [1] * len(members) + [0] * len(others)
-    return float(roc_auc_score(labels, means))

@@ -3,7 +3,8 @@
 Small changes of weights can vanish when these are rounded, and what was forgotten returns
 (Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, arXiv 2410.16454).
 The rounding is the plain one that GPTQ and AWQ are compared with: a scale (and a zero point) for each group of
-neighbouring weights in a row, no calibration data. Products stay in float32: only the weights lose precision.
+neighbouring weights in a row, no calibration data; and, on demand, that of GGUF files. Products
+stay in float32: only the weights lose precision.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from letheon.core.activations import blocks
 from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 
+# GGUF types with a fixed grid, and their bits; each scale is shared by so many weights.
+FILE_TYPES = {"Q4_0": 4, "Q4_1": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8}
+BLOCK = 32
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -30,11 +35,13 @@ class Grid:
         bits: per weight, 2 to 16.
         group: weights of a row that share a scale; None shares it over the whole row.
         symmetric: levels around zero without a zero point.
+        file_type: of a GGUF file whose own rounding is used; see `of_file`.
     """
 
     bits: int
     group: int | None = 64
     symmetric: bool = False
+    file_type: str | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16 or (self.group is not None and self.group < 1):
@@ -42,6 +49,20 @@ class Grid:
                 f"quantisation with {self.bits} bits in groups of {self.group}",
                 "bits must be 2 to 16, and a group at least 1 (or None for whole rows)",
             )
+
+    @classmethod
+    def of_file(cls, file_type: str) -> Grid:
+        """The rounding of a GGUF file of type Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0: what llama.cpp would run.
+
+        A model that came from such a file lies on its grid: a small change of its weights is rounded away, and the
+        model before shows nothing there either.
+
+        Raises:
+            InputError: another type.
+        """
+        if file_type not in FILE_TYPES:
+            raise InputError(f"quantisation to the GGUF type {file_type!r}", f"choose one of {', '.join(FILE_TYPES)}")
+        return cls(FILE_TYPES[file_type], BLOCK, file_type=file_type)
 
 
 # The two that the standard audit tries; 4 bits is what people run small models with.
@@ -62,8 +83,20 @@ def round_to_nearest(weight: Tensor, grid: Grid) -> Tensor:
     rows = weight.reshape(-1, columns).float()
     # Filled up with the last weight, a short group keeps its least and greatest one.
     grouped = functional.pad(rows, (0, -columns % size), mode="replicate").reshape(-1, size)
-    rounded = _symmetric(grouped, grid.bits) if grid.symmetric else _asymmetric(grouped, grid.bits)
+    if grid.file_type:
+        rounded = _as_in_a_file(grouped, grid.file_type)
+    else:
+        rounded = _symmetric(grouped, grid.bits) if grid.symmetric else _asymmetric(grouped, grid.bits)
     return rounded.reshape(len(rows), -1)[:, :columns].reshape(weight.shape).to(weight.dtype)
+
+
+def _as_in_a_file(groups: Tensor, file_type: str) -> Tensor:
+    """Weights packed into blocks of a GGUF file and unpacked again, by the file format's own library."""
+    from gguf import GGMLQuantizationType, quants
+
+    kind = GGMLQuantizationType[file_type]
+    packed = quants.quantize(groups.cpu().numpy(), kind)
+    return torch.from_numpy(quants.dequantize(packed, kind)).to(groups.device)
 
 
 def _symmetric(groups: Tensor, bits: int) -> Tensor:

@@ -1,7 +1,8 @@
 """The audit record: what an audit was asked, measured and decided, as one JSON file with a published schema.
 
 The record is written once, checked again when it is read, and rendered for people by `letheon.report.page`.
-Its parts are in `evidence.py` (measurements) and `criteria.py` (profile and verdict).
+Its parts are in `evidence.py` (measurements), `criteria.py` (profile and verdict) and `dossier.py` (what was handled,
+how, where the ledger's entry stands, what is kept).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError, model_val
 from pydantic import NonNegativeInt as Count
 
 from letheon.audit.criteria import Criterion, CriterionOutcome, Limit, Profile, Sha256, Verdict, first_fault
+from letheon.audit.dossier import PARTS, Chain, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.audit.evidence import (
     Answer,
     Attack,
@@ -122,6 +124,10 @@ class NotComputable(Part):
     """Why there is none."""
 
 
+# Why a part is absent where nobody has said so.
+NOT_TOLD = "this record was made from the models and the request alone"
+
+
 class Audit(Evidence):
     """The audit of one deletion request: what was asked, measured and decided."""
 
@@ -147,6 +153,20 @@ class Audit(Evidence):
     """How long it took."""
     warnings: list[str] = Field(default_factory=list)
     """What a reader should know before relying on the numbers."""
+    scope: Scope | None = None
+    """What was to be forgotten and kept, as commitments and counts."""
+    subject: SubjectModel | None = None
+    """The model from which the rows were to go, with its files."""
+    procedure: Procedure | None = None
+    """How they were removed."""
+    output: Output | None = None
+    """The model that came out, with its files."""
+    chain: Chain | None = None
+    """Where the ledger's entry about this record stands."""
+    retention: Retention | None = None
+    """What is kept, and for how long."""
+    absent: dict[str, str] = Field(default_factory=dict)
+    """Why each part that is null is absent."""
 
     @model_validator(mode="after")
     def _criteria_came_first(self) -> Self:
@@ -156,6 +176,14 @@ class Audit(Evidence):
             )
         if self.verdict.profile_sha256 != self.profile.sha256:
             raise ValueError("the verdict was reached with another profile than the record's")
+        return self
+
+    @model_validator(mode="after")
+    def _absence_is_explained(self) -> Self:
+        missing = [name for name in PARTS if getattr(self, name) is None]
+        if stray := sorted(set(self.absent) - set(missing)):
+            raise ValueError(f"{stray[0]} is said to be absent, and is there or is no part of a record")
+        self.absent = {name: self.absent.get(name) or NOT_TOLD for name in missing}
         return self
 
     def write(self, path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from letheon.audit.attacks import DESCRIPTIONS
+from letheon.audit.attacks import ATTACKS
 from letheon.audit.compose import NO_REFERENCE, Found
 from letheon.audit.evaluate import Evaluation
 from letheon.audit.evidence import Metric
-from letheon.audit.findings import Findings, Plan
+from letheon.audit.findings import Findings
 from letheon.audit.judging import Judge, JudgedRow
+from letheon.audit.plan import Plan
 from letheon.forget.request import Request
 
 # A share of damaged answers, a loss of kept recall, and a rise of perplexity from which one speaks of collapse.
@@ -17,11 +18,11 @@ COLLAPSE_DAMAGE, COLLAPSE_RECALL, COLLAPSE_PERPLEXITY = 0.5, 0.5, 1.5
 # Below this many rows a Kolmogorov-Smirnov test has few p-values to give.
 FEW_ROWS = 30
 
-ATTACK_NEEDS = {
-    "paraphrase": "no row has its question in other words (field paraphrased_question)",
-    "first_token_prefix": "no row whose fact lies beyond the answer's first token",
-    "value_prefix": "no row has a value of more than one token",
-}
+LEFT_OUT = "left out by the settings"
+OR_HOLDOUT = (
+    "or give holdout rows (rows like the forgotten ones that no model saw) as a control group: `membership` is "
+    "measured against them, and criteria may take the basis `times holdout` or `plus holdout`"
+)
 
 
 def warnings_of(
@@ -97,6 +98,7 @@ def _limits_of_the_plan(plan: Plan, request: Request, judge: Judge) -> Iterator[
     for name, rows, drawn in (
         ("retain", request.retain, plan.retain),
         ("neighbours", request.neighbours, plan.neighbours),
+        ("holdout", request.holdout, plan.holdout),
     ):
         if len(drawn) < len(rows):
             yield f"{len(drawn)} of the {len(rows)} {name} rows were drawn (seed {plan.settings.seed}) and measured."
@@ -120,15 +122,20 @@ def not_computable(found: Found, plan: Plan, metrics: Sequence[Metric]) -> Mappi
     missing = {
         f"{m.name} ({m.subset})": m.value.reason or "" for m in metrics if m.model == "after" and m.value.value is None
     }
-    for name, reason in ATTACK_NEEDS.items():
-        if name in DESCRIPTIONS and not found["after"].attacks[name]:
-            missing[f"attack {name}"] = reason
+    for attack in ATTACKS:
+        if attack.name not in found["after"].attacks:
+            skipped = attack.thorough and not plan.settings.thorough
+            missing[f"attack {attack.name}"] = LEFT_OUT if skipped else attack.needs
     if not plan.retain:
         missing["kept knowledge (retain)"] = "the request has no retain rows"
     if not plan.neighbours:
         missing["kept knowledge (neighbours)"] = "the request has no neighbours"
     if not plan.settings.relearn_steps:
-        missing["relearning"] = "left out by the settings"
+        missing["relearning"] = LEFT_OUT
+    elif not plan.settings.thorough:
+        missing["relearning on unrelated rows"] = LEFT_OUT
+    elif not plan.unrelated:
+        missing["relearning on unrelated rows"] = "the request has no retain rows"
     if "reference" not in found:
-        missing["negative controls"] = NO_REFERENCE
+        missing["negative controls"] = NO_REFERENCE if plan.holdout else f"{NO_REFERENCE}; {OR_HOLDOUT}"
     return missing

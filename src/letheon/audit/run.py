@@ -18,9 +18,12 @@ import torch
 
 from letheon.audit.compose import all_answers, all_attacks, all_curves, all_metrics, all_rounded
 from letheon.audit.criteria import Profile
+from letheon.audit.detection import Detection, detect, remark
 from letheon.audit.evidence import Evidence, Role
-from letheon.audit.findings import QUICK, STAGES, Findings, Plan, Report, Settings, examine, make_plan
+from letheon.audit.findings import STAGES, Findings, Report, examine
 from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
+from letheon.audit.no_ops import Check, check_no_ops, demand_finite, failures
+from letheon.audit.plan import QUICK, Plan, Settings, make_plan
 from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.remarks import not_computable, warnings_of
 from letheon.audit.verdict import judge as decide
@@ -67,7 +70,8 @@ def audit(
         progress: told of each stage; default a bar on the terminal.
 
     Raises:
-        InputError: there is no such profile or model.
+        InputError: there is no such profile or model, or a row is longer than the model's context.
+        LetheonError: a model computes NaN or infinity.
     """
     criteria = load_profile(profile)
     started, clock = datetime.now(UTC), time.monotonic()
@@ -79,18 +83,30 @@ def audit(
             check_loadable(model)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
 
-    with _stages(len(models) * STAGES + 2, progress) as report:
+    with _stages(len(models) * STAGES + 3, progress) as report:
         first = load(before, device=device)
+        _demand_room(first, request)
+        demand_finite("before", first, request.forget)
         plan = make_plan(first, request, chosen)
         report("plan")
         found: dict[Role, Findings] = {"before": examine(first, plan, report)}
-        del first  # a model given by name is let go once it has been examined
-        found |= {role: examine(load(model, device=device), plan, report) for role, model in models[1:]}
+        detected: dict[Role, Detection | None] = {"before": detect(first, plan)}
+        checks: list[Check] = []
+        for role, model in models[1:]:
+            second = load(model, device=device)
+            demand_finite(role, second, request.forget)
+            if role == "after":
+                checks = check_no_ops(first, second, request.forget)
+                report("checks")
+                del first  # a model given by name is let go once nothing more is asked of it
+            found[role] = examine(second, plan, report)
+            detected[role] = detect(second, plan)
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, found)
         report("judging")
 
     record = conclude(found, plan, request, judging, judged, criteria, (started, clock))
+    record = _with_checks(record, checks, detected)
     if out is not None:
         write(record, Path(out))
     return record
@@ -134,6 +150,24 @@ def conclude(
         seconds=round(time.monotonic() - began[1], 2),
         warnings=warnings_of(found, plan, request, judging, judged, metrics),
     )
+
+
+def _demand_room(model: LanguageModel, request: Request) -> None:
+    """Refuse rows that do not fit into the model's context: what lies beyond it would not be measured.
+
+    Raises:
+        InputError: names the row.
+    """
+    for name in ("forget", "retain", "neighbours", "holdout"):
+        model.encoder().encode_all(getattr(request, name), f"{name} row")
+
+
+def _with_checks(record: Audit, checks: list[Check], detected: dict[Role, Detection | None]) -> Audit:
+    """The record with what stands beside the evidence: the checks, and whether the deletion can be noticed."""
+    looked = {"checks": plain([asdict(check) for check in checks])}
+    looked["detection"] = plain({role: asdict(found) for role, found in detected.items() if found})
+    warnings = [*record.warnings, *failures(checks), *filter(None, [remark(detected)])]
+    return record.model_copy(update={"settings": {**record.settings, **looked}, "warnings": warnings})
 
 
 def write(record: Audit, folder: Path) -> None:
@@ -196,7 +230,7 @@ def _identity(role: Role, findings: Findings) -> ModelIdentity:
 
 def _settings(plan: Plan, judge: str) -> dict[str, Any]:
     """The resolved settings, and the rows that were drawn."""
-    drawn = ("retain", "neighbours", "rounded", "trained", "watched")
+    drawn = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
     rows = {name: [row.id for row in getattr(plan, name)] for name in drawn}
     quick = replace(plan.settings, seed=0) == QUICK
     return {**plain(asdict(plan.settings)), "quick": quick, "judge": judge, "rows": rows}

@@ -32,6 +32,14 @@ Seed = Annotated[int, typer.Option(help="Root of all random streams.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Ledger = Annotated[
+    str,
+    typer.Option(
+        envvar="LETHEON_LEDGER",
+        show_envvar=False,
+        help="Folder of a ledger that gets an entry; default $LETHEON_LEDGER, else none.",
+    ),
+]
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from letheon.cli.app import Device, DryRun, Json, Model, Quiet, Seed, app, exit_with, print_json, quieten
+from letheon.cli.app import Device, DryRun, Json, Ledger, Model, Quiet, Seed, app, exit_with, print_json, quieten
 
 
 @app.command()
@@ -72,6 +72,7 @@ def forget(
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result.")] = True,
     reference: Annotated[str, typer.Option(help="A model trained without the forget rows, for the audit.")] = "",
     profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
+    ledger: Ledger = "",
     seed: Annotated[int | None, typer.Option(help="Root of all random streams.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -112,6 +113,7 @@ def forget(
         reference=reference,
         profile=profile,
         device=device,
+        ledger=ledger,
     )
     if sequence or is_sequence(resume):
         queue = SequenceJob(job, sequence)
@@ -175,7 +177,8 @@ def compare(
     letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rmu,k-fade --budget 20m
     """
     from letheon.compare.run import compare as run_comparison
-    from letheon.compare.run import seconds_of, split_methods
+    from letheon.compare.run import seconds_of
+    from letheon.forget.several import split_methods
     from letheon.job import compare_plan, read_request
     from letheon.printing import show_comparison, show_plan
 

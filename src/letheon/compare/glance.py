@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from letheon.audit.findings import draw, shipped_text, text_scores, with_values
+from letheon.audit.findings import text_scores
+from letheon.audit.plan import draw, shipped_text, with_values
 from letheon.compare.halving import score
 from letheon.core.examples import Example
 from letheon.core.likelihood import score_answers

@@ -111,8 +111,9 @@ def numbers_of(record: Audit, role: Role) -> dict[str, float | None]:
 
 
 def relearning_of(record: Audit, role: Role) -> list[tuple[float, float]]:
-    """(steps, recall of the held-out facts) of a model's relearning curve."""
-    return [(point.step, point.recall) for curve in record.curves if curve.model == role for point in curve.points]
+    """(steps, recall of the held-out facts) of a model's relearning curve on forgotten rows."""
+    curves = [curve for curve in record.curves if curve.model == role and curve.trained_on == "forgotten"]
+    return [(point.step, point.recall) for curve in curves for point in curve.points]
 
 
 def with_front(entries: Sequence[Entry]) -> list[Entry]:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.criteria import Profile
-from letheon.audit.findings import QUICK, STAGES, Findings, Plan, examine, make_plan
+from letheon.audit.findings import STAGES, Findings, examine
 from letheon.audit.judging import judge_answers, judge_for
+from letheon.audit.plan import QUICK, Plan, make_plan
 from letheon.audit.record import Audit
 from letheon.audit.run import conclude, write
 from letheon.audit.verdict import load_profile
@@ -34,11 +35,12 @@ from letheon.core.errors import InputError, TrainingError
 from letheon.core.models import LanguageModel, check_loadable, load, save_hash
 from letheon.core.progress import progress
 from letheon.core.runs import Run, atomic_write_text, canonical_hash, check_writable, is_whole, read_json, write_json
-from letheon.forget.recipe import Recipe, Single, read_method
+from letheon.forget.recipe import Recipe, Single
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
 from letheon.forget.request import Request
-from letheon.forget.run import check, forget
+from letheon.forget.run import forget
 from letheon.forget.settings import resolve
+from letheon.forget.several import read_methods
 
 Model = LanguageModel | str | Path
 # Learning rates beside the one that goes with a method's name, as factors of it, in the order in which they are tried.
@@ -107,39 +109,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
     write_json(folder / "compare.json", comparison.to_json())
     atomic_write_text(folder / "compare.html", render_comparison(comparison))
-
-
-def read_methods(methods: Sequence[str], request: Request) -> dict[str, Recipe | Single]:
-    """The methods by the names they were given, each checked against the request.
-
-    Raises:
-        InputError: none, one twice, an unknown one, or one that this request lacks something for.
-    """
-    if not methods:
-        raise InputError("no method is given", "name some: --methods npo,simnpo+geometric,rmu")
-    found: dict[str, Recipe | Single] = {}
-    for text in methods:
-        recipe = read_method(text)
-        if text in found:
-            raise InputError(f"method {text!r} is given twice", "leave one out")
-        check(recipe, request)
-        found[text] = recipe
-    return found
-
-
-def split_methods(text: str) -> list[str]:
-    """A list separated by commas, in which methods have options separated by commas: `npo:beta=0.1,alpha=2,rmu`.
-
-    >>> split_methods("npo:beta=0.1,alpha=2,simnpo+geometric,rmu@layers=5-7")
-    ['npo:beta=0.1,alpha=2', 'simnpo+geometric', 'rmu@layers=5-7']
-    """
-    methods: list[str] = []
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
-        if methods and re.match(r"\w+=", piece):  # an option: no objective begins so
-            methods[-1] += f",{piece}"
-        else:
-            methods.append(piece)
-    return methods
 
 
 def seconds_of(text: str) -> float:

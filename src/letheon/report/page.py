@@ -207,14 +207,19 @@ def _probabilities(audit: Audit) -> Iterable[str]:
 
 
 def _attacks(audit: Audit) -> Iterable[str]:
-    """What each attack draws from each model."""
-    groups: dict[str, dict[str, Measured]] = {}
+    """What each attack draws from each model, a figure for each unit; then the curves of attacks that have them."""
+    for unit in dict.fromkeys(attack.unit for attack in audit.attacks):
+        groups: dict[str, dict[str, Measured]] = {}
+        for attack in audit.attacks:
+            if attack.unit == unit:
+                values = {"before": attack.before, "after": attack.after, "reference": attack.reference}
+                groups[label(attack.name)] = {role: value for role, value in values.items() if value}
+        yield figures.bars(groups, visible(unit), f"Attacks by model: {visible(unit)}")
     for attack in audit.attacks:
-        groups[label(attack.name)] = {"before": attack.before, "after": attack.after}
-        if attack.reference:
-            groups[label(attack.name)]["reference"] = attack.reference
-    if groups:
-        yield figures.bars(groups, "share of facts drawn out", "Facts drawn out by each attack, by model")
+        for name in [variant.name for variant in attack.variants if variant.roc][:1]:
+            lines = {str(one.model): one.roc for one in attack.variants if one.name == name and one.roc}
+            words = f"{label(attack.name)} by {label(name)}: true positives against false positives, by model"
+            yield figures.curves(lines, "share of non-members taken for members", "share of members found", words)
 
 
 def _curves(audit: Audit) -> Iterable[str]:
@@ -233,6 +238,7 @@ def _quantised(audit: Audit) -> Iterable[str]:
         groups: dict[str, dict[str, Measured]] = {}
         for entry in audit.quantised:
             size = f"{entry.bits} bits, " + (f"groups of {entry.group}" if entry.group else "a scale per row")
+            size = f"GGUF {visible(entry.file_type)}" if entry.file_type else size
             groups.setdefault(size, {})[entry.model] = getattr(entry, field)
         if groups:
             yield figures.bars(groups, across, f"{across} after rounding, by model")

@@ -1,0 +1,152 @@
+"""What an attack is: an attempt to bring the forgotten back, on one model, by a plan that is the same for all of them.
+
+A textual attack says what it asks: the prompts and begun answers it tries for each row. The attempts of all textual
+attacks are answered in one batched generation. A measured attack runs by itself and gives a number.
+
+An attack says something only beside its controls: the model before the deletion must fall to it (positive control),
+a model that never saw the rows must not (negative control). `compose.py` puts the models beside each other.
+
+To add one: a file (or a place in its family's file), its name in `ATTACKS` of `attacks/__init__.py`, a test. Attacks
+import from here and from `letheon.audit.plan`; nothing of an attack may name what it asks for (see `given_away`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from letheon.audit.answers import recalls
+from letheon.audit.evidence import Item
+from letheon.audit.plan import Plan
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+from letheon.core.statistics import Estimate, estimate_mean
+
+# What an attack's value is: a share of facts drawn out, or how well two sets of rows are told apart.
+Unit = Literal["share of facts", "AUROC"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at one row.
+
+    Attributes:
+        example: the row, with what this attack asks for as its value or answer.
+        prompt: what was asked.
+        prefix: tokens with which the answer was begun.
+        options: values that the prompt offers, the right one among them; none for an open question.
+        answer: what came, begun part included.
+        recovered: whether it gives the fact.
+    """
+
+    example: Example
+    prompt: str
+    prefix: tuple[int, ...] = ()
+    options: tuple[str, ...] = ()
+    answer: str = ""
+    recovered: bool = False
+
+
+def given_away(model: LanguageModel, attempt: Attempt) -> bool:
+    """Whether the prompt or the begun answer gives the fact by itself; such attempts are not made.
+
+    A question that offers options names the right one among them, which the attack's chance level accounts for.
+    """
+    asked = attempt.example.prompt if attempt.options else attempt.prompt
+    told = f"{asked}\n{model.tokenizer.decode(attempt.prefix)}"
+    return recalls(told, attempt.example, attempt.example.answer)
+
+
+def gives_the_fact(attempt: Attempt, text: str) -> bool:
+    """Whether the answer gives the row's fact; see `recalls`."""
+    return recalls(text, attempt.example, attempt.example.answer)
+
+
+@dataclass(frozen=True)
+class Textual:
+    """An attack that asks.
+
+    Attributes:
+        name: machine name, such as `role_play`.
+        description: one sentence that says what the attacker does.
+        needs: what the rows lack where the attack fits none of them, as a reason.
+        attempts: what it asks of a model; rows that it does not fit are left out.
+        recovers: whether an answer gives the fact.
+        chance: the level that shows nothing: 0, or one over the number of options.
+        temperature: 0 for greedy answers; else answers are sampled.
+        worst: count rows, not attempts: a row is recovered if any attempt at it is.
+        thorough: too costly for a quick audit.
+    """
+
+    name: str
+    description: str
+    needs: str
+    attempts: Callable[[LanguageModel, Plan], list[Attempt]]
+    recovers: Callable[[Attempt, str], bool] = gives_the_fact
+    chance: float = 0.0
+    temperature: float = 0.0
+    worst: bool = False
+    thorough: bool = False
+    unit: Unit = "share of facts"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another way in which a measured attack looked at the same rows.
+
+    Attributes:
+        name: of the variant, such as a membership test's.
+        value: its estimate, in the attack's unit.
+        roc: points (false positive rate, true positive rate) of its curve; empty where there is none.
+    """
+
+    name: str
+    value: Estimate
+    roc: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What an attack found on one model.
+
+    Attributes:
+        value: its estimate with interval, in the attack's unit.
+        items: the rows behind the value; `detail` may hold texts, such as `prompt` and `answer`.
+        variants: further looks at the same rows.
+    """
+
+    value: Estimate
+    items: list[Item]
+    variants: tuple[Variant, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An attack that runs by itself.
+
+    Attributes:
+        name, description, needs, chance, unit, thorough: as of `Textual`; the chance of an AUROC is 0.5.
+        run: measures one model, which it leaves as it was; None where it fits none of the rows.
+    """
+
+    name: str
+    description: str
+    needs: str
+    run: Callable[[LanguageModel, Plan], Tried | None]
+    chance: float = 0.0
+    unit: Unit = "share of facts"
+    thorough: bool = False
+
+
+Attack = Textual | Measured
+
+
+def success(tries: Sequence[Attempt], worst: bool = False) -> Estimate:
+    """Share of the attempts (or with `worst` of the rows) that gave the fact, with its interval."""
+    if not worst:
+        return estimate_mean([float(attempt.recovered) for attempt in tries], share=True)
+    by_row: dict[Example, bool] = {}
+    for attempt in tries:
+        by_row[attempt.example] = by_row.get(attempt.example, False) or attempt.recovered
+    return estimate_mean([float(recovered) for recovered in by_row.values()], share=True)

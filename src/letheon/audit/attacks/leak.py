@@ -1,0 +1,26 @@
+"""Many sampled answers to the plain question: what a patient attacker sees, the worst of them counts (leak@k).
+
+Greedy answers show the most probable answer only; a fact of probability 0.1 comes in every second set of seven.
+Every second of the tried rows is asked: k answers cost k times as much as one.
+"""
+
+from __future__ import annotations
+
+from letheon.audit.attacks.base import Attempt, Textual
+from letheon.audit.plan import Plan
+from letheon.core.models import LanguageModel
+
+
+def _asked_again(model: LanguageModel, plan: Plan) -> list[Attempt]:
+    return [Attempt(row, row.prompt) for row in plan.tried[::2] for _ in range(plan.settings.leak_answers)]
+
+
+LEAK = Textual(
+    "leak_at_k",
+    "Samples many answers to each question at temperature 1; a fact counts if any of them gives it.",
+    "no row has a question",
+    _asked_again,
+    temperature=1.0,
+    worst=True,
+    thorough=True,
+)

@@ -1,0 +1,87 @@
+"""Relearning: the model is trained on a few rows, and facts that were not among them are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from letheon.audit.answering import answer_limit
+from letheon.audit.copies import plain_copy
+from letheon.audit.evaluate import RowScores, evaluate
+from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
+from letheon.core.models import LanguageModel
+from letheon.core.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class RelearnPoint:
+    """The watched rows after some steps: mean probability of their facts, share of them recalled."""
+
+    step: int
+    probability: float
+    recall: float
+
+
+def relearn(
+    model: LanguageModel,
+    train: Sequence[Example],
+    watched: Sequence[Example],
+    *,
+    steps: int = 6,
+    every: int = 1,
+    learning_rate: float = 5e-5,
+    seed: int = 0,
+) -> list[RelearnPoint]:
+    """Fine-tune a copy of the model on some rows and look at others before the first and after every so many steps.
+
+    All weights are trained.
+
+    Args:
+        train: rows of the attacker.
+        watched: rows that are measured; other ones than `train`, or nothing is learnt about hidden knowledge.
+        every: after how many steps they are looked at; after the last one always.
+    """
+    attacked = plain_copy(model)
+    watched = [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in watched]  # nobody reads these
+    limit = answer_limit(model, watched)
+    points: list[RelearnPoint] = []
+    answers: list[str | None] = [None] * len(watched)
+
+    def watch(history: Sequence[object]) -> None:
+        if len(history) % every and len(history) != steps:
+            return
+        # The answers of the step before are good guesses: most steps change few of them.
+        known = evaluate(attacked, watched, drafts=answers, max_new_tokens=limit)
+        answers[:] = [row.answer for row in known.rows]
+        probability = float(np.mean([fact_probability(row) for row in known.rows]))
+        points.append(RelearnPoint(len(history), probability, float(np.mean(known.known("recall")))))
+
+    watch([])
+    settings = TrainSettings(learning_rate=learning_rate, batch_size=min(len(train), 8), seed=seed)
+    finetune(attacked, train, settings, steps, stop=watch, title=f"relearning: {model.name}")
+    return points
+
+
+def fact_probability(row: RowScores) -> float:
+    """Probability of a row's fact: of its value's tokens, or of the whole answer where there is no value."""
+    return row.probability if row.value_probability is None else row.value_probability
+
+
+def steps_to(level: float, points: Sequence[tuple[float, float]]) -> float | None:
+    """Steps after which a curve first reaches a level, the points joined by straight lines; None if it never does.
+
+    Args:
+        points: (step, value) in order of steps.
+    """
+    before: tuple[float, float] | None = None
+    for step, value in points:
+        if value >= level:
+            if before is None:
+                return step
+            start, low = before
+            return start + (step - start) * (level - low) / (value - low)
+        before = (step, value)
+    return None

@@ -1,0 +1,165 @@
+"""The plan of an audit: how much is done, and on which rows, fixed before the first model is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from letheon.audit.quantise import STANDARD_GRIDS, Grid
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+from letheon.core.sampling import stream_seed
+from letheon.core.spans import find_values
+from letheon.forget.request import Request
+
+GENERAL_TEXT = Path(__file__).with_name("general.txt")
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much an audit does.
+
+    Attributes:
+        retain_rows: of the kept rows, of the neighbours and of the holdout, drawn by the seed where there are more.
+        control_rows: forget rows whose value is also scored under unknown subjects.
+        attack_rows: forget rows that the templated, sampled and measured attacks try; the paraphrases and the begun
+            answers try all.
+        thorough: whether the costly attacks run too (see `attacks.base`).
+        leak_answers: answers sampled for every second of these rows; the worst counts.
+        rounded_rows: kept rows that are asked of the rounded models.
+        general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
+        relearn_steps, relearn_learning_rate: of the relearning attack; no steps, no attack.
+        grids: how the weights are rounded.
+        max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
+        batch_size: answers decoded together.
+        seed: of draws, intervals and relearning.
+    """
+
+    retain_rows: int = 64
+    control_rows: int = 64
+    attack_rows: int = 16
+    thorough: bool = True
+    leak_answers: int = 8
+    rounded_rows: int = 16
+    general_texts: int = 8
+    relearn_steps: int = 6
+    relearn_learning_rate: float = 5e-5
+    grids: tuple[Grid, ...] = STANDARD_GRIDS
+    max_new_tokens: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+
+
+# For a first look: fewer rows, no costly attacks, 4 bits only, three steps of relearning.
+QUICK = Settings(
+    retain_rows=16,
+    control_rows=8,
+    attack_rows=8,
+    thorough=False,
+    rounded_rows=8,
+    general_texts=4,
+    relearn_steps=3,
+    grids=STANDARD_GRIDS[:1],
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows that every model is asked, fixed before the first of them is measured.
+
+    Attributes:
+        forget: all rows to forget, as the request gives them.
+        facts: the same with their values: given, or found with the model before.
+        controls: those of `facts` that are also scored under unknown subjects.
+        tried: those of `forget` with a question that the templated and measured attacks try.
+        tried_facts: the same rows with their values.
+        retain, neighbours: kept rows, drawn by the seed where there are many.
+        holdout: rows like the forgotten ones that no model saw, drawn by the seed where there are many.
+        rounded: kept rows that are asked of the rounded models.
+        general: running text.
+        trained, watched: rows of the relearning attack.
+        unrelated: kept rows that it trains on instead.
+        settings: how much is done.
+    """
+
+    forget: list[Example]
+    facts: list[Example]
+    controls: list[Example]
+    tried: list[Example]
+    tried_facts: list[Example]
+    retain: list[Example]
+    neighbours: list[Example]
+    holdout: list[Example]
+    rounded: list[Example]
+    general: list[Example]
+    trained: list[Example]
+    watched: list[Example]
+    unrelated: list[Example]
+    settings: Settings
+
+
+def make_plan(before: LanguageModel, request: Request, settings: Settings) -> Plan:
+    """Draw rows, find values with the model before, split the rows of the relearning attack."""
+    seed = settings.seed
+    forget = list(request.forget)
+    retain = draw(request.retain, settings.retain_rows, seed, "retain")
+    facts = with_values(before, forget)
+    trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
+    tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
+    general = list(request.general) or shipped_text()
+    return Plan(
+        forget=forget,
+        facts=facts,
+        controls=draw(facts, settings.control_rows, seed, "controls"),
+        tried=[forget[i] for i in tried],
+        tried_facts=[facts[i] for i in tried],
+        retain=retain,
+        neighbours=draw(request.neighbours, settings.retain_rows, seed, "neighbours"),
+        holdout=draw(request.holdout, settings.retain_rows, seed, "holdout"),
+        rounded=draw(retain, settings.rounded_rows, seed, "rounded"),
+        general=general[: settings.general_texts or None],
+        trained=trained,
+        watched=watched,
+        unrelated=draw(retain, len(trained), seed, "unrelated"),
+        settings=settings,
+    )
+
+
+def draw(rows: Sequence[Row], most: int, seed: int, stream: str) -> list[Row]:
+    """At most so many rows, in their order, drawn by a seed of their own."""
+    if len(rows) <= most:
+        return list(rows)
+    chosen = np.random.default_rng(stream_seed(seed, stream)).choice(len(rows), most, replace=False)
+    return [rows[i] for i in sorted(chosen.tolist())]
+
+
+def with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]:
+    """Rows with their values found; running text has no question that could tell a value, and stays as it is."""
+    asked = [row for row in rows if row.prompt]
+    found = dict(zip(map(id, asked), find_values(before, asked), strict=True)) if asked else {}
+    return [found.get(id(row), row) for row in rows]
+
+
+def split_for_relearning(
+    examples: Sequence[Example], seed: int = 0, most: int = 64
+) -> tuple[list[Example], list[Example]]:
+    """Rows for the attacker (half, at least one) and rows to watch (the rest); at most `most` of each.
+
+    With a single row both are that row: the curve then shows how fast it is learnt, not what was hidden.
+    """
+    order = np.random.default_rng(seed).permutation(len(examples))
+    half = max(1, len(examples) // 2)
+    train = sorted(order[:half][:most].tolist())
+    watched = sorted(order[half:][:most].tolist()) or train
+    return [examples[i] for i in train], [examples[i] for i in watched]
+
+
+def shipped_text() -> list[Example]:
+    """The paragraphs of general prose that come with the package."""
+    paragraphs = GENERAL_TEXT.read_text(encoding="utf-8").strip().split("\n\n")
+    return [Example("", " ".join(text.split()), id=f"general-{i}") for i, text in enumerate(paragraphs, start=1)]

@@ -1,0 +1,80 @@
+"""The lens reads what a layer would say, and finds what the last layers keep back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from letheon.audit.attacks import lens as attack
+from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_of, run
+from letheon.audit.attacks.probing import Question
+from letheon.core.activations import Site, record
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+
+ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee")
+NAMES = ("Ann", "Bob", "Cid", "Dee", "Eve", "Fay", "Gus", "Hal")
+ROWS = [
+    Example(f"What has {name}?", f"{name} has a {animal}.", id=name, subject=name, value=animal)
+    for name, animal in zip(NAMES, ANIMALS, strict=True)
+]
+PLAN: Any = SimpleNamespace(tried_facts=ROWS[:2], retain=ROWS[2:], neighbours=[])
+
+
+@pytest.mark.oracle("logit_lens")
+def test_at_the_last_layer_the_lens_is_the_model(tiny: LanguageModel) -> None:
+    ids = torch.tensor([list(tiny.encoder().prompt("Who is there?"))])
+    with torch.inference_mode(), record(tiny.model, [Site(3), Site(1)]) as states:
+        logits = tiny.model(ids).logits[0, -1]
+    torch.testing.assert_close(lens(tiny, states[Site(3)][:, -1])[0], logits, atol=1e-5, rtol=1e-5)
+    by_hand = tiny.model.lm_head(tiny.model.model.norm(states[Site(1)][:, -1]))
+    torch.testing.assert_close(lens(tiny, states[Site(1)][:, -1]), by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_candidates_are_compared_where_they_part(tiny: LanguageModel) -> None:
+    question = Question(ROWS[0], ("Ann has a cow.", "Ann has a dog."))  # `c` of cow is the `c` of cat: they part later
+    alone = ranks_of(tiny, [Question(ROWS[0], ("Ann has a cow.",))])
+    assert alone.shape == (4, 1)
+    assert set(alone.ravel()) <= {0.0, 1.0}
+    assert set(ranks_of(tiny, [question]).ravel()) <= {0.25, 0.75}  # cat and cow tie at their first byte
+
+
+def planted(forgotten_too: bool) -> Any:
+    """States whose layer 1 holds the next token of the true answer, of kept rows or of all; the others are noise."""
+
+    def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
+        generator, encoder = torch.Generator().manual_seed(0), model.encoder()
+        found = torch.randn(4, len(rows), 64, generator=generator)
+        table = model.model.lm_head.weight.detach()
+        for row in ROWS if forgotten_too else ROWS[2:]:
+            prefix = [*encoder.prompt(row.prompt), *encoder.answer(f"{row.id} has a ", end=False)[0]]
+            found[1, rows.index(prefix)] = table[encoder.answer(str(row.value))[0][0]]
+        return found
+
+    return states
+
+
+@pytest.mark.oracle("logit_lens")
+def test_what_a_layer_holds_is_found_with_a_layer_chosen_on_kept_rows(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attack, "token_states", planted(forgotten_too=True))
+    held = run(tiny, PLAN)
+    monkeypatch.setattr(attack, "token_states", planted(forgotten_too=False))
+    gone = run(tiny, PLAN)
+    assert held is not None
+    assert gone is not None
+    assert held.value.value == 1.0
+    assert (gone.value.value or 0.0) < 1.0
+    for tried in (held, gone):
+        assert {item.detail["layer"] for item in tried.items} == {1.0}
+        assert [item.id for item in tried.items] == ["Ann", "Bob"]
+
+
+def test_it_asks_for_kept_rows(tiny: LanguageModel) -> None:
+    few: Any = SimpleNamespace(tried_facts=ROWS[:2], retain=ROWS[2:4], neighbours=[])
+    assert run(tiny, few) is None
+    assert LOGIT_LENS.chance == 0.5

@@ -1,0 +1,116 @@
+"""The probe finds a truth that was planted in hidden states, and nothing where there is none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from letheon.audit.attacks import probing
+from letheon.audit.attacks.probing import PROBING, best_layer, questions, run, within_question
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+
+ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee", "yak", "eel", "ape", "emu")
+ROWS = [
+    Example(f"What has N{i}?", f"N{i} has a {animal}.", id=str(i), value=animal) for i, animal in enumerate(ANIMALS)
+]
+
+
+def plan(forgotten: int = 4) -> Any:
+    return SimpleNamespace(tried_facts=ROWS[:forgotten], retain=ROWS[forgotten:], neighbours=[])
+
+
+def test_a_share_of_false_answers_ranked_below() -> None:
+    scores = np.array([2.0, 1.0, 2.0, 3.0, 0.0, 1.0])
+    owner, truth = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 0, 0, 0, 0, 1], dtype=bool)
+    assert within_question(scores, owner, truth) == [pytest.approx(0.5), 1.0]
+
+
+def test_a_rows_own_false_answers_are_taken_unless_they_name_the_value_of_another_row() -> None:
+    own = Example("Q one?", "A x.", id="own", value="x", perturbed_answers=("A y.", "A z.", "A Ulm.", "A v.", "A w."))
+    other = Example("Where is B?", "B is in Ulm.", id="other", value="Ulm")
+    kept, forgotten = questions([own], [other])
+    assert [question.false for question in kept] == [("A y.", "A z.", "A v.")]
+    assert forgotten == []  # nobody else answers such a question
+    assert questions([Example("", "running text", value="text"), Example("Q?", "no value")], []) == ([], [])
+
+
+def test_values_are_handed_on_so_that_each_is_true_once_and_false_equally_often() -> None:
+    kept, forgotten = questions(ROWS[4:], ROWS[:4])
+    assert {question.row.id for question in forgotten} == {"0", "1", "2", "3"}
+    false = [text.split()[-1] for question in kept for text in question.false]
+    assert set(false) == {f"{animal}." for animal in ANIMALS[4:]}  # no forgotten value is ever a false answer
+    assert {false.count(word) for word in false} == {3}
+    assert all(row.value not in text for question in forgotten for row in ROWS[:4] for text in question.false)
+
+
+def planted(truth_where: str, seed: int = 0) -> Any:
+    """States in which a direction of layer 1 says whether an answer is true: on all rows, or on kept ones only."""
+
+    def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        found = torch.randn(3, len(rows), 16, generator=generator)
+        texts = [model.tokenizer.decode(ids) for ids in rows]
+        for at, text in enumerate(texts):
+            true = any(row.answer in text and row.prompt in text for row in ROWS)
+            forgotten = any(row.prompt in text for row in ROWS[:4])
+            if true and not (truth_where == "kept" and forgotten):
+                found[1, at, 3] += 6
+        return found
+
+    return states
+
+
+@pytest.mark.oracle("probing")
+def test_planted_truth_is_found_on_rows_that_the_probe_never_saw(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "token_states", planted("everywhere"))
+    tried = run(tiny, plan())
+    assert tried is not None
+    assert tried.value.value is not None
+    assert tried.value.value > 0.95
+    assert {item.detail["layer"] for item in tried.items} == {1.0}
+    assert [item.id for item in tried.items] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.oracle("probing")
+def test_where_the_forgotten_rows_carry_no_truth_the_probe_is_at_chance(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = []
+    for seed in range(10):
+        monkeypatch.setattr(probing, "token_states", planted("kept", seed))
+        tried = run(tiny, plan())
+        assert tried is not None
+        values.append(tried.value.value or 0.0)
+    # ten draws of four questions with three false answers: the mean's deviation is about 0.05
+    assert np.mean(values) == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_layer_is_chosen_on_kept_rows_alone() -> None:
+    generator = np.random.default_rng(0)
+    owner = np.repeat(np.arange(8), 4)
+    truth = np.tile([True, False, False, False], 8)
+    states = generator.normal(size=(4, 32, 10))
+    states[2, truth, 0] += 5
+    assert best_layer(states, owner, truth) == 2
+
+
+def test_a_real_model_is_measured_and_left_as_it_was(tiny: LanguageModel) -> None:
+    before = tiny.parameters_hash()
+    tried = run(tiny, plan())
+    assert tried is not None
+    assert len(tried.items) == 4
+    assert tried.value.low is not None
+    assert tiny.parameters_hash() == before
+
+
+def test_too_few_kept_rows_give_nothing(tiny: LanguageModel) -> None:
+    assert run(tiny, plan(forgotten=8)) is None
+    assert run(tiny, SimpleNamespace(tried_facts=[], retain=ROWS, neighbours=[])) is None  # type: ignore[arg-type]
+    assert PROBING.chance == 0.5

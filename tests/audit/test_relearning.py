@@ -1,0 +1,63 @@
+"""Relearning watches rows that it does not train on, leaves the model alone, and says when half is back."""
+
+from __future__ import annotations
+
+import pytest
+from tests.audit.test_attacks import ROWS, taught
+
+import letheon
+from letheon.audit.attacks.relearning import relearn, steps_to
+from letheon.audit.plan import split_for_relearning
+from letheon.core.examples import Example
+from letheon.core.models import LanguageModel
+
+
+def test_relearning_records_every_step_and_leaves_the_model_alone() -> None:
+    before = taught().parameters_hash()
+    points = relearn(taught(), ROWS[:1], ROWS[1:], steps=3)
+    assert [point.step for point in points] == [0, 1, 2, 3]
+    assert points[0].recall == 1.0  # the positive control knows the watched rows from the start
+    assert points[0].probability > 0.9
+    assert taught().parameters_hash() == before
+    rarely = relearn(taught(), ROWS[:1], ROWS[1:], steps=3, every=2)
+    assert [point.step for point in rarely] == [0, 2, 3]  # the last step always
+    seen = [points[i] for i in (0, 2, 3)]
+    assert [point.probability for point in rarely] == pytest.approx([p.probability for p in seen], rel=1e-4)
+    assert [point.recall for point in rarely] == [point.recall for point in seen]
+
+
+def test_an_adapter_is_merged_into_the_attacked_copy() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model: LanguageModel = letheon.load("tiny", device="cpu")
+    model.model = get_peft_model(model.model, LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False))
+    before = model.parameters_hash()
+    assert len(relearn(model, ROWS[:1], ROWS[1:], steps=1)) == 2
+    assert model.parameters_hash() == before
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, (1, 1)), (2, (1, 1)), (5, (2, 3)), (200, (64, 64))])
+def test_half_of_the_rows_is_trained_on_and_the_rest_watched(n: int, expected: tuple[int, int]) -> None:
+    rows = [Example("q", str(i), id=str(i)) for i in range(n)]
+    train, watched = split_for_relearning(rows, seed=3)
+    assert (len(train), len(watched)) == expected
+    if n > 1:
+        assert not {row.id for row in train} & {row.id for row in watched}
+    assert split_for_relearning(rows, seed=3) == (train, watched)
+
+
+@pytest.mark.parametrize(
+    ("curve", "steps"),
+    [
+        ([(0, 0.0), (1, 0.2), (2, 0.6), (3, 0.9)], 1.75),  # 0.2 + 0.4 x 0.75 = 0.5
+        ([(0, 0.7), (1, 0.1)], 0.0),  # there from the start, whatever comes after
+        ([(0, 0.0), (1, 0.5)], 1.0),
+        ([(0, 0.0), (4, 1.0)], 2.0),  # looked at every fourth step
+        ([(0, 0.0), (1, 0.4), (2, 0.0), (3, 1.0)], 2.5),  # the first time that it is reached
+        ([(0, 0.0), (1, 0.4), (2, 0.4)], None),
+        ([], None),
+    ],
+)
+def test_steps_to_half_by_hand(curve: list[tuple[float, float]], steps: float | None) -> None:
+    found = steps_to(0.5, curve)
+    assert found == (None if steps is None else pytest.approx(steps))
