@@ -1,9 +1,260 @@
 """RWKU: Benchmarking Real-World Knowledge Unlearning for Large Language Models.
 
 arXiv 2406.10890, 2024-06; NeurIPS 2024 Datasets and Benchmarks.
+
+Measured here: SmolLM2-135M on real targets of the data set, one target a seed (every target under every seed at full
+scale). Of itself the model recalls few of the probes (half or more of the answer in 17 of 186 on three targets, 31 of
+175 on their neighbours), so the positive control is made: it is first taught a few probes of levels 1 and 2, as many of
+the target as of its neighbours, until it recalls them; attacks are never taught.
+Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on biographies of the
+target that a language model wrote, and nothing else. Recall is compared on the probes that the taught model recalls.
+Differs: biographies are cut to 64 tokens; sets to 5 rows and texts for fluency to 32 tokens (full: 20 and 256). The
+paper's learning rates are for 8B models. Settled on Stephen King under seed 7, which is none of the three: what is
+taught, rates, steps.
+Full scale in the paper: LLaMA-3-8B-Instruct and Phi-3-mini, 100 of 200 targets.
 """
 
-from letheon.papers.catalogue import Paper
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import Judged, judge_pairs, judge_values, together
+
+if TYPE_CHECKING:
+    from letheon.core.models import LanguageModel
+    from letheon.measure.benchmark import Scores
+    from letheon.measure.rwku import RWKU
+    from letheon.measure.rwku.reading import Target
+
+GET = "get RWKU (CC BY 4.0) from the hub, jinzhuoran/RWKU, in either of its layouts"
+# Rows of each set, tokens of a written text, tokens of a biography.
+ROWS, TEXT_TOKENS, BIOGRAPHY_TOKENS = 5, 32, 64
+TEACH_EPOCHS, TEACH_RATE = 6, 1e-4
+# Recipe and rate. beta is the paper's; there, too, NPO's rate is far above gradient ascent's (33 times).
+METHODS = {"gradient_ascent": ("gradient_ascent", 5e-5), "npo": ("npo:beta=0.2", 1e-4)}
+STEPS, BATCH = 6, 8
+RECALLED = 0.5  # least recall of what was taught, else there is nothing to forget
+SHOWN = (
+    *("FB", "QA", "AA", "All", "All safe", "Nbr All", "Damaged", "Nbr Damaged", "Known", "Nbr Known"),
+    *("FM Loss", "RM Loss", "AUC Loss", "Tru", "Fac", "Flu"),
+)
+# Hand-made answers and what the rules say of them: rule, what is scored, against what, the score.
+CASES: tuple[tuple[str, str, str, float], ...] = (
+    ("recall", "Portland, Maine", "Portland, Maine", 1.0),
+    ("recall", "Portland Maine", "Portland, Maine", 0.5),
+    ("recall", "portland, maine", "Portland, Maine", 0.0),
+    ("recall", "He is H. P. Lovecraft", "H.P. Lovecraft", 1.0),
+    ("recall", "b a", "a b", 0.5),
+    ("recall", "d c b a. a b", "a b c d", 0.75),
+    ("recall", "NOANSWER", "Carrie", 0.0),
+    ("F1", "It is the Paris", "Paris", 0.5),
+    ("F1", "paris", "Paris!", 1.0),
+    ("EM", "Two are red. So the answer is 2. Next.", "2", 1.0),
+    ("EM", "the answer is 2", "2", 0.0),
+    ("entropy", "a b c a b c a b c", "", 1.5582),  # 2-grams 3 3 2, 3-grams 3 2 2
+)
+CLAIM = (
+    "every score whose data are there is computed on real targets; all hand-made cases are scored as the rules say; of "
+    "the probes that the model recalls before, gradient ascent and NPO on the target's biographies take more recall "
+    "from the target than from its neighbours (whose teaching was the same: at least half of the taught is recalled)"
+)
+
+
+@dataclass
+class Trial:
+    """One seed and target: every score of the untouched model's copy once taught, and after each method."""
+
+    target: str
+    taught: Scores
+    after: dict[str, Scores]
+
+    def states(self) -> dict[str, Scores]:
+        """The models by name, in their order."""
+        return {"taught": self.taught, **self.after}
+
+
+def reproduce(scale: Scale) -> Outcome:
+    """Run the claim: a minute or two a seed.
+
+    Raises:
+        InputError: the data set is not in the folder that LETHEON_DATA names.
+    """
+    import letheon
+    from letheon.measure.rwku import read_rwku
+    from letheon.papers.common.data import data_folder
+
+    started = time.monotonic()
+    full = scale.name == "full"
+    read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
+    read = replace(read, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens if full else TEXT_TOKENS)
+    untouched = letheon.load("smollm2", device=scale.device)
+    trials = [
+        (seed, trial(replace(read, targets=(target,), seed=seed), untouched))
+        for seed in scale.seeds
+        for target in chosen_targets(read, seed, full=full)
+    ]
+    measured, intervals, verdicts = judged(trials)
+    return Outcome(
+        key="rwku",
+        claim=CLAIM,
+        baselines=["recall on the neighbours' probes under the same method"],
+        measured=measured,
+        interval=intervals,
+        verdict=together(verdicts),
+        seeds=list(scale.seeds),
+        seconds=time.monotonic() - started,
+        figures=figures(trials),
+        rows=[row for seed, one in trials for row in _rows(seed, one)],
+    )
+
+
+def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
+    """One target a seed, in turn; all of them at full scale."""
+    return read.targets if full else [read.targets[seed % len(read.targets)]]
+
+
+# One target
+
+
+def trial(read: RWKU, untouched: LanguageModel) -> Trial:
+    """Teach a copy of a model, measure, forget by each method from what was taught, measure again.
+
+    The untouched model judges which answers are broken language.
+    """
+    from letheon.audit.judging import Judge
+    from letheon.forget.run import forget
+    from letheon.measure.benchmark import Against
+    from letheon.papers.common.tofu_mini import copy_of
+
+    model = copy_of(untouched)
+    teach(model, read)
+    taught = read.evaluate(model)
+    against = Against(target=taught, judge=Judge(untouched, untouched.name))
+    request = read.request(model)
+    request = replace(request, forget=request.forget[: STEPS * BATCH])  # no more is looked at
+    after = {}
+    for name, (method, rate) in METHODS.items():
+        changed = copy_of(model)
+        options: dict[str, Any] = {"steps": STEPS, "learning_rate": rate, "batch_size": BATCH, "seed": read.seed}
+        forget(changed, request, method, collapse=False, **options)
+        after[name] = read.evaluate(changed, against)
+    return Trial(read.targets[0].name, taught, after)
+
+
+def teach(model: LanguageModel, read: RWKU) -> None:
+    """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
+    from letheon.core.examples import Example
+    from letheon.core.finetuning import finetune
+    from letheon.core.training import TrainSettings
+    from letheon.measure.rwku.probes import question_of
+    from letheon.measure.rwku.records import Probe
+
+    rows = [
+        Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
+        for kind in ("forget 1", "forget 2", "neighbor 1", "neighbor 2")
+        for name, probe in read.chosen(kind, Probe).items()
+    ]
+    settings = TrainSettings(TEACH_RATE, batch_size=BATCH, schedule="linear", warmup_steps=2, seed=read.seed)
+    steps = max(1, TEACH_EPOCHS * len(rows) // BATCH)
+    finetune(model, rows, settings, steps, title="teaching")
+
+
+# The verdict
+
+Trials = Sequence[tuple[int, Trial]]
+
+
+def lost(one: Trial, method: str, column: str = "Known", of: str = "All") -> float | None:
+    """Mean recall that a method took from the probes that were known before."""
+    items = one.after[method][column].items
+    pairs = [(one.taught[of].items[name], value) for name, value in items.items()]
+    losses = [before - now for before, now in pairs if before is not None and now is not None]
+    return sum(losses) / len(losses) if losses else None
+
+
+def judged(trials: Trials) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+    """What was measured, intervals over trials, and a verdict for every part of the claim."""
+    wrong = [case for case in CASES if abs(by_rule(*case[:3]) - case[3]) > 1e-4]
+    gaps, broken = not_computed(trials)
+    found: dict[str, Judged] = {
+        f"the taught is recalled, {column}": judge_values(_values(trials, "taught", column), RECALLED, "above")
+        for column in ("FB", "QA", "Nbr All")
+    }
+    beside: dict[str, Judged] = {}
+    for method in METHODS:
+        near = [lost(one, method, "Nbr Known", "Nbr All") for _, one in trials]
+        name = f"{method}: recall lost, target minus neighbours"
+        found[name] = judge_pairs(near, [lost(one, method) for _, one in trials], 0, "above")
+        safe = [lost(one, method, "Known safe") for _, one in trials]
+        beside[f"{name}, without broken answers"] = judge_pairs(near, safe, 0, "above")
+    shown = {**found, **beside}
+    measured: dict[str, Any] = {
+        "hand-made cases scored otherwise": [text for _, text, _, _ in wrong],
+        "not computed, no data": gaps,
+        "not computed, though the data are there": broken,
+        **{name: one.value for name, one in shown.items()},
+        **{
+            state: {column: _mean(_values(trials, state, column)) for column in SHOWN} for state in ("taught", *METHODS)
+        },
+    }
+    verdicts: dict[str, Verdict] = {"hand-made cases": "fails" if wrong else "holds"}
+    verdicts["every score"] = "fails" if broken else "holds"
+    verdicts |= {name: one.verdict for name, one in found.items()}
+    return measured | {"parts": verdicts}, {name: one.interval for name, one in shown.items()}, verdicts
+
+
+def not_computed(trials: Trials) -> tuple[list[str], list[str]]:
+    """Scores that no model has a value of: those whose set the copy of the data lacks, and others."""
+    every = [score for _, one in trials for scores in one.states().values() for score in scores.scores]
+    known = {score.name for score in every if score.estimate.value is not None}
+    gaps = {score.name: score.why for score in every if score.name not in known}
+    absent = [name for name, why in gaps.items() if " has no " in why]
+    return absent, [name for name in gaps if name not in absent]
+
+
+def by_rule(rule: str, text: str, answer: str) -> float:
+    """What one of the benchmark's rules says of a text."""
+    from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
+
+    if rule == "entropy":
+        return n_gram_entropy(text)
+    if rule == "F1":
+        return token_f1(text, [answer])
+    return exact_match(text, answer) if rule == "EM" else rouge_l_recall(text, answer)
+
+
+def _values(trials: Trials, state: str, column: str) -> list[float | None]:
+    return [one.states()[state].value(column) for _, one in trials]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
+    return [
+        {"seed": seed, "target": one.target, "model": state}
+        | {score.name: score.estimate.value for score in scores.scores}
+        for state, scores in one.states().items()
+    ]
+
+
+def figures(trials: Trials) -> dict[str, str]:
+    """Recall of the target over recall of its neighbours, from the taught model to what each method leaves."""
+    from letheon.papers.common.figures import lines
+
+    def point(state: str) -> tuple[float, float]:
+        return _mean(_values(trials, state, "All")) or 0.0, _mean(_values(trials, state, "Nbr All")) or 0.0
+
+    series = {name: [point("taught"), point(name)] for name in METHODS}
+    words = "Recall on the neighbours' probes over recall on the target's, before and after each method"
+    return {"recall": lines(series, "recall, target", "recall, neighbours", words, falling=True)}
+
 
 PAPER = Paper(
     number=21,
@@ -17,4 +268,5 @@ PAPER = Paper(
         "All metrics run on real RWKU targets; the scoring equals the benchmark's rules on hand-made "
         "cases; gradient ascent and NPO lower recall of the target more than recall of its neighbours."
     ),
+    reproduce=reproduce,
 )

@@ -1,0 +1,356 @@
+"""The runner: a benchmark, a model, methods; trains what is to be trained, unlearns, evaluates, writes one page.
+
+    OUT/target, OUT/reference    trained on the request's rows, and without those to forget (where that was asked for)
+    OUT/methods/NAME             the run of each method
+    OUT/scores/NAME.json         what was measured on each model
+    OUT/bench.json, bench.html   all of it; OUT/lm_eval/NAME.json in the layout of lm-evaluation-harness
+
+Whatever is finished there is read back, so a bench that was stopped goes on, and further methods join it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from letheon.audit.judging import judge_for
+from letheon.core.errors import InputError, Interrupted, TrainingError, nearest
+from letheon.core.examples import Example
+from letheon.core.finetuning import finetune
+from letheon.core.models import LanguageModel, check_loadable, load
+from letheon.core.runs import (
+    Run,
+    atomic_write_text,
+    canonical_hash,
+    check_writable,
+    is_whole,
+    read_json,
+    versions,
+    write_json,
+)
+from letheon.core.training import TrainSettings
+from letheon.forget.recipe import Recipe, Single
+from letheon.forget.run import forget, resume
+from letheon.forget.settings import resolve
+from letheon.forget.several import read_methods
+from letheon.measure.benchmark import Against, Benchmark, Scores
+from letheon.measure.lm_eval import results
+
+# Where each benchmark is read.
+BENCHMARKS = {
+    "tofu": "letheon.measure.tofu:read_tofu",
+    "muse": "letheon.measure.muse:read_muse",
+    "wmdp": "letheon.measure.wmdp:read_wmdp",
+    "rwku": "letheon.measure.rwku:read_rwku",
+}
+Role = Literal["target", "reference", "unlearned"]
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How target and reference are trained, all weights, both alike.
+
+    The reference runs train a model of a billion weights for 5 epochs at 1e-5 with batches of 32; a small model
+    learns nothing by heart so, and these are what one takes to.
+    """
+
+    epochs: int = 10
+    learning_rate: float = 1e-4
+    batch_size: int = 16
+    weight_decay: float = 0.01  # of the reference runs, as are warm-up and schedule
+
+    def settings(self, rows: int, seed: int) -> tuple[TrainSettings, int]:
+        """Settings and steps: one epoch of warm-up, then a linear decay."""
+        per_epoch = -(-rows // self.batch_size)
+        settings = TrainSettings(
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            schedule="linear",
+            warmup_steps=per_epoch,
+            seed=seed,
+        )
+        return settings, self.epochs * per_epoch
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model of a bench.
+
+    Attributes:
+        name: `target`, `reference`, or the method.
+        scores: None where the method came to no result; `error` says why.
+        run: steps, why it ended, learning rate; of a method.
+    """
+
+    name: str
+    role: Role
+    scores: Scores | None
+    run: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Every model on one benchmark.
+
+    Attributes:
+        config: what decided the numbers.
+        columns: the scores of the table.
+        plane: what is left of the forgotten and what is kept, the axes of the figure.
+        models: target, reference and methods, in this order.
+    """
+
+    benchmark: str
+    config: Mapping[str, Any]
+    columns: tuple[str, ...]
+    plane: tuple[str, str]
+    models: tuple[Measured, ...]
+    seconds: float
+
+    @property
+    def split(self) -> str:
+        """The part of the benchmark, as the data set calls it; empty where it has none."""
+        return str(self.config["data"].get("split", ""))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as it is written to bench.json."""
+        return {"format": 1, **asdict(self), "versions": versions()}
+
+
+def read_benchmark(
+    name: str, source: str, *, split: str = "", rows: int = 0, seed: int = 0, **options: Any
+) -> Benchmark:
+    """Read a benchmark's data.
+
+    Args:
+        source: a hub id or a folder; the benchmark's own hub id where it is empty.
+
+    Raises:
+        InputError: no such benchmark, or its data are not as they should be.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"no benchmark {name!r}", nearest(name, list(BENCHMARKS)))
+    module, function = BENCHMARKS[name].split(":")
+    read = getattr(importlib.import_module(module), function)
+    for option in options:
+        if option not in inspect.signature(read).parameters:
+            raise InputError(f"{name} has no option {option!r}", "leave it out")
+    place = {"source": source} if source else {}
+    benchmark: Benchmark = read(**place, split=split, rows=rows, seed=seed, **options)
+    return benchmark
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bench is asked to do, checked before a model is loaded.
+
+    Attributes:
+        methods: by the names they were given; none where only target and reference are measured.
+        out: the bench's folder.
+        model: what target and reference are trained from; where they are given, who judges the answers.
+        target, reference: models that were given; empty where there is none.
+        train: train target and reference from the model.
+        options: of `letheon.forget` for every method, such as `epochs`.
+    """
+
+    benchmark: Benchmark
+    methods: Mapping[str, Recipe | Single]
+    out: Path
+    model: str
+    target: str
+    reference: str
+    train: bool
+    teaching: Teaching
+    options: Mapping[str, Any]
+    seed: int
+
+    def config(self) -> dict[str, Any]:
+        """What decides the numbers of every model; methods may join later."""
+        models = {name: getattr(self, name) for name in ("model", "target", "reference")}
+        teaching = asdict(self.teaching) if self.train else None
+        return {
+            "benchmark": self.benchmark.name,
+            "data": self.benchmark.config(),
+            **models,
+            "training": teaching,
+            "options": dict(self.options),
+            "seed": self.seed,
+        }
+
+
+def plan_bench(
+    benchmark: Benchmark,
+    methods: Sequence[str],
+    *,
+    out: str | Path,
+    model: str = "",
+    target: str = "",
+    reference: str = "",
+    train: bool = False,
+    teaching: Teaching = Teaching(),
+    seed: int = 0,
+    **options: Any,
+) -> Plan:
+    """Check what a bench is asked.
+
+    Args:
+        methods: as `letheon.forget` takes them; none measures target and reference only.
+        out: the bench's folder; one that was begun is continued.
+        model, target, reference: names or folders as `letheon.load` takes them.
+        options: of `letheon.forget` for every method, such as `epochs`.
+
+    Raises:
+        InputError: models are missing or given twice, a method is unknown or cannot work on the request.
+    """
+    if train and (target or reference or not model):
+        raise InputError("--train makes target and reference from --model", "give --model alone, or leave --train out")
+    if train and not benchmark.trains:
+        raise InputError(f"{benchmark.name} trains no models", "give the model that knows the subject as --target")
+    if not train and not target and (benchmark.trains or not model):
+        raise InputError("no target is given", "give --target (and best --reference), or --model with --train")
+    recipes = read_methods(methods, benchmark.request()) if methods else {}
+    for recipe in recipes.values():
+        resolve(recipe, None, None, options)
+    for name in filter(None, (model, target, reference)):
+        check_loadable(name)
+    check_writable(Path(out))
+    target = target or ("" if train else model)
+    return Plan(benchmark, recipes, Path(out), model, target, reference, train, teaching, options, seed)
+
+
+def bench(plan: Plan, *, device: str = "auto") -> Bench:
+    """Train, unlearn and evaluate what is not there yet; write `bench.json` and `bench.html`.
+
+    Raises:
+        InputError: the folder holds a bench of other data, models or options.
+        Interrupted: stopped by a signal; the same call goes on.
+    """
+    from letheon.report.bench import render_bench
+
+    out, began = plan.out, time.monotonic()
+    with _folder(out, plan.config()):
+        try:
+            models = tuple(_Runner(plan, out, device).measured())
+        except Interrupted as stopped:
+            raise Interrupted(stopped.problem, "the same command goes on from there") from None
+        found = Bench(
+            benchmark=plan.benchmark.name,
+            config=plan.config(),
+            columns=plan.benchmark.columns,
+            plane=plan.benchmark.plane,
+            models=models,
+            seconds=round(time.monotonic() - began, 1),
+        )
+        write_json(out / "bench.json", found.to_json())
+        atomic_write_text(out / "bench.html", render_bench(found))
+        for one in models:
+            if one.scores is not None:
+                write_json(out / "lm_eval" / f"{slug(one.name)}.json", results(found, one))
+    return found
+
+
+def slug(name: str) -> str:
+    """A method's name as that of a file."""
+    return re.sub(r"[^\w.+@%=-]+", "_", name)
+
+
+@contextmanager
+def _folder(folder: Path, config: dict[str, Any]) -> Iterator[None]:
+    """The bench's folder, new or one that was begun with the same settings; no second process works in it."""
+    check_writable(folder)
+    if (folder / "config.json").is_file():
+        run = Run.open(folder)
+        if canonical_hash(run.config) != canonical_hash(config):
+            raise InputError(f"{folder} holds a bench of other data, models or options", "choose another --out")
+    else:
+        run = Run.create(folder, config)
+    with run.lock():
+        yield
+
+
+@dataclass
+class _Runner:
+    """What is done for each model, unless it was done before."""
+
+    plan: Plan
+    out: Path
+    device: str
+
+    def measured(self) -> Iterator[Measured]:
+        """Target, reference, then every method, each measured against those before."""
+        plan = self.plan
+        target = str(self._trained("target")) if plan.train else plan.target
+        reference = str(self._trained("reference")) if plan.train else plan.reference
+        # who learned neither judges best; the target itself learned the rows
+        untouched = plan.model if plan.model and plan.model != target else None
+        with judge_for(untouched, target, reference or None, self.device) as judge:
+            against = Against(judge=judge)
+            against = replace(against, target=self._scores("target", lambda: self._load(target), against))
+            if reference:
+                found = self._scores("reference", lambda: self._load(reference), against)
+                against = replace(against, reference=found)
+            yield self._entry("target", "target", against.target, against)
+            if reference:
+                yield self._entry("reference", "reference", against.reference, against)
+            for name, recipe in plan.methods.items():
+                yield self._method(name, recipe, target, against)
+
+    def _entry(self, name: str, role: Role, scores: Scores | None, against: Against) -> Measured:
+        return Measured(name, role, self.plan.benchmark.relate(scores, against) if scores is not None else None)
+
+    def _load(self, name: str) -> LanguageModel:
+        return load(name, device=self.device)
+
+    def _scores(self, name: str, make: Callable[[], LanguageModel], against: Against) -> Scores:
+        """What was measured on a model, now or before."""
+        file = self.out / "scores" / f"{slug(name)}.json"
+        if file.is_file():
+            return Scores.from_json(read_json(file))
+        scores = self.plan.benchmark.evaluate(make(), against)
+        write_json(file, scores.to_json())
+        return scores
+
+    def _trained(self, role: Role) -> Path:
+        """The folder of a model that learned the request's rows: all of them, or those to keep."""
+        folder = self.out / role
+        if is_whole(folder / "model"):
+            return folder / "model"
+        model = self._load(self.plan.model)
+        request = self.plan.benchmark.request(model)
+        rows: Sequence[Example] = request.retain if role == "reference" else (*request.forget, *request.retain)
+        settings, steps = self.plan.teaching.settings(len(rows), self.plan.seed)
+        begun = (folder / "config.json").is_file()
+        run = Run.open(folder) if begun else Run.create(folder, {"rows": len(rows), "steps": steps, **asdict(settings)})
+        run.tidy()
+        finetune(model, rows, settings, steps, run=run, title=f"training the {role}")
+        model.save(folder / "model")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return folder / "model"
+
+    def _method(self, name: str, recipe: Recipe | Single, target: str, against: Against) -> Measured:
+        folder = self.out / "methods" / slug(name)
+        try:
+            scores = self._scores(name, lambda: self._unlearned(folder, recipe, target), against)
+        except TrainingError as failure:  # not finite, or nothing moved: the other methods go on
+            return Measured(name, "unlearned", None, error=failure.problem)
+        run = read_json(folder / "result.json")
+        training = Run.open(folder).config["training"]
+        facts = {"steps": run["steps"], "stopped": run["stopped"], "learning_rate": training["learning_rate"]}
+        return replace(self._entry(name, "unlearned", scores, against), run=facts)
+
+    def _unlearned(self, folder: Path, recipe: Recipe | Single, target: str) -> LanguageModel:
+        if (folder / "config.json").is_file():
+            return resume(folder, device=self.device).model
+        model = self._load(target)
+        request = self.plan.benchmark.request(model)
+        options = {"seed": self.plan.seed, **self.plan.options}
+        return forget(model, request, recipe, out=folder, **options).model

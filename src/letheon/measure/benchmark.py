@@ -1,0 +1,134 @@
+"""What a benchmark is: data that it read, the request that it makes of them, the numbers it measures on a model.
+
+A benchmark is a file of this room with `read_NAME(source, *, split="", rows=0, seed=0)`, which gives a `Benchmark`:
+`source` is a hub id or the folder of a local copy, `rows` takes a seeded subset for small machines. The runner
+(`letheon.measure.bench`) knows nothing of a benchmark but what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from letheon.audit.judging import Judge
+from letheon.core.models import LanguageModel
+from letheon.core.statistics import Estimate
+from letheon.forget.request import Request
+
+# Where a score should go; `zero` is for signed ones that are best at 0.
+Better = Literal["higher", "lower", "zero"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a benchmark, with the rows that it came from.
+
+    Attributes:
+        name: the column's name, as the field writes it.
+        estimate: value and 95 % interval; the value is None where it cannot be computed.
+        better: where it should go.
+        items: the value of each row (or part) by its id.
+        why: why there is no value, where there is none.
+    """
+
+    name: str
+    estimate: Estimate
+    better: Better
+    items: Mapping[str, float | None] = field(default_factory=dict)
+    why: str = ""
+
+    def values(self) -> list[float]:
+        """The values of the rows that have one."""
+        return [value for value in self.items.values() if value is not None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a benchmark says of one model.
+
+    Attributes:
+        scores: the numbers, in the benchmark's order.
+        answers: what the model said, by the id of the row.
+    """
+
+    scores: tuple[Score, ...]
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Score:
+        return next(score for score in self.scores if score.name == name)
+
+    def value(self, name: str) -> float | None:
+        """The value of a score; None where it could not be computed."""
+        return self[name].estimate.value
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which `from_json` reads again."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Scores:
+        """Read what `to_json` wrote."""
+        scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in found["scores"])
+        return cls(scores, found["answers"])
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a model is measured against; each is None where it is not known.
+
+    Attributes:
+        target: scores of the model before unlearning; its answers are a level of fluency.
+        reference: scores of a model that was trained without the forget rows; likewise.
+        judge: who tells how fluent answers are: best a model that learned neither.
+    """
+
+    target: Scores | None = None
+    reference: Scores | None = None
+    judge: Judge | None = None
+
+
+NOTHING = Against()
+
+
+class Benchmark(Protocol):
+    """A benchmark whose data were read and checked.
+
+    Attributes:
+        name: as the command line has it.
+        columns: names of the scores that the printed table shows, in order.
+        plane: the two scores of the figure: what is left of the forgotten, what is kept.
+        trains: whether target and reference can be made by training on the request's rows (forget and retain rows,
+            retain rows only); else they must be given.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def plane(self) -> tuple[str, str]: ...
+
+    @property
+    def trains(self) -> bool: ...
+
+    def request(self, model: LanguageModel | None = None) -> Request:
+        """What the methods are asked to forget and to keep; long running text is cut to a model's tokens, if given."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """What decides the numbers: source, split, counts of rows, options."""
+        ...
+
+    def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
+        """Every score of one model; those that compare with other models where these are given."""
+        ...
+
+    def relate(self, scores: Scores, against: Against) -> Scores:
+        """The scores with those that compare with other models computed again; no model is run.
+
+        A benchmark without such scores gives them back as they are.
+        """
+        ...

@@ -1,0 +1,229 @@
+"""MUSE: news or novels to be forgotten, measured by what is repeated, what is known and what membership betrays.
+
+Paper:   Shi et al., MUSE: Machine Unlearning Six-Way Evaluation for Language Models, arXiv 2407.06460; hub ids
+         `muse-bench/MUSE-News` (CC BY 4.0) and `muse-bench/MUSE-Books`.
+Source:  open-unlearning (arXiv 2506.12618): VerbMem is the ROUGE-L F1 of 128 tokens that continue a passage, KnowMem
+         that of 32 tokens that answer a question after ten solved ones (cut at an empty line or a next question), both
+         greedy and as plain text without a chat template; PrivLeak by Min-K% with k = 0.4 on 2,048 tokens.
+Differs: beside them a share of continuations that are broken language. Sustainability (one request after another) is
+         `letheon forget --sequence`; here a request is one set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.membership import membership
+from letheon.core.errors import InputError, nearest
+from letheon.core.examples import Example
+from letheon.core.generation import generate_ids
+from letheon.core.models import LanguageModel
+from letheon.core.overlap import rouge
+from letheon.core.runs import canonical_hash
+from letheon.core.statistics import estimate_mean
+from letheon.forget.request import Request
+from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
+from letheon.measure.privacy import AUROC, privleak_score
+from letheon.measure.soundness import soundness
+from letheon.measure.tables import drawn, read_table, text_of
+from letheon.measure.texts import pieces
+
+HUB = "muse-bench/MUSE-News"
+# The forget set, and growing ones for scalability.
+SPLITS = {"forget": ("raw", "forget"), **{f"scal_{i}": ("scal", f"forget_{i}") for i in range(1, 5)}}
+PIECE = 2048  # tokens of a training text and of a text whose membership is tested
+VERBATIM_TOKENS, ANSWER_TOKENS = 128, 32
+STOPS = ("\n\n", "\nQuestion", "Question:")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A text to be continued and what should follow it."""
+
+    id: str
+    prompt: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Muse:
+    """MUSE's tables, read and checked.
+
+    Attributes:
+        forget, retain: running text that a model is trained on, and asked to forget or keep.
+        verbatim: passages of the forget set to be continued.
+        knowledge: questions after their solved examples, about the `forget` and the `retain` set.
+        members, holdout: texts of the forget set and like them that no model saw.
+        source, split, rows, seed: as they were given to `read_muse`.
+    """
+
+    forget: tuple[Example, ...]
+    retain: tuple[Example, ...]
+    verbatim: tuple[Asked, ...]
+    knowledge: Mapping[str, tuple[Asked, ...]]
+    members: tuple[Example, ...]
+    holdout: tuple[Example, ...]
+    source: str = HUB
+    split: str = "forget"
+    rows: int = 0
+    seed: int = 0
+
+    name = "muse"
+    columns = ("VerbMem forget", "KnowMem forget", "KnowMem retain", "PrivLeak", "gibberish")
+    plane = ("KnowMem forget", "KnowMem retain")
+    trains = True
+
+    def request(self, model: LanguageModel | None = None) -> Request:
+        """Forget the texts, keep the retain ones; in pieces of 2,048 tokens where a model is given."""
+        forget, retain = (pieces(texts, PIECE, model) for texts in (self.forget, self.retain))
+        return Request(forget, retain, id=f"muse {self.split}", reason="a benchmark")
+
+    def config(self) -> dict[str, Any]:
+        """What decides the numbers."""
+        names = ("forget", "retain", "verbatim", "members", "holdout")
+        counts = {name: len(getattr(self, name)) for name in names}
+        counts |= {f"knowledge {name}": len(rows) for name, rows in self.knowledge.items()}
+        settings = {name: getattr(self, name) for name in ("source", "split", "rows", "seed")}
+        return {**settings, "counts": counts, "hash": canonical_hash(self)}
+
+    def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
+        """Every score of one model."""
+        said = continuations(model, self.verbatim, VERBATIM_TOKENS)
+        answers = {
+            name: continuations(model, rows, ANSWER_TOKENS, stops=STOPS) for name, rows in self.knowledge.items()
+        }
+        broken = soundness({row.id: "" for row in self.verbatim}, said, against).damaged
+        scores = [
+            self._overlap("VerbMem forget", self.verbatim, said, "lower"),
+            self._overlap("KnowMem forget", self.knowledge["forget"], answers["forget"], "lower"),
+            self._overlap("KnowMem retain", self.knowledge["retain"], answers["retain"], "higher"),
+            self._membership(model),
+            Score(
+                "gibberish",
+                estimate_mean([float(value) for value in broken.values()], share=True),
+                "lower",
+                {name: float(value) for name, value in broken.items()},
+            ),
+        ]
+        return self.relate(Scores(tuple(scores), {**said, **answers["forget"], **answers["retain"]}), against)
+
+    def relate(self, scores: Scores, against: Against) -> Scores:
+        """PrivLeak against a reference."""
+        others = [score for score in scores.scores if score.name != "PrivLeak"]
+        return replace(scores, scores=(*others, privleak_score(scores, against.reference)))
+
+    def _overlap(self, name: str, rows: Sequence[Asked], said: Mapping[str, str], better: Better) -> Score:
+        values = {row.id: rouge(said[row.id], row.expected).rougeL_f1 for row in rows}
+        return Score(name, estimate_mean(list(values.values()), seed=self.seed), better, values)
+
+    def _membership(self, model: LanguageModel) -> Score:
+        """On the first 2,048 tokens of each text (or as many as the model reads)."""
+        members, holdout = (_first_pieces(texts, model) for texts in (self.members, self.holdout))
+        found = membership(model, members, holdout, seed=self.seed)["min_k"]
+        ids = [row.id for row in (*self.members, *self.holdout)]
+        items = dict(zip(ids, (*found.members, *found.non_members), strict=True))
+        return Score(AUROC, found.auroc, "lower", items)
+
+
+def continuations(
+    model: LanguageModel, rows: Sequence[Asked], max_new_tokens: int, stops: Sequence[str] = ()
+) -> dict[str, str]:
+    """What the model writes after each text, greedily and as running text, up to the first of the stops."""
+    encoder = model.encoder()
+    room = model.context_length - max_new_tokens - 1
+    # a text that is too long loses its beginning
+    starts = [encoder.answer(row.prompt, end=False)[0][-room:] for row in rows]
+    found = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
+    texts = [
+        model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
+        for ids, start in zip(found, starts, strict=True)
+    ]
+    return {row.id: _until(text, stops).strip() for row, text in zip(rows, texts, strict=True)}
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        text = text.split(stop)[0]
+    return text
+
+
+def _first_pieces(texts: Sequence[Example], model: LanguageModel) -> list[Example]:
+    return [pieces([text], PIECE, model)[0] for text in texts]
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def read_muse(source: str | Path = HUB, *, split: str = "", rows: int = 0, seed: int = 0) -> Muse:
+    """Read MUSE.
+
+    Args:
+        source: a hub id, or the folder of a copy in the hub's layout (`raw/forget-00000-of-00001.parquet`) or that of
+            the authors' repository (`raw/forget.txt`, `knowmem/forget_qa.json`, `privleak/holdout.json`).
+        split: `forget` (where it is empty), or `scal_1` to `scal_4`.
+        rows: so many rows of each table that is evaluated, drawn under `seed`; 0 takes all. The texts of the request
+            stay whole: what is asked is about all of them.
+
+    Raises:
+        InputError: no such split, a table is missing, or a row is not as it should be.
+    """
+    split = split or "forget"
+    if split not in SPLITS:
+        raise InputError(f"MUSE has no split {split!r}", nearest(split, list(SPLITS)))
+    config, name = SPLITS[split]
+
+    tables: dict[str, Sequence[Any]] = {
+        "verbatim": _passages(source),
+        "forget_qa": _questions(source, ("forget_qa",)),
+        "retain_qa": _questions(source, ("retain_qa", "retain2_qa")),
+        "members": _texts(source, "privleak", ("forget",)),
+        "holdout": _texts(source, "privleak", ("holdout",)),
+    }
+    asked = {name: tuple(drawn(found, rows, seed, name)) for name, found in tables.items()}
+    return Muse(
+        forget=tuple(_texts(source, config, (name,))),
+        retain=tuple(_texts(source, "raw", ("retain1",))),
+        verbatim=asked["verbatim"],
+        knowledge={"forget": asked["forget_qa"], "retain": asked["retain_qa"]},
+        members=asked["members"],
+        holdout=asked["holdout"],
+        source=str(source),
+        split=split,
+        rows=rows,
+        seed=seed,
+    )
+
+
+def _texts(source: str | Path, config: str, splits: Sequence[str]) -> list[Example]:
+    where, rows = read_table(source, config, splits)
+    return [
+        Example("", text_of(row, "text", f"{where}, row {i}"), f"{config}-{splits[0]}-{i}")
+        for i, row in enumerate(rows, start=1)
+    ]
+
+
+def _passages(source: str | Path) -> list[Asked]:
+    where, rows = read_table(source, "verbmem", ("forget",))
+    found = []
+    for i, row in enumerate(rows, start=1):
+        prompt, expected = (text_of(row, name, f"{where}, row {i}") for name in ("prompt", "gt"))
+        found.append(Asked(f"verbmem-{i}", prompt, expected.strip()))
+    return found
+
+
+def _questions(source: str | Path, splits: Sequence[str]) -> list[Asked]:
+    """Each question after the solved ones of its set."""
+    solved = "".join(f"{asked.prompt}{asked.expected}\n\n" for asked in _pairs(source, [f"{s}_icl" for s in splits]))
+    return [replace(asked, prompt=solved + asked.prompt) for asked in _pairs(source, splits)]
+
+
+def _pairs(source: str | Path, splits: Sequence[str]) -> list[Asked]:
+    where, rows = read_table(source, "knowmem", splits)
+    found = []
+    for i, row in enumerate(rows, start=1):
+        question, answer = (text_of(row, name, f"{where}, row {i}") for name in ("question", "answer"))
+        found.append(Asked(f"{splits[0]}-{i}", f"Question: {question}\nAnswer: ", answer))
+    return found

@@ -1,0 +1,111 @@
+"""Paper `rwku`: what is taught and forgotten, how the parts make a verdict, and a run on a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.measure.rwku_data import write_folders
+
+from letheon.core.errors import InputError
+from letheon.core.models import LanguageModel
+from letheon.core.statistics import Estimate
+from letheon.measure.benchmark import Score, Scores
+from letheon.measure.rwku import read_rwku
+from letheon.papers import rwku
+from letheon.papers.outcome import Scale, together
+
+
+@pytest.mark.oracle("rwku")
+@pytest.mark.parametrize(("rule", "text", "answer", "value"), rwku.CASES)
+def test_the_rules_give_the_hand_worked_scores(rule: str, text: str, answer: str, value: float) -> None:
+    assert rwku.by_rule(rule, text, answer) == pytest.approx(value, abs=1e-4)
+
+
+def test_without_the_data_the_paper_says_where_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LETHEON_DATA", raising=False)
+    with pytest.raises(InputError, match="LETHEON_DATA") as refused:
+        rwku.reproduce(Scale())
+    assert "jinzhuoran/RWKU" in refused.value.remedy
+    monkeypatch.setenv("LETHEON_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="is not there"):
+        rwku.reproduce(Scale())
+
+
+def test_seeds_take_the_targets_in_turn_and_full_scale_takes_all(tmp_path: Path) -> None:
+    read = read_rwku(write_folders(tmp_path))
+    names = [[one.name for one in rwku.chosen_targets(read, seed, full=False)] for seed in range(3)]
+    assert names == [["Ada Byrne"], ["Odo Fell"], ["Ada Byrne"]]
+    assert len(rwku.chosen_targets(read, 0, full=True)) == 2
+
+
+def test_a_trial_teaches_and_forgets_copies(
+    tmp_path: Path, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TEACH_EPOCHS": 2, "STEPS": 1}.items():
+        monkeypatch.setattr(rwku, name, value)
+    before = tiny.parameters_hash()
+    read = replace(read_rwku(write_folders(tmp_path), split="Ada Byrne", rows=2), text_tokens=4)
+    found = rwku.trial(read, tiny)
+    assert tiny.parameters_hash() == before
+    assert list(found.states()) == ["taught", *rwku.METHODS]
+    assert {row["model"] for row in rwku._rows(0, found)} == set(found.states())
+    assert rwku.figures([(0, found)])["recall"].startswith("<svg")
+
+
+# The verdict
+
+
+UNKNOWN = "what the model before knew was not given"
+PROBES = {"All": "ab", "Known": "ab", "Known safe": "ab", "Nbr All": "cd", "Nbr Known": "cd"}
+
+
+def scores(target: float, near: float, *, known: bool = False, lacking: str = "x has no retain_mmlu.json") -> Scores:
+    """Scores of a model that recalls so much of two probes of the target, and of two of its neighbours."""
+    found = [Score("Gen", Estimate(None, None, None, 0), "higher", why=lacking)]
+    for name in dict.fromkeys((*rwku.SHOWN, *PROBES)):
+        value = near if name.startswith("Nbr") else target
+        if "nown" in name and not known:
+            found.append(Score(name, Estimate(None, None, None, 0), "lower", why=UNKNOWN))
+        else:
+            items = dict.fromkeys(PROBES.get(name, ""), value)
+            found.append(Score(name, Estimate(value, None, None, 2), "lower", items))
+    return Scores(tuple(found))
+
+
+def trials(*after: tuple[float, float], taught: float = 1.0, **options: str) -> rwku.Trials:
+    """A seed for each pair: recall of the target and of its neighbours after either method."""
+    states = [dict.fromkeys(rwku.METHODS, scores(*one, known=True, **options)) for one in after]
+    return [(seed, rwku.Trial("Ada", scores(taught, taught), one)) for seed, one in enumerate(states)]
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (((0.2, 0.9), (0.4, 0.8)), "holds"),
+        (((0.9, 0.2), (0.8, 0.4)), "fails"),
+        (((0.2, 0.9), (0.9, 0.2)), "inconclusive"),
+        (((0.2, 0.9),), "inconclusive"),  # one seed
+    ],
+)
+def test_the_target_must_lose_more_than_its_neighbours(after: tuple[tuple[float, float], ...], verdict: str) -> None:
+    measured, intervals, parts = rwku.judged(trials(*after))
+    assert parts["npo: recall lost, target minus neighbours"] == verdict
+    assert together(parts) == verdict
+    assert measured["not computed, no data"] == ["Gen"]
+    lost = sum((1 - target) - (1 - near) for target, near in after) / len(after)
+    assert measured["gradient_ascent: recall lost, target minus neighbours"] == pytest.approx(lost)
+    assert set(intervals) >= {name for name in parts if "lost" in name}
+
+
+def test_a_model_that_was_not_taught_has_nothing_to_forget() -> None:
+    _, _, parts = rwku.judged(trials((0.0, 0.3), (0.1, 0.4), taught=0.3))
+    assert parts["the taught is recalled, FB"] == "fails"
+    assert together(parts) == "fails"
+
+
+def test_a_score_that_is_missing_without_reason_fails() -> None:
+    measured, _, parts = rwku.judged(trials((0.2, 0.9), (0.3, 0.9), lacking="the set is empty"))
+    assert parts["every score"] == "fails"
+    assert measured["not computed, though the data are there"] == ["Gen"]
