@@ -1,9 +1,269 @@
 """Unforgettable Generalization in Language Models.
 
 arXiv 2409.02228, 2024-09; Zhang, Choshen, Andreas, COLM 2024.
+
+Measured here, on a small Llama trained from nothing on ten yes/no tasks (`common/skills`): rules, facts and what lies
+between, each known surely, less surely or unsurely. Each task but the control is forgotten in turn by fine-tuning on
+half of its rows with random answers, drawn once, until accuracy on these is near random. Then: the share of what was
+known that is gone on the held-out rows (the forget ratio), on other tasks, and what linear probes still read from the
+states (rows of one quality never on both sides). The right answers in place of the random ones control for training as
+such; at full scale flipped answers stand beside them. The rate was chosen on world 100, where facts too were mostly
+forgotten on held-out rows; seeds 0, 1 and 2 were not looked at. Full scale in the paper: some twenty tasks of
+understanding on models of billions of parameters.
 """
 
-from letheon.papers.catalogue import Paper
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.outcome import judge_values, together
+
+if TYPE_CHECKING:
+    from letheon.core.models import LanguageModel
+    from letheon.papers.common.skills import Task
+    from letheon.probe.forgetting_depth import Answered
+
+RATE, BATCH, STEPS, LOOK = 3e-4, 16, 60, 3
+NEAR_RANDOM = 0.6  # forgetting ends when so few of the rows trained on are answered right
+CONTROLS: dict[str, tuple[Literal["true", "flipped"], ...]] = {"fast": ("true",), "full": ("true", "flipped")}
+PROBED = "mixed"  # enough qualities to hold some out, enough rows of each: where probes are judged
+# part -> what is taken of a seed, threshold, claimed side
+PARTS: dict[str, tuple[float, Literal["above", "below"]]] = {
+    "ratio on rows trained on": (0.5, "above"),
+    "ratio on held-out rows, rules": (0.5, "above"),
+    "ratio on held-out rows, facts": (0.5, "below"),
+    "rules minus facts": (0.0, "above"),
+    "correlation of ratio with confidence": (0.0, "below"),
+    "correlation of ratio with variability": (0.0, "below"),
+    "probe minus output accuracy after": (0.0, "above"),
+    "share of the probe's skill kept": (0.5, "above"),
+    "ratio under right answers": (0.1, "below"),
+}
+CLAIM = (
+    "after fine-tuning on random answers to half of a task's rows, more than half of what was known of the held-out "
+    "half is gone for rules and less than half for facts, more for rules; over tasks, the ratio falls with confidence "
+    "and with the variability of the states before; cross-validated linear probes answer held-out rows better than the "
+    "model does, and keep more than half of their skill; training on right answers forgets nothing (ratio below 0.1)"
+)
+
+
+def reproduce(scale: Scale) -> Outcome:
+    """Run the claim: about a minute of one core for each seed."""
+    started = time.monotonic()
+    rows = [row for seed in scale.seeds for row in forgettings(seed, scale)]
+    measured, intervals, verdicts = judged(rows)
+    return Outcome(
+        key="unforgettable",
+        claim=CLAIM,
+        baselines=["no forgetting", *(f"the same steps with {labels} answers" for labels in CONTROLS[scale.name])],
+        measured=measured,
+        interval=intervals,
+        verdict=together(verdicts),
+        seeds=list(scale.seeds),
+        seconds=time.monotonic() - started,
+        figures=figures(rows),
+        rows=rows,
+    )
+
+
+def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
+    """Each task but the control forgotten from the same model."""
+    from letheon.papers.common.skills import CONTROL, learned, make_tasks
+
+    tasks = make_tasks(seed)
+    model = learned(tasks, seed, epochs=8 if scale.name == "full" else 4)
+    model.model.to(scale.device)
+    before = {name: measures(model, task) for name, task in tasks.items()}
+    return [forgetting(model, tasks, before, name, seed, scale) for name in tasks if name != CONTROL]
+
+
+def measures(model: LanguageModel, task: Task) -> dict[str, Answered]:
+    """How a model answers each split of a task."""
+    from letheon.probe.forgetting_depth import answered, option_probabilities
+
+    splits = {"train": task.train, "held_out": task.held_out, "paraphrases": task.paraphrases}
+    return {name: answered(rows, option_probabilities(model, rows)) for name, rows in splits.items() if rows}
+
+
+def forgetting(
+    model: LanguageModel,
+    tasks: Mapping[str, Task],
+    before: Mapping[str, Mapping[str, Answered]],
+    name: str,
+    seed: int,
+    scale: Scale,
+) -> dict[str, Any]:
+    """One task forgotten with random answers, and the controls with as many steps."""
+    from letheon.core.probes import token_states
+    from letheon.probe.forgetting_depth import all_probes, forget_ratio, variability
+
+    task = tasks[name]
+    after, steps = tuned(model, task, "random", seed, STEPS, NEAR_RANDOM)
+    found = {other: measures(after, one) for other, one in tasks.items()}
+    controls = {}
+    for labels in CONTROLS[scale.name]:
+        now = measures(tuned(model, task, labels, seed, steps, 0.0)[0], task)["held_out"]
+        controls[f"ratio_{labels}"] = forget_ratio(before[name]["held_out"], now)
+    states = token_states(model, [model.encoder().prompt(row.prompt) for row in task.train])
+    probes = all_probes(model, after, task.held_out, seed) if task.kind == PROBED else {}
+    return {
+        "seed": seed,
+        "task": name,
+        "kind": task.kind,
+        "noise": task.noise,
+        "steps": steps,
+        "ratios": {split: forget_ratio(before[name][split], now) for split, now in found[name].items()},
+        "accuracy_before": {split: then.accuracy.value for split, then in before[name].items()},
+        "accuracy": {split: now.accuracy.value for split, now in found[name].items()},
+        "gold_probability": {split: now.gold_probability for split, now in found[name].items()},
+        "commonest": found[name]["held_out"].commonest,
+        "elsewhere": {other: forget_ratio(before[other]["held_out"], now["held_out"]) for other, now in found.items()},
+        **controls,
+        "confidence": before[name]["train"].confidence,
+        "variability": variability(states[len(states) // 2]),
+        "probes": probes,
+    }
+
+
+def tuned(
+    model: LanguageModel, task: Task, labels: Literal["random", "flipped", "true"], seed: int, steps: int, least: float
+) -> tuple[LanguageModel, int]:
+    """A copy fine-tuned on the train rows until their accuracy is at most `least` or the steps end; steps taken."""
+    from letheon.core.finetuning import finetune
+    from letheon.core.training import TrainSettings
+    from letheon.papers.common.tofu_mini import copy_of
+    from letheon.probe.forgetting_depth import answered, option_probabilities, relabelled
+
+    copy = copy_of(model)
+
+    def forgotten(history: Sequence[Any]) -> str | None:
+        if len(history) % LOOK:
+            return None
+        accuracy = answered(task.train, option_probabilities(copy, task.train)).accuracy.value or 0.0
+        return "near random" if accuracy <= least else None
+
+    settings = TrainSettings(RATE, batch_size=BATCH, precision="float32", seed=seed)
+    stop = forgotten if least else None
+    outcome = finetune(copy, relabelled(task.train, labels, seed), settings, steps, stop=stop, title="forgetting")
+    return copy, outcome.steps
+
+
+# The verdict
+
+
+def of_seed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The parts of the claim as numbers of one seed."""
+    known = [row for row in rows if row["ratios"]["held_out"] is not None]
+    held = {
+        kind: _mean([row["ratios"]["held_out"] for row in known if row["kind"] == kind]) for kind in ("rule", "fact")
+    }
+    ratios = [row["ratios"]["held_out"] for row in known]
+    probed = [{**skill(row), "output": row["accuracy"]["held_out"]} for row in known if row["probes"]]
+    rule, fact = held["rule"], held["fact"]
+    return {
+        "ratio on rows trained on": _mean([row["ratios"]["train"] for row in rows]),
+        "ratio on held-out rows, rules": rule,
+        "ratio on held-out rows, facts": fact,
+        "rules minus facts": None if rule is None or fact is None else rule - fact,
+        "correlation of ratio with confidence": _correlation([row["confidence"] for row in known], ratios),
+        "correlation of ratio with variability": _correlation([row["variability"] for row in known], ratios),
+        "probe minus output accuracy after": _mean([(one["after"] or 0.0) - one["output"] for one in probed]),
+        "share of the probe's skill kept": _mean([one["kept"] for one in probed]),
+        "ratio under right answers": _mean([row["ratio_true"] for row in known]),
+    }
+
+
+def skill(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Probe accuracies at the layer that is best before; `kept` is the share left of what exceeds random weights."""
+    probes: Mapping[str, list[float]] = row["probes"]
+    layer = max(range(len(probes["before"])), key=lambda one: probes["before"][one])
+    at = {name: values[layer] for name, values in probes.items()}
+    above = at["before"] - at["untrained"]
+    return {**at, "layer": float(layer), "kept": (at["after"] - at["untrained"]) / above if above > 0.1 else None}
+
+
+def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+    """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
+    seeds = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
+    values = [of_seed(mine) for mine in seeds]
+    measured: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    verdicts: dict[str, Verdict] = {}
+    for part, (threshold, side) in PARTS.items():
+        found = judge_values([one[part] for one in values], threshold, side)
+        measured[part], intervals[part], verdicts[part] = found
+    for task in dict.fromkeys(row["task"] for row in rows):
+        mine = [row for row in rows if row["task"] == task]
+        measured[f"{task}: ratio trained on, held out"] = [
+            _mean([row["ratios"][split] for row in mine]) for split in ("train", "held_out")
+        ]
+    measured |= {
+        "facts: ratio on paraphrases": _mean([row["ratios"].get("paraphrases") for row in rows]),
+        "ratio on the control": _mean([row["elsewhere"]["control"] for row in rows]),
+        "ratio under flipped answers": _mean([row.get("ratio_flipped") for row in rows]),
+        "correlation of ratio with accuracy before": _mean([_difficulty(mine) for mine in seeds]),
+        "probes": {
+            name: _mean([skill(row)[name] for row in rows if row["probes"]])
+            for name in ("before", "after", "shuffled", "untrained", "layer")
+        },
+        "output accuracy where probed": _mean([row["accuracy"]["held_out"] for row in rows if row["probes"]]),
+        "tasks too little known for a ratio": sum(row["ratios"]["held_out"] is None for row in rows),
+    }
+    return measured | {"parts": verdicts}, intervals, verdicts
+
+
+def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    known = [row for row in rows if row["ratios"]["held_out"] is not None]
+    return _correlation(
+        [row["accuracy_before"]["held_out"] for row in known], [row["ratios"]["held_out"] for row in known]
+    )
+
+
+def _correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    from letheon.core.statistics import rank_correlation
+
+    return rank_correlation(first, second).value
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Ratios trained on and held out, what forgetting each task did to all, the two predictors, probes over layers."""
+    from letheon.papers.common.figures import lines
+    from letheon.report.plots import heat_map, scatter
+
+    names = list(dict.fromkeys(row["task"] for row in rows))
+    by_task = {name: [row for row in rows if row["task"] == name] for name in names}
+    splits = ("train", "held_out")
+    table = [[_mean([row["ratios"][split] for row in by_task[name]]) for split in splits] for name in names]
+    words = "Forget ratio of each task on the rows trained on and on held-out rows, mean of the seeds"
+    drawn = {"ratios": heat_map(table, names, ("trained on", "held out"), words, low=0, high=1)}
+    others = list(rows[0]["elsewhere"])
+    spill = [[_mean([row["elsewhere"][other] for row in by_task[name]]) for other in others] for name in names]
+    words = "Forget ratio of each task (across) after another (down) was forgotten, held-out rows, mean of the seeds"
+    drawn["elsewhere"] = heat_map(spill, names, others, words, low=0, high=1)
+    for what in ("confidence", "variability"):
+        points = {
+            name: (_mean([row[what] for row in mine]) or 0.0, _mean([row["ratios"]["held_out"] for row in mine]) or 0.0)
+            for name, mine in by_task.items()
+        }
+        drawn[what] = scatter(points, f"{what} before", "forget ratio, held out", f"Forget ratio over {what}, by task")
+    probed = [row["probes"] for row in rows if row["probes"]]
+    if probed:
+        series = {
+            name: [(float(i), sum(one[name][i] for one in probed) / len(probed)) for i in range(len(probed[0][name]))]
+            for name in probed[0]
+        }
+        words = "Accuracy of linear probes on held-out rows over the layers, and of the two controls"
+        drawn["probes"] = lines(series, "layer", "accuracy of the probe", words)
+    return drawn
+
 
 PAPER = Paper(
     number=40,
@@ -18,4 +278,5 @@ PAPER = Paper(
         "confidence and low variability of representations predict which; linear probes recover the "
         "forgotten answers."
     ),
+    reproduce=reproduce,
 )
