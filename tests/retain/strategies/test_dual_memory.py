@@ -1,0 +1,74 @@
+"""Growing dual memory: when a node is added, how it moves and tires, by hand; and what replay without rows is worth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from letheon.retain.learn import learn
+from letheon.retain.models import mlp
+from letheon.retain.strategies.dual_memory import DualMemory, Growing, Settings, habituation
+from letheon.strategy_checks import sample_stream
+
+pytestmark = pytest.mark.oracle("dual_memory")
+
+
+def layer(*points: float, **options: float) -> Growing:
+    one = Growing(1, 2, Settings(capacity=10, **options))  # type: ignore[arg-type]
+    for point in points:
+        one.see(torch.tensor([point]), 0)
+    return one
+
+
+def test_habituation_falls_to_its_fixed_point() -> None:
+    """h = 1 falls by τ at once and ends at 1 - 1/κ, where τκ(1 - h) = τ."""
+    assert habituation(1.0, 0.3) == pytest.approx(0.7)
+    h = 1.0
+    for _ in range(200):
+        h = habituation(h, 0.3)
+    assert h == pytest.approx(1 - 1 / 1.05)
+
+
+def test_the_best_node_moves_by_its_rate_and_its_freshness() -> None:
+    one = layer(0.0, 1.0, rate=0.5)
+    one.see(torch.tensor([0.2]), 0)
+    assert float(one.weight[0]) == pytest.approx(0.5 * 1.0 * 0.2)
+    assert float(one.habit[0]) == pytest.approx(0.7)
+    one.see(torch.tensor([0.2]), 0)
+    assert float(one.weight[0]) == pytest.approx(0.1 + 0.5 * 0.7 * 0.1)
+
+
+def test_a_node_is_added_halfway_only_where_the_best_is_tired_and_far() -> None:
+    one = layer(0.0, 1.0, activity=0.5)
+    far = torch.tensor([3.0])
+    one.see(far, 0)
+    assert one.size == 2, "the best node is fresh: it moves instead"
+    one.weight[1], one.habit[1] = 1.0, 0.05
+    one.see(far, 0)
+    assert one.size == 3
+    assert float(one.weight[2]) == pytest.approx((1.0 + 3.0) / 2)
+
+
+def test_the_semantic_layer_grows_only_on_errors() -> None:
+    one = layer(0.0, 1.0, activity=0.5)
+    one.habit[1] = 0.05
+    one.see(torch.tensor([3.0]), 0, grow_on_error=True)
+    assert one.size == 2, "the label was right"
+    one.habit[1] = 0.05
+    one.see(torch.tensor([5.0]), 1, grow_on_error=True)
+    assert one.size == 3
+
+
+def test_trajectories_follow_the_most_frequent_transitions() -> None:
+    one = layer(0.0, 1.0)
+    one.follows.zero_()
+    one.follows[0, 1], one.follows[1, 0] = 2.0, 1.0
+    assert one.trajectories(2) == [[0, 1, 0], [1, 0, 1]]
+
+
+def test_it_learns_the_stream_without_a_gradient_and_keeps_the_network_as_it_was() -> None:
+    model = mlp([8, 16, 16, 6])
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    result = learn(model, sample_stream(), DualMemory(Settings(capacity=60)), epochs=3, batch_size=5)
+    assert result.metrics["average accuracy"] > 0.6  # type: ignore[operator]
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
