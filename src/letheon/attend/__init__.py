@@ -1,0 +1,27 @@
+"""Layers that attend otherwise: approximate, linear, gated.
+
+`letheon.attend.hyper_attention(q, k, v, causal=True)` is a function of tensors; `letheon.load(name, attention="hyper")`
+and `letheon.attend.use_hyper(model, patch="last:20")` put it into a language model. Names load when used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from letheon.attend.hyper import hyper_attention as hyper_attention
+    from letheon.attend.hyper.binding import use_hyper as use_hyper
+
+_PLACES = {
+    "hyper_attention": "letheon.attend.hyper",
+    "use_hyper": "letheon.attend.hyper.binding",
+}
+
+__all__ = [*_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'letheon.attend' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

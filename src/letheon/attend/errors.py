@@ -1,0 +1,92 @@
+"""How far approximate attention is from exact attention on a model's own activations, and what it does to its text.
+
+On queries and keys drawn at random every output is near the mean of all values and errors say little; so queries, keys
+and values are those that meet inside a model that reads real prose, and trivial stand-ins are measured beside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.attention import watch_attention
+from letheon.core.encoding import Batch
+from letheon.core.likelihood import score
+from letheon.core.models import LanguageModel
+
+# Causal attention: q [batch, heads, n, d], k and v with their own heads -> as q.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def relative_errors(
+    out: Float[Tensor, "batch heads n d"], exact: Float[Tensor, "batch heads n d"]
+) -> Float[Tensor, heads]:
+    """‖out - exact‖ / ‖exact‖ of each head, in the Frobenius norm; 1 is what zeros would have."""
+    norms = [x.float().transpose(0, 1).flatten(1).norm(dim=1) for x in (out - exact, exact)]
+    return norms[0] / norms[1]
+
+
+@contextmanager
+def attention_errors(model: LanguageModel, contenders: Mapping[str, Attend]) -> Iterator[dict[str, list[Tensor]]]:
+    """Within the block the model reads exactly; layer by layer, each contender's relative errors [heads] are added."""
+    found: dict[str, list[Tensor]] = {name: [] for name in contenders}
+
+    def see(_: int, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+        for name, attend in contenders.items():
+            found[name].append(relative_errors(attend(q, k, v), out))
+
+    with watch_attention(model.base(), see):
+        yield found
+
+
+@torch.inference_mode()
+def perplexity(model: LanguageModel, ids: Int[Tensor, n], every: int = 1, first: int = 1) -> float:
+    """exp of the mean negative log-probability (nats) of a text's tokens `first`, `first + every`, ..."""
+    ids = ids[None].to(model.device)
+    labels = torch.full_like(ids, -100)
+    labels[:, first::every] = ids[:, first::every]
+    rows = torch.zeros(1, dtype=torch.long)
+    batch = Batch(ids, labels, torch.ones_like(ids), rows, labels != -100)
+    return math.exp(-float(score(model, batch).logp.mean()))
+
+
+def mean_of_values(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The mean of the values so far: attention that looks at nothing."""
+    counts = torch.arange(1, v.shape[2] + 1, device=v.device)[:, None]
+    return (v.float().cumsum(2) / counts).to(v.dtype).repeat_interleave(q.shape[1] // k.shape[1], 1)
+
+
+def local_window(width: int, pinned: int = 0) -> Attend:
+    """Exact attention to the last `width` keys, and to the first `pinned` ones."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        n, group = q.shape[2], q.shape[1] // k.shape[1]
+        blocks = -(-n // width)
+        short = blocks * width - n
+        k, v = (x.repeat_interleave(group, 1).flatten(0, 1) for x in (k, v))
+        queries = functional.pad(q.flatten(0, 1), (0, 0, 0, short)).view(-1, blocks, width, q.shape[-1])
+        row = torch.arange(blocks * width, device=q.device).view(blocks, width, 1)
+        near = row[:, :1] - width + torch.arange(2 * width, device=q.device)
+        seen = (near >= 0) & (near <= row) & (near > row - width)
+        first = torch.arange(min(pinned, n), device=q.device).expand(blocks, 1, -1)
+        mask = torch.cat([first <= row - width, seen], -1)
+        keys, values = (
+            torch.cat([x[:, None, : first.shape[-1]].expand(-1, blocks, -1, -1), _two_blocks(x, width, short)], 2)
+            for x in (k, v)
+        )
+        out = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[None])
+        return out.flatten(1, 2)[:, :n].view_as(q)
+
+    return attend
+
+
+def _two_blocks(x: Tensor, width: int, short: int) -> Tensor:
+    """[heads, n, d] -> [heads, blocks, 2 width, d]: each block with the one before it."""
+    padded = functional.pad(x, (0, 0, width, short))
+    return padded.unfold(1, 2 * width, width).transpose(2, 3)

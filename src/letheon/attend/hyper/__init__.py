@@ -1,0 +1,12 @@
+"""HyperAttention: attention in near-linear time (arXiv 2310.05869).
+
+`plan` says which parts of the attention matrix are exact, `hashing` and `tiles` sort and sample for the others,
+`kernels` is the dense attention that does the work, `fast` puts them together; `naive` says it by one weight a pair.
+"""
+
+from letheon.attend.hyper.fast import hyper_attention
+from letheon.attend.hyper.naive import hyper_attention_naive
+from letheon.attend.hyper.plan import computed_pairs
+from letheon.attend.hyper.settings import MODEL, PAPER, Settings
+
+__all__ = ["MODEL", "PAPER", "Settings", "computed_pairs", "hyper_attention", "hyper_attention_naive"]
