@@ -19,6 +19,8 @@ _PLACES = {
     "Request": ("letheon.forget.request", "Request"),
     "Recipe": ("letheon.forget.recipe", "Recipe"),
     "LetheonError": ("letheon.core.errors", "LetheonError"),
+    "learn": ("letheon.retain.learn", "learn"),
+    "Stream": ("letheon.retain.stream", "Stream"),
 }
 
 if TYPE_CHECKING:
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from letheon.forget.recipe import Recipe as Recipe
     from letheon.forget.request import Request as Request
     from letheon.forget.run import forget as forget
+    from letheon.retain.learn import learn as learn
+    from letheon.retain.stream import Stream as Stream
 
-_ROOMS = ("forget", "audit", "compare", "papers")
+_ROOMS = ("forget", "audit", "compare", "papers", "attend")
 
 __all__ = ["__version__", *_PLACES, *_ROOMS]
 

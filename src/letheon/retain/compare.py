@@ -1,0 +1,129 @@
+"""Compare strategies: the same stream, first weights and seeds; one table with means and intervals over seeds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from letheon.core.errors import InputError, LetheonError
+from letheon.core.models import LanguageModel, load
+from letheon.core.runs import atomic_write_text, check_writable, write_json
+from letheon.core.statistics import Estimate, bootstrap_interval
+from letheon.report.learning import render_strategies
+from letheon.retain.learn import Learned, learn, resolved
+from letheon.retain.settings import LearnSettings
+from letheon.retain.strategy import read_strategy
+from letheon.retain.stream import Stream
+from letheon.retain.streams import read_stream
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One strategy's results.
+
+    Attributes:
+        strategy: as text.
+        metrics: each metric's mean over seeds with its 95 % interval.
+        rows: metrics, seconds and steps of each seed.
+        error: why it did not run; then there are no numbers.
+    """
+
+    strategy: str
+    metrics: dict[str, Estimate]
+    rows: list[dict[str, Any]]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StrategyComparison:
+    """Several strategies on one stream."""
+
+    stream: str
+    scenario: str
+    model: str
+    seeds: list[int]
+    settings: LearnSettings
+    entries: list[Entry]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain numbers."""
+        return dataclasses.asdict(self)
+
+
+def compare_strategies(
+    model: Callable[[int], Any] | str,
+    stream: Stream | str | Path,
+    strategies: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: Path | None = None,
+    settings: LearnSettings | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> StrategyComparison:
+    """Run every strategy under every seed; each starts from the same weights under one seed.
+
+    Args:
+        model: makes a fresh model for a seed; or the name of a language model, or `mlp`.
+        out: a folder for compare.json and compare.html.
+
+    Raises:
+        InputError: an unknown strategy, stream or option, before anything runs.
+    """
+    settings = resolved(settings, options)
+    stream = stream if isinstance(stream, Stream) else read_stream(stream)
+    texts = [read_strategy(text).text for text in strategies]
+    if len(set(texts)) != len(texts) or not texts:
+        raise InputError(f"strategies {', '.join(strategies) or 'none'}", "give each once, at least one")
+    if out is not None:
+        check_writable(out)
+    make = model_maker(model, stream, device) if isinstance(model, str) else model
+    entries = [_entry(text, make, stream, seeds, settings) for text in texts]
+    name = model if isinstance(model, str) else getattr(model, "__name__", "a model")
+    found = StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+    if out is not None:
+        write_json(out / "compare.json", found.to_json())
+        atomic_write_text(out / "compare.html", render_strategies(found))
+    return found
+
+
+def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[int], Any]:
+    """Makes fresh models: `mlp` for tensors, a language model for texts (loaded once, then copied)."""
+    if name.partition("=")[0] == "mlp":
+        from letheon.retain.models import mlp_for
+
+        return lambda seed: mlp_for(stream, name, seed)
+    start = load(name, device=device)
+
+    def fresh(_: int) -> LanguageModel:
+        return LanguageModel(copy.deepcopy(start.model), start.tokenizer, start.name)
+
+    return fresh
+
+
+def _entry(
+    text: str, make: Callable[[int], Any], stream: Stream, seeds: Sequence[int], settings: LearnSettings
+) -> Entry:
+    runs: list[Learned] = []
+    for seed in seeds:
+        try:
+            runs.append(learn(make(seed), stream, text, settings=dataclasses.replace(settings, seed=seed)))
+        except LetheonError as error:
+            return Entry(text, {}, [], error.problem)
+    rows = [
+        {"seed": seed, "seconds": run.seconds, "steps": run.steps, **run.metrics}
+        for seed, run in zip(seeds, runs, strict=True)
+    ]
+    return Entry(text, {name: _mean([row[name] for row in rows]) for name in runs[0].metrics}, rows)
+
+
+def _mean(values: Sequence[float | None]) -> Estimate:
+    known = [value for value in values if value is not None]
+    if not known:
+        return Estimate(None, None, None, 0)
+    low, high = bootstrap_interval(known) or (None, None)
+    return Estimate(sum(known) / len(known), low, high, len(known))

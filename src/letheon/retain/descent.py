@@ -1,0 +1,75 @@
+"""Stochastic gradient descent with one fused call a step: what torch's does, to the bit, without its bookkeeping.
+
+Of a small network's step `torch.optim` takes a fifth of the time: it walks groups and states that are always alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Descent:
+    """v <- μv + g + λθ, θ <- θ - ηv over a list of parameters; those without a gradient stay.
+
+    Attributes:
+        learning_rate: η; may be changed between steps.
+        velocity: v of each parameter; empty without momentum and before the first step.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        learning_rate: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
+        self.velocity: list[Tensor] = []
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step from the gradients that lie on the parameters."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        weights: list[Tensor] = list(self.parameters)
+        if any(gradient is None for gradient in gradients):
+            self._some(gradients)
+            return
+        steps: list[Tensor] = gradients  # type: ignore[assignment]  # none is None
+        if self.weight_decay:
+            steps = list(torch._foreach_add(steps, weights, alpha=self.weight_decay))
+        if self.momentum:
+            if not self.velocity:
+                self.velocity = [step.clone() for step in steps]
+            else:
+                torch._foreach_mul_(self.velocity, self.momentum)
+                torch._foreach_add_(self.velocity, steps)
+            steps = self.velocity
+        torch._foreach_add_(weights, steps, alpha=-self.learning_rate)
+
+    def _some(self, gradients: Sequence[Tensor | None]) -> None:
+        """A step in which some parameters have no gradient: they and their velocities stay."""
+        if self.momentum and not self.velocity:
+            self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]
+        moving = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if not moving:
+            return
+        part = Descent([self.parameters[i] for i in moving], self.learning_rate, self.momentum, self.weight_decay)
+        part.velocity = [self.velocity[i] for i in moving] if self.momentum else []
+        part.step()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The velocities."""
+        return {str(i): velocity for i, velocity in enumerate(self.velocity)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take them back."""
+        self.velocity = [state[str(i)].to(self.parameters[i].device) for i in range(len(state))]

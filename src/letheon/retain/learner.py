@@ -1,0 +1,457 @@
+"""Learner: a model in the middle of a stream. What strategies see of it, and what differs between modules and texts.
+
+`ClassLearner` (here) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from letheon.core.activations import watch_inputs
+from letheon.core.errors import InputError, TrainingError
+from letheon.core.gradients import Vector
+from letheon.core.runs import atomic_folder
+from letheon.core.sampling import stream_seed
+from letheon.retain.descent import Descent
+from letheon.retain.memory import Memory, Policy
+from letheon.retain.rows import Rows, joined
+from letheon.retain.settings import LearnSettings
+from letheon.retain.strategy import Composition
+from letheon.retain.stream import Stream, Task
+
+Optimizer = Descent | torch.optim.Optimizer
+# Rows of one pass where no gradients are kept.
+EVALUATION_BATCH = 4096
+
+
+class Learner:
+    """A model that learns a stream with a strategy.
+
+    Attributes:
+        kind: `classes` or `texts`.
+        model: the module; its weights move in place.
+        parameters: those that move, by name; `weights` is the same as a list.
+        task, epoch: numbers of those that are being learned, from 0; task -1 before the first.
+        step, steps: steps taken in all; `task_step`, `task_steps`: taken and to take in this task.
+        total_steps: of the whole stream, where every task is learned as the run's settings say.
+        generator: for the strategy's own random draws, on the processor; its state survives a restart.
+    """
+
+    kind: ClassVar[Literal["classes", "texts"]]
+
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+        self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
+        self.device = next(model.parameters()).device
+        self.task, self.epoch, self.step, self.task_step, self.task_steps = -1, 0, 0, 0, 0
+        self.generator = torch.Generator().manual_seed(stream_seed(settings.seed, "strategy"))
+        self.losses: list[Tensor] = []
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.weights: list[nn.Parameter] = []
+        self.start: dict[str, Tensor] = {}
+        self.train_only({name: p for name, p in model.named_parameters() if p.requires_grad})
+        size, epochs = settings.batch_size, settings.epochs
+        self.total_steps = sum(epochs * -(-len(task.train) // size) for task in stream)
+
+    # Rows
+
+    def train_rows(self, task: Task) -> Rows:
+        """A task's training rows on the model's device."""
+        raise NotImplementedError
+
+    def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
+        """An empty replay memory that draws from the learner's generator.
+
+        Raises:
+            InputError: it could hold more rows than the whole stream has.
+        """
+        total = sum(len(task.train) for task in self.stream)
+        if capacity > total:
+            raise InputError(
+                f"a memory of {capacity} rows for a stream of {total}",
+                f"that is joint training: use the strategy joint, or a capacity of at most {total}",
+            )
+        return Memory(capacity, policy, generator=self.generator, device=self.device)
+
+    def stream_generator(self, name: str, number: int = 0) -> torch.Generator:
+        """A generator of a named random stream of this task: the same whenever it is asked for."""
+        return torch.Generator().manual_seed(stream_seed(self.settings.seed, f"{name}/{self.task}", number))
+
+    # Passes
+
+    def forward(self, rows: Rows) -> Any:
+        """The model's own outputs; fills `rows.features` where the strategy wants them."""
+        raise NotImplementedError
+
+    def outputs(self, rows: Rows) -> Any:
+        """The outputs as the strategy makes them."""
+        return self.strategy.outputs(self, rows)
+
+    def losses_of(self, outputs: Any, rows: Rows) -> Tensor:
+        """[n]: cross-entropy of each row (nats); for texts the mean over a row's answer tokens."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, rows: Rows) -> Tensor:
+        """Mean cross-entropy in nats: over rows, for texts over all answer tokens."""
+        raise NotImplementedError
+
+    def split(self, outputs: Any, sizes: Sequence[int]) -> list[Any]:
+        """Outputs of joined rows as those of each part."""
+        raise NotImplementedError
+
+    def total_loss(self, rows: Rows) -> Tensor:
+        """The composition's loss: of the new rows, with what is added and replayed, in one pass."""
+        strategy = self.strategy
+        replayed = []
+        for part in strategy.replaying:
+            old = part.replay(self, rows)
+            if old is not None:
+                replayed.append((part, old))
+        outputs = None
+        others: list[Any] = []
+        if replayed:
+            together = joined([rows, *(old for _, old in replayed)])
+            sizes = [len(rows), *(len(old) for _, old in replayed)]
+            outputs, *others = self.split(self.outputs(together), sizes)
+            if together.features is not None:
+                rows.features, *parts = torch.split(together.features, sizes)
+                for (_, old), features in zip(replayed, parts, strict=True):
+                    old.features = features
+        elif "outputs" in strategy.wants:
+            outputs = self.outputs(rows)
+        loss: Tensor = strategy.loss(self, rows, outputs)
+        for extra in strategy.extras:
+            term = extra(self, rows, outputs)
+            if term is not None:
+                loss = loss + term
+        for (part, old), seen in zip(replayed, others, strict=True):
+            loss = loss + part.replay_loss(self, old, seen)
+        return loss
+
+    @torch.no_grad()
+    def map_rows(self, rows: Rows, work: Callable[[Rows], Tensor], size: int = EVALUATION_BATCH) -> Tensor:
+        """[n, ...]: `work` over all rows in evaluation mode, without gradients, in large batches."""
+        with self.evaluating():
+            return torch.cat([work(rows.part(i, i + size)) for i in range(0, len(rows), size)])
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode; afterwards every module has its own mode again."""
+        changed = [module for module in self.model.modules() if module.training] if self._modes_matter else []
+        for module in changed:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in changed:
+                module.training = True
+
+    @property
+    def _modes_matter(self) -> bool:
+        """Whether some module behaves otherwise in training; looked up once."""
+        if not hasattr(self, "_modal"):
+            plain = (
+                nn.Linear,
+                nn.Sequential,
+                nn.ReLU,
+                nn.Flatten,
+                nn.Conv2d,
+                nn.MaxPool2d,
+                nn.AvgPool2d,
+                nn.Tanh,
+                nn.GELU,
+            )
+            self._modal = any(type(module) not in plain for module in self.model.modules())
+        return self._modal
+
+    # Gradients
+
+    def gradients(self) -> Vector:
+        """The gradients that lie on the weights, zero where there is none: a list, one tensor a parameter."""
+        return [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights]
+
+    def set_gradients(self, vector: Sequence[Tensor]) -> None:
+        """Put a vector onto the weights as their gradients."""
+        for weight, gradient in zip(self.weights, vector, strict=True):
+            weight.grad = gradient
+
+    def gradient_of(self, loss: Tensor) -> Vector:
+        """The gradient of a loss; what lies on the weights stays."""
+        found = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        return [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
+
+    def clipped(self) -> None:
+        """Clip the gradient's norm where the settings say so."""
+        limit = self.settings.clip
+        limit = self.default_clip if limit == 0 else limit
+        if limit is not None:
+            nn.utils.clip_grad_norm_(self.weights, limit)
+
+    default_clip: ClassVar[float | None] = None
+
+    # Steps
+
+    def train_only(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """From here on only these move: the others are frozen, and the optimizer starts anew."""
+        if not parameters:
+            raise InputError("no parameter is left to be trained", "let some weights require gradients")
+        chosen = set(map(id, parameters.values()))
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+        self.parameters = dict(parameters)
+        self.weights = list(self.parameters.values())
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> Optimizer:
+        settings = self.settings
+        kind, rate = self._kind_and_rate()
+        if kind == "sgd":
+            return Descent(self.weights, rate, settings.momentum, settings.weight_decay)
+        make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+        return make(self.weights, lr=rate, weight_decay=settings.weight_decay, fused=True)
+
+    def _kind_and_rate(self) -> tuple[str, float]:
+        kind = "sgd" if self.settings.optimizer == "auto" else self.settings.optimizer
+        return kind, self.settings.learning_rate or (0.1 if kind == "sgd" else 1e-3)
+
+    def one_step(self, rows: Rows) -> None:
+        """One step of the run: every hook in its place."""
+        strategy = self.strategy
+        for hook in strategy.before_step:
+            hook(self, rows)
+        loss = self.total_loss(rows)
+        self.optimizer.zero_grad()
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            for hook in strategy.after_backward:
+                hook(self, rows)
+            self.clipped()
+            self.optimizer.step()
+        self.step += 1
+        self.task_step += 1
+        for hook in strategy.after_step:
+            hook(self, rows)
+        self.losses.append(loss.detach())
+
+    def descend(self, loss: Tensor, parameters: Sequence[nn.Parameter] | None = None, rate: float = 0.0) -> None:
+        """A plain gradient step beside the run's: on some parameters, at a rate (default the run's)."""
+        chosen = list(self.weights if parameters is None else parameters)
+        found = torch.autograd.grad(loss, chosen, allow_unused=True)
+        moving = [(w, g) for w, g in zip(chosen, found, strict=True) if g is not None]
+        with torch.no_grad():
+            torch._foreach_add_(
+                [w for w, _ in moving], [g for _, g in moving], alpha=-(rate or self._kind_and_rate()[1])
+            )
+
+    def check_losses(self) -> None:
+        """Refuse to go on when a loss was not finite.
+
+        Raises:
+            TrainingError: names the step.
+        """
+        if not self.losses:
+            return
+        finite = torch.isfinite(torch.stack([loss.float().reshape(()) for loss in self.losses]))
+        if not bool(finite.all()):
+            bad = self.step - len(self.losses) + int((~finite).nonzero()[0]) + 1
+            task = self.stream.tasks[self.task].name
+            raise TrainingError(
+                f"the loss is not finite at step {bad} (task {task})",
+                "use a smaller learning rate or a weaker penalty, or clip the gradient",
+            )
+
+    # The model before
+
+    def remember_start(self) -> None:
+        """Keep the weights as they are for `reset`."""
+        self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def reset(self) -> None:
+        """Take the weights back to what they were before the first task, and start the optimizer anew."""
+        self.model.load_state_dict(self.start)
+        self.optimizer = self._optimizer()
+
+    def frozen(self) -> nn.Module:
+        """A frozen copy of the model as it is; `passed_through(copy)` makes passes go through it."""
+        return copy.deepcopy(self.model).requires_grad_(False).eval()
+
+    @contextmanager
+    def passed_through(self, model: nn.Module) -> Iterator[None]:
+        """Within the block passes go through another model (a frozen copy), without gradients."""
+        now, self.model = self.model, model
+        self._body = None
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model = now
+            self._body = None
+
+    _body: nn.Module | None = None
+
+    # What is kept
+
+    def result(self) -> Any:
+        """The model as the user gave it, or as the strategy made it."""
+        return self.model
+
+    def weights_to_keep(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of the model: parameters and buffers."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Take them back."""
+        self.model.load_state_dict(state)
+
+    def save(self, folder: Path) -> None:
+        """The model's weights as one safetensors file in a folder that appears whole or not at all."""
+        with atomic_folder(folder) as temporary:
+            save_file(self.weights_to_keep(), temporary / "model.safetensors")
+
+    # Evaluation
+
+    def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
+        """Accuracies and losses (nats) on the test rows of the first tasks.
+
+        Args:
+            tasks: how many tasks.
+            most: rows of each task; None takes all. The same rows every time.
+        """
+        raise NotImplementedError
+
+
+class ClassLearner(Learner):
+    """An `nn.Module` that maps inputs [n, ...] to logits [n, classes], and tasks of tensors."""
+
+    kind = "classes"
+
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+        super().__init__(model, stream, strategy, settings)
+        self.classes = self._check_head()
+        self.mask = self._task_mask() if stream.scenario == "task" else None
+        self._train: dict[str, Rows] = {}
+        self._tests: dict[int | None, tuple[Rows, list[int]]] = {}
+
+    def _check_head(self) -> int:
+        """How many outputs the model has, from a pass over one row."""
+        rows = self._rows(self.stream.tasks[0].train).part(0, 1)
+        try:
+            with torch.no_grad(), self.evaluating():
+                found = self.model(rows.inputs)
+        except RuntimeError as error:
+            shape = tuple(rows.inputs.shape[1:])
+            raise InputError(
+                f"the model cannot take rows of shape {shape}: {str(error).splitlines()[0]}",
+                "flatten the images, or use another model",
+            ) from None
+        if not isinstance(found, Tensor) or found.dim() != 2:
+            raise InputError("the model's output is no tensor [rows, classes]", "return logits")
+        for task in self.stream:
+            if task.classes and max(task.classes) >= found.shape[1]:
+                raise InputError(
+                    f"task {task.name}: class {max(task.classes)}, the model's head has {found.shape[1]} outputs",
+                    f"give the head {self.stream.classes} outputs, or number the classes from 0",
+                )
+        return int(found.shape[1])
+
+    def _task_mask(self) -> Tensor:
+        """[tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
+        mask = torch.full((len(self.stream), self.classes), -torch.inf, device=self.device)
+        for number, task in enumerate(self.stream):
+            mask[number, list(task.classes)] = 0.0
+        return mask
+
+    def _rows(self, data: Any) -> Rows:
+        if not isinstance(data, Rows):
+            raise InputError("a module learns tasks of tensors, this stream has texts", "give a language model")
+        return data.to(self.device)
+
+    def train_rows(self, task: Task) -> Rows:
+        if task.name not in self._train:
+            self._train[task.name] = self._rows(task.train)
+        return self._train[task.name]
+
+    # Passes
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer that the model has."""
+        layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
+        if not layers:
+            raise InputError("the model has no linear layer as its head", "end it with nn.Linear")
+        return layers[-1]
+
+    def forward(self, rows: Rows) -> Tensor:
+        if "features" not in self.strategy.wants:
+            return self.model(rows.inputs)
+        outputs, rows.features = self._with_features(rows.inputs)
+        return outputs
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """[n, width]: what enters the head."""
+        return self._with_features(inputs)[1]
+
+    def _with_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.model, nn.Sequential) and isinstance(self.model[-1], nn.Linear):
+            if self._body is None:
+                self._body = self.model[:-1]  # the same modules; no hook is needed
+            features = self._body(inputs)
+            return self.model[-1](features), features
+        found: list[Tensor] = []
+        with watch_inputs({"head": self.head}, lambda _, entering: found.append(entering)):
+            outputs = self.model(inputs)
+        return outputs, found[-1]
+
+    def masked(self, outputs: Tensor, task: Tensor) -> Tensor:
+        """Logits in which classes of other tasks cannot win, where the task is known (task-incremental)."""
+        return outputs if self.mask is None else outputs + self.mask[task]
+
+    def losses_of(self, outputs: Tensor, rows: Rows) -> Tensor:
+        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
+
+    def loss(self, outputs: Tensor, rows: Rows) -> Tensor:
+        if self.mask is not None:
+            outputs = outputs + self.mask[rows.task]
+        return functional.cross_entropy(outputs, rows.targets)
+
+    def split(self, outputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        return list(torch.split(outputs, list(sizes)))
+
+    # Evaluation
+
+    @torch.no_grad()
+    def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
+        rows, ends = self._test_rows(most)
+        sizes = [end - start for start, end in zip([0, *ends[: tasks - 1]], ends[:tasks], strict=True)]
+        rows = rows.part(0, ends[tasks - 1]) if tasks < len(ends) else rows
+        with self.evaluating():
+            pieces = [rows.part(i, i + EVALUATION_BATCH) for i in range(0, len(rows), EVALUATION_BATCH)]
+            logits = torch.cat([self.masked(self.outputs(piece), piece.task) for piece in pieces])
+        right = (logits.argmax(1) == rows.targets).double()
+        losses = functional.cross_entropy(logits, rows.targets, reduction="none").double()
+        means = [
+            torch.stack([part.mean() for part in torch.split(values, sizes)]).tolist() for values in (right, losses)
+        ]
+        return means[0], means[1]
+
+    def _test_rows(self, most: int | None) -> tuple[Rows, list[int]]:
+        """All tasks' test rows one after another, and where each task ends."""
+        if most not in self._tests:
+            parts = []
+            for number, task in enumerate(self.stream):
+                rows = self._rows(task.test)
+                if most is not None and len(rows) > most:
+                    generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
+                    rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(self.device))
+                parts.append(rows)
+            ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
+            self._tests[most] = joined(parts), ends
+        return self._tests[most]

@@ -1,0 +1,1 @@
+"""Strategies of continual learning, one file each."""

@@ -1,0 +1,91 @@
+"""Dark experience replay (DER, DER++): the memory keeps the logits that a row had, and the model is held to them.
+
+Paper:   Buzzega et al., Dark Experience for General Continual Learning, arXiv 2004.07211, Eqs. 3-6.
+Differs: the squared distance is a mean over rows and logits, as in the authors' code; both draws go through the model
+         with the new rows in one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.memory import Policy
+from letheon.retain.rows import Rows, joined
+from letheon.retain.strategies.replay import Replaying
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    capacity: int = 200
+    alpha: float = 0.1  # of the logits' distance; split CIFAR-10, memory 500
+    beta: float = 0.5  # of the second draw's cross-entropy (DER++); 0 is plain DER
+    batch: int = 0
+    policy: Policy = "reservoir"
+    fill: Literal["step", "task"] = "step"  # the logits a row had when it came, or at the end of its task
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("capacity", "alpha"))
+
+
+def der_loss(logits: Float[Tensor, "n classes"], stored: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+    """Mean squared distance of the logits from those that were stored."""
+    return functional.mse_loss(logits, stored)
+
+
+def derpp_loss(
+    logits: Float[Tensor, "n classes"],
+    stored: Float[Tensor, "n classes"],
+    others: Float[Tensor, "m classes"],
+    labels: Int[Tensor, m],
+    alpha: float,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """α · distance of the first draw's logits + β · cross-entropy of the second draw."""
+    return alpha * der_loss(logits, stored) + beta * functional.cross_entropy(others, labels)
+
+
+@method("strategy", "der", Settings, paper="2004.07211")
+class DER(Replaying):
+    kinds: ClassVar[frozenset[str]] = frozenset({"classes"})  # logits over a vocabulary would fill the disk
+
+    def prepare(self, learner: Learner) -> None:
+        super().prepare(learner)
+        self.first = 0
+        self.logits: Tensor | None = None
+
+    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> None:
+        self.logits = outputs.detach()
+
+    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+        first = self.draw(rows)
+        if first is None:
+            return None
+        self.first = len(first)
+        second = self.draw(rows) if self.settings.beta else None
+        return first if second is None else joined([first, second])
+
+    def replay_loss(self, learner: Learner, rows: Rows, outputs: torch.Tensor) -> Tensor:
+        n, settings = self.first, self.settings
+        logits, stored = outputs[:n], rows.kept["logits"][:n]
+        if not settings.beta:
+            return settings.alpha * der_loss(logits, stored)
+        second = rows.part(n, len(rows))
+        return settings.alpha * der_loss(logits, stored) + settings.beta * learner.loss(outputs[n:], second)
+
+    def after_step(self, learner: Learner, rows: Rows) -> None:
+        if self.settings.fill == "step" and learner.epoch == 0 and self.logits is not None:
+            self.memory.add(rows, logits=self.logits)
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        if self.settings.fill == "task":
+            rows = learner.train_rows(task)
+            self.memory.add(rows, logits=learner.map_rows(rows, learner.outputs))

@@ -1,0 +1,90 @@
+"""Elastic weight consolidation (EWC), also online: old tasks hold each weight in place by its Fisher information.
+
+Paper:   Kirkpatrick et al., arXiv 1612.00796, Eq. 3; online: Schwarz et al., arXiv 1805.06370, Sec. 3.2.
+Differs: the tasks' quadratic penalties are kept as their sum, which is one quadratic: Σ F_k (θ - θ_k)² = A (θ - c)² +
+         constant; its gradient is added after the backward pass. With an adapter only the adapter is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.gradients import Vector
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.row_gradients import Fisher, diagonal_fisher
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    strength: float = 100.0  # λ; tuned per data set in every paper
+    online: bool = False  # one anchor, with the importances added up
+    decay: float = 1.0  # γ of the online form
+    fisher: Fisher = "true"  # texts: empirical
+    samples: int = 256  # rows that the Fisher information is estimated on; 0 takes all
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("strength",))
+        if self.samples < 0 or not 0 <= self.decay <= 1:
+            raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
+
+
+def ewc_gradient(weights: Sequence[Tensor], importance: Sequence[Tensor], anchor: Sequence[Tensor]) -> Vector:
+    """A (θ - c), the gradient of ½ Σ A (θ - c)²."""
+    distance = torch._foreach_sub(list(weights), list(anchor))
+    torch._foreach_mul_(distance, list(importance))
+    return list(distance)
+
+
+def sum_of_quadratics(
+    importance: Sequence[Tensor], anchor: Sequence[Tensor], fisher: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[Vector, Vector]:
+    """A and c of A₀(θ - c₀)² + F(θ - θ*)² up to a constant; where both are 0 the anchor is θ*."""
+    total = [a + f for a, f in zip(importance, fisher, strict=True)]
+    centre = [
+        torch.where(t > 0, (a * c + f * w) / t.clamp(min=torch.finfo(t.dtype).tiny), w)
+        for a, c, f, w, t in zip(importance, anchor, fisher, weights, total, strict=True)
+    ]
+    return total, centre
+
+
+@method("strategy", "ewc", Settings, paper="1612.00796")
+class EWC(Strategy):
+    keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor")
+    importance: Vector | None
+    anchor: Vector | None
+
+    def prepare(self, learner: Learner) -> None:
+        self.importance = self.anchor = None
+
+    @torch.no_grad()
+    def after_backward(self, learner: Learner, rows: Rows) -> None:
+        if self.importance is None or self.anchor is None:
+            return
+        gradients = learner.gradients()
+        distance = torch._foreach_sub(list(learner.weights), self.anchor)
+        torch._foreach_addcmul_(gradients, self.importance, distance, value=self.settings.strength)
+        learner.set_gradients(gradients)
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        rows = learner.train_rows(task)
+        if 0 < self.settings.samples < len(rows):
+            rows = rows.at(torch.randperm(len(rows), generator=learner.generator)[: self.settings.samples])
+        fisher = diagonal_fisher(learner, rows, self.settings.fisher)
+        weights = [weight.detach().clone() for weight in learner.weights]
+        if self.importance is None or self.anchor is None:
+            self.importance, self.anchor = fisher, weights
+        elif self.settings.online:
+            self.importance = [self.settings.decay * a + f for a, f in zip(self.importance, fisher, strict=True)]
+            self.anchor = weights
+        else:
+            self.importance, self.anchor = sum_of_quadratics(self.importance, self.anchor, fisher, weights)

@@ -1,0 +1,82 @@
+"""Gradient episodic memory (GEM): the step is the nearest one that raises no earlier task's loss on its memory.
+
+Paper:   Lopez-Paz & Ranzato, arXiv 1706.08840, Eqs. 6-11.
+Differs: the memory is a uniform sample of each task, not its last rows; the quadratic program is solved exactly, as
+         non-negative least squares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.gradients import safe_multipliers
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.memory import Memory
+from letheon.retain.row_gradients import flat, group_gradients, unflat
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+EPSILON = 1e-3  # added to the diagonal, as in the authors' code
+
+
+@dataclass(frozen=True)
+class Settings:
+    capacity: int = 200  # of all tasks together, shared evenly
+    margin: float = 0.5  # γ, the memory strength; 0 is the plain projection
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("capacity",))
+        if self.margin < 0:
+            raise InputError(f"margin {self.margin}", "use 0 or more")
+
+
+def gem_projection(
+    gradient: Float[Tensor, w], memories: Float[Tensor, "tasks w"], margin: float = 0.0, epsilon: float = EPSILON
+) -> Float[Tensor, w]:
+    """z = Gᵀv + g with v the minimiser of ½ vᵀ(GGᵀ + εI)v + (Gg)ᵀv over v ≥ γ; g itself where no <g, g_k> < 0."""
+    products = memories @ gradient
+    if float(products.min()) >= 0:
+        return gradient
+    gram = (memories @ memories.T).double().cpu().numpy() + epsilon * np.eye(len(memories))
+    linear = products.double().cpu().numpy()
+    # v = u + γ with u ≥ 0
+    free = safe_multipliers(gram, -(linear + gram @ np.full(len(memories), margin)))
+    v = torch.tensor(free + margin, dtype=gradient.dtype, device=gradient.device)
+    return gradient + v @ memories
+
+
+@method("strategy", "gem", Settings, paper="1706.08840")
+class GEM(Strategy):
+    keeps: ClassVar[tuple[str, ...]] = ("memory",)
+    memory: Memory
+
+    def prepare(self, learner: Learner) -> None:
+        self.memory = learner.memory(self.settings.capacity, "task")
+        self.groups: list[Rows] | None = None
+
+    def before_task(self, learner: Learner, task: Task) -> None:
+        self.groups = None
+
+    def after_backward(self, learner: Learner, rows: Rows) -> None:
+        if not len(self.memory):
+            return
+        if self.groups is None:  # during a task the memory does not change
+            found = [self.memory.rows(task=number) for number in self.memory.tasks()]
+            self.groups = [one for one in found if one is not None]
+        gradient = flat(learner.gradients())
+        memories = group_gradients(learner, self.groups)
+        projected = gem_projection(gradient, memories, self.settings.margin)
+        if projected is not gradient:
+            learner.set_gradients(unflat(projected, learner.weights))
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        self.memory.add(learner.train_rows(task))

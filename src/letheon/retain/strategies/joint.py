@@ -1,0 +1,29 @@
+"""Joint: after each task, everything seen so far is learned together from the weights before the stream; the ceiling.
+
+Paper:   the offline baseline of every comparison; arXiv 1802.07569.
+Differs: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from letheon.core.registry import method
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows, joined
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    pass
+
+
+@method("strategy", "joint", Settings, paper="1802.07569")
+class Joint(Strategy):
+    def before_task(self, learner: Learner, task: Task) -> None:
+        learner.reset()
+
+    def rows(self, learner: Learner, task: Task) -> Rows:
+        return joined([learner.train_rows(one) for one in learner.stream.tasks[: learner.task + 1]])

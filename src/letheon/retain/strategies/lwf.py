@@ -1,0 +1,82 @@
+"""Learning without forgetting (LwF): on the new task's rows the model keeps to what it said before the task.
+
+Paper:   Li & Hoiem, arXiv 1606.09282, Eqs. 1-3.
+Differs: old outputs are computed once, before the task, and looked up. Where the task is known each old task's classes
+         are distilled by themselves, as heads; else all classes seen so far together. No warm-up of the new head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    strength: float = 1.0  # λ_o, Sec. 3
+    temperature: float = 2.0  # T, Sec. 3
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("strength", "temperature"))
+
+
+def distillation(
+    logits: Float[Tensor, "n classes"], old: Float[Tensor, "n classes"], temperature: float
+) -> Float[Tensor, ""]:
+    """-Σ_c y_o'(c) log y'(c), mean over rows, of probabilities softened by 1/T (nats)."""
+    target = (old / temperature).softmax(-1)
+    return -(target * (logits / temperature).log_softmax(-1)).sum(-1).mean()
+
+
+@method("strategy", "lwf", Settings, paper="1606.09282")
+class LwF(Strategy):
+    keeps: ClassVar[tuple[str, ...]] = ("old", "teacher_weights")
+    old: Tensor | None  # [rows of the task, classes], before the task
+    teacher_weights: dict[str, Tensor]  # of a language model, whose outputs are too wide to be kept
+
+    def prepare(self, learner: Learner) -> None:
+        self.old, self.teacher_weights = None, {}
+        self.teacher: nn.Module | None = None
+
+    def before_task(self, learner: Learner, task: Task) -> None:
+        if learner.task == 0:
+            return
+        if learner.kind == "texts":
+            self.teacher_weights, self.teacher = learner.weights_to_keep(), None
+        else:
+            self.old = learner.map_rows(learner.train_rows(task), learner.outputs)
+
+    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+        if learner.task == 0:
+            return None
+        if learner.kind == "texts":
+            return self.settings.strength * self._of_texts(learner, rows, outputs)
+        assert self.old is not None
+        old, temperature = self.old[rows.index], self.settings.temperature
+        losses = [distillation(outputs[:, c], old[:, c], temperature) for c in self._groups(learner)]
+        return self.settings.strength * torch.stack(losses).sum()
+
+    def _groups(self, learner: Learner) -> list[list[int]]:
+        """The classes of each distribution that is distilled."""
+        seen = learner.stream.tasks[: learner.task]
+        if learner.stream.scenario == "task":
+            return [list(task.classes) for task in seen]
+        return [sorted({one for task in seen for one in task.classes})]
+
+    def _of_texts(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+        if self.teacher is None:
+            self.teacher = learner.frozen()
+            self.teacher.load_state_dict(self.teacher_weights, strict=False)
+        with learner.passed_through(self.teacher):
+            old = learner.forward(rows)
+        return distillation(outputs.logits, old.logits, self.settings.temperature)

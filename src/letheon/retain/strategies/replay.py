@@ -1,0 +1,69 @@
+"""Replay (ER): every step also learns as many old rows, drawn at random from a small memory.
+
+Paper:   experience replay as Chaudhry et al., On Tiny Episodic Memories, arXiv 1902.10486, have it; reservoir sampling
+         after Vitter 1985. Listed in the review of Parisi et al., arXiv 1802.07569.
+Differs: new and old rows go through the model in one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.memory import Memory, Policy
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    capacity: int = 200  # rows in the memory; the note's reproduction
+    batch: int = 0  # old rows of a step; 0: as many as new ones (ER)
+    policy: Policy = "reservoir"  # ER's; class or task balance it
+    fill: Literal["step", "task"] = "step"  # after each step (online), or after each task
+    weight: float = 1.0  # of the old rows' loss; ER: 1
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("capacity", "weight"))
+
+
+class Replaying(Strategy):
+    """What strategies with a memory share: filling it once with every row, and drawing from it.
+
+    Attributes:
+        settings: has `capacity`, `batch`, `policy` and `fill`.
+    """
+
+    keeps: ClassVar[tuple[str, ...]] = ("memory",)
+    memory: Memory
+
+    def prepare(self, learner: Learner) -> None:
+        self.memory = learner.memory(self.settings.capacity, self.settings.policy)
+
+    def draw(self, rows: Rows) -> Rows | None:
+        """Old rows for a step; None while the memory is empty."""
+        return self.memory.sample(self.settings.batch or len(rows))
+
+    def after_step(self, learner: Learner, rows: Rows) -> None:
+        if self.settings.fill == "step" and learner.epoch == 0:  # later epochs show the same rows again
+            self.memory.add(rows)
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        if self.settings.fill == "task":
+            self.memory.add(learner.train_rows(task))
+
+
+@method("strategy", "replay", Settings, paper="1902.10486")
+class Replay(Replaying):
+    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+        return self.draw(rows)
+
+    def replay_loss(self, learner: Learner, rows: Rows, outputs: torch.Tensor) -> Tensor:
+        loss: Tensor = learner.loss(outputs, rows)
+        return loss if self.settings.weight == 1.0 else self.settings.weight * loss

@@ -1,0 +1,82 @@
+"""Synaptic intelligence (SI): a weight is held by how much its own path lowered the loss of earlier tasks.
+
+Paper:   Zenke et al., Continual Learning Through Synaptic Intelligence, arXiv 1703.04200, Eqs. 3-5.
+Differs: none; the path integral takes the steps that the optimizer really makes, and the gradient of the task's loss
+         alone (before this penalty; of penalties in a composition those written to the right do not count).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from letheon.core.gradients import Vector
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    strength: float = 0.1  # c; permuted MNIST
+    damping: float = 0.1  # ξ; permuted MNIST
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("strength", "damping"))
+
+
+def path_step(path: Sequence[Tensor], gradient: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
+    """ω += -g Δθ, in place."""
+    torch._foreach_addcmul_(list(path), list(gradient), list(moved), value=-1)
+
+
+def importance_of(path: Tensor, moved: Tensor, damping: float) -> Tensor:
+    """relu(ω) / (Δ² + ξ), Δ the way from the task's start to its end."""
+    return path.clamp(min=0) / (moved.square() + damping)
+
+
+@method("strategy", "si", Settings, paper="1703.04200")
+class SI(Strategy):
+    keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor", "path", "before")
+    importance: Vector
+    anchor: Vector  # θ at the end of the last task
+    path: Vector
+    before: Vector  # θ before the step
+
+    def prepare(self, learner: Learner) -> None:
+        self.importance = [torch.zeros_like(weight) for weight in learner.weights]
+        self.path = [torch.zeros_like(weight) for weight in learner.weights]
+        self.anchor = [weight.detach().clone() for weight in learner.weights]
+        self.before = [weight.detach().clone() for weight in learner.weights]
+        self.gradient: Vector = []
+
+    @torch.no_grad()
+    def after_backward(self, learner: Learner, rows: Rows) -> None:
+        gradients = learner.gradients()
+        if learner.task == 0:
+            self.gradient = gradients
+            return
+        self.gradient = [gradient.clone() for gradient in gradients]
+        distance = torch._foreach_sub(list(learner.weights), self.anchor)
+        torch._foreach_addcmul_(gradients, self.importance, distance, value=2 * self.settings.strength)
+        learner.set_gradients(gradients)
+
+    @torch.no_grad()
+    def after_step(self, learner: Learner, rows: Rows) -> None:
+        weights: list[Tensor] = list(learner.weights)
+        path_step(self.path, self.gradient, torch._foreach_sub(weights, self.before))
+        torch._foreach_copy_(self.before, weights)
+
+    @torch.no_grad()
+    def after_task(self, learner: Learner, task: Task) -> None:
+        weights = [weight.detach().clone() for weight in learner.weights]
+        for total, path, end, start in zip(self.importance, self.path, weights, self.anchor, strict=True):
+            total.add_(importance_of(path, end - start, self.settings.damping))
+            path.zero_()
+        self.anchor = weights

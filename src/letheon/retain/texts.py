@@ -1,0 +1,184 @@
+"""TextLearner: a language model in the middle of a stream of text tasks, with all its weights or an adapter moving.
+
+Rows are token ids of one width, cut to their batch's longest row when they are run; outputs are `Scores`: logits at
+the answers' tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from letheon.core.adapters import attach_lora
+from letheon.core.encoding import Batch, Encoded
+from letheon.core.errors import InputError
+from letheon.core.examples import Example
+from letheon.core.hardware import resolve_precision
+from letheon.core.likelihood import Scores, score
+from letheon.core.models import LanguageModel
+from letheon.core.sampling import by_length, stream_seed
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows
+from letheon.retain.settings import LearnSettings
+from letheon.retain.strategy import Composition
+from letheon.retain.stream import Stream, Task
+
+# Rows of one pass in evaluations.
+EVALUATION_ROWS = 16
+
+
+class TextLearner(Learner):
+    """A language model that learns tasks of examples.
+
+    Attributes:
+        language_model: the model with its tokenizer; `model` is its module.
+        width: tokens of the longest row of the stream.
+    """
+
+    kind = "texts"
+    default_clip: ClassVar[float | None] = 1.0
+
+    def __init__(
+        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
+    ) -> None:
+        if not stream.is_text:
+            raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
+        self.language_model = language_model
+        if settings.adapter == "lora":
+            attach_lora(language_model, settings.rank, 2 * settings.rank)
+        else:
+            language_model.merge_adapter()
+            language_model.model.requires_grad_(True)
+        super().__init__(language_model.model, stream, strategy, settings)
+        self.encoder = language_model.encoder()
+        self.precision = resolve_precision(settings.precision, self.device)
+        self._tests = {task.name: self._encoded(_examples(task.test), task.name) for task in stream}
+        made = {task.name: self.encode(_examples(task.train), i, task.name) for i, task in enumerate(stream)}
+        self.width = max(rows.inputs.shape[1] for rows in made.values())
+        self._rows = {name: padded(rows, self.width) for name, rows in made.items()}
+
+    # Rows
+
+    def encode(self, examples: Sequence[Example], number: int = 0, name: str = "rows") -> Rows:
+        """Any examples as rows on the model's device (general texts, probes)."""
+        batch = self.encoder.collate(self._encoded(examples, name))
+        rows = Rows.of_task(batch.input_ids, batch.labels, number, length=batch.attention_mask.sum(1))
+        return rows.to(self.device)
+
+    def _encoded(self, examples: Sequence[Example], name: str) -> list[Encoded]:
+        return self.encoder.encode_all(examples, f"task {name}, row")
+
+    def train_rows(self, task: Task) -> Rows:
+        return self._rows[task.name]
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """The examples that rows came from, by their task and place."""
+        pairs = zip(rows.task.tolist(), rows.index.tolist(), strict=True)
+        return [_examples(self.stream.tasks[task].train)[index] for task, index in pairs]
+
+    def batch(self, rows: Rows) -> Batch:
+        """Rows as `letheon.core`'s batch, cut to their longest."""
+        lengths = rows.kept["length"]
+        longest = int(lengths.max())
+        ids, labels = rows.inputs[:, :longest], rows.targets[:, :longest]
+        mask = (torch.arange(longest, device=ids.device) < lengths[:, None]).long()
+        batch = Batch(ids, labels, mask, rows.index, labels != -100)
+        batch.totals = batch.count()
+        return batch
+
+    # Passes
+
+    def forward(self, rows: Rows) -> Scores:
+        with self._products():
+            return score(self.language_model, self.batch(rows))
+
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        enabled = self.precision == "bfloat16" and torch.is_grad_enabled()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
+            yield
+
+    def losses_of(self, outputs: Scores, rows: Rows) -> Tensor:
+        return outputs.per_row(-outputs.logp) / outputs.lengths()
+
+    def loss(self, outputs: Scores, rows: Rows) -> Tensor:
+        return -outputs.logp.mean()
+
+    def split(self, outputs: Scores, sizes: Sequence[int]) -> list[Scores]:
+        ends = torch.tensor(list(sizes)).cumsum(0).tolist()
+        return [outputs.part(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+    @contextmanager
+    def passed_through(self, model: nn.Module) -> Iterator[None]:
+        now, self.language_model.model = self.language_model.model, model
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.language_model.model = now
+
+    def _kind_and_rate(self) -> tuple[str, float]:
+        kind = "adamw" if self.settings.optimizer == "auto" else self.settings.optimizer
+        return kind, self.settings.learning_rate or (2e-4 if self.settings.adapter == "lora" else 1e-5)
+
+    # What is kept: the weights that move; the others are the model's own
+
+    def weights_to_keep(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone().contiguous() for name, weight in self.parameters.items()}
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.parameters.items():
+                weight.copy_(state[name])
+
+    def remember_start(self) -> None:
+        self.start = self.weights_to_keep()
+
+    def reset(self) -> None:
+        self.load_weights(self.start)
+        self.optimizer = self._optimizer()
+
+    def result(self) -> LanguageModel:
+        return self.language_model
+
+    def save(self, folder: Path) -> None:
+        self.language_model.save(folder)
+
+    # Evaluation
+
+    @torch.no_grad()
+    def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
+        """Share of answers of which every token is the model's first choice; mean negative log-likelihood a token."""
+        found = [self._evaluate(task.name, most) for task in self.stream.tasks[:tasks]]
+        return [accuracy for accuracy, _ in found], [loss for _, loss in found]
+
+    def _evaluate(self, name: str, most: int | None) -> tuple[float, float]:
+        rows = self._tests[name]
+        if most is not None and len(rows) > most:
+            generator = torch.Generator().manual_seed(stream_seed(0, f"evaluation/{name}"))
+            rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)[:most].tolist()]
+        right, total, tokens = 0, 0.0, 0
+        for numbers in by_length([len(row.ids) for row in rows], EVALUATION_ROWS):
+            batch = self.encoder.collate([rows[i] for i in numbers], numbers, self.device)
+            scores = score(self.language_model, batch)
+            wrong = scores.per_row((scores.logits.argmax(-1) != scores.labels).to(scores.logits.dtype))
+            right += int((wrong == 0).sum())
+            total, tokens = total - float(scores.logp.double().sum()), tokens + len(scores.labels)
+        return right / len(rows), total / max(tokens, 1)
+
+
+def padded(rows: Rows, width: int) -> Rows:
+    """Token rows at another width, so that rows of all tasks fit into one memory."""
+    more = width - rows.inputs.shape[1]
+    ids, labels = functional.pad(rows.inputs, (0, more)), functional.pad(rows.targets, (0, more), value=-100)
+    return Rows(ids, labels, rows.task, rows.index, rows.kept)
+
+
+def _examples(data: Any) -> tuple[Example, ...]:
+    return data
