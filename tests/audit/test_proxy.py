@@ -13,7 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.forget.request import Request
-from letheon.job import audit_plan
+from letheon.jobs.auditing import audit_plan
 
 
 def test_a_proxy_without_a_base_is_refused_with_the_reason() -> None:

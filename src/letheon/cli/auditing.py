@@ -29,7 +29,7 @@ def audit(
     dry_run: DryRun = False,
 ) -> None:
     """Measure what a deletion did and decide by criteria fixed beforehand."""
-    from letheon.job import audit_plan, run_audit
+    from letheon.jobs.auditing import audit_plan, run_audit
     from letheon.printing import show_audit, show_plan
 
     quieten(quiet)

@@ -84,7 +84,8 @@ def forget(
     letheon forget smollm2 --forget rows.jsonl --retain keep.jsonl --method simnpo+geometric --out run/
     """
     from letheon.forget.sequence import is_sequence
-    from letheon.job import ForgetJob, SequenceJob
+    from letheon.jobs.forgetting import ForgetJob
+    from letheon.jobs.sequences import SequenceJob
     from letheon.printing import show_forget, show_plan
 
     quieten(quiet)
@@ -141,7 +142,7 @@ def reapply(
     dry_run: DryRun = False,
 ) -> None:
     """Add the change that an earlier deletion made to a model that was trained further since."""
-    from letheon.job import reapply_update
+    from letheon.jobs.forgetting import reapply_update
     from letheon.printing import show_plan
 
     if dry_run:
@@ -179,7 +180,8 @@ def compare(
     from letheon.compare.run import compare as run_comparison
     from letheon.compare.run import seconds_of
     from letheon.forget.several import split_methods
-    from letheon.job import compare_plan, read_request
+    from letheon.jobs.comparing import compare_plan
+    from letheon.jobs.forgetting import read_request
     from letheon.printing import show_comparison, show_plan
 
     quieten(quiet)

@@ -52,7 +52,7 @@ def learn(
 
     letheon learn mlp --stream split-digits --strategy replay --epochs 10 --evaluate-every 1
     """
-    from letheon.learn_job import LearnJob
+    from letheon.jobs.learning import LearnJob
     from letheon.printing import show_learned, show_plan
 
     quieten(quiet)
@@ -93,7 +93,7 @@ def compare_strategies(
 
     letheon compare-strategies mlp --stream split-digits --strategies "naive replay der gem joint" --epochs 10
     """
-    from letheon.learn_job import LearnJob
+    from letheon.jobs.learning import LearnJob
     from letheon.printing import show_plan, show_strategies
 
     quieten(quiet)

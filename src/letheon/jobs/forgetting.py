@@ -1,36 +1,27 @@
-"""What the commands `forget` and `audit` do: gather a request, check it, run, audit. Used by the command line only."""
+"""`letheon forget` and `reapply`: gather a request, check it, run, audit."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.ledger.commands import check_ledger, deleting, finish_audit, finish_run, finish_sequence
+from letheon.audit.ledger.commands import check_ledger, deleting, finish_run
 from letheon.audit.proxy import check_reference, resolve_reference
 from letheon.audit.record import Audit
+from letheon.audit.run import audit
+from letheon.audit.verdict import load_profile
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
 from letheon.core.runs import Run, atomic_write_text, check_writable
-from letheon.core.training import TrainSettings, is_main_process
-from letheon.forget.queue import SequenceSettings
+from letheon.core.training import is_main_process
 from letheon.forget.recipe import Recipe, Single, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget, refuse_folder
 from letheon.forget.run import resume as resume_run
-from letheon.forget.sequence import (
-    FORGET,
-    TRAINING,
-    check_sequence,
-    forget_sequence,
-    read_requests,
-    resume_sequence,
-)
-from letheon.forget.settings import ForgetSettings, Result, resolve
+from letheon.forget.settings import Result, resolve
 
 AUTO = "auto"
 DEFAULT_METHOD = "fact_spans"
@@ -79,7 +70,7 @@ class ForgetJob:
         check_loadable(self.model)
         check_reference(self.reference)
         if self.audit:
-            _profile(self.profile)
+            load_profile(self.profile)
         refuse_folder(self.out)
         check_device(self.device)
         check_ledger(self.ledger, [request], model=self.model, out=self.out)
@@ -155,8 +146,6 @@ class ForgetJob:
         """Audit; write record, report and the ledger's entry."""
         if result.folder is None or not is_main_process():
             return None
-        from letheon.audit.run import audit
-
         seed = self.options.get("seed", 0)
         try:
             record = None
@@ -197,29 +186,6 @@ def _fields(text: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def compare_plan(
-    model: str, request: Request, methods: Sequence[str], reference: str, profile: str, out: Path
-) -> dict[str, Any]:
-    """Check the arguments of a comparison and say what would be done."""
-    from letheon.compare.run import FACTORS
-    from letheon.forget.several import read_methods
-
-    recipes = read_methods(methods, request)
-    check_writable(out)
-    for name in filter(None, (model, reference)):
-        check_loadable(name)
-    _profile(profile)
-    rates = {text: resolve(recipe, None, None, {})[1].learning_rate for text, recipe in recipes.items()}
-    return {
-        "model": model,
-        "rows": {"forget": len(request.forget), "retain": len(request.retain)},
-        "learning rates": {text: [rate * factor for factor in FACTORS] for text, rate in rates.items()},
-        "reference": reference or None,
-        "profile": profile,
-        "out": str(out),
-    }
-
-
 def reapply_update(model: str, update: Path, scale: float, out: Path, device: str) -> dict[str, Any]:
     """Add a kept update to a model's weights and save the result; returns what was done."""
     from letheon.forget.reapply import read_update, reapply
@@ -232,139 +198,3 @@ def reapply_update(model: str, update: Path, scale: float, out: Path, device: st
     loaded.save(out / "model", card=f"# {model} with the update {update.name} added again, {scale:g} times\n")
     largest = max(float(tensor.abs().max()) for tensor in change.values()) * abs(scale)
     return {"model": str(out / "model"), "weights": len(change), "largest change": largest, "scale": scale}
-
-
-@dataclass
-class SequenceJob:
-    """`letheon forget --sequence`: requests one after another, with what the command line gave."""
-
-    given: ForgetJob
-    sequence: str
-
-    def checked(self) -> tuple[list[Request], SequenceSettings, ForgetSettings, TrainSettings]:
-        """Everything that can be refused before a model is loaded is refused here."""
-        job = self.given
-        other = [name for name, source in job.files.items() if source]
-        other += [name for name in ("request", "fields", "tokens", "reference") if getattr(job, name)]
-        if other:
-            raise InputError(f"--sequence and --{other[0]} are given", "each request has rows of its own: leave it out")
-        if not job.model:
-            raise InputError("no model is given", "letheon forget MODEL --sequence requests/ ...")
-        requests, settings = read_requests(self.sequence), self.settings()
-        forget, training = resolve(settings.recipes()["medium"], FORGET, TRAINING, job.options)
-        check_sequence(requests, settings, forget)
-        check_loadable(job.model)
-        refuse_folder(job.out)
-        check_device(job.device)
-        check_ledger(job.ledger, requests, model=job.model, out=job.out)
-        return requests, settings, forget, training
-
-    def settings(self) -> SequenceSettings:
-        """The tiers' recipes: one for all, or three from low to high importance, separated by semicolons."""
-        recipes = [recipe.strip() for recipe in self.given.method.split(";") if recipe.strip()]
-        if not recipes:
-            return SequenceSettings()
-        if len(recipes) not in (1, 3):
-            raise InputError(f"--method has {len(recipes)} recipes", "give one, or three: 'LOW; MEDIUM; HIGH'")
-        low, medium, high = recipes if len(recipes) == 3 else recipes * 3
-        return SequenceSettings(low, medium, high)
-
-    def plan(self) -> dict[str, Any]:
-        """What would be done, for --dry-run."""
-        job = self.given
-        if job.resume:
-            job.refuse_changes()
-            return {"resume": str(job.resume), **Run.open(job.resume).config}
-        requests, settings, forget, training = self.checked()
-        return {
-            "model": job.model,
-            "requests": len(requests),
-            "rows": sum(len(request.forget) for request in requests),
-            "sequence": dataclasses.asdict(settings),
-            "settings": dataclasses.asdict(forget),
-            "training": dataclasses.asdict(training),
-            "out": str(job.out),
-            "ledger": job.ledger or None,
-        }
-
-    def work(self) -> dict[str, Any]:
-        """Serve the queue, or what is left of it and what came after; returns a summary."""
-        job = self.given
-        if job.resume:
-            job.refuse_changes()
-            check_ledger(job.ledger, [])
-            result = resume_sequence(job.resume, read_requests(self.sequence) if self.sequence else (), job.device)
-        else:
-            requests, settings, forget, training = self.checked()
-            model = load(job.model, device=job.device)
-            chosen = {"sequence": settings, "settings": forget, "training": training}
-            with deleting(job.ledger, model, requests, "sequence", chosen):
-                result = forget_sequence(model, requests, job.out, settings=settings, forget=forget, training=training)
-        finish_sequence(job.ledger, result)
-        reports, last = result.reports, result.reports[-1]
-        return {
-            "folder": str(result.folder),
-            "model": str(result.folder / "model") if result.folder else None,
-            "requests": len(reports),
-            "redundant": sum(not report.kept for report in reports),
-            "tiers": {tier: sum(report.tier == tier for report in reports) for tier in ("low", "medium", "high")},
-            "drift": last.drift,
-            "probability": sum(report.knowledge["probability"] for report in reports) / len(reports),
-            "warnings": [f"request {report.number}: {words}" for report in reports for words in report.warnings],
-        }
-
-
-def _profile(name: str) -> None:
-    from letheon.audit.verdict import load_profile
-
-    load_profile(name)
-
-
-def audit_plan(
-    before: str, after: str, request: Path, reference: str, profile: str, out: Path, ledger: str = ""
-) -> dict[str, Any]:
-    """Check the arguments of an audit and say what would be done."""
-    read = Request.read(request)
-    check_ledger(ledger, [read], before=before, after=after)
-    check_writable(out)
-    for name in (before, after):
-        check_loadable(name)
-    check_reference(reference)
-    _profile(profile)
-    rows = {name: len(getattr(read, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
-    return {
-        "before": before,
-        "after": after,
-        "reference": reference or None,
-        "rows": rows,
-        "profile": profile,
-        "out": str(out),
-        "ledger": ledger or None,
-    }
-
-
-def run_audit(
-    before: str,
-    after: str,
-    request: Path,
-    reference: str,
-    profile: str,
-    out: Path,
-    quick: bool,
-    seed: int,
-    device: str,
-    ledger: str = "",
-) -> Audit:
-    """Check, audit, write record, report and the ledger's entry; returns the record."""
-    from letheon.audit.run import audit
-
-    audit_plan(before, after, request, reference, profile, out, ledger)
-    read = Request.read(request)
-    made = resolve_reference(reference, read, seed=seed, device=device)
-    record = audit(before, after, read, reference=made, profile=profile, quick=quick, seed=seed, device=device)
-    return finish_audit(ledger, record, read, before, after, out)
-
-
-def as_text(value: Any) -> str:
-    """JSON text for the terminal."""
-    return json.dumps(value, indent=1, ensure_ascii=False)

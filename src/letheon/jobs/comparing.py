@@ -1,0 +1,35 @@
+"""`letheon compare`: what is checked before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.verdict import load_profile
+from letheon.compare.run import FACTORS
+from letheon.core.models import check_loadable
+from letheon.core.runs import check_writable
+from letheon.forget.request import Request
+from letheon.forget.settings import resolve
+from letheon.forget.several import read_methods
+
+
+def compare_plan(
+    model: str, request: Request, methods: Sequence[str], reference: str, profile: str, out: Path
+) -> dict[str, Any]:
+    """Check the arguments of a comparison and say what would be done."""
+    recipes = read_methods(methods, request)
+    check_writable(out)
+    for name in filter(None, (model, reference)):
+        check_loadable(name)
+    load_profile(profile)
+    rates = {text: resolve(recipe, None, None, {})[1].learning_rate for text, recipe in recipes.items()}
+    return {
+        "model": model,
+        "rows": {"forget": len(request.forget), "retain": len(request.retain)},
+        "learning rates": {text: [rate * factor for factor in FACTORS] for text, rate in rates.items()},
+        "reference": reference or None,
+        "profile": profile,
+        "out": str(out),
+    }
