@@ -13,8 +13,10 @@ from letheon.audit.answering import answer_limit
 from letheon.audit.attacks import attack_model
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
+from letheon.audit.detection import Detection, detect
 from letheon.audit.evaluate import Evaluation, evaluate, scores_of
 from letheon.audit.evidence import TrainedOn
+from letheon.audit.no_ops import demand_finite
 from letheon.audit.plan import Plan
 from letheon.audit.quantise import Grid, quantised
 from letheon.core.examples import Example
@@ -71,6 +73,7 @@ class Findings:
     attacks: dict[str, list[Attempt] | Tried]
     relearning: dict[TrainedOn, list[RelearnPoint]]
     rounded: list[Rounded]
+    detection: Detection | None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -79,7 +82,11 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
 
     Args:
         report: called after each stage with its name.
+
+    Raises:
+        LetheonError: the model computes NaN or infinity.
     """
+    demand_finite(model, plan.forget)
     clock = _Clock(report)
     settings = plan.settings
     sets = (plan.forget, plan.retain, plan.neighbours, plan.holdout)
@@ -99,6 +106,8 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
     clock("rounding")
     relearning = _relearn(model, plan)
     clock("relearning")
+    detection = detect(model, plan)
+    clock("detection")
     parts = iter(known.rows)
     forget, retain, neighbours, holdout = (Evaluation([next(parts) for _ in rows]) for rows in sets)
     return Findings(
@@ -118,6 +127,7 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
         attacks=attacks,
         relearning=relearning,
         rounded=rounded,
+        detection=detection,
         seconds=clock.seconds,
     )
 
@@ -137,7 +147,7 @@ class _Clock:
         self.report(stage)
 
 
-STAGES = 6  # calls of the clock for each model
+STAGES = 7  # calls of the clock for each model
 
 
 def _round(model: LanguageModel, plan: Plan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:

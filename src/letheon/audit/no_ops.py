@@ -73,7 +73,7 @@ def failures(checks: Iterable[Check]) -> list[str]:
     return [f"Check of the {check.name} failed: {check.detail}." for check in checks if check.outcome == "failed"]
 
 
-def demand_finite(role: str, model: LanguageModel, rows: Sequence[Example]) -> None:
+def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
     """Refuse a model that computes NaN or infinity: nothing that is measured on it would mean anything.
 
     Raises:
@@ -82,9 +82,7 @@ def demand_finite(role: str, model: LanguageModel, rows: Sequence[Example]) -> N
     found = check_finite(model, rows)
     if found.outcome == "failed":
         raise LetheonError(
-            f"the model {role} the deletion ({model.name}) cannot be audited: {found.detail}"
-            if role != "reference"
-            else f"the reference ({model.name}) cannot be used: {found.detail}",
+            f"{model.name} cannot be audited: {found.detail}",
             "a model with such numbers is destroyed, which is no deletion: make it anew, with a lower learning rate",
         )
 

@@ -7,7 +7,7 @@ a number can't show is said beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ import torch
 
 from letheon.audit.compose import all_answers, all_attacks, all_curves, all_metrics, all_rounded
 from letheon.audit.criteria import Profile
-from letheon.audit.detection import Detection, detect, remark
+from letheon.audit.detection import remark
 from letheon.audit.evidence import Evidence, Role
 from letheon.audit.findings import STAGES, Findings, Report, examine
 from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
-from letheon.audit.no_ops import Check, check_no_ops, demand_finite, failures
+from letheon.audit.no_ops import Check, check_no_ops, failures
 from letheon.audit.plan import QUICK, Plan, Settings, make_plan
 from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.remarks import not_computable, warnings_of
@@ -86,27 +86,22 @@ def audit(
     with _stages(len(models) * STAGES + 3, progress) as report:
         first = load(before, device=device)
         _demand_room(first, request)
-        demand_finite("before", first, request.forget)
         plan = make_plan(first, request, chosen)
         report("plan")
         found: dict[Role, Findings] = {"before": examine(first, plan, report)}
-        detected: dict[Role, Detection | None] = {"before": detect(first, plan)}
         checks: list[Check] = []
         for role, model in models[1:]:
             second = load(model, device=device)
-            demand_finite(role, second, request.forget)
             if role == "after":
-                checks = check_no_ops(first, second, request.forget)
+                checks = check_no_ops(first, second, plan.forget)
                 report("checks")
                 del first  # a model given by name is let go once nothing more is asked of it
             found[role] = examine(second, plan, report)
-            detected[role] = detect(second, plan)
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, found)
         report("judging")
 
-    record = conclude(found, plan, request, judging, judged, criteria, (started, clock))
-    record = _with_checks(record, checks, detected)
+    record = conclude(found, plan, request, judging, judged, criteria, (started, clock), checks)
     if out is not None:
         write(record, Path(out))
     return record
@@ -120,13 +115,16 @@ def conclude(
     judged: list[JudgedRow],
     criteria: Profile,
     began: tuple[datetime, float],
+    checks: Sequence[Check] = (),
 ) -> Audit:
     """The record of what was found on the models, with the verdict.
 
     Args:
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
+        checks: whether the deletion did anything, and whether the model computes the same in every way.
     """
     seed = plan.settings.seed
+    detected = {role: findings.detection for role, findings in found.items()}
     metrics = all_metrics(found, plan, judging, judged)
     evidence = Evidence(
         metrics=metrics,
@@ -139,7 +137,12 @@ def conclude(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, findings) for role, findings in found.items()],
-        settings={"audit": _settings(plan, judging.name), "seconds": _seconds(found)},
+        settings={
+            "audit": _settings(plan, judging.name),
+            "seconds": _seconds(found),
+            "checks": plain([asdict(check) for check in checks]),
+            "detection": plain({role: asdict(one) for role, one in detected.items() if one}),
+        },
         environment=_environment(found["after"].device, seed),
         profile=criteria,
         verdict=decide(criteria, evidence),
@@ -148,7 +151,11 @@ def conclude(
         ],
         started=began[0],
         seconds=round(time.monotonic() - began[1], 2),
-        warnings=warnings_of(found, plan, request, judging, judged, metrics),
+        warnings=[
+            *warnings_of(found, plan, request, judging, judged, metrics),
+            *failures(checks),
+            *filter(None, [remark(detected)]),
+        ],
     )
 
 
@@ -160,14 +167,6 @@ def _demand_room(model: LanguageModel, request: Request) -> None:
     """
     for name in ("forget", "retain", "neighbours", "holdout"):
         model.encoder().encode_all(getattr(request, name), f"{name} row")
-
-
-def _with_checks(record: Audit, checks: list[Check], detected: dict[Role, Detection | None]) -> Audit:
-    """The record with what stands beside the evidence: the checks, and whether the deletion can be noticed."""
-    looked = {"checks": plain([asdict(check) for check in checks])}
-    looked["detection"] = plain({role: asdict(found) for role, found in detected.items() if found})
-    warnings = [*record.warnings, *failures(checks), *filter(None, [remark(detected)])]
-    return record.model_copy(update={"settings": {**record.settings, **looked}, "warnings": warnings})
 
 
 def write(record: Audit, folder: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from letheon.audit.criteria import Profile
 from letheon.audit.findings import STAGES, Findings, examine
 from letheon.audit.judging import judge_answers, judge_for
+from letheon.audit.no_ops import check_no_ops
 from letheon.audit.plan import QUICK, Plan, make_plan
 from letheon.audit.record import Audit
 from letheon.audit.run import conclude, write
@@ -264,10 +265,11 @@ class _Field:
         if file.is_file() and (folder / "audited").is_file() and (folder / "audited").read_text() == weights:
             return Audit.read(file)
         after = load(model, device=self.device)
+        checks = check_no_ops(self.fresh(), after, self.plan.forget)
         found = {**self.found, "after": _examined(f"auditing {folder.name}", after, self.plan)}
         with judge_for(None, self.model, self.reference, self.device) as judge:
             judged = judge_answers(judge, found)
-            record = conclude(found, self.plan, self.request, judge, judged, self.criteria, self.began)
+            record = conclude(found, self.plan, self.request, judge, judged, self.criteria, self.began, checks)
         write(record, folder)
         atomic_write_text(folder / "audited", weights)
         return record
