@@ -48,13 +48,13 @@ def token_states(
         mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
         with record(base, sites) as seen:
             base(ids.to(model.device), attention_mask=mask.long().to(model.device), use_cache=False, logits_to_keep=1)
-        states = torch.stack([seen[site].float().cpu() for site in sites])  # layers, batch, length, width
         if position == "last":
-            pooled = states[:, torch.arange(len(chosen)), lengths - 1]
+            pooled = torch.stack([seen[site][torch.arange(len(chosen)), lengths - 1].float().cpu() for site in sites])
         else:
             inner = mask.clone()
             inner[:, 0] = lengths == 1  # a row of one token has nothing else
-            pooled = (states * inner[None, :, :, None]).sum(2) / inner.sum(1)[None, :, None]
+            weights = inner[:, :, None].float() / inner.sum(1)[:, None, None]
+            pooled = torch.stack([(seen[site].float().cpu() * weights).sum(1) for site in sites])
         for at, i in enumerate(chosen):
             found[i] = pooled[:, at]
     return torch.stack(found, 1)

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from letheon.audit.attacks.base import Measured, Tried
-from letheon.audit.attacks.probing import LEAST_QUESTIONS, Question, questions
+from letheon.audit.attacks.probing import KEPT, LEAST_QUESTIONS, Question, questions
 from letheon.audit.evidence import Item
 from letheon.audit.plan import Plan
 from letheon.core.activations import blocks, bypass, start_from
@@ -36,7 +36,7 @@ def run(model: LanguageModel, plan: Plan) -> Tried | None:
     The value is the mean over forgotten questions of the share of false answers whose next token ranks below the true
     one's (ties count half). Chance is 0.5.
     """
-    kept, forgotten = questions([*plan.retain, *plan.neighbours], plan.tried_facts)
+    kept, forgotten = questions([*plan.retain, *plan.neighbours][:KEPT], plan.tried_facts)
     if len(kept) < LEAST_QUESTIONS or not forgotten:
         return None
     ranks = ranks_of(model, [*kept, *forgotten])

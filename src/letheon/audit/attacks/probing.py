@@ -41,10 +41,10 @@ from letheon.core.probes import token_states
 from letheon.core.statistics import estimate_mean
 
 FALSE_ANSWERS = 3  # of each question
-KEPT = 40  # kept rows at most
+KEPT = 24  # kept rows at most
 LEAST_QUESTIONS = 6  # to fit a probe on; fewer say nothing
-LAYERS = 8  # tried, evenly spaced up to the last
-FOLDS = 5
+LAYERS = 6  # tried, evenly spaced up to the last
+FOLDS = 3
 # Inverse strength of the L2 penalty: states have more numbers than there are answers.
 STRENGTH = 0.01
 
