@@ -50,6 +50,7 @@ class Memory:
         self.capacity, self.policy, self.generator, self.device = capacity, policy, generator, torch.device(device)
         self.seen = 0
         self.filled = 0
+        self.drawn = 0  # rows that `sample` gave so far: what replay costs
         self.keys: Float[Tensor, capacity] = torch.full((capacity,), math.inf, dtype=torch.float64)
         self._tensors: dict[str, Tensor] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -130,8 +131,12 @@ class Memory:
             places = (self._tensors["task"][: self.filled] == task).nonzero().flatten() if self.filled else None
             if places is None or not len(places):
                 return None
-            return self._at(places[self._draw(len(places), n).to(places.device)])
-        return self._at(self._draw(self.filled, n)) if self.filled else None
+            return self._drawn(places[self._draw(len(places), n).to(places.device)])
+        return self._drawn(self._draw(self.filled, n)) if self.filled else None
+
+    def _drawn(self, places: Int[Tensor, m]) -> Rows:
+        self.drawn += len(places)
+        return self._at(places)
 
     def _draw(self, total: int, n: int) -> Int[Tensor, m]:
         if total <= PERMUTE_UP_TO:
@@ -161,12 +166,13 @@ class Memory:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is kept; random draws go on from the generator's own state."""
-        counts = {"seen": torch.tensor(self.seen), "filled": torch.tensor(self.filled), "keys": self.keys}
-        return counts | {f"rows/{name}": store[: self.filled].clone() for name, store in self._tensors.items()}
+        counts = {name: torch.tensor(getattr(self, name)) for name in ("seen", "filled", "drawn")}
+        rows = {f"rows/{name}": store[: self.filled].clone() for name, store in self._tensors.items()}
+        return counts | {"keys": self.keys} | rows
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take it back."""
-        self.seen, self.filled = int(state["seen"]), int(state["filled"])
+        self.seen, self.filled, self.drawn = (int(state[name]) for name in ("seen", "filled", "drawn"))
         self.keys.copy_(state["keys"])
         rows = {name.removeprefix("rows/"): t for name, t in state.items() if name.startswith("rows/")}
         if rows:

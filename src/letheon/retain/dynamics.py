@@ -1,0 +1,211 @@
+"""Parameter dynamics: how far each module moves within a task and when the task changes, buffers included.
+
+Paper:   Does Continual Learning Equally Forget All Parameters?, arXiv 2304.04158: distances per parameter between
+         epochs of a task and between the same epochs of consecutive tasks. Whether the norm is L2 or L1 is not certain;
+         both are here. Sensitivity and selection are [inferred].
+Differs: beside the distance per parameter, which makes small modules look large by the root of their size, stands the
+         distance relative to the module's own norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+
+# head: the last linear layer or the vocabulary matrix (with embeddings that are tied to it); norm: weights and biases
+# of normalisation; statistics: their running means and variances; bottom: the first layer of the others.
+Role = Literal["head", "norm", "statistics", "embedding", "bottom", "hidden"]
+Norm = Literal["l2", "l1"]
+State = Mapping[str, Tensor]
+
+
+def roles(model: nn.Module) -> dict[str, Role]:
+    """The role of every parameter and of every running statistic, by name."""
+    named = {id(tensor): name for name, tensor in model.named_parameters()}  # a tied weight once
+    found: dict[str, Role] = dict.fromkeys(named.values(), "hidden")
+    below: list[nn.Module] = []
+    for path, module in model.named_modules():
+        own = [named[id(p)] for p in module.parameters(recurse=False) if id(p) in named]
+        if "Norm" in type(module).__name__:
+            found |= dict.fromkeys(own, "norm")
+            statistics = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_floating_point()]
+            found |= {f"{path}.{name}" if path else name: "statistics" for name in statistics}
+        elif isinstance(module, nn.Embedding):
+            found |= dict.fromkeys(own, "embedding")
+        elif any(p.dim() > 1 for p in module.parameters(recurse=False)):
+            below.append(module)
+    for module, role in ((below[0] if below else None, "bottom"), (_head(model), "head")):
+        if module is not None:
+            found |= {named[id(p)]: _role(role) for p in module.parameters(recurse=False) if id(p) in named}
+    return found
+
+
+def _role(name: str) -> Role:
+    return next(role for role in get_args(Role) if role == name)
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    vocabulary = getattr(model, "get_output_embeddings", lambda: None)()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return vocabulary if vocabulary is not None else (linear[-1] if linear else None)
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of every tensor that has a role."""
+    wanted = roles(model)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: tensors[name].detach().clone() for name in wanted}
+
+
+def movement(now: State, before: State, norm: Norm = "l2") -> dict[str, float]:
+    """d_l = ‖θ_l - θ_l'‖ / |θ_l|, per parameter, of each module."""
+    order = 2 if norm == "l2" else 1
+    moved = torch._foreach_norm([now[name] - before[name] for name in now], order)
+    return {name: float(length) / now[name].numel() for name, length in zip(now, moved, strict=True)}
+
+
+def relative_movement(now: State, before: State) -> dict[str, float]:
+    """‖θ_l - θ_l'‖ / ‖θ_l'‖ of each module; 0 where it was zero and stayed."""
+    moved = movement(now, before)
+    return {
+        name: distance * now[name].numel() / float(before[name].norm()) if distance else 0.0
+        for name, distance in moved.items()
+    }
+
+
+def sensitivity(across: Mapping[str, float]) -> dict[str, float]:
+    """S_l over the median over modules [inferred]."""
+    middle = median(across.values()) or 1.0
+    return {name: value / middle for name, value in across.items()}
+
+
+def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: float) -> list[str]:
+    """Modules by falling sensitivity: those above 1, as long as they hold at most a share of all parameters [inferred].
+
+    Args:
+        sizes: of what can be chosen (running statistics are no parameters).
+        budget: the share; the most sensitive module is chosen in any case.
+    """
+    most, total = budget * sum(sizes.values()), 0
+    chosen: list[str] = []
+    for name in sorted(sizes, key=lambda name: -scores[name]):
+        if chosen and (scores[name] <= 1 or total + sizes[name] > most):
+            break
+        chosen.append(name)
+        total += sizes[name]
+    return chosen
+
+
+@dataclass(frozen=True)
+class Move:
+    """One distance: of a module, at the end of an epoch, from the epoch or from the task before.
+
+    Attributes:
+        kind: `within` a task or `across` tasks.
+        distance: per parameter.
+        relative: to the module's norm before.
+    """
+
+    kind: Literal["within", "across"]
+    module: str
+    task: int
+    epoch: int
+    distance: float
+    relative: float
+
+
+class ParameterDynamics:
+    """Distances between snapshots; of the snapshots only those are kept that a later one is compared with.
+
+    Attributes:
+        roles: of every module.
+        moves: every distance.
+    """
+
+    def __init__(self, model: nn.Module, norm: Norm = "l2") -> None:
+        if norm not in get_args(Norm):
+            raise InputError(f"norm {norm!r}", "use l2 or l1")
+        self.model, self.norm = model, norm
+        self.roles = roles(model)
+        self.moves: list[Move] = []
+        self._kept: dict[tuple[int, int], dict[str, Tensor]] = {}
+
+    def snapshot(self, task: int, epoch: int) -> None:
+        """Take the weights at the end of an epoch."""
+        now = state_of(self.model)
+        before = self._kept.pop((task - 1, epoch), None)
+        self._compare("across", task, epoch, now, before)
+        self._compare("within", task, epoch, now, self._kept.get((task, epoch - 1)))
+        self._kept = {key: state for key, state in self._kept.items() if key[0] >= task - 1}
+        self._kept[task, epoch] = now
+
+    def _compare(
+        self, kind: Literal["within", "across"], task: int, epoch: int, now: State, before: State | None
+    ) -> None:
+        if before is None:
+            return
+        distances, shares = movement(now, before, self.norm), relative_movement(now, before)
+        self.moves += [Move(kind, name, task, epoch, distances[name], shares[name]) for name in now]
+
+    def within(self) -> dict[str, float]:
+        """Mean distance per parameter of each module between epochs of a task."""
+        return self._means("within")
+
+    def across(self, relative: bool = False) -> dict[str, float]:
+        """Mean distance of each module between the same epochs of consecutive tasks, per parameter or relative."""
+        return self._means("across", relative)
+
+    def _means(self, kind: str, relative: bool = False) -> dict[str, float]:
+        values: dict[str, list[float]] = {}
+        for move in self.moves:
+            if move.kind == kind:
+                values.setdefault(move.module, []).append(move.relative if relative else move.distance)
+        return {name: fmean(found) for name, found in values.items()}
+
+    def by_role(self, values: Mapping[str, float]) -> dict[Role, float]:
+        """Means over the weight matrices and kernels, and over all tensors of norms and statistics, of each role."""
+        grouped: dict[Role, list[float]] = {}
+        tensors = dict(self.model.named_parameters())
+        for name, value in values.items():
+            role = self.roles[name]
+            if role in ("norm", "statistics") or tensors[name].dim() > 1:
+                grouped.setdefault(role, []).append(value)
+        return {role: fmean(found) for role, found in grouped.items()}
+
+    def sensitivity(self) -> dict[str, float]:
+        """How far each module jumps when the task changes, over the median module."""
+        return sensitivity(self.across())
+
+    def select(self, budget: float = 0.1) -> list[str]:
+        """Names of the most sensitive parameters, at most a share of all of them."""
+        sizes = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
+        return selected(self.sensitivity(), sizes, budget)
+
+
+class DynamicsWatch(Strategy):
+    """Takes a snapshot at the end of each epoch: `Composition([Replay(), DynamicsWatch()], "replay, watched")`."""
+
+    dynamics: ParameterDynamics
+
+    def __init__(self, norm: Norm = "l2") -> None:
+        super().__init__(settings=())
+        self.norm: Norm = norm
+
+    def prepare(self, learner: Learner) -> None:
+        self.dynamics = ParameterDynamics(learner.model, self.norm)
+
+    def after_step(self, learner: Learner, rows: Rows) -> None:
+        epochs = learner.strategy.epochs(learner, learner.stream.tasks[learner.task])
+        each = max(1, learner.task_steps // epochs)
+        if learner.task_step % each == 0:
+            self.dynamics.snapshot(learner.task, learner.task_step // each - 1)

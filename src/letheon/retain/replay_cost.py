@@ -1,0 +1,57 @@
+"""What replay has cost: rows drawn from memories, and the operations that they took forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from letheon.retain.learner import Learner
+from letheon.retain.memory import Memory
+from letheon.retain.rows import Rows
+from letheon.retain.strategies.fpf import FPF
+
+
+@dataclass(frozen=True)
+class ReplayCost:
+    """Of a run as far as it has come.
+
+    Attributes:
+        rows: drawn from memory.
+        forward, backward: floating-point operations of their passes; a multiplication and its addition are two.
+    """
+
+    rows: int
+    forward: float
+    backward: float
+
+
+def replay_cost(learner: Learner) -> ReplayCost:
+    """Of all rows that strategies drew from memories at random; each is differentiated for the weights it may move."""
+    memories = {
+        id(one): one for part in learner.strategy.parts for one in vars(part).values() if isinstance(one, Memory)
+    }
+    fpf: FPF | None = learner.strategy.find(FPF)
+    finetuned = fpf.replayed if fpf is not None else 0
+    every_step = sum(memory.drawn for memory in memories.values()) - finetuned
+    parts = [(every_step, learner.weights)] + ([(finetuned, fpf.chosen(learner))] if fpf is not None else [])
+    row = learner.train_rows(learner.stream.tasks[0]).part(0, 1)
+    forward = backward = 0.0
+    for rows, parameters in parts:
+        if rows:
+            one, other = pass_operations(learner, row, parameters)
+            forward, backward = forward + rows * one, backward + rows * other
+    return ReplayCost(every_step + finetuned, forward, backward)
+
+
+def pass_operations(learner: Learner, rows: Rows, parameters: Sequence[nn.Parameter]) -> tuple[float, float]:
+    """Floating-point operations of matrix products and convolutions in a pass, forward and backward to some weights."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with learner.evaluating(), FlopCounterMode(display=False) as counter:
+        loss = learner.loss(learner.outputs(rows), rows)
+        forward = counter.get_total_flops()
+        torch.autograd.grad(loss, list(parameters), allow_unused=True)
+    return float(forward), float(counter.get_total_flops() - forward)
