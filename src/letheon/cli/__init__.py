@@ -10,6 +10,17 @@ from letheon.cli.app import app, main
 __all__ = ["app", "main"]
 
 # In the order in which the help lists their commands.
-JOBS = ("forgetting", "auditing", "spillover", "bench", "ledger", "derivatives", "learning", "papers", "about")
+JOBS = (
+    "forgetting",
+    "auditing",
+    "reporting",
+    "spillover",
+    "bench",
+    "ledger",
+    "derivatives",
+    "learning",
+    "papers",
+    "about",
+)
 for job in JOBS:
     import_module(f"letheon.cli.{job}")

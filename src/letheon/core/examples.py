@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -115,11 +116,11 @@ def _examples(
 
 def _rows(source: str) -> Iterator[tuple[int, Any]]:
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike the path's own, no error for what cannot be a path
         if ":" in source or (source.count("/") == 1 and not path.suffix):
             yield from enumerate(_hub_rows(source), start=1)
             return
-        what = "is a folder or no regular file" if path.exists() else "does not exist"
+        what = "is a folder or no regular file" if os.path.exists(path) else "does not exist"
         raise InputError(f"{source} {what}", "check the path; a hub data set is written org/name:config:split")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -185,8 +186,6 @@ def _hub_rows(source: str) -> list[dict[str, Any]]:
 
 def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, default_id: str) -> Example:
     prompt, answer = _prompt_and_answer(row, where, fields)
-    if any("\ud800" <= letter <= "\udfff" for letter in prompt + answer):
-        raise InputError(f"{where}: half a surrogate pair, which is no character", "mend the escape sequence")
     value = _text(row, "value", where)
     if value is None and (marked := VALUE_MARK.search(answer)):
         value, answer = marked.group(1), VALUE_MARK.sub(r"\1", answer)
@@ -195,7 +194,7 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
             f"{where}, field 'value': {short(value)} does not occur in the answer {short(answer)}",
             "write the value as it stands in the answer, or leave the field out",
         )
-    return Example(
+    example = Example(
         prompt=prompt,
         answer=answer,
         id=str(row.get("id") or default_id),
@@ -208,6 +207,15 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
         neighbour_of=_text(row, "neighbour_of", where),
         counterfactual=_text(row, "counterfactual", where),
     )
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(_texts_of(example))):
+        raise InputError(f"{where}: half a surrogate pair, which is no character", "mend the escape sequence")
+    return example
+
+
+def _texts_of(example: Example) -> Iterator[str]:
+    """Every text of an example."""
+    for found in vars(example).values():
+        yield from (found,) if isinstance(found, str) else found or ()
 
 
 def _prompt_and_answer(row: dict[str, Any], where: str, fields: tuple[str, str] | None) -> tuple[str, str]:

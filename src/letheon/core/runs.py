@@ -115,12 +115,18 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or broken file is an `InputError` that names the line."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if "\\u" in text:  # escapes can spell what no file can hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})", "mend that line") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: half a surrogate pair, which is no character", "mend the escape sequence") from None
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8; numbers of thousands of digits; endless brackets
         raise InputError(f"{path} could not be read: {error}", "give a JSON file in UTF-8") from None
 
 

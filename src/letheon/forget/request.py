@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, parse_rows, read_examples
+from letheon.core.examples import Example, parse_rows, read_examples, short
 from letheon.core.runs import read_json, utc_now, write_json
 
 SUBSETS = ("forget", "retain", "neighbours", "holdout", "general")
@@ -85,8 +86,11 @@ class Request:
         for name in content:
             if name not in known:
                 raise InputError(f"{path}: unknown field {name!r}", nearest(name, known))
-        sets = {name: _subset(content[name], path, name) for name in SUBSETS if content.get(name)}
+        sets = {name: _subset(content[name], path, name) if content.get(name) else () for name in SUBSETS}
         case = {name: content[name] for name in ("id", "reason", "received", "due") if content.get(name)}
+        for name, found in case.items():
+            if not isinstance(found, str):
+                raise InputError(f"{path}, field {name!r}: found {short(found)}, not text", "write it as text")
         return cls(**sets, **case)  # type: ignore[arg-type]  # sets and case are told apart by name
 
     def write(self, path: Path) -> None:
@@ -108,7 +112,7 @@ def row_of(example: Example) -> dict[str, Any]:
 def _subset(value: Any, path: Path, name: str) -> Sequence[Example]:
     if isinstance(value, str):
         local = path.parent / value
-        return read_examples(local if local.exists() else value)
+        return read_examples(local if os.path.exists(local) else value)
     if isinstance(value, list):
         return parse_rows(value, f"{path}, {name}", prefix=name)
     raise InputError(f"{path}, field {name!r}: found {type(value).__name__}", "give a file name or a list of rows")

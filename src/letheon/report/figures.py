@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from letheon.report.numbers import Measured, number
+from letheon.report.words import visible
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,30 @@ def plane(
         heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075, bottom=-0.04)
         for (seen, name, x, y), height in zip(shown, heights, strict=True):
             across_at, up_at = x.value or 0.0, y.value or 0.0
-            _whisker(axes, up_at, x, seen.colour, width=1.2)
-            _whisker(axes, across_at, y, seen.colour, width=1.2, upright=True)
+            whisker(axes, up_at, x, seen.colour, width=1.2)
+            whisker(axes, across_at, y, seen.colour, width=1.2, upright=True)
             _mark(axes, across_at, up_at, seen)
             left = across_at > 0.7
             start = across_at + (-0.03 if left else 0.03)
             side = "right" if left else "left"
-            axes.text(start, height, name, ha=side, va="center", color=seen.colour, fontweight="bold")
+            axes.text(start, height, short(name), ha=side, va="center", color=seen.colour, fontweight="bold")
         return svg(figure, words)
 
 
-def curves(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, words: str) -> str:
-    """Relearning: a share (0 to 1) over training steps, one line a model, each named at its end."""
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    words: str,
+    level: float | None = None,
+    reached: Mapping[str, float] | None = None,
+) -> str:
+    """Relearning: a share (0 to 1) over training steps, one line a model, each named at its end.
+
+    Args:
+        level: a share to be marked, such as half of what there was.
+        reached: for each model the steps at which it reaches that level.
+    """
     with canvas(2.5) as (figure, axes):
         end = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
         axes.set(xlim=(-0.02 * end, 1.28 * end), ylim=(-0.06, 1.06), xlabel=across, ylabel=up)
@@ -139,11 +153,15 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: 
         for (seen, name, points), height in zip(shown, heights, strict=True):
             steps, shares = zip(*points, strict=True)
             # dashes lie above full lines, so that two equal curves are both seen
-            level = 4 if seen.line == "-" else 5
-            axes.plot(steps, shares, seen.line, color=seen.colour, linewidth=1.8, zorder=level)
+            layer = 4 if seen.line == "-" else 5
+            axes.plot(steps, shares, seen.line, color=seen.colour, linewidth=1.8, zorder=layer)
             axes.plot(steps, shares, seen.mark, color=seen.colour, markersize=3.5, zorder=6)
             start = points[-1][0] + 0.04 * end
-            axes.text(start, height, name, va="center", color=seen.colour, fontweight="bold")
+            axes.text(start, height, short(name), va="center", color=seen.colour, fontweight="bold")
+        if level is not None:
+            axes.plot([0, end], [level, level], ":", color=FAINT, linewidth=1.0, zorder=2)
+            for name, place in (reached or {}).items():
+                axes.plot([place, place], [0, level], ":", color=look(name).colour, linewidth=1.4, zorder=3)
         axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= end])
         return svg(figure, words)
 
@@ -153,7 +171,7 @@ def bars(groups: Groups, across: str, words: str) -> str:
     with _grouped(groups, across) as (figure, axes, rows):
         for height, seen, measured in rows:
             axes.barh(height, measured.value or 0.0, height=0.7, color=seen.colour, zorder=3)
-            _whisker(axes, height, measured, INK, width=0.8)
+            whisker(axes, height, measured, INK, width=0.8)
         axes.axvline(0, color=FAINT, linewidth=0.8, zorder=4)
         return svg(figure, words)
 
@@ -162,7 +180,7 @@ def dots(groups: Groups, across: str, words: str) -> str:
     """Points with intervals: a group for each metric, a mark for each model, the number at the right."""
     with _grouped(groups, across) as (figure, axes, rows):
         for height, seen, measured in rows:
-            _whisker(axes, height, measured, seen.colour, width=1.3)
+            whisker(axes, height, measured, seen.colour, width=1.3)
             if measured.value is not None:
                 _mark(axes, measured.value, height, seen)
         return svg(figure, words)
@@ -198,17 +216,22 @@ def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[G
         axes.set_xticks([0, 0.5, 1.0], ["0", "0.5", "1"])
         axes.grid(True, axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
-        axes.set_yticks([place for place, _, _ in rows], names)
+        axes.set_yticks([place for place, _, _ in rows], [short(name) for name in names])
         for tick, (place, seen, measured) in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_color(seen.colour)
             colour = FAINT if measured.value is None else INK
             axes.text(1.06, place, number(measured.value), va="center", color=colour)
         for place, title in titles:
-            axes.text(0.012, place, title, fontweight="bold", va="center", zorder=6)
+            axes.text(0.012, place, short(title, 60), fontweight="bold", va="center", zorder=6)
         yield figure, axes, rows
 
 
-def _whisker(axes: Axes, place: float, measured: Measured, colour: str, width: float, upright: bool = False) -> None:
+def short(name: str, length: int = 30) -> str:
+    """A name that fits into a figure."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def whisker(axes: Axes, place: float, measured: Measured, colour: str, width: float, upright: bool = False) -> None:
     """The interval as a thin line, at this height (or, upright, at this place across)."""
     if measured.low is not None and measured.high is not None:
         along, beside = [measured.low, measured.high], [place, place]
@@ -239,7 +262,9 @@ def spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float 
 def svg(figure: Figure, words: str) -> str:
     """The figure as an `<svg>` element that scales, follows the page's theme and can be read aloud."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": words}):  # identifiers differ between the figures of one page
+    with matplotlib.rc_context({"svg.hashsalt": words}), warnings.catch_warnings():
+        # the salt makes identifiers differ between the figures of one page; the reader's fonts draw the text, not ours
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     text = buffer.getvalue()
     head, body = text[text.index("<svg") :].split(">", 1)  # what stands before names an outside address
@@ -250,5 +275,5 @@ def svg(figure: Figure, words: str) -> str:
     body = body.replace("'DejaVu Sans', sans-serif", "system-ui, sans-serif")
     for colour, variable in VARIABLES.items():
         body = body.replace(colour, f"var(--{variable}, {colour})")
-    label = html.escape(words, quote=True)
-    return f'{head} stroke-linejoin="round" role="img" aria-label="{label}">{body.strip()}'
+    label = html.escape(visible(words), quote=True)
+    return f'{head} stroke-linejoin="round" role="img" aria-label="{label}">{visible(body.strip())}'
