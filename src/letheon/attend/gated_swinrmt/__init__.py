@@ -1,0 +1,44 @@
+"""Gated-SwinRMT: attention within shifted windows that decays with Manhattan distance, and a gate that the input sets.
+
+Paper:   Gated-SwinRMT: Unifying Swin Windowed Attention with Retentive Manhattan Decay via Input-Dependent Gating,
+         arXiv 2604.06014. Only its abstract was at hand and no code is public; what the abstract does not say is put
+         together from its parts: RMT (CVPR 2024), Swin, SWAT, and gated attention (arXiv 2505.06708) [inferred].
+Does:    a pass along the rows of a window, then one down its columns, with the same queries and keys; after both, what
+         lies |dx| and |dy| away has faded by γ^(|dx| + |dy|). "retention": softmax of score + distance ln γ, and a
+         sigmoid gate of the block's input before the last projection. "swat": sigmoid(score + slope offset) γ^distance,
+         half of the slopes negative, values gated by SiLU, and a norm of the output in place of the softmax's.
+Differs: [inferred] rotary positions count cells within the window; a window is fitted to rows and columns one by one;
+         the norm of "swat" is RMS by head (or the sum of a row). Widths and depths are ours, between those of RMT-B and
+         RMT-L, so that all three models have the published 77 to 79 million parameters; the paper's were not seen.
+
+`retention` has the masks and both passes, `windows` cuts the map, `model` puts gates and blocks around them.
+"""
+
+from letheon.attend.gated_swinrmt.model import GatedRetention, GatedSwinRMT, gate_maps
+from letheon.attend.gated_swinrmt.retention import (
+    Axis,
+    balanced_alibi,
+    decomposed_retention,
+    full_retention,
+    log_decay,
+    manhattan_decay,
+    retention_axis,
+    swat_axis,
+)
+from letheon.attend.gated_swinrmt.settings import SIZES, Settings
+
+__all__ = [
+    "SIZES",
+    "Axis",
+    "GatedRetention",
+    "GatedSwinRMT",
+    "Settings",
+    "balanced_alibi",
+    "decomposed_retention",
+    "full_retention",
+    "gate_maps",
+    "log_decay",
+    "manhattan_decay",
+    "retention_axis",
+    "swat_axis",
+]

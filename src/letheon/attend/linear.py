@@ -1,0 +1,103 @@
+"""Attention whose weights are products of features: cost linear in the number of tokens, in both directions of time.
+
+out_i = Σ_j φ(q_i)·φ(k_j) v_j / (Σ_j φ(q_i)·φ(k_j) + n ε), with the sum over keys taken first. Causal: tokens are cut
+into chunks; within a chunk all pairs are computed, and what came before it is one matrix, a sum over earlier chunks.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.errors import InputError
+
+Queries = Float[Tensor, "batch heads n_queries features"]
+Keys = Float[Tensor, "batch heads n_keys features"]
+Values = Float[Tensor, "batch heads n_keys d"]
+CHUNK = 64  # tokens; about the width of a head, where the two halves of the work are alike
+
+
+def linear_attention(
+    phi_q: Queries,
+    phi_k: Keys,
+    v: Values,
+    *,
+    causal: bool = False,
+    numerator: tuple[Queries, Keys] | None = None,
+    eps: float = 1e-6,
+) -> Float[Tensor, "batch heads n_queries d"]:
+    """Attention with the weights φ(q)·φ(k), divided by their sum.
+
+    Args:
+        phi_q, phi_k: features that are not negative.
+        causal: query i sees keys 0 to i; as many queries as keys.
+        numerator: features in place of these above the line of the fraction, such as rotated ones.
+        eps: added to the *mean* weight, so that it means the same at every length.
+
+    Raises:
+        InputError: causal with unequal numbers of queries and keys.
+    """
+    if causal and phi_q.shape[-2] != phi_k.shape[-2]:
+        found = f"{phi_q.shape[-2]} queries and {phi_k.shape[-2]} keys"
+        raise InputError(f"causal with {found}", "give as many queries as keys")
+    product = _causal if causal else _whole
+    if numerator is None:
+        both = product(phi_q, phi_k, functional.pad(v, (0, 1), value=1.0))
+        above, below = both[..., :-1], both[..., -1:]
+    else:
+        above, below = product(*numerator, v), product(phi_q, phi_k, torch.ones_like(v[..., :1]))
+    return above / (below + eps * _seen(phi_q, phi_k, causal))
+
+
+def linear_weights(
+    phi_q: Queries, phi_k: Keys, *, causal: bool = False, eps: float = 1e-6
+) -> Float[Tensor, "batch heads n_queries n_keys"]:
+    """The weights one by one, for reading and for tests: n x n memory."""
+    weights = phi_q @ phi_k.mT
+    if causal:
+        weights = weights.tril()
+    return weights / (weights.sum(-1, keepdim=True) + eps * _seen(phi_q, phi_k, causal))
+
+
+def attention_entropy(weights: Float[Tensor, "... n_keys"]) -> Float[Tensor, ...]:
+    """Of every row of weights, in nats; log n where all keys weigh the same."""
+    return -torch.special.xlogy(weights, weights).sum(-1)
+
+
+def relu_features(x: Tensor) -> Tensor:
+    """max(x, 0): the plainest map. A factor of the query cancels."""
+    return x.relu()
+
+
+def elu_features(x: Tensor) -> Tensor:
+    """elu(x) + 1 (Katharopoulos et al., arXiv 2006.16236)."""
+    return functional.elu(x) + 1
+
+
+def _seen(phi_q: Tensor, phi_k: Tensor, causal: bool) -> Tensor | int:
+    """How many keys a query sees: [n, 1] or one number."""
+    n = phi_k.shape[-2]
+    return torch.arange(1, n + 1, dtype=phi_q.dtype, device=phi_q.device)[:, None] if causal else n
+
+
+def _whole(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Σ over all keys."""
+    return q @ (k.mT @ v)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Σ over the keys up to the query."""
+    n = q.shape[-2]
+    q, k, v = (_chunks(x) for x in (q, k, v))
+    sums = (k.mT @ v).cumsum(-3)
+    earlier = functional.pad(sums[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+    out = q @ earlier + (q @ k.mT).tril() @ v
+    return out.flatten(-3, -2)[..., :n, :]
+
+
+def _chunks(x: Tensor) -> Tensor:
+    """[..., n, d] -> [..., chunks, CHUNK, d], filled up with zeros."""
+    x = functional.pad(x, (0, 0, 0, -x.shape[-2] % CHUNK))
+    return x.reshape(*x.shape[:-2], -1, CHUNK, x.shape[-1])
