@@ -49,6 +49,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gauss_newton": {"cache": False},
     "sae": {"sae_steps": 60, "allow_poor": "true"},  # random weights know nobody; no time for a good autoencoder
     "bilevel": {"epsilon": 1e-3},  # a shorter finite difference is truer, and magnifies rounding
+    "gere": {"texts": str(Path(__file__).parent / "retain" / "strategies" / "general.jsonl"), "per_step": 1},
+    "view_batch": {"views": 2, "data": "vectors", "warm_up": 0},
+    # a random model meets no answer whole
+    "rft": {"group": 2, "max_new_tokens": 4, "filter": "none", "reward": "similarity"},
 }
 UNSEEDED = {"cyclic", "attenuation", "modular", "selective_pruning"}
 # Edits of adapters are given a model that has one.
@@ -74,6 +78,7 @@ VARIANTS = [
     ("scope", "layers", {"layers": "1-2", "parameters": "down_proj"}),
     ("scope", "reglu", {"init": "lora", "pooling": "mean"}),
     ("sampler", "modular", {"scheme": "balanced"}),
+    ("strategy", "dilution", {"ignore": "random", "scope": "global"}),
 ]
 
 

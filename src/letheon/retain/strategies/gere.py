@@ -1,0 +1,297 @@
+"""GeRe: one small set of general texts is replayed in every task, and activations keep the coarse state they had.
+
+Paper:   Zhang et al., GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay,
+         arXiv 2508.04676: threshold-based margin; variants with cross-entropy alone, KL, L1 and L2.
+Differs: general texts join every step instead of taking the place of task rows, in a pass of their own, as they are
+         longer. States are kept at tokens that predict another, so not at a text's last. Of the activations only the
+         states are kept, one byte a unit; for L1, L2 and KL the activations themselves, and for KL the vocabulary
+         matrix, from which old logits are one product away. Means over a pass are means over tokens, not over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Int8
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.activations import head_input
+from letheon.core.errors import InputError
+from letheon.core.examples import Example, read_examples
+from letheon.core.registry import check_settings, method
+from letheon.core.sampling import by_length
+from letheon.retain.learner import Learner
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+from letheon.retain.texts import EVALUATION_ROWS, TextLearner
+
+EPSILON = 1e-8  # in both quotients; the authors' code
+
+
+@dataclass(frozen=True)
+class Settings:
+    texts: str = ""  # file or hub data set with a field `text`; the paper: SlimPajama
+    imitation: Literal["margin", "kl", "l1", "l2", "none"] = "margin"  # none: cross-entropy alone
+    weight: float | None = 100.0  # of the imitation, the code's default; none: as large as the cross-entropy ("dy")
+    per_step: int = 0  # texts of a step (batch interpolation); 0: so many that each comes once an epoch (plain)
+    count: int = 1000  # texts that are used, the first ones; the paper
+    tokens: int = 563  # of a text: 512 + 50 + 1, the code
+    sigmas: float = 1.0  # from the mean to the thresholds; fixed in the code
+    temperature: float = 2.0  # of KL; the code's helper
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("count", "tokens", "sigmas", "temperature"))
+        if self.per_step < 0 or (self.weight is not None and not 0 < self.weight < float("inf")):
+            raise InputError(
+                f"per_step {self.per_step}, weight {self.weight}", "use per_step >= 0 and a weight above 0"
+            )
+
+
+class Thresholds(NamedTuple):
+    """Where each hidden unit's low and its high state begin."""
+
+    low: Float[Tensor, width]
+    high: Float[Tensor, width]
+
+
+def thresholds_of(hidden: Float[Tensor, "tokens width"], sigmas: float = 1.0) -> Thresholds:
+    """Mean minus and plus so many standard deviations (population) of each unit over all tokens."""
+    exact = hidden.double()
+    mean, spread = exact.mean(0), exact.std(0, correction=0)
+    return Thresholds((mean - sigmas * spread).to(hidden), (mean + sigmas * spread).to(hidden))
+
+
+def states_of(hidden: Float[Tensor, "tokens width"], at: Thresholds) -> Int8[Tensor, "tokens width"]:
+    """-1 low, 0 neutral, 1 high."""
+    high = hidden >= at.high
+    return high.to(torch.int8) - ((hidden <= at.low) & ~high).to(torch.int8)
+
+
+def margin_loss(
+    hidden: Float[Tensor, "tokens width"], states: Int8[Tensor, "tokens width"], at: Thresholds
+) -> Float[Tensor, ""]:
+    """How far units lie outside the interval of their state, a mean over those that do; 0 where none does.
+
+    That of the high state begins at its threshold, that of the low state ends there, the neutral one is between.
+    """
+    bottom = torch.where(states > 0, at.high, torch.where(states < 0, -torch.inf, at.low))
+    top = torch.where(states < 0, at.low, torch.where(states > 0, torch.inf, at.high))
+    outside = (bottom - hidden).relu() + (hidden - top).relu()
+    return outside.sum() / (outside.count_nonzero() + EPSILON)
+
+
+def logit_imitation(
+    logits: Float[Tensor, "tokens vocabulary"], old: Float[Tensor, "tokens vocabulary"], temperature: float
+) -> Float[Tensor, ""]:
+    """KL(old ‖ now) of softened distributions, a mean over tokens (nats); not times the temperature's square."""
+    now, target = (logits / temperature).log_softmax(-1), (old / temperature).log_softmax(-1)
+    return functional.kl_div(now, target, reduction="batchmean", log_target=True)
+
+
+def balanced_weight(cross_entropy: Tensor, imitation: Tensor) -> Tensor:
+    """The weight that makes the imitation as large as the cross-entropy; no gradient flows through it."""
+    return cross_entropy.detach() / (imitation.detach() + EPSILON)
+
+
+def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, n]]) -> Int[Tensor, m]:
+    """Which texts are dealt from the `first` to before the `last`: all of them once, shuffled anew, and so on.
+
+    Args:
+        shuffled: a permutation of the texts, by the number of the round.
+    """
+    rounds = range(first // texts, -(-last // texts))
+    deck = torch.cat([shuffled(number) for number in rounds] or [torch.empty(0, dtype=torch.long)])
+    return deck[first - rounds.start * texts : last - rounds.start * texts]
+
+
+class Terms(NamedTuple):
+    """The terms of a step's loss; what general texts add is None in a step without them."""
+
+    task: Tensor
+    general: Tensor | None = None
+    imitation: Tensor | None = None
+    weight: float | Tensor | None = None
+
+
+@method("strategy", "gere", Settings, paper="2508.04676")
+class GeRe(Strategy):
+    """General samples replay; it stores no row of any task.
+
+    Args:
+        texts: the general texts themselves, in place of `settings.texts`.
+
+    Attributes:
+        last: the terms of the last step's loss, without gradients.
+    """
+
+    keeps: ClassVar[tuple[str, ...]] = ("states", "low", "high", "hidden", "head")
+    kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
+    states: list[Tensor]  # of each text [tokens, width], as the model had them before the first task
+    low: Tensor | None
+    high: Tensor | None
+    hidden: list[Tensor]  # of each text [tokens, width]; of L1, L2 and KL
+    head: Tensor | None  # [vocabulary, width]; of KL
+    general: Rows
+    last: Terms | None = None
+
+    def __init__(self, settings: Settings | None = None, texts: Sequence[str] = ()) -> None:
+        super().__init__(settings)
+        self.texts = texts
+
+    def prepare(self, learner: Learner) -> None:
+        """Read and encode the texts.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not self.texts and not self.settings.texts:
+            raise InputError(
+                "gere has no general texts", "name a file: gere:texts=general.jsonl, rows with a field text"
+            )
+        assert isinstance(learner, TextLearner)
+        given = [Example("", text) for text in self.texts] or read_examples(self.settings.texts)
+        self.general = encoded(learner, given[: self.settings.count], self.settings.tokens)
+        self.states, self.hidden = [], []
+        self.low = self.high = self.head = None
+
+    def before_task(self, learner: Learner, task: Task) -> None:
+        """Before the first task: what the model's activations on the texts are."""
+        if learner.task > 0 or self.settings.imitation == "none":
+            return
+        assert isinstance(learner, TextLearner)
+        hidden, _ = head_states(learner, self.general)
+        if self.settings.imitation == "margin":
+            self.low, self.high = at = thresholds_of(torch.cat(hidden), self.settings.sigmas)
+            self.states = [states_of(one, at) for one in hidden]
+            return
+        self.hidden = hidden
+        if self.settings.imitation == "kl":
+            self.head = learner.language_model.base().get_output_embeddings().weight.detach().clone()
+
+    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+        assert isinstance(learner, TextLearner)
+        task = learner.loss(outputs, rows)
+        places = self._places(learner)
+        if not len(places):
+            self.last = Terms(task.detach())
+            return task
+        general = self.general.at(places.to(learner.device))
+        with head_input(learner.language_model.base()) as seen:
+            scores = learner.forward(general)
+        of_texts = learner.loss(scores, general)
+        cross_entropy = (task + of_texts) / 2
+        if self.settings.imitation == "none":
+            self.last = Terms(task.detach(), of_texts.detach())
+            return cross_entropy
+        imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
+        given = self.settings.weight
+        weight = balanced_weight(cross_entropy, imitation) if given is None else given
+        self.last = Terms(task.detach(), of_texts.detach(), imitation.detach(), weight)
+        return cross_entropy + weight * imitation
+
+    def _places(self, learner: Learner) -> Tensor:
+        """The texts of this step."""
+        step, texts = learner.task_step, len(self.general)
+        each, steps = self.settings.per_step, 1
+        if not each:
+            each, steps = texts, learner.task_steps // learner.settings.epochs
+
+        def shuffled(number: int) -> Tensor:
+            return torch.randperm(texts, generator=learner.stream_generator("general texts", number))
+
+        return dealt(step * each // steps, (step + 1) * each // steps, texts, shuffled)
+
+    def _imitation(self, hidden: Tensor, logits: Tensor, places: list[int]) -> Tensor:
+        if self.settings.imitation == "margin":
+            assert self.low is not None
+            assert self.high is not None
+            states = torch.cat([self.states[place] for place in places])
+            return margin_loss(hidden, states, Thresholds(self.low, self.high))
+        old = torch.cat([self.hidden[place] for place in places])
+        if self.settings.imitation == "kl":
+            assert self.head is not None
+            return logit_imitation(logits, old @ self.head.T, self.settings.temperature)
+        distance = functional.l1_loss if self.settings.imitation == "l1" else functional.mse_loss
+        return distance(hidden, old)
+
+
+def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> Rows:
+    """Running texts as rows, each cut to so many tokens.
+
+    Raises:
+        InputError: a text in which no token predicts another.
+    """
+    coded = [learner.encoder.encode(text) for text in texts]
+    short = next((number for number, one in enumerate(coded, start=1) if len(one.ids) < 2), None)
+    if short is not None:
+        raise InputError(f"general text {short} has fewer than two tokens", "leave it out")
+    batch = learner.encoder.collate([replace(one, ids=one.ids[:tokens]) for one in coded])
+    rows = Rows.of_task(batch.input_ids, batch.labels, 0, length=batch.attention_mask.sum(1))
+    return rows.to(learner.device)
+
+
+@torch.no_grad()
+def head_states(learner: TextLearner, rows: Rows) -> tuple[list[Float[Tensor, "tokens width"]], float]:
+    """What enters the vocabulary matrix at each row's tokens that predict another, and their mean log-probability."""
+    found: dict[int, Tensor] = {}
+    total = 0.0
+    with learner.evaluating():
+        for numbers in by_length(rows.kept["length"].tolist(), EVALUATION_ROWS):
+            with head_input(learner.language_model.base()) as seen:
+                scores = learner.forward(rows.at(torch.tensor(numbers, device=rows.inputs.device)))
+            parts = torch.split(seen[0].float(), scores.lengths().tolist())
+            found.update((number, part.clone()) for number, part in zip(numbers, parts, strict=True))
+            total += float(scores.logp.double().sum())
+    return [found[number] for number in range(len(rows))], total / sum(map(len, found.values()))
+
+
+class Kept(NamedTuple):
+    """What is left of general ability after a task.
+
+    Attributes:
+        rise: of the texts' log perplexity since before the first task (nats).
+        flipped: share of hidden units, over tokens, that are in another state than then.
+    """
+
+    rise: float
+    flipped: float
+
+
+class GeneralWatch(Strategy):
+    """Watches texts that are not replayed after each task: `Composition([GeRe(...), GeneralWatch(texts)], "watched")`.
+
+    Attributes:
+        kept: one a task.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
+
+    def __init__(self, texts: Sequence[str], tokens: int = 64) -> None:
+        super().__init__(settings=())
+        self.texts, self.tokens = texts, tokens
+        self.kept: list[Kept] = []
+
+    def before_task(self, learner: Learner, task: Task) -> None:
+        if learner.task > 0:
+            return
+        assert isinstance(learner, TextLearner)
+        self.held_out = encoded(learner, [Example("", text) for text in self.texts], self.tokens)
+        hidden, self.surprise = self._look(learner)
+        self.at = thresholds_of(hidden)
+        self.states = states_of(hidden, self.at)
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        assert isinstance(learner, TextLearner)
+        hidden, surprise = self._look(learner)
+        flipped = (states_of(hidden, self.at) != self.states).double().mean()
+        self.kept.append(Kept(surprise - self.surprise, float(flipped)))
+
+    def _look(self, learner: TextLearner) -> tuple[Tensor, float]:
+        """Hidden states of all tokens, and the mean negative log-likelihood of a token."""
+        hidden, logp = head_states(learner, self.held_out)
+        return torch.cat(hidden), -logp

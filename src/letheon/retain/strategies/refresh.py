@@ -1,0 +1,210 @@
+"""Refresh learning: before a batch is learned it is unlearned, by small ascents that Fisher information scales.
+
+Paper:   Wang et al., A Unified and General Framework for Continual Learning, arXiv 2403.13249: the objective with two
+         Bregman divergences, and the update by unlearning and relearning. The ascent's noise and γ are [recalled].
+Differs: the Fisher information's diagonal is estimated after each task at the rows' own classes (the authors' code also
+         weights a row by its probability), and the noise of the paper's form is off unless asked for: at full size it
+         is many times the step. Penalties that a strategy adds after the backward pass, as ewc does, are not unlearned.
+
+The refreshed step descends L + γ/2 ‖∇L‖² in the norm of the inverse Fisher information, to first order in γ. Unlike
+sharpness-aware minimisation it starts from where the ascent ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError
+from letheon.core.gradients import Vector
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.row_gradients import diagonal_fisher
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+# The objective: L_CE + α D_Φ(outputs) + β D_Ψ(weights)
+
+
+def bregman(convex: Callable[[Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
+    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over everything; differentiable in both.
+
+    Args:
+        convex: F, a scalar of a tensor.
+    """
+    value, slope = torch.func.jvp(convex, (q,), (p - q,))  # type: ignore[misc]  # two without auxiliary outputs
+    return convex(p) - value - slope
+
+
+def negative_entropy(p: Tensor) -> Tensor:
+    """Σ p log p (nats). Its divergence is KL(p ‖ q) of distributions.
+
+    From a label to the model it is ER's cross-entropy; from the old model's distribution to the model the distillation
+    of LwF, iCaRL and FDR; from the model to the uniform distribution CPR's entropy bonus, up to a constant.
+    """
+    return torch.xlogy(p, p).sum()
+
+
+def squared_norm(p: Tensor) -> Tensor:
+    """Σ p². Its divergence is the squared distance: DER's, between logits."""
+    return p.square().sum()
+
+
+def quadratic(fisher: Tensor) -> Callable[[Tensor], Tensor]:
+    """½ Σ F θ². Its divergence between weights is EWC's penalty."""
+    return lambda weights: 0.5 * (fisher * weights.square()).sum()
+
+
+def gaussian_log_partition(natural: Float[Tensor, "2 n"]) -> Tensor:
+    """Σ log-partition of normal distributions by μ/σ² and -1/(2σ²): D(old, new) is KL(new ‖ old), VCL's term."""
+    first, second = natural
+    return (-first.square() / (4 * second) - 0.5 * torch.log(-2 * second)).sum()
+
+
+# The update
+
+
+def ascent(gradient: Tensor, fisher: Tensor | float, rate: float, damping: float) -> Tensor:
+    """γ F⁻¹ ∇L with F⁻¹ = 1 / (F + damping): the paper's unlearning step without its noise."""
+    return rate * gradient / (fisher + damping)
+
+
+def langevin_noise(normal: Tensor, fisher: Tensor | float, rate: float, damping: float) -> Tensor:
+    """A draw from N(0, 2γ F⁻¹), from one of N(0, 1)."""
+    return normal * torch.as_tensor(2 * rate / (fisher + damping)).sqrt()
+
+
+def relative_ascent(weight: Tensor, gradient: Tensor, fisher: Tensor | float, noise: Tensor, size: float) -> Tensor:
+    """The code's step: δ / (1 + 0.001 F) · (‖θ‖ ∇L/‖∇L‖ + 0.001 ξ) for each tensor, ξ from N(0, 1).
+
+    A tensor that is zero has no ascent, only noise.
+    """
+    direction = gradient * (weight.norm() / (gradient.norm() + 1e-20))
+    return size / (1 + 0.001 * fisher) * (direction + 0.001 * noise)
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float = 0.02  # γ; the paper studies about 0.02 to 0.04 [recalled]
+    steps: int = 1  # J; the paper studies up to 3
+    every: int = 2  # iterations; the paper
+    damping: float = 1.0  # of the Fisher information; before the first is estimated the ascent is plain [inferred]
+    noise: float = 0.0  # share of the noise's standard deviation; the paper's equation: 1 [recalled]
+    samples: int = 256  # rows that the Fisher information is estimated on; 0 takes all
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("rate", "steps", "every", "damping"))
+        if min(self.samples, self.noise) < 0:
+            raise InputError(f"samples {self.samples}, noise {self.noise}", "use 0 or more")
+
+
+@dataclass(frozen=True)
+class ReleaseSettings:
+    size: float = 1e-5  # δ: the step as a share of each tensor's norm; the code
+    every: int = 1  # the code
+    decay: float = 1e-5  # τ of the Fisher information of earlier tasks; the code
+    samples: int = 256  # the code takes all (0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("size", "every"))
+        if self.samples < 0 or not 0 <= self.decay <= 1:
+            raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
+
+
+class Unlearning(Strategy):
+    """What both forms share: when they unlearn, and the Fisher information of the last task.
+
+    Attributes:
+        fisher: its diagonal, one tensor a weight; None in the first task.
+    """
+
+    keeps: ClassVar[tuple[str, ...]] = ("fisher",)
+    fisher: Vector | None
+    decay = 0.0
+
+    def prepare(self, learner: Learner) -> None:
+        self.fisher = None
+
+    def before_step(self, learner: Learner, rows: Rows) -> None:
+        if learner.step % self.settings.every == 0:
+            with statistics_kept(learner.model):
+                self.unlearn(learner, rows)
+
+    def unlearn(self, learner: Learner, rows: Rows) -> None:
+        """Move the weights so that the rows' loss rises; no gradient and no optimizer state is touched."""
+        raise NotImplementedError
+
+    def after_task(self, learner: Learner, task: Task) -> None:
+        rows = learner.train_rows(task)
+        if 0 < self.settings.samples < len(rows):
+            order = torch.randperm(len(rows), generator=learner.stream_generator("refresh rows"))
+            rows = rows.at(order[: self.settings.samples])
+        found = diagonal_fisher(learner, rows, "empirical")
+        if self.fisher is not None and self.decay:
+            found = [new + self.decay * old for new, old in zip(found, self.fisher, strict=True)]
+        self.fisher = found
+
+    def known(self, learner: Learner) -> Sequence[Tensor | float]:
+        """The Fisher information as it is known now: 0 in the first task."""
+        return self.fisher if self.fisher is not None else [0.0] * len(learner.weights)
+
+
+@method("strategy", "refresh", Settings, paper="2403.13249")
+class Refresh(Unlearning):
+    """The paper's form: ascents of the composition's whole loss, preconditioned by the inverse Fisher information."""
+
+    def unlearn(self, learner: Learner, rows: Rows) -> None:
+        at, draw = self.settings, noise_of(learner)
+        for _ in range(at.steps):
+            gradients = learner.gradient_of(learner.total_loss(rows))
+            for weight, gradient, fisher in zip(learner.weights, gradients, self.known(learner), strict=True):
+                move = ascent(gradient, fisher, at.rate, at.damping)
+                if at.noise:
+                    move = move + at.noise * langevin_noise(normal_like(weight, draw), fisher, at.rate, at.damping)
+                weight.data.add_(move)
+
+
+@method("strategy", "refresh_release", ReleaseSettings, paper="2403.13249")
+class RefreshRelease(Unlearning):
+    """Refresh as the authors' code does it: a step of the batch's own loss, a fixed share of each tensor's norm."""
+
+    def __init__(self, settings: ReleaseSettings | None = None) -> None:
+        super().__init__(settings if settings is not None else ReleaseSettings())
+        self.decay = self.settings.decay
+
+    def unlearn(self, learner: Learner, rows: Rows) -> None:
+        draw = noise_of(learner)
+        gradients = learner.gradient_of(learner.loss(learner.outputs(rows), rows))
+        for weight, gradient, fisher in zip(learner.weights, gradients, self.known(learner), strict=True):
+            noise = normal_like(weight, draw)
+            weight.data.add_(relative_ascent(weight.data, gradient, fisher, noise, self.settings.size))
+
+
+def noise_of(learner: Learner) -> torch.Generator:
+    """A step's own random stream: what the host draws from its memory is what it draws without refresh."""
+    return learner.stream_generator("refresh noise", learner.task_step)
+
+
+def normal_like(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """A draw from N(0, 1) for each entry."""
+    return torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+
+
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Within the block, batch normalisation uses the batch's statistics and does not note them."""
+    layers: list[Any] = [one for one in model.modules() if getattr(one, "track_running_stats", False) and one.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -1,0 +1,181 @@
+"""View batches (VBM): several views of a row in one batch, and so many epochs' worth of rest between its visits.
+
+Paper:   Do Your Best and Get Enough Rest for Continual Learning, arXiv 2503.18371: view-batch replay, strong
+         augmentation of the views after the first, and one-to-many KL between views.
+Differs: views are grouped by the row's own number; the authors' code groups neighbours of one class, which merges
+         rows. The divergence is a mean over rows; the code also divides by the number of classes. Strong views are a
+         turn and noise instead of AutoAugment, as the images here are small and grey. Old rows of a replay have one
+         view each; a memory beside it is filled after each task (`view_batch+replay:fill=task`), as the first epoch
+         does not show every row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.errors import InputError
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Settings:
+    views: int = 4  # V, of a row in a batch; the paper
+    alpha: float = 1.0  # of the divergence between views; the paper. 0: none
+    warm_up: int = 6  # epochs of a task without it: the code begins after epoch number 5
+    strong: bool = True  # views after the first are distorted strongly; with one view that one is (the control)
+    data: Literal["images", "vectors"] = "images"  # vectors have noise alone
+    shift: int = 1  # most pixels, of weak and strong views [the note's reproduction]
+    degrees: float = 15.0  # most, of strong views [inferred]
+    noise: float = 0.1  # standard deviation, of strong views [inferred]
+    reshuffle: bool = False  # anew each epoch, so that the rest is irregular: the control
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("views",))
+        if min(self.alpha, self.warm_up, self.shift, self.degrees, self.noise) < 0:
+            raise InputError("a setting of view_batch below 0", "use 0 or more")
+
+
+def view_places(permutation: Int[Tensor, n], views: int, part: int) -> Int[Tensor, n]:
+    """The places of one epoch: part number `part` of `views` of the list in which every place comes `views` times.
+
+    All parts together visit every row once, `views` times in a row; between two visits lie `views` epochs.
+    """
+    n = len(permutation)
+    at = torch.arange(part * n, (part + 1) * n)
+    return permutation[at // views]
+
+
+def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, n]) -> Tensor:
+    """Mean over rows, then over a row's later views, of KL(first view ‖ later view), nats; 0 where all are first.
+
+    The first view is a target without gradient.
+
+    Args:
+        groups: which rows are views of one; the first of each in the batch is the teacher.
+    """
+    _, group = torch.unique(groups, return_inverse=True)
+    n, count = len(groups), int(group.max()) + 1
+    place = torch.arange(n, device=groups.device)
+    first = torch.full((count,), n, device=groups.device).scatter_reduce(0, group, place, "amin")
+    later = (place != first[group]).nonzero().flatten()
+    if not len(later):
+        return logits.sum() * 0.0
+    now, teacher = logits.log_softmax(1)[later], logits.detach().log_softmax(1)[first[group[later]]]
+    divergence = functional.kl_div(now, teacher, reduction="none", log_target=True).nan_to_num(nan=0.0).sum(1)
+    sums = torch.zeros(count, dtype=logits.dtype, device=logits.device).index_add(0, group[later], divergence)
+    views = torch.bincount(group[later], minlength=count)
+    return (sums / views.clamp(min=1)).sum() / (views > 0).sum()
+
+
+def distorted(
+    images: Float[Tensor, "n channels height width"],
+    strong: Bool[Tensor, n],
+    shift: int,
+    degrees: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "n channels height width"]:
+    """Each image moved by up to `shift` whole pixels either way; the strong ones also turned, by up to `degrees`.
+
+    What comes in at an edge is 0.
+    """
+    n, _, height, width = images.shape
+    draws = torch.rand(n, 3, generator=generator) * 2 - 1
+    angle = torch.deg2rad(degrees * draws[:, 0]) * strong.cpu()
+    pixels = (draws[:, 1:] * (shift + 0.5)).round().clamp(-shift, shift)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
+    moved = pixels * 2 / torch.tensor([width, height])  # a grid's image is 2 wide
+    grid = functional.affine_grid(torch.cat([turn, moved[:, :, None]], 2).to(images), list(images.shape), False)
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def first_views(groups: Int[Tensor, n]) -> Bool[Tensor, n]:
+    """Whether a row is the first of its group; views of one row lie side by side."""
+    same = torch.zeros(len(groups), dtype=torch.bool, device=groups.device)
+    same[1:] = groups[1:] == groups[:-1]
+    return ~same
+
+
+@method("strategy", "view_batch", Settings, paper="2503.18371")
+class ViewBatch(Strategy):
+    kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
+
+    def order(self, learner: Learner, rows: Rows, epoch: int) -> Int[Tensor, m]:
+        views = self.settings.views
+        number, part = (epoch, 0) if self.settings.reshuffle else divmod(epoch, views)
+        permutation = torch.randperm(len(rows), generator=learner.stream_generator("view batches", number))
+        return view_places(permutation, views, part)
+
+    def before_step(self, learner: Learner, rows: Rows) -> None:
+        at, inputs, draw = self.settings, rows.inputs, learner.generator
+        strong = ~first_views(rows.index) if at.views > 1 else torch.ones_like(rows.index, dtype=torch.bool)
+        strong &= at.strong
+        if at.data == "images":
+            images = inputs.reshape(len(rows), *image_of(inputs.shape))
+            inputs = distorted(images, strong, at.shift, at.degrees, draw).reshape(inputs.shape)
+        grain = torch.randn(inputs.shape, generator=draw).to(inputs)
+        rows.inputs = inputs + at.noise * grain * strong.view(-1, *[1] * (inputs.dim() - 1))
+
+    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+        at = self.settings
+        if at.alpha == 0 or at.views == 1 or learner.epoch < at.warm_up:
+            return None
+        assert isinstance(learner, ClassLearner)
+        seen = sorted({one for task in learner.stream.tasks[: learner.task + 1] for one in task.classes})
+        logits = learner.masked(outputs, rows.task)[:, seen]
+        return at.alpha * one_to_many(logits, rows.task * (int(rows.index.max()) + 1) + rows.index)
+
+
+def image_of(shape: torch.Size) -> tuple[int, int, int]:
+    """Channels, height and width of rows: images with or without channels, or flat square grey ones.
+
+    Raises:
+        InputError: they are no such images.
+    """
+    if len(shape) == 4:
+        return int(shape[1]), int(shape[2]), int(shape[3])
+    if len(shape) == 3:
+        return 1, int(shape[1]), int(shape[2])
+    side = round(shape[-1] ** 0.5)
+    if len(shape) != 2 or side * side != shape[1]:
+        raise InputError(
+            f"view_batch makes views of images, and rows have the shape {tuple(shape[1:])}",
+            "give images, or write view_batch:data=vectors for noise alone",
+        )
+    return 1, side, side
+
+
+class RecallWatch(Strategy):
+    """Watches when rows are visited: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
+
+    Args:
+        views: of a visit.
+    """
+
+    def __init__(self, views: int = 1) -> None:
+        super().__init__(settings=())
+        self.views = views
+        self.seen: list[Int[Tensor, "2 n"]] = []
+
+    def before_step(self, learner: Learner, rows: Rows) -> None:
+        self.seen.append(torch.stack([rows.task, rows.index]).cpu())
+
+    def intervals(self) -> Float[Tensor, n]:
+        """From the beginning of each visit to that of the same row's next: forwarded rows over rows of the task."""
+        task, index = torch.cat(self.seen, 1)
+        most = int(index.max()) + 1
+        row = task * most + index
+        ordered, place = torch.sort(row, stable=True)  # each row's places in the order of time
+        first = torch.searchsorted(ordered, ordered)
+        begins = place[(torch.arange(len(row)) - first) % self.views == 0]
+        again = row[begins][1:] == row[begins][:-1]
+        sizes = torch.bincount(torch.unique(row) // most)
+        return (begins[1:] - begins[:-1])[again].double() / sizes[task[begins[1:]][again]]
