@@ -10,12 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from letheon.attend.attaching import attach as attach
+    from letheon.attend.attaching import load_addons as load_addons
+    from letheon.attend.gated_swinrmt import GatedSwinRMT as GatedSwinRMT
     from letheon.attend.hyper import hyper_attention as hyper_attention
     from letheon.attend.hyper.binding import use_hyper as use_hyper
+    from letheon.attend.nalaformer import NaLaFormer as NaLaFormer
+    from letheon.attend.nalaformer import nala_attention as nala_attention
 
 _PLACES = {
+    "attach": "letheon.attend.attaching",
+    "load_addons": "letheon.attend.attaching",
     "hyper_attention": "letheon.attend.hyper",
     "use_hyper": "letheon.attend.hyper.binding",
+    "nala_attention": "letheon.attend.nalaformer",
+    "NaLaFormer": "letheon.attend.nalaformer",
+    "GatedSwinRMT": "letheon.attend.gated_swinrmt",
 }
 
 __all__ = [*_PLACES]

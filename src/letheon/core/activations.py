@@ -232,6 +232,22 @@ def watch_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], 
         yield
 
 
+@contextmanager
+def watch_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Within the block, each call of a module first hands its arguments to `see`, by name: mask, positions, cache."""
+    names = inspect.signature(module.forward)
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = names.bind_partial(*args, **kwargs).arguments
+        see({**bound, **bound.pop("kwargs", {})})
+
+    handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The modules that carry forward hooks now, by name: what a model does beside its weights."""
     return {name: one for name, one in model.named_modules() if one._forward_hooks or one._forward_pre_hooks}

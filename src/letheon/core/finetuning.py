@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from letheon.core.encoding import Batch, Encoded, to_device, with_totals
 from letheon.core.examples import Example
@@ -22,6 +22,7 @@ def finetune(
     steps: int,
     *,
     parameters: Mapping[str, nn.Parameter] | None = None,
+    penalty: Callable[[], Tensor] | None = None,
     stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
     run: Run | None = None,
     title: str = "fine-tuning",
@@ -30,6 +31,7 @@ def finetune(
 
     Args:
         parameters: what is trained; default all.
+        penalty: called after each forward pass; its mean over micro-batches is added to the loss.
         stop: given the metrics of every step so far, a reason to end or None.
         run: where metrics and checkpoints go; training that was begun there goes on from the newest one.
     """
@@ -46,6 +48,7 @@ def finetune(
         for batch in batches:
             with loop.products():
                 loss = -batch.mean(score(model, batch).logp, "tokens")
+                loss = loss + penalty() / len(batches) if penalty else loss
             loss.backward()
             total += loss.item()
         metrics = loop.checked({"loss": total})

@@ -229,11 +229,12 @@ def _prefix_states(base: Any, layer: int, prefix: Tensor, rows: int) -> tuple[Te
 
     cache = DynamicCache(config=base.config)
     states = _states(base, layer, prefix, **_cached(base, cache))
-    layers = cache.layers[: layer % len(blocks(base)) + 1]
+    many = len(blocks(base))
+    layers = cache.layers[: layer % many + 1]
     keys = [getattr(one, "keys", None) for one in layers]
     if not keys or any(not isinstance(key, Tensor) or key.shape[-2] != prefix.shape[1] for key in keys):
         return None, None
-    _share(layers, rows)
+    _share([*layers, *cache.layers[many:]], rows)  # those above the model's own are what add-ons remember
     return states, cache
 
 

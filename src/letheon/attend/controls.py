@@ -1,0 +1,74 @@
+"""What add-ons are compared with: modules of equal cost that lack the idea.
+
+`Adapter` adds as many parameters at the same place and has no memory. `Scrambled` and `RandomGate` are reweaving with
+all its parameters, without what its states say, or without what its gate decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.reweaving import Reweaving
+from letheon.core.activations import Site
+from letheon.core.registry import check_settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the adapter sits, and how wide it is.
+
+    Attributes:
+        layer: whose output it adds to; None: the one three quarters up, as `reweaving`.
+        parameters: about how many it has.
+    """
+
+    layer: int | None = None
+    parameters: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("parameters",))
+
+
+class Adapter(AddOn):
+    """H + W_up gelu(W_down norm(H)): a bottleneck adapter (Houlsby et al., arXiv 1902.00751); W_up starts at zero."""
+
+    name = "adapter"
+
+    def __init__(self, width: int, layers: int, settings: Settings) -> None:
+        super().__init__(width, layers, settings)
+        self.layer = max(0, layers * 3 // 4 - 1) if settings.layer is None else settings.layer
+        inner = max(1, settings.parameters // (2 * width + 1))
+        self.norm, self.down = nn.RMSNorm(width), nn.Linear(width, inner)
+        self.up = nn.Linear(inner, width, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def edits(self) -> Mapping[Site, Edit]:
+        def change(hidden: Tensor, call: Call) -> Tensor:
+            return hidden + self.up(functional.gelu(self.down(self.norm(hidden.float())))).to(hidden.dtype)
+
+        return {Site(self.layer): change}
+
+
+class Scrambled(Reweaving):
+    """Reweaving with the states of the batch's next row: of the right kind, about another text. Whole rows only."""
+
+    name = "scrambled"
+
+    def _remember(self, states: Tensor, positions: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        return super()._remember(states.roll(1, 0), positions, call)
+
+
+class RandomGate(Reweaving):
+    """Reweaving with a gate that opens at random, evenly between closed and open."""
+
+    name = "random gate"
+
+    def opening(self, x: Tensor) -> Tensor:
+        """[batch, length, 1] random numbers."""
+        return torch.rand_like(x[..., :1])

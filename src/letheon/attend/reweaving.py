@@ -1,0 +1,192 @@
+"""Contextual memory reweaving: states that layers left at earlier tokens are rebuilt and woven into the present ones.
+
+Paper:   Contextual Memory Reweaving in Large Language Models Using Layered Latent State Reconstruction, arXiv
+         2502.02046.
+Differs: a reconstruction after the abstract: equations, model, data and numbers of the paper were not available. From
+         the abstract: states of several layers, rebuilt by a module of its own (LLSR) and added to the current ones,
+         no external memory, small overhead. [inferred] everything else: relevance by scaled products with a learned
+         salience, a local window that is left to attention, low-rank values, a softmax over layers, a gate, the
+         reconstruction loss, all sizes. Normalised is what enters the output matrix, not what leaves it: that matrix
+         is zero at the start, so the start is exactly the model as it was, and has a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from letheon.attend.addon import AddOn, Call, Edit
+from letheon.core.activations import Site
+from letheon.core.errors import InputError
+from letheon.core.registry import check_settings
+
+QUERIES = 256  # tokens that look back together: memory is QUERIES x n
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All values are [inferred].
+
+    Attributes:
+        capture: layers whose output is kept; None: those a quarter, a half and three quarters up.
+        inject: the layer whose output is edited, none below the captured ones; None: the highest captured one.
+        width: of queries and keys.
+        bottleneck: of values; 0 takes a quarter of the model's width.
+        window: this many tokens back attention serves already; only earlier ones are seen.
+        top_k: so many tokens back are used in each layer; 0 uses all.
+        gate_bias: the gate's logit at the start.
+        reconstruction, openness: weights in the training loss of the reconstruction and of the gate's mean.
+    """
+
+    capture: tuple[int, ...] | None = None
+    inject: int | None = None
+    width: int = 64
+    bottleneck: int = 0
+    window: int = 32
+    top_k: int = 0
+    gate_bias: float = -4.0
+    reconstruction: float = 0.1
+    openness: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("width", "window"))
+        if min(self.bottleneck, self.top_k, self.reconstruction, self.openness) < 0:
+            raise InputError("a bottleneck, top_k or weight of the loss below 0", "use 0 or more")
+
+
+def relevance(
+    queries: Float[Tensor, "batch length width"],
+    keys: Float[Tensor, "batch layers tokens width"],
+    salience: Float[Tensor, "batch layers tokens"],
+    allowed: Bool[Tensor, "#batch length tokens"],
+    top_k: int = 0,
+) -> Float[Tensor, "batch layers length tokens"]:
+    """beta = softmax over allowed tokens s of u_t · a_s / sqrt(width) + g_s, a layer each; zero if none is allowed."""
+    scores = queries[:, None] @ keys.mT / math.sqrt(keys.shape[-1]) + salience[:, :, None]
+    scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
+    if 0 < top_k < scores.shape[-1]:
+        least = scores.topk(top_k, -1).values[..., -1:]
+        scores = scores.masked_fill(scores < least, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1) * allowed[:, None]
+
+
+def reconstruct(
+    beta: Float[Tensor, "batch layers length tokens"],
+    values: Float[Tensor, "batch layers tokens bottleneck"],
+    mix: Float[Tensor, "batch length layers"],
+) -> Float[Tensor, "batch length bottleneck"]:
+    """sum_c mix_c sum_s beta^c_s values^c_s: states of several layers as one."""
+    return torch.einsum("btc,bctd->btd", mix, beta @ values)
+
+
+class Reweaving(AddOn):
+    """The module: keys and values from captured layers, looked up where it injects.
+
+    What is kept of each token (in the cache: captured layers x (width + 1 + bottleneck) + 1 numbers) is float32.
+    """
+
+    name = "reweaving"
+
+    def __init__(self, width: int, layers: int, settings: Settings) -> None:
+        super().__init__(width, layers, settings)
+        quarters = tuple(sorted({max(0, layers * i // 4 - 1) for i in (1, 2, 3)}))
+        self.capture = quarters if settings.capture is None else settings.capture
+        self.inject = self.capture[-1] if settings.inject is None else settings.inject
+        if not self.capture or not 0 <= min(self.capture) <= max(self.capture) <= self.inject < layers:
+            raise InputError(
+                f"reweaving from layers {self.capture} into layer {self.inject}, the model has {layers}",
+                "capture one layer or more, none above the one that is edited",
+            )
+        bottleneck = settings.bottleneck or width // 4
+        many = len(self.capture)
+        self.norm, self.mixed = nn.RMSNorm(width), nn.RMSNorm(bottleneck)
+        self.captured = nn.ModuleList([nn.RMSNorm(width) for _ in self.capture])
+        self.query = nn.Linear(width, settings.width, bias=False)
+        self.keys = nn.ModuleList([nn.Linear(width, settings.width + 1, bias=False) for _ in self.capture])
+        self.values = nn.ModuleList([nn.Linear(width, bottleneck, bias=False) for _ in self.capture])
+        self.mix = nn.Linear(width, many)
+        self.output = nn.Linear(bottleneck, width, bias=False)
+        self.gate = nn.Linear(width + bottleneck, 1)
+        self.decode = nn.Linear(bottleneck, width, bias=False)  # used in training only
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, settings.gate_bias)
+        # of the last pass with gradients: what was rebuilt, what was wanted, at which tokens, the gate
+        self.seen: tuple[Tensor, ...] | None = None
+
+    def edits(self) -> Mapping[Site, Edit]:
+        def keep(layer: int) -> Edit:
+            def edit(hidden: Tensor, call: Call) -> Tensor:
+                call.kept[self, layer] = hidden
+                return self.weave(hidden, call) if layer == self.inject else hidden
+
+            return edit
+
+        return {Site(layer): keep(layer) for layer in sorted({*self.capture, self.inject})}
+
+    def weave(self, hidden: Float[Tensor, "batch length width"], call: Call) -> Float[Tensor, "batch length width"]:
+        """H + gate W_o norm(R) at the layer that is edited."""
+        present = self.norm(hidden.float())
+        states = torch.stack(
+            [n(call.kept[self, c].float()) for n, c in zip(self.captured, self.capture, strict=True)], 1
+        )
+        positions = call.positions(hidden)
+        keys, values = self._remember(states, positions, call)
+        keys, then = keys[..., :-1], keys[:, 0, :, -1]
+        allowed = call.visible(hidden)
+        mix = self.mix(present).softmax(-1)
+        learning = torch.is_grad_enabled() and self.settings.reconstruction + self.settings.openness > 0
+        rebuilt, best = [], []
+        for start in range(0, hidden.shape[1], QUERIES):
+            part = slice(start, start + QUERIES)
+            far = positions[:, part, None] - then[:, None] >= self.settings.window
+            seen = far & (allowed if allowed.shape[1] == 1 else allowed[:, part])
+            beta = relevance(self.query(present[:, part]), keys[..., :-1], keys[..., -1], seen, self.settings.top_k)
+            rebuilt.append(reconstruct(beta, values, mix[:, part]))
+            if learning:
+                best.append(beta.max(-1))
+        woven = torch.cat(rebuilt, 1)
+        gate = self.opening(torch.cat([present, woven], -1))
+        self.seen = None
+        if learning:
+            weight, place = (torch.cat(x, -1) for x in zip(*best, strict=True))
+            self.seen = (woven, *self._wanted(states, weight, place - call.before, mix), gate)
+        return hidden + (gate * self.output(self.mixed(woven))).to(hidden.dtype)
+
+    def opening(self, x: Float[Tensor, "batch length both"]) -> Float[Tensor, "batch length 1"]:
+        """How far the gate is open, in (0, 1), from the present state and what was rebuilt."""
+        return torch.sigmoid(self.gate(x))
+
+    def _remember(self, states: Tensor, positions: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        """Keys (with salience and position as their last two columns) and values of all tokens so far."""
+        columns = [key(states[:, i]) for i, key in enumerate(self.keys)]
+        where = positions[:, None, :, None].expand(-1, len(columns), -1, -1)
+        keys = torch.cat([torch.stack(columns, 1).float(), where.float()], -1)
+        values = torch.stack([value(states[:, i]) for i, value in enumerate(self.values)], 1).float()
+        memory = call.memory(self.name)
+        return (keys, values) if memory is None else memory.update(keys, values)
+
+    def _wanted(self, states: Tensor, weight: Tensor, place: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, length, width]: captured states of the most relevant tokens, mixed as the layers; and where any is.
+
+        Tokens before this pass (a shared prefix) have left keys and values only: they are passed over.
+        """
+        there = (weight > 0) & (place >= 0)
+        index = place.clamp(min=0)[..., None].expand(-1, -1, -1, states.shape[-1])
+        wanted = torch.einsum("btc,bctd->btd", mix * there.mT, states.gather(2, index))
+        return wanted.detach(), there.any(1)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Weighted: 1 - cos of the state decoded from R and the one most relevant; and the gate's mean."""
+        if self.seen is None:
+            return torch.zeros(())
+        woven, wanted, looked, gate = self.seen
+        missed = 1 - functional.cosine_similarity(self.decode(woven), wanted, -1)
+        share = (missed * looked).sum() / looked.sum().clamp(min=1)
+        return self.settings.reconstruction * share + self.settings.openness * gate.mean()

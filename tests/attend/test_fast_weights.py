@@ -1,0 +1,81 @@
+"""Fast weights in chunks: the recursion token by token, however the tokens are cut; nothing quadratic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from letheon.attend.fast_weights import fast_weights
+
+
+def tensors(n: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """q, k, v of two rows and three heads, k of length 1; then write, correct a token and keep a head."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, d, generator=generator, dtype=dtype) for d in (4, 4, 5))
+    write, correct = (torch.rand(2, 3, n, generator=generator, dtype=dtype) for _ in range(2))
+    keep = torch.rand(3, generator=generator, dtype=dtype) / 2 + 0.5
+    return [q, k / k.norm(dim=-1, keepdim=True), v, write, correct, keep]
+
+
+def stepwise(
+    q: Tensor, k: Tensor, v: Tensor, write: Tensor, correct: Tensor, keep: Tensor, read: str
+) -> tuple[Tensor, Tensor]:
+    state, outputs = torch.zeros(2, 3, 5, 4, dtype=q.dtype), []
+    for t in range(q.shape[2]):
+        predicted = (state @ k[:, :, t, :, None])[..., 0]
+        update = write[:, :, t, None] * v[:, :, t] - correct[:, :, t, None] * predicted
+        later = keep[:, None, None] * state + update[..., None] * k[:, :, t, None]
+        outputs.append(((later if read == "after" else state) @ q[:, :, t, :, None])[..., 0])
+        state = later
+    return torch.stack(outputs, 2), state
+
+
+@pytest.mark.oracle("pavlovian")
+@pytest.mark.parametrize("read", ["after", "before"])
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_chunks_equal_the_recursion(chunk: int, read: str) -> None:
+    given = tensors(20)
+    found, state = fast_weights(*given, chunk=chunk, read=read)
+    wanted, last = stepwise(*given, read)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert torch.allclose(state, last, atol=1e-12)
+
+
+@pytest.mark.oracle("pavlovian")
+def test_gradients_are_those_of_finite_differences() -> None:
+    given = [x.requires_grad_() for x in tensors(5)]
+    assert torch.autograd.gradcheck(lambda *x: fast_weights(*x, chunk=3), given)
+
+
+def test_a_state_goes_on_where_it_was_left() -> None:
+    q, k, v, write, correct, keep = tensors(20)
+    whole, last = fast_weights(q, k, v, write, correct, keep)
+    first, state = fast_weights(q[:, :, :9], k[:, :, :9], v[:, :, :9], write[..., :9], correct[..., :9], keep)
+    second, state = fast_weights(q[:, :, 9:], k[:, :, 9:], v[:, :, 9:], write[..., 9:], correct[..., 9:], keep, state)
+    assert torch.allclose(torch.cat([first, second], 2), whole)
+    assert torch.allclose(state, last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_outputs_have_the_type_of_the_values(dtype: torch.dtype) -> None:
+    q, k, v, *_ = tensors(9, dtype)
+    out, state = fast_weights(q, k, v)
+    assert (out.dtype, state.dtype) == (dtype, dtype)
+    assert (out.shape, state.shape) == ((2, 3, 9, 5), (2, 3, 5, 4))
+
+
+def test_long_inputs_need_no_square_of_memory() -> None:
+    n = 100_000  # one n x n matrix of float32 would be 40 GB
+    q, k, v = (torch.randn(1, n, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    out, _ = fast_weights(q, torch.nn.functional.normalize(k, dim=-1), v, 0.5, 0.5, chunk=256)
+    assert out.shape == (1, n, 4)
+    assert out.isfinite().all()
+
+
+@pytest.mark.slow
+def test_it_compiles() -> None:
+    q, k, v, write, correct, keep = (x.float() for x in tensors(20))
+    compiled = torch.compile(fast_weights)
+    wanted = fast_weights(q, k, v, write, correct, keep, chunk=16)[0]
+    assert torch.allclose(compiled(q, k, v, write, correct, keep, chunk=16)[0], wanted, atol=1e-5)

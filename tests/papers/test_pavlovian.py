@@ -1,0 +1,53 @@
+"""Paper `pavlovian`: capacities, exponents, a small run, and how parts make a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from letheon.papers import pavlovian
+from letheon.papers.outcome import together
+from letheon.papers.pavlovian import blocking, crossing, figures, judged, measure, rounding, slope
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[int, dict[str, Any]]:
+    return {seed: measure(seed, trials=4) for seed in range(2)}
+
+
+def test_the_load_at_which_recall_falls_below_is_found_between_two_points() -> None:
+    assert crossing(100, {0.1: 0.95, 0.2: 0.90, 0.4: 0.8}) == pytest.approx(19)
+    assert crossing(100, {0.1: 1.0, 0.4: 0.8}) == pytest.approx(19)
+
+
+def test_an_exponent_is_the_slope_between_logarithms() -> None:
+    assert slope({16: 8.0, 64: 16.0, 256: 32.0}) == pytest.approx(0.5)
+
+
+def test_attention_and_recursion_differ_by_rounding_only() -> None:
+    assert 0 < rounding(torch.Generator().manual_seed(0)) < pavlovian.ROUNDING
+
+
+def test_the_delta_rule_blocks_and_hebb_does_not() -> None:
+    from letheon.attend.pavlovian import Rule
+
+    assert blocking(Rule("hebb")) == 0
+    assert blocking(Rule("delta")) > 0.99
+
+
+def test_a_small_run_has_every_part_and_a_lost_one_fails(found: dict[int, dict[str, Any]]) -> None:
+    measured, intervals, verdicts = judged(found)
+    assert set(verdicts) == set(intervals) <= set(measured)
+    assert verdicts["cosine at 16 d_k pairs"] == "holds"
+    for one in found.values():
+        assert one["average capacity"][256] > one["error-free capacity"][256]
+    worse = {seed: {**one, "rounding": 0.1} for seed, one in found.items()}
+    assert together(judged(worse)[2]) == "fails"
+
+
+def test_figures_are_drawn(found: dict[int, dict[str, Any]]) -> None:
+    drawn = figures(found)
+    assert set(drawn) == {"capacity", "recall", "chains"}
+    assert all(svg.startswith("<svg") for svg in drawn.values())
