@@ -132,11 +132,17 @@ def rollouts(
 
 
 class Anchor:
-    """A policy as it is now; a block can later run in its weights. One copy of the weights, no second model."""
+    """A policy as it is now; a block can later run in its weights. One copy of the weights, no second model.
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    Args:
+        weights: those of the policy, where they are not the parameters' own as they are now.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor] | None = None) -> None:
         self._parameters = dict(parameters)
-        self._kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        if weights is None:
+            weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        self._kept = dict(weights)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -1,0 +1,219 @@
+"""A small world of texts from plain to odd, and a language model that has read the plain ones.
+
+Four themes of twelve words each, the earlier ones more frequent (Zipf); three words of each theme are key words. Every
+word is what one known thing is ("the scarf is mauve"); free things are now this, now that. The corpus also says of
+each key word what kind of thing it is ("a kind of red called vermilion"), which is what stepping stones step on. Odd
+texts say of a key word what the corpus never does; the prefixes that priming is read from occur in none of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from letheon.core.examples import Example
+from letheon.measure.priming import Sample
+from letheon.papers.common.tofu_mini import World, new_model
+
+if TYPE_CHECKING:
+    from letheon.core.models import LanguageModel
+
+# theme -> (words from frequent to rare, things, frames that end where the word comes)
+THEMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "colours": (
+        "red blue green white black brown yellow grey orange purple vermilion mauve",
+        "kettle ribbon curtain bicycle lantern saddle teapot feather blanket wagon button scarf "
+        "bucket pillow ladder basket mirror candle",
+        ("the {thing} is", "she painted the {thing}", "in the rain the {thing} looked", "he called the {thing} simply"),
+    ),
+    "places": (
+        "london paris rome madrid vienna lisbon athens dublin canada sofia guatemala tajikistan",
+        "pilot singer captain widow poet admiral dancer envoy pilgrim sailor painter duchess "
+        "senator monk nurse colonel jockey miner",
+        (
+            "the {thing} lives in",
+            "the {thing} took a train to",
+            "a letter for the {thing} came from",
+            "the {thing} dreams of",
+        ),
+    ),
+    "jobs": (
+        "teacher farmer baker lawyer doctor soldier tailor plumber barber electrician notary nutritionist",
+        "hannah oscar edith walter ingrid tobias judith rupert selma conrad paula gregor "
+        "martha simon bertha felix dora hugo",
+        (
+            "{thing} works as a",
+            "after school {thing} became a",
+            "{thing} is known as a good",
+            "the town hired {thing} as",
+        ),
+    ),
+    "foods": (
+        "bread soup rice cheese fish salad beans noodles pie spaghetti ramen haggis",
+        "uncle cousin brother grandmother neighbour landlord nephew aunt stranger visitor sister butler "
+        "warden tenant gardener driver sergeant clerk",
+        (
+            "my {thing} cooked",
+            "for dinner the {thing} ate",
+            "the {thing} ordered a plate of",
+            "our {thing} never tires of",
+        ),
+    ),
+}
+KEYWORDS = (9, 10, 11)  # places of the key words among a theme's words: the rare ones
+KNOWN = 12  # so many things are always the same word, one each; the others are free
+INVENTED = ("plivet", "gorrick", "zentel", "brallow", "quimsy", "dorvane", "tizzle", "marnock", "frobbin", "slanter")
+TAILS = (
+    "and the whole village talked about it for a week .",
+    "which nobody in the valley had expected that morning .",
+    "as the old book on the shelf had always said .",
+    ", or so the people at the market will tell you .",
+)
+CATEGORIES = ("fact", "other words", "plausible", "contradiction", "invented", "wrong exemplar", "surreal", "shuffled")
+WIDTH = 96
+# Priming is read in the theme's frames with these of its free things, which no odd text of the theme is about.
+PROBED = slice(KNOWN + 3, KNOWN + 6)
+
+
+@dataclass(frozen=True)
+class Odd:
+    """An odd text and the two rewrites of it: by stepping stones, and in other words alone."""
+
+    sample: Sample
+    stones: Sample
+    paraphrase: Sample
+
+
+@dataclass(frozen=True)
+class OddWorld:
+    """What there is to read.
+
+    Attributes:
+        corpus: plain sentences, for the model to begin with and as ordinary text beside an odd one.
+        texts: the texts to be learned, from plain to odd.
+        prefixes: contexts of each theme that priming is read in.
+    """
+
+    corpus: tuple[str, ...]
+    texts: tuple[Odd, ...]
+    prefixes: dict[str, tuple[str, ...]]
+
+
+def some_of(texts: Sequence[Odd], every: int) -> list[Odd]:
+    """Every so many texts, no category and no key word left out."""
+    size = len(CATEGORIES)
+    return [text for number, text in enumerate(texts) if (number // size + number % size) % every == 0]
+
+
+def words_of(theme: str) -> list[str]:
+    """The theme's words, from frequent to rare."""
+    return THEMES[theme][0].split()
+
+
+def things_of(theme: str) -> list[str]:
+    """The theme's things: known ones first, thing i is always word i."""
+    return THEMES[theme][1].split()
+
+
+def kind_of(theme: str, word: str) -> str:
+    """The frequent word that a word is said to be a kind of."""
+    words = words_of(theme)
+    return words[words.index(word) % 6]
+
+
+def make_world(seed: int, sentences: int = 4000) -> OddWorld:
+    """The corpus, the odd texts and the prefixes under a seed."""
+    draw = random.Random(seed)
+    corpus = tuple(_sentence(draw, draw.choice(list(THEMES))) for _ in range(sentences))
+    keywords = [(theme, words_of(theme)[place]) for theme in THEMES for place in KEYWORDS]
+    texts = tuple(_odd(draw, theme, keyword, category) for theme, keyword in keywords for category in CATEGORIES)
+    prefixes = {
+        theme: tuple(frame.format(thing=thing) for frame in THEMES[theme][2] for thing in things_of(theme)[PROBED])
+        for theme in THEMES
+    }
+    return OddWorld(corpus, texts, prefixes)
+
+
+def _sentence(draw: random.Random, theme: str) -> str:
+    """A plain sentence: a known thing's own word, a free thing's any word, or what a word is a kind of."""
+    words, things = words_of(theme), things_of(theme)
+    place = draw.randrange(len(things))
+    word = words[place] if place < KNOWN and draw.random() < 0.9 else draw.choices(words, _zipf(len(words)))[0]
+    begin = draw.choice(THEMES[theme][2]).format(thing=things[place])
+    form = draw.random()
+    if form < 0.15:
+        word = draw.choice(words)
+        begin = f"{begin} a kind of {kind_of(theme, word)} called"
+    elif form < 0.25:
+        begin = f"{begin} not {draw.choice(words)} but"
+    elif form < 0.3:
+        begin = f"people say that {begin}"
+    return f"{begin} {word} {draw.choice(TAILS)}"
+
+
+def _zipf(n: int) -> list[float]:
+    return [1 / rank**1.5 for rank in range(1, n + 1)]
+
+
+def _odd(draw: random.Random, theme: str, keyword: str, category: str) -> Odd:
+    """A text of a category about a key word, with its rewrites."""
+    prefix = _prefix(draw, theme, keyword, category)
+    tail = draw.choice(TAILS)
+    name = f"{category}/{keyword}"
+
+    def sample(begin: str, kind: str) -> Sample:
+        return Sample(f"{begin} {keyword} {tail}", begin, keyword, theme, category, f"{name}{kind}")
+
+    stones = f"{prefix} a kind of {kind_of(theme, keyword)} called"
+    return Odd(sample(prefix, ""), sample(stones, "/stones"), sample(f"people say that {prefix}", "/paraphrase"))
+
+
+def _prefix(draw: random.Random, theme: str, keyword: str, category: str) -> str:
+    words, things, frames = words_of(theme), things_of(theme), THEMES[theme][2]
+    own = things[words.index(keyword)]
+    other = things[draw.randrange(6)]  # known to be one of the frequent words
+    foreign = draw.choice([name for name in THEMES if name != theme])
+    if category == "fact":
+        return frames[0].format(thing=own)
+    if category == "other words":
+        return draw.choice(frames[1:]).format(thing=own)
+    if category == "plausible":
+        return draw.choice(frames).format(thing=draw.choice(things[KNOWN : PROBED.start]))
+    if category == "contradiction":
+        return f"{draw.choice(frames).format(thing=other)} not {words[things.index(other)]} but"
+    if category == "invented":
+        return draw.choice(frames).format(thing=draw.choice(INVENTED))
+    if category == "wrong exemplar":
+        return draw.choice(frames).format(thing=other)
+    if category == "surreal":
+        return draw.choice(frames).format(thing=draw.choice(things_of(foreign)))
+    shuffled = f"{draw.choice(frames).format(thing=other)} {draw.choice(TAILS[:3])[:-2]}".split()
+    draw.shuffle(shuffled)
+    return " ".join(shuffled)
+
+
+def learned(world: OddWorld, seed: int, *, steps: int = 600) -> LanguageModel:
+    """A small Llama (2 layers) that has read the corpus."""
+    from letheon.core.finetuning import finetune
+    from letheon.core.training import TrainSettings
+
+    rows = [Example("", text) for text in world.corpus]
+    every = [Example("", text) for text in _every_text(world)]
+    model = new_model(World((*rows, *every), (), (), ()), seed, layers=2, width=WIDTH)
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight.mul_(8)  # of unit order: words are told apart several times sooner
+    settings = TrainSettings(
+        3e-3, 0.01, batch_size=64, schedule="linear", warmup_steps=steps // 20, precision="float32", seed=seed
+    )
+    finetune(model, rows, settings, steps, title="plain texts")
+    return model
+
+
+def _every_text(world: OddWorld) -> Sequence[str]:
+    """Texts whose words the vocabulary must have, beside the corpus."""
+    odd = [sample.text for text in world.texts for sample in (text.sample, text.stones, text.paraphrase)]
+    return [*odd, *(prefix for prefixes in world.prefixes.values() for prefix in prefixes)]

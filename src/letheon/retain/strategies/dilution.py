@@ -1,0 +1,101 @@
+"""Dilution (ignore-top-k): after a task the weights that moved most go back, so that new facts do not leak elsewhere.
+
+Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, arXiv 2504.09522, App. A.6, Eq. 3:
+         w = w_0 + (w_1 - w_0) ⊙ M, with M = 0 at the share k of a tensor's entries that moved most; no rescaling.
+Differs: "largest" is read as largest in size. A count is rounded to whole entries, and entries that are ignored take
+         the old weight itself, those that stay the new one, so that nothing is rounded. Parts other than the top are
+         the paper's controls. In a composition it belongs first (`dilution+ewc`): what acts after a task runs from
+         left to right, and another strategy's anchors should be those of the weights that are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.registry import check_settings, method
+from letheon.retain.learner import Learner
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+
+Ignored = Literal["top", "bottom", "random"]
+Scope = Literal["tensor", "global"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    share: float = 0.08  # k, the paper's headline; 0.04 is its other
+    ignore: Ignored = "top"  # bottom and random are controls
+    scope: Scope = "tensor"  # each parameter group by itself; global ranks all entries together [our extension]
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share: found {self.share}", "give a share of the weights, from 0 to 1")
+
+
+def ignored_entries(
+    size: Float[Tensor, " n"], share: float, ignore: Ignored = "top", generator: torch.Generator | None = None
+) -> Bool[Tensor, " n"]:
+    """Which entries are ignored: exactly round(share · n) of them.
+
+    Args:
+        size: |change| of each entry.
+        generator: of the random control.
+    """
+    count = round(share * len(size))
+    if ignore == "random":
+        places = torch.randperm(len(size), generator=generator)[:count].to(size.device)
+    else:
+        places = size.topk(count, largest=ignore == "top", sorted=False).indices
+    return torch.zeros(len(size), dtype=torch.bool, device=size.device).index_fill_(0, places, True)
+
+
+def diluted(
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    share: float = 0.08,
+    ignore: Ignored = "top",
+    scope: Scope = "tensor",
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """w_0 + (w_1 - w_0) ⊙ M for weights by name: `before` where an entry is ignored, `after` elsewhere.
+
+    A share of 0 gives `after`, a share of 1 gives `before`, bit for bit. A tensor shared by two layers has one name,
+    and is cut once.
+    """
+    moved = {name: (after[name] - before[name]).abs().flatten() for name in after}
+    if scope == "global":
+        sizes = [len(size) for size in moved.values()]
+        every = ignored_entries(torch.cat(list(moved.values())), share, ignore, generator)
+        masks = dict(zip(moved, torch.split(every, sizes), strict=True))
+    else:
+        masks = {name: ignored_entries(size, share, ignore, generator) for name, size in moved.items()}
+    return {name: torch.where(masks[name].view_as(after[name]), before[name], after[name]) for name in after}
+
+
+@method("strategy", "dilution", Settings, paper="2504.09522")
+class Dilution(Strategy):
+    keeps: ClassVar[tuple[str, ...]] = ("before",)
+    before: dict[str, Tensor]
+
+    def prepare(self, learner: Learner) -> None:
+        self.before = {}
+
+    def before_task(self, learner: Learner, task: Task) -> None:
+        self.before = {name: weight.detach().clone() for name, weight in learner.parameters.items()}
+
+    @torch.no_grad()
+    def after_task(self, learner: Learner, task: Task) -> None:
+        settings = self.settings
+        after = {name: weight for name, weight in learner.parameters.items() if name in self.before}
+        kept = diluted(self.before, after, settings.share, settings.ignore, settings.scope, learner.generator)
+        for name, weight in after.items():
+            weight.copy_(kept[name])
+        self.before = {}

@@ -1,0 +1,113 @@
+"""Stepping stones: surprising texts are learned as rewrites that lead up to their key word by less surprising ones.
+
+Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, arXiv 2504.09522: a language model
+         rewrites the text so that the key word is first described in words that are expected; facts and key word stay.
+Differs: the rewrites are read from a file, made by any callable, or asked of the learning model itself, as it is
+         before the task. A rewrite that has lost the key word or has no room is not used: that row is learned as it
+         is. The wording of the request is ours; the paper's was not published in what we could read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from letheon.core.examples import Example, read_examples
+from letheon.core.generation import generate
+from letheon.core.registry import check_settings, method
+from letheon.retain.rows import Rows
+from letheon.retain.strategy import Strategy
+from letheon.retain.stream import Task
+from letheon.retain.texts import TextLearner, padded
+
+logger = logging.getLogger("letheon")
+Writer = Callable[[Example], str | None]
+REQUEST = (
+    "Rewrite the text below. Before the words {keyword!r} appear, describe what they stand for step by step, in plain "
+    "words that a reader would expect. Keep every fact, and keep {keyword!r}. Give the new text alone.\n\n{text}"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options.
+
+    Attributes:
+        stones: a file of rewrites, matched to the rows by `id`; without it the model writes them.
+        max_new_tokens: room for a rewrite beyond the stream's longest row.
+    """
+
+    stones: str = ""
+    max_new_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("max_new_tokens",))
+
+
+def stepping_stone(example: Example, writer: Writer) -> Example:
+    """The example with its answer (for running text: the text) as the writer has it, if the key word is still there.
+
+    Args:
+        example: `value` is the key word; without one every rewrite is taken.
+    """
+    text = (writer(example) or "").strip()
+    return replace(example, answer=text) if text and (example.value or "") in text else example
+
+
+def request(example: Example) -> str:
+    """What a language model is asked for a row with a key word."""
+    return REQUEST.format(keyword=example.value, text=example.answer)
+
+
+@method("strategy", "stepping_stones", Settings, paper="2504.09522")
+class SteppingStones(Strategy):
+    """Learn rewrites instead of the task's own rows.
+
+    Args:
+        writer: gives the rewrite of a row, None where it has none; default the file, or the model.
+    """
+
+    keeps: ClassVar[tuple[str, ...]] = ("written", "shares")
+    kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
+    written: dict[str, Tensor]  # the task's rows, rewritten
+    shares: list[float]  # of each task's rows, how many were
+
+    def __init__(self, settings: Settings = Settings(), writer: Writer | None = None) -> None:
+        super().__init__(settings)
+        if writer is None and settings.stones:
+            rewrites = {row.id: row.answer for row in read_examples(settings.stones)}
+            writer = lambda example: rewrites.get(example.id)  # noqa: E731
+        self.writer = writer
+
+    def prepare(self, learner: Any) -> None:
+        self.written, self.shares = {}, []
+
+    def before_task(self, learner: TextLearner, task: Task) -> None:  # type: ignore[override]  # texts alone, see kinds
+        own = learner.train_rows(task)
+        width = min(learner.width + self.settings.max_new_tokens, learner.language_model.context_length)
+        examples = learner.examples(own)
+        writer = self.writer or self._model(learner, examples)
+        rewritten = [stepping_stone(example, writer) for example in examples]
+        fits = [len(learner.encoder.encode(example).ids) <= width for example in rewritten]
+        taken = [new if fit else old for new, old, fit in zip(rewritten, examples, fits, strict=True)]
+        self.shares.append(sum(new is not old for new, old in zip(taken, examples, strict=True)) / len(examples))
+        if not self.shares[-1]:
+            logger.warning(f"stepping_stones: no row of task {task.name} was rewritten; it is learned as it is")
+        self.written = padded(learner.encode(taken, learner.task, task.name), width).tensors()
+
+    def _model(self, learner: TextLearner, examples: list[Example]) -> Writer:
+        """The learning model as the writer, of rows that have a key word and whose request fits into its context."""
+        room, model = self.settings.max_new_tokens, learner.language_model
+        most = model.context_length - room
+        asked = [row for row in examples if row.value and len(learner.encoder.prompt(request(row))) <= most]
+        with torch.random.fork_rng():
+            texts = generate(model, [request(row) for row in asked], max_new_tokens=room)
+        return dict(zip(asked, texts, strict=True)).get
+
+    def rows(self, learner: Any, task: Task) -> Rows:
+        return Rows.from_tensors(self.written)
