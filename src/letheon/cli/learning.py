@@ -76,7 +76,9 @@ def learn(
 def compare_strategies(
     model: Annotated[str, typer.Argument(help="A language model, or mlp (mlp=100-100) for the streams of images.")],
     stream: Stream,
-    strategies: Annotated[str, typer.Option(help="Separated by ';' or spaces: naive replay ewc:strength=10 joint.")],
+    strategies: Annotated[
+        str, typer.Option(help="Separated by commas, ';' or spaces: naive,replay,ewc:strength=10,joint.")
+    ],
     epochs: Epochs = 1,
     batch_size: Batch = 0,
     learning_rate: Rate = 0.0,
@@ -91,9 +93,9 @@ def compare_strategies(
 ) -> None:
     """Run several strategies on one stream from the same weights and seeds, and draw the table.
 
-    letheon compare-strategies mlp --stream split-digits --strategies "naive replay der gem joint" --epochs 10
+    letheon compare-strategies mlp --stream split-digits --strategies naive,replay,der,gem,joint --epochs 10
     """
-    from letheon.jobs.learning import LearnJob
+    from letheon.jobs.learning import LearnJob, split_strategies
     from letheon.printing import show_plan, show_strategies
 
     quieten(quiet)
@@ -105,7 +107,7 @@ def compare_strategies(
         "evaluate_every": evaluate_every,
     }
     job = LearnJob(model, stream, options, device)
-    names = strategies.replace(";", " ").split()
+    names = split_strategies(strategies)
     if dry_run:
         show_plan(job.plan(names, out) | {"seeds": seeds}, as_json)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,3 +94,12 @@ def _with_page(result: learning.Learned) -> learning.Learned:
     if result.folder is not None:
         atomic_write_text(result.folder / "learn.html", render_learning(result))
     return result
+
+
+def split_strategies(text: str) -> list[str]:
+    """Strategies from one text; a comma before NAME=VALUE belongs to a strategy's options.
+
+    >>> split_strategies("naive,replay:capacity=100,batch=5;ewc")
+    ['naive', 'replay:capacity=100,batch=5', 'ewc']
+    """
+    return [piece for piece in re.split(r"[;\s]+|,(?!\s*\w+=)", text) if piece]

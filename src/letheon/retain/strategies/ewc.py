@@ -26,7 +26,7 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    strength: float = 100.0  # λ; tuned per data set in every paper
+    strength: float = 10.0  # λ; tuned per data set in every paper. A stiffer one wants a lower rate or clipping
     online: bool = False  # one anchor, with the importances added up
     decay: float = 1.0  # γ of the online form
     fisher: Fisher = "true"  # texts: empirical
