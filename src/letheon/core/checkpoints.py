@@ -36,6 +36,10 @@ def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Ten
 
 
 def tensors_of(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """A group of a checkpoint; empty if it has none of that name."""
+    """A group of a checkpoint; empty if it has none of that name.
+
+    The tensors are copies: those of a mapped file begin at odd addresses, where products may round in another order.
+    """
     file = folder / f"{name}.safetensors"
-    return load_file(file, device=device) if file.is_file() else {}
+    found = load_file(file, device=device) if file.is_file() else {}
+    return {key: tensor.clone() for key, tensor in found.items()}
