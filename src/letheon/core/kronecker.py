@@ -150,8 +150,7 @@ def fit(layers: Mapping[str, Linear], passes: Passes, kind: Kind, total: int = 0
         return Factors(kind, {name: Block(ones) for name, ones in some.items()})
     if kind == "diagonal":
         return _with_second_moments(layers, dict.fromkeys(layers, (None, None)), passes, kind, total)
-    sums = _Covariances(layers)
-    _run(layers, passes, sums, f"curvature ({kind})", total)
+    sums = covariances(layers, passes, f"curvature ({kind})", total)
     factors = Factors(kind, tokens=sums.tokens, predictions=sums.predictions)
     bases: dict[str, tuple[Tensor | None, Tensor | None]] = {}
     for name in layers:
@@ -183,6 +182,15 @@ def _with_second_moments(
     return factors
 
 
+def covariances(
+    layers: Mapping[str, Linear], passes: Passes, title: str = "covariances", total: int = 0
+) -> Covariances:
+    """Σ aaᵀ and Σ ggᵀ of every layer from one run over the rows."""
+    sums = Covariances(layers)
+    _run(layers, passes, sums, title, total)
+    return sums
+
+
 class _Sums:
     """What is added up over passes; counts real tokens and predictions."""
 
@@ -196,8 +204,8 @@ class _Sums:
         raise TypeError(f"{type(self).__name__} does not say what it adds up")
 
 
-class _Covariances(_Sums):
-    """Σ aaᵀ and Σ ggᵀ over real tokens."""
+class Covariances(_Sums):
+    """Σ aaᵀ (`right`) and Σ ggᵀ (`left`) over real tokens, by the layer's name."""
 
     def __init__(self, layers: Mapping[str, Linear]) -> None:
         super().__init__(layers)
