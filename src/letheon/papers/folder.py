@@ -52,7 +52,8 @@ def write_outcome(outcome: Outcome, paper: Paper, folder: Path) -> None:
     Raises:
         LetheonError: a figure's name is not fit for a file name, or a file cannot be written.
     """
-    for name, svg in outcome.figures.items():
+    for title, svg in outcome.figures.items():
+        name = re.sub(r"[ ,]+", "-", title)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise LetheonError(
                 f"paper {paper.key!r} names a figure {name!r}",
