@@ -113,7 +113,7 @@ class AddOn(nn.Module):
 
     def edits(self) -> Mapping[Site, Edit]:
         """What happens at which site, in the order of a forward pass."""
-        raise NotImplementedError
+        raise NotImplementedError  # every add-on says what it edits
 
     def penalty(self) -> Float[Tensor, ""]:
         """What is added to the loss in training, from the last forward pass."""

@@ -168,7 +168,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
-        self.in_chans: int = stem[0].in_channels  # type: ignore[index]
+        self.in_chans: int = stem[0].in_channels  # type: ignore[index]  # a stem begins with a convolution
         self.num_features = dims[-1] if features_only else PROJECTION
         self.features_only = features_only
         self.feature_info = [
@@ -217,6 +217,6 @@ def start_small(model: nn.Module, *kinds: type[nn.Module]) -> None:
     """Weights of these layers are drawn with standard deviation 0.02, cut off at 2 (absolute), biases are zero."""
     for layer in model.modules():
         if isinstance(layer, kinds):
-            nn.init.trunc_normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.trunc_normal_(layer.weight, std=0.02)  # type: ignore[arg-type]  # the kinds given have weights
             if layer.bias is not None:
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # and biases

@@ -213,6 +213,7 @@ class NaLaFormer(Backbone):
             options = {"layer_scale": size.layer_scale[i], "position_again": True}
             hidden = int(size.mlp_ratio * dim)
             blocks = [
+                # a mapping of options has one type for all of them
                 Block(GatedAttention(dim, heads, linear[i]), dim, hidden, drop_path=rate, **options)  # type: ignore[arg-type]
                 for rate in rates
             ]

@@ -65,7 +65,7 @@ class Learner:
 
     def train_rows(self, task: Task) -> Rows:
         """A task's training rows on the model's device."""
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
     def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
         """An empty replay memory that draws from the learner's generator.
@@ -89,7 +89,7 @@ class Learner:
 
     def forward(self, rows: Rows) -> Any:
         """The model's own outputs; fills `rows.features` where the strategy wants them."""
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
     def outputs(self, rows: Rows) -> Any:
         """The outputs as the strategy makes them."""
@@ -97,15 +97,15 @@ class Learner:
 
     def losses_of(self, outputs: Any, rows: Rows) -> Tensor:
         """[n]: cross-entropy of each row (nats); for texts the mean over a row's answer tokens."""
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
     def loss(self, outputs: Any, rows: Rows) -> Tensor:
         """Mean cross-entropy in nats: over rows, for texts over all answer tokens."""
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
     def split(self, outputs: Any, sizes: Sequence[int]) -> list[Any]:
         """Outputs of joined rows as those of each part."""
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
     def total_loss(self, rows: Rows) -> Tensor:
         """The composition's loss: of the new rows, with what is added and replayed, in one pass."""
@@ -325,7 +325,7 @@ class Learner:
             tasks: how many tasks.
             most: rows of each task; None takes all. The same rows every time.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # of ClassLearner and TextLearner
 
 
 class ClassLearner(Learner):

@@ -139,7 +139,7 @@ class Unlearning(Strategy):
 
     def unlearn(self, learner: Learner, rows: Rows) -> None:
         """Move the weights so that the rows' loss rises; no gradient and no optimizer state is touched."""
-        raise NotImplementedError
+        raise NotImplementedError  # of the paper's form and the release's
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
