@@ -11,6 +11,7 @@ from typing import Any
 from letheon.core.errors import InputError
 from letheon.core.models import check_loadable
 from letheon.core.runs import Run, atomic_write_text
+from letheon.forget.several import split_methods
 from letheon.report.learning import render_learning
 from letheon.retain import learn as learning
 from letheon.retain.compare import StrategyComparison, compare_strategies
@@ -97,9 +98,9 @@ def _with_page(result: learning.Learned) -> learning.Learned:
 
 
 def split_strategies(text: str) -> list[str]:
-    """Strategies from one text; a comma before NAME=VALUE belongs to a strategy's options.
+    """Strategies separated by commas, semicolons or spaces; see `split_methods` for commas of options.
 
     >>> split_strategies("naive,replay:capacity=100,batch=5;ewc")
     ['naive', 'replay:capacity=100,batch=5', 'ewc']
     """
-    return [piece for piece in re.split(r"[;\s]+|,(?!\s*\w+=)", text) if piece]
+    return split_methods(re.sub(r"[;\s]+", ",", text))
