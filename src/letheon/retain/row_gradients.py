@@ -8,6 +8,7 @@ their squares. For other modules rows are mapped (`torch.func.vmap`), for texts 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -20,7 +21,7 @@ from letheon.core.activations import watch_backward
 from letheon.core.gradients import Vector
 from letheon.core.kronecker import sample_labels
 from letheon.retain.learner import ClassLearner, Learner
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import Rows
 
 # true: the expectation over the model's own classes; sampled: one class drawn a row; empirical: the row's own class.
 Fisher = Literal["true", "sampled", "empirical"]
@@ -131,24 +132,30 @@ def _one_by_one(learner: Learner, rows: Rows, total: Vector) -> Vector:
     return total
 
 
-def group_gradients(learner: Learner, groups: Sequence[Rows]) -> Float[Tensor, "groups weights"]:
-    """The gradient of each group's mean loss, flat, in the order of `learner.weights`."""
+def group_gradients(learner: Learner, rows: Rows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
+    """The gradient of each group's mean loss, flat, in the order of `learner.weights`.
+
+    Args:
+        rows: all groups', one group after another.
+        sizes: how many rows each group has.
+    """
     layers = plain_layers(learner.model, learner.weights) if isinstance(learner, ClassLearner) else None
-    if layers is None:
-        found = [learner.gradient_of(learner.loss(learner.outputs(rows), rows)) for rows in groups]
-        return torch.stack([flat(gradient) for gradient in found])
-    return _layer_gradients(learner, groups, layers)
+    if layers is not None:
+        return _layer_gradients(learner, rows, list(sizes), layers)
+    ends = list(accumulate(sizes))
+    groups = [rows.part(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    found = [learner.gradient_of(learner.loss(learner.outputs(group), group)) for group in groups]
+    return torch.stack([flat(gradient) for gradient in found])
 
 
-def _layer_gradients(learner: Learner, groups: Sequence[Rows], layers: dict[str, nn.Linear]) -> Tensor:
-    together, sizes = joined(groups), [len(rows) for rows in groups]
+def _layer_gradients(learner: Learner, rows: Rows, sizes: list[int], layers: dict[str, nn.Linear]) -> Tensor:
     alike = len(set(sizes)) == 1
     parts: dict[int, Tensor] = {}
 
     def see(name: str, entering: Tensor, leaving: Tensor) -> None:
         layer = layers[name]
         if alike:
-            shape = (len(groups), sizes[0], -1)
+            shape = (len(sizes), sizes[0], -1)
             left, came = leaving.view(shape), entering.view(shape)
             parts[id(layer.weight)] = torch.bmm(left.transpose(1, 2), came).flatten(1)
             if layer.bias is not None:
@@ -159,8 +166,11 @@ def _layer_gradients(learner: Learner, groups: Sequence[Rows], layers: dict[str,
         if layer.bias is not None:
             parts[id(layer.bias)] = torch.stack([left.sum(0) for left, _ in pairs])
 
-    share = torch.tensor([1 / size for size in sizes for _ in range(size)], device=together.inputs.device)
-    _backward(learner, together, layers, lambda outputs: (share * learner.losses_of(outputs, together)).sum(), see)
+    def loss_of(outputs: Tensor) -> Tensor:
+        means = [losses.mean() for losses in torch.split(learner.losses_of(outputs, rows), sizes)]
+        return torch.stack(means).sum()
+
+    _backward(learner, rows, layers, loss_of, see)
     return torch.cat([parts[id(weight)] for weight in learner.weights], 1)
 
 

@@ -22,7 +22,7 @@ from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.agem import agem_projection
 from letheon.retain.strategies.der import der_loss, derpp_loss
 from letheon.retain.strategies.ewc import EWC, ewc_gradient, sum_of_quadratics
-from letheon.retain.strategies.gem import gem_projection
+from letheon.retain.strategies.gem import GEM, gem_projection
 from letheon.retain.strategies.lwf import distillation
 from letheon.retain.strategies.progressive import Progressive
 from letheon.retain.strategies.replay import Replay
@@ -347,9 +347,22 @@ def test_group_gradients_are_those_of_each_group_alone() -> None:
     learner = learner_of(sample_stream())
     parts = [learner.train_rows(task) for task in learner.stream]
     for groups in ([part.part(0, 4) for part in parts], [parts[0].part(0, 3), parts[1].part(0, 7)]):
-        mine = group_gradients(learner, groups)
+        mine = group_gradients(learner, joined(groups), [len(group) for group in groups])
         theirs = [flat(learner.gradient_of(learner.loss(learner.outputs(rows), rows))) for rows in groups]
         assert torch.allclose(mine, torch.stack(theirs), atol=1e-6)
+
+
+def test_gem_keeps_the_same_number_of_rows_of_each_task() -> None:
+    stream = sample_stream()
+    learner = learner_of(stream, "gem:capacity=10")
+    strategy = learner.strategy.parts[0]
+    assert isinstance(strategy, GEM)
+    for number, task in enumerate(stream, start=1):
+        learner.task = number - 1
+        strategy.after_task(learner, task)
+        kept = strategy.memory.rows()
+        assert kept is not None
+        assert torch.bincount(kept.task).tolist() == [10 // len(stream)] * number
 
 
 @pytest.mark.oracle("agem")

@@ -1,8 +1,9 @@
 """Gradient episodic memory (GEM): the step is the nearest one that raises no earlier task's loss on its memory.
 
 Paper:   Lopez-Paz & Ranzato, arXiv 1706.08840, Eqs. 6-11.
-Differs: the memory is a uniform sample of each task, not its last rows; the quadratic program is solved exactly, as
-         non-negative least squares.
+Differs: a task's part of the memory, M/T rows as in section 2 of the paper where the number of tasks is known, is a
+         uniform sample of the task, not its last rows; the quadratic program is solved exactly, as non-negative least
+         squares.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
 from letheon.retain.row_gradients import flat, group_gradients, unflat
-from letheon.retain.rows import Rows
+from letheon.retain.rows import Rows, joined
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -30,7 +31,7 @@ EPSILON = 1e-3  # added to the diagonal, as in the authors' code
 
 @dataclass(frozen=True)
 class Settings:
-    capacity: int = 200  # of all tasks together, shared evenly
+    capacity: int = 200  # M, of all T tasks of the stream together; each has M/T of it
     margin: float = 0.5  # γ, the memory strength; 0 is the plain projection
 
     def __post_init__(self) -> None:
@@ -61,22 +62,26 @@ class GEM(Strategy):
 
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, "task")
-        self.groups: list[Rows] | None = None
+        self.share = max(1, self.settings.capacity // len(learner.stream))
+        self.kept: tuple[Rows, list[int]] | None = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        self.groups = None
+        self.kept = None
 
     def after_backward(self, learner: Learner, rows: Rows) -> None:
         if not len(self.memory):
             return
-        if self.groups is None:  # during a task the memory does not change
+        if self.kept is None:  # during a task the memory does not change
             found = [self.memory.rows(task=number) for number in self.memory.tasks()]
-            self.groups = [one for one in found if one is not None]
+            groups = [one for one in found if one is not None]
+            self.kept = joined(groups), [len(group) for group in groups]
         gradient = flat(learner.gradients())
-        memories = group_gradients(learner, self.groups)
+        memories = group_gradients(learner, *self.kept)
         projected = gem_projection(gradient, memories, self.settings.margin)
         if projected is not gradient:
             learner.set_gradients(unflat(projected, learner.weights))
 
     def after_task(self, learner: Learner, task: Task) -> None:
-        self.memory.add(learner.train_rows(task))
+        rows = learner.train_rows(task)
+        drawn = torch.randperm(len(rows), generator=learner.generator)[: self.share]
+        self.memory.add(rows.at(drawn.to(learner.device)))
