@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +22,7 @@ from letheon.retain.learn import learn, resume
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp, mlp_for
 from letheon.retain.rows import Rows
+from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.ewc import EWC
 from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategy import Composition, Strategy, read_strategy
@@ -245,10 +247,39 @@ def test_strategies_are_compared_from_the_same_weights(tmp_path: Path) -> None:
     naive, replay, broken = found.entries
     assert naive.metrics["average accuracy"].n == 2
     assert replay.metrics["average accuracy"].value > naive.metrics["average accuracy"].value  # type: ignore[operator]
-    assert naive.rows[0]["forward transfer"] is not None
+    assert naive.rows[0]["metrics"]["forward transfer"] is not None
     assert "not finite" in broken.error
     assert "did not run" in render_strategies(found)
     assert json.loads((tmp_path / "compare.json").read_text())["seeds"] == [0, 1]
+
+
+def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from letheon.retain import compare
+
+    learned: list[tuple[str, int]] = []
+
+    def counted(model: Any, stream: Stream, text: str, *, settings: LearnSettings) -> Any:
+        if len(learned) == 3:
+            raise KeyboardInterrupt
+        learned.append((text, settings.seed))
+        return learn(model, stream, text, settings=settings)
+
+    monkeypatch.setattr(compare, "learn", counted)
+    stream = split_digits()
+    both = ["naive", "replay:capacity=50"]
+    with pytest.raises(KeyboardInterrupt):
+        compare_strategies("mlp=8", stream, both, seeds=(0, 1), out=tmp_path)
+    del learned[:2]
+    found = compare_strategies("mlp=8", stream, both, seeds=(0, 1), out=tmp_path)
+    assert learned == [("replay:capacity=50", 0), ("replay:capacity=50", 1)]
+    assert [row["seed"] for row in found.entries[0].rows] == [0, 1]
+    with pytest.raises(InputError, match="another stream"):
+        compare_strategies("mlp=8", stream, both, seeds=(0, 1), out=tmp_path, epochs=2)
+    monkeypatch.undo()
+    nameless = partial(compare_strategies, lambda seed: mlp([64, 10], seed), stream, ["naive"], out=tmp_path / "x")
+    nameless()
+    with pytest.raises(InputError, match="without a name"):
+        nameless()
 
 
 def test_the_shipped_streams() -> None:

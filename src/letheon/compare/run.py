@@ -14,8 +14,7 @@ import itertools
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +34,7 @@ from letheon.compare.record import Attempt, Comparison, Entry, numbers_of, relea
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.models import LanguageModel, check_loadable, load, save_hash
 from letheon.core.progress import progress
-from letheon.core.runs import Run, atomic_write_text, canonical_hash, check_writable, is_whole, read_json, write_json
+from letheon.core.runs import Run, atomic_write_text, canonical_hash, is_whole, read_json, write_json
 from letheon.forget.recipe import Recipe, Single
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
 from letheon.forget.request import Request
@@ -82,7 +81,7 @@ def compare(
             check_loadable(name)
     folder, clock = Path(out), time.monotonic()
     settings = {"budget": None, "seed": seed, "options": options, "rows": _rows(request)}
-    with _folder(folder, settings):
+    with Run.begun(folder, settings, "a comparison with other rows, seed or options"):
         field = _Field(model, request, folder, criteria, reference, seed, device, dict(options))
         entries, spent = [], 0.0
         for i, (text, recipe) in enumerate(recipes.items()):
@@ -122,21 +121,6 @@ def seconds_of(text: str) -> float:
     if not found or not float(found[1]):
         raise InputError(f"budget: found {text!r}", "write a time such as 90s, 20m or 1.5h")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-@contextmanager
-def _folder(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
-    """The comparison's folder, new or one that was begun with the same settings; no second process works in it."""
-    check_writable(folder)
-    if (folder / "config.json").is_file():
-        run = Run.open(folder)
-        if canonical_hash(run.config) != canonical_hash(settings):
-            raise InputError(f"{folder} holds a comparison with other rows, seed or options", "choose another --out")
-    else:
-        run = Run.create(folder, settings)
-    with run.lock():
-        run.tidy()
-        yield
 
 
 def _rows(request: Request) -> str:

@@ -258,6 +258,28 @@ class Run:
             raise InputError(f"{folder} holds no run (no config.json)", "give the --out folder of an earlier run")
         return cls(folder)
 
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Run]:
+        """A run that is new, or was begun with the same config and is continued; no second process works in it.
+
+        Args:
+            what: is in the folder where the config differs: "a bench of other data, models or options".
+
+        Raises:
+            InputError: the folder's config is another.
+        """
+        check_writable(folder)
+        if (folder / "config.json").is_file():
+            run = cls.open(folder)
+            if canonical_hash(run.config) != canonical_hash(config):
+                raise InputError(f"{folder} holds {what}", "choose another --out")
+        else:
+            run = cls.create(folder, config)
+        with run.lock():
+            run.tidy()
+            yield run
+
     @property
     def config(self) -> dict[str, Any]:
         """The resolved settings that the run was started with."""

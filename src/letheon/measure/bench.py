@@ -16,7 +16,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,6 @@ from letheon.core.models import LanguageModel, check_loadable, load
 from letheon.core.runs import (
     Run,
     atomic_write_text,
-    canonical_hash,
     check_writable,
     is_whole,
     read_json,
@@ -237,7 +235,7 @@ def bench(plan: Plan, *, device: str = "auto") -> Bench:
     from letheon.report.bench import render_bench
 
     out, began = plan.out, time.monotonic()
-    with _folder(out, plan.config()):
+    with Run.begun(out, plan.config(), "a bench of other data, models or options"):
         try:
             models = tuple(_Runner(plan, out, device).measured())
         except Interrupted as stopped:
@@ -261,20 +259,6 @@ def bench(plan: Plan, *, device: str = "auto") -> Bench:
 def slug(name: str) -> str:
     """A method's name as that of a file."""
     return re.sub(r"[^\w.+@%=-]+", "_", name)
-
-
-@contextmanager
-def _folder(folder: Path, config: dict[str, Any]) -> Iterator[None]:
-    """The bench's folder, new or one that was begun with the same settings; no second process works in it."""
-    check_writable(folder)
-    if (folder / "config.json").is_file():
-        run = Run.open(folder)
-        if canonical_hash(run.config) != canonical_hash(config):
-            raise InputError(f"{folder} holds a bench of other data, models or options", "choose another --out")
-    else:
-        run = Run.create(folder, config)
-    with run.lock():
-        yield
 
 
 @dataclass

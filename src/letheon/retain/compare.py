@@ -11,7 +11,7 @@ from typing import Any
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.models import LanguageModel, load
-from letheon.core.runs import atomic_write_text, check_writable, write_json
+from letheon.core.runs import Run, atomic_write_text, canonical_hash, read_json, write_json
 from letheon.core.statistics import Estimate, bootstrap_interval
 from letheon.report.learning import render_strategies
 from letheon.retain.learn import Learned, learn, resolved
@@ -19,6 +19,8 @@ from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
+
+RUNS = "runs"  # in the comparison's folder: a file of numbers for each strategy and seed
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Entry:
     Attributes:
         strategy: as text.
         metrics: each metric's mean over seeds with its 95 % interval.
-        rows: metrics, seconds and steps of each seed.
+        rows: of each seed its metrics, seconds, steps and every evaluation.
         error: why it did not run; then there are no numbers.
     """
 
@@ -69,23 +71,29 @@ def compare_strategies(
 
     Args:
         model: makes a fresh model for a seed; or the name of a language model, or `mlp`.
-        out: a folder for compare.json and compare.html.
+        out: a folder for compare.json, compare.html and every run's numbers. One that was begun with the same named
+            model, stream and options is continued, perhaps with further strategies and seeds.
 
     Raises:
         InputError: an unknown strategy, stream or option, before anything runs.
     """
-    settings = resolved(settings, options)
+    settings = dataclasses.replace(resolved(settings, options), seed=0)
     stream = stream if isinstance(stream, Stream) else read_stream(stream)
     texts = [read_strategy(text).text for text in strategies]
     if len(set(texts)) != len(texts) or not texts:
         raise InputError(f"strategies {', '.join(strategies) or 'none'}", "give each once, at least one")
-    if out is not None:
-        check_writable(out)
-    make = model_maker(model, stream, device) if isinstance(model, str) else model
-    entries = [_entry(text, make, stream, seeds, settings) for text in texts]
     name = model if isinstance(model, str) else getattr(model, "__name__", "a model")
-    found = StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
-    if out is not None:
+    make = model_maker(model, stream, device) if isinstance(model, str) else model
+    if out is None:
+        entries = [_entry(text, make, stream, seeds, settings, None) for text in texts]
+        return StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+    config = {"kind": "compare-strategies", "model": name, "stream": stream.fingerprint()}
+    config |= {"settings": dataclasses.asdict(settings)}
+    with Run.begun(out, config, "a comparison on another stream, or with another model or options"):
+        if not isinstance(model, str) and (out / RUNS).exists():
+            raise InputError(f"{out} holds the runs of a model without a name", "choose another --out")
+        entries = [_entry(text, make, stream, seeds, settings, out / RUNS) for text in texts]
+        found = StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
         write_json(out / "compare.json", found.to_json())
         atomic_write_text(out / "compare.html", render_strategies(found))
     return found
@@ -106,19 +114,32 @@ def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[in
 
 
 def _entry(
-    text: str, make: Callable[[int], Any], stream: Stream, seeds: Sequence[int], settings: LearnSettings
+    text: str,
+    make: Callable[[int], Any],
+    stream: Stream,
+    seeds: Sequence[int],
+    settings: LearnSettings,
+    folder: Path | None,
 ) -> Entry:
-    runs: list[Learned] = []
+    rows = []
     for seed in seeds:
+        kept = None if folder is None else folder / f"{canonical_hash(text)[:16]}-{seed}.json"
+        if kept is not None and kept.is_file():
+            rows.append(read_json(kept))
+            continue
         try:
-            runs.append(learn(make(seed), stream, text, settings=dataclasses.replace(settings, seed=seed)))
+            run = learn(make(seed), stream, text, settings=dataclasses.replace(settings, seed=seed))
         except LetheonError as error:
             return Entry(text, {}, [], error.problem)
-    rows = [
-        {"seed": seed, "seconds": run.seconds, "steps": run.steps, **run.metrics}
-        for seed, run in zip(seeds, runs, strict=True)
-    ]
-    return Entry(text, {name: _mean([row[name] for row in rows]) for name in runs[0].metrics}, rows)
+        rows.append(_row(text, seed, run))
+        if kept is not None:
+            write_json(kept, rows[-1])
+    return Entry(text, {name: _mean([row["metrics"][name] for row in rows]) for name in rows[0]["metrics"]}, rows)
+
+
+def _row(text: str, seed: int, run: Learned) -> dict[str, Any]:
+    curve = run.curve.to_json()
+    return {"strategy": text, "seed": seed, "seconds": run.seconds, "steps": run.steps, "metrics": run.metrics, **curve}
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:
