@@ -49,10 +49,10 @@ class Request:
     def _check(self) -> None:
         if not self.forget:
             raise InputError("the request has no forget rows", "give at least one row to forget")
-        wanted = {_key(row): row for row in self.forget}
+        wanted = {key_of(row): row for row in self.forget}
         for name in ("retain", "neighbours"):
             for row in getattr(self, name):
-                if (other := wanted.get(_key(row))) is not None:
+                if (other := wanted.get(key_of(row))) is not None:
                     raise InputError(
                         f"{name} row {row.id} is also forget row {other.id}: {row.prompt[:60]!r}",
                         "a row cannot be forgotten and kept: remove it from one of the two",
@@ -99,7 +99,8 @@ class Request:
         write_json(path, {"id": self.id, "reason": self.reason, "received": self.received, "due": self.due, **sets})
 
 
-def _key(row: Example) -> tuple[str, str]:
+def key_of(row: Example) -> tuple[str, str]:
+    """Prompt and answer without regard to white space: rows with the same key are one row."""
     return (" ".join(row.prompt.split()), " ".join(row.answer.split()))
 
 

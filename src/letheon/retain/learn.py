@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,7 @@ def learn(
     settings: LearnSettings | None = None,
     resume: bool = False,
     device: str = "auto",
+    watch: Callable[[Learner], None] | None = None,
     **options: Any,
 ) -> Learned:
     """Learn a stream's tasks one after another; the model changes in place.
@@ -112,6 +113,8 @@ def learn(
         settings: all options; or give single ones by name (`epochs=3, evaluate_every=1`).
         resume: continue the run in `out`, from the same model and stream.
         device: of a language model that is loaded here.
+        watch: called at every evaluation (before the first task, every `evaluate_every` steps, after each task), to
+            measure what the stream does not test.
 
     Raises:
         InputError: before anything is trained or written, for what cannot work.
@@ -140,10 +143,10 @@ def learn(
         elif run is not None:
             _check_same(run, config)
         if run is None:
-            return _Loop(learner, None).work(resume=False)
+            return _Loop(learner, None, watch).work(resume=False)
         with run.lock():
             run.tidy()
-            return _Loop(learner, run).work(resume=resume)
+            return _Loop(learner, run, watch).work(resume=resume)
 
 
 def make_learner(model: Any, stream: Stream, strategy: Composition, settings: LearnSettings) -> Learner:
@@ -210,8 +213,8 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
 class _Loop:
     """Tasks, epochs and steps; checkpoints, evaluations, interruption."""
 
-    def __init__(self, learner: Learner, run: Run | None) -> None:
-        self.learner, self.run, self.settings = learner, run, learner.settings
+    def __init__(self, learner: Learner, run: Run | None, watch: Callable[[Learner], None] | None = None) -> None:
+        self.learner, self.run, self.settings, self.watch = learner, run, learner.settings, watch
         self.curve = Curve(len(learner.stream))
         self.seconds = 0.0
         self.begun = False  # whether the task's first hook has been called
@@ -306,6 +309,8 @@ class _Loop:
     def _evaluate(self, task: int, tasks: int, most: int | None) -> None:
         accuracy, loss = self.learner.evaluate(tasks, most)
         self.curve.add(self.learner.step, task, accuracy, loss)
+        if self.watch is not None:
+            self.watch(self.learner)
 
     def _log_losses(self) -> None:
         learner = self.learner

@@ -158,14 +158,18 @@ class Composition:
         deciding = next((part for part in self.parts if overrides(part, hook)), self.parts[0])
         return getattr(deciding, hook)
 
-    def prepare(self, learner: Learner) -> None:
-        """Each in turn, once the learner is known to be of a kind that it can work with."""
+    def check(self, kind: str) -> None:
+        """Refuse a kind of learner (`classes`, `texts`) that one of them cannot work with."""
         for part in self.parts:
-            if learner.kind not in part.kinds:
+            if kind not in part.kinds:
                 raise InputError(
-                    f"{_name(part)} works with {' and '.join(sorted(part.kinds))}, not with {learner.kind}",
+                    f"{_name(part)} works with {' and '.join(sorted(part.kinds))}, not with {kind}",
                     "see `letheon methods strategy`, or use another strategy",
                 )
+
+    def prepare(self, learner: Learner) -> None:
+        """Each in turn, once the learner is known to be of a kind that it can work with."""
+        self.check(learner.kind)
         for part in self.parts:
             part.prepare(learner)
 

@@ -12,6 +12,7 @@ fields = ["question", "answer"]    # where they are not detected
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def text_stream(name: str, tasks: dict[str, tuple[list[Example], list[Example]]]
     return Stream(name, made, "domain")
 
 
+def split_task(name: str, rows: Sequence[Example]) -> Task:
+    """A task whose every fifth row is held out for tests; of fewer than five, the last one."""
+    test = rows[4::5] or rows[-1:]
+    return Task(name, tuple(row for row in rows if row not in test), tuple(test))
+
+
 def _task(path: Path, number: int, entry: dict[str, Any]) -> Task:
     where = f"{path}, task {number}"
     for field in entry:
@@ -67,9 +74,7 @@ def _task(path: Path, number: int, entry: dict[str, Any]) -> Task:
         return Task(name, tuple(train), tuple(_read(path, where, "test", entry["test"], pair)))
     if len(train) < 2:
         raise InputError(f"{where}: one row, and no test", "give a test file, or more rows")
-    test = train[4::5] or train[-1:]
-    kept = [row for row in train if row not in test]
-    return Task(name, tuple(kept), tuple(test))
+    return split_task(name, train)
 
 
 def _read(path: Path, where: str, part: str, source: Any, fields: tuple[str, str] | None) -> list[Example]:
