@@ -38,6 +38,14 @@ KEY_NUMBERS = (
     ("forget_quality", "forget", "forget quality (KS p-value)"),
     ("perplexity", "general", "general text: perplexity"),
 )
+# the same of what continued learning brings back
+LEARNING_NUMBERS = (
+    ("comes_back", "learning on: target's recall comes back by"),
+    ("highest", "learning on: highest recall of the target"),
+    ("kept_lost", "learning on: others' recall falls by"),
+    ("kept_lowest", "learning on: lowest recall of the others"),
+    ("stability_gap", "learning on: others' recall lost only on the way"),
+)
 
 
 def print_json(value: Any) -> None:
@@ -162,6 +170,10 @@ def audit_json(record: Audit, folder: Path | None) -> dict[str, Any]:
             for name, subset, _ in KEY_NUMBERS
             if _values(record, name, subset)
         },
+        "after_learning": {
+            one.model: {name: getattr(one, name).model_dump() for name, _ in LEARNING_NUMBERS}
+            for one in record.continued
+        },
         "warnings": record.warnings,
         "report": str(folder / "report.html") if folder else None,
         "record": str(folder / "audit.json") if folder else None,
@@ -188,6 +200,9 @@ def _print_audit(console: Console, record: Audit, folder: Path) -> None:
         values = _values(record, name, subset)
         if any(value.value is not None for value in values.values()):
             table.add_row(words, *(_cell(values.get(role)) for role in roles))
+    learned = {one.model: one for one in record.continued}
+    for name, words in LEARNING_NUMBERS if learned else ():
+        table.add_row(words, *(_cell(getattr(learned[role], name)) if role in learned else "-" for role in roles))
     console.print(table)
     _print_answers(console, record)
     outcome = record.verdict.outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 
 from letheon.audit.proxy import Settings, check_reference, proxy_reference, resolve_reference
+from letheon.cli import main
 from letheon.core.errors import InputError
 from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
+from letheon.core.runs import read_json
 from letheon.forget.request import Request
-from letheon.jobs.auditing import audit_plan
+from letheon.jobs.auditing import AuditJob
+from letheon.jobs.comparing import compare_plan
 
 
 def test_a_proxy_without_a_base_is_refused_with_the_reason() -> None:
@@ -29,12 +33,43 @@ def test_a_proxy_without_a_base_is_refused_with_the_reason() -> None:
     check_reference("proxy:tiny")
 
 
-def test_the_command_refuses_it_before_a_model_is_loaded(tmp_path: Path, deletion: Request) -> None:
+def test_the_commands_refuse_it_before_a_model_is_loaded(tmp_path: Path, deletion: Request) -> None:
     deletion.write(tmp_path / "request.json")
-    given: dict[str, Any] = {"profile": "standard", "out": tmp_path / "out", "request": tmp_path / "request.json"}
-    with pytest.raises(InputError, match="never saw"):
-        audit_plan("tiny", "tiny", reference="proxy", **given)
-    assert audit_plan("tiny", "tiny", reference="proxy:tiny", **given)["reference"] == "proxy:tiny"
+    replace(deletion, retain=()).write(tmp_path / "bare.json")
+
+    def audited(file: str, reference: str) -> dict[str, Any]:
+        return AuditJob("tiny", "tiny", tmp_path / file, reference, out=tmp_path / "out").plan()
+
+    def compared(request: Request, reference: str) -> dict[str, Any]:
+        return compare_plan("tiny", request, ["npo"], reference, "standard", tmp_path / "out")
+
+    for reference, words in (("proxy", "never saw"), ("proxy:./no/such/folder", "no/such/folder")):
+        with pytest.raises(InputError, match=words):
+            audited("request.json", reference)
+        with pytest.raises(InputError, match=words):
+            compared(deletion, reference)
+    with pytest.raises(InputError, match="retain rows"):
+        audited("bare.json", "proxy:tiny")
+    with pytest.raises(InputError, match="retain rows"):
+        compare_plan("tiny", replace(deletion, retain=()), ["gradient_ascent"], "proxy:tiny", "standard", tmp_path)
+    assert audited("request.json", "proxy:tiny")["reference"] == "proxy:tiny"
+    assert compared(deletion, "proxy:tiny")["reference"] == "proxy:tiny"
+
+
+def test_a_comparison_has_the_proxy_as_its_control(tmp_path: Path, deletion: Request, monkeypatch: Any) -> None:
+    deletion.write(tmp_path / "request.json")
+    words = (
+        "compare tiny --methods gradient_ascent --budget 1s --steps 2 --batch-size 4 --reference proxy:tiny -q --json"
+    )
+    files = ["--request", str(tmp_path / "request.json"), "--out", str(tmp_path / "c")]
+    monkeypatch.setattr(sys, "argv", ["letheon", *words.split(), *files])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    record = read_json(tmp_path / "c" / "gradient_ascent" / "audit.json")
+    names = {model["role"]: model["name"] for model in record["models"]}
+    assert names["reference"] == "proxy: tiny with 8 retain rows"
+    assert any(warning.startswith("The reference is a proxy") for warning in record["warnings"])
 
 
 def test_a_name_stays_a_name(deletion: Request) -> None:

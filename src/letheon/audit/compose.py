@@ -15,12 +15,14 @@ from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
 from letheon.audit.attacks.base import Attempt, Textual, Tried, success
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
+from letheon.audit.continued import evidence_of
 from letheon.audit.evaluate import Evaluation
 from letheon.audit.evidence import (
     Achieved,
     Answer,
     Attack,
     AttackVariant,
+    Continued,
     Curve,
     CurvePoint,
     Item,
@@ -414,6 +416,16 @@ def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Valu
     if steps is None:
         return Value.missing(f"not within {points[-1].step} steps")
     return Value(value=steps, n=len(points))
+
+
+def all_continued(found: Found, plan: Plan) -> list[Continued]:
+    """What continued learning brought back and cost; none when it was not asked for."""
+    given = plan.continuation
+    return [
+        evidence_of(role, findings.continued, given, plan.settings.seed)
+        for role, findings in found.items()
+        if findings.continued is not None and given is not None
+    ]
 
 
 def all_rounded(found: Found, seed: int) -> list[Quantised]:

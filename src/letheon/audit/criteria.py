@@ -60,7 +60,8 @@ class Criterion(Limit):
     """What is demanded, as a short phrase."""
     metric: str
     """A metric's name, or `attack:NAME`, `attack:*` (see `verdict.worst_attack`), `quantised:BITS` or
-    `quantised:GGUF-TYPE`, `relearn`, or `relearn:unrelated`."""
+    `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or `after_learning`: of the forget subset the highest recall
+    while a stream is learned on, of the retain subset the lowest."""
     subset: Subset = "forget"
     """The rows on which it is judged."""
     model: Literal["after"] = "after"

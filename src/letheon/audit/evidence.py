@@ -1,4 +1,5 @@
-"""What an audit measures: values with intervals, answers word for word, attacks, relearning, rounding.
+"""What an audit measures: values with intervals, answers word for word, attacks, relearning, rounding, and what
+continued learning brings back.
 
 A number that could not be computed is `null` with its reason; NaN and infinity have no place here.
 """
@@ -195,6 +196,68 @@ class Curve(Part):
     held-out facts is given; null with its reason where it never is."""
 
 
+class LearningPoint(Part):
+    """One evaluation while a stream of tasks is learned."""
+
+    step: Count
+    """Training steps taken so far; 0 is the model as delivered."""
+    task: Count
+    """Number of the task that was being learned, from 1; 0 before the first."""
+    forgotten_recall: Share
+    """Share of the watched forgotten facts that the greedy answers contain."""
+    forgotten_probability: Share
+    """Mean probability of those facts."""
+    kept_recall: Share | None
+    """The same of the watched kept rows; null where there are none."""
+    kept_probability: Share | None
+    """Mean probability of their facts."""
+    accuracy: list[Share | None]
+    """For each task of the stream the share of its test answers whose every token is the model's first choice; null
+    where the task was not evaluated."""
+    loss: list[float | None]
+    """For each task the mean negative log-likelihood per token of those answers, in nats."""
+
+
+class Continued(Part):
+    """What continued learning of ordinary tasks brings back of the forgotten, and what it costs of the kept."""
+
+    model: Role
+    """The model that learned on, as a copy."""
+    stream: str
+    """What it learned."""
+    strategy: str
+    """How, such as `naive` or `replay:capacity=100`."""
+    tasks: list[str]
+    """The stream's tasks in order."""
+    ends: list[Count]
+    """Training steps after which each task ended."""
+    forgotten: Count
+    """Number of forgotten rows that were watched."""
+    kept: Count
+    """Number of kept rows that were watched; the stream trains on none of them."""
+    points: list[LearningPoint]
+    """Evaluations in order: before the stream, between steps where that was asked for, after each task."""
+    comes_back: Value
+    """Backward transfer of the forgotten: recall after the stream minus recall before it."""
+    highest: Value
+    """Recall of the forgotten at the evaluation after the start that has the most of it."""
+    kept_lost: Value
+    """Forgetting of the kept: recall before the stream minus recall after it."""
+    kept_lowest: Value
+    """Minimum accuracy of the kept: recall at the evaluation after the start that has the least of it."""
+    stability_gap: Value
+    """How far that lies below the recall after the stream: what was lost only on the way."""
+    metrics: dict[str, Value] = {}
+    """Metrics of continual learning over the kept rows, as the task that was learned first, and the stream's tasks."""
+
+    @model_validator(mode="after")
+    def _points_fit_the_tasks(self) -> Self:
+        n = len(self.tasks)
+        if not self.points or any((len(p.accuracy), len(p.loss)) != (n, n) or p.task > n for p in self.points):
+            raise ValueError(f"continued learning of {n} tasks: a point has others, or there is none")
+        return self
+
+
 class Quantised(Part):
     """What a model remembers after its weights are rounded."""
 
@@ -229,6 +292,8 @@ class Evidence(Part):
     """Relearning curves."""
     quantised: list[Quantised] = []
     """Rounded models."""
+    continued: list[Continued] = []
+    """What continued learning brings back, for each model; empty where it was not asked for."""
 
     def metric(self, name: str, subset: str, model: str) -> Metric | None:
         """The metric of that name, set and model, or None when it was not measured."""

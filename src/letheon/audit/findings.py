@@ -13,6 +13,7 @@ from letheon.audit.answering import answer_limit
 from letheon.audit.attacks import attack_model
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
+from letheon.audit.continued import Continued, continue_learning
 from letheon.audit.detection import Detection, detect
 from letheon.audit.evaluate import Evaluation, evaluate, scores_of
 from letheon.audit.evidence import TrainedOn
@@ -55,6 +56,7 @@ class Findings:
     Attributes:
         attacks: by name, those that fit some of the rows: the answered attempts, or what was measured.
         relearning: curves by what was trained on: `forgotten` rows or `unrelated` ones.
+        continued: what it gave while it learned the plan's stream; None where the plan has none.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Findings:
     relearning: dict[TrainedOn, list[RelearnPoint]]
     rounded: list[Rounded]
     detection: Detection | None
+    continued: Continued | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -89,6 +92,9 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
     demand_finite(model, plan.forget)
     clock = _Clock(report)
     settings = plan.settings
+    continued = continue_learning(model, plan)  # first: a strategy that cannot work with the model is refused here
+    if continued is not None:
+        clock("continued learning")
     sets = (plan.forget, plan.retain, plan.neighbours, plan.holdout)
     together = [row for rows in sets for row in rows]  # one batch: the rows are decoded side by side
     limit = settings.max_new_tokens or answer_limit(model, together)
@@ -128,6 +134,7 @@ def examine(model: LanguageModel, plan: Plan, report: Report) -> Findings:
         relearning=relearning,
         rounded=rounded,
         detection=detection,
+        continued=continued,
         seconds=clock.seconds,
     )
 
@@ -147,7 +154,7 @@ class _Clock:
         self.report(stage)
 
 
-STAGES = 7  # calls of the clock for each model
+STAGES = 7  # calls of the clock for each model, one more where it goes on learning
 
 
 def _round(model: LanguageModel, plan: Plan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from letheon.core.models import LanguageModel
 from letheon.core.sampling import stream_seed
 from letheon.core.spans import find_values
 from letheon.forget.request import Request
+
+if TYPE_CHECKING:
+    from letheon.audit.continued import Continuation
 
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")
@@ -85,6 +88,7 @@ class Plan:
         trained, watched: rows of the relearning attack.
         unrelated: kept rows that it trains on instead.
         settings: how much is done.
+        continuation: what the models go on to learn, where that is asked for; see `continued`.
     """
 
     forget: list[Example]
@@ -101,9 +105,12 @@ class Plan:
     watched: list[Example]
     unrelated: list[Example]
     settings: Settings
+    continuation: Continuation | None = None
 
 
-def make_plan(before: LanguageModel, request: Request, settings: Settings) -> Plan:
+def make_plan(
+    before: LanguageModel, request: Request, settings: Settings, continuation: Continuation | None = None
+) -> Plan:
     """Draw rows, find values with the model before, split the rows of the relearning attack."""
     seed = settings.seed
     forget = list(request.forget)
@@ -127,6 +134,7 @@ def make_plan(before: LanguageModel, request: Request, settings: Settings) -> Pl
         watched=watched,
         unrelated=draw(retain, len(trained), seed, "unrelated"),
         settings=settings,
+        continuation=continuation,
     )
 
 

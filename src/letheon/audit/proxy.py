@@ -65,11 +65,7 @@ def proxy_reference(
         InputError: the request has no retain rows.
     """
     chosen = settings or Settings()
-    if not request.retain:
-        raise InputError(
-            "a proxy reference is trained on the retain rows, and the request has none",
-            "give retain rows, or leave the reference out",
-        )
+    _demand_retain(request)
     loaded = load(base, device=device)
     model = LanguageModel(copy.deepcopy(loaded.model), loaded.tokenizer, loaded.name, list(loaded.notes))
     model.merge_adapter()
@@ -92,14 +88,20 @@ def proxy_reference(
     return model
 
 
-def check_reference(reference: str) -> None:
+def check_reference(reference: str, request: Request | None = None) -> None:
     """Refuse a reference that cannot be had, without reading weights: a model's name, or `proxy:BASE`.
 
+    Args:
+        request: whose retain rows a proxy is trained on, where they are known already.
+
     Raises:
-        InputError: `proxy` without a base, or a model that `load` would refuse.
+        InputError: `proxy` without a base or without retain rows, or a model that `load` would refuse.
     """
+    base = _base_of(reference)
     if reference:
-        check_loadable(_base_of(reference) or reference)
+        check_loadable(base or reference)
+    if base and request is not None:
+        _demand_retain(request)
 
 
 def resolve_reference(
@@ -108,6 +110,14 @@ def resolve_reference(
     """What `--reference` names: nothing, a model, or a proxy that is trained now."""
     base = _base_of(reference)
     return proxy_reference(base, request, seed=seed, device=device) if base else reference or None
+
+
+def _demand_retain(request: Request) -> None:
+    if not request.retain:
+        raise InputError(
+            "a proxy reference is trained on the retain rows, and the request has none",
+            "give retain rows, or leave the reference out",
+        )
 
 
 def _base_of(reference: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
 from letheon.audit.compose import NO_REFERENCE, Found
+from letheon.audit.continued import subjects_taught
 from letheon.audit.evaluate import Evaluation
-from letheon.audit.evidence import Metric
+from letheon.audit.evidence import Continued, Metric
 from letheon.audit.findings import Findings
 from letheon.audit.judging import Judge, JudgedRow
 from letheon.audit.plan import Plan
@@ -115,6 +116,31 @@ def _limits_of_the_plan(plan: Plan, request: Request, judge: Judge) -> Iterator[
         yield f"{unmarked} of {len(marked)} rows did not mark their value: it was found (see value_probability)."
     if any(row.perturbed_answers for row in plan.forget) and len(plan.forget) < FEW_ROWS:
         yield f"With {len(plan.forget)} rows the p-value of the forget quality is coarse."
+
+
+def warnings_of_learning(found: Sequence[Continued], plan: Plan) -> Iterator[str]:
+    """What continued learning brought back, and whether that could be seen at all."""
+    by_role = {one.model: one for one in found}
+    if not found or plan.continuation is None:
+        return
+    before, after = by_role["before"], by_role["after"]
+    if (after.comes_back.low or 0.0) > 0:
+        beside = f", of the reference {by_role['reference'].points[-1].forgotten_recall:.2f}"
+        yield (
+            f"Learning on {after.stream} brings the forgotten back: recall rises from "
+            f"{after.points[0].forgotten_recall:.2f} to {after.points[-1].forgotten_recall:.2f}"
+            f"{beside if 'reference' in by_role else ''}."
+        )
+    if before.points[0].forgotten_recall > 0 and before.points[-1].forgotten_recall == 0:
+        yield (
+            f"By the end of {before.stream} the model before has lost the facts as well: that they do not come back in "
+            "the model after shows nothing there."
+        )
+    if taught := subjects_taught(plan, plan.continuation.stream):
+        yield (
+            f"{taught} training rows of {after.stream} name a subject of the forget rows: what comes back may have "
+            "been taught anew."
+        )
 
 
 def not_computable(found: Found, plan: Plan, metrics: Sequence[Metric]) -> Mapping[str, str]:

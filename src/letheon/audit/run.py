@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from letheon.audit.compose import all_answers, all_attacks, all_curves, all_metrics, all_rounded
+from letheon.audit.compose import all_answers, all_attacks, all_continued, all_curves, all_metrics, all_rounded
+from letheon.audit.continued import Continuation, read_continuation
 from letheon.audit.criteria import Profile
 from letheon.audit.detection import remark
 from letheon.audit.evidence import Evidence, Role
@@ -25,7 +26,7 @@ from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
 from letheon.audit.no_ops import Check, check_no_ops, failures
 from letheon.audit.plan import QUICK, Plan, Settings, make_plan
 from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
-from letheon.audit.remarks import not_computable, warnings_of
+from letheon.audit.remarks import not_computable, warnings_of, warnings_of_learning
 from letheon.audit.verdict import judge as decide
 from letheon.audit.verdict import load_profile
 from letheon.core.examples import Example
@@ -52,6 +53,7 @@ def audit(
     device: str = "auto",
     quick: bool = False,
     settings: Settings | None = None,
+    after_learning: Continuation | str | Path | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Measure what a deletion did, and decide whether it was carried out.
@@ -67,6 +69,8 @@ def audit(
         device: where models given by name are loaded.
         quick: a first look with fewer rows and steps.
         settings: how much is done; default the full audit, or the quick one.
+        after_learning: tasks that a copy of each model goes on to learn while the forgotten and the kept are watched: a
+            stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes a training a model.
         progress: told of each stage; default a bar on the terminal.
 
     Raises:
@@ -74,6 +78,11 @@ def audit(
         LetheonError: a model computes NaN or infinity.
     """
     criteria = load_profile(profile)
+    continuation = after_learning
+    if isinstance(continuation, (str, Path)):
+        continuation = read_continuation(continuation, request)
+    if continuation is not None:
+        continuation = replace(continuation, settings=replace(continuation.settings, seed=seed))
     started, clock = datetime.now(UTC), time.monotonic()
     models: list[tuple[Role, Model]] = [("before", before), ("after", after)]
     if reference is not None:
@@ -83,10 +92,11 @@ def audit(
             check_loadable(model)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
 
-    with _stages(len(models) * STAGES + 3, progress) as report:
+    stages = STAGES + (continuation is not None)
+    with _stages(len(models) * stages + 3, progress) as report:
         first = load(before, device=device)
         _demand_room(first, request)
-        plan = make_plan(first, request, chosen)
+        plan = make_plan(first, request, chosen, continuation)
         report("plan")
         found: dict[Role, Findings] = {"before": examine(first, plan, report)}
         checks: list[Check] = []
@@ -132,6 +142,7 @@ def conclude(
         attacks=all_attacks(found),
         curves=all_curves(found, plan),
         quantised=all_rounded(found, seed),
+        continued=all_continued(found, plan),
     )
     return Audit(
         **dict(evidence),
@@ -142,6 +153,7 @@ def conclude(
             "seconds": _seconds(found),
             "checks": plain([asdict(check) for check in checks]),
             "detection": plain({role: asdict(one) for role, one in detected.items() if one}),
+            "after_learning": plan.continuation.to_json() if plan.continuation else None,
         },
         environment=_environment(found["after"].device, seed),
         profile=criteria,
@@ -153,6 +165,7 @@ def conclude(
         seconds=round(time.monotonic() - began[1], 2),
         warnings=[
             *warnings_of(found, plan, request, judging, judged, metrics),
+            *warnings_of_learning(evidence.continued, plan),
             *failures(checks),
             *filter(None, [remark(detected)]),
         ],

@@ -56,6 +56,11 @@ def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:
             trained_on = name or "forgotten"
             curves = [c for c in evidence.curves if (c.model, c.trained_on) == (model, trained_on) and c.points]
             found = [Value(value=max(point.recall for point in c.points), n=c.n) for c in curves]
+        case "after_learning":
+            if not evidence.continued:
+                return Value.missing("no stream was learned after the deletion (--after-learning)")
+            learned = [one for one in evidence.continued if one.model == model]
+            found = [one.highest if criterion.subset == "forget" else one.kept_lowest for one in learned]
         case _:
             metric = evidence.metric(criterion.metric, criterion.subset, model)
             found = [metric.value if metric else None]
@@ -198,7 +203,8 @@ def uninformative(criterion: Criterion, evidence: Evidence) -> str:
     if kind == "attack" and name != "*" and any(a.name == name and not a.informative for a in evidence.attacks):
         return "uninformative: the model before the deletion withstands this attack too"
     before = measured(criterion, "before", evidence)
-    needs_control = kind in {"attack", "quantised", "relearn", "recall"} and criterion.subset == "forget"
+    recalled = {"attack", "quantised", "relearn", "after_learning", "recall"}
+    needs_control = kind in recalled and criterion.subset == "forget"
     if needs_control and before.value is None:
         return f"no positive control: {before.reason}"
     if needs_control and before.value is not None and before.value <= ROUNDING:

@@ -40,6 +40,13 @@ Ledger = Annotated[
         help="Folder of a ledger that gets an entry; default $LETHEON_LEDGER, else none.",
     ),
 ]
+Reference = Annotated[
+    str,
+    typer.Option(
+        help="A model trained without the forget rows: the negative control. Where none was retrained, proxy:BASE "
+        "trains a stand-in now: an adapter on BASE, which never saw the forget rows, from the retain rows alone."
+    ),
+]
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
 
 

@@ -7,7 +7,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from letheon.cli.app import NOT_A_PASS, Device, DryRun, Json, Ledger, Model, Quiet, Seed, app, exit_with, quieten
+from letheon.cli.app import (
+    NOT_A_PASS,
+    Device,
+    DryRun,
+    Json,
+    Ledger,
+    Model,
+    Quiet,
+    Reference,
+    Seed,
+    app,
+    exit_with,
+    quieten,
+)
+
+CONTINUED = "Learning on after the deletion"
 
 
 @app.command()
@@ -15,28 +30,86 @@ def audit(
     before: Model,
     after: Annotated[str, typer.Argument(help="The model after the deletion, made by any tool.")],
     request: Annotated[Path, typer.Option(help="request.json: what was to be forgotten and kept.")],
-    reference: Annotated[
-        str, typer.Option(help="A model trained without the forget rows, or proxy:BASE to train a stand-in now.")
-    ] = "",
+    reference: Reference = "",
     profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
     out: Annotated[Path, typer.Option(help="Folder for audit.json and report.html.")] = Path("audit"),
     ledger: Ledger = "",
     quick: Annotated[bool, typer.Option(help="Fewer rows and steps.")] = False,
+    after_learning: Annotated[
+        str,
+        typer.Option(
+            help="Ordinary tasks that a copy of each model goes on to learn: does that bring the forgotten back, and "
+            "what does it cost the kept? A stream.toml as `letheon learn --stream` takes it, or auto: two tasks of the "
+            "request's general rows, else of half its retain rows. Off unless given: it is a training a model.",
+            rich_help_panel=CONTINUED,
+        ),
+    ] = "",
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="How they are learned: naive (the default), replay:capacity=100, ...; see `letheon methods strategy`.",
+            rich_help_panel=CONTINUED,
+        ),
+    ] = None,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Ask the forgotten and kept rows every so many steps too; 0, the default, after each task only.",
+            rich_help_panel=CONTINUED,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over each task; default 1.", rich_help_panel=CONTINUED)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", "--lr", help="Default 1e-5, of an adapter 2e-4.", rich_help_panel=CONTINUED),
+    ] = None,
+    adapter: Annotated[
+        Literal["full", "lora"] | None,
+        typer.Option(help="All weights move (the default), or an adapter.", rich_help_panel=CONTINUED),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Measure what a deletion did and decide by criteria fixed beforehand."""
-    from letheon.jobs.auditing import audit_plan, run_audit
+    """Measure what a deletion did and decide by criteria fixed beforehand.
+
+    letheon audit BEFORE AFTER --request run/request.json --reference proxy:smollm2
+
+    letheon audit BEFORE AFTER --request run/request.json --after-learning stream.toml --evaluate-every 10
+    """
+    from letheon.jobs.auditing import AuditJob
     from letheon.printing import show_audit, show_plan
 
     quieten(quiet)
+    given = {
+        "strategy": strategy,
+        "evaluate_every": evaluate_every,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "adapter": adapter,
+    }
+    job = AuditJob(
+        before=before,
+        after=after,
+        file=request,
+        reference=reference,
+        profile=profile,
+        out=out,
+        ledger=ledger,
+        after_learning=after_learning,
+        learning={name: value for name, value in given.items() if value is not None},
+        quick=quick,
+        seed=seed,
+        device=device,
+    )
     if dry_run:
-        show_plan(audit_plan(before, after, request, reference, profile, out, ledger), as_json)
+        show_plan(job.plan(), as_json)
         return
-    record = run_audit(before, after, request, reference, profile, out, quick, seed, device, ledger)
+    record = job.work()
     show_audit(record, out, as_json)
     exit_with(record)
 

@@ -7,7 +7,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from letheon.cli.app import Device, DryRun, Json, Ledger, Model, Quiet, Seed, app, exit_with, print_json, quieten
+from letheon.cli.app import (
+    Device,
+    DryRun,
+    Json,
+    Ledger,
+    Model,
+    Quiet,
+    Reference,
+    Seed,
+    app,
+    exit_with,
+    print_json,
+    quieten,
+)
 
 
 @app.command()
@@ -70,7 +83,7 @@ def forget(
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result.")] = True,
-    reference: Annotated[str, typer.Option(help="A model trained without the forget rows, for the audit.")] = "",
+    reference: Reference = "",
     profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
     ledger: Ledger = "",
     seed: Annotated[int | None, typer.Option(help="Root of all random streams.")] = None,
@@ -161,7 +174,7 @@ def compare(
     neighbours: Annotated[str, typer.Option(help="Rows close to the forget rows: audited, never trained on.")] = "",
     fields: Annotated[str, typer.Option(help="PROMPT,ANSWER: names of the fields, where they are not detected.")] = "",
     budget: Annotated[str, typer.Option(help="Time for all runs together, audits apart: 90s, 20m, 1.5h.")] = "20m",
-    reference: Annotated[str, typer.Option(help="A model trained without the forget rows.")] = "",
+    reference: Reference = "",
     profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget rows.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
@@ -177,6 +190,7 @@ def compare(
 
     letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rmu,k-fade --budget 20m
     """
+    from letheon.audit.proxy import resolve_reference
     from letheon.compare.run import compare as run_comparison
     from letheon.compare.run import seconds_of
     from letheon.forget.several import split_methods
@@ -199,7 +213,7 @@ def compare(
         names,
         out=out,
         budget=seconds,
-        reference=reference or None,
+        reference=resolve_reference(reference, read, seed=seed, device=device),
         profile=profile,
         seed=seed,
         device=device,

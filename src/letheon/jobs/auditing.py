@@ -2,57 +2,97 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.continued import Continuation, read_continuation
 from letheon.audit.ledger.commands import check_ledger, finish_audit
 from letheon.audit.proxy import check_reference, resolve_reference
 from letheon.audit.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
+from letheon.core.errors import InputError
 from letheon.core.models import check_loadable
 from letheon.core.runs import check_writable
 from letheon.forget.request import Request
+from letheon.retain.settings import LearnSettings
 
 
-def audit_plan(
-    before: str, after: str, request: Path, reference: str, profile: str, out: Path, ledger: str = ""
-) -> dict[str, Any]:
-    """Check the arguments of an audit and say what would be done."""
-    read = Request.read(request)
-    check_ledger(ledger, [read], before=before, after=after)
-    check_writable(out)
-    for name in (before, after):
-        check_loadable(name)
-    check_reference(reference)
-    load_profile(profile)
-    rows = {name: len(getattr(read, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
-    return {
-        "before": before,
-        "after": after,
-        "reference": reference or None,
-        "rows": rows,
-        "profile": profile,
-        "out": str(out),
-        "ledger": ledger or None,
-    }
+@dataclass(frozen=True)
+class AuditJob:
+    """An audit as the command line asks for it: names of models, files, options.
 
+    Attributes:
+        after_learning: a stream that copies of the models go on to learn, or empty.
+        learning: how: `strategy`, and options of `LearnSettings`; only those that were given.
+    """
 
-def run_audit(
-    before: str,
-    after: str,
-    request: Path,
-    reference: str,
-    profile: str,
-    out: Path,
-    quick: bool,
-    seed: int,
-    device: str,
-    ledger: str = "",
-) -> Audit:
-    """Check, audit, write record, report and the ledger's entry; returns the record."""
-    audit_plan(before, after, request, reference, profile, out, ledger)
-    read = Request.read(request)
-    made = resolve_reference(reference, read, seed=seed, device=device)
-    record = audit(before, after, read, reference=made, profile=profile, quick=quick, seed=seed, device=device)
-    return finish_audit(ledger, record, read, before, after, out)
+    before: str
+    after: str
+    file: Path
+    reference: str = ""
+    profile: str = "standard"
+    out: Path = Path("audit")
+    ledger: str = ""
+    after_learning: str = ""
+    learning: dict[str, Any] = field(default_factory=dict)
+    quick: bool = False
+    seed: int = 0
+    device: str = "auto"
+
+    @cached_property
+    def request(self) -> Request:
+        """The request, read and checked."""
+        return Request.read(self.file)
+
+    @cached_property
+    def continuation(self) -> Continuation | None:
+        """What the models go on to learn, where that is asked for."""
+        if not self.after_learning:
+            if self.learning:
+                names = ", ".join("--" + name.replace("_", "-") for name in self.learning)
+                raise InputError(f"{names} without --after-learning", "say what is learned: --after-learning auto")
+            return None
+        options = dict(self.learning)
+        strategy = options.pop("strategy", "naive")
+        settings = LearnSettings(**{"batch_size": 8, **options})
+        return read_continuation(self.after_learning, self.request, strategy, settings)
+
+    def plan(self) -> dict[str, Any]:
+        """Check the arguments and say what would be done."""
+        request = self.request
+        check_ledger(self.ledger, [request], before=self.before, after=self.after)
+        check_writable(self.out)
+        for name in (self.before, self.after):
+            check_loadable(name)
+        check_reference(self.reference, request)
+        load_profile(self.profile)
+        rows = {name: len(getattr(request, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
+        return {
+            "before": self.before,
+            "after": self.after,
+            "reference": self.reference or None,
+            "rows": rows,
+            "profile": self.profile,
+            "after_learning": self.continuation.to_json() if self.continuation else None,
+            "out": str(self.out),
+            "ledger": self.ledger or None,
+        }
+
+    def work(self) -> Audit:
+        """Check, audit, write record, report and the ledger's entry; returns the record."""
+        self.plan()
+        record = audit(
+            self.before,
+            self.after,
+            self.request,
+            reference=resolve_reference(self.reference, self.request, seed=self.seed, device=self.device),
+            profile=self.profile,
+            after_learning=self.continuation,
+            quick=self.quick,
+            seed=self.seed,
+            device=self.device,
+        )
+        return finish_audit(self.ledger, record, self.request, self.before, self.after, self.out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.proxy import check_reference
 from letheon.audit.verdict import load_profile
 from letheon.compare.run import FACTORS
 from letheon.core.models import check_loadable
@@ -21,8 +22,8 @@ def compare_plan(
     """Check the arguments of a comparison and say what would be done."""
     recipes = read_methods(methods, request)
     check_writable(out)
-    for name in filter(None, (model, reference)):
-        check_loadable(name)
+    check_loadable(model)
+    check_reference(reference, request)
     load_profile(profile)
     rates = {text: resolve(recipe, None, None, {})[1].learning_rate for text, recipe in recipes.items()}
     return {

@@ -68,7 +68,7 @@ class ForgetJob:
         if self.files["retain"] != AUTO:
             check(recipe, request, settings.stop)
         check_loadable(self.model)
-        check_reference(self.reference)
+        check_reference(self.reference, None if self.files["retain"] == AUTO else request)
         if self.audit:
             load_profile(self.profile)
         refuse_folder(self.out)

@@ -56,6 +56,7 @@ def drawings(audit: Audit) -> dict[str, list[Drawn]]:
         "membership": tuple(_rocs(audit)),
         "curves": tuple(_curves(audit)),
         "quantised": tuple(_quantised(audit)),
+        "continued": tuple(_continued(audit)),
     }
     return {name: [Drawn(Markup(svg), caption) for svg, caption in found] for name, found in sections.items()}
 
@@ -209,6 +210,33 @@ def _curves(audit: Audit) -> Found:
             "Only facts that were not trained on are counted. A curve that jumps up where the reference's stays low "
             "shows that the knowledge was hidden, not removed. Dotted: half of what the model before gives.",
         )
+
+
+def _continued(audit: Audit) -> Found:
+    """Recall and probability over the steps of a stream: of the forgotten, and of the kept where some were watched."""
+    parts = {
+        "forgotten": "No task of the stream holds these rows. Where “after” rises and the reference does not, ordinary "
+        "learning brings back what was hidden; where “before” falls, learning on forgets by itself.",
+        "kept": "What learning on costs. Where “after” falls further than the others, the deletion left the rest of "
+        "the model easier to overwrite.",
+    }
+    for one in audit.continued[:1]:
+        across = visible(f"steps of learning {clip(one.stream, LONGEST)}")
+        ends = [float(step) for step in one.ends[:-1]]
+        for name, caption in parts.items():
+            recall, probability = (_shares(audit, f"{name}_{measure}") for measure in ("recall", "probability"))
+            up = f"Recall of the {name}"
+            if any(recall.values()):
+                yield (
+                    figures.curves(recall, across, up, f"{up}: {across}", beside=probability, ends=ends),
+                    f"{caption} Thin lines: the probability of the facts. Dotted: where a task ends.",
+                )
+
+
+def _shares(audit: Audit, name: str) -> dict[str, list[tuple[float, float]]]:
+    """A share at every evaluation of continued learning, by model."""
+    found = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
+    return {role: [(step, share) for step, share in points if share is not None] for role, points in found.items()}
 
 
 def _quantised(audit: Audit) -> Found:

@@ -136,12 +136,16 @@ def curves(
     words: str,
     level: float | None = None,
     reached: Mapping[str, float] | None = None,
+    beside: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    ends: Sequence[float] = (),
 ) -> str:
-    """Relearning: a share (0 to 1) over training steps, one line a model, each named at its end.
+    """Training: a share (0 to 1) over its steps, one line a model, each named at its end.
 
     Args:
         level: a share to be marked, such as half of what there was.
         reached: for each model the steps at which it reaches that level.
+        beside: a second share of each model, as a thin line in its colour.
+        ends: steps to be marked, at which a task ended.
     """
     with canvas(2.5) as (figure, axes):
         end = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
@@ -158,6 +162,11 @@ def curves(
             axes.plot(steps, shares, seen.mark, color=seen.colour, markersize=3.5, zorder=6)
             start = points[-1][0] + 0.04 * end
             axes.text(start, height, short(name), va="center", color=seen.colour, fontweight="bold")
+            thin = sorted((beside or {}).get(name, ()))
+            if thin:
+                axes.plot(*zip(*thin, strict=True), seen.line, color=seen.colour, linewidth=0.7, zorder=3)
+        for place in ends:
+            axes.axvline(place, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
         if level is not None:
             axes.plot([0, end], [level, level], ":", color=FAINT, linewidth=1.0, zorder=2)
             for name, place in (reached or {}).items():

@@ -26,7 +26,7 @@ from letheon.report.words import clip, duration, label, moment, rule, visible
 
 if TYPE_CHECKING:
     from letheon.audit.criteria import CriterionOutcome
-    from letheon.audit.evidence import Answer, Metric, Value
+    from letheon.audit.evidence import Answer, Continued, LearningPoint, Metric, Value
     from letheon.audit.record import Audit
 
 SUBSETS = {
@@ -71,6 +71,7 @@ def render_audit(audit: Audit) -> str:
         figures=drawings(audit),
         checks=checks_of(audit.settings),
         detected=detection_of(audit.settings),
+        matrices=[matrix_of(one) for one in audit.continued],
         parts=PARTS,
         absent=_absent(audit.absent),
         script=script,
@@ -176,6 +177,12 @@ def _absent(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def _has_reference(audit: Audit) -> bool:
     """Whether anything was measured on a retrained model."""
     return any(metric.model == "reference" for metric in audit.metrics)
+
+
+def matrix_of(found: Continued) -> list[tuple[str, LearningPoint]]:
+    """The rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
+    last = {point.task: point for point in found.points}
+    return [(found.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
 
 
 # --- what stands beside the evidence, in the settings ---
