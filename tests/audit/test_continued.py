@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from letheon.audit.continued import (
     watched_rows,
     with_first_task,
 )
+from letheon.audit.criteria import Criterion
 from letheon.audit.evidence import Evidence
 from letheon.audit.plan import make_plan
 from letheon.audit.record import Audit
@@ -254,6 +257,13 @@ def test_a_profile_may_demand_it(tmp_path: Path) -> None:
     assert {outcomes(tmp_path, Evidence(continued=bad))[name][0] for name in (back, kept)} == {"fail"}
     lost = [learned("before", 0.0, 0.8), *good[1:]]
     assert "does not give the facts here either" in outcomes(tmp_path, Evidence(continued=lost))[back][1]
+
+
+def test_the_criteria_that_the_documentation_shows_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    shown = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
+    metrics = [Criterion.model_validate(one).metric for block in shown for one in block["criterion"]]
+    assert metrics == ["recall", "after_learning"]
 
 
 # The command ----------------------------------------------------------------------------------------------------------
