@@ -235,7 +235,8 @@ def test_a_run_folder_holds_everything_and_its_page_shows_hostile_names_as_text(
     assert record["metrics"]["forgetting"] == result.metrics["forgetting"]
     assert (tmp_path / "run/model/model.safetensors").is_file()
     page = render_learning(result)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
+    assert "<image" not in page
     assert "<script>" not in page
 
 

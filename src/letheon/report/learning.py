@@ -47,6 +47,7 @@ def render_learning(learned: Learned) -> str:
         "that of each old task since then. Windowed values are the largest drop and rise within so many steps.",
         figures=[
             heat_map(learned.matrix.tolist(), learned.tasks),
+            heat_map(learned.curve.matrix("loss").tolist(), learned.tasks, "loss"),
             accuracy_curves(learned),
         ],
         footer=f"Seed {learned.settings.seed}. Every evaluation is in learned.json beside this page.",
@@ -64,11 +65,7 @@ def render_strategies(found: StrategyComparison) -> str:
         seconds = sum(row["seconds"] for row in entry.rows) / len(entry.rows)
         shown = [f"{number(cell.value)} ({interval(cell)})" if interval(cell) else number(cell.value) for cell in cells]
         rows.append([entry.strategy, *shown, f"{seconds:.1f}"])
-    groups = {
-        entry.strategy: {entry.strategy: entry.metrics["average accuracy"]}
-        for entry in found.entries
-        if not entry.error
-    }
+    known = {entry.strategy: entry.metrics["average accuracy"] for entry in found.entries if not entry.error}
     return _page(
         title=f"{len(found.entries)} strategies on {found.stream}",
         over=f"{SCENARIOS[found.scenario]}; model {found.model}",
@@ -76,8 +73,10 @@ def render_strategies(found: StrategyComparison) -> str:
         columns=["strategy", *SHOWN, "seconds"],
         rows=rows,
         note="Means over seeds, in brackets their 95 % bootstrap interval. Shares from 0 to 1, the loss in nats.",
-        figures=[figures.dots(groups, "average accuracy", "Average accuracy of each strategy with its interval")]
-        if groups
+        figures=[
+            figures.dots({"average accuracy": known}, "share", "Average accuracy of each strategy with its interval")
+        ]
+        if known
         else [],
         footer="Every seed's numbers are in compare.json beside this page.",
     )
@@ -88,22 +87,26 @@ def _page(**parts: Any) -> str:
     return environment().get_template("learning.html.j2").render(**parts)
 
 
-def heat_map(matrix: Sequence[Sequence[float]], tasks: Sequence[str]) -> str:
-    """The accuracy matrix: a row after each task (the first before all of them), a column for each task's test."""
+def heat_map(matrix: Sequence[Sequence[float]], tasks: Sequence[str], what: str = "accuracy") -> str:
+    """The matrix: a row after each task (the first before all of them), a column for each task's test."""
+    known = [value for row in matrix for value in row if not math.isnan(value)]
+    top = 1.0 if what == "accuracy" else max(known, default=1.0)
     with canvas(0.9 + 0.3 * len(matrix)) as (figure, axes):
-        axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        # shapes, not a picture in the picture: the page's policy lets no image in
+        places = [range(len(tasks)), range(len(matrix))]
+        axes.pcolormesh(*places, matrix, shading="nearest", vmin=0, vmax=top, cmap="Blues", edgecolors="#fefefe")
+        axes.invert_yaxis()
         for i, row in enumerate(matrix):
             for j, value in enumerate(row):
                 if not math.isnan(value):
-                    axes.text(
-                        j, i, f"{value:.2f}", ha="center", va="center", color="#fefefe" if value > 0.6 else "#22262b"
-                    )
+                    colour = "#fefefe" if value > 0.6 * top else "#22262b"
+                    axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour)
         names = [name if len(name) <= 12 else name[:11] + "…" for name in tasks]
         axes.set_xticks(range(len(tasks)), names)
         axes.set_yticks(range(len(matrix)), ["before", *names])
-        axes.set(xlabel="accuracy on the test rows of", ylabel="after")
+        axes.set(xlabel=f"{what} on the test rows of", ylabel="after")
         axes.spines[:].set_visible(False)
-        return svg(figure, f"Accuracy on each of {len(tasks)} tasks before the first and after each task")
+        return svg(figure, f"{what.capitalize()} on each of {len(tasks)} tasks before the first and after each task")
 
 
 def accuracy_curves(learned: Learned) -> str:
