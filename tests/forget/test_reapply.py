@@ -116,7 +116,12 @@ def test_the_command_line_adds_it_and_saves_the_model(tiny: LanguageModel, tmp_p
     from letheon.cli import app
 
     path = save_update(tmp_path, {NORM: torch.full((64,), 0.25)}, "npo")
-    done = CliRunner().invoke(app, ["reapply", "tiny", str(path), "--scale", "2", "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app, ["forget", "tiny", "--reapply", str(path), "--scale", "2", "--out", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0, done.output
     again = load(tmp_path / "out" / "model", device="cpu")
     assert torch.equal(again.model.model.norm.weight, tiny.model.model.norm.weight + 0.5)
+    refused = CliRunner().invoke(app, ["forget", "tiny", "--reapply", str(path), "--method", "npo"])
+    assert isinstance(refused.exception, InputError)
+    assert "--method" in str(refused.exception)

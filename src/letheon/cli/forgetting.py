@@ -1,4 +1,4 @@
-"""`letheon demo`, `forget`, `reapply` and `compare`."""
+"""`letheon demo`, `forget` and `compare`."""
 
 from __future__ import annotations
 
@@ -79,9 +79,20 @@ def forget(
         int | None, typer.Option(help="Rows in memory at once; does not change the result.")
     ] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Keep the state every so many steps.")] = None,
+    keep_update: Annotated[
+        bool | None, typer.Option("--keep-update", help="Also write the change of the weights, for --reapply.")
+    ] = None,
     precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    reapply: Annotated[
+        Path | None,
+        typer.Option(
+            help="update.safetensors of an earlier deletion that kept its update: add that change to MODEL, which was "
+            "trained further since, instead of forgetting anew. Audit the result by `letheon audit`."
+        ),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="With --reapply: how many times it is added; -1 takes it back.")] = 1.0,
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result.")] = True,
     reference: Reference = "",
     profile: Annotated[str, typer.Option(help="standard, strict, or a TOML file.")] = "standard",
@@ -95,13 +106,21 @@ def forget(
     """Make a model forget rows and keep others; save it; audit it.
 
     letheon forget smollm2 --forget rows.jsonl --retain keep.jsonl --method simnpo+geometric --out run/
+
+    letheon forget FURTHER-TRAINED --reapply run/update/update.safetensors --out again/
     """
     from letheon.forget.sequence import is_sequence
-    from letheon.jobs.forgetting import ForgetJob
+    from letheon.jobs.forgetting import ForgetJob, ReapplyJob
     from letheon.jobs.sequences import SequenceJob
     from letheon.printing import show_forget, show_plan
 
     quieten(quiet)
+    if reapply is not None:
+        beside = {"forget": forget, "retain": retain, "request": request, "sequence": sequence, "method": method}
+        others = [name for name, value in {**beside, "resume": resume}.items() if value]
+        again = ReapplyJob(model, reapply, scale, out, others, device)
+        show_plan(again.plan() if dry_run else again.work(), as_json)
+        return
     given = {
         "stop": stop,
         "epochs": epochs,
@@ -110,6 +129,7 @@ def forget(
         "batch_size": batch_size,
         "micro_batch_size": micro_batch_size,
         "checkpoint_steps": checkpoint_steps,
+        "keep_update": keep_update,
         "precision": precision,
         "seed": seed,
     }
@@ -142,26 +162,6 @@ def forget(
     result, record = job.work()
     show_forget(result, record, as_json)
     exit_with(record)
-
-
-@app.command()
-def reapply(
-    model: Model,
-    update: Annotated[Path, typer.Argument(help="update.safetensors of a run that kept its update.")],
-    scale: Annotated[float, typer.Option(help="How many times the update is added; -1 takes it back.")] = 1.0,
-    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("reapplied"),
-    device: Device = "auto",
-    as_json: Json = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Add the change that an earlier deletion made to a model that was trained further since."""
-    from letheon.jobs.forgetting import reapply_update
-    from letheon.printing import show_plan
-
-    if dry_run:
-        show_plan({"model": model, "update": str(update), "scale": scale, "out": str(out)}, as_json)
-        return
-    show_plan(reapply_update(model, update, scale, out, device), as_json)
 
 
 @app.command()

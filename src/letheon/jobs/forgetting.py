@@ -1,8 +1,9 @@
-"""`letheon forget` and `reapply`: gather a request, check it, run, audit."""
+"""`letheon forget`: gather a request, check it, run, audit; or add an earlier change again."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from letheon.core.errors import InputError, Interrupted
 from letheon.core.models import check_device, check_loadable, load
 from letheon.core.runs import Run, atomic_write_text, check_writable
 from letheon.core.training import is_main_process
+from letheon.forget.reapply import read_update, reapply
 from letheon.forget.recipe import Recipe, Single, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
@@ -186,15 +188,41 @@ def _fields(text: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def reapply_update(model: str, update: Path, scale: float, out: Path, device: str) -> dict[str, Any]:
-    """Add a kept update to a model's weights and save the result; returns what was done."""
-    from letheon.forget.reapply import read_update, reapply
+@dataclass(frozen=True)
+class ReapplyJob:
+    """`letheon forget MODEL --reapply UPDATE`.
 
-    check_loadable(model)
-    check_writable(out)
-    change = read_update(update)
-    loaded = load(model, device=device)
-    reapply(loaded, change, scale)
-    loaded.save(out / "model", card=f"# {model} with the update {update.name} added again, {scale:g} times\n")
-    largest = max(float(tensor.abs().max()) for tensor in change.values()) * abs(scale)
-    return {"model": str(out / "model"), "weights": len(change), "largest change": largest, "scale": scale}
+    Attributes:
+        others: options given beside it that say what to forget anew, by name.
+    """
+
+    model: str
+    update: Path
+    scale: float
+    out: Path
+    others: Sequence[str] = ()
+    device: str = "auto"
+
+    def plan(self) -> dict[str, Any]:
+        """What would be done, after every check that needs no model."""
+        if self.others:
+            raise InputError(
+                f"--reapply beside --{self.others[0]}",
+                "give one of the two: it adds an earlier change, and forgets nothing",
+            )
+        if not self.model:
+            raise InputError("no model was given", "write `letheon forget MODEL --reapply update.safetensors`")
+        check_loadable(self.model)
+        check_writable(self.out)
+        read_update(self.update)
+        return {"model": self.model, "update": str(self.update), "scale": self.scale, "out": str(self.out)}
+
+    def work(self) -> dict[str, Any]:
+        """Add the update to the weights and save the result; returns what was done."""
+        self.plan()
+        change, loaded, scale = read_update(self.update), load(self.model, device=self.device), self.scale
+        reapply(loaded, change, scale)
+        card = f"# {self.model} with the update {self.update.name} added again, {scale:g} times\n"
+        loaded.save(self.out / "model", card=card)
+        largest = max(float(tensor.abs().max()) for tensor in change.values()) * abs(scale)
+        return {"model": str(self.out / "model"), "weights": len(change), "largest change": largest, "scale": scale}
