@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,25 +59,33 @@ def test_a_state_goes_on_where_it_was_left() -> None:
     assert torch.allclose(state, last)
 
 
+@pytest.mark.parametrize("correct", [0.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_outputs_have_the_type_of_the_values(dtype: torch.dtype) -> None:
+def test_outputs_have_the_type_of_the_values_and_the_state_is_at_least_single(
+    dtype: torch.dtype, correct: float
+) -> None:
     q, k, v, *_ = tensors(9, dtype)
-    out, state = fast_weights(q, k, v)
-    assert (out.dtype, state.dtype) == (dtype, dtype)
+    out, state = fast_weights(q, k, v, 0.5, correct)
+    assert (out.dtype, state.dtype) == (dtype, torch.promote_types(dtype, torch.float32))
     assert (out.shape, state.shape) == ((2, 3, 9, 5), (2, 3, 5, 4))
+    exact = fast_weights(*(x.double() for x in (q, k, v)), 0.5, correct)[0]
+    assert torch.allclose(out.double(), exact, atol=1e-5 if dtype != torch.bfloat16 else 0.02, rtol=0.01)
 
 
-def test_long_inputs_need_no_square_of_memory() -> None:
-    n = 100_000  # one n x n matrix of float32 would be 40 GB
-    q, k, v = (torch.randn(1, n, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
-    out, _ = fast_weights(q, torch.nn.functional.normalize(k, dim=-1), v, 0.5, 0.5, chunk=256)
-    assert out.shape == (1, n, 4)
-    assert out.isfinite().all()
+@pytest.mark.parametrize("correct", [0.0, 0.5])
+def test_long_inputs_need_no_square_of_memory(
+    correct: float, largest_tensor: Callable[[Callable[[], object]], int]
+) -> None:
+    n = 20_000
+    q, k, v = (torch.randn(1, n, 4, generator=torch.Generator().manual_seed(i), requires_grad=True) for i in range(3))
+    unit = torch.nn.functional.normalize(k, dim=-1)
+    # n x n is 1.6 GB, n x 64 is 5 MB
+    assert largest_tensor(lambda: fast_weights(q, unit, v, 0.5, correct)[0].sum().backward()) < 8e6
 
 
-@pytest.mark.slow
-def test_it_compiles() -> None:
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_it_compiles(backend: str) -> None:
     q, k, v, write, correct, keep = (x.float() for x in tensors(20))
-    compiled = torch.compile(fast_weights)
+    compiled = torch.compile(fast_weights, backend=backend, fullgraph=True)
     wanted = fast_weights(q, k, v, write, correct, keep, chunk=16)[0]
     assert torch.allclose(compiled(q, k, v, write, correct, keep, chunk=16)[0], wanted, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -281,6 +282,16 @@ def test_operations_grow_with_the_area_of_the_image_unless_there_are_no_windows(
             counts.append(counter.get_total_flops())
         ratio = counts[1] / counts[0]
         assert ratio == pytest.approx(factor, abs=0.01) if window else ratio > 4.2
+
+
+@pytest.mark.parametrize("variant", ["retention", "swat"])
+def test_a_large_image_needs_no_square_of_memory(
+    variant: Any, largest_tensor: Callable[[Callable[[], object]], int]
+) -> None:
+    model = GatedSwinRMT(replace(SMALL, variant=variant), num_classes=0, stem_stride=1).eval()
+    with torch.inference_mode():
+        # 4096 cells: all pairs of them would be 64 MB a head
+        assert largest_tensor(lambda: model(torch.zeros(1, 3, 64, 64))) < 2**23
 
 
 def test_gates_are_shown_over_the_image() -> None:

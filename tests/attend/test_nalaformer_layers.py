@@ -129,6 +129,24 @@ def test_causal_attention_is_a_running_sum_also_with_rotary_positions() -> None:
         assert torch.allclose(found, torch.stack(rows, -2), atol=1e-10)
 
 
+@oracle
+@pytest.mark.parametrize("turn", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("key_heads", [1, 3])
+def test_grouped_heads_are_repeated_keys_and_values(key_heads: int, causal: bool, turn: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(2, h, 70, 8, generator=generator).double() for h in (6, key_heads, key_heads))
+    given = [x.requires_grad_() for x in (q, k, v)]
+    rotary = rotary_of(torch.arange(70, dtype=torch.float64), 8) if turn else None
+    found = nala_attention(*given, causal=causal, rotary=rotary)
+    repeated = [q, *(x.repeat_interleave(6 // key_heads, 1) for x in (k, v))]
+    wanted = nala_attention(*repeated, causal=causal, rotary=rotary)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    share = torch.randn(found.shape, generator=generator).double()
+    for ours, theirs in zip(*(torch.autograd.grad(x, given, share) for x in (found, wanted)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-10)
+
+
 def test_no_query_sees_what_comes_later() -> None:
     q, k, v = (x.detach() for x in tensors(100))
     before = nala_attention(q, k, v, causal=True)
@@ -206,7 +224,8 @@ def test_it_can_be_compiled(backend: str, n: int) -> None:
     ("shapes", "options", "says"),
     [
         (((1, 2, 8, 4), (1, 2, 8, 4), (1, 2, 9, 4)), {}, "shapes do not fit"),
-        (((1, 2, 8, 4), (1, 1, 8, 4), (1, 1, 8, 4)), {}, "shapes do not fit"),
+        (((1, 2, 8, 4), (1, 1, 8, 4), (1, 2, 8, 4)), {}, "shapes do not fit"),
+        (((1, 3, 8, 4), (1, 2, 8, 4), (1, 2, 8, 4)), {}, "3 query heads and 2 key heads"),
         (((2, 8, 4),) * 3, {}, "shapes do not fit"),
         (((1, 2, 8, 4), (1, 2, 9, 4), (1, 2, 9, 4)), {"causal": True}, "8 queries and 9 keys"),
     ],

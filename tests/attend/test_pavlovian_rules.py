@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -54,6 +55,32 @@ def test_linear_attention_is_the_hebbian_recursion() -> None:
 def test_gradients_are_those_of_finite_differences(name: Name) -> None:
     given = [x.requires_grad_() for x in tensors(4)]
     assert torch.autograd.gradcheck(lambda *x: condition(*x, Rule(name)), given)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_responses_have_the_shape_and_type_of_the_outcomes(dtype: torch.dtype, name: Name) -> None:
+    keys, values, queries = tensors()
+    found = condition(*(x.to(dtype) for x in (keys, values, queries)), Rule(name, eta=0.1))
+    assert (found.shape, found.dtype) == ((2, 70, 5), dtype)
+    exact = condition(keys, values, queries, Rule(name, eta=0.1))
+    assert float((found.double() - exact).norm() / exact.norm()) < (1e-5 if dtype == torch.float32 else 0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "oja"])
+def test_long_inputs_need_no_square_of_memory(
+    name: Name, largest_tensor: Callable[[Callable[[], object]], int]
+) -> None:
+    given = [x.requires_grad_() for x in tensors(4000, torch.float32)]
+    # two rows of n x n are 128 MB, of n x 64 2 MB
+    assert largest_tensor(lambda: condition(*given, Rule(name, eta=0.1)).sum().backward()) < 8e6
+
+
+@pytest.mark.parametrize("name", ["hebb", "gated_delta", "bcm", "trace"])
+def test_rules_can_be_compiled(name: Name) -> None:
+    given = tensors(dtype=torch.float32)
+    compiled = torch.compile(condition, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(*given, Rule(name, eta=0.1)), condition(*given, Rule(name, eta=0.1)), atol=1e-5)
 
 
 @oracle

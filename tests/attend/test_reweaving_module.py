@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -126,21 +127,18 @@ def test_the_output_has_the_type_of_the_model(dtype: torch.dtype) -> None:
     assert woven(module(), states(9, dtype=dtype)).dtype == dtype
 
 
-def test_long_inputs_need_no_square_of_memory() -> None:
-    import resource
-
-    n = 8_000  # scores of all pairs in three layers would be 768 MB, those of 256 queries are 25 MB
+def test_long_inputs_need_no_square_of_memory(largest_tensor: Callable[[Callable[[], object]], int]) -> None:
+    n, one = 2_000, module()
     hidden = states(n, rows=1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with torch.inference_mode():
-        assert woven(module(), hidden).isfinite().all()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+        # scores of all pairs in three layers would be 48 MB, those of 256 queries are 6 MB
+        assert largest_tensor(lambda: woven(one, hidden)) < 8e6
 
 
-@pytest.mark.slow
-def test_it_compiles() -> None:
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_it_compiles(backend: str) -> None:
     one, hidden = module(), states(12)
-    compiled = torch.compile(lambda *layers: woven(one, list(layers)))
+    compiled = torch.compile(lambda *layers: woven(one, list(layers)), backend=backend)
     with torch.inference_mode():
         assert torch.allclose(compiled(*hidden), woven(one, hidden), atol=1e-5)
 

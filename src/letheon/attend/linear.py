@@ -1,7 +1,7 @@
 """Attention whose weights are products of features: cost linear in the number of tokens, in both directions of time.
 
-out_i = Σ_j φ(q_i)·φ(k_j) v_j / (Σ_j φ(q_i)·φ(k_j) + n ε), with the sum over keys taken first. Causal: tokens are cut
-into chunks; within a chunk all pairs are computed, and what came before it is one matrix, a sum over earlier chunks.
+out_i = Σ_j φ(q_i)·φ(k_j) v_j / (Σ_j φ(q_i)·φ(k_j) + n ε), with the sum over keys taken first. Causal: the sum runs
+along the tokens, as fast weights that forget nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from letheon.attend.fast_weights import fast_weights
 from letheon.core.errors import InputError
 
 Queries = Float[Tensor, "batch heads n_queries features"]
-Keys = Float[Tensor, "batch heads n_keys features"]
-Values = Float[Tensor, "batch heads n_keys d"]
-CHUNK = 64  # tokens; about the width of a head, where the two halves of the work are alike
+Keys = Float[Tensor, "batch key_heads n_keys features"]
+Values = Float[Tensor, "batch key_heads n_keys d"]
 
 
 def linear_attention(
@@ -31,23 +31,26 @@ def linear_attention(
     """Attention with the weights φ(q)·φ(k), divided by their sum.
 
     Args:
-        phi_q, phi_k: features that are not negative.
+        phi_q, phi_k: features that are not negative. Fewer key heads than heads: each serves a group of neighbours.
         causal: query i sees keys 0 to i; as many queries as keys.
         numerator: features in place of these above the line of the fraction, such as rotated ones.
         eps: added to the *mean* weight, so that it means the same at every length.
 
     Raises:
-        InputError: causal with unequal numbers of queries and keys.
+        InputError: heads that are no multiple of key heads; causal with unequal numbers of queries and keys.
     """
     if causal and phi_q.shape[-2] != phi_k.shape[-2]:
         found = f"{phi_q.shape[-2]} queries and {phi_k.shape[-2]} keys"
         raise InputError(f"causal with {found}", "give as many queries as keys")
-    product = _causal if causal else _whole
+    if not phi_k.shape[1] or phi_q.shape[1] % phi_k.shape[1]:
+        found = f"{phi_q.shape[1]} query heads and {phi_k.shape[1]} key heads"
+        raise InputError(found, "query heads must be a multiple of key heads")
     if numerator is None:
-        both = product(phi_q, phi_k, functional.pad(v, (0, 1), value=1.0))
+        both = _summed(phi_q, phi_k, functional.pad(v, (0, 1), value=1.0), causal)
         above, below = both[..., :-1], both[..., -1:]
     else:
-        above, below = product(*numerator, v), product(phi_q, phi_k, torch.ones_like(v[..., :1]))
+        above = _summed(*numerator, v, causal)
+        below = _summed(phi_q, phi_k, torch.ones_like(v[..., :1]), causal)
     return above / (below + eps * _seen(phi_q, phi_k, causal))
 
 
@@ -82,22 +85,8 @@ def _seen(phi_q: Tensor, phi_k: Tensor, causal: bool) -> Tensor | int:
     return torch.arange(1, n + 1, dtype=phi_q.dtype, device=phi_q.device)[:, None] if causal else n
 
 
-def _whole(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Σ over all keys."""
-    return q @ (k.mT @ v)
-
-
-def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Σ over the keys up to the query."""
-    n = q.shape[-2]
-    q, k, v = (_chunks(x) for x in (q, k, v))
-    sums = (k.mT @ v).cumsum(-3)
-    earlier = functional.pad(sums[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
-    out = q @ earlier + (q @ k.mT).tril() @ v
-    return out.flatten(-3, -2)[..., :n, :]
-
-
-def _chunks(x: Tensor) -> Tensor:
-    """[..., n, d] -> [..., chunks, CHUNK, d], filled up with zeros."""
-    x = functional.pad(x, (0, 0, 0, -x.shape[-2] % CHUNK))
-    return x.reshape(*x.shape[:-2], -1, CHUNK, x.shape[-1])
+def _summed(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """Σ over all keys, or those up to the query; heads of a group read the same keys, which are not repeated."""
+    q, k, v = q.reshape(len(q), k.shape[1], -1, *q.shape[2:]), k[:, :, None], v[:, :, None]
+    out = fast_weights(q, k, v)[0] if causal else q @ (k.mT @ v)
+    return out.flatten(1, 2)

@@ -66,8 +66,8 @@ def _split(size: Tensor, direction: Tensor, angle: Angle) -> Tensor:
 
 def nala_attention(
     q: Float[Tensor, "batch heads n_queries d"],
-    k: Float[Tensor, "batch heads n_keys d"],
-    v: Float[Tensor, "batch heads n_keys d_v"],
+    k: Float[Tensor, "batch key_heads n_keys d"],
+    v: Float[Tensor, "batch key_heads n_keys d_v"],
     *,
     causal: bool = False,
     power: float = 3.0,
@@ -80,7 +80,8 @@ def nala_attention(
     """Norm-aware linear attention, in time and memory that are linear in the number of tokens, causal or not.
 
     Args:
-        q, k, v: in any floating type; computed in float32 at least and returned in q's.
+        q, k, v: in any floating type; computed in float32 at least and returned in q's. With fewer key heads
+            than heads (grouped queries) each serves a group of neighbouring heads.
         causal: query i sees keys 0 to i; as many queries as keys.
         power: λ of the query's map; 3 in the authors' code.
         key_power: of the key's map; 3 there.
@@ -89,7 +90,7 @@ def nala_attention(
         eps: added to the mean weight in the denominator; 1e-6 there.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: shapes that do not fit, heads that are no multiple of key heads.
     """
     _check(q, k, v)
     exact = torch.promote_types(q.dtype, torch.float32)
@@ -123,7 +124,7 @@ def _turned(features: Tensor, rotary: Rotary) -> Tensor:
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
     found = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
-    fits = q.ndim == k.ndim == v.ndim == 4 and q.shape[:2] == k.shape[:2] and k.shape[:3] == v.shape[:3]
+    fits = q.ndim == k.ndim == v.ndim == 4 and q.shape[0] == k.shape[0] and k.shape[:3] == v.shape[:3]
     if not fits or q.shape[3] != k.shape[3]:
         raise InputError(f"shapes do not fit: {found}", "give [batch, heads, n, d], as many keys as values")
 
