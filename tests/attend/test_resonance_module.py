@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -64,14 +65,21 @@ def test_without_resonance_it_is_the_delta_rule_and_with_it_alone_hebb() -> None
 
 
 @oracle
-def test_gradients_are_those_of_finite_differences() -> None:
-    q, k, v = (x.requires_grad_() for x in tensors(3))
-    relevance = torch.rand(2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+@pytest.mark.parametrize("cap", [1.0, 1e9])
+def test_gradients_are_those_of_finite_differences(cap: float) -> None:
+    """Of everything that is learned: queries, keys, values, relevance, kappa, tau, lambda and eta."""
+    relevance = torch.rand(2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    scalars = [torch.full((2,), x, dtype=torch.float64) for x in (4.0, 0.1, 0.1, 0.5)]
+    given = [x.requires_grad_() for x in (*tensors(3), relevance, *scalars)]
+    assert torch.autograd.gradcheck(lambda q, k, v, *rest: run(q, k, v, Resonance(*rest, cap=cap))[0], given)
 
-    def out(q: Tensor, k: Tensor, v: Tensor, relevance: Tensor) -> Tensor:
-        return run(q, k, v, drive(relevance, cap=1.0))[0]
 
-    assert torch.autograd.gradcheck(out, (q, k, v, relevance))
+@oracle
+def test_without_writing_nothing_is_read() -> None:
+    made, x = layer_and_input("resonance")
+    with torch.no_grad():
+        made.beside["1"].rate.fill_(-1e3)
+    assert float(made.beside["1"](x, Call(), "a").detach().abs().max()) == 0
 
 
 def test_ten_thousand_times_the_same_stay_bounded() -> None:
@@ -143,9 +151,18 @@ def test_the_output_has_the_type_of_the_model_and_the_state_is_float32(dtype: to
     assert made.beside["1"].rho.dtype == torch.float32
 
 
-@pytest.mark.slow
-def test_it_compiles() -> None:
+@pytest.mark.parametrize(("rule", "n"), [("resonance", 256), ("hebb", 1024), ("delta", 1024)])
+def test_long_inputs_need_no_square_of_memory(
+    rule: str, n: int, largest_tensor: Callable[[Callable[[], object]], int]
+) -> None:
+    made, x = layer_and_input(rule, n)
+    # less than a number for each pair of tokens of one row and head; there are four of these
+    assert largest_tensor(lambda: made.beside["1"](x, Call(), "a").sum().backward()) < 4 * n * n
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_it_compiles(backend: str) -> None:
     q, k, v = tensors(6, torch.float32)
     driven = drive(torch.ones(2, 2, 6), cap=1.0)
-    compiled = torch.compile(lambda q, k, v: run(q, k, v, driven)[0])
+    compiled = torch.compile(lambda q, k, v: run(q, k, v, driven)[0], backend=backend)
     assert torch.allclose(compiled(q, k, v), run(q, k, v, driven)[0], atol=1e-5)

@@ -1,7 +1,8 @@
 """What add-ons are compared with: modules of equal cost that lack the idea.
 
 `Adapter` adds as many parameters at the same place and has no memory. `Scrambled` and `RandomGate` are reweaving with
-all its parameters, without what its states say, or without what its gate decides.
+all its parameters, without what its states say, or without what its gate decides; `StrangeResonance` and `RandomRead`
+are synaptic resonance without what its rho says, or without what its gate decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
 from letheon.core.activations import Site
 from letheon.core.registry import check_settings
@@ -72,3 +74,31 @@ class RandomGate(Reweaving):
     def opening(self, x: Tensor) -> Tensor:
         """[batch, length, 1] random numbers."""
         return torch.rand_like(x[..., :1])
+
+
+class _Strange(Resonance):
+    def rho(self, agreement: Tensor, relevance: Tensor) -> Tensor:
+        return super().rho(agreement, relevance).roll(1, 0)
+
+
+class _StrangeLayer(Layer):
+    drive = _Strange
+
+
+class _RandomLayer(Layer):
+    def opening(self, x: Tensor) -> Tensor:
+        return torch.rand_like(super().opening(x))
+
+
+class StrangeResonance(SynapticResonance):
+    """Synapses with the rho of the batch's next row: as large at each place, about another text. Whole rows only."""
+
+    name = "strange resonance"
+    layer = _StrangeLayer
+
+
+class RandomRead(SynapticResonance):
+    """Synapses read through a gate that opens at random, evenly between closed and open."""
+
+    name = "random read"
+    layer = _RandomLayer

@@ -69,7 +69,7 @@ class Resonance(NamedTuple):
 
     Attributes:
         relevance: c, of each token and head, in (0, 1).
-        sharpness, offset: kappa and tau of rho = sigmoid(kappa a + tau) c.
+        sharpness, offset: kappa and tau.
         decay: lambda of each head; rate: eta of each head.
         cap: the largest Frobenius norm of a matrix.
     """
@@ -80,6 +80,12 @@ class Resonance(NamedTuple):
     decay: Float[Tensor, heads]
     rate: Float[Tensor, heads]
     cap: float
+
+    def rho(
+        self, agreement: Float[Tensor, "batch heads"], relevance: Float[Tensor, "batch heads"]
+    ) -> Float[Tensor, "batch heads"]:
+        """sigmoid(kappa a + tau) c, of one token."""
+        return torch.sigmoid(self.sharpness * agreement + self.offset) * relevance
 
 
 def resonate(
@@ -99,19 +105,19 @@ def resonate(
 
     rho depends on S, so tokens are taken one by one. Where `real` is 0 (padding) nothing decays and nothing is written.
     """
+    direction = v / v.norm(dim=-1, keepdim=True).clamp(min=SMALL)
+    keep = 1 - drive.decay[:, None] * real[:, None]
+    given = (torch.stack([q, k], -1), k, v, direction, drive.relevance * real[:, None], keep)
     outputs, resonances = [], []
-    for t in range(q.shape[2]):
-        outputs.append((state @ q[:, :, t, :, None])[..., 0])
-        predicted = (state @ k[:, :, t, :, None])[..., 0]
-        length = predicted.square().sum(-1).clamp(min=SMALL**2).sqrt()
-        agreement = (predicted * v[:, :, t]).sum(-1) / (length * v[:, :, t].norm(dim=-1).clamp(min=SMALL))
-        relevance = drive.relevance[:, :, t] * real[:, None, t]
-        rho = torch.sigmoid(drive.sharpness * agreement + drive.offset) * relevance
-        novel = (relevance * (1 - rho))[..., None] * (v[:, :, t] - predicted)
-        update = (drive.rate[:, None] * (novel + rho[..., None] * v[:, :, t]))[..., None] * k[:, :, t, None]
-        state = (1 - drive.decay[:, None, None] * real[:, None, t, None, None]) * state + update
-        norm = state.square().sum((-1, -2), keepdim=True).clamp(min=SMALL**2).sqrt()
-        state = state * (drive.cap / norm).clamp(max=1.0)
+    # unbound at once: a slice a token would fill a gradient of full size a token
+    for asked, key, value, toward, relevance, kept in zip(*(x.unbind(2) for x in given), strict=True):
+        read, predicted = (state @ asked).unbind(-1)
+        rho = drive.rho((predicted * toward).sum(-1) / predicted.norm(dim=-1).clamp(min=SMALL), relevance)
+        novel = (relevance * (1 - rho))[..., None] * (value - predicted)
+        written = drive.rate[:, None] * (novel + rho[..., None] * value)
+        state = kept[..., None, None] * state + written[..., None] * key[..., None, :]
+        state = state * (drive.cap / state.norm(dim=(-2, -1), keepdim=True).clamp(min=drive.cap))
+        outputs.append(read)
         resonances.append(rho)
     return torch.stack(outputs, 2), state, torch.stack(resonances, 2)
 
@@ -139,6 +145,8 @@ class Synapses(Memory):
 
 class Layer(nn.Module):
     """The synapses beside one layer's attention."""
+
+    drive = Resonance
 
     def __init__(self, width: int, settings: Settings) -> None:
         super().__init__()
@@ -169,8 +177,12 @@ class Layer(nn.Module):
         read, state, self.rho = self._run(q, k, v, x, self._real(entering, call), state)
         if isinstance(memory, Synapses):
             memory.put(state, entering.shape[1])
-        gated = torch.sigmoid(self.gate(x)).mT[..., None] * self.read(read)
+        gated = self.opening(x).mT[..., None] * self.read(read)
         return self.output(gated.transpose(1, 2).flatten(2))
+
+    def opening(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length heads"]:
+        """How far the gate of each head is open, in (0, 1)."""
+        return torch.sigmoid(self.gate(x))
 
     def _run(
         self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, real: Tensor, state: Tensor
@@ -179,7 +191,7 @@ class Layer(nn.Module):
         decay, rate = functional.softplus(self.decay).clamp(max=0.999), functional.softplus(self.rate).clamp(max=1.0)
         q, k, v, state = q.float(), k.float(), v.float(), state.float()
         if self.settings.rule == "resonance":
-            drive = Resonance(relevance, self.sharpness, self.offset, decay, rate, math.sqrt(self.settings.width))
+            drive = self.drive(relevance, self.sharpness, self.offset, decay, rate, math.sqrt(self.settings.width))
             return resonate(q, k, v, drive, real, state)
         # padding stands before a row's first token, when there is nothing that could decay, or after its last
         write = rate[:, None] * relevance * real[:, None]
@@ -205,6 +217,7 @@ class SynapticResonance(AddOn):
     """Synapses beside the attention of some layers."""
 
     name = "resonance"
+    layer = Layer
 
     def __init__(self, width: int, layers: int, settings: Settings) -> None:
         super().__init__(width, layers, settings)
@@ -212,7 +225,7 @@ class SynapticResonance(AddOn):
         self.at = spread if settings.layers is None else settings.layers
         if not self.at or not all(0 <= layer < layers for layer in self.at):
             raise InputError(f"synapses at layers {self.at}, the model has {layers}", "name layers that it has")
-        self.beside = nn.ModuleDict({str(layer): Layer(width, settings) for layer in self.at})
+        self.beside = nn.ModuleDict({str(layer): self.layer(width, settings) for layer in self.at})
 
     def edits(self) -> Mapping[Site, Edit]:
         edits: dict[Site, Edit] = {}

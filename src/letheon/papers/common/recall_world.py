@@ -8,13 +8,15 @@ than that reaches cannot be known, whatever the model learns; an answer is then 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from letheon.attend.attaching import AddOns
     from letheon.core.models import LanguageModel
 
 KEYS, VALUES = 8, 6
@@ -24,6 +26,8 @@ LENGTH, WINDOW, LAYERS, WIDTH = 128, 8, 3, 64
 SHORT = 32  # training begins on streams so long, in which a fact is soon found; its last third is on whole ones
 TOKENS = 1536  # of a step
 REACH = LAYERS * (WINDOW - 1)  # a token sees WINDOW tokens, itself among them
+BASE_STEPS, STEPS, TESTS = 250, 300, 64
+BASE_RATE, RATE = 5e-3, 1e-2
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,73 @@ def right(model: LanguageModel, batch: Streams) -> Tensor:
 
     with torch.inference_mode():
         return model.model(batch.ids, use_cache=False).logits.argmax(-1) == batch.answers
+
+
+def recall(model: LanguageModel, tests: Streams) -> dict[str, Any]:
+    """Share of right answers by the distance of the fact, and of the far ones for rare and for frequent keys."""
+    correct, distance = right(model, tests), tests.distance
+    beyond = distance > REACH
+    rare = tests.times <= tests.times[beyond].median()
+    places = {
+        "within the window": (distance > 0) & (distance < WINDOW),
+        "beyond the window": (distance >= WINDOW) & (distance <= REACH),
+        "beyond reach": beyond,
+        "beyond reach, rare": beyond & rare,
+        "beyond reach, frequent": beyond & ~rare,
+    }
+    found: dict[str, Any] = {name: float(correct[place].float().mean()) for name, place in places.items()}
+    edges = (1, 4, 8, 16, 22, 32, 48, 64, 128)
+    found["by distance"] = {
+        low: float(correct[(distance >= low) & (distance < high)].float().mean()) for low, high in pairwise(edges)
+    }
+    return found
+
+
+def compared(
+    arms: Sequence[str],
+    make: Callable[[str, LanguageModel, int], AddOns],
+    noises: Sequence[float],
+    seed: int,
+    base_steps: int,
+    steps: int,
+) -> dict[str, dict[str, Any]]:
+    """What the model alone and each arm recall; all arms learn from the same streams and are tested on the same.
+
+    Args:
+        make: an arm, put beside the frozen model with this seed.
+        noises: shares of noise; recall on streams with them is under `noise`, on clean ones beside it.
+    """
+    import torch
+
+    from letheon.core.sampling import stream_seed
+
+    def drawn(noise: float) -> Streams:
+        return streams(TESTS, torch.Generator().manual_seed(stream_seed(seed, "test")), noise)
+
+    def tested() -> dict[str, Any]:
+        torch.manual_seed(stream_seed(seed, "gate"))
+        return recall(model, drawn(0.0)) | {"noise": {noise: recall(model, drawn(noise)) for noise in noises}}
+
+    model = windowed_model(stream_seed(seed, "model"))
+    train(model, model.model.parameters(), base_steps, stream_seed(seed, "base"), rate=BASE_RATE)
+    ids, found = drawn(0.0).ids[:4], {"model": tested()}
+    for arm in arms:
+        with torch.inference_mode():
+            before = model.model(ids, use_cache=False).logits
+        addons = make(arm, model, seed)
+        train(model, addons.parameters().values(), steps, stream_seed(seed, "addon"), rate=RATE, penalty=addons.penalty)
+        found[arm] = tested() | {"parameters": sum(p.numel() for p in addons.parameters().values())}
+        with addons.off(), torch.inference_mode():
+            after = model.model(ids, use_cache=False).logits
+        found[arm]["logits changed when off"] = int((before != after).sum())
+        addons.detach()
+    return found
+
+
+def recall_figure(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Recall over the distance of the fact, first seed."""
+    from letheon.papers.common.figures import lines
+
+    one = next(iter(found.values()))
+    curves = {arm: list(values["by distance"].items()) for arm, values in one.items()}
+    return lines(curves, "tokens back", "recall", "Recall of a fact over its distance, by arm")
