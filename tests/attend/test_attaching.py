@@ -63,6 +63,11 @@ def names(request: pytest.FixtureRequest) -> str:
 def test_the_public_names_are_there() -> None:
     assert letheon.attend.attach is attach
     assert letheon.attend.load_addons is load_addons
+    assert letheon.attend.resonance.Settings is Resonance
+    for name in letheon.attend.__all__:
+        assert getattr(letheon.attend, name).__name__.endswith(name)
+    with pytest.raises(AttributeError, match="no attribute 'titans'"):
+        letheon.attend.titans  # noqa: B018
 
 
 def test_at_the_start_when_off_and_when_detached_the_model_is_itself_to_the_bit(

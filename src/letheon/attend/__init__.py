@@ -1,7 +1,10 @@
-"""Layers that attend otherwise: approximate, linear, gated.
+"""Layers that attend otherwise (approximate, linear, gated), and memories beside the attention of a language model.
 
-`letheon.attend.hyper_attention(q, k, v, causal=True)` is a function of tensors; `letheon.load(name, attention="hyper")`
-and `letheon.attend.use_hyper(model, patch="last:20")` put it into a language model. Names load when used.
+`letheon.attend.hyper_attention(q, k, v, causal=True)` and `nala_attention` are functions of tensors;
+`letheon.load(name, attention="hyper")` and `letheon.attend.use_hyper(model, patch="last:20")` put the first into a
+language model. `NaLaFormer("t")` and `GatedSwinRMT("swat")` are image backbones, `attach(model, "resonance")` adds a
+memory to a frozen model, `letheon.attend.pavlovian` is attention as conditioning. Names load when used; the modules are
+there as attributes, with what else they hold: `letheon.attend.resonance.Settings(rule="delta")`.
 """
 
 from __future__ import annotations
@@ -10,6 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from letheon.attend import gated_swinrmt as gated_swinrmt
+    from letheon.attend import hyper as hyper
+    from letheon.attend import nalaformer as nalaformer
+    from letheon.attend import pavlovian as pavlovian
+    from letheon.attend import resonance as resonance
+    from letheon.attend import reweaving as reweaving
     from letheon.attend.attaching import attach as attach
     from letheon.attend.attaching import load_addons as load_addons
     from letheon.attend.gated_swinrmt import GatedSwinRMT as GatedSwinRMT
@@ -27,11 +36,14 @@ _PLACES = {
     "NaLaFormer": "letheon.attend.nalaformer",
     "GatedSwinRMT": "letheon.attend.gated_swinrmt",
 }
+_MODULES = ("gated_swinrmt", "hyper", "nalaformer", "pavlovian", "resonance", "reweaving")
 
-__all__ = [*_PLACES]
+__all__ = [*_PLACES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"letheon.attend.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'letheon.attend' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)
