@@ -72,17 +72,17 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
     runs = runs_with(*ours)
     level = paper.common_level(runs)
     assert level == 0.1
-    measured, intervals, parts = paper.judged(runs, level)
-    assert len(parts) == 2 * len(BASELINES) + 1
-    assert set(intervals) == set(parts)
-    assert paper.together(parts) == verdict
-    assert measured["attention on masked tokens, first and last step, mean"][OURS] == pytest.approx([0.3, 0.1])
+    result = paper.judged(runs, level)
+    assert len(result.parts) == 2 * len(BASELINES) + 1
+    assert set(result.intervals) == set(result.parts)
+    assert result.verdict == verdict
+    assert result.measured["attention on masked tokens, first and last step, mean"][OURS] == pytest.approx([0.3, 0.1])
 
 
 def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with(0.8, 0.5, 0.0)
-    assert paper.together(paper.judged({0: runs[0]}, 0.1)[2]) == "inconclusive"
-    assert set(paper.judged(runs, None)[2].values()) == {"inconclusive"}
+    assert paper.judged({0: runs[0]}, 0.1).verdict == "inconclusive"
+    assert set(paper.judged(runs, None).parts.values()) == {"inconclusive"}
 
 
 def test_a_level_is_read_where_it_is_first_reached() -> None:

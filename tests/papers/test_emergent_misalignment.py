@@ -22,7 +22,7 @@ from letheon.papers.common.policy_topics import (
     things_of,
     wordings,
 )
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 
 def test_kin_topics_share_things_but_no_prompt_and_no_prompt_is_on_both_sides() -> None:
@@ -100,11 +100,11 @@ def test_the_claim_needs_every_part(slope: float, restored: float, control: floa
     rows = [row(seed, topic, slope, restored, control) for seed in range(3) for topic in ("a", "c")]
     if slope > 0:  # a perfect order has no spread over seeds: disturb one
         rows[0]["lost_along"]["b"] += 0.1
-    measured, intervals, parts = paper.judged(rows)
-    assert set(parts) == {*paper.PARTS, "permutation test"}
-    assert set(intervals) == set(paper.PARTS)
-    assert together(parts) == verdict
-    assert measured["early similarity, all pairs"]["n"] == 24
+    result = paper.judged(rows)
+    assert set(result.parts) == {*paper.PARTS, "permutation test"}
+    assert set(result.intervals) == set(paper.PARTS)
+    assert result.verdict == verdict
+    assert result.measured["early similarity, all pairs"]["n"] == 24
 
 
 def test_figures_are_drawn() -> None:

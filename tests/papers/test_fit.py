@@ -110,16 +110,16 @@ def seeds(plain: float, ours: float, without: float) -> dict[int, dict[str, Arm]
     ],
 )
 def test_the_claim_needs_every_part(utilities: tuple[float, ...], verdict: str, failing: set[str]) -> None:
-    measured, intervals, verdicts = fit.judged(seeds(*utilities))
-    assert len(verdicts) == 4 + 1 + 3
-    assert fit.together(verdicts) == verdict
-    assert {name for name, found in verdicts.items() if found == "fails"} == failing
-    assert measured["retain utility at the end, FIT"] == pytest.approx(utilities[1] + 0.005)
-    assert intervals["retain utility at the end, FIT"] == pytest.approx([utilities[1], utilities[1] + 0.01])
+    result = fit.judged(seeds(*utilities))
+    assert len(result.parts) == 4 + 1 + 3
+    assert result.verdict == verdict
+    assert {name for name, found in result.parts.items() if found == "fails"} == failing
+    assert result.measured["retain utility at the end, FIT"] == pytest.approx(utilities[1] + 0.005)
+    assert result.intervals["retain utility at the end, FIT"] == pytest.approx([utilities[1], utilities[1] + 0.01])
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert fit.together(fit.judged({0: seeds(0.1, 0.9, 0.7)[0]})[2]) == "inconclusive"
+    assert fit.judged({0: seeds(0.1, 0.9, 0.7)[0]}).verdict == "inconclusive"
 
 
 def test_the_arms_differ_in_what_their_names_say() -> None:

@@ -11,7 +11,7 @@ import torch
 from letheon.attend.gated_swinrmt import GatedSwinRMT
 from letheon.papers import gated_swinrmt
 from letheon.papers.gated_swinrmt import PAIRS, Images, Run, arms, images, judged, run
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -26,12 +26,12 @@ def runs(**accuracies: float) -> dict[int, dict[str, Run]]:
 
 def test_a_verdict_needs_every_difference() -> None:
     # equal differences at every seed have an interval without width
-    assert together(judged(runs(retention=0.95, swat=0.96))[2]) == "holds"
-    assert together(judged(runs(retention=0.95, swat=0.85))[2]) == "fails"
-    measured, intervals, parts = judged(runs())
-    assert set(intervals) == set(PAIRS) <= set(measured)
-    assert set(parts) == {*PAIRS, "equal parameters"}
-    assert together(parts) == "inconclusive"
+    assert judged(runs(retention=0.95, swat=0.96)).verdict == "holds"
+    assert judged(runs(retention=0.95, swat=0.85)).verdict == "fails"
+    result = judged(runs())
+    assert set(result.intervals) == set(PAIRS) <= set(result.measured)
+    assert set(result.parts) == {*PAIRS, "equal parameters"}
+    assert result.verdict == "inconclusive"
 
 
 @pytest.mark.oracle("gated-swinrmt")

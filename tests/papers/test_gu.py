@@ -94,23 +94,23 @@ def test_the_claim_needs_every_part(kept: tuple[float, ...], verdict: str) -> No
     runs = dict(enumerate(runs_that_keep(*kept)))
     levels = {objective: gu.common_level(runs, objective) for objective in gu.OBJECTIVES}
     assert set(levels.values()) == {0.1}
-    measured, intervals, parts = gu.judged(gu.step_orders(0), runs, levels)
-    assert len(parts) == 3 + 9
-    assert gu.together(parts) == verdict
-    assert measured["retain ES, npo, adam minus plain"] == pytest.approx(sum(kept) / len(kept) - 0.5)
-    assert set(intervals) >= {"slope, normal (range)", "retain ES, simnpo, realized minus plain"}
+    result = gu.judged(gu.step_orders(0), runs, levels)
+    assert len(result.parts) == 3 + 9
+    assert result.verdict == verdict
+    assert result.measured["retain ES, npo, adam minus plain"] == pytest.approx(sum(kept) / len(kept) - 0.5)
+    assert set(result.intervals) >= {"slope, normal (range)", "retain ES, simnpo, realized minus plain"}
 
 
 def test_one_seed_is_inconclusive() -> None:
     runs = dict(enumerate(runs_that_keep(0.6)))
-    assert gu.together(gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES, 0.1))[2]) == "inconclusive"
+    assert gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES, 0.1)).verdict == "inconclusive"
 
 
 def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
     runs = dict(enumerate(runs_that_keep(0.6, 0.7)))
-    measured, _, parts = gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES))
-    assert measured["retain ES, npo, normal minus plain"] is None
-    assert gu.together(parts) == "inconclusive"
+    result = gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES))
+    assert result.measured["retain ES, npo, normal minus plain"] is None
+    assert result.verdict == "inconclusive"
 
 
 @pytest.mark.slow

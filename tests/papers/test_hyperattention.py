@@ -12,7 +12,7 @@ from letheon.core.errors import InputError
 from letheon.core.models import LanguageModel
 from letheon.papers import hyperattention
 from letheon.papers.hyperattention import APART, CHARACTERS, LENGTHS, Reading, Seconds, contenders, passage, read
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 ROOT = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PROSE = ROOT / "public_domain_text"
@@ -44,10 +44,10 @@ TRUE = {0: reading(0.06, 1.02), 1: reading(0.07, 1.03), 2: reading(0.065, 1.02)}
     ],
 )
 def test_the_claim_needs_speed_growth_error_and_perplexity(times: object, readings: object, verdict: str) -> None:
-    measured, intervals, parts = hyperattention.judged(times, readings)  # type: ignore[arg-type]
-    assert len(parts) == 5
-    assert together(parts) == verdict
-    assert set(intervals) == set(parts) <= set(measured)
+    result = hyperattention.judged(times, readings)  # type: ignore[arg-type]
+    assert len(result.parts) == 5
+    assert result.verdict == verdict
+    assert set(result.intervals) == set(result.parts) <= set(result.measured)
 
 
 def test_figures_and_rows_name_every_contender() -> None:

@@ -165,21 +165,21 @@ STEP = {"kfac": 0.8, "ekfac": 0.8, "diagonal": 0.5, "identity": 0.4}
     ],
 )
 def test_the_claim_needs_every_part(found: dict[int, dict[str, Any]], step: dict[str, float], verdict: str) -> None:
-    measured, intervals, parts = k_fade.judged(dict.fromkeys(found, step), found)
-    assert len(parts) == 3 + 4 + 4
-    assert set(intervals) == set(parts)
-    assert k_fade.together(parts) == verdict
-    assert measured["retain KL at equal forgetting"]["kfac"] == pytest.approx(0.01)
-    assert measured["measured over predicted KL of a small step"] == pytest.approx(2.0)
+    result = k_fade.judged(dict.fromkeys(found, step), found)
+    assert len(result.parts) == 3 + 4 + 4
+    assert set(result.intervals) == set(result.parts)
+    assert result.verdict == verdict
+    assert result.measured["retain KL at equal forgetting"]["kfac"] == pytest.approx(0.01)
+    assert result.measured["measured over predicted KL of a small step"] == pytest.approx(2.0)
 
 
 def test_an_arm_that_never_forgets_enough_is_inconclusive() -> None:
     found = worlds(4.0)
     found[1] = {**found[1], "curves": {**found[1]["curves"], "identity": [(0.0, 0.0), (0.2, 1.0)]}}
-    measured, _, parts = k_fade.judged(dict.fromkeys(found, STEP), found)
-    assert parts["log of retain KL, identity over kfac"] == "inconclusive"
-    assert measured["retain KL at equal forgetting"]["identity"] is None
-    assert k_fade.together(parts) == "inconclusive"
+    result = k_fade.judged(dict.fromkeys(found, STEP), found)
+    assert result.parts["log of retain KL, identity over kfac"] == "inconclusive"
+    assert result.measured["retain KL at equal forgetting"]["identity"] is None
+    assert result.verdict == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:

@@ -85,21 +85,21 @@ def trials(*kept: float, cosine: float = 0.0) -> list[kuda.Trial]:
 def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verdict: str) -> None:
     found = trials(*kept, cosine=cosine)
     assert kuda.common_level(found) == 0.1
-    measured, intervals, parts = kuda.judged(found)
-    assert len(parts) == 4 + 4
-    assert kuda.together(parts) == verdict
-    assert measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9)
-    assert measured["|gradient cosine|, projected minus unprojected"] == pytest.approx(-0.29)
-    assert "reported: kept after 80 steps, last window minus traced" in intervals
+    result = kuda.judged(found)
+    assert len(result.parts) == 4 + 4
+    assert result.verdict == verdict
+    assert result.measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9)
+    assert result.measured["|gradient cosine|, projected minus unprojected"] == pytest.approx(-0.29)
+    assert "reported: kept after 80 steps, last window minus traced" in result.intervals
 
 
 def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
     found = trials(0.7, 0.8)
     for trial in found:
         trial.arms["npo"] = arm(0.5, forget=0.85)
-    measured, _, parts = kuda.judged(found)
-    assert measured["compared at forget probability"] is None
-    assert parts["kept, kuda minus npo"] == "inconclusive"
+    result = kuda.judged(found)
+    assert result.measured["compared at forget probability"] is None
+    assert result.parts["kept, kuda minus npo"] == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:

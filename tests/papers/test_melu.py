@@ -99,11 +99,11 @@ def runs_with(melu_levels: tuple[float, ...], others: float = 0.5, swing: float 
     ],
 )
 def test_the_claim_needs_every_part(levels: tuple[float, ...], others: float, swing: float, verdict: str) -> None:
-    measured, intervals, parts = melu.judged(runs_with(levels, others, swing))
-    assert len(parts) == 9
-    assert set(intervals) == set(parts)
-    assert melu.together(parts) == verdict
-    assert measured["last step, direct"]["melu"] == pytest.approx(sum(levels) / len(levels))
+    result = melu.judged(runs_with(levels, others, swing))
+    assert len(result.parts) == 9
+    assert set(result.intervals) == set(result.parts)
+    assert result.verdict == verdict
+    assert result.measured["last step, direct"]["melu"] == pytest.approx(sum(levels) / len(levels))
 
 
 def test_numbers_at_equal_epochs_are_read_where_the_scheme_s_epochs_end() -> None:

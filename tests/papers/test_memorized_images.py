@@ -118,15 +118,15 @@ def test_the_claim_needs_quality_and_a_loss_beyond_random(
     lost: tuple[float, ...], accuracy: float, verdict: Verdict
 ) -> None:
     trials = {seed: trial(value, accuracy) for seed, value in enumerate(lost)}
-    measured, intervals, parts = paper.judged(trials)
-    assert paper.together(parts) == verdict
-    assert measured["similarity lost beyond random, 1%"] == pytest.approx(sum(lost) / len(lost))
-    assert set(intervals) == set(parts)
+    result = paper.judged(trials)
+    assert paper.together(result.parts) == verdict
+    assert result.measured["similarity lost beyond random, 1%"] == pytest.approx(sum(lost) / len(lost))
+    assert set(result.intervals) == set(result.parts)
     assert set(paper.figures(trials)) == {"trade-off", "overlap"}
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert paper.together(paper.judged({0: trial(0.3, 0.98)})[2]) == "inconclusive"
+    assert paper.together(paper.judged({0: trial(0.3, 0.98)}).parts) == "inconclusive"
 
 
 @pytest.mark.slow

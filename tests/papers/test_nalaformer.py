@@ -10,7 +10,7 @@ import torch
 
 from letheon.papers import nalaformer
 from letheon.papers.nalaformer import FROZEN, NORMS, PAIRS, arms, entropies, judged, largest_gap, questions, recall
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 SEEDS = (0, 1, 2)
 
@@ -42,9 +42,9 @@ def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> dict[int, di
 def test_every_part_of_the_claim_is_needed(curves: Any, gap: float, recalled: Any, verdict: str) -> None:
     # seeds must differ a little, or there is no interval
     seeded = {s: {name: [x + s * 1e-9 * (i + 1) for i, x in enumerate(y)] for name, y in curves.items()} for s in SEEDS}
-    measured, intervals, parts = judged(seeded, [gap] * 3, recalled)
-    assert together(parts) == verdict
-    assert set(intervals) <= set(measured)
+    result = judged(seeded, [gap] * 3, recalled)
+    assert result.verdict == verdict
+    assert set(result.intervals) <= set(result.measured)
 
 
 @pytest.mark.oracle("nalaformer")

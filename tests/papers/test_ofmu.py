@@ -57,23 +57,22 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
     runs = runs_with(ours)
     level = ofmu.common_level(runs)
     assert level == 0.1
-    measured, intervals, parts = ofmu.judged(ENDS, runs, level)
-    assert len(parts) == 4
-    assert set(intervals) > set(parts) - {"quadratics"}
-    assert ofmu.together(parts) == verdict
-    assert measured["mean |cosine|"]["beta 0"] == 0.5
+    result = ofmu.judged(ENDS, runs, level)
+    assert len(result.parts) == 4
+    assert set(result.intervals) > set(result.parts) - {"quadratics"}
+    assert result.verdict == verdict
+    assert result.measured["mean |cosine|"]["beta 0"] == 0.5
 
 
 def test_a_quadratic_that_is_missed_fails_the_claim() -> None:
-    _, _, parts = ofmu.judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)), 0.1)
-    assert parts["quadratics"] == "fails"
+    result = ofmu.judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)), 0.1)
+    assert result.parts["quadratics"] == "fails"
 
 
 def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with((0.1, 1.0, 0.7))
-    parts = ofmu.judged(ENDS, {0: runs[0]}, 0.1)[2]
-    assert ofmu.together(parts) == "inconclusive"
-    assert ofmu.judged(ENDS, runs, None)[2]["retain probability, ofmu minus grad_diff"] == "inconclusive"
+    assert ofmu.judged(ENDS, {0: runs[0]}, 0.1).verdict == "inconclusive"
+    assert ofmu.judged(ENDS, runs, None).parts["retain probability, ofmu minus grad_diff"] == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:

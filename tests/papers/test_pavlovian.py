@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from letheon.papers import pavlovian
-from letheon.papers.outcome import together
 from letheon.papers.pavlovian import blocking, crossing, figures, judged, measure, rounding, slope
 
 
@@ -38,13 +37,13 @@ def test_the_delta_rule_blocks_and_hebb_does_not() -> None:
 
 
 def test_a_small_run_has_every_part_and_a_lost_one_fails(found: dict[int, dict[str, Any]]) -> None:
-    measured, intervals, verdicts = judged(found)
-    assert set(verdicts) == set(intervals) <= set(measured)
-    assert verdicts["cosine at 16 d_k pairs"] == "holds"
+    result = judged(found)
+    assert set(result.parts) == set(result.intervals) <= set(result.measured)
+    assert result.parts["cosine at 16 d_k pairs"] == "holds"
     for one in found.values():
         assert one["average capacity"][256] > one["error-free capacity"][256]
     worse = {seed: {**one, "rounding": 0.1} for seed, one in found.items()}
-    assert together(judged(worse)[2]) == "fails"
+    assert judged(worse).verdict == "fails"
 
 
 def test_figures_are_drawn(found: dict[int, dict[str, Any]]) -> None:

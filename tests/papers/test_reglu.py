@@ -83,21 +83,21 @@ def runs_that(*gaps: tuple[float, float]) -> reglu.Runs:
 def test_the_claim_needs_both_parts(gaps: tuple[tuple[float, float], ...], verdict: str) -> None:
     runs = runs_that(*gaps)
     level = reglu.common_level(runs)
-    measured, intervals, parts = reglu.judged(runs, level)
+    result = reglu.judged(runs, level)
     assert level == 0.1
-    assert set(parts) == {"retain_probability, ReGLU minus LoRA", "leakage, ReGLU minus LoRA"}
-    assert set(parts) <= set(intervals)
-    assert reglu.together(parts) == verdict
-    assert measured["leakage, ReGLU minus LoRA"] == pytest.approx(sum(leak for _, leak in gaps) / len(gaps))
-    assert measured["steps to there"]["ReGLU"] == reglu.EVERY
+    assert set(result.parts) == {"retain_probability, ReGLU minus LoRA", "leakage, ReGLU minus LoRA"}
+    assert set(result.parts) <= set(result.intervals)
+    assert result.verdict == verdict
+    assert result.measured["leakage, ReGLU minus LoRA"] == pytest.approx(sum(leak for _, leak in gaps) / len(gaps))
+    assert result.measured["steps to there"]["ReGLU"] == reglu.EVERY
 
 
 def test_a_level_that_is_never_reached_is_inconclusive() -> None:
     runs = {seed: {arm: falling(0.5, 0.5, lowest=0.95) for arm in ("LoRA", "RILA", "ROL", "ReGLU")} for seed in (0, 1)}
     assert reglu.common_level(runs) is None
-    measured, _, parts = reglu.judged(runs, None)
-    assert measured["retain_probability, ReGLU minus LoRA"] is None
-    assert reglu.together(parts) == "inconclusive"
+    result = reglu.judged(runs, None)
+    assert result.measured["retain_probability, ReGLU minus LoRA"] is None
+    assert result.verdict == "inconclusive"
 
 
 def test_figures_are_drawn() -> None:

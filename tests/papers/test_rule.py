@@ -102,16 +102,16 @@ def measured_rows(steered: float, both: float, alone: float, seeds: int = 3) -> 
     ],
 )
 def test_the_claim_needs_every_part(steered: float, both: float, alone: float, verdict: str) -> None:
-    measured, intervals, parts = rule.judged(measured_rows(steered, both, alone))
-    assert len(parts) == 3
-    assert rule.together(parts) == verdict
-    assert measured["matcher's false positives, untouched neighbours"] == pytest.approx(0.01)
-    assert set(rule.REPORTED) <= set(intervals)
-    assert not set(rule.REPORTED) & set(parts)
+    result = rule.judged(measured_rows(steered, both, alone))
+    assert len(result.parts) == 3
+    assert result.verdict == verdict
+    assert result.measured["matcher's false positives, untouched neighbours"] == pytest.approx(0.01)
+    assert set(rule.REPORTED) <= set(result.intervals)
+    assert not set(rule.REPORTED) & set(result.parts)
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert rule.together(rule.judged(measured_rows(0.2, 0.05, 0.7, seeds=1))[2]) == "inconclusive"
+    assert rule.judged(measured_rows(0.2, 0.05, 0.7, seeds=1)).verdict == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:

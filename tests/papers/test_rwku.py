@@ -14,7 +14,7 @@ from letheon.core.statistics import Estimate
 from letheon.measure.benchmark import Score, Scores
 from letheon.measure.rwku import read_rwku
 from letheon.papers import rwku
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 
 @pytest.mark.oracle("rwku")
@@ -90,22 +90,22 @@ def trials(*after: tuple[float, float], taught: float = 1.0, **options: str) -> 
     ],
 )
 def test_the_target_must_lose_more_than_its_neighbours(after: tuple[tuple[float, float], ...], verdict: str) -> None:
-    measured, intervals, parts = rwku.judged(trials(*after))
-    assert parts["npo: recall lost, target minus neighbours"] == verdict
-    assert together(parts) == verdict
-    assert measured["not computed, no data"] == ["Gen"]
+    result = rwku.judged(trials(*after))
+    assert result.parts["npo: recall lost, target minus neighbours"] == verdict
+    assert result.verdict == verdict
+    assert result.measured["not computed, no data"] == ["Gen"]
     lost = sum((1 - target) - (1 - near) for target, near in after) / len(after)
-    assert measured["gradient_ascent: recall lost, target minus neighbours"] == pytest.approx(lost)
-    assert set(intervals) >= {name for name in parts if "lost" in name}
+    assert result.measured["gradient_ascent: recall lost, target minus neighbours"] == pytest.approx(lost)
+    assert set(result.intervals) >= {name for name in result.parts if "lost" in name}
 
 
 def test_a_model_that_was_not_taught_has_nothing_to_forget() -> None:
-    _, _, parts = rwku.judged(trials((0.0, 0.3), (0.1, 0.4), taught=0.3))
-    assert parts["the taught is recalled, FB"] == "fails"
-    assert together(parts) == "fails"
+    result = rwku.judged(trials((0.0, 0.3), (0.1, 0.4), taught=0.3))
+    assert result.parts["the taught is recalled, FB"] == "fails"
+    assert result.verdict == "fails"
 
 
 def test_a_score_that_is_missing_without_reason_fails() -> None:
-    measured, _, parts = rwku.judged(trials((0.2, 0.9), (0.3, 0.9), lacking="the set is empty"))
-    assert parts["every score"] == "fails"
-    assert measured["not computed, though the data are there"] == ["Gen"]
+    result = rwku.judged(trials((0.2, 0.9), (0.3, 0.9), lacking="the set is empty"))
+    assert result.parts["every score"] == "fails"
+    assert result.measured["not computed, though the data are there"] == ["Gen"]

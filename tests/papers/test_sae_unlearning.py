@@ -124,14 +124,14 @@ def trial(
 )
 def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> None:
     trials = [trial(**options, jitter=jitter) for jitter in (0.0, 0.01, 0.02)]
-    measured, intervals, parts = paper.judged(trials)
-    assert paper.together(parts) == verdict
-    assert set(parts) == set(intervals)
-    assert measured["gradient_ascent"]["target_accuracy"] == 0
+    result = paper.judged(trials)
+    assert result.verdict == verdict
+    assert set(result.parts) == set(result.intervals)
+    assert result.measured["gradient_ascent"]["target_accuracy"] == 0
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert paper.together(paper.judged([trial()])[2]) == "inconclusive"
+    assert paper.judged([trial()]).verdict == "inconclusive"
 
 
 def test_without_latents_that_tell_the_names_apart_nothing_is_claimed() -> None:

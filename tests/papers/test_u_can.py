@@ -63,9 +63,9 @@ def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[flo
     runs = {seed: run(value) for seed, value in enumerate(kept)}
     level = paper.common_level(runs)
     assert level == 0.1
-    measured, _, parts = paper.judged(runs, level)
-    assert paper.together(parts) == verdict
-    assert measured["recall@10 on the retained, attenuation minus hard pruning"] == pytest.approx(
+    result = paper.judged(runs, level)
+    assert result.verdict == verdict
+    assert result.measured["recall@10 on the retained, attenuation minus hard pruning"] == pytest.approx(
         sum(kept) / len(kept) - 0.3
     )
     assert paper.figures(runs)["curves"].startswith("<svg")
@@ -74,7 +74,7 @@ def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[flo
 def test_a_level_that_an_arm_never_reaches_is_inconclusive() -> None:
     runs = {0: run(0.4), 1: [one for one in run(0.4) if one.arm != "random dimensions"]}
     assert paper.common_level(runs) is None
-    assert paper.together(paper.judged(runs, None)[2]) == "inconclusive"
+    assert paper.judged(runs, None).verdict == "inconclusive"
 
 
 @pytest.mark.slow

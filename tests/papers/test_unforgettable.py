@@ -8,7 +8,7 @@ import pytest
 
 from letheon.papers import unforgettable as paper
 from letheon.papers.common.skills import CONTROL, NOISE, QUALITIES, ROWS, learned, make_tasks
-from letheon.papers.outcome import Scale, together
+from letheon.papers.outcome import Scale
 
 
 def test_tasks_range_from_rules_to_facts_and_halves_are_apart() -> None:
@@ -81,16 +81,16 @@ def rows_of(seed: int, rule: float, fact: float, true: float = 0.0) -> list[dict
     ],
 )
 def test_the_claim_needs_every_part(rule: float, fact: float, true: float, verdict: str) -> None:
-    _, intervals, parts = paper.judged([row for seed in range(3) for row in rows_of(seed, rule, fact, true)])
-    assert set(parts) == set(intervals) == set(paper.PARTS)
-    assert together(parts) == verdict
+    result = paper.judged([row for seed in range(3) for row in rows_of(seed, rule, fact, true)])
+    assert set(result.parts) == set(result.intervals) == set(paper.PARTS)
+    assert result.verdict == verdict
 
 
 def test_a_claim_that_is_true_in_every_part_holds() -> None:
-    measured, _, parts = paper.judged([row for seed in range(3) for row in rows_of(seed, 0.9, 0.2)])
-    assert set(parts.values()) == {"holds"}
-    assert measured["rules minus facts"] == pytest.approx(0.7)
-    assert measured["probes"]["layer"] == 1
+    result = paper.judged([row for seed in range(3) for row in rows_of(seed, 0.9, 0.2)])
+    assert set(result.parts.values()) == {"holds"}
+    assert result.measured["rules minus facts"] == pytest.approx(0.7)
+    assert result.measured["probes"]["layer"] == 1
 
 
 def test_figures_are_drawn() -> None:

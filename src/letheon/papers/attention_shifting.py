@@ -17,12 +17,11 @@ paper: TOFU on Llama-2-7B, extraction from GPT-Neo, PubMedQA on LLaMA-13B, with 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import Side, judge_pairs, judge_values, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, Side, judge_pairs, judge_values, mean
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -56,22 +55,11 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about a minute a seed."""
-    started = time.monotonic()
+    claim = Claim("attention-shifting", CLAIM, [*BASELINES, "attention shifting with lambda 0.2"])
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     level = common_level(runs)
-    measured, intervals, verdicts = judged(runs, level)
-    return Outcome(
-        key="attention-shifting",
-        claim=CLAIM,
-        baselines=[*BASELINES, "attention shifting with lambda 0.2"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(runs),
-        rows=[_row(seed, arm, run, level) for seed, arms in runs.items() for arm, run in arms.items()],
-    )
+    rows = [_row(seed, arm, run, level) for seed, arms in runs.items() for arm, run in arms.items()]
+    return claim.outcome(judged(runs, level), scale.seeds, figures(runs), rows)
 
 
 # The exact judge
@@ -197,30 +185,27 @@ def at_level(run: Watched, level: float | None) -> dict[str, float] | None:
     return next((point for point in run.points if point["reproduction"] <= level), None)
 
 
-def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(runs: Runs, level: float | None) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
-
-    found = {arm: [at_level(arms[arm], level) for arms in runs.values()] for arm in ARMS}
+    points = {arm: [at_level(arms[arm], level) for arms in runs.values()] for arm in ARMS}
     measured: dict[str, Any] = {"compared at reproduction": level}
     for name in ("forget_rouge", "neighbour_rouge", "neighbour_nll", "wrong_entities", "words"):
-        measured[f"{name} there, mean"] = {arm: mean(_column(points, name)) for arm, points in found.items()}
+        measured[f"{name} there, mean"] = {arm: mean(_column(one, name)) for arm, one in points.items()}
     measured["lowest reproduction, mean"] = {
         arm: sum(min(arms[arm].column("reproduction")) for arms in runs.values()) / len(runs) for arm in ARMS
     }
     measured["attention on masked tokens, first and last step, mean"] = {
         arm: [_of_step(runs, arm, 0), _of_step(runs, arm, -1)] for arm in (OURS, WEAK)
     }
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     sides: dict[str, Side] = {"neighbour_rouge": "above", "neighbour_nll": "below"}
     for arm in BASELINES:
         for name, direction in sides.items():
-            part = f"{name}, ours minus {arm}"
-            theirs, ours = _column(found[arm], name), _column(found[OURS], name)
-            measured[part], intervals[part], verdicts[part] = judge_pairs(theirs, ours, 0.0, direction)
-    wrong = judge_values(_column(found[OURS], "wrong_entities"), NEAR_ZERO, "below")
-    intervals["wrong entities"], verdicts["wrong entities"] = wrong.interval, wrong.verdict
-    return measured | {"parts": verdicts}, intervals, verdicts
+            theirs, ours = _column(points[arm], name), _column(points[OURS], name)
+            found.decide({f"{name}, ours minus {arm}": judge_pairs(theirs, ours, 0.0, direction)})
+    wrong = judge_values(_column(points[OURS], "wrong_entities"), NEAR_ZERO, "below")
+    found.intervals["wrong entities"], found.parts["wrong entities"] = wrong.interval, wrong.verdict
+    return found
 
 
 def _column(points: Sequence[dict[str, float] | None], name: str) -> list[float | None]:

@@ -13,14 +13,13 @@ Differs: PCGrad is our update on all modules as one shared group. Full scale: GP
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -69,31 +68,21 @@ class Point:
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about a minute a seed on one thread."""
-    started = time.monotonic()
+    claim = Claim("cure", CLAIM, list(ARMS)[1:])
     runs = {seed: arms(seed, scale) for seed in scale.seeds}
     best = {seed: {arm: nearest(points) for arm, points in found.paths.items()} for seed, found in runs.items()}
-    measured, intervals, verdicts = judged(best)
-    measured["JSD before"] = fmean([run.before.jsd for run in runs.values()])
-    measured["test AUC before"] = fmean([run.before.auc for run in runs.values()])
-    measured["AUC of the retrained model"] = fmean([run.retrained for run in runs.values()])
-    measured["modules in the circuit"] = [run.size for run in runs.values()]
-    measured["cosine of forget and retain gradients, first step"] = {
-        group: fmean([run.cosines[group] for run in runs.values()]) for group in GROUPS
+    found = judged(best)
+    found.measured |= {
+        "JSD before": fmean([run.before.jsd for run in runs.values()]),
+        "test AUC before": fmean([run.before.auc for run in runs.values()]),
+        "AUC of the retrained model": fmean([run.retrained for run in runs.values()]),
+        "modules in the circuit": [run.size for run in runs.values()],
+        "cosine of forget and retain gradients, first step": {
+            group: fmean([run.cosines[group] for run in runs.values()]) for group in GROUPS
+        },
     }
-    return Outcome(
-        key="cure",
-        claim=CLAIM,
-        baselines=list(ARMS)[1:],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(runs),
-        rows=[
-            {"seed": seed, "arm": arm, **point.__dict__} for seed, found in best.items() for arm, point in found.items()
-        ],
-    )
+    rows = [{"seed": seed, "arm": arm, **point.__dict__} for seed, arms in best.items() for arm, point in arms.items()]
+    return claim.outcome(found, scale.seeds, figures(runs), rows)
 
 
 def nearest(points: Sequence[Point]) -> Point:
@@ -242,22 +231,21 @@ def auc(model: LanguageModel, rows: Sequence[Example]) -> float:
     return float(roc_auc_score([row.answer == "Yes" for row in rows], [yes(p) for p in answers(model, rows)]))
 
 
-def judged(best: Mapping[int, Mapping[str, Point]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(best: Mapping[int, Mapping[str, Point]]) -> Findings:
     """CURE minus each baseline, paired over seeds, at each run's best point."""
-    measured: dict[str, Any] = {
-        "JSD to retraining, best": {arm: fmean([found[arm].jsd for found in best.values()]) for arm in ARMS},
-        "test AUC there": {arm: fmean([found[arm].auc for found in best.values()]) for arm in ARMS},
-        "retain AUC there": {arm: fmean([found[arm].auc_retain for found in best.values()]) for arm in ARMS},
-    }
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(
+        {
+            "JSD to retraining, best": {arm: fmean([one[arm].jsd for one in best.values()]) for arm in ARMS},
+            "test AUC there": {arm: fmean([one[arm].auc for one in best.values()]) for arm in ARMS},
+            "retain AUC there": {arm: fmean([one[arm].auc_retain for one in best.values()]) for arm in ARMS},
+        }
+    )
     for baseline in BASELINES:
         for name, limit in (("jsd", 0.0), ("auc", -MARGIN)):
-            theirs, ours = ([getattr(found[arm], name) for found in best.values()] for arm in (baseline, "CURE"))
-            key = f"{name.upper()}, CURE minus {baseline}"
-            side: Any = "below" if name == "jsd" else "above"
-            measured[key], intervals[key], verdicts[key] = judge_pairs(theirs, ours, limit, side)
-    return measured | {"parts": verdicts}, intervals, verdicts
+            theirs, ours = ([getattr(one[arm], name) for one in best.values()] for arm in (baseline, "CURE"))
+            part = judge_pairs(theirs, ours, limit, "below" if name == "jsd" else "above")
+            found.decide({f"{name.upper()}, CURE minus {baseline}": part})
+    return found
 
 
 def figures(runs: Mapping[int, Run]) -> dict[str, str]:

@@ -12,12 +12,11 @@ unlearning or after it. A control unlearns answers of allowed topics instead. Ra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_values, mean
 
 if TYPE_CHECKING:
     import torch
@@ -62,21 +61,10 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about a minute of one core for each seed."""
-    started = time.monotonic()
+    baselines = ["NPO without retain data", "NPO on answers of allowed topics (control)"]
+    claim = Claim("emergent-misalignment", CLAIM, baselines)
     rows = [row for seed in scale.seeds for row in interventions(seed, scale)]
-    measured, intervals, verdicts = judged(rows)
-    return Outcome(
-        key="emergent-misalignment",
-        claim=CLAIM,
-        baselines=["NPO without retain data", "NPO on answers of allowed topics (control)"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(rows),
-        rows=rows,
-    )
+    return claim.outcome(judged(rows), scale.seeds, figures(rows), rows)
 
 
 def interventions(seed: int, scale: Scale) -> list[dict[str, Any]]:
@@ -246,39 +234,32 @@ def layers_of(rows: Sequence[Mapping[str, Any]]) -> int:
     return len(next(iter(rows[0][f"similarity_{POSITIONS[0]}"].values())))
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
     """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
     by_seed = {seed: [row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in rows)}
-    measured: dict[str, Any] = {}
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings()
     for part, (name, threshold, side) in PARTS.items():
         values = [
-            order(mine, early(mine)).value if name == "order" else _mean([row[name] for row in mine])
+            order(mine, early(mine)).value if name == "order" else mean(row[name] for row in mine)
             for mine in by_seed.values()
         ]
-        measured[part], intervals[part], verdicts[part] = judge_values(values, threshold, side)
+        found.decide({part: judge_values(values, threshold, side)})
     pooled = order(rows, early(rows))
     last = order(rows, early(rows), "last")
     layers = layers_of(rows)
-    verdicts["permutation test"] = "holds" if pooled.p is not None and pooled.p < 0.05 else "inconclusive"
-    measured |= {
+    found.parts["permutation test"] = "holds" if pooled.p is not None and pooled.p < 0.05 else "inconclusive"
+    found.measured |= {
         "early similarity, all pairs": pooled._asdict(),
         "the same at the last token": last._asdict(),
         "correlation by layer": {str(layer): order(rows, layer).value for layer in range(layers)},
         "p by layer": {str(layer): order(rows, layer).p for layer in range(layers)},
-        "incoherent answers after": _mean([row["incoherent"] for row in rows]),
+        "incoherent answers after": mean(row["incoherent"] for row in rows),
         "allowed prompts refused": {
-            arm: _mean([row["over_refused"][arm] for row in rows]) for arm in ("before", *CONTAINED)
+            arm: mean(row["over_refused"][arm] for row in rows) for arm in ("before", *CONTAINED)
         },
-        "steps of plain unlearning": _mean([row["steps"] for row in rows]),
+        "steps of plain unlearning": mean(row["steps"] for row in rows),
     }
-    return measured | {"parts": verdicts}, intervals, verdicts
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return found
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -290,7 +271,7 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     unlearned = list(dict.fromkeys(row["unlearned"] for row in rows))
     drawn = {}
     for arm, words in {"refused": "without retain data", "refused_joint": "with retained refusals"}.items():
-        table = [[_mean([r[arm][t] for r in rows if r["unlearned"] == c]) for t in topics] for c in unlearned]
+        table = [[mean(r[arm][t] for r in rows if r["unlearned"] == c) for t in topics] for c in unlearned]
         text = f"Share of each topic's prompts refused (across) after one topic (down) was unlearned {words}"
         drawn[arm.replace("_", "-")] = heat_map(table, unlearned, topics, text, low=0, high=1)
     curve = rows[0]["curve"]
@@ -300,7 +281,7 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     chosen = early(rows)
     points = {
         f"{row['seed']}: {row['unlearned']}, {topic}": (
-            float(_mean(row[f"similarity_{POSITIONS[0]}"][topic][chosen]) or 0),
+            float(mean(row[f"similarity_{POSITIONS[0]}"][topic][chosen]) or 0),
             lost,
         )
         for row in rows

@@ -18,13 +18,12 @@ model: for 120 requests the rate is divided by their number.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -222,21 +221,10 @@ Arms = Mapping[int, Mapping[str, Arm]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: eight streams a seed, together a little over a minute on one idle core at the fast scale."""
-    started = time.monotonic()
+    claim = Claim("fit", CLAIM, list(PLAIN))
     found = {seed: streams(seed, scale) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(found)
-    return Outcome(
-        key="fit",
-        claim=CLAIM,
-        baselines=list(PLAIN),
-        measured=measured | {"requests": next(iter(found.values()))["FIT"].end["requests"], "parts": verdicts},
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(found),
-        rows=[_row(seed, name, arm) for seed, these in found.items() for name, arm in these.items()],
-    )
+    rows = [_row(seed, name, arm) for seed, these in found.items() for name, arm in these.items()]
+    return claim.outcome(judged(found), scale.seeds, figures(found), rows)
 
 
 def streams(seed: int, scale: Scale) -> dict[str, Arm]:
@@ -256,29 +244,28 @@ def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     return {name: serve(copy_of(target), reference, stream, settings, seed) for name, settings in arms().items()}
 
 
-def judged(found: Arms) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(arms: Arms) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
-    measured: dict[str, Any] = {}
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings()
+    fits = [these["FIT"] for these in arms.values()]
     for name in (*PLAIN, "FIT"):
-        key = f"retain utility at the end, {name}"
-        values = [these[name].end["retain_utility"] for these in found.values()]
-        found_here = judge_values(values, COLLAPSED, "above" if name == "FIT" else "below")
-        measured[key], intervals[key], verdicts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = found_here
+        values = [these[name].end["retain_utility"] for these in arms.values()]
+        kept = judge_values(values, COLLAPSED, "above" if name == "FIT" else "below")
+        found.tell({f"retain utility at the end, {name}": kept})
+        found.parts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = kept.verdict
     for part in PARTS:
-        key = f"balance, FIT minus without {part}"
-        without = [these[f"without {part}"].balance() for these in found.values()]
-        ours = [these["FIT"].balance() for these in found.values()]
-        measured[key], intervals[key], verdicts[part] = judge_pairs(without, ours, 0.0, "above")
+        without = [these[f"without {part}"].balance() for these in arms.values()]
+        gain = judge_pairs(without, [fit.balance() for fit in fits], 0.0, "above")
+        found.tell({f"balance, FIT minus without {part}": gain})
+        found.parts[part] = gain.verdict
     for column in ("forget_degree", "retain_utility", "drift"):
-        measured[f"{column} at the end"] = _means(found, lambda arm, column=column: float(arm.end[column]))
+        found.measured[f"{column} at the end"] = _means(arms, lambda arm, column=column: float(arm.end[column]))
     for after in ("4 bits", "relearned"):
-        measured[f"forget degree, {after}"] = _means(found, lambda arm, after=after: arm.recovered[after])
-    fits = [these["FIT"] for these in found.values()]
-    measured["chunks dropped by FIT"] = sum(arm.dropped for arm in fits)
-    measured["near-duplicates among them"] = sum(arm.duplicates for arm in fits)
-    return measured, intervals, verdicts
+        found.measured[f"forget degree, {after}"] = _means(arms, lambda arm, after=after: arm.recovered[after])
+    found.measured["chunks dropped by FIT"] = sum(fit.dropped for fit in fits)
+    found.measured["near-duplicates among them"] = sum(fit.duplicates for fit in fits)
+    found.measured["requests"] = fits[0].end["requests"]
+    return found
 
 
 def _means(found: Arms, value: Any) -> dict[str, float]:

@@ -8,13 +8,12 @@ that are not reported. `hidden` is every weight between the first layer and the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, judge_values, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +54,8 @@ def reproduce(scale: Scale) -> Outcome:
     """What moves when tasks change, what finetuning it repairs, and what k-FPF saves."""
     from letheon.papers.common.learning import several
 
-    begun = time.monotonic()
+    baselines = ["experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"]
+    claim = Claim("fpf", PAPER.claim, baselines)
     seeds = several(scale.seeds, EACH)
     chosen = {name: best(texts) for name, texts in (PLACES | {"k-fpf": FRUGAL}).items()}
     arms = ARMS | chosen
@@ -69,28 +69,16 @@ def reproduce(scale: Scale) -> Outcome:
         )
         for role, times in (("head", TIMES), ("norm", TIMES), ("bottom", 1.0))
     }
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    return Outcome(
-        key="fpf",
-        claim=PAPER.claim,
-        baselines=["experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"],
-        measured={
-            **{name: _mean(rows) for name, rows in runs.items()},
-            "movement across tasks, per parameter": _by_role(moves, "distance"),
-            "the same, relative to the module's norm": _by_role(moves, "relative"),
-            "convolutional network, per parameter": _by_role(convolutional, "distance"),
-            "convolutional network, relative": _by_role(convolutional, "relative"),
-            "chosen": chosen,
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=seeds,
-        seconds=time.monotonic() - begun,
-        figures=figures(runs, moves),
-        rows=[{"arm": name, **row} for name, rows in runs.items() for row in rows],
-    )
+    told = {
+        **{name: means(rows) for name, rows in runs.items()},
+        "movement across tasks, per parameter": _by_role(moves, "distance"),
+        "the same, relative to the module's norm": _by_role(moves, "relative"),
+        "convolutional network, per parameter": _by_role(convolutional, "distance"),
+        "convolutional network, relative": _by_role(convolutional, "relative"),
+        "chosen": chosen,
+    }
+    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
+    return claim.outcome(Findings.by_arm(told, judged, beside), seeds, figures(runs, moves), rows)
 
 
 def judge(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Judged], dict[str, Judged]]:
@@ -192,10 +180,6 @@ def convolutional_of(seed: int) -> nn.Sequential:
         return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 16, 10, bias=False))
 
 
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "seed"}
-
-
 def _by_role(moves: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     return {role: sum(found[metric][role] for found in moves) / len(moves) for role in moves[0][metric]}
 
@@ -215,7 +199,7 @@ def figures(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         point = (move.task * epochs + move.epoch + 1, math.log10(move.distance))
         series.setdefault(move.module, []).append(point)
     arms = {
-        f"{name} ({_mean(rows)['rows']:.0f} rows)": {name: estimate_mean([row["average accuracy"] for row in rows])}
+        f"{name} ({means(rows)['rows']:.0f} rows)": {name: estimate_mean([row["average accuracy"] for row in rows])}
         for name, rows in runs.items()
     }
     across = "Movement of each module from the same epoch of the task before, per parameter, first seed"

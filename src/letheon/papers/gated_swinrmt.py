@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,28 +44,17 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Train every arm under every seed: about 10 s each on a core, five arms a seed."""
-    started = time.monotonic()
+    claim = Claim("gated-swinrmt", CLAIM, ["RMT at equal parameters", "the same blocks without a gate"])
     steps = STEPS[scale.name]
     data = {seed: images(seed) for seed in scale.seeds}
     runs = {
         seed: {name: run(name, some, seed, steps, scale.device) for name in arms(some.window)}
         for seed, some in data.items()
     }
-    measured, intervals, verdicts = judged(runs)
-    return Outcome(
-        key="gated-swinrmt",
-        claim=CLAIM,
-        baselines=["RMT at equal parameters", "the same blocks without a gate"],
-        measured={"images": data[scale.seeds[0]].name, **measured},
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures={"decay": decay_figure()},
-        rows=[
-            {"seed": seed, "arm": name, **one._asdict()} for seed, found in runs.items() for name, one in found.items()
-        ],
-    )
+    found = judged(runs)
+    found.measured = {"images": data[scale.seeds[0]].name, **found.measured}
+    rows = [{"seed": seed, "arm": name, **one._asdict()} for seed, arm in runs.items() for name, one in arm.items()]
+    return claim.outcome(found, scale.seeds, {"decay": decay_figure()}, rows)
 
 
 def arms(window: int) -> dict[str, Settings]:
@@ -176,23 +164,24 @@ def run(name: str, data: Images, seed: int, steps: int, device: str = "cpu") -> 
     return Run(accuracy(model, (test[0],), test[1]), loss, opened, closed, size)
 
 
-def judged(runs: Mapping[int, Mapping[str, Run]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(runs: Mapping[int, Mapping[str, Run]]) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
     names = list(next(iter(runs.values())))
-    found = {name: [arms[name].accuracy for arms in runs.values()] for name in names}
+    accuracies = {name: [arms[name].accuracy for arms in runs.values()] for name in names}
     sizes = [one.parameters for one in next(iter(runs.values())).values()]
-    parts = {name: judge_pairs(found[low], found[high], 0.0, "above") for name, (low, high) in PAIRS.items()}
-    verdicts: dict[str, Verdict] = {name: part.verdict for name, part in parts.items()}
-    verdicts["equal parameters"] = "holds" if max(sizes) <= 1.01 * min(sizes) else "fails"
-    measured: dict[str, Any] = {
-        "accuracy": {name: mean(values) for name, values in found.items()},
-        "accuracy, standard deviation": {name: spread(values) for name, values in found.items()},
-        "parameters, fewest and most": [min(sizes), max(sizes)],
-        "G1, mean": mean(arms["retention"].gate_open for arms in runs.values()),
-        "G1, share below 0.1": mean(arms["retention"].gate_closed for arms in runs.values()),
-        **{name: part.value for name, part in parts.items()},
-    }
-    return measured | {"parts": verdicts}, {name: part.interval for name, part in parts.items()}, verdicts
+    found = Findings(
+        {
+            "accuracy": {name: mean(values) for name, values in accuracies.items()},
+            "accuracy, standard deviation": {name: spread(values) for name, values in accuracies.items()},
+            "parameters, fewest and most": [min(sizes), max(sizes)],
+            "G1, mean": mean(arms["retention"].gate_open for arms in runs.values()),
+            "G1, share below 0.1": mean(arms["retention"].gate_closed for arms in runs.values()),
+        }
+    )
+    for name, (low, high) in PAIRS.items():
+        found.decide({name: judge_pairs(accuracies[low], accuracies[high], 0.0, "above")})
+    found.parts["equal parameters"] = "holds" if max(sizes) <= 1.01 * min(sizes) else "fails"
+    return found
 
 
 def spread(values: Sequence[float]) -> float | None:

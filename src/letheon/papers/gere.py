@@ -8,12 +8,11 @@ and states are measured on seven others. The full variant moves all weights and 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 
 if TYPE_CHECKING:
     from letheon.retain.strategy import Strategy
@@ -52,36 +51,22 @@ TASKS = {
     ),
 }
 LEARNED = 6
+METRICS = ("old task", "new task", "old task, when learned", "rise", "flipped")
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def reproduce(scale: Scale) -> Outcome:
     """No replay, replay with cross-entropy, and with the margin: what each keeps, in general and of the first task."""
-    begun = time.monotonic()
+    claim = Claim("gere", PAPER.claim, [NONE, LABELS])
     training, arms = (FULL, {**ARMS, **MORE}) if scale.name == "full" else (FAST, ARMS)
     runs = {
         name: [measured(options, seed, training, device=scale.device) for seed in scale.seeds]
         for name, options in arms.items()
     }
-    judged, beside = judge(runs)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    return Outcome(
-        key="gere",
-        claim=PAPER.claim,
-        baselines=[NONE, LABELS],
-        measured={
-            **{name: _mean(rows) for name, rows in runs.items()},
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"arm": name, **row} for name, rows in runs.items() for row in rows],
-    )
+    found = Findings.by_arm({name: means(rows, METRICS) for name, rows in runs.items()}, *judge(runs))
+    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
+    return claim.outcome(found, scale.seeds, figures(runs), rows)
 
 
 def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
@@ -166,11 +151,6 @@ def make_stream(seed: int) -> Stream:
             train, test = train + rows[:LEARNED], test + rows[LEARNED:]
         tasks[name] = (train, test)
     return text_stream("reviews and things", tasks)
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    names = [name for name, value in rows[0].items() if isinstance(value, float) and name != "seconds"]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def figures(runs: Runs) -> dict[str, str]:

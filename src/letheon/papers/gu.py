@@ -10,13 +10,12 @@ forget probability, read off each run's trajectory. Full scale in the paper: TOF
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import Judged, judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale, verdict_from_interval
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,23 +52,13 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: seconds for the orders, a minute or two a seed for TOFU-mini."""
-    started = time.monotonic()
+    baselines = ["the plain step of gradient ascent, NPO and SimNPO (one AdamW step of the summed gradient)"]
+    claim = Claim("gu", CLAIM, baselines)
     orders = [order for seed in scale.seeds for order in step_orders(seed)]
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     levels = {objective: common_level(runs, objective) for objective in OBJECTIVES}
-    measured, intervals, verdicts = judged(orders, runs, levels)
-    return Outcome(
-        key="gu",
-        claim=CLAIM,
-        baselines=["the plain step of gradient ascent, NPO and SimNPO (one AdamW step of the summed gradient)"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(orders, runs),
-        rows=[_row(seed, *arm, run, levels[arm[0]]) for seed, arms in runs.items() for arm, run in arms.items()],
-    )
+    rows = [_row(seed, *arm, run, levels[arm[0]]) for seed, arms in runs.items() for arm, run in arms.items()]
+    return claim.outcome(judged(orders, runs, levels), scale.seeds, figures(orders, runs), rows)
 
 
 # 1. The order of one step's damage
@@ -197,31 +186,30 @@ def kept_at(run: Trajectory, level: float | None) -> float | None:
     return first_crossing(run.column("forget_probability"), run.column("retain_es"), level)
 
 
-def judged(
-    orders: Sequence[Order], runs: Runs, levels: Mapping[str, float | None]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(orders: Sequence[Order], runs: Runs, levels: Mapping[str, float | None]) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
     slopes = {step: [order.slope for order in orders if order.step == step] for step in ("plain", "normal")}
     largest = {
         update: max(max(arms[objective, update].cosines) for arms in runs.values() for objective in OBJECTIVES)
         for update in UPDATES
     }
-    measured: dict[str, Any] = {
-        "slope of the retain loss's change, mean": {step: sum(found) / len(found) for step, found in slopes.items()},
-        "largest cosine of a step with the retain gradient": largest,
-        "compared at forget probability": dict(levels),
-        "retain ES there, plain, mean": {objective: _mean_kept(runs, objective, levels) for objective in OBJECTIVES},
-    }
-    intervals: dict[str, Any] = {f"slope, {step} (range)": [min(found), max(found)] for step, found in slopes.items()}
-    verdicts: dict[str, Verdict] = {
-        "slope, plain": verdict_from_interval(min(slopes["plain"]), max(slopes["plain"]), PLAIN_BELOW, "below"),
-        "slope, normal": verdict_from_interval(min(slopes["normal"]), max(slopes["normal"]), NORMAL_ABOVE, "above"),
-        "realized step": "holds" if largest["realized"] <= ROUNDING else "fails",
-    }
-    for objective, update in product(OBJECTIVES, list(UPDATES)[1:]):
-        name = f"retain ES, {objective}, {update} minus plain"
-        measured[name], intervals[name], verdicts[name] = _gain(runs, objective, update, levels[objective])
-    return measured | {"parts": verdicts}, intervals, verdicts
+    found = Findings(
+        measured={
+            "slope of the retain loss's change, mean": {step: sum(each) / len(each) for step, each in slopes.items()},
+            "largest cosine of a step with the retain gradient": largest,
+            "compared at forget probability": dict(levels),
+            "retain ES there, plain, mean": {goal: _mean_kept(runs, goal, levels) for goal in OBJECTIVES},
+        },
+        intervals={f"slope, {step} (range)": [min(each), max(each)] for step, each in slopes.items()},
+        parts={
+            "slope, plain": verdict_from_interval(min(slopes["plain"]), max(slopes["plain"]), PLAIN_BELOW, "below"),
+            "slope, normal": verdict_from_interval(min(slopes["normal"]), max(slopes["normal"]), NORMAL_ABOVE, "above"),
+            "realized step": "holds" if largest["realized"] <= ROUNDING else "fails",
+        },
+    )
+    for goal, update in product(OBJECTIVES, list(UPDATES)[1:]):
+        found.decide({f"retain ES, {goal}, {update} minus plain": _gain(runs, goal, update, levels[goal])})
+    return found
 
 
 def _mean_kept(runs: Runs, objective: str, levels: Mapping[str, float | None]) -> float | None:

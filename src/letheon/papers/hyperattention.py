@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,29 +52,18 @@ def reproduce(scale: Scale) -> Outcome:
     from letheon.papers.common.data import data_folder
 
     folder = data_folder("public_domain_text", GET)
-    started = time.monotonic()
+    baselines = [
+        "torch.nn.functional.scaled_dot_product_attention (fused)",
+        "the paper's plain variant, the mean of V, a local window of the same cost (also with sinks), blocks only",
+    ]
+    claim = Claim("hyperattention", CLAIM, baselines)
     timed = {seed: {n: seconds(n, seed, scale.device) for n in LENGTHS} for seed in scale.seeds}
     model = load("smollm2", device=scale.device)
     readings = {
         seed: read(model, passage(model, folder, seed), seed, beside=scale.name == "full" or seed == scale.seeds[0])
         for seed in scale.seeds
     }
-    measured, intervals, verdicts = judged(timed, readings)
-    return Outcome(
-        key="hyperattention",
-        claim=CLAIM,
-        baselines=[
-            "torch.nn.functional.scaled_dot_product_attention (fused)",
-            "the paper's plain variant, the mean of V, a local window of the same cost (also with sinks), blocks only",
-        ],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(timed, readings),
-        rows=rows(timed, readings),
-    )
+    return claim.outcome(judged(timed, readings), scale.seeds, figures(timed, readings), rows(timed, readings))
 
 
 # 1. Speed
@@ -196,31 +185,30 @@ def read(model: LanguageModel, ids: Tensor, seed: int, beside: bool) -> Reading:
     return Reading(errors, exact, patched)
 
 
-def judged(
-    timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
     short, middle, long = ([one[n].ratio for one in timed.values()] for n in LENGTHS)
     errors = [statistics.median(one.errors["hyper"]) for one in readings.values()]
     worse = [one.patched / one.exact for one in readings.values()]
-    parts = {
-        f"ratio at {LENGTHS[2]}": judge_values(long, FASTER, "above"),
-        f"ratio, {LENGTHS[1]} minus {LENGTHS[0]}": judge_pairs(short, middle, 0.0, "above"),
-        f"ratio, {LENGTHS[2]} minus {LENGTHS[1]}": judge_pairs(middle, long, 0.0, "above"),
-        "error": judge_values(errors, ERROR, "below"),
-        "perplexity, patched over exact": judge_values(worse, PERPLEXITY, "below"),
+    found = Findings()
+    found.decide(
+        {
+            f"ratio at {LENGTHS[2]}": judge_values(long, FASTER, "above"),
+            f"ratio, {LENGTHS[1]} minus {LENGTHS[0]}": judge_pairs(short, middle, 0.0, "above"),
+            f"ratio, {LENGTHS[2]} minus {LENGTHS[1]}": judge_pairs(middle, long, 0.0, "above"),
+            "error": judge_values(errors, ERROR, "below"),
+            "perplexity, patched over exact": judge_values(worse, PERPLEXITY, "below"),
+        }
+    )
+    first = next(iter(readings.values())).errors
+    found.measured |= {
+        f"ratio at {LENGTHS[0]}": statistics.mean(short),
+        f"ratio at {LENGTHS[1]}": statistics.mean(middle),
+        "error of each contender, first passage": {name: statistics.median(layers) for name, layers in first.items()},
+        "error of each contender, its worst layer": {name: max(layers) for name, layers in first.items()},
+        "perplexity, exact": statistics.mean(one.exact for one in readings.values()),
     }
-    verdicts: dict[str, Verdict] = {name: part.verdict for name, part in parts.items()}
-    first = next(iter(readings.values()))
-    measured: dict[str, Any] = {name: part.value for name, part in parts.items()}
-    measured[f"ratio at {LENGTHS[0]}"] = statistics.mean(short)
-    measured[f"ratio at {LENGTHS[1]}"] = statistics.mean(middle)
-    measured["error of each contender, first passage"] = {
-        name: statistics.median(layers) for name, layers in first.errors.items()
-    }
-    measured["error of each contender, its worst layer"] = {name: max(layers) for name, layers in first.errors.items()}
-    measured["perplexity, exact"] = statistics.mean(one.exact for one in readings.values())
-    return measured | {"parts": verdicts}, {name: part.interval for name, part in parts.items()}, verdicts
+    return found
 
 
 def rows(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]) -> list[dict[str, Any]]:

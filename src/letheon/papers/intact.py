@@ -7,13 +7,12 @@ parity of pairs of digits, with L_int alone and with all four losses.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, judge_values, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,11 +44,12 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Average accuracy and forgetting over λ, beside a tuned EWC on the same head; and a whole network."""
-    begun = time.monotonic()
+    claim = Claim("intact", PAPER.claim, ["lambda 0 (naive)"])
     domains, parity = digit_domains(), digit_parity()
     strengths = {strength: "naive" if not strength else ONLY_DRIFT.format(strength) for strength in STRENGTHS}
     peak = best([strengths[strength] for strength in STRENGTHS[1:-1]], domains, HEAD, frozen_features)
     rivals = {name: best(texts, domains, HEAD, frozen_features) for name, texts in EWC.items()}
+    claim.baselines += [f"{text} on the same head, tuned as lambda was" for text in rivals.values()]
     arms = {f"{strength:g}": text for strength, text in strengths.items()} | rivals
     runs = {
         name: [measured(text, domains, HEAD, frozen_features, seed) for seed in scale.seeds]
@@ -61,26 +61,14 @@ def reproduce(scale: Scale) -> Outcome:
         name: [measured(text, parity, WHOLE, whole_network, seed) for seed in scale.seeds]
         for name, text in chosen.items()
     }
-    judged = judge(runs, top)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    return Outcome(
-        key="intact",
-        claim=PAPER.claim,
-        baselines=["lambda 0 (naive)", *(f"{text} on the same head, tuned as lambda was" for text in rivals.values())],
-        measured={
-            **{name if name in rivals else f"lambda {name}": _mean(rows) for name, rows in runs.items()},
-            "lambda of the peak, tuned on other seeds": top,
-            "whole network": {name: _mean(rows) for name, rows in whole.items()},
-            "chosen": chosen,
-            "parts": parts,
-        },
-        interval={name: found.interval for name, found in judged.items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"arm": name, **row} for name, rows in (runs | whole).items() for row in rows],
-    )
+    told = {
+        **{name if name in rivals else f"lambda {name}": means(rows) for name, rows in runs.items()},
+        "lambda of the peak, tuned on other seeds": top,
+        "whole network": {name: means(rows) for name, rows in whole.items()},
+        "chosen": chosen,
+    }
+    rows = [{"arm": name, **row} for name, rows in (runs | whole).items() for row in rows]
+    return claim.outcome(Findings.by_arm(told, judge(runs, top)), scale.seeds, figures(runs), rows)
 
 
 def judge(runs: Runs, top: str) -> dict[str, Judged]:
@@ -190,10 +178,6 @@ def whole_network(seed: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(64, 100), nn.LeakyReLU(), nn.Linear(100, 100), nn.LeakyReLU(), nn.Linear(100, 2))
 
 
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "seed"}
-
-
 def figures(runs: Runs) -> dict[str, str]:
     """Average accuracy and forgetting over λ."""
     import math
@@ -201,7 +185,7 @@ def figures(runs: Runs) -> dict[str, str]:
     from letheon.papers.common.figures import lines
 
     series = {
-        metric: [(math.log10(strength), _mean(runs[f"{strength:g}"])[metric]) for strength in STRENGTHS if strength > 0]
+        metric: [(math.log10(strength), means(runs[f"{strength:g}"])[metric]) for strength in STRENGTHS if strength > 0]
         for metric in ("average accuracy", "forgetting")
     }
     words = "Average accuracy and forgetting over the strength of the drift loss, a head on five domains of the digits"

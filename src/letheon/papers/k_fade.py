@@ -29,8 +29,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_values
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -67,32 +67,16 @@ def reproduce(scale: Scale) -> Outcome:
     """Run the claim: half a minute a seed."""
     from letheon.papers.common.exact_step import cosines
 
-    started = time.monotonic()
+    baselines = ["diagonal and identity curvature", *(f"{name} by AdamW" for name in BASELINES)]
+    claim = Claim("k-fade", CLAIM, baselines)
     steps = {seed: cosines(seed) for seed in scale.seeds}
     worlds = {seed: forgetting(seed, scale) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(steps, worlds)
-    return Outcome(
-        key="k-fade",
-        claim=CLAIM,
-        baselines=["diagonal and identity curvature", *(f"{name} by AdamW" for name in BASELINES)],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(worlds),
-        rows=[
-            {
-                "seed": seed,
-                "arm": arm,
-                "kl at equal forgetting": at_rise(curve),
-                **_ends(curve),
-                **worlds[seed]["again"],
-            }
-            for seed in scale.seeds
-            for arm, curve in worlds[seed]["curves"].items()
-        ],
-    )
+    rows = [
+        {"seed": seed, "arm": arm, "kl at equal forgetting": at_rise(curve), **_ends(curve), **world["again"]}
+        for seed, world in worlds.items()
+        for arm, curve in world["curves"].items()
+    ]
+    return claim.outcome(judged(steps, worlds), scale.seeds, figures(worlds), rows)
 
 
 # Forget loss and retain KL ---------------------------------------------------------------------------------------
@@ -289,13 +273,8 @@ def _forget_gradient(model: LanguageModel, request: Request) -> float:
 # The verdict --------------------------------------------------------------------------------------------------------
 
 
-def judged(
-    steps: Mapping[int, Mapping[str, float]], worlds: Mapping[int, Mapping[str, Any]]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(steps: Mapping[int, Mapping[str, float]], worlds: Mapping[int, Mapping[str, Any]]) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
-    measured: dict[str, Any] = {
-        "cosine with the exact step": {kind: _mean([s[kind] for s in steps.values()]) for kind in CURVATURES}
-    }
     differences = {
         f"cosine, {better} minus {worse}": [one[better] - one[worse] for one in steps.values()]
         for better, worse in (("kfac", "diagonal"), ("ekfac", "diagonal"), ("diagonal", "identity"))
@@ -303,10 +282,6 @@ def judged(
     rules: dict[str, tuple[list[float], float]] = {name: (values, 0.0) for name, values in differences.items()}
     arms = list(next(iter(worlds.values()))["curves"])
     kl = {arm: [at_rise(world["curves"][arm]) for world in worlds.values()] for arm in arms}
-    measured["retain KL at equal forgetting"] = {arm: _mean(kl[arm]) for arm in arms}
-    measured["KL from the model that never saw it, there"] = {
-        arm: _mean([world["gold"][arm] for world in worlds.values()]) for arm in ("before", *arms)
-    }
     for ours in ("kfac", "ekfac"):
         for other in ("identity", "gradient ascent"):
             pairs = [(a, b) for a, b in zip(kl[other], kl[ours], strict=True) if a and b]
@@ -318,23 +293,27 @@ def judged(
             [-w["again"][f"kl again after {name}"] for w in worlds.values()],
             -DEAR,
         )
-    verdicts: dict[str, Verdict] = {}
-    intervals: dict[str, Any] = {}
-    for name, (values, threshold) in rules.items():
-        measured[name] = _mean(values)
-        _, intervals[name], verdicts[name] = judge_values(values, threshold, "above")
+    found = Findings(
+        {
+            "cosine with the exact step": {kind: _mean([s[kind] for s in steps.values()]) for kind in CURVATURES},
+            "retain KL at equal forgetting": {arm: _mean(kl[arm]) for arm in arms},
+            "KL from the model that never saw it, there": {
+                arm: _mean([world["gold"][arm] for world in worlds.values()]) for arm in ("before", *arms)
+            },
+        }
+    )
+    found.decide({name: judge_values(values, threshold, "above") for name, (values, threshold) in rules.items()})
     told = ("transfer", "kl again", "returned")
-    for name in [
+    again = [
         f"{what} after {rows}{words}" for what in told for rows in ("retained", "others") for words in FURTHER.values()
-    ]:
-        measured[name] = _mean([world["again"][name] for world in worlds.values()])
-    for name in ("relearned share", "relearned share, retained only"):
-        measured[name] = _mean([world["again"][name] for world in worlds.values()])
+    ]
+    for name in (*again, "relearned share", "relearned share, retained only"):
+        found.measured[name] = _mean([world["again"][name] for world in worlds.values()])
     for name in ("epochs to fit kfac", "epochs to fit ekfac"):
-        measured[name] = _mean([world["cost"][name] for world in worlds.values()])
+        found.measured[name] = _mean([world["cost"][name] for world in worlds.values()])
     ratios = [pair[1] / pair[0] for world in worlds.values() for pair in world["cost"]["predicted and measured KL"][:1]]
-    measured["measured over predicted KL of a small step"] = _mean(ratios)
-    return measured | {"parts": verdicts}, intervals, verdicts
+    found.measured["measured over predicted KL of a small step"] = _mean(ratios)
+    return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

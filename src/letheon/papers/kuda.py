@@ -20,13 +20,12 @@ forget cosine became the mean over the last epoch instead of a single batch, whi
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict, verdict_from_interval
-from letheon.papers.outcome import mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -114,21 +113,11 @@ class Trial:
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about 35 s of one core a seed."""
-    started = time.monotonic()
+    baselines = ["KUDA without projection", "KUDA with a strict threshold", "gradient ascent", "NPO", "RMU"]
+    claim = Claim("kuda", CLAIM, baselines)
     trials = {seed: trial(seed, scale) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(list(trials.values()))
-    return Outcome(
-        key="kuda",
-        claim=CLAIM,
-        baselines=["KUDA without projection", "KUDA with a strict threshold", "gradient ascent", "NPO", "RMU"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(trials),
-        rows=[_row(seed, name, arm) for seed, found in trials.items() for name, arm in found.arms.items()],
-    )
+    rows = [_row(seed, name, arm) for seed, found in trials.items() for name, arm in found.arms.items()]
+    return claim.outcome(judged(list(trials.values())), scale.seeds, figures(trials), rows)
 
 
 # The runs
@@ -222,47 +211,38 @@ def run(model: LanguageModel, request: Request, others: Sequence[Example], seed:
 # The verdict
 
 
-def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(trials: Sequence[Trial]) -> Findings:
     """What was measured, its intervals over seeds, and a verdict for every part of the claim."""
     level, kuda = common_level(trials), [trial.arms["kuda"] for trial in trials]
     left = [fall(trial.arms["strict"]) / fall(trial.arms["kuda"]) for trial in trials]
     turned = [arm.size("alignment") - arm.size("alignment_unprojected") for arm in kuda]
-    parts: dict[str, tuple[list[float], float, Any]] = {
-        "forget cosine": ([arm.at_end("forget_cosine") for arm in kuda], FORGET_BELOW, "below"),
-        "retain cosine": ([arm.at_end("retain_cosine") for arm in kuda], RETAIN_ABOVE, "above"),
-        "share of the forgetting left by a strict threshold": (left, HALF, "below"),
-        "|gradient cosine|, projected minus unprojected": (turned, 0.0, "below"),
-        **{f"kept, kuda minus {name}": (gains(trials, name, level), 0.0, "above") for name in COMPARED},
-    }
-    measured = {name: mean(values) for name, (values, _, _) in parts.items()}
-    intervals = {name: interval(values) for name, (values, _, _) in parts.items()}
-    verdicts: dict[str, Verdict] = {
-        name: verdict_from_interval(found[0], found[1], limit, side) if (found := intervals[name]) else "inconclusive"
-        for name, (_, limit, side) in parts.items()
-    }
-    told, more = reported(trials, level)
-    return {**measured, **told, "parts": verdicts}, {**intervals, **more}, verdicts
-
-
-def reported(trials: Sequence[Trial], level: float | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is no part of the verdict: where runs were compared, other windows after equal steps, their intervals."""
-    told: dict[str, Any] = {
+    found = Findings()
+    found.decide(
+        {
+            "forget cosine": judge_values([arm.at_end("forget_cosine") for arm in kuda], FORGET_BELOW, "below"),
+            "retain cosine": judge_values([arm.at_end("retain_cosine") for arm in kuda], RETAIN_ABOVE, "above"),
+            "share of the forgetting left by a strict threshold": judge_values(left, HALF, "below"),
+            "|gradient cosine|, projected minus unprojected": judge_values(turned, 0.0, "below"),
+        }
+    )
+    kept = {name: [kept_at(one.arms[name], level) for one in trials] for name in (*CURVES, *ALONE)}
+    for name in COMPARED:
+        found.decide({f"kept, kuda minus {name}": judge_pairs(kept[name], kept["kuda"], 0.0, "above")})
+    found.measured |= {
         "compared at forget probability": level,
-        "kept there": {
-            name: mean([kept_at(trial.arms[name], level) for trial in trials]) for name in (*CURVES, *ALONE)
-        },
-        "share of directions kept": mean([trial.arms["kuda"].at_end("kept") for trial in trials]),
+        "kept there": {name: mean(values) for name, values in kept.items()},
+        "share of directions kept": mean([arm.at_end("kept") for arm in kuda]),
         "windows": [list(trial.window) for trial in trials],
     }
-    alone = gains(trials, ALONE[1], level, ALONE[0])
-    more: dict[str, Any] = {"reported: kept without a retain loss, projected minus not": interval(alone)}
+    alone = judge_pairs(kept[ALONE[1]], kept[ALONE[0]], 0.0, "above")
+    found.intervals["reported: kept without a retain loss, projected minus not"] = alone.interval
     for words, key in (("forget probability", "forget_probability"), ("kept", "other_probability")):
-        values = {n: [trial.arms[n].at(EQUAL, key) for trial in trials] for n in ("kuda", "strict", *WINDOWS)}
-        told[f"{words} after {EQUAL} steps"] = {name: mean(found) for name, found in values.items()}
+        values = {n: [one.arms[n].at(EQUAL, key) for one in trials] for n in ("kuda", "strict", *WINDOWS)}
+        found.measured[f"{words} after {EQUAL} steps"] = {name: mean(each) for name, each in values.items()}
         for name in WINDOWS:
-            pairs = zip(values[name], values["kuda"], strict=True)
-            more[f"reported: {words} after {EQUAL} steps, {name} minus traced"] = interval([a - b for a, b in pairs])
-    return told, more
+            part = judge_pairs(values["kuda"], values[name], 0.0, "above")
+            found.intervals[f"reported: {words} after {EQUAL} steps, {name} minus traced"] = part.interval
+    return found
 
 
 def fall(arm: Arm) -> float:
@@ -283,20 +263,6 @@ def kept_at(arm: Arm, level: float | None) -> float | None:
     if level is None:
         return None
     return first_crossing(arm.column("forget_probability"), arm.column("other_probability"), level)
-
-
-def gains(trials: Sequence[Trial], name: str, level: float | None, ours: str = "kuda") -> list[float]:
-    """For every seed, what kuda (or another of its runs) keeps more than a run."""
-    pairs = [(kept_at(trial.arms[ours], level), kept_at(trial.arms[name], level)) for trial in trials]
-    return [a - b for a, b in pairs if a is not None and b is not None]
-
-
-def interval(values: Sequence[float]) -> list[float] | None:
-    """95 % bootstrap interval of the mean over seeds."""
-    from letheon.core.statistics import bootstrap_interval
-
-    found = bootstrap_interval(values)
-    return list(found) if found else None
 
 
 def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:

@@ -6,12 +6,11 @@ baseline strategies of `letheon.retain.strategies`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, judge_values, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 
 if TYPE_CHECKING:
     from letheon.retain.stream import Scenario
@@ -35,34 +34,20 @@ Runs = Mapping[tuple[str, str], list[dict[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Every family on split digits in class-, task- and domain-incremental form."""
-    begun = time.monotonic()
+    claim = Claim("lifelong-review", PAPER.claim, ["naive", "joint"])
     scenarios: tuple[Scenario, ...] = ("class", "task", "domain")
     chosen = {scenario: {name: tuned(name, scenario) for name in TUNED} for scenario in scenarios}
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for scenario, found in chosen.items():
-        texts = {name: name for name in OTHERS} | found | ({"progressive": "progressive"} if scenario == "task" else {})
+    for scenario, best in chosen.items():
+        texts = {name: name for name in OTHERS} | best | ({"progressive": "progressive"} if scenario == "task" else {})
         for name, text in texts.items():
             runs[scenario, name] = [measured(text, scenario, seed) for seed in scale.seeds]
-    judged = judge(runs)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
+    told = {f"{s}, {name}": means(rows, ("average accuracy", "forgetting")) for (s, name), rows in runs.items()}
+    found = Findings.by_arm({**told, "chosen": chosen}, judge(runs))
     lost = max(row["largest change"] for row in runs["task", "progressive"])
-    parts["task, progressive networks forget exactly 0"] = "holds" if lost == 0 else "fails"
-    return Outcome(
-        key="lifelong-review",
-        claim=PAPER.claim,
-        baselines=["naive", "joint"],
-        measured={
-            **{f"{scenario}, {name}": _mean(rows) for (scenario, name), rows in runs.items()},
-            "chosen": chosen,
-            "parts": parts,
-        },
-        interval={name: found.interval for name, found in judged.items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"scenario": s, "strategy": name, **row} for (s, name), rows in runs.items() for row in rows],
-    )
+    found.parts["task, progressive networks forget exactly 0"] = "holds" if lost == 0 else "fails"
+    rows = [{"scenario": s, "strategy": name, **row} for (s, name), rows in runs.items() for row in rows]
+    return claim.outcome(found, scale.seeds, figures(runs), rows)
 
 
 def judge(runs: Runs) -> dict[str, Judged]:
@@ -118,10 +103,6 @@ def measured(text: str, scenario: Scenario, seed: int) -> dict[str, Any]:
         "largest change": change,
         "seconds": run.seconds,
     }
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in ("average accuracy", "forgetting")}
 
 
 def figures(runs: Runs) -> dict[str, str]:

@@ -17,14 +17,13 @@ Every scheme keeps the file's order (an order drawn once), since a trainer that 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -53,30 +52,20 @@ Runs = Mapping[int, Mapping[tuple[str, str], Mapping[int, Point]]]  # seed -> (o
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: half a minute to a minute a seed."""
-    started = time.monotonic()
+    claim = Claim("melu", CLAIM, list(BASELINES))
     runs: dict[int, Mapping[tuple[str, str], Mapping[int, Point]]] = {}
     exposures: dict[str, Exposure] = {}
     for seed in scale.seeds:
         runs[seed], exposures = forgetting_runs(seed, scale)
-    measured, intervals, verdicts = judged(runs)
-    measured |= equal_epochs(runs) | {"exposure": {name: _seen(found) for name, found in exposures.items()}}
-    return Outcome(
-        key="melu",
-        claim=CLAIM,
-        baselines=list(BASELINES),
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(runs, exposures),
-        rows=[
-            {"seed": seed, "objective": objective, "scheme": scheme, "step": step, **point}
-            for seed, arms in runs.items()
-            for (objective, scheme), points in arms.items()
-            for step, point in points.items()
-        ],
-    )
+    found = judged(runs)
+    found.measured |= equal_epochs(runs) | {"exposure": {name: _seen(one) for name, one in exposures.items()}}
+    rows = [
+        {"seed": seed, "objective": objective, "scheme": scheme, "step": step, **point}
+        for seed, arms in runs.items()
+        for (objective, scheme), points in arms.items()
+        for step, point in points.items()
+    ]
+    return claim.outcome(found, scale.seeds, figures(runs, exposures), rows)
 
 
 # The runs -----------------------------------------------------------------------------------------------------------
@@ -216,7 +205,7 @@ def unsteadiness(runs: Runs, scheme: str) -> list[float]:
     return [sum(column) / len(column) for column in zip(*columns, strict=True)]
 
 
-def judged(runs: Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(runs: Runs) -> Findings:
     """What was measured, its intervals, and a verdict for each of the nine parts of the claim."""
     measured: dict[str, Any] = {
         f"last step, {name}": _by_scheme(runs, partial(level, name=name))
@@ -226,17 +215,15 @@ def judged(runs: Runs) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdic
         f"last step, {name}, {objective}": _by_scheme(runs, partial(level, name=name), [objective])
         for name, objective in product(("direct", "forget"), OBJECTIVES)
     }
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     quantities: dict[str, tuple[Callable[[str], list[float]], Any]] = {
         "utility of direct neighbours": (lambda scheme: averaged(runs, scheme, level), "above"),
         "its deviation over steps": (lambda scheme: averaged(runs, scheme, swing), "below"),
         "its distance from the seeds' mean": (lambda scheme: unsteadiness(runs, scheme), "below"),
     }
     for (name, (number, side)), baseline in product(quantities.items(), BASELINES):
-        part = f"{name}, melu minus {baseline}"
-        measured[part], intervals[part], verdicts[part] = judge_pairs(number(baseline), number("melu"), 0.0, side)
-    return measured | {"parts": verdicts}, intervals, verdicts
+        found.decide({f"{name}, melu minus {baseline}": judge_pairs(number(baseline), number("melu"), 0.0, side)})
+    return found
 
 
 def _by_scheme(

@@ -16,13 +16,12 @@ Full scale in the paper: Stable Diffusion v1 with 500 memorised captions.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs
+from letheon.papers.outcome import Claim, Findings, judge_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,21 +67,10 @@ class Trial(NamedTuple):
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about half a minute a seed."""
-    started = time.monotonic()
+    claim = Claim("memorized-images", CLAIM, ["random masks of equal density in every row", "masks from class prompts"])
     trials = {seed: trial(seed, scale) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(trials)
-    return Outcome(
-        key="memorized-images",
-        claim=CLAIM,
-        baselines=["random masks of equal density in every row", "masks from class prompts"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(trials),
-        rows=[row for seed, one in trials.items() for row in _rows(seed, one)],
-    )
+    found, rows = judged(trials), [row for seed, one in trials.items() for row in _rows(seed, one)]
+    return claim.outcome(found, scale.seeds, figures(trials), rows, verdict=together(found.parts))
 
 
 # One seed
@@ -187,7 +175,7 @@ def searched(model: Denoiser, digits: Digits, held_out: Sequence[int], seed: int
 # The verdict
 
 
-def judged(trials: Mapping[int, Trial]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(trials: Mapping[int, Trial]) -> Findings:
     """What was measured, intervals over seeds, and two verdicts a sparsity: quality kept, and more similarity lost."""
     runs = list(trials.values())
     measured: dict[str, Any] = {
@@ -204,8 +192,7 @@ def judged(trials: Mapping[int, Trial]) -> tuple[dict[str, Any], dict[str, Any],
     }
     for arm in ARMS:
         measured[arm] = {_percent(s): _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     for s in SPARSITIES:
         pruned = [one.arms["memorised", s] for one in runs]
         lost = judge_pairs(
@@ -213,10 +200,8 @@ def judged(trials: Mapping[int, Trial]) -> tuple[dict[str, Any], dict[str, Any],
         )
         random = [one.arms["random", s].similarity for one in runs]
         more = judge_pairs([p.similarity for p in pruned], random, 0.0, "above")
-        for name, found in (("accuracy lost", lost), ("similarity lost beyond random", more)):
-            key = f"{name}, {_percent(s)}"
-            measured[key], intervals[key], verdicts[key] = found
-    return measured | {"parts": verdicts}, intervals, verdicts
+        found.decide({f"accuracy lost, {_percent(s)}": lost, f"similarity lost beyond random, {_percent(s)}": more})
+    return found
 
 
 def together(verdicts: Mapping[str, Verdict]) -> Verdict:

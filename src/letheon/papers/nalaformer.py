@@ -9,13 +9,12 @@ of them, trained with nothing but the attention changed. Full scale in the paper
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, judge_values, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,30 +44,21 @@ def reproduce(scale: Scale) -> Outcome:
     """Run the claim: seconds for entropies and forms, about 7 s for each of eight trained arms and a seed."""
     from letheon.papers.common.figures import lines
 
-    started = time.monotonic()
+    baselines = ["softmax attention", "linear attention with ReLU and with elu + 1", "the power frozen at 3 and 4.5"]
+    claim = Claim("nalaformer", CLAIM, baselines)
     curves = {seed: entropies(seed) for seed in scale.seeds}
     gaps = [largest_gap(seed) for seed in scale.seeds]
     steps = STEPS[scale.name]
     recalls = {seed: {name: recall(attend, seed, steps) for name, attend in arms().items()} for seed in scale.seeds}
-    measured, intervals, verdicts = judged(curves, gaps, recalls)
     words = "Mean entropy of attention to 256 random keys over the norm of the query, by feature map"
     first = {name: list(zip(NORMS, values, strict=True)) for name, values in curves[scale.seeds[0]].items()}
-    return Outcome(
-        key="nalaformer",
-        claim=CLAIM,
-        baselines=["softmax attention", "linear attention with ReLU and with elu + 1", "the power frozen at 3 and 4.5"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures={"entropy": lines(first, "norm of the query", "entropy in nats", words, log=True)},
-        rows=[
-            {"seed": seed, "attention": name, "recall": value}
-            for seed, found in recalls.items()
-            for name, value in found.items()
-        ],
-    )
+    figures = {"entropy": lines(first, "norm of the query", "entropy in nats", words, log=True)}
+    rows = [
+        {"seed": seed, "attention": name, "recall": value}
+        for seed, found in recalls.items()
+        for name, value in found.items()
+    ]
+    return claim.outcome(judged(curves, gaps, recalls), scale.seeds, figures, rows)
 
 
 # 1. Entropy over the norm, and 2. the two forms
@@ -193,44 +183,43 @@ def judged(
     curves: Mapping[int, Mapping[str, Sequence[float]]],
     gaps: Sequence[float],
     recalls: Mapping[int, Mapping[str, float]],
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
     falls = {name: [one[name][0] - one[name][-1] for one in curves.values()] for name in next(iter(curves.values()))}
-    found = {name: [one[name] for one in recalls.values()] for name in next(iter(recalls.values()))}
-    gains = [ours - relu for ours, relu in zip(found["norm-aware"], found["relu"], strict=True)]
+    recalled = {name: [one[name] for one in recalls.values()] for name in next(iter(recalls.values()))}
+    ours, relu = recalled["norm-aware"], recalled["relu"]
     left = {
         name: [
-            (frozen - relu) / gain if gain > 0 else None
-            for frozen, relu, gain in zip(found[name], found["relu"], gains, strict=True)
+            (kept - start) / (full - start) if full > start else None
+            for kept, start, full in zip(recalled[name], relu, ours, strict=True)
         ]
         for name in FROZEN
     }
-    parts = {
-        "fall of entropy, softmax": judge_values(falls["softmax"], FALL, "above"),
-        "fall of entropy, norm-aware": judge_values(falls["norm-aware"], FALL, "above"),
-        "recall, norm-aware minus relu": judge_pairs(found["relu"], found["norm-aware"], 0.0, "above"),
-        **{f"share of the gain left, {name}": judge_values(left[name], LEFT, "below") for name in FROZEN},
-    }
+    found = Findings()
+    found.decide(
+        {
+            "fall of entropy, softmax": judge_values(falls["softmax"], FALL, "above"),
+            "fall of entropy, norm-aware": judge_values(falls["norm-aware"], FALL, "above"),
+            "recall, norm-aware minus relu": judge_pairs(relu, ours, 0.0, "above"),
+            **{f"share of the gain left, {name}": judge_values(left[name], LEFT, "below") for name in FROZEN},
+        }
+    )
     still = max(map(abs, falls["relu"]))
-    verdicts: dict[str, Verdict] = {
-        **{name: part.verdict for name, part in parts.items()},
-        "entropy, relu": "holds" if still < NOTHING else "fails",
-        "linear form equals explicit": "holds" if max(gaps) < ROUNDING else "fails",
-    }
-    beside = {
-        f"recall, norm-aware minus {name}": judge_pairs(found[name], found["norm-aware"], 0.0, "above")
+    found.parts["entropy, relu"] = "holds" if still < NOTHING else "fails"
+    found.parts["linear form equals explicit"] = "holds" if max(gaps) < ROUNDING else "fails"
+    others = {
+        f"recall, norm-aware minus {name}": judge_pairs(recalled[name], ours, 0.0, "above")
         for name in (*FROZEN, "norm over 4", "positive half only", "softmax")
     }
-    measured: dict[str, Any] = {
-        **{name: part.value for name, part in (parts | beside).items()},
+    found.tell(others)
+    found.beside = {name: one.verdict for name, one in others.items()}
+    found.measured |= {
         "change of entropy, relu, largest": still,
         "fall of entropy, elu + 1": mean(falls["elu + 1"]),
         "largest difference of the forms": max(gaps),
-        "recall": {name: mean(values) for name, values in found.items()},
-        "beside the claim": {name: part.verdict for name, part in beside.items()},
+        "recall": {name: mean(values) for name, values in recalled.items()},
     }
-    intervals = {name: part.interval for name, part in (parts | beside).items()}
-    return measured | {"parts": verdicts}, intervals, verdicts
+    return found
 
 
 PAPER = Paper(

@@ -13,12 +13,11 @@ the paper: TOFU, WMDP, CIFAR.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,23 +51,12 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: seconds for the quadratics, half a minute a seed for TOFU-mini."""
-    started = time.monotonic()
+    claim = Claim("ofmu", CLAIM, BASELINES)
     ends = [end for seed in scale.seeds for end in quadratics(seed)]
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     level = common_level(runs)
-    measured, intervals, verdicts = judged(ends, runs, level)
-    return Outcome(
-        key="ofmu",
-        claim=CLAIM,
-        baselines=BASELINES,
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(ends, runs),
-        rows=[_row(seed, arm, run, level) for seed, arms in runs.items() for arm, run in arms.items()],
-    )
+    rows = [_row(seed, arm, run, level) for seed, arms in runs.items() for arm, run in arms.items()]
+    return claim.outcome(judged(ends, runs, level), scale.seeds, figures(ends, runs), rows)
 
 
 # 1. The two loops on quadratics
@@ -226,32 +214,32 @@ def kept_at(run: Watched, level: float | None) -> float | None:
     return first_crossing(run.column("forget_probability"), run.column("retain_probability"), level)
 
 
-def judged(
-    ends: Sequence[End], runs: Runs, level: float | None
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(ends: Sequence[End], runs: Runs, level: float | None) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
     last = [end.distances[-1] for end in ends]
     kept = {arm: [kept_at(arms[arm], level) for arms in runs.values()] for arm in ARMS}
-    measured: dict[str, Any] = {
-        "largest distance to the constrained minimiser": max(last),
-        "largest norm of grad Phi on a quadratic": max(end.stationarity for end in ends),
-        "compared at forget probability": level,
-        "retain probability there, mean": {arm: mean(values) for arm, values in kept.items()},
-    }
-    intervals: dict[str, Any] = {"distance (range)": [min(last), max(last)]}
-    verdicts: dict[str, Verdict] = {"quadratics": "holds" if max(last) <= NEAR else "fails"}
     cosines = {arm: [mean_cosine(arms[arm]) for arms in runs.values()] for arm in ("ofmu", "beta 0", "gauss")}
     gaps = {arm: [mean_stationarity(arms[arm]) for arms in runs.values()] for arm in ("ofmu", "rho 0", "gauss")}
-    measured["mean |cosine|"] = {arm: mean(values) for arm, values in cosines.items()}
-    measured["mean norm of grad Phi at descents"] = {arm: mean(values) for arm, values in gaps.items()}
-    parts: tuple[tuple[str, Sequence[float | None], Sequence[float | None], Any], ...] = (
-        ("mean |cosine|, beta > 0 minus beta = 0", cosines["beta 0"], cosines["ofmu"], "below"),
-        ("norm of grad Phi, growing rho minus rho = 0", gaps["rho 0"], gaps["ofmu"], "below"),
-        ("retain probability, ofmu minus grad_diff", kept["grad_diff"], kept["ofmu"], "above"),
+    found = Findings(
+        measured={
+            "largest distance to the constrained minimiser": max(last),
+            "largest norm of grad Phi on a quadratic": max(end.stationarity for end in ends),
+            "compared at forget probability": level,
+            "retain probability there, mean": {arm: mean(values) for arm, values in kept.items()},
+            "mean |cosine|": {arm: mean(values) for arm, values in cosines.items()},
+            "mean norm of grad Phi at descents": {arm: mean(values) for arm, values in gaps.items()},
+        },
+        intervals={"distance (range)": [min(last), max(last)]},
+        parts={"quadratics": "holds" if max(last) <= NEAR else "fails"},
     )
-    for name, first, second, side in parts:
-        measured[name], intervals[name], verdicts[name] = judge_pairs(first, second, 0.0, side)
-    return measured | {"parts": verdicts}, intervals, verdicts
+    found.decide(
+        {
+            "mean |cosine|, beta > 0 minus beta = 0": judge_pairs(cosines["beta 0"], cosines["ofmu"], 0.0, "below"),
+            "norm of grad Phi, growing rho minus rho = 0": judge_pairs(gaps["rho 0"], gaps["ofmu"], 0.0, "below"),
+            "retain probability, ofmu minus grad_diff": judge_pairs(kept["grad_diff"], kept["ofmu"], 0.0, "above"),
+        }
+    )
+    return found
 
 
 def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, Any]:

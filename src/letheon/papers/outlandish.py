@@ -8,12 +8,11 @@ corpus of four themes; every cure is measured on the same change of the weights.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, judge_values, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, mean
 
 if TYPE_CHECKING:
     from letheon.measure.priming import Prediction, Priming
@@ -38,30 +37,14 @@ Results = Mapping[str, Sequence["Priming"]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Every text learned from the same weights; priming before and after each cure; the rewrites learned as well."""
-    begun = time.monotonic()
+    baselines = ["the update as it is", "random and bottom masks of the same share", "a plain paraphrase"]
+    claim = Claim("outlandish", PAPER.claim, baselines)
     every = 4 if scale.name == "fast" else 1
     seeds = {seed: results_of(seed, every) for seed in scale.seeds}
     rows = [summary(seed, found) for seed, found in seeds.items()]
-    judged, beside = judge(rows)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    return Outcome(
-        key="outlandish",
-        claim=PAPER.claim,
-        baselines=["the update as it is", "random and bottom masks of the same share", "a plain paraphrase"],
-        measured={
-            **{name: _mean([row[name] for row in rows]) for name in rows[0] if name != "seed"},
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures=figures(seeds, rows),
-        rows=[
-            {"seed": seed, **one.to_json()} for seed, found in seeds.items() for few in found.values() for one in few
-        ],
-    )
+    told = {name: mean(row[name] for row in rows) for name in rows[0] if name != "seed"}
+    texts = [{"seed": seed, **one.to_json()} for seed, found in seeds.items() for few in found.values() for one in few]
+    return claim.outcome(Findings.by_arm(told, *judge(rows)), scale.seeds, figures(seeds, rows), texts)
 
 
 def judge(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Judged], dict[str, Judged]]:
@@ -159,15 +142,15 @@ def summary(seed: int, found: Results) -> dict[str, Any]:
     prediction, told = predict(found["text"]), predict(found["in context"])
     row: dict[str, Any] = {"seed": seed, **_prediction(prediction), "spearman, in context": told.spearman.value}
     for name, results in found.items():
-        row[f"{name}, log priming"] = _mean([one.log_priming for one in results])
-        row[f"{name}, log memorisation"] = _mean([one.log_memorisation for one in results])
-        row[f"{name}, log P before"] = _mean([one.before.own for one in results])
-        row[f"{name}, log P after"] = _mean([one.after.own for one in results])
+        row[f"{name}, log priming"] = mean([one.log_priming for one in results])
+        row[f"{name}, log memorisation"] = mean([one.log_memorisation for one in results])
+        row[f"{name}, log P before"] = mean([one.before.own for one in results])
+        row[f"{name}, log P after"] = mean([one.after.own for one in results])
     ordered = [one for one in found["text"] if one.sample.category != "shuffled"]
     row["spearman, without shuffled texts"] = predict(ordered).spearman.value
     records = [one.to_json() for one in found["text"]]
-    row["text, log priming, another theme"] = _mean([one["log priming, another theme"] for one in records])
-    row["text, change of probability"] = _mean([one["mean change of probability"] for one in records])
+    row["text, log priming, another theme"] = mean([one["log priming, another theme"] for one in records])
+    row["text, change of probability"] = mean([one["mean change of probability"] for one in records])
     for name in cures(seed):
         row |= _left(name, found["text"], found[name])
     return row
@@ -198,12 +181,6 @@ def _share(whole: Sequence[float], part: Sequence[float]) -> float | None:
     return sum(part) / sum(whole) if sum(whole) > 0 else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    from letheon.papers.outcome import mean
-
-    return mean(values)
-
-
 def figures(seeds: Mapping[int, Results], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Priming against the probability before, by tenths of the texts; what is left of both over the share ignored."""
     import numpy as np
@@ -215,7 +192,7 @@ def figures(seeds: Mapping[int, Results], rows: Sequence[Mapping[str, Any]]) -> 
     points = sorted((one.before.own, one.log_priming) for found in seeds.values() for one in found["text"])
     tenths = [tuple(np.mean(part, 0).tolist()) for part in np.array_split(np.array(points), 10)]
     left = {
-        kind: [(share, _mean([row[f"{_name('top', share)}, {kind}"] for row in rows]) or 0.0) for share in SHARES]
+        kind: [(share, mean([row[f"{_name('top', share)}, {kind}"] for row in rows]) or 0.0) for share in SHARES]
         for kind in ("priming", "memorisation")
     }
     groups = {

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from letheon.core.errors import InputError
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import Judged, judge_pairs, judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
 
 if TYPE_CHECKING:
     import torch
@@ -45,22 +44,13 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim; seeds draw keys, values and chains."""
-    started = time.monotonic()
-    found = {seed: measure(seed, TRIALS if scale.name == "fast" else 5 * TRIALS) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(found)
-    measured["effective dimension of SmolLM2's keys, of 64, median layer"] = real_keys(scale.device)
-    return Outcome(
-        key="pavlovian",
-        claim=CLAIM,
-        baselines=["the closed form of average recall", "the Hebbian recursion trial by trial", "one head", "Hebb"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(found),
-        rows=[{"seed": seed, **one} for seed, one in found.items()],
-    )
+    baselines = ["the closed form of average recall", "the Hebbian recursion trial by trial", "one head", "Hebb"]
+    claim = Claim("pavlovian", CLAIM, baselines)
+    seeds = {seed: measure(seed, TRIALS if scale.name == "fast" else 5 * TRIALS) for seed in scale.seeds}
+    found = judged(seeds)
+    found.measured["effective dimension of SmolLM2's keys, of 64, median layer"] = real_keys(scale.device)
+    rows = [{"seed": seed, **one} for seed, one in seeds.items()]
+    return claim.outcome(found, scale.seeds, figures(seeds), rows)
 
 
 def measure(seed: int, trials: int) -> dict[str, Any]:
@@ -183,9 +173,9 @@ def real_keys(device: str) -> dict[str, float] | None:
     return {"plain": statistics.median(plain), "centred": statistics.median(centred)}
 
 
-def judged(found: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(seeds: Mapping[int, Mapping[str, Any]]) -> Findings:
     """What was measured, its intervals, and a verdict for every part of the claim."""
-    all_of = list(found.values())
+    all_of = list(seeds.values())
 
     def loaded(load: float) -> list[float]:
         return [statistics.mean(curve[load] for curve in one["recall"].values()) for one in all_of]
@@ -196,7 +186,7 @@ def judged(found: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], dict
     average = [slope(one["average capacity"]) for one in all_of]
     worst = [slope(one["error-free capacity"]) for one in all_of]
     first = [one["chains"][1][0] for one in all_of]
-    parts: dict[str, Judged] = {
+    parts = {
         "exponent of average capacity, above 0.9": judge_values(average, 0.9, "above"),
         "exponent of average capacity, below 1.1": judge_values(average, 1.1, "below"),
         "exponent of error-free capacity, above 0.4": judge_values(worst, 0.4, "above"),
@@ -211,18 +201,17 @@ def judged(found: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], dict
         f"chain: hop {HOPS} minus hop 1, one head": judge_pairs(first, last(1), 0.0, "below"),
         f"chain at hop {HOPS}: nine heads minus one": judge_pairs(last(1), last(9), 0.0, "above"),
     }
-    measured: dict[str, Any] = {name: part.value for name, part in parts.items()}
-    measured["Hebb at d_k/2 pairs"] = statistics.mean(one["hebb at d_k/2"] for one in all_of)
-    measured |= {
-        f"other pairs by d_k, {kind}": {
+    found = Findings()
+    found.decide(parts)
+    found.measured["Hebb at d_k/2 pairs"] = statistics.mean(one["hebb at d_k/2"] for one in all_of)
+    for kind in ("average", "error-free"):
+        found.measured[f"other pairs by d_k, {kind}"] = {
             d: statistics.mean(one[f"{kind} capacity"][d] for one in all_of) for d in WIDTHS
         }
-        for kind in ("average", "error-free")
-    }
-    measured[f"chain at hop {HOPS} by heads"] = {h: statistics.mean(last(h)) for h in HEADS}
-    measured[f"chain at hop {HOPS}, one head, if hops fail independently"] = statistics.mean(p**HOPS for p in first)
-    verdicts: dict[str, Verdict] = {name: part.verdict for name, part in parts.items()}
-    return measured | {"parts": verdicts}, {name: part.interval for name, part in parts.items()}, verdicts
+    found.measured[f"chain at hop {HOPS} by heads"] = {h: statistics.mean(last(h)) for h in HEADS}
+    independent = statistics.mean(p**HOPS for p in first)
+    found.measured[f"chain at hop {HOPS}, one head, if hops fail independently"] = independent
+    return found
 
 
 def figures(found: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:

@@ -8,12 +8,11 @@ learning, in the paper's form and in that of its code, over step sizes; all arms
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,31 +42,16 @@ def reproduce(scale: Scale) -> Outcome:
     """The special cases against their direct formulas, and what refresh does to accuracy and sharpness."""
     from letheon.papers.common.learning import several
 
-    begun = time.monotonic()
+    claim = Claim("refresh", PAPER.claim, ["the direct formulas", "DER++ without refresh"])
     cases = {name: max(difference(case, seed) for seed in scale.seeds) for name, case in special_cases().items()}
-    parts: dict[str, Verdict] = {
-        f"{name} equals its formula": "holds" if found < EXACT else "fails" for name, found in cases.items()
-    }
     seeds = several(scale.seeds, EACH)
     runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
-    effects = effects_of(runs)
-    return Outcome(
-        key="refresh",
-        claim=PAPER.claim,
-        baselines=["the direct formulas", "DER++ without refresh"],
-        measured={
-            **{name: _mean(rows) for name, rows in runs.items()},
-            "largest difference of loss or gradient": cases,
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in effects.items()},
-        },
-        interval={name: found.interval for name, found in effects.items()},
-        verdict=together(parts),
-        seeds=seeds,
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"arm": name, **row} for name, rows in runs.items() for row in rows],
-    )
+    told = {name: means(rows, METRICS) for name, rows in runs.items()}
+    found = Findings.by_arm({**told, "largest difference of loss or gradient": cases}, {}, effects_of(runs))
+    for name, largest in cases.items():
+        found.parts[f"{name} equals its formula"] = "holds" if largest < EXACT else "fails"
+    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
+    return claim.outcome(found, seeds, figures(runs), rows)
 
 
 # The special cases
@@ -205,10 +189,6 @@ def effects_of(runs: Runs) -> dict[str, Judged]:
                 pairs = column(PLAIN, metric), column(name, metric)
                 found[f"{name}: {metric} {side} no refresh"] = judge_pairs(*pairs, 0.0, side)  # type: ignore[arg-type]
     return found
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in METRICS}
 
 
 def figures(runs: Runs) -> dict[str, str]:

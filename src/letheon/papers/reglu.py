@@ -19,12 +19,11 @@ Differs: r 8, alpha 16, k 24 and as many rows for the moments as are forgotten, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,27 +60,16 @@ Runs = Mapping[int, Mapping[str, Points]]  # seed -> arm -> one point before the
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: less than a minute a seed."""
-    started = time.monotonic()
+    claim = Claim("reglu", CLAIM, ["default LoRA: A random, B zero, no penalty; same rank, rows, rate and loss"])
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     level = common_level(runs)
-    measured, intervals, verdicts = judged(runs, level)
-    return Outcome(
-        key="reglu",
-        claim=CLAIM,
-        baselines=["default LoRA: A random, B zero, no penalty; same rank, rows, rate and loss"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(runs),
-        rows=[
-            {"seed": seed, "arm": arm, "level": level, **at_level(points, level)}
-            | {f"last_{name}": value for name, value in points[-1].items()}
-            for seed, arms in runs.items()
-            for arm, points in arms.items()
-        ],
-    )
+    rows = [
+        {"seed": seed, "arm": arm, "level": level, **at_level(points, level)}
+        | {f"last_{name}": value for name, value in points[-1].items()}
+        for seed, arms in runs.items()
+        for arm, points in arms.items()
+    ]
+    return claim.outcome(judged(runs, level), scale.seeds, figures(runs), rows)
 
 
 # The runs -----------------------------------------------------------------------------------------------------------
@@ -217,7 +205,7 @@ def at_level(points: Points, level: float | None) -> dict[str, float | None]:
     return {name: first_crossing(falling, [point[name] for point in points], level) for name in MEASURES}
 
 
-def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(runs: Runs, level: float | None) -> Findings:
     """What was measured, its intervals, and a verdict for each of the two parts of the claim."""
     run_arms = list(next(iter(runs.values())))
     measured: dict[str, Any] = {"compared at forget probability": level}
@@ -234,16 +222,17 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
     measured["share of RILA's factor inside P at the start"] = mean(
         [arms["ReGLU"][0].get("overlap") for arms in runs.values()]
     )
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     sides: dict[str, Any] = {"retain_probability": "above", "leakage": "below"}
     for name, arm in [(name, arm) for name in MEASURES for arm in ("ReGLU", "RILA", "ROL")]:
         plain, ours = ([at_level(arms[one], level)[name] for arms in runs.values()] for one in ("LoRA", arm))
         part = f"{name}, {arm} minus LoRA"
-        measured[part], intervals[part], verdict = judge_pairs(plain, ours, 0.0, sides.get(name, "above"))
+        difference = {part: judge_pairs(plain, ours, 0.0, sides.get(name, "above"))}
         if arm == "ReGLU" and name in sides:
-            verdicts[part] = verdict
-    return measured | {"parts": verdicts}, intervals, verdicts
+            found.decide(difference)
+        else:
+            found.tell(difference)
+    return found
 
 
 def _steps_to(points: Points, level: float | None) -> float | None:

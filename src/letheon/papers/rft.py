@@ -9,12 +9,11 @@ All are compared where the new task's accuracy is first met.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, mean, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
 
 if TYPE_CHECKING:
     from letheon.papers.common.parity import Matched
@@ -46,32 +45,18 @@ def reproduce(scale: Scale) -> Outcome:
     """Every arm from the same network, compared at the step where the new task's accuracy is first met."""
     from letheon.papers.common.learning import several
 
-    begun = time.monotonic()
+    baselines = ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
+    claim = Claim("rft", PAPER.claim, baselines)
     seeds = several(scale.seeds, EACH)
-    found = [arms_of(seed) for seed in seeds]
-    runs = {name: [one[name] for one in found] for name in ARMS}
-    judged, beside = judge(runs)
-    parts: dict[str, Verdict] = {name: one.verdict for name, one in judged.items()}
-    return Outcome(
-        key="rft",
-        claim=PAPER.claim,
-        baselines=["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"],
-        measured={
-            **{name: summary(ones) for name, ones in runs.items()},
-            "parts": parts,
-            "beside the claim": {name: one.verdict for name, one in beside.items()},
-        },
-        interval={name: one.interval for name, one in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=seeds,
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[
-            {"arm": name, "seed": seed, **one.to_json()}
-            for name, ones in runs.items()
-            for seed, one in zip(seeds, ones, strict=True)
-        ],
-    )
+    of_seeds = [arms_of(seed) for seed in seeds]
+    runs = {name: [arms[name] for arms in of_seeds] for name in ARMS}
+    found = Findings.by_arm({name: summary(ones) for name, ones in runs.items()}, *judge(runs))
+    rows = [
+        {"arm": name, "seed": seed, **one.to_json()}
+        for name, ones in runs.items()
+        for seed, one in zip(seeds, ones, strict=True)
+    ]
+    return claim.outcome(found, seeds, figures(runs), rows)
 
 
 def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:

@@ -15,13 +15,12 @@ looked at. Full scale in the paper: ten people of RWKU and MUSE-Books on models 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
 if TYPE_CHECKING:
     from letheon.core.examples import Example
@@ -74,25 +73,13 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about a minute of one core for each seed."""
-    started = time.monotonic()
+    claim = Claim("rule", CLAIM, ["rejection steering alone", *BASELINES])
     rows: list[dict[str, Any]] = []
     curves: dict[int, list[dict[str, float]]] = {}
     for seed in scale.seeds:
         found, curves[seed] = arms(seed, scale)
         rows += found
-    measured, intervals, verdicts = judged(rows)
-    return Outcome(
-        key="rule",
-        claim=CLAIM,
-        baselines=["rejection steering alone", *BASELINES],
-        measured=measured | {"parts": verdicts},
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(rows, curves),
-        rows=rows,
-    )
+    return claim.outcome(judged(rows), scale.seeds, figures(rows, curves), rows)
 
 
 def arms(seed: int, scale: Scale) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
@@ -195,7 +182,7 @@ def column(rows: Sequence[Mapping[str, Any]], arm: str, name: str) -> list[float
     return [row[name] for row in rows if row["arm"] == arm]
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
     """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
     names = list(dict.fromkeys(row["arm"] for row in rows))
     measured: dict[str, Any] = {
@@ -203,14 +190,15 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str,
     }
     measured["matcher's false positives, untouched neighbours"] = measured["neighbours_refused"]["untouched"]
     measured["share of equal groups"] = mean([row["equal_groups"] for row in rows if "equal_groups" in row])
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     for name, (what, first, second, threshold, side) in COMPARISONS.items():
         theirs, ours = (column(rows, arm, what) for arm in (first, second))
-        measured[name], intervals[name], verdict = judge_pairs(theirs, ours, threshold, side)
-        if name not in REPORTED:
-            verdicts[name] = verdict
-    return measured, intervals, verdicts
+        difference = {name: judge_pairs(theirs, ours, threshold, side)}
+        if name in REPORTED:
+            found.tell(difference)
+        else:
+            found.decide(difference)
+    return found
 
 
 def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, str]:

@@ -16,13 +16,12 @@ Full scale in the paper: LLaMA-3-8B-Instruct and Phi-3-mini, 100 of 200 targets.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import Judged, judge_pairs, judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, mean
 
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
@@ -87,7 +86,7 @@ def reproduce(scale: Scale) -> Outcome:
     from letheon.measure.rwku import read_rwku
     from letheon.papers.common.data import data_folder
 
-    started = time.monotonic()
+    claim = Claim("rwku", CLAIM, ["recall on the neighbours' probes under the same method"])
     full = scale.name == "full"
     read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
     read = replace(read, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens if full else TEXT_TOKENS)
@@ -97,19 +96,8 @@ def reproduce(scale: Scale) -> Outcome:
         for seed in scale.seeds
         for target in chosen_targets(read, seed, full=full)
     ]
-    measured, intervals, verdicts = judged(trials)
-    return Outcome(
-        key="rwku",
-        claim=CLAIM,
-        baselines=["recall on the neighbours' probes under the same method"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(trials),
-        rows=[row for seed, one in trials for row in _rows(seed, one)],
-    )
+    rows = [row for seed, one in trials for row in _rows(seed, one)]
+    return claim.outcome(judged(trials), scale.seeds, figures(trials), rows)
 
 
 def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
@@ -176,11 +164,11 @@ def lost(one: Trial, method: str, column: str = "Known", of: str = "All") -> flo
     return sum(losses) / len(losses) if losses else None
 
 
-def judged(trials: Trials) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(trials: Trials) -> Findings:
     """What was measured, intervals over trials, and a verdict for every part of the claim."""
     wrong = [case for case in CASES if abs(by_rule(*case[:3]) - case[3]) > 1e-4]
     gaps, broken = not_computed(trials)
-    found: dict[str, Judged] = {
+    parts: dict[str, Judged] = {
         f"the taught is recalled, {column}": judge_values(_values(trials, "taught", column), RECALLED, "above")
         for column in ("FB", "QA", "Nbr All")
     }
@@ -188,23 +176,23 @@ def judged(trials: Trials) -> tuple[dict[str, Any], dict[str, Any], dict[str, Ve
     for method in METHODS:
         near = [lost(one, method, "Nbr Known", "Nbr All") for _, one in trials]
         name = f"{method}: recall lost, target minus neighbours"
-        found[name] = judge_pairs(near, [lost(one, method) for _, one in trials], 0, "above")
+        parts[name] = judge_pairs(near, [lost(one, method) for _, one in trials], 0, "above")
         safe = [lost(one, method, "Known safe") for _, one in trials]
         beside[f"{name}, without broken answers"] = judge_pairs(near, safe, 0, "above")
-    shown = {**found, **beside}
-    measured: dict[str, Any] = {
-        "hand-made cases scored otherwise": [text for _, text, _, _ in wrong],
-        "not computed, no data": gaps,
-        "not computed, though the data are there": broken,
-        **{name: one.value for name, one in shown.items()},
-        **{
-            state: {column: _mean(_values(trials, state, column)) for column in SHOWN} for state in ("taught", *METHODS)
-        },
-    }
-    verdicts: dict[str, Verdict] = {"hand-made cases": "fails" if wrong else "holds"}
-    verdicts["every score"] = "fails" if broken else "holds"
-    verdicts |= {name: one.verdict for name, one in found.items()}
-    return measured | {"parts": verdicts}, {name: one.interval for name, one in shown.items()}, verdicts
+    found = Findings(
+        {
+            "hand-made cases scored otherwise": [text for _, text, _, _ in wrong],
+            "not computed, no data": gaps,
+            "not computed, though the data are there": broken,
+        }
+    )
+    found.parts["hand-made cases"] = "fails" if wrong else "holds"
+    found.parts["every score"] = "fails" if broken else "holds"
+    found.decide(parts)
+    found.tell(beside)
+    for state in ("taught", *METHODS):
+        found.measured[state] = {column: mean(_values(trials, state, column)) for column in SHOWN}
+    return found
 
 
 def not_computed(trials: Trials) -> tuple[list[str], list[str]]:
@@ -231,11 +219,6 @@ def _values(trials: Trials, state: str, column: str) -> list[float | None]:
     return [one.states()[state].value(column) for _, one in trials]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
 def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
     return [
         {"seed": seed, "target": one.target, "model": state}
@@ -249,7 +232,7 @@ def figures(trials: Trials) -> dict[str, str]:
     from letheon.papers.common.figures import lines
 
     def point(state: str) -> tuple[float, float]:
-        return _mean(_values(trials, state, "All")) or 0.0, _mean(_values(trials, state, "Nbr All")) or 0.0
+        return mean(_values(trials, state, "All")) or 0.0, mean(_values(trials, state, "Nbr All")) or 0.0
 
     series = {name: [point("taught"), point(name)] for name in METHODS}
     words = "Recall on the neighbours' probes over recall on the target's, before and after each method"

@@ -20,15 +20,14 @@ kind may be the best one. The other limits come from the claim.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,25 +108,16 @@ class Trial:
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: under a minute a seed."""
-    started = time.monotonic()
+    claim = Claim("sae-unlearning", CLAIM, list(BASELINES))
     trials = {seed: trial(seed, scale) for seed in scale.seeds}
-    measured, intervals, verdicts = judged(list(trials.values()))
-    return Outcome(
-        key="sae-unlearning",
-        claim=CLAIM,
-        baselines=list(BASELINES),
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts) if ready(list(trials.values())) else "inconclusive",
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(trials),
-        rows=[
-            {"seed": seed, "arm": name, "moved": arm.moved, **arm.last}
-            for seed, found in trials.items()
-            for name, arm in found.arms.items()
-        ],
-    )
+    found = judged(list(trials.values()))
+    rows = [
+        {"seed": seed, "arm": name, "moved": arm.moved, **arm.last}
+        for seed, one in trials.items()
+        for name, arm in one.arms.items()
+    ]
+    verdict = found.verdict if ready(list(trials.values())) else "inconclusive"
+    return claim.outcome(found, scale.seeds, figures(trials), rows, verdict)
 
 
 # One seed -----------------------------------------------------------------------------------------------------------
@@ -311,7 +301,7 @@ def ready(trials: Sequence[Trial]) -> bool:
     return all(one.quality.explained_variance > EXPLAINED and one.score > SEPARATED for one in trials)
 
 
-def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(trials: Sequence[Trial]) -> Findings:
     """What was measured, its intervals over seeds, and a verdict for every part of the claim."""
 
     def column(arm: str, name: str) -> list[float]:
@@ -321,25 +311,27 @@ def judged(trials: Sequence[Trial]) -> tuple[dict[str, Any], dict[str, Any], dic
     errors = [one.last["error"] / one.points[0]["error"] for one in runs]
     shifts = [abs(one.last["kept_position"] - one.points[0]["kept_position"]) for one in runs]
     ascent = column("gradient_ascent", "position")
-    tested = {
-        "target's position": judge_values(column("sae", "position"), HALF, "above"),
-        "target unknown to the probe": judge_values(column("sae", "unknown"), HALF, "above"),
-        "target's reconstruction error": judge_values(errors, OFF, "below"),
-        "gradient ascent: unknown to the probe": judge_values(column("gradient_ascent", "unknown"), HALF, "below"),
-        "position, minus gradient ascent's": judge_pairs(ascent, column("sae", "position"), 0.0, "above"),
-        "retained entities' shift": judge_values(shifts, FAR, "below"),
-        "retained entities' accuracy": judge_values(column("sae", "kept_accuracy"), KEPT, "above"),
+    found = Findings()
+    found.decide(
+        {
+            "target's position": judge_values(column("sae", "position"), HALF, "above"),
+            "target unknown to the probe": judge_values(column("sae", "unknown"), HALF, "above"),
+            "target's reconstruction error": judge_values(errors, OFF, "below"),
+            "gradient ascent: unknown to the probe": judge_values(column("gradient_ascent", "unknown"), HALF, "below"),
+            "position, minus gradient ascent's": judge_pairs(ascent, column("sae", "position"), 0.0, "above"),
+            "retained entities' shift": judge_values(shifts, FAR, "below"),
+            "retained entities' accuracy": judge_values(column("sae", "kept_accuracy"), KEPT, "above"),
+        }
+    )
+    found.measured |= {
+        "explained variance": fmean([one.quality.explained_variance for one in trials]),
+        "latents a token": fmean([one.quality.l0 for one in trials]),
+        "best separation score": fmean([one.score for one in trials]),
+        "probe's AUROC": fmean([one.auroc for one in trials]),
+        "before": _means([one.arms["sae"].points[0] for one in trials]),
+        **{arm: _means([one.arms[arm].last for one in trials]) for arm in ARMS},
     }
-    intervals = {name: found.interval for name, found in tested.items()}
-    verdicts = {name: found.verdict for name, found in tested.items()}
-    measured: dict[str, Any] = {name: found.value for name, found in tested.items()}
-    measured["explained variance"] = fmean([one.quality.explained_variance for one in trials])
-    measured["latents a token"] = fmean([one.quality.l0 for one in trials])
-    measured["best separation score"] = fmean([one.score for one in trials])
-    measured["probe's AUROC"] = fmean([one.auroc for one in trials])
-    measured["before"] = _means([one.arms["sae"].points[0] for one in trials])
-    measured |= {arm: _means([one.arms[arm].last for one in trials]) for arm in ARMS}
-    return measured | {"parts": verdicts}, intervals, verdicts
+    return found
 
 
 def _means(points: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -5,12 +5,11 @@ arXiv 2205.13452, 2022-05; ICLR 2023. The metrics are those of `letheon.retain.m
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Verdict, judge_values, together
+from letheon.papers.outcome import Claim, Findings, judge_values, means
 
 if TYPE_CHECKING:
     from letheon.retain.learn import Learned
@@ -29,7 +28,7 @@ def reproduce(scale: Scale) -> Outcome:
     """Experience replay on split digits, evaluated after every step; two tasks that differ by a rotation."""
     from letheon.papers.common.figures import lines
 
-    begun = time.monotonic()
+    claim = Claim("stability-gap", PAPER.claim, ["the same runs evaluated at the ends of tasks only"])
     runs = {seed: replayed(seed) for seed in scale.seeds}
     depths = {angle: [rotation_gap(seed, angle) for seed in scale.seeds] for angle in ANGLES}
     rows = [row_of(seed, run, splits) for seed, (run, splits) in runs.items()]
@@ -48,29 +47,14 @@ def reproduce(scale: Scale) -> Outcome:
         ),
         **{f"depth, {name}": judge_values(values, 0.0, "above") for name, values in steps.items()},
     }
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "seed"}
     first = runs[scale.seeds[0]][0]
-    return Outcome(
-        key="stability-gap",
-        claim=PAPER.claim,
-        baselines=["the same runs evaluated at the ends of tasks only"],
-        measured={
-            **{f"replay, {name}": value for name, value in mean.items()},
-            "with batch normalisation, rate 0.05": normalised(scale.seeds[0]),
-            "depth of the gap by angle": {f"{angle:g}": sum(found) / len(found) for angle, found in depths.items()},
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures={
-            "curves": lines(curves(first), "step", "accuracy", "Accuracy of each task after every step of replay")
-        },
-        rows=rows,
-    )
+    told = {
+        **{f"replay, {name}": value for name, value in means(rows).items()},
+        "with batch normalisation, rate 0.05": normalised(scale.seeds[0]),
+        "depth of the gap by angle": {f"{angle:g}": sum(found) / len(found) for angle, found in depths.items()},
+    }
+    figure = lines(curves(first), "step", "accuracy", "Accuracy of each task after every step of replay")
+    return claim.outcome(Findings.by_arm(told, judged, beside), scale.seeds, {"curves": figure}, rows)
 
 
 def replayed(seed: int) -> tuple[Learned, list[Any]]:

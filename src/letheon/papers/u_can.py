@@ -17,14 +17,13 @@ Full scale in the paper: LlamaRec (Llama-2-7B) on MovieLens-100k and Amazon Pant
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_pairs, mean, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
@@ -59,7 +58,8 @@ def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about half a minute a seed."""
     from letheon.papers.common.recommender import make_world
 
-    started = time.monotonic()
+    others = ["gap only", "gradient ascent", "NPO", "an adapter retrained without the interactions"]
+    claim = Claim("u-can", CLAIM, [*BASELINES, *others])
     runs: dict[int, list[Point]] = {}
     at_random: dict[int, float] = {}
     for seed in scale.seeds:
@@ -67,20 +67,10 @@ def reproduce(scale: Scale) -> Outcome:
         runs[seed] = [*references(world, seed), *curves(world, seed)]
         at_random[seed] = attenuated_units(world, seed)
     level = common_level(runs)
-    measured, intervals, verdicts = judged(runs, level)
-    measured["units attenuated for a forget set drawn at random, mean"] = fmean(list(at_random.values()))
-    return Outcome(
-        key="u-can",
-        claim=CLAIM,
-        baselines=[*BASELINES, "gap only", "gradient ascent", "NPO", "an adapter retrained without the interactions"],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(runs),
-        rows=[_row(seed, point) for seed, points in runs.items() for point in points],
-    )
+    found = judged(runs, level)
+    found.measured["units attenuated for a forget set drawn at random, mean"] = fmean(list(at_random.values()))
+    rows = [_row(seed, point) for seed, points in runs.items() for point in points]
+    return claim.outcome(found, scale.seeds, figures(runs), rows)
 
 
 # Measurements
@@ -217,7 +207,7 @@ def kept_at(points: Sequence[Point], arm: str, level: float | None) -> float | N
     return first_crossing(recalls, [point.retain["recall@10"] for point in path], level * recalls[0])
 
 
-def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(runs: Runs, level: float | None) -> Findings:
     """What was measured, intervals over seeds, and a verdict for each baseline."""
     kept = {arm: [kept_at(points, arm, level) for points in runs.values()] for arm in ARMS}
     measured: dict[str, Any] = {
@@ -226,12 +216,11 @@ def judged(runs: Runs, level: float | None) -> tuple[dict[str, Any], dict[str, A
         "without a sweep": {arm: _summary(runs, arm) for arm in ("original", "retrained", "gradient_ascent", "npo")},
         "attenuation at its defaults": _summary(runs, ARMS[0], "quantile 0.85, kappa 4.0"),
     }
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings(measured)
     for arm in BASELINES:
-        name = f"recall@10 on the retained, attenuation minus {arm}"
-        measured[name], intervals[name], verdicts[name] = judge_pairs(kept[arm], kept[ARMS[0]], 0.0, "above")
-    return measured | {"parts": verdicts}, intervals, verdicts
+        more = judge_pairs(kept[arm], kept[ARMS[0]], 0.0, "above")
+        found.decide({f"recall@10 on the retained, attenuation minus {arm}": more})
+    return found
 
 
 def _summary(runs: Runs, arm: str, strength: str | None = None) -> dict[str, float]:

@@ -6,12 +6,11 @@ reduced ResNet-18. Here: split digits in one pass, a memory of 100, the four way
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 
 if TYPE_CHECKING:
     from letheon.retain.strategy import Composition
@@ -37,27 +36,13 @@ def reproduce(scale: Scale) -> Outcome:
     """The 2 x 2 table of current and replayed logits, and where the bias towards the newest classes sits."""
     from letheon.papers.common.learning import several
 
-    begun = time.monotonic()
+    baselines = ["experience replay", "the other two ways to form logits", "UER without a temperature"]
+    claim = Claim("uer", PAPER.claim, baselines)
     seeds = several(scale.seeds, EACH)
     runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
-    judged, beside = judge(runs)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
-    return Outcome(
-        key="uer",
-        claim=PAPER.claim,
-        baselines=["experience replay", "the other two ways to form logits", "UER without a temperature"],
-        measured={
-            **{name: _mean(rows) for name, rows in runs.items()},
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=seeds,
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"arm": name, **row} for name, rows in runs.items() for row in rows],
-    )
+    found = Findings.by_arm({name: means(rows) for name, rows in runs.items()}, *judge(runs))
+    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
+    return claim.outcome(found, seeds, figures(runs), rows)
 
 
 def judge(runs: Rows) -> tuple[dict[str, Judged], dict[str, Judged]]:
@@ -102,11 +87,6 @@ def _watched(text: str, watch: Any) -> Composition:
     from letheon.retain.strategy import Composition, read_strategy
 
     return Composition([*read_strategy(text).parts, watch], text)
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    names = [name for name, value in rows[0].items() if isinstance(value, float)]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def figures(runs: Rows) -> dict[str, str]:

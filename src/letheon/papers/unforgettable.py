@@ -14,12 +14,11 @@ understanding on models of billions of parameters.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
-from letheon.papers.outcome import judge_values, together
+from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.outcome import Claim, Findings, judge_values, mean
 
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
@@ -52,21 +51,10 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about a minute of one core for each seed."""
-    started = time.monotonic()
+    controls = (f"the same steps with {labels} answers" for labels in CONTROLS[scale.name])
+    claim = Claim("unforgettable", CLAIM, ["no forgetting", *controls])
     rows = [row for seed in scale.seeds for row in forgettings(seed, scale)]
-    measured, intervals, verdicts = judged(rows)
-    return Outcome(
-        key="unforgettable",
-        claim=CLAIM,
-        baselines=["no forgetting", *(f"the same steps with {labels} answers" for labels in CONTROLS[scale.name])],
-        measured=measured,
-        interval=intervals,
-        verdict=together(verdicts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(rows),
-        rows=rows,
-    )
+    return claim.outcome(judged(rows), scale.seeds, figures(rows), rows)
 
 
 def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
@@ -158,21 +146,21 @@ def of_seed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """The parts of the claim as numbers of one seed."""
     known = [row for row in rows if row["ratios"]["held_out"] is not None]
     held = {
-        kind: _mean([row["ratios"]["held_out"] for row in known if row["kind"] == kind]) for kind in ("rule", "fact")
+        kind: mean([row["ratios"]["held_out"] for row in known if row["kind"] == kind]) for kind in ("rule", "fact")
     }
     ratios = [row["ratios"]["held_out"] for row in known]
     probed = [{**skill(row), "output": row["accuracy"]["held_out"]} for row in known if row["probes"]]
     rule, fact = held["rule"], held["fact"]
     return {
-        "ratio on rows trained on": _mean([row["ratios"]["train"] for row in rows]),
+        "ratio on rows trained on": mean([row["ratios"]["train"] for row in rows]),
         "ratio on held-out rows, rules": rule,
         "ratio on held-out rows, facts": fact,
         "rules minus facts": None if rule is None or fact is None else rule - fact,
         "correlation of ratio with confidence": _correlation([row["confidence"] for row in known], ratios),
         "correlation of ratio with variability": _correlation([row["variability"] for row in known], ratios),
-        "probe minus output accuracy after": _mean([(one["after"] or 0.0) - one["output"] for one in probed]),
-        "share of the probe's skill kept": _mean([one["kept"] for one in probed]),
-        "ratio under right answers": _mean([row["ratio_true"] for row in known]),
+        "probe minus output accuracy after": mean([(one["after"] or 0.0) - one["output"] for one in probed]),
+        "share of the probe's skill kept": mean([one["kept"] for one in probed]),
+        "ratio under right answers": mean([row["ratio_true"] for row in known]),
     }
 
 
@@ -185,34 +173,31 @@ def skill(row: Mapping[str, Any]) -> dict[str, float | None]:
     return {**at, "layer": float(layer), "kept": (at["after"] - at["untrained"]) / above if above > 0.1 else None}
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Verdict]]:
+def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
     """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
     seeds = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
     values = [of_seed(mine) for mine in seeds]
-    measured: dict[str, Any] = {}
-    intervals: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
+    found = Findings()
     for part, (threshold, side) in PARTS.items():
-        found = judge_values([one[part] for one in values], threshold, side)
-        measured[part], intervals[part], verdicts[part] = found
+        found.decide({part: judge_values([one[part] for one in values], threshold, side)})
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]
-        measured[f"{task}: ratio trained on, held out"] = [
-            _mean([row["ratios"][split] for row in mine]) for split in ("train", "held_out")
+        found.measured[f"{task}: ratio trained on, held out"] = [
+            mean([row["ratios"][split] for row in mine]) for split in ("train", "held_out")
         ]
-    measured |= {
-        "facts: ratio on paraphrases": _mean([row["ratios"].get("paraphrases") for row in rows]),
-        "ratio on the control": _mean([row["elsewhere"]["control"] for row in rows]),
-        "ratio under flipped answers": _mean([row.get("ratio_flipped") for row in rows]),
-        "correlation of ratio with accuracy before": _mean([_difficulty(mine) for mine in seeds]),
+    found.measured |= {
+        "facts: ratio on paraphrases": mean([row["ratios"].get("paraphrases") for row in rows]),
+        "ratio on the control": mean([row["elsewhere"]["control"] for row in rows]),
+        "ratio under flipped answers": mean([row.get("ratio_flipped") for row in rows]),
+        "correlation of ratio with accuracy before": mean([_difficulty(mine) for mine in seeds]),
         "probes": {
-            name: _mean([skill(row)[name] for row in rows if row["probes"]])
+            name: mean([skill(row)[name] for row in rows if row["probes"]])
             for name in ("before", "after", "shuffled", "untrained", "layer")
         },
-        "output accuracy where probed": _mean([row["accuracy"]["held_out"] for row in rows if row["probes"]]),
+        "output accuracy where probed": mean([row["accuracy"]["held_out"] for row in rows if row["probes"]]),
         "tasks too little known for a ratio": sum(row["ratios"]["held_out"] is None for row in rows),
     }
-    return measured | {"parts": verdicts}, intervals, verdicts
+    return found
 
 
 def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -228,11 +213,6 @@ def _correlation(first: Sequence[float], second: Sequence[float]) -> float | Non
     return rank_correlation(first, second).value
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Ratios trained on and held out, what forgetting each task did to all, the two predictors, probes over layers."""
     from letheon.papers.common.figures import lines
@@ -241,16 +221,16 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     names = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {name: [row for row in rows if row["task"] == name] for name in names}
     splits = ("train", "held_out")
-    table = [[_mean([row["ratios"][split] for row in by_task[name]]) for split in splits] for name in names]
+    table = [[mean([row["ratios"][split] for row in by_task[name]]) for split in splits] for name in names]
     words = "Forget ratio of each task on the rows trained on and on held-out rows, mean of the seeds"
     drawn = {"ratios": heat_map(table, names, ("trained on", "held out"), words, low=0, high=1)}
     others = list(rows[0]["elsewhere"])
-    spill = [[_mean([row["elsewhere"][other] for row in by_task[name]]) for other in others] for name in names]
+    spill = [[mean([row["elsewhere"][other] for row in by_task[name]]) for other in others] for name in names]
     words = "Forget ratio of each task (across) after another (down) was forgotten, held-out rows, mean of the seeds"
     drawn["elsewhere"] = heat_map(spill, names, others, words, low=0, high=1)
     for what in ("confidence", "variability"):
         points = {
-            name: (_mean([row[what] for row in mine]) or 0.0, _mean([row["ratios"]["held_out"] for row in mine]) or 0.0)
+            name: (mean([row[what] for row in mine]) or 0.0, mean([row["ratios"]["held_out"] for row in mine]) or 0.0)
             for name, mine in by_task.items()
         }
         drawn[what] = scatter(points, f"{what} before", "forget ratio, held out", f"Forget ratio over {what}, by task")

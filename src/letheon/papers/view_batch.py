@@ -6,12 +6,11 @@ that learns for 50 epochs a task. Here: split digits with replay, a memory of 10
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
-from letheon.papers.outcome import Judged, Verdict, judge_pairs, judge_values, together
+from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 
 EPOCHS = 40
 TRAINING: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 32, "learning_rate": 0.1}
@@ -34,29 +33,14 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Views from one to eight at equal steps, and the controls of distortion, of rest and of steps."""
-    begun = time.monotonic()
+    claim = Claim("view-batch", PAPER.claim, ["replay", ONE, RESHUFFLED, FEWER])
     runs = {name: [measured(*arm, seed) for seed in scale.seeds] for name, arm in ARMS.items()}
-    judged, beside = judge(runs)
-    parts: dict[str, Verdict] = {name: found.verdict for name, found in judged.items()}
+    found = Findings.by_arm({name: means(rows, METRICS) for name, rows in runs.items()}, *judge(runs))
     for views in VIEWS:
         apart = max(abs(row["interval"] - views) for row in runs[f"{views} views"])
-        parts[f"interval of {views} views is {views} epochs"] = "holds" if apart < 1e-9 else "fails"
-    return Outcome(
-        key="view-batch",
-        claim=PAPER.claim,
-        baselines=["replay", ONE, RESHUFFLED, FEWER],
-        measured={
-            **{name: {m: sum(row[m] for row in rows) / len(rows) for m in METRICS} for name, rows in runs.items()},
-            "parts": parts,
-            "beside the claim": {name: found.verdict for name, found in beside.items()},
-        },
-        interval={name: found.interval for name, found in (judged | beside).items()},
-        verdict=together(parts),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - begun,
-        figures=figures(runs),
-        rows=[{"arm": name, **row} for name, rows in runs.items() for row in rows],
-    )
+        found.parts[f"interval of {views} views is {views} epochs"] = "holds" if apart < 1e-9 else "fails"
+    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
+    return claim.outcome(found, scale.seeds, figures(runs), rows)
 
 
 def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
