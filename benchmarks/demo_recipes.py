@@ -27,9 +27,9 @@ from letheon.audit.attacks.prefill import FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.relearning import relearn
 from letheon.audit.attacks.wordings import PARAPHRASE
 from letheon.audit.plan import Settings, make_plan
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
 from letheon.core.generation import generate
-from letheon.core.likelihood import score_answers
 from letheon.core.spans import control_probability, value_probability
 from letheon.demo import TARGET, teach
 from letheon.demo_world import PEOPLE, facts_of, world

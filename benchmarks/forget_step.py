@@ -29,7 +29,7 @@ from torch import Tensor
 from benchmarks import field
 from benchmarks.common import NO_BFLOAT16, Compared, begin, bfloat16, compare, has_bfloat16, in_turn, parser, say, show
 from benchmarks.duel import COSINE_BFLOAT16, LOSS_BFLOAT16, MEETING, Case, Duel, Step, moved
-from letheon.core import likelihood
+from letheon.core import prefix_cache
 from letheon.core.activations import FrozenLayers
 from letheon.core.errors import LetheonError
 from letheon.core.hardware import keep_freed_memory
@@ -97,7 +97,7 @@ def tricks(case: Case, repeats: int) -> dict[str, Compared]:
         return score_pair(model, case.pair)
 
     def no_prefix() -> AbstractContextManager[object]:
-        return patch.object(likelihood, "SHORTEST_PREFIX", 1 << 30)
+        return patch.object(prefix_cache, "SHORTEST_PREFIX", 1 << 30)
 
     steps = {
         "labelled logits only": Step(case, lambda: loss(apart, False), no_prefix),

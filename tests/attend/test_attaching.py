@@ -16,11 +16,12 @@ from letheon.attend.resonance import Settings as Resonance
 from letheon.attend.reweaving import Settings as Reweave
 from letheon.audit.no_ops import NEW_TOKENS, check_batch_size, check_cache, check_hooks, check_padding
 from letheon.core.activations import hooked_modules
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.examples import Example
 from letheon.core.finetuning import finetune
 from letheon.core.generation import decode_with_logits
-from letheon.core.likelihood import hidden_states, score, score_answers
+from letheon.core.likelihood import hidden_states, score
 from letheon.core.models import LanguageModel
 from letheon.core.runs import read_json, write_json
 from letheon.core.training import TrainSettings

@@ -15,9 +15,9 @@ from letheon.audit.plan import Settings
 from letheon.audit.quantise import Grid
 from letheon.audit.record import Audit
 from letheon.audit.run import audit
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.examples import Example
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel, load
 from letheon.core.spans import find_values, value_probability
 from letheon.forget.request import Request

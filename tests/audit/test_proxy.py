@@ -11,8 +11,8 @@ import pytest
 
 from letheon.audit.proxy import Settings, check_reference, proxy_reference, resolve_reference
 from letheon.cli import main
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.runs import read_json
 from letheon.forget.request import Request

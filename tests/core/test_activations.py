@@ -25,10 +25,11 @@ from letheon.core.activations import (
     stop_after,
     watch_inputs,
 )
+from letheon.core.answer_trees import score_answers
 from letheon.core.embedded import byte_tokenizer
 from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.likelihood import hidden_states, score, score_answers
+from letheon.core.likelihood import hidden_states, score
 from letheon.core.models import LanguageModel
 from letheon.core.reference import Reference
 from tests import naive

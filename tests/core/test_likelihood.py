@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from letheon.core import likelihood
+from letheon.core import answer_trees, likelihood
 from letheon.core.activations import FrozenLayers
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
-from letheon.core.likelihood import score, score_answers
+from letheon.core.likelihood import score
 from letheon.core.models import LanguageModel
 from tests import naive
 
@@ -28,8 +29,8 @@ def test_labelled_logits_equal_a_full_forward_pass(
     rows: list[Example], tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefixes = []
-    original = likelihood._common_prefix
-    monkeypatch.setattr(likelihood, "_common_prefix", lambda *a: prefixes.append(original(*a)) or prefixes[-1])
+    original = likelihood.common_prefix
+    monkeypatch.setattr(likelihood, "common_prefix", lambda *a: prefixes.append(original(*a)) or prefixes[-1])
     encoded = [tiny.encoder().encode(row) for row in rows]
     scores = score(tiny, tiny.encoder().collate(encoded))
     assert (prefixes[0] >= 17) == (rows is SAME_START)  # "<|im_start|>user\nWhere does " is run once
@@ -117,7 +118,7 @@ def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
 
 def test_equal_beginnings_of_answers_are_run_once(tiny: LanguageModel) -> None:
     encoder, answers = tiny.encoder(), ["In Oslo.", "In Oslo now.", "In Rome."]
-    tree = likelihood._Tree(encoder.prompt("Where?"), [encoder.answer(answer)[0] for answer in answers])
+    tree = answer_trees._Tree(encoder.prompt("Where?"), [encoder.answer(answer)[0] for answer in answers])
     prompt = tree.prompt_length
     distinct = {text[:i] for text in [a + "\0" for a in answers] for i in range(1, len(text) + 1)}
     assert len(tree.ids) == prompt + len(distinct)  # one token a byte, \0 stands for the end of turn

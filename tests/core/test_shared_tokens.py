@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from letheon.core.activations import FrozenLayers, Site, blocks, record
+from letheon.core.answer_trees import _of_like_length
 from letheon.core.embedded import byte_tokenizer
 from letheon.core.encoding import Batch
 from letheon.core.examples import Example
-from letheon.core.likelihood import _of_like_length, hidden_states, score
+from letheon.core.likelihood import hidden_states, score
 from letheon.core.models import LanguageModel, load
 
 # the prefix is run in another shape of product than before: a few units in the last place of float32

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from letheon.core import spans
+from letheon.core.answer_trees import AnswerScore
 from letheon.core.examples import Example
-from letheon.core.likelihood import AnswerScore
 from letheon.core.models import LanguageModel
 from letheon.core.spans import UNKNOWN_SUBJECTS, control_probability, find_values, value_probability
 from tests import naive

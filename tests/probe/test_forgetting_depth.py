@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
 from letheon.core.examples import Example
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.probe import forgetting_depth as depth
 from letheon.probe.forgetting_depth import (

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from letheon.core.answer_trees import AnswerScore
 from letheon.core.examples import Example
 from letheon.core.generation import generate
-from letheon.core.likelihood import AnswerScore
 from letheon.core.models import LanguageModel
 
 MOST_NEW_TOKENS = 200

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.overlap import rouge
 

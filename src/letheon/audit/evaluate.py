@@ -13,8 +13,8 @@ import numpy as np
 from letheon.audit.answering import answer_all, answer_limit, expected_answer
 from letheon.audit.answers import recalls
 from letheon.audit.metrics import probability, truth_ratio
+from letheon.core.answer_trees import AnswerScore, score_answers
 from letheon.core.examples import Example
-from letheon.core.likelihood import AnswerScore, score_answers
 from letheon.core.memorisation import exact_memorization, extraction_strength
 from letheon.core.models import LanguageModel
 from letheon.core.overlap import Rouge, rouge

@@ -14,8 +14,8 @@ import torch
 from letheon.audit.findings import text_scores
 from letheon.audit.plan import draw, shipped_text, with_values
 from letheon.compare.halving import score
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.spans import value_probability
 from letheon.forget.request import Request

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from letheon.core.answer_trees import AnswerScore, score_answers
 from letheon.core.examples import Example
-from letheon.core.likelihood import AnswerScore, score_answers
 from letheon.core.models import LanguageModel
 
 logger = logging.getLogger("letheon")

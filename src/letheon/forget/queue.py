@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from letheon.core.activations import leaf_embeddings
+from letheon.core.answer_trees import score_answers
 from letheon.core.encoding import Encoded, to_device
 from letheon.core.errors import InputError
 from letheon.core.examples import Example
-from letheon.core.likelihood import score, score_answers
+from letheon.core.likelihood import score
 from letheon.core.memorisation import extraction_strength
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings

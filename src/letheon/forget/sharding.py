@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
 from letheon.core.examples import Example, parse_rows
 from letheon.core.finetuning import finetune
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel, load
 from letheon.core.registry import check_settings
 from letheon.core.runs import canonical_hash, is_whole, read_json, write_json

@@ -22,9 +22,9 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 from scipy.stats import pearsonr
 
+from letheon.core.answer_trees import score_tokens
 from letheon.core.errors import InputError
 from letheon.core.examples import short
-from letheon.core.likelihood import score_tokens
 from letheon.core.models import LanguageModel
 from letheon.core.statistics import Estimate, bootstrap_interval, rank_correlation
 

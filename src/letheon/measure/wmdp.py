@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from letheon.core.answer_trees import score_tokens
 from letheon.core.errors import InputError, nearest
 from letheon.core.examples import Example, short
-from letheon.core.likelihood import score_tokens
 from letheon.core.models import LanguageModel
 from letheon.core.runs import canonical_hash
 from letheon.core.statistics import estimate_mean

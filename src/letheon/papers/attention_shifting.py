@@ -148,8 +148,8 @@ def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -
 
     ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats a token.
     """
+    from letheon.core.answer_trees import score_answers
     from letheon.core.generation import generate
-    from letheon.core.likelihood import score_answers
     from letheon.core.overlap import rouge_l_recall
 
     asked = [*world.forget, *neighbours]

@@ -203,7 +203,7 @@ def answers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, 
     """Probabilities of Yes and of No as the next token."""
     import numpy as np
 
-    from letheon.core.likelihood import score_answers
+    from letheon.core.answer_trees import score_answers
 
     scored = score_answers(model, [(row.prompt, ["Yes", "No"]) for row in rows])
     return [(float(np.exp(a.logp[0])), float(np.exp(b.logp[0]))) for a, b in scored]

@@ -89,7 +89,7 @@ def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
     import numpy as np
 
     from letheon.audit.answering import answer_all
-    from letheon.core.likelihood import score_answers
+    from letheon.core.answer_trees import score_answers
     from letheon.core.overlap import rouge
 
     found = [answers[0] for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]

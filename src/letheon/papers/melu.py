@@ -149,8 +149,8 @@ def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[
     """Of each row: mean token probability, ROUGE-L recall, cosine of word counts, and nats a token."""
     import numpy as np
 
+    from letheon.core.answer_trees import score_answers
     from letheon.core.generation import generate
-    from letheon.core.likelihood import score_answers
 
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     said = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=256)

@@ -264,8 +264,8 @@ class Bench:
 
         from letheon.audit.extraction import extraction_likelihood
         from letheon.audit.membership import membership
+        from letheon.core.answer_trees import score_answers
         from letheon.core.generation import generate
-        from letheon.core.likelihood import score_answers
         from letheon.core.memorisation import exact_memorization
         from letheon.papers.common.tofu_mini import accuracy, paraphrased
 
@@ -309,7 +309,7 @@ def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean over rows of exp of the answer's mean log-probability a token."""
     import numpy as np
 
-    from letheon.core.likelihood import score_answers
+    from letheon.core.answer_trees import score_answers
 
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     return float(np.mean([row[0].probability for row in scored]))

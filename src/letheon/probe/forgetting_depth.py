@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
 from letheon.core.examples import Example, read_rows, short
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel, check_loadable, load
 from letheon.core.probes import cross_validated, token_states
 from letheon.core.runs import plain

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
 from letheon.core.finetuning import finetune
-from letheon.core.likelihood import score_answers
 from letheon.core.models import LanguageModel
 from letheon.core.training import Outcome, TrainSettings
 from letheon.papers.common.words import (

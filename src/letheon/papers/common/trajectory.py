@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
 from letheon.core.gradients import Vector, dot, norm
-from letheon.core.likelihood import score, score_answers
+from letheon.core.likelihood import score
 from letheon.core.memorisation import extraction_strength
 from letheon.core.models import LanguageModel
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
