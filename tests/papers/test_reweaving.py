@@ -14,13 +14,14 @@ from letheon.papers.common.recall_world import (
     REACH,
     VALUES,
     WINDOW,
+    compared,
+    recall_figure,
     right,
     streams,
     train,
     windowed_model,
 )
-from letheon.papers.outcome import together
-from letheon.papers.reweaving import ARMS, compared, figures, judged, make
+from letheon.papers.reweaving import ARMS, judged, make
 
 
 def test_a_question_has_the_value_of_its_key_and_knows_how_far_back_it_was() -> None:
@@ -78,15 +79,15 @@ def test_arms_have_like_many_parameters_and_begin_as_the_model() -> None:
 
 @pytest.fixture(scope="module")
 def found() -> dict[int, dict[str, Any]]:
-    return {seed: compared(seed, 2, 2) for seed in range(2)}
+    return {seed: compared(ARMS, make, (), seed, 2, 2) for seed in range(2)}
 
 
 def test_a_tiny_run_has_every_arm_part_and_figure(found: dict[int, dict[str, Any]]) -> None:
-    measured, intervals, verdicts = judged(found)
+    result = judged(found)
     assert set(found[0]) == {"model", *ARMS}
-    assert set(verdicts) == set(intervals) <= set(measured)
-    assert verdicts["logits changed when off"] == "holds"
-    assert figures(found)["recall"].startswith("<svg")
+    assert set(result.parts) == set(result.intervals) <= set(result.measured)
+    assert result.parts["logits changed when off"] == "holds"
+    assert recall_figure(found).startswith("<svg")
 
 
 def test_an_addon_that_no_longer_recalls_more_fails(found: dict[int, dict[str, Any]]) -> None:
@@ -98,6 +99,6 @@ def test_an_addon_that_no_longer_recalls_more_fails(found: dict[int, dict[str, A
             for seed, one in {**found, 2: found[0]}.items()
         }
 
-    better, worse = (judged(with_far(value))[2] for value in (0.5, 0.05))
-    assert better["recall beyond reach, minus adapter"] == "holds"
-    assert together(worse) == "fails"
+    better, worse = (judged(with_far(value)) for value in (0.5, 0.05))
+    assert better.parts["recall beyond reach, minus adapter"] == "holds"
+    assert worse.verdict == "fails"
