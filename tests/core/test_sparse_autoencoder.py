@@ -11,16 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.sparse_autoencoder import (
-    BANDWIDTH,
-    WEIGHTS,
-    SAETraining,
-    SparseAutoencoder,
-    explained_variance,
-    jump_relu,
-    topk,
-    train_sparse_autoencoder,
-)
+from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
+from letheon.core.sparse_autoencoder import BANDWIDTH, WEIGHTS, SparseAutoencoder, explained_variance, jump_relu, topk
 
 KINDS = ["topk", "relu", "jumprelu"]
 

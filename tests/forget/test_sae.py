@@ -30,7 +30,7 @@ from letheon.core.entities import (
 from letheon.core.errors import InputError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel, load
-from letheon.core.sparse_autoencoder import SAETraining, train_sparse_autoencoder
+from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
 from letheon.forget.entities import states_of
 from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, triplet_loss
 from letheon.forget.recipe import Recipe

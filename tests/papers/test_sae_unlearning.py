@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from letheon.core.entities import Separation
-from letheon.core.sparse_autoencoder import Quality, SAETraining, train_sparse_autoencoder
+from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
+from letheon.core.sparse_autoencoder import Quality
 from letheon.papers import sae_unlearning as paper
 from letheon.papers.common.known_world import FORMS, HEDGE, make_known_world, questions, taught
 from letheon.papers.outcome import Scale

@@ -14,20 +14,16 @@ from letheon.core.errors import InputError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
 from letheon.probe import forgetting_depth as depth
-from letheon.probe.forgetting_depth import (
+from letheon.probe.choices import (
     Choice,
     answered,
     choices_of,
-    distances,
     forget_ratio,
-    forgetting_depth,
     option_probabilities,
-    probe_accuracy,
     read_choices,
     relabelled,
-    untrained,
-    variability,
 )
+from letheon.probe.forgetting_depth import distances, forgetting_depth, probe_accuracy, untrained, variability
 
 ROWS = [
     Choice(f"Is half of number {number} odd?", ("no", "yes"), number // 2 % 2, f"g{number // 2}")

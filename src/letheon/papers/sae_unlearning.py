@@ -126,7 +126,7 @@ def reproduce(scale: Scale) -> Outcome:
 def trial(seed: int, scale: Scale) -> Trial:
     """Teach a world, train the autoencoder, run every arm from the same model."""
     from letheon.core.runs import write_json
-    from letheon.core.sparse_autoencoder import SAETraining, train_sparse_autoencoder
+    from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
     from letheon.papers.common.known_world import make_known_world, taught
 
     full = scale.name == "full"

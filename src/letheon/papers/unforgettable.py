@@ -23,7 +23,7 @@ from letheon.papers.outcome import Claim, Findings, judge_values, mean
 if TYPE_CHECKING:
     from letheon.core.models import LanguageModel
     from letheon.papers.common.skills import Task
-    from letheon.probe.forgetting_depth import Answered
+    from letheon.probe.choices import Answered
 
 RATE, BATCH, STEPS, LOOK = 3e-4, 16, 60, 3
 NEAR_RANDOM = 0.6  # forgetting ends when so few of the rows trained on are answered right
@@ -70,7 +70,7 @@ def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
 
 def measures(model: LanguageModel, task: Task) -> dict[str, Answered]:
     """How a model answers each split of a task."""
-    from letheon.probe.forgetting_depth import answered, option_probabilities
+    from letheon.probe.choices import answered, option_probabilities
 
     splits = {"train": task.train, "held_out": task.held_out, "paraphrases": task.paraphrases}
     return {name: answered(rows, option_probabilities(model, rows)) for name, rows in splits.items() if rows}
@@ -86,7 +86,8 @@ def forgetting(
 ) -> dict[str, Any]:
     """One task forgotten with random answers, and the controls with as many steps."""
     from letheon.core.probes import token_states
-    from letheon.probe.forgetting_depth import all_probes, forget_ratio, variability
+    from letheon.probe.choices import forget_ratio
+    from letheon.probe.forgetting_depth import all_probes, variability
 
     task = tasks[name]
     after, steps = tuned(model, task, "random", seed, STEPS, NEAR_RANDOM)
@@ -123,7 +124,7 @@ def tuned(
     from letheon.core.finetuning import finetune
     from letheon.core.training import TrainSettings
     from letheon.papers.common.tofu_mini import copy_of
-    from letheon.probe.forgetting_depth import answered, option_probabilities, relabelled
+    from letheon.probe.choices import answered, option_probabilities, relabelled
 
     copy = copy_of(model)
 

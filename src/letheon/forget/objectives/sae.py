@@ -44,14 +44,9 @@ from letheon.core.examples import read_examples
 from letheon.core.likelihood import hidden_states, score
 from letheon.core.models import LanguageModel
 from letheon.core.registry import check_settings, method
+from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
 from letheon.core.sampling import stream_seed
-from letheon.core.sparse_autoencoder import (
-    Activation,
-    Quality,
-    SAETraining,
-    SparseAutoencoder,
-    train_sparse_autoencoder,
-)
+from letheon.core.sparse_autoencoder import Activation, Quality, SparseAutoencoder
 from letheon.forget.entities import entity_set, mention_states, own_templates, row_ends, states_of
 from letheon.forget.objectives.rmu import activation_loss
 from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined

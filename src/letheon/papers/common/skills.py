@@ -21,7 +21,7 @@ from letheon.core.models import LanguageModel
 from letheon.core.training import TrainSettings
 from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.common.words import NOUNS
-from letheon.probe.forgetting_depth import Choice
+from letheon.probe.choices import Choice
 
 OPTIONS = ("yes", "no")
 ROWS = 96  # of a task
