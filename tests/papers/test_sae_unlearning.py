@@ -11,9 +11,10 @@ from letheon.core.entities import Separation
 from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
 from letheon.core.sparse_autoencoder import Quality
 from letheon.papers import sae_unlearning as paper
+from letheon.papers.common.known_meter import Meter, ordinary_states
 from letheon.papers.common.known_world import FORMS, HEDGE, make_known_world, questions, taught
 from letheon.papers.outcome import Scale
-from letheon.papers.sae_unlearning import Arm, Meter, Trial
+from letheon.papers.sae_unlearning import Arm, Trial
 
 # The world
 
@@ -47,7 +48,7 @@ def test_the_two_forms_ask_in_other_words_and_nothing_is_taught_of_the_unknown()
 def meter() -> Meter:
     world = make_known_world(0, known=12, unknown=8)
     model = taught(world, 0, steps=25)
-    sae = train_sparse_autoencoder(paper.ordinary_states(model, world), SAETraining(steps=60), 0)
+    sae = train_sparse_autoencoder(ordinary_states(model, world), SAETraining(steps=60), 0)
     found = Meter(model, sae, world)
     found.model = model  # type: ignore[attr-defined]  # for the tests
     return found

@@ -11,7 +11,8 @@ from letheon.core.models import load
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale
-from letheon.papers.survey import MEMBERS, concept_states, judged, moved_share, recall, reproduce
+from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
+from letheon.papers.survey import judged, reproduce
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:

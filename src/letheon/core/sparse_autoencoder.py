@@ -24,9 +24,8 @@ from letheon.core.runs import atomic_folder, read_json, write_json
 Activation = Literal["topk", "relu", "jumprelu"]
 ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}  # sae-lens's names -> ours
 WEIGHTS = "sae_weights.safetensors"
-BANDWIDTH = (
-    0.1  # of the straight-through estimate; 0.001 there, for activations scaled otherwise and billions of tokens
-)
+# Of the straight-through estimate; 0.001 there, for activations scaled otherwise and billions of tokens.
+BANDWIDTH = 0.1
 
 
 class SparseAutoencoder(nn.Module):

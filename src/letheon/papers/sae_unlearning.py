@@ -27,19 +27,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.papers.common.known_meter import LAYER, Meter, ordinary_states
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.core.entities import EntitySet, KnowledgeProbe, Separation
-    from letheon.core.examples import Example
+    from letheon.core.entities import Separation
     from letheon.core.models import LanguageModel
-    from letheon.core.sparse_autoencoder import Quality, SparseAutoencoder
-    from letheon.papers.common.known_world import KnownWorld
+    from letheon.core.sparse_autoencoder import Quality
 
-LAYER = 1  # of four
-TARGETS = 4
 RATE, STEPS, BATCH, EVERY = 1e-3, 60, 8, 3
 ARMS = {
     "sae": "sae:path={sae},entities={entities},layer=1@lora",
@@ -147,19 +142,6 @@ def trial(seed: int, scale: Scale) -> Trial:
     return Trial(quality, meter.separation, meter.score, meter.probe.auroc, meter.plane(), arms)
 
 
-def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
-    """[tokens, width] at every token of the world's texts but the first of each, the texts in a seeded order."""
-    import random
-
-    import torch
-
-    from letheon.forget.entities import states_of
-
-    rows = model.encoder().encode_all(world.training())
-    random.Random(0).shuffle(rows)
-    return torch.cat([states[1:] for states in states_of(model, rows, LAYER)])
-
-
 def run(model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, name: str) -> Arm:
     """One run, watched; a baseline ends where it has made the model forget."""
     from letheon.core.training import TrainSettings
@@ -184,113 +166,6 @@ def run(model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, 
     )
     arm.moved, arm.seen = result.moved, meter.project(meter.latents(changed, meter.tested.target))
     return arm
-
-
-class Meter:
-    """What is measured of a model; everything it compares with is of the model before forgetting."""
-
-    def __init__(self, model: LanguageModel, sae: SparseAutoencoder, world: KnownWorld) -> None:
-        import torch
-
-        from letheon.core.entities import KnowledgeProbe, Template, latent_separation
-        from letheon.papers.common.known_world import questions
-
-        self.sae, self.world = sae, world
-        self.forms = [tuple(map(Template, questions(form))) for form in (0, 1)]
-        self.chosen, self.tested = self._names()
-        tested = {
-            (kind, layer): self.states(model, getattr(self.tested, kind), layer, form=1)
-            for kind in ("known", "unknown")
-            for layer in (LAYER, LAYER + 1)
-        }
-        self.z = {kind: sae.pre_activations(tested[kind, LAYER]) for kind in ("known", "unknown")}
-        self.z["target"] = self.latents(model, self.tested.target)
-        self.above = {kind: tested[kind, LAYER + 1].mean(0) for kind in ("known", "unknown")}
-        self.probes: dict[int, KnowledgeProbe] = {}
-        for layer in (LAYER, LAYER + 1):
-            chosen = [self.states(model, getattr(self.chosen, kind), layer, form=0) for kind in ("known", "unknown")]
-            self.probes[layer] = KnowledgeProbe.fit(
-                chosen[0], chosen[1], tested["known", layer], tested["unknown", layer]
-            )
-            if layer == LAYER:
-                score = latent_separation(*(sae.encode(states) for states in chosen)).score
-        self.separation = latent_separation(*(sae.encode(tested[kind, LAYER]) for kind in ("known", "unknown")))
-        best = int(score.abs().argmax())
-        self.score = float(self.separation.score[best] * score[best].sign())
-        self.error = float(self._error(tested["unknown", LAYER]))
-        everything = torch.cat(list(self.z.values()))
-        self.centre = everything.mean(0)
-        self.axes = torch.pca_lowrank(everything - self.centre, q=2, niter=8)[2]
-
-    @property
-    def probe(self) -> KnowledgeProbe:
-        """The one at the layer that is read."""
-        return self.probes[LAYER]
-
-    def _names(self) -> tuple[EntitySet, EntitySet]:
-        """Names to choose on and names to test on."""
-        from letheon.core.entities import EntitySet
-
-        target, known, unknown = self.world.known[:TARGETS], self.world.known[TARGETS:], self.world.unknown
-        return (
-            EntitySet(known[::2], unknown[::2], target, self.forms[0]),
-            EntitySet(known[1::2], unknown[1::2], target, self.forms[1]),
-        )
-
-    def rows(self, which: str, form: int) -> list[Example]:
-        """Questions about the target, the chosen or the tested known people."""
-        names = {"target": self.tested.target, "chosen": self.chosen.known, "tested": self.tested.known}
-        return self.world.rows(names[which], form)
-
-    def states(self, model: LanguageModel, names: Sequence[str], layer: int, form: int) -> Tensor:
-        """[names, width]: states at the last token of the mention, averaged over the questions of a form."""
-        import torch
-
-        from letheon.core.entities import mentions
-        from letheon.forget.entities import mention_states
-
-        found = torch.cat(mention_states(model, mentions(model, names, self.forms[form]), layer))
-        return found.reshape(len(names), -1, found.shape[-1]).mean(1)
-
-    def latents(self, model: LanguageModel, names: Sequence[str]) -> Tensor:
-        """[names, latents]: pre-activations in the question form that no run has seen."""
-        return self.sae.pre_activations(self.states(model, names, LAYER, form=1))
-
-    def _error(self, states: Tensor) -> Tensor:
-        return (states - self.sae(states)).pow(2).mean()
-
-    def measure(self, model: LanguageModel) -> dict[str, float]:
-        """Where target and retained entities lie, and what the model answers about them."""
-        from letheon.forget.objectives.sae import position
-        from letheon.papers.common.known_world import hedged, questions
-        from letheon.papers.common.tofu_mini import accuracy
-
-        target, kept = self.tested.target, self.tested.known
-        here, above = (self.states(model, target, layer, form=1) for layer in (LAYER, LAYER + 1))
-        others = self.states(model, kept, LAYER, form=1)
-        known, unknown = self.z["known"].mean(0), self.z["unknown"].mean(0)
-        hedges = [hedged(name, question) for name in target for form in (0, 1) for question in questions(form)]
-        return {
-            "position": float(position(self.sae.pre_activations(here), known, unknown).mean()),
-            "unknown": float(1 - self.probe.known(here).mean()),
-            "error": float(self._error(here)) / self.error,  # in units of the unknown names'
-            "position_above": float(position(above, self.above["known"], self.above["unknown"]).mean()),
-            "unknown_above": float(1 - self.probes[LAYER + 1].known(above).mean()),
-            "kept_position": float(position(self.sae.pre_activations(others), known, unknown).mean()),
-            "kept_unknown": float(1 - self.probe.known(others).mean()),
-            "target_accuracy": accuracy(model, [*self.rows("target", 0), *self.rows("target", 1)]),
-            "kept_accuracy": accuracy(model, [*self.rows("tested", 0), *self.rows("tested", 1)]),
-            "target_hedges": accuracy(model, hedges),
-        }
-
-    def project(self, z: Tensor) -> list[list[float]]:
-        """Coordinates in the plane of the two main directions of all names' latents before forgetting."""
-        found: list[list[float]] = ((z - self.centre) @ self.axes).tolist()
-        return found
-
-    def plane(self) -> dict[str, list[list[float]]]:
-        """The names before forgetting in that plane."""
-        return {kind: self.project(z) for kind, z in self.z.items()}
 
 
 # The verdict --------------------------------------------------------------------------------------------------------

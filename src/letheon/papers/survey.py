@@ -11,26 +11,16 @@ extraction, membership by loss, relearning on half the rows.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.papers.common.families import MEMBERS, NUMBERS, Bench
+from letheon.papers.outcome import means
 
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import World
-
-# Forget probability at which methods that take steps end.
-LEVEL, MOST_STEPS = 0.25, 60
 # Membership inference is "unchanged" if its AUROC moves by less than this.
 UNCHANGED = 0.01
-RELEARN_STEPS, RELEARN_RATE = 4, 3e-4
 CLAIM = (
     "every family of the survey has a working member whose guarantee, extraction, membership inference, utility and "
     "cost are measured beside a model retrained from scratch; in-context unlearning changes answers and moves the "
@@ -38,78 +28,19 @@ CLAIM = (
 )
 
 
-@dataclass(frozen=True)
-class Member:
-    """A method of the table.
-
-    Attributes:
-        family, sub: where the survey has it.
-        guarantee: `exact`, `exact for linear probes`, `empirical` or `none`.
-        recipe: as `letheon forget` takes it; empty for what is built otherwise.
-        doses: values for the `{}` in the recipe of a one-shot edit, weakest first.
-    """
-
-    name: str
-    family: str
-    sub: str
-    guarantee: str
-    recipe: str = ""
-    rate: float = 3e-4
-    doses: tuple[float, ...] = ()
-
-
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of a layer's neurons
-GLOBAL, LOCAL = "global weight modification", "local weight modification"
-ARCHITECTURE, INPUT = "architecture modification", "input/output modification"
-MEMBERS = (
-    Member("retraining", GLOBAL, "retraining from scratch", "exact"),
-    Member("SISA", GLOBAL, "data sharding", "exact"),
-    Member("gradient ascent", GLOBAL, "gradient ascent and variants", "empirical", "gradient_ascent"),
-    Member("gradient difference", GLOBAL, "gradient ascent and variants", "empirical", "grad_diff"),
-    Member("NPO", GLOBAL, "preference", "empirical", "npo"),
-    Member("DPO", GLOBAL, "preference", "empirical", "dpo:alternates=perturbed"),
-    Member("UNDIAL", GLOBAL, "knowledge distillation", "empirical", "undial", 1e-3),
-    Member("RMU", LOCAL, "representation misdirection", "empirical", "rmu:layer=2", 1e-3),
-    Member("task vector", LOCAL, "task vectors", "empirical", "task_vector:scale={}", doses=(1, 2, 4, 8, 16)),
-    Member(
-        "selective pruning",
-        LOCAL,
-        "direct modification",
-        "empirical",
-        "selective_pruning:share={}",
-        doses=SHARES,
-    ),
-    Member("LEACE", ARCHITECTURE, "linear transformation", "exact for linear probes"),
-    Member("in-context", INPUT, "direct request", "none"),
-    Member("guardrail", INPUT, "output filter", "none"),
-)
-NUMBERS = (
-    "forget probability",
-    "extraction likelihood",
-    "memorisation accuracy",
-    "membership AUROC",
-    "paraphrase probability",
-    "retain perplexity",
-    "retain accuracy",
-    "forget recall of answers",
-    "relearned probability",
-    "seconds",
-    "share of weights moved",
-)
-
-
 def reproduce(scale: Scale) -> Outcome:
     """Fill the table: about a minute a seed on one thread."""
     started = time.monotonic()
     tables = {seed: table(seed, scale) for seed in scale.seeds}
-    means = {name: _mean([rows[name] for rows in tables.values()]) for name in ("before", *(m.name for m in MEMBERS))}
+    names = ("before", *(member.name for member in MEMBERS))
+    mean_of = {name: means([rows[name] for rows in tables.values()], NUMBERS) for name in names}
     moved = [rows["in-context"]["membership AUROC"] - rows["before"]["membership AUROC"] for rows in tables.values()]
     changed = [rows["in-context"]["answers changed"] for rows in tables.values()]
     complete = all(
         math.isfinite(row[number]) for rows in tables.values() for row in rows.values() for number in NUMBERS
     )
     measured: dict[str, Any] = {
-        "table": means,
+        "table": mean_of,
         "families": {member.name: [member.family, member.sub, member.guarantee] for member in MEMBERS},
         "membership AUROC, in-context minus before": moved,
         "answers that the context changed": sum(changed) / len(changed),
@@ -127,7 +58,7 @@ def reproduce(scale: Scale) -> Outcome:
         verdict=judged(complete, moved, changed),
         seeds=list(scale.seeds),
         seconds=time.monotonic() - started,
-        figures=figures(means),
+        figures=figures(mean_of),
         rows=[{"seed": seed, "method": name, **row} for seed, rows in tables.items() for name, row in rows.items()],
     )
 
@@ -156,217 +87,6 @@ def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:
         began = time.monotonic()
         rows[member.name] = bench.run(member, began)
     return rows
-
-
-class Bench:
-    """One seed's world and models, and how each member is made and measured."""
-
-    def __init__(self, world: World, request: Request, blank: LanguageModel, full: LanguageModel, seed: int) -> None:
-        self.world, self.request, self.blank, self.full, self.seed = world, request, blank, full, seed
-
-    def run(self, member: Member, began: float) -> dict[str, float]:
-        """Make a member and measure it."""
-        special: dict[str, Callable[[], dict[str, float]]] = {
-            "retraining": self._retrained,
-            "SISA": self._sharded,
-            "LEACE": self._erased,
-            "in-context": self._in_context,
-            "guardrail": self._filtered,
-        }
-        if member.name in special:
-            return special[member.name]()
-        model = self._forgotten(member)
-        return self.measured(model, time.monotonic() - began)
-
-    def _forgotten(self, member: Member) -> LanguageModel:
-        for dose in member.doses or (0.0,):
-            model = self._after(member, member.recipe.format(dose))
-            if probability(model, self.request.forget) <= LEVEL:
-                break
-        return model
-
-    def _after(self, member: Member, recipe: str) -> LanguageModel:
-        from letheon.core.training import TrainSettings
-        from letheon.forget.run import forget
-        from letheon.papers.common.tofu_mini import copy_of
-
-        def watch(model: LanguageModel, steps: int) -> str | None:
-            gone = steps % 3 == 0 and probability(model, self.request.forget) <= LEVEL
-            return "forgotten" if gone else None
-
-        training = TrainSettings(member.rate, batch_size=8, precision="float32", seed=self.seed)
-        steps = 6 if member.doses else MOST_STEPS
-        model = copy_of(self.full)
-        return forget(model, self.request, recipe, watch=watch, steps=steps, training=training, collapse=False).model
-
-    def _retrained(self) -> dict[str, float]:
-        from letheon.papers.common.tofu_mini import copy_of, train
-
-        began, model = time.monotonic(), copy_of(self.blank)
-        train(model, self.world.known(forgotten=False), self.seed)
-        return self.measured(model, time.monotonic() - began)
-
-    def _sharded(self) -> dict[str, float]:
-        """Two shards of two slices; the cost is that of the deletion. The mean of both answers, token by token."""
-        from letheon.core.training import TrainSettings
-        from letheon.forget.sharding import Sharded, ShardSettings
-
-        training = TrainSettings(3e-3, weight_decay=0.01, batch_size=16, schedule="linear", precision="float32")
-        with tempfile.TemporaryDirectory() as scratch:
-            base = self.blank.save(Path(scratch) / "base")
-            settings = ShardSettings(str(base), shards=2, slices=2, epochs=18, scope="everything", seed=self.seed)
-            rows = self.world.known(forgotten=True)
-            made = Sharded.train(rows, Path(scratch) / "shards", settings, training, device=str(self.full.device))
-            began = time.monotonic()
-            made.forget(self.request.forget)
-            seconds, models = time.monotonic() - began, made.constituents()
-        rows_of = [self.measured(model, seconds) for model in models]
-        found = {name: sum(row[name] for row in rows_of) / len(rows_of) for name in rows_of[0]}
-        found["forget probability"] = ensemble(models, self.request.forget)
-        return found
-
-    def _erased(self) -> dict[str, float]:
-        from letheon.core.erasure import erased, fit_eraser
-
-        began = time.monotonic()
-        states, labels = concept_states(self.full, self.request)
-        eraser = fit_eraser(states, labels)
-        seconds = time.monotonic() - began
-        with erased(self.full, LAYER, eraser):
-            return self.measured(self.full, seconds)
-
-    def _in_context(self) -> dict[str, float]:
-        """Extraction and membership ask the model itself; answers are given under the context."""
-        from letheon.core.generation import generate
-        from letheon.forget.guards import InContext
-
-        context = InContext(self.request, others=2, seed=self.seed)
-        prompts = [row.prompt for row in self.request.forget]
-        began = time.monotonic()
-        answers = context.answer(self.full, prompts, max_new_tokens=20)
-        found = self.measured(self.full, time.monotonic() - began)
-        plain = generate(self.full, prompts, max_new_tokens=20)
-        found["answers changed"] = sum(a != b for a, b in zip(answers, plain, strict=True)) / len(plain)
-        return found | {"forget recall of answers": recall(answers, self.request.forget)}
-
-    def _filtered(self) -> dict[str, float]:
-        from letheon.forget.guards import Guardrail
-
-        began = time.monotonic()
-        prompts = [row.prompt for row in self.request.forget]
-        answers = Guardrail(self.request).answer(self.full, prompts, max_new_tokens=20)
-        found = self.measured(self.full, time.monotonic() - began)
-        return found | {"forget recall of answers": recall(answers, self.request.forget)}
-
-    def measured(self, model: LanguageModel, seconds: float) -> dict[str, float]:
-        """The columns of the table, and the accuracy of a linear probe for the concept."""
-        import numpy as np
-
-        from letheon.audit.extraction import extraction_likelihood
-        from letheon.audit.membership import membership
-        from letheon.core.answer_trees import score_answers
-        from letheon.core.generation import generate
-        from letheon.core.memorisation import exact_memorization
-        from letheon.papers.common.tofu_mini import accuracy, paraphrased
-
-        forget, retain = self.request.forget, self.request.retain
-        scores = [row[0] for row in score_answers(model, [(row.prompt, [row.answer]) for row in forget])]
-        memorised = [exact_memorization(score.correct) for score in scores]
-        kept = [row[0].logp for row in score_answers(model, [(row.prompt, [row.answer]) for row in retain])]
-        extracted = [value for value in extraction_likelihood(model, forget) if value is not None]
-        answers = generate(model, [row.prompt for row in forget], max_new_tokens=20)
-        return {
-            "forget probability": float(np.mean([score.probability for score in scores])),
-            "extraction likelihood": float(np.mean(extracted)),
-            "memorisation accuracy": float(np.mean([value for value in memorised if value is not None])),
-            "membership AUROC": membership(model, forget, self.request.holdout)["loss"].auroc.value or 0.0,
-            "paraphrase probability": probability(model, [paraphrased(row) for row in forget]),
-            "retain perplexity": float(np.exp(-np.mean(np.concatenate(kept)))),
-            "retain accuracy": accuracy(model, retain),
-            "forget recall of answers": recall(answers, forget),
-            "relearned probability": self._relearned(model),
-            "seconds": seconds,
-            "share of weights moved": moved_share(self.full, model),
-            "probe accuracy": probe_accuracy(model, self.request, self.seed),
-        }
-
-    def _relearned(self, model: LanguageModel) -> float:
-        """Probability of every second forget answer after a few steps on the others."""
-        from letheon.core.finetuning import finetune
-        from letheon.core.training import TrainSettings
-        from letheon.papers.common.tofu_mini import copy_of
-
-        copy = copy_of(model)
-        training = TrainSettings(RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
-        finetune(copy, self.request.forget[::2], training, RELEARN_STEPS, title="relearning")
-        return probability(copy, self.request.forget[1::2])
-
-
-LAYER = 2  # whose output LEACE erases from
-
-
-def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
-    """Mean over rows of exp of the answer's mean log-probability a token."""
-    import numpy as np
-
-    from letheon.core.answer_trees import score_answers
-
-    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
-    return float(np.mean([row[0].probability for row in scored]))
-
-
-def ensemble(models: Sequence[LanguageModel], rows: Sequence[Example]) -> float:
-    """The same for the mean of several models' probabilities."""
-    from letheon.forget.sharding import ensemble_probability
-
-    found = ensemble_probability(models, [(row.prompt, row.answer) for row in rows])
-    return sum(float(p.log().mean().exp()) for p in found) / len(found)
-
-
-def recall(answers: Sequence[str], rows: Sequence[Example]) -> float:
-    """Share of answers in which the row's value occurs."""
-    return sum(str(row.value) in answer for answer, row in zip(answers, rows, strict=True)) / len(rows)
-
-
-def moved_share(before: LanguageModel, after: LanguageModel) -> float:
-    """Share of all weights that differ."""
-    pairs = list(zip(before.model.parameters(), after.model.parameters(), strict=True))
-    return sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
-
-
-def concept_states(model: LanguageModel, request: Request) -> tuple[Any, Any]:
-    """States at the last token of each question, and whether it asks about what is to be forgotten."""
-    import torch
-
-    from letheon.core.activations import Site, record
-
-    found = []
-    rows = [*request.forget, *request.retain]
-    for row in rows:
-        ids = torch.tensor([model.encoder().prompt(row.prompt)], device=model.device)
-        with torch.no_grad(), record(model.base(), [Site(LAYER)]) as seen:
-            model.base()(ids, use_cache=False)
-        found.append(seen[Site(LAYER)][0, -1])
-    labels = torch.tensor([[float(i < len(request.forget))] for i in range(len(rows))])
-    return torch.stack(found), labels
-
-
-def probe_accuracy(model: LanguageModel, request: Request, seed: int) -> float:
-    """Balanced accuracy of a linear probe for the concept, on the states it was fitted to (0.5: nothing is readable).
-
-    Fitted and read on the same states: what LEACE promises is that no linear probe can do better there.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
-
-    states, labels = concept_states(model, request)
-    x, y = states.double().numpy(), labels[:, 0].numpy()
-    probe = LogisticRegression(max_iter=2000, C=1.0, class_weight="balanced", random_state=seed).fit(x, y)
-    return float(balanced_accuracy_score(y, probe.predict(x)))
-
-
-def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in NUMBERS}
 
 
 def _average(tables: Mapping[int, Mapping[str, Mapping[str, float]]], name: str, number: str) -> float:

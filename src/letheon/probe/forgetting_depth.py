@@ -7,6 +7,8 @@ Differs: the paper's body could not be read; the ratio's normalisation, the laye
          [inferred]. Ours: predictors for single items beside those for whole tasks; probes keep rows of one group apart
          and have two controls (shuffled labels, a model with random weights).
 
+    from letheon.probe.choices import read_choices
+
     report = forgetting_depth("before/", "after/", read_choices("trained-on.jsonl"), read_choices("held-out.jsonl"))
     report.ratio_held_out      # 0: only the rows trained on were forgotten; 1: the skill is gone
     report.probes["after"]     # accuracy of a linear probe at each layer: what the states still tell
