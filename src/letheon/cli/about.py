@@ -16,7 +16,7 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """What there is: parts of a recipe, what each needs, its badge and its paper."""
-    from letheon.printing import methods_markdown, show_methods
+    from letheon.printing.listings import methods_markdown, show_methods
 
     if markdown:
         typer.echo(methods_markdown())
@@ -28,7 +28,7 @@ def methods(
 def doctor(as_json: Json = False) -> None:
     """Versions, device, threads, measured speed, cached models, extras and what each unlocks."""
     from letheon.doctor import examine
-    from letheon.printing import show_doctor
+    from letheon.printing.listings import show_doctor
 
     show_doctor(examine(), as_json)
 

@@ -82,7 +82,8 @@ def audit(
     letheon audit BEFORE AFTER --request run/request.json --after-learning stream.toml --evaluate-every 10
     """
     from letheon.jobs.auditing import AuditJob
-    from letheon.printing import show_audit, show_plan
+    from letheon.printing.audits import show_audit
+    from letheon.printing.cells import show_plan
 
     quieten(quiet)
     given = {
@@ -130,7 +131,7 @@ def selftest(
     """
     from letheon.audit.selftest import run_selftest
     from letheon.core.models import check_device
-    from letheon.printing import show_selftest
+    from letheon.printing.audits import show_selftest
 
     quieten(quiet)
     found = run_selftest(model, seed, check_device(device))

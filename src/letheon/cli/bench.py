@@ -49,7 +49,8 @@ def bench(
     from letheon.forget.several import split_methods
     from letheon.measure.bench import Teaching, plan_bench, read_benchmark
     from letheon.measure.bench import bench as run_bench
-    from letheon.printing import show_bench, show_plan
+    from letheon.printing.cells import show_plan
+    from letheon.printing.comparisons import show_bench
 
     quieten(quiet)
     own = {name: value for name, value in {"peer": peer, "corpus": corpus}.items() if value}

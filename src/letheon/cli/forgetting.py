@@ -37,7 +37,7 @@ def demo(
 ) -> None:
     """The main job on a small real model: teach invented people, forget one, audit, report."""
     from letheon.demo import run_demo
-    from letheon.printing import show_demo, show_demo_plan
+    from letheon.printing.audits import show_demo, show_demo_plan
 
     if dry_run:
         show_demo_plan(out, quick, as_json)
@@ -112,7 +112,8 @@ def forget(
     from letheon.forget.sequence import is_sequence
     from letheon.jobs.forgetting import ForgetJob, ReapplyJob
     from letheon.jobs.sequences import SequenceJob
-    from letheon.printing import show_forget, show_plan
+    from letheon.printing.audits import show_forget
+    from letheon.printing.cells import show_plan
 
     quieten(quiet)
     if reapply is not None:
@@ -196,7 +197,8 @@ def compare(
     from letheon.forget.several import split_methods
     from letheon.jobs.comparing import compare_plan
     from letheon.jobs.forgetting import read_request
-    from letheon.printing import show_comparison, show_plan
+    from letheon.printing.cells import show_plan
+    from letheon.printing.comparisons import show_comparison
 
     quieten(quiet)
     read = read_request(request, {"forget": forget, "retain": retain, "neighbours": neighbours}, fields)

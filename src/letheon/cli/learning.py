@@ -53,7 +53,8 @@ def learn(
     letheon learn mlp --stream split-digits --strategy replay --epochs 10 --evaluate-every 1
     """
     from letheon.jobs.learning import LearnJob
-    from letheon.printing import show_learned, show_plan
+    from letheon.printing.cells import show_plan
+    from letheon.printing.comparisons import show_learned
 
     quieten(quiet)
     options = {
@@ -96,7 +97,8 @@ def compare_strategies(
     letheon compare-strategies mlp --stream split-digits --strategies naive,replay,der,gem,joint --epochs 10
     """
     from letheon.jobs.learning import LearnJob, split_strategies
-    from letheon.printing import show_plan, show_strategies
+    from letheon.printing.cells import show_plan
+    from letheon.printing.comparisons import show_strategies
 
     quieten(quiet)
     options = {

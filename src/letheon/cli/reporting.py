@@ -28,7 +28,7 @@ def report(
     letheon report npo/ simnpo/ retrained/audit.json --out methods.html
     """
     from letheon.jobs.reporting import report_job
-    from letheon.printing import show_plan
+    from letheon.printing.cells import show_plan
 
     job = report_job(audits, out, pdf)
     told = job.told()

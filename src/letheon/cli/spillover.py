@@ -40,7 +40,8 @@ def spillover(
     from letheon.audit.spillover import check
     from letheon.audit.spillover import spillover as compare
     from letheon.core.runs import check_writable
-    from letheon.printing import show_plan, show_spillover
+    from letheon.printing.audits import show_spillover
+    from letheon.printing.cells import show_plan
     from letheon.report.spillover import save_spillover
 
     quieten(quiet)
