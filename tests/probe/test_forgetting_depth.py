@@ -11,13 +11,11 @@ import torch
 
 from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
 from letheon.probe import forgetting_depth as depth
 from letheon.probe.choices import (
     Choice,
     answered,
-    choices_of,
     forget_ratio,
     option_probabilities,
     read_choices,
@@ -62,11 +60,6 @@ def test_bad_rows_are_refused_with_their_number(tmp_path: Path, row: object, wor
     with pytest.raises(InputError) as error:
         read_choices(file)
     assert words in error.value.problem
-
-
-def test_examples_with_false_answers_are_choices() -> None:
-    rows = [Example("Q?", "right", "1", perturbed_answers=("wrong", "other")), Example("Q?", "right")]
-    assert choices_of(rows) == [Choice("Q?", ("right", "wrong", "other"), 0, "1")]
 
 
 def test_random_answers_are_fixed_and_carry_no_information() -> None:

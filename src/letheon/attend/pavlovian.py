@@ -11,7 +11,6 @@ Differs: only the abstract and summaries were available. From them: the mapping,
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -245,11 +244,6 @@ def worst_case_capacity(keys: Float[Tensor, "n d_k"], error: float) -> int:
     stored = torch.arange(len(keys), device=keys.device)
     worst = sums.masked_fill(stored[:, None] > stored, 0.0).amax(0)
     return int((worst <= error).sum())
-
-
-def majority(p: float, heads: int) -> float:
-    """Probability that more than half of so many independent heads, each right with probability p, are right."""
-    return sum(math.comb(heads, j) * p**j * (1 - p) ** (heads - j) for j in range(heads // 2 + 1, heads + 1))
 
 
 def chain_accuracy(

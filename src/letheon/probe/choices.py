@@ -72,15 +72,6 @@ def _choice(row: Any, where: str) -> Choice:
     return Choice(prompt, tuple(texts), number, str(row.get("group") or ""))
 
 
-def choices_of(examples: Sequence[Example]) -> list[Choice]:
-    """Choices between an example's answer and its false ones; rows without false answers are left out."""
-    return [
-        Choice(row.prompt, (row.answer, *row.perturbed_answers), 0, row.id)
-        for row in examples
-        if row.prompt and row.perturbed_answers
-    ]
-
-
 def relabelled(rows: Sequence[Choice], labels: Literal["random", "flipped", "true"], seed: int = 0) -> list[Example]:
     """Rows to fine-tune on (`letheon.core.finetuning`): each prompt with one of its options.
 

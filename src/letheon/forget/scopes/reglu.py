@@ -116,19 +116,6 @@ def leakage(basis: Float[Tensor, "out directions"], change: Float[Tensor, "rows 
     return float((change @ basis.detach().double()).norm()) / size if size else 0.0
 
 
-def energy_ratio(
-    factor: Float[Tensor, "out rank"], forget: Float[Tensor, "rows out"], retain: Float[Tensor, "rows out"]
-) -> float:
-    """tr(BᵀC_F B)/tr(BᵀC_R B): how much more of the forget than of the retain outputs B's columns take up."""
-
-    def energy(rows: Tensor) -> float:
-        inside = rows.double() @ columns
-        return float(inside.square().sum() / len(rows) + RIDGE * columns.square().sum())
-
-    columns = factor.detach().double()
-    return energy(forget) / energy(retain)
-
-
 # What the layers see ------------------------------------------------------------------------------------------------
 
 
