@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,8 @@ def _entry(
         except LetheonError as error:
             return Entry(text, {}, [], error.problem)
         rows.append(_row(text, seed, run))
+        del run  # learner and strategy know each other: without this every run's optimizer stays until the next sweep
+        gc.collect()
         if kept is not None:
             write_json(kept, rows[-1])
     return Entry(text, {name: _mean([row["metrics"][name] for row in rows]) for name in rows[0]["metrics"]}, rows)
