@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
-from letheon.audit.compose import NO_REFERENCE, Found
 from letheon.audit.continued import subjects_taught
 from letheon.audit.evaluate import Evaluation
 from letheon.audit.evidence import Continued, Metric
 from letheon.audit.findings import Findings
 from letheon.audit.judging import Judge, JudgedRow
+from letheon.audit.metric_table import NO_REFERENCE, Found
 from letheon.audit.plan import Plan
 from letheon.forget.request import Request
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
-from letheon.audit.compose import all_answers, all_attacks, all_continued, all_curves, all_metrics, all_rounded
+from letheon.audit.compose import all_answers, all_attacks, all_continued, all_curves, all_rounded
 from letheon.audit.continued import Continuation, read_continuation
 from letheon.audit.criteria import Profile
 from letheon.audit.detection import remark
 from letheon.audit.evidence import Evidence, Role
 from letheon.audit.findings import STAGES, Findings, Report, examine
 from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
+from letheon.audit.metric_table import all_metrics
 from letheon.audit.no_ops import Check, check_no_ops, failures
 from letheon.audit.plan import QUICK, Plan, Settings, make_plan
 from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary

@@ -133,8 +133,8 @@ def recheck(ledger: Ledger, model: LanguageModel | str | Path, chosen: Plan, dev
 
 def _ask(model: LanguageModel, case: Case, rows: Sequence[Example]) -> Asked:
     """One request on the model as it is now."""
-    from letheon.audit.compose import as_value
     from letheon.audit.evaluate import evaluate
+    from letheon.audit.metric_table import as_value
 
     known = evaluate(model, rows, answers="recall" in case.measured)
     now = {
