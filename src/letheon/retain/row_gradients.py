@@ -94,9 +94,15 @@ def _backward(
     see: Callable[[str, Tensor, Tensor], None],
 ) -> None:
     """One pass whose backward shows what entered and left each layer; gradients on the weights stay as they are."""
-    with watch_backward(layers, see), torch.enable_grad():
-        loss = loss_of(learner.outputs(rows))
-        torch.autograd.grad(loss, learner.weights[:1], allow_unused=True)
+    # Frozen weights spare the products that would make their own gradients.
+    for weight in learner.weights:
+        weight.requires_grad_(False)
+    try:
+        with watch_backward(layers, see), torch.enable_grad():
+            loss_of(learner.outputs(rows)).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    finally:
+        for weight in learner.weights:
+            weight.requires_grad_(True)
 
 
 def plain_layers(model: nn.Module, weights: Sequence[nn.Parameter]) -> dict[str, nn.Linear] | None:
@@ -167,8 +173,10 @@ def _layer_gradients(learner: Learner, rows: Rows, sizes: list[int], layers: dic
             parts[id(layer.bias)] = torch.stack([left.sum(0) for left, _ in pairs])
 
     def loss_of(outputs: Tensor) -> Tensor:
-        means = [losses.mean() for losses in torch.split(learner.losses_of(outputs, rows), sizes)]
-        return torch.stack(means).sum()
+        losses = learner.losses_of(outputs, rows)
+        if alike:
+            return losses.sum() / sizes[0]
+        return torch.stack([part.mean() for part in torch.split(losses, sizes)]).sum()
 
     _backward(learner, rows, layers, loss_of, see)
     return torch.cat([parts[id(weight)] for weight in learner.weights], 1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -47,12 +46,12 @@ def gem_projection(
     products = memories @ gradient
     if float(products.min()) >= 0:
         return gradient
-    gram = (memories @ memories.T).double().cpu().numpy() + epsilon * np.eye(len(memories))
-    linear = products.double().cpu().numpy()
+    gram = (memories @ memories.T).double().cpu().numpy()
+    gram.flat[:: len(gram) + 1] += epsilon
     # v = u + γ with u ≥ 0
-    free = safe_multipliers(gram, -(linear + gram @ np.full(len(memories), margin)))
-    v = torch.tensor(free + margin, dtype=gradient.dtype, device=gradient.device)
-    return gradient + v @ memories
+    free = safe_multipliers(gram, -(products.double().cpu().numpy() + margin * gram.sum(1)))
+    v = torch.from_numpy(free + margin).to(gradient)
+    return torch.addmv(gradient, memories.T, v)
 
 
 @method("strategy", "gem", Settings, paper="1706.08840")
