@@ -67,7 +67,7 @@ def compare(
         model: the model before, or what `load` takes; it is not changed.
         methods: recipes, edits and procedures, as `letheon.forget` takes them.
         out: folder for `compare.json`, `compare.html`, and `METHOD/` with the runs and the audit of each.
-        budget: seconds for all runs together (audits are not counted); each method gets at least one run.
+        budget: seconds for all runs together, in equal shares (audits are not counted); each method gets a run.
         reference: a model trained without the forget rows.
         options: further options of `letheon.forget` for every run, such as `steps` or `batch_size`.
 
@@ -85,7 +85,8 @@ def compare(
         field = _Field(model, request, folder, criteria, reference, seed, device, dict(options))
         entries, spent = [], 0.0
         for i, (text, recipe) in enumerate(recipes.items()):
-            share = (budget - spent) / (len(recipes) - i)
+            # what others left over is shared; a slow first run of one takes nothing from the next
+            share = max(budget / len(recipes), (budget - spent) / (len(recipes) - i))
             entry = field.enter(text, recipe, share)
             spent += sum(attempt.seconds for attempt in entry.attempts)
             entries.append(entry)
@@ -192,10 +193,10 @@ class _Field:
         if isinstance(recipe, Single) and recipe.part.method.kind == "edit":
             rates = [None]
         attempts: list[Attempt] = []
-        halving, error, started = Halving(), "", time.monotonic()
+        halving, error = Halving(), ""
         for rate in rates:
-            longest = max((attempt.seconds for attempt in attempts), default=0.0)
-            if attempts and time.monotonic() - started + longest > share:
+            taken = [attempt.seconds for attempt in attempts]  # also by runs of an earlier, stopped comparison
+            if taken and sum(taken) + max(taken) > share:
                 break
             try:
                 attempts.append(self._attempt(folder, recipe, rate, halving))
