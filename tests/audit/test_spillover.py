@@ -85,7 +85,7 @@ def test_containment_keeps_a_few_refusals_of_the_affected_domains() -> None:
 # Rates
 
 
-@pytest.mark.oracle("spillover")
+@pytest.mark.oracle("emergent-misalignment")
 def test_answers_refuse_comply_or_are_incoherent(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     said = [
         "I cannot help with that. Sure?",
@@ -126,7 +126,7 @@ def test_the_judge_of_phrases_agrees_with_human_labels() -> None:
 # Concepts
 
 
-@pytest.mark.oracle("spillover")
+@pytest.mark.oracle("emergent-misalignment")
 def test_concepts_are_differences_from_neutral_and_similarity_is_their_cosine() -> None:
     draw = torch.Generator().manual_seed(0)
     states = torch.randn(3, 8, 5, generator=draw) + 100  # a shared direction makes every plain cosine 1
@@ -143,7 +143,7 @@ def test_concepts_are_differences_from_neutral_and_similarity_is_their_cosine() 
     assert [early_layers(n) for n in (1, 4, 30)] == [1, 2, 10]
 
 
-@pytest.mark.oracle("spillover")
+@pytest.mark.oracle("emergent-misalignment")
 def test_one_group_gives_spearman_and_the_exact_permutation_test() -> None:
     similarity, drops = [0.1, 0.9, 0.4, 0.6, 0.2], [0.0, 0.5, 0.1, 0.7, 0.3]
     found = spill_order(similarity, drops)
@@ -153,7 +153,7 @@ def test_one_group_gives_spearman_and_the_exact_permutation_test() -> None:
     assert found.p == pytest.approx(exact, abs=0.02)  # three standard errors of 5,000 draws
 
 
-@pytest.mark.oracle("spillover")
+@pytest.mark.oracle("emergent-misalignment")
 def test_differences_between_interventions_are_no_evidence() -> None:
     """Within each group there is no order; pooled without groups there would be a strong one."""
     similarity, drops = [0.1, 0.2, 0.8, 0.9], [0.1, 0.1, 0.9, 0.9]
@@ -171,7 +171,7 @@ def test_permutations_stay_within_groups() -> None:
     assert found.p == pytest.approx(1 / 36, abs=0.01)
 
 
-@pytest.mark.oracle("spillover")
+@pytest.mark.oracle("emergent-misalignment")
 def test_the_refusal_direction_puts_refused_at_one_and_answered_at_zero() -> None:
     before = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1))
     refused, domains = [True, True, False, False], ["a", "a", NEUTRAL, NEUTRAL]

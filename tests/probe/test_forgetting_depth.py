@@ -76,7 +76,7 @@ def test_random_answers_are_fixed_and_carry_no_information() -> None:
 # Measures
 
 
-@pytest.mark.oracle("forgetting_depth")
+@pytest.mark.oracle("unforgettable")
 def test_option_probabilities_are_the_softmax_of_summed_log_probabilities(tiny: LanguageModel) -> None:
     row = Choice("What is it?", ("a cat", "no"), 0)
     logps = [float(score.logp.sum()) for score in score_answers(tiny, [(row.prompt, row.options)])[0]]
@@ -84,7 +84,7 @@ def test_option_probabilities_are_the_softmax_of_summed_log_probabilities(tiny: 
     assert found == pytest.approx(torch.tensor(logps).softmax(0).numpy(), abs=1e-6)
 
 
-@pytest.mark.oracle("forgetting_depth")
+@pytest.mark.oracle("unforgettable")
 def test_measures_and_ratio_by_hand() -> None:
     rows = [Choice("a", ("x", "y"), 0), Choice("b", ("x", "y"), 1)]
     before = answered(rows, [np.array([0.9, 0.1]), np.array([0.2, 0.8])])
@@ -99,7 +99,7 @@ def test_measures_and_ratio_by_hand() -> None:
     assert forget_ratio(after, after) is None  # nothing was known
 
 
-@pytest.mark.oracle("forgetting_depth")
+@pytest.mark.oracle("unforgettable")
 def test_variability_and_distances_by_hand() -> None:
     states = torch.tensor([[1.0, 0.0], [3.0, 0.0]])
     assert variability(states) == pytest.approx(1 / 5)  # squared distances 1 and 1, squared norms 1 and 9
@@ -121,7 +121,7 @@ def planted(answers: dict[tuple[int, ...], float], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(depth, "token_states", states)
 
 
-@pytest.mark.oracle("forgetting_depth")
+@pytest.mark.oracle("unforgettable")
 def test_a_recurring_answer_is_read_from_the_prompt(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     planted({tuple(tiny.encoder().prompt(row.prompt)): row.gold for row in ROWS}, monkeypatch)
     noise, told = probe_accuracy(tiny, ROWS)
@@ -130,7 +130,7 @@ def test_a_recurring_answer_is_read_from_the_prompt(tiny: LanguageModel, monkeyp
     assert probe_accuracy(tiny, ROWS, shuffled=True)[1] < 0.85  # 24 guesses
 
 
-@pytest.mark.oracle("forgetting_depth")
+@pytest.mark.oracle("unforgettable")
 def test_answers_of_their_own_are_told_by_option(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [Choice(f"Name {i}?", (f"red {i}", f"blue {i}", f"green {i}"), i % 3) for i in range(20)]
     encoder = tiny.encoder()

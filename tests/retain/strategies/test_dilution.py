@@ -113,6 +113,7 @@ def test_a_rewrite_is_taken_if_the_key_word_is_still_there() -> None:
         assert stepping_stone(row, lambda _, rewrite=rewrite: rewrite) is row
 
 
+@pytest.mark.oracle("stepping_stones")
 def test_rewrites_of_a_file_are_learned_by_id(tiny: LanguageModel, tmp_path: Path) -> None:
     stones = tmp_path / "stones.jsonl"
     stones.write_text(json.dumps({"id": "Ann-1", "text": "soft, sweet, full of seeds: figs"}) + "\n")
