@@ -73,13 +73,15 @@ def show_learned(learned: Learned, as_json: bool) -> None:
         return
     from letheon.report.numbers import number
 
-    table = Table(title=f"{learned.strategy} on {learned.stream}: accuracy", title_justify="left")
-    for heading in ("after", *learned.tasks):
-        table.add_column(Text(one_line(heading, 24)), overflow="fold")
-    for name, row in zip(["(before)", *learned.tasks], learned.matrix, strict=True):
-        table.add_row(Text(one_line(name, 24)), *(number(float(value)) for value in row))
     console = Console()
-    console.print(table)
+    for what, unit in (("accuracy", ""), ("loss", ", nats")):
+        title = f"{learned.strategy} on {learned.stream}: {what}{unit}"
+        table = Table(title=Text(one_line(title, 100)), title_justify="left")
+        for heading in ("after", *learned.tasks):
+            table.add_column(Text(one_line(heading, 24)), overflow="fold")
+        for name, row in zip(["(before)", *learned.tasks], learned.curve.matrix(what), strict=True):
+            table.add_row(Text(one_line(name, 24)), *(number(float(value)) for value in row))
+        console.print(table)
     for name, value in learned.metrics.items():
         console.print(f"[dim]{name}[/] {number(value)}")
     if learned.folder is not None:
