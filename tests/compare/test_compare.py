@@ -100,7 +100,7 @@ def test_a_comparison_is_run_written_and_continued(
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(running, "forget", never)
-    again = compare("tiny", deletion, methods, out=out, budget=600, device="cpu", **QUICK)
+    again = compare("tiny", deletion, methods, out=out, budget=1, device="cpu", **QUICK)
     assert again.entries == first.entries
     with pytest.raises(InputError, match="other rows, seed or options"):
         compare("tiny", deletion, methods, out=out, seed=1, device="cpu", **QUICK)

@@ -46,6 +46,7 @@ Model = LanguageModel | str | Path
 # Learning rates beside the one that goes with a method's name, as factors of it, in the order in which they are tried.
 FACTORS = (1.0, 3.0, 1 / 3, 10.0, 0.1)
 OUTRUN = "others at this point are better"
+ATTEMPT = "attempt.json"  # of a run that came to its end, or was stopped for good
 
 
 def compare(
@@ -196,8 +197,9 @@ class _Field:
         halving, error = Halving(), ""
         for rate in rates:
             taken = [attempt.seconds for attempt in attempts]  # also by runs of an earlier, stopped comparison
-            if taken and sum(taken) + max(taken) > share:
-                break
+            known = (_place(folder, rate) / ATTEMPT).is_file()
+            if not known and taken and sum(taken) + max(taken) > share:
+                continue
             try:
                 attempts.append(self._attempt(folder, recipe, rate, halving))
             except TrainingError as failure:  # not finite, or nothing moved: other rates may do
@@ -205,8 +207,8 @@ class _Field:
         return attempts, error
 
     def _attempt(self, folder: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:
-        out = folder / ("run" if rate is None else f"lr-{rate:.3g}")
-        done = out / "attempt.json"
+        out = _place(folder, rate)
+        done = out / ATTEMPT
         if done.is_file():
             known = read_json(done)
             attempt = Attempt(**{**known, "scores": {int(step): score for step, score in known["scores"].items()}})
@@ -258,6 +260,11 @@ class _Field:
         write(record, folder)
         atomic_write_text(folder / "audited", weights)
         return record
+
+
+def _place(folder: Path, rate: float | None) -> Path:
+    """The folder of a method's run at a rate."""
+    return folder / ("run" if rate is None else f"lr-{rate:.3g}")
 
 
 def _examined(title: str, model: LanguageModel, plan: Plan) -> Findings:
