@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 import letheon
+from letheon.audit.plan import QUICK
 from letheon.audit.quantise import Grid, matrices, quantised, round_to_nearest
 from letheon.core.errors import InputError
+from letheon.core.examples import Example
+from letheon.forget.request import Request
+from letheon.jobs.auditing import AuditJob
 
 
 def test_two_bits_by_hand() -> None:
@@ -107,6 +114,15 @@ def test_q8_0_by_hand() -> None:
     assert round_to_nearest(weight, Grid.of_file("Q8_0"))[0, :3].tolist() == pytest.approx([1.27, 0.30, -0.5], rel=5e-4)
     with pytest.raises(InputError, match="Q2_K"):
         Grid.of_file("Q2_K")
+
+
+def test_an_audit_rounds_as_the_gguf_files_that_it_was_told(tmp_path: Path) -> None:
+    Request(forget=(Example("A question?", "An answer"),)).write(tmp_path / "request.json")
+    job = AuditJob("tiny", "tiny", tmp_path / "request.json", out=tmp_path / "a", quick=True, gguf=("Q4_0", "Q8_0"))
+    assert job.plan()["rounding"] == ["4 bits", "Q4_0", "Q8_0"]
+    assert job.settings == replace(QUICK, grids=(Grid(4), Grid.of_file("Q4_0"), Grid.of_file("Q8_0")))
+    with pytest.raises(InputError, match="Q9_9"):
+        replace(job, gguf=("Q9_9",)).plan()
 
 
 @pytest.mark.parametrize(("bits", "group"), [(1, 64), (32, 64), (4, 0)])

@@ -595,6 +595,16 @@ def test_figures_take_plain_numbers_and_any_series() -> None:
     assert "not computable" in drawn[0]
 
 
+def test_names_of_points_that_lie_together_stand_in_a_column_each_joined_to_its_point() -> None:
+    def joining(points: dict[str, tuple[float, float]]) -> int:
+        measures = {name: (measured(x), measured(y)) for name, (x, y) in points.items()}
+        return figures.plane(measures, "x", "y", "Plane").count("stroke-width: 0.6; stroke-linecap: square")
+
+    apart = {"before": (1.0, 0.9), "npo": (0.2, 0.3), "simnpo": (0.1, 0.6)}
+    alone = joining(apart)
+    assert joining(apart | {"kuda": (0.1, 0.6), "rmu": (0.1, 0.6), "ga": (0.1, 0.6)}) - alone == 6
+
+
 def test_a_figure_is_described_and_follows_the_theme() -> None:
     svg = figures.curves({"after": [(0, 0.0), (4, 0.5)]}, "steps", "recall", 'said "so"')
     assert 'role="img" aria-label="said &quot;so&quot;"' in svg

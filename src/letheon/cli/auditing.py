@@ -35,6 +35,13 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder for audit.json and report.html.")] = Path("audit"),
     ledger: Ledger = "",
     quick: Annotated[bool, typer.Option(help="Fewer rows and steps.")] = False,
+    gguf: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A GGUF file type, such as Q4_0 or Q8_0: the weights are also rounded as that file would hold them. "
+            "May be given again.",
+        ),
+    ] = None,
     after_learning: Annotated[
         str,
         typer.Option(
@@ -104,6 +111,7 @@ def audit(
         after_learning=after_learning,
         learning={name: value for name, value in given.items() if value is not None},
         quick=quick,
+        gguf=tuple(gguf or ()),
         seed=seed,
         device=device,
     )

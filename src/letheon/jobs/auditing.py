@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from letheon.audit.continued import Continuation, read_continuation
 from letheon.audit.ledger.commands import check_ledger, finish_audit
+from letheon.audit.plan import QUICK, Settings
 from letheon.audit.proxy import check_reference, resolve_reference
+from letheon.audit.quantise import Grid
 from letheon.audit.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
@@ -27,6 +29,7 @@ class AuditJob:
     Attributes:
         after_learning: a stream that copies of the models go on to learn, or empty.
         learning: how: `strategy`, and options of `LearnSettings`; only those that were given.
+        gguf: types of GGUF files that the weights are rounded as, beside the usual grids.
     """
 
     before: str
@@ -39,6 +42,7 @@ class AuditJob:
     after_learning: str = ""
     learning: dict[str, Any] = field(default_factory=dict)
     quick: bool = False
+    gguf: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
 
@@ -60,6 +64,12 @@ class AuditJob:
         settings = LearnSettings(**{"batch_size": 8, **options})
         return read_continuation(self.after_learning, self.request, strategy, settings)
 
+    @cached_property
+    def settings(self) -> Settings:
+        """How much is done."""
+        usual = QUICK if self.quick else Settings()
+        return replace(usual, grids=usual.grids + tuple(Grid.of_file(name) for name in self.gguf))
+
     def plan(self) -> dict[str, Any]:
         """Check the arguments and say what would be done."""
         request = self.request
@@ -76,6 +86,7 @@ class AuditJob:
             "reference": self.reference or None,
             "rows": rows,
             "profile": self.profile,
+            "rounding": [grid.file_type or f"{grid.bits} bits" for grid in self.settings.grids],
             "after_learning": self.continuation.to_json() if self.continuation else None,
             "out": str(self.out),
             "ledger": self.ledger or None,
@@ -91,7 +102,7 @@ class AuditJob:
             reference=resolve_reference(self.reference, self.request, seed=self.seed, device=self.device),
             profile=self.profile,
             after_learning=self.continuation,
-            quick=self.quick,
+            settings=self.settings,
             seed=self.seed,
             device=self.device,
         )

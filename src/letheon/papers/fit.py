@@ -233,7 +233,7 @@ def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     from letheon.papers.common.tofu_mini import copy_of, new_model, train
 
     full = scale.name == "full"
-    stream = make_stream(seed, 120 if full else REQUESTS, retained=24 if full else 12, sentences=4 if full else 1)
+    stream = make_stream(seed, 120 if full else REQUESTS, retained=24 if full else 12, sentences=2 if full else 1)
     models = []
     for forgotten in (True, False):
         model = new_model(stream.world, seed, layers=LAYERS, width=128 if full else 64)

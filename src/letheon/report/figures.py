@@ -109,23 +109,31 @@ def plane(
         front: names of points that a line joins: those that no other beats in both.
     """
     with canvas(3.1) as (figure, axes):
-        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.14), xlabel=across, ylabel=up)
-        axes.grid(True)
-        axes.text(0, 1.075, "forgotten and kept", color=FAINT, fontsize=7.5, va="center")
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]
         shown = [entry for entry in shown if entry[2].value is not None and entry[3].value is not None]
+        wanted = [(y.value or 0.0) - 0.06 for _, _, _, y in shown]
+        heights = spread(wanted, gap=0.075, bottom=-0.04)
+        crowded = any(abs(height - near) > 0.1 for height, near in zip(heights, wanted, strict=True))
+        if crowded:  # the names stand in a column, in the order of the points, each joined to its own
+            ranks = sorted(range(len(shown)), key=lambda i: (-wanted[i], shown[i][2].value))
+            heights = [1.0 - ranks.index(i) / (len(shown) - 1) for i in range(len(shown))]
+        axes.set(xlim=(-0.06, 1.6 if crowded else 1.06), ylim=(-0.06, 1.14), xlabel=across, ylabel=up)
+        axes.grid(True)
+        axes.text(0, 1.075, "forgotten and kept", color=FAINT, fontsize=7.5, va="center")
         joined = sorted((x.value or 0.0, y.value or 0.0) for _, name, x, y in shown if name in front)
         axes.plot([x for x, _ in joined], [y for _, y in joined], color=FAINT, linewidth=1.0, linestyle=":", zorder=3)
-        heights = spread([(y.value or 0.0) - 0.06 for _, _, _, y in shown], gap=0.075, bottom=-0.04)
         for (seen, name, x, y), height in zip(shown, heights, strict=True):
             across_at, up_at = x.value or 0.0, y.value or 0.0
             whisker(axes, up_at, x, seen.colour, width=1.2)
             whisker(axes, across_at, y, seen.colour, width=1.2, upright=True)
             _mark(axes, across_at, up_at, seen)
-            left = across_at > 0.7
-            start = across_at + (-0.03 if left else 0.03)
+            left = across_at > 0.7 and not crowded
+            start = 1.1 if crowded else across_at + (-0.03 if left else 0.03)
+            if crowded:
+                axes.plot([across_at, start - 0.02], [up_at, height], color=seen.colour, linewidth=0.6, zorder=2)
             side = "right" if left else "left"
             axes.text(start, height, short(name), ha=side, va="center", color=seen.colour, fontweight="bold")
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         return svg(figure, words)
 
 
