@@ -10,7 +10,7 @@ import pytest
 
 from letheon.compare import run as running
 from letheon.compare.glance import Glance
-from letheon.compare.halving import Halving, pareto, rungs, score
+from letheon.compare.halving import Halving, next_step, pareto, rungs, score
 from letheon.compare.run import compare, seconds_of
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.models import load
@@ -31,6 +31,20 @@ def test_only_the_better_half_of_the_runs_goes_past_a_rung() -> None:
     # the first always; then the best of two, of three; the two best of four
     assert [halving.goes_on(4, value) for value in (0.5, 0.4, 0.6, 0.55)] == [True, False, True, True]
     assert halving.goes_on(8, 0.1)  # each rung by itself
+
+
+def test_rates_climb_from_the_method_s_own_until_both_neighbours_of_the_best_are_worse() -> None:
+    def path(score_of: Any) -> list[int]:
+        scores: dict[int, float] = {}
+        while (step := next_step(scores)) is not None:
+            scores[step] = score_of(step)
+        return list(scores)
+
+    assert path(lambda step: -abs(step)) == [0, 1, -1]
+    assert path(lambda step: -abs(step - 3)) == [0, 1, 2, 3, 4]
+    assert path(lambda step: -abs(step + 2)) == [0, 1, -1, -2, -3]
+    assert path(lambda step: step) == [0, 1, 2, 3, 4, 5, 6]
+    assert path(lambda step: 0) == [0, 1, 2, 3, 4, 5, 6]  # nothing happens yet: go on upwards
 
 
 def test_the_score_is_the_harmonic_mean_and_nothing_makes_up_for_a_lost_part() -> None:
@@ -80,7 +94,7 @@ def test_bad_lists_of_methods_are_refused(methods: list[str], words: str, deleti
 def test_a_comparison_is_run_written_and_continued(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "FACTORS", (1.0, 3.0))
+    monkeypatch.setattr(running, "next_step", lambda scores: len(scores) if len(scores) < 2 else None)
     out, methods = tmp_path / "out", ["grad_diff", "npo@layers=2-"]
     first = compare("tiny", deletion, methods, out=out, budget=600, device="cpu", **QUICK)
     assert [entry.method for entry in first.entries] == methods

@@ -104,7 +104,7 @@ def test_losses_and_gradients_equal_the_naive_formulation(
         forget.append(pushed.mean())
     for number in RETAIN:
         now, then = (case.states(m, case.rows.retain[number]) for m in (tiny, case.reference))
-        retain.append(((now - then.detach()) ** 2).sum(-1).mean())
+        retain.append((((now - then.detach()) ** 2).sum(-1) / (then.detach() ** 2).sum(-1)).mean())
     terms = case.objective.terms(tiny, naive.pair_of(case.rows, FORGET, RETAIN))
     for found, expected in ((terms.forget, torch.stack(forget).mean()), (terms.retain, torch.stack(retain).mean())):
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -170,7 +170,8 @@ def test_frozen_layers_change_nothing_and_no_layer_above_is_run(
     without = forget(tiny, deletion, text, steps=3, **RUN).outcome.history
     handle.remove()
     for a, b in zip(with_cache, without, strict=True):
-        assert a["forget_loss"] == pytest.approx(b["forget_loss"], rel=1e-4)
+        # the retain gradient begins as rounding alone, which Adam brings to full size
+        assert a["forget_loss"] == pytest.approx(b["forget_loss"], rel=1e-3)
 
 
 # The projected step -------------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def test_adam_leaves_the_subspace_when_only_the_gradient_is_projected(
 def test_the_step_equals_adam_written_out(part: str, tiny: LanguageModel, deletion: Request) -> None:
     """Two momenta over one set of denominators; forget share and decay are projected, the retain share stays."""
     rate, decay, clip = 1e-2, 0.1, 0.5
-    text = f"kuda:layer=2,alpha=30+null_space:part={part},threshold=0.1@layers=2-2:parameters=down_proj"
+    text = f"kuda:layer=2,alpha=1+null_space:part={part},threshold=0.1@layers=2-2:parameters=down_proj"
     recipe, rows = Recipe.parse(text), naive.rows_of(tiny, deletion)
     update, objective, scope = recipe.update.make(), recipe.objective.make(), recipe.scope.make()
     settings = TrainSettings(rate, weight_decay=decay, clip=clip, precision="float32")

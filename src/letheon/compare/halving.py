@@ -1,8 +1,8 @@
-"""Asynchronous successive halving: a run goes on past a rung only if it is among the better half of those seen there.
+"""Which learning rate is tried next, and which run goes on past a rung: only one among the better half seen there.
 
 Source:  Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv 1810.05934, in the form that
          stops runs instead of promoting them, since runs here come one after another.
-Differs: a tie goes on.
+Differs: a tie goes on; rates are not drawn at random but climb from the method's own, half a power of ten a step.
 """
 
 from __future__ import annotations
@@ -14,6 +14,26 @@ from dataclasses import dataclass, field
 def rungs(steps: int, factor: int = 2, levels: int = 3) -> list[int]:
     """Steps at which a run of `steps` is looked at, the last one included: steps/4, steps/2, steps."""
     return sorted({max(1, steps // factor**level) for level in range(levels)})
+
+
+def next_step(scores: Mapping[int, float], farthest: int = 6) -> int | None:
+    """The step to try next: 0, then 1, then on from the best to the first of its neighbours that was not tried.
+
+    Args:
+        scores: of the steps that were tried; of equal ones the higher step counts as the better.
+        farthest: no step beyond it, in both directions.
+
+    Returns:
+        None when the best one's neighbours were tried.
+
+    >>> next_step({0: 0.1, 1: 0.5, 2: 0.9}), next_step({0: 0.9, 1: 0.5}), next_step({-1: 0.2, 0: 0.9, 1: 0.5})
+    (3, -1, None)
+    """
+    if not scores:
+        return 0
+    best = max(scores, key=lambda step: (scores[step], step))
+    beside = [step for step in (best + 1, best - 1) if step not in scores and abs(step) <= farthest]
+    return beside[0] if beside else None
 
 
 @dataclass

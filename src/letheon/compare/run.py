@@ -1,10 +1,10 @@
 """`letheon.compare`: several methods on the same request, each at the learning rate that suits it.
 
-Every method gets an equal share of the budget. Its first run uses the learning rate that goes with its name; further
-rates follow while the share lasts, each looked at after a quarter, half and all of its steps and stopped when it is not
-among the better half (`halving`). The best run of each method is audited against the same model before. A comparison
-that is stopped goes on where it was: finished runs and audits are read from its folder. Every run keeps its folder; the
-weights are kept of the best run of each method only.
+Every method gets an equal share of the budget. Its first run uses the learning rate that goes with its name; higher and
+lower ones follow while it gets better and the share lasts, each looked at after a quarter, half and all of its steps
+and stopped when it is not among the better half (`halving`). The best run of each method is audited against the same
+model before. A comparison that is stopped goes on where it was: finished runs and audits are read from its folder.
+Every run keeps its folder; the weights are kept of the best run of each method only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from letheon.audit.record import Audit
 from letheon.audit.run import conclude, write
 from letheon.audit.verdict import load_profile
 from letheon.compare.glance import Glance
-from letheon.compare.halving import Halving, rungs
+from letheon.compare.halving import Halving, next_step, rungs
 from letheon.compare.record import Attempt, Comparison, Entry, numbers_of, relearning_of, with_front
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.models import LanguageModel, check_loadable, load, save_hash
@@ -43,8 +43,7 @@ from letheon.forget.settings import resolve
 from letheon.forget.several import read_methods
 
 Model = LanguageModel | str | Path
-# Learning rates beside the one that goes with a method's name, as factors of it, in the order in which they are tried.
-FACTORS = (1.0, 3.0, 1 / 3, 10.0, 0.1)
+BEHIND = -10.0  # where a run stands that did not end: behind all that did, the further the higher its rate
 OUTRUN = "others at this point are better"
 ATTEMPT = "attempt.json"  # of a run that came to its end, or was stopped for good
 
@@ -190,20 +189,26 @@ class _Field:
 
     def _attempts(self, folder: Path, recipe: Recipe | Single, share: float) -> tuple[list[Attempt], str]:
         _, training = resolve(recipe, None, None, self.options)
-        rates: Sequence[float | None] = [training.learning_rate * factor for factor in FACTORS]
-        if isinstance(recipe, Single) and recipe.part.method.kind == "edit":
-            rates = [None]
+        edit = isinstance(recipe, Single) and recipe.part.method.kind == "edit"
         attempts: list[Attempt] = []
-        halving, error = Halving(), ""
-        for rate in rates:
-            taken = [attempt.seconds for attempt in attempts]  # also by runs of an earlier, stopped comparison
+        scores: dict[int, float] = {}
+        halving, error, longest = Halving(), "", 0.0
+        while (step := next_step(scores)) is not None:
+            rate = None if edit else float(f"{training.learning_rate * 10 ** (step / 2):.2g}")
             known = (_place(folder, rate) / ATTEMPT).is_file()
-            if not known and taken and sum(taken) + max(taken) > share:
-                continue
+            if not known and scores and share < longest:
+                break
+            started = time.monotonic()
             try:
-                attempts.append(self._attempt(folder, recipe, rate, halving))
+                attempt = self._attempt(folder, recipe, rate, halving)
+                attempts.append(attempt)
+                scores[step] = attempt.score if attempt.finished else BEHIND - step
+                seconds = attempt.seconds  # also of a run of an earlier, stopped comparison
             except TrainingError as failure:  # not finite, or nothing moved: other rates may do
-                error = failure.problem
+                error, scores[step], seconds = failure.problem, BEHIND - step, time.monotonic() - started
+            share, longest = share - seconds, max(longest, seconds)
+            if edit:
+                break
         return attempts, error
 
     def _attempt(self, folder: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:

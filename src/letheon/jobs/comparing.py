@@ -8,7 +8,6 @@ from typing import Any
 
 from letheon.audit.proxy import check_reference
 from letheon.audit.verdict import load_profile
-from letheon.compare.run import FACTORS
 from letheon.core.models import check_loadable
 from letheon.core.runs import check_writable
 from letheon.forget.request import Request
@@ -29,7 +28,7 @@ def compare_plan(
     return {
         "model": model,
         "rows": {"forget": len(request.forget), "retain": len(request.retain)},
-        "learning rates": {text: [rate * factor for factor in FACTORS] for text, rate in rates.items()},
+        "first learning rates": rates,
         "reference": reference or None,
         "profile": profile,
         "out": str(out),

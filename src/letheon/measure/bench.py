@@ -299,7 +299,9 @@ class _Runner:
         file = self.out / "scores" / f"{slug(name)}.json"
         if file.is_file():
             return Scores.from_json(read_json(file))
-        scores = self.plan.benchmark.evaluate(make(), against)
+        model = make()
+        model.name = name  # the progress names what is measured, not what it was made from
+        scores = self.plan.benchmark.evaluate(model, against)
         write_json(file, scores.to_json())
         return scores
 

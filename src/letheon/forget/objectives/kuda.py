@@ -9,6 +9,8 @@ Inferred: the paper's abstract and summaries give a loss on the cosine complemen
          with a weight that moves (the traced window's last), unless `layer` names another. Norms are not pushed.
 Ours:    c is at its maximum, without any slope, where training starts (h = h⁰); rounding, blown up by Adam, would
          choose the way. So the direction to leave is that of h⁰ + tilt ‖h⁰‖ u, u one random unit vector for all tokens.
+         The retain term is relative, mean_t ‖h_t - h⁰_t‖²/‖h⁰_t‖²: a cosine has no scale, and where states are long
+         (‖h⁰‖² is 16 000 in layer 7 of SmolLM2) the plain square outweighs it until nothing moves.
 Differs: no layer above the one that is read is run, and the states before forgetting are computed once.
 """
 
@@ -43,7 +45,7 @@ class Settings:
         layer: the block whose output is read; -1 finds the highest one with a weight that moves.
         positions: tokens that count: the answer's, or `all` of a row but its first (whose norm and direction are those
             of an attention sink). Of running text both are the same.
-        retain_loss: `states` in place, or `nll` of the retain answers (which runs all layers).
+        retain_loss: `states` in place, relative to their length; or `nll` of the retain answers, which runs all layers.
         tilt: by how much of its length the direction that is left is tilted, so that there is a slope to start on.
         gamma, alpha: weights of the forget and the retain loss.
     """
@@ -112,7 +114,7 @@ class KUDA:
         if retain is not None:
             if second is not None:
                 original = self._original(retain)
-                distance = ((second - original) ** 2).sum(-1)
+                distance = ((second - original) ** 2).sum(-1) / (original**2).sum(-1).clamp(min=1e-12)
                 loss = retain.mean(token_mean(distance, self._mask(retain)), "rows")
                 terms.watch["retain_cosine"] = self._mean_cosine(retain, cosine_similarity(second, original, dim=-1))
             else:
