@@ -9,8 +9,9 @@ import pytest
 
 from letheon.core.examples import Example
 from letheon.papers import attention_shifting as paper
-from letheon.papers.attention_shifting import ARMS, BASELINES, OURS, Watched
+from letheon.papers.attention_shifting import ARMS, BASELINES, OURS
 from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.common.trajectory import Watched
 from letheon.papers.outcome import Scale
 
 BORN = Example("Where was Ann Lee born?", "Ann Lee was born in Yarrow.", "Ann Lee: birthplace", "Ann Lee", "Yarrow")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from letheon.papers import ofmu
-from letheon.papers.ofmu import End, Watched
+from letheon.papers.common.trajectory import Watched
+from letheon.papers.ofmu import End
 from letheon.papers.outcome import Scale
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from letheon.papers.catalogue import Outcome, Paper, Scale
 from letheon.papers.outcome import Claim, Findings, Side, judge_pairs, judge_values, mean
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from letheon.core.examples import Example
     from letheon.core.models import LanguageModel
     from letheon.papers.common.tofu_mini import World
+    from letheon.papers.common.trajectory import Watched
+
+    Runs = Mapping[int, Mapping[str, Watched]]
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS, WEAK = "attention shifting", "attention shifting, lambda 0.2"
@@ -90,25 +93,11 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 # The runs
 
 
-class Watched(NamedTuple):
-    """A run: the method's metrics at each step, and the measurements before the first and after each."""
-
-    history: list[dict[str, float]]
-    points: list[dict[str, float]]
-
-    def column(self, name: str) -> list[float]:
-        """One measurement along the run."""
-        return [point[name] for point in self.points]
-
-
-Runs = Mapping[int, Mapping[str, Watched]]
-
-
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     """Every arm from the same trained model, with the same adapters, rows and steps."""
     from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
+    from letheon.papers.common.tofu_mini import make_world, new_model, train
+    from letheon.papers.common.trajectory import watched
 
     full = scale.name == "full"
     world = make_world(seed, authors=40, forgotten=4) if full else make_world(seed, authors=12, forgotten=2)
@@ -118,29 +107,15 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     size = len(world.forget)
     request = Request(forget=world.forget, retain=world.retain[:size])
     neighbours = world.retain[size:][: 2 * size]
-    runs = {}
-    for arm, (method, rate) in ARMS.items():
-        points = [measure(model, world, neighbours)]
+    options = {"steps": 180 if full else 72, "batch_size": size, "precision": "float32", "seed": seed}
 
-        def watch(now: LanguageModel, step: int, points: list[dict[str, float]] = points) -> None:
-            if step % EVERY == 0:
-                points.append(measure(now, world, neighbours))
+    def measured(now: LanguageModel) -> dict[str, float]:
+        return measure(now, world, neighbours)
 
-        result = forget(
-            copy_of(model),
-            request,
-            f"{method}@{ADAPTERS}",
-            steps=180 if full else 72,
-            learning_rate=rate,
-            batch_size=size,
-            precision="float32",
-            seed=seed,
-            collapse=False,
-            watch=watch,
-            device=scale.device,
-        )
-        runs[arm] = Watched(result.outcome.history, points)
-    return runs
+    return {
+        arm: watched(model, request, f"{method}@{ADAPTERS}", measured, every=EVERY, learning_rate=rate, **options)
+        for arm, (method, rate) in ARMS.items()
+    }
 
 
 def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -> dict[str, float]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from letheon.forget.updates.bilevel import Side
+    from letheon.papers.common.trajectory import Watched
+
+    Runs = Mapping[int, Mapping[str, Watched]]
 
 # 1. Quadratics: problems a seed, rounds, steps inside a round, step size, ρ of the first and of the last round.
 DRAWS, ROUNDS, INSIDE, RATE, RHOS = 3, 400, 3, 0.05, (0.1, 8.0)
@@ -136,27 +139,11 @@ def _side(loss: Any, point: Any) -> Side:
 # 2 to 4. TOFU-mini
 
 
-class Watched(NamedTuple):
-    """A run: the update's metrics at each step, and what is forgotten and kept before the first and after each."""
-
-    history: list[dict[str, float]]
-    points: list[dict[str, float]]
-
-    def column(self, name: str) -> list[float]:
-        """One measurement along the run."""
-        return [point[name] for point in self.points]
-
-
-Runs = Mapping[int, Mapping[str, Watched]]
-
-
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     """Every arm from the same trained model, with the same rows, steps and rate."""
-    from letheon.core.models import LanguageModel
     from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
-    from letheon.papers.common.trajectory import memory_of
+    from letheon.papers.common.tofu_mini import make_world, new_model, train
+    from letheon.papers.common.trajectory import memory_of, watched
 
     full = scale.name == "full"
     world = make_world(seed, authors=40, forgotten=4) if full else make_world(seed, authors=12, forgotten=2)
@@ -164,28 +151,12 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     model.model.to(scale.device)
     train(model, [*world.forget, *world.retain], seed, epochs=30 if full else 120)
     measure = memory_of({"forget": world.forget, "retain": world.retain[::2]})
-    runs = {}
-    for arm, method in ARMS.items():
-        points = [measure(model)]
-
-        def watch(now: LanguageModel, step: int, points: list[dict[str, float]] = points) -> None:
-            points.append(measure(now))
-
-        result = forget(
-            copy_of(model),
-            Request(forget=world.forget, retain=world.retain),
-            method,
-            steps=72 if full else 32,
-            learning_rate=1e-4 if full else 3e-4,
-            batch_size=8,
-            precision="float32",
-            seed=seed,
-            collapse=False,
-            watch=watch,
-            device=scale.device,
-        )
-        runs[arm] = Watched(result.outcome.history, points)
-    return runs
+    request = Request(forget=world.forget, retain=world.retain)
+    options: dict[str, Any] = {"steps": 72 if full else 32, "learning_rate": 1e-4 if full else 3e-4, "batch_size": 8}
+    return {
+        arm: watched(model, request, method, measure, precision="float32", seed=seed, **options)
+        for arm, method in ARMS.items()
+    }
 
 
 def mean_cosine(run: Watched) -> float:

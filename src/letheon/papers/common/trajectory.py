@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -23,11 +23,43 @@ from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.recipe import Part, Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
+from letheon.papers.common.tofu_mini import copy_of
 
 if TYPE_CHECKING:
     from letheon.core.training import Loop
 
 Measure = Callable[[LanguageModel], dict[str, float]]
+
+
+class Watched(NamedTuple):
+    """A run: the method's own metrics at each step, and measurements before the first step and after every few."""
+
+    history: list[dict[str, float]]
+    points: list[dict[str, float]]
+
+    def column(self, name: str) -> list[float]:
+        """One measurement along the run."""
+        return [point[name] for point in self.points]
+
+
+def watched(
+    model: LanguageModel, request: Request, method: str, measure: Measure, *, every: int = 1, **options: Any
+) -> Watched:
+    """Run a method on a copy of the model and measure every few steps.
+
+    Args:
+        measure: given the model, numbers by name.
+        every: steps between two measurements.
+        options: as `letheon.forget` takes them.
+    """
+    points = [measure(model)]
+
+    def watch(now: LanguageModel, step: int) -> None:
+        if step % every == 0:
+            points.append(measure(now))
+
+    result = forget(copy_of(model), request, method, watch=watch, collapse=False, **options)
+    return Watched(result.outcome.history, points)
 
 
 @dataclasses.dataclass
@@ -56,34 +88,34 @@ def follow(
         measure: given the model, numbers by name.
         options: as `letheon.forget` takes them.
     """
-    recipe, watched = Recipe.parse(method), Trajectory()
+    recipe, found = Recipe.parse(method), Trajectory()
     inner = recipe.update.method
 
     def around(settings: Any) -> _Watcher:
-        return _Watcher(inner.factory(settings), measure, watched)
+        return _Watcher(inner.factory(settings), measure, found)
 
     part = Part(dataclasses.replace(inner, factory=around), recipe.update.settings)
     forget(model, request, dataclasses.replace(recipe, update=part), steps=steps, collapse=False, **options)
-    watched.points.append(measure(model))
-    return watched
+    found.points.append(measure(model))
+    return found
 
 
 class _Watcher(Update):
     """An update that does what another does and looks on."""
 
-    def __init__(self, inner: Update, measure: Measure, watched: Trajectory) -> None:
-        self.inner, self.measure, self.watched = inner, measure, watched
+    def __init__(self, inner: Update, measure: Measure, found: Trajectory) -> None:
+        self.inner, self.measure, self.found = inner, measure, found
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         self.inner.prepare(loop, objective, rows, scope)
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        self.watched.points.append(self.measure(loop.model))
+        self.found.points.append(self.measure(loop.model))
         before = [weight.detach().clone() for weight in loop.parameters.values()]
         gradient = retain_gradient(loop, pairs)
         metrics = self.inner.step(loop, objective, pairs)
         change = [weight.detach() - old for weight, old in zip(loop.parameters.values(), before, strict=True)]
-        self.watched.cosines.append(dot(gradient, change) / max(norm(gradient) * norm(change), 1e-30))
+        self.found.cosines.append(dot(gradient, change) / max(norm(gradient) * norm(change), 1e-30))
         return metrics
 
     def state_dict(self) -> dict[str, Tensor]:
