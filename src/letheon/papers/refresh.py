@@ -17,7 +17,7 @@ from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from letheon.retain.learner import ClassLearner
+    from letheon.retain.classes import ClassLearner
 
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.05, "weight_decay": 1e-4}
 HOST = "der:capacity=100,fill=task"  # DER++ with alpha 0.1, beta 0.5; logits as they are at the end of a task

@@ -27,8 +27,9 @@ from letheon.core.progress import Advance, progress
 from letheon.core.runs import Run, canonical_hash, check_writable, read_json, write_json
 from letheon.core.sampling import stream_seed
 from letheon.core.signals import Signals
+from letheon.retain.classes import ClassLearner
 from letheon.retain.descent import Descent
-from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.learner import Learner
 from letheon.retain.metrics import Curve, summary
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import Composition, Strategy, as_strategy

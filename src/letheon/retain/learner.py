@@ -1,6 +1,6 @@
 """Learner: a model in the middle of a stream. What strategies see of it, and what differs between modules and texts.
 
-`ClassLearner` (here) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
+`ClassLearner` (classes.py) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
-from letheon.core.activations import watch_inputs
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.gradients import Vector
 from letheon.core.runs import atomic_folder
@@ -326,132 +324,3 @@ class Learner:
             most: rows of each task; None takes all. The same rows every time.
         """
         raise NotImplementedError  # of ClassLearner and TextLearner
-
-
-class ClassLearner(Learner):
-    """An `nn.Module` that maps inputs [n, ...] to logits [n, classes], and tasks of tensors."""
-
-    kind = "classes"
-
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
-        super().__init__(model, stream, strategy, settings)
-        self.classes = self._check_head()
-        self.mask = self._task_mask() if stream.scenario == "task" else None
-        self._train: dict[str, Rows] = {}
-        self._tests: dict[int | None, tuple[Rows, list[int]]] = {}
-
-    def _check_head(self) -> int:
-        """How many outputs the model has, from a pass over one row."""
-        rows = self._rows(self.stream.tasks[0].train).part(0, 1)
-        try:
-            with torch.no_grad(), self.evaluating():
-                found = self.model(rows.inputs)
-        except RuntimeError as error:
-            shape = tuple(rows.inputs.shape[1:])
-            raise InputError(
-                f"the model cannot take rows of shape {shape}: {str(error).splitlines()[0]}",
-                "flatten the images, or use another model",
-            ) from None
-        if not isinstance(found, Tensor) or found.dim() != 2:
-            raise InputError("the model's output is no tensor [rows, classes]", "return logits")
-        for task in self.stream:
-            if task.classes and max(task.classes) >= found.shape[1]:
-                raise InputError(
-                    f"task {task.name}: class {max(task.classes)}, the model's head has {found.shape[1]} outputs",
-                    f"give the head {self.stream.classes} outputs, or number the classes from 0",
-                )
-        return int(found.shape[1])
-
-    def _task_mask(self) -> Tensor:
-        """[tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
-        mask = torch.full((len(self.stream), self.classes), -torch.inf, device=self.device)
-        for number, task in enumerate(self.stream):
-            mask[number, list(task.classes)] = 0.0
-        return mask
-
-    def _rows(self, data: Any) -> Rows:
-        if not isinstance(data, Rows):
-            raise InputError("a module learns tasks of tensors, this stream has texts", "give a language model")
-        return data.to(self.device)
-
-    def train_rows(self, task: Task) -> Rows:
-        if task.name not in self._train:
-            self._train[task.name] = self._rows(task.train)
-        return self._train[task.name]
-
-    # Passes
-
-    @property
-    def head(self) -> nn.Linear:
-        """The last linear layer that the model has."""
-        layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        if not layers:
-            raise InputError("the model has no linear layer as its head", "end it with nn.Linear")
-        return layers[-1]
-
-    def forward(self, rows: Rows) -> Tensor:
-        if "features" not in self.strategy.wants:
-            return self.model(rows.inputs)
-        outputs, rows.features = self._with_features(rows.inputs)
-        return outputs
-
-    def features(self, inputs: Tensor) -> Tensor:
-        """[n, width]: what enters the head."""
-        return self._with_features(inputs)[1]
-
-    def _with_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(self.model, nn.Sequential) and isinstance(self.model[-1], nn.Linear):
-            if self._body is None:
-                self._body = self.model[:-1]  # the same modules; no hook is needed
-            features = self._body(inputs)
-            return self.model[-1](features), features
-        found: list[Tensor] = []
-        with watch_inputs({"head": self.head}, lambda _, entering: found.append(entering)):
-            outputs = self.model(inputs)
-        return outputs, found[-1]
-
-    def masked(self, outputs: Tensor, task: Tensor) -> Tensor:
-        """Logits in which classes of other tasks cannot win, where the task is known (task-incremental)."""
-        return outputs if self.mask is None else outputs + self.mask[task]
-
-    def losses_of(self, outputs: Tensor, rows: Rows) -> Tensor:
-        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
-
-    def loss(self, outputs: Tensor, rows: Rows) -> Tensor:
-        if self.mask is not None:
-            outputs = outputs + self.mask[rows.task]
-        return functional.cross_entropy(outputs, rows.targets)
-
-    def split(self, outputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-        return list(torch.split(outputs, list(sizes)))
-
-    # Evaluation
-
-    @torch.no_grad()
-    def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
-        rows, ends = self._test_rows(most)
-        sizes = [end - start for start, end in zip([0, *ends[: tasks - 1]], ends[:tasks], strict=True)]
-        rows = rows.part(0, ends[tasks - 1]) if tasks < len(ends) else rows
-        with self.evaluating():
-            pieces = [rows.part(i, i + EVALUATION_BATCH) for i in range(0, len(rows), EVALUATION_BATCH)]
-            logits = torch.cat([self.masked(self.outputs(piece), piece.task) for piece in pieces])
-        right = (logits.argmax(1) == rows.targets).double()
-        losses = functional.cross_entropy(logits, rows.targets, reduction="none").double()
-        means = [
-            torch.stack([part.mean() for part in torch.split(values, sizes)]).tolist() for values in (right, losses)
-        ]
-        return means[0], means[1]
-
-    def _test_rows(self, most: int | None) -> tuple[Rows, list[int]]:
-        """All tasks' test rows one after another, and where each task ends."""
-        if most not in self._tests:
-            parts = []
-            for number, task in enumerate(self.stream):
-                rows = self._rows(task.test)
-                if most is not None and len(rows) > most:
-                    generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
-                    rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(self.device))
-                parts.append(rows)
-            ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
-            self._tests[most] = joined(parts), ends
-        return self._tests[most]

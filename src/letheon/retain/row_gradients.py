@@ -20,7 +20,8 @@ from torch.nn import functional
 from letheon.core.activations import watch_backward
 from letheon.core.gradients import Vector
 from letheon.core.kronecker import sample_labels
-from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.classes import ClassLearner
+from letheon.retain.learner import Learner
 from letheon.retain.rows import Rows
 
 # true: the expectation over the model's own classes; sampled: one class drawn a row; empirical: the row's own class.

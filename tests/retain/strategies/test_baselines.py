@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from letheon.core.errors import InputError
+from letheon.retain.classes import ClassLearner
 from letheon.retain.descent import Descent
 from letheon.retain.learn import Learned, learn, make_learner
-from letheon.retain.learner import ClassLearner
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import diagonal_fisher, flat, group_gradients
 from letheon.retain.rows import joined

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.papers.refresh import difference, special_cases
+from letheon.retain.classes import ClassLearner
 from letheon.retain.learn import Learned, learn, make_learner
-from letheon.retain.learner import ClassLearner
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
 from letheon.retain.rows import Rows

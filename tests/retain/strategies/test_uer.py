@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from letheon.core.errors import InputError
 from letheon.papers.common.learning import network
+from letheon.retain.classes import ClassLearner
 from letheon.retain.learn import learn, make_learner
-from letheon.retain.learner import ClassLearner
 from letheon.retain.models import mlp
 from letheon.retain.rows import Rows
 from letheon.retain.settings import LearnSettings

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from letheon.core.registry import check_settings, method
-from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.classes import ClassLearner
+from letheon.retain.learner import Learner
 from letheon.retain.rows import Rows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
-from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.classes import ClassLearner
+from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
 from letheon.retain.rows import Rows, joined
 from letheon.retain.strategies.replay import Replaying

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
-from letheon.retain.learner import ClassLearner, Learner
+from letheon.retain.classes import ClassLearner
+from letheon.retain.learner import Learner
 from letheon.retain.rows import Rows
 from letheon.retain.strategy import Strategy
 
