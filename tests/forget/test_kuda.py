@@ -381,7 +381,7 @@ def test_kuda_is_the_objective_with_the_projected_step_in_the_traced_window() ->
     recipe = Recipe.parse("kuda")
     assert str(recipe) == "kuda+null_space@traced%paired"
     assert Recipe.parse(str(recipe)) == recipe
-    assert recipe.recommended["learning_rate"] == 5e-5
+    assert recipe.recommended == {"steps": 100, "learning_rate": 3e-4, "batch_size": 4}
     changed = Recipe.parse("kuda:beta=3+joint@layers=5-7")
     assert str(changed) == "kuda:beta=3.0+joint@layers:layers=5-7%paired"
 

@@ -48,7 +48,8 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
         "micro_batch_size": 8,
         "keep_update": True,
     },
-    "kuda": {"steps": 200, "learning_rate": 5e-5, "batch_size": 4},  # RMU's [inferred]
+    # ours, on SmolLM2; RMU's rate, 5e-5 [inferred], is for models of 7B
+    "kuda": {"steps": 100, "learning_rate": 3e-4, "batch_size": 4},
     "melu": {"epochs": 4, "learning_rate": 2e-5, "weight_decay": 0.01, "schedule": "linear"},
     # the paper's but for the rate, which is ours: its 2e-6 is for 8e9 weights and 300 questions
     "reinforce": {"steps": 20, "learning_rate": 2e-5, "batch_size": 32, "weight_decay": 0.01},
