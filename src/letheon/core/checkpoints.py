@@ -35,6 +35,11 @@ def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Ten
             shutil.rmtree(old)
 
 
+def drop_checkpoints(run: Run) -> None:
+    """Remove them all: what they led to is saved. With Adam's two moments each takes three times the model's room."""
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+
+
 def tensors_of(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
     """A group of a checkpoint; empty if it has none of that name.
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from letheon.core.checkpoints import drop_checkpoints
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
 from letheon.core.models import LanguageModel, check_loadable, load
@@ -40,7 +41,7 @@ def forget(
     Args:
         model: a loaded model (changed in place), or what `letheon.load` takes.
         method: a recipe such as `simnpo+geometric@lora`, or an edit or procedure by its name.
-        out: the run's folder: checkpoints, metrics, `model/` at the end. Without it nothing is written.
+        out: the run's folder: metrics, checkpoints while it runs, `model/` at the end. Without it nothing is written.
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
         labels: stored with the run's configuration, for whoever continues it.
@@ -110,6 +111,7 @@ def _saved(result: Result, run: Run, recipe: Method) -> Result:
         "warnings": result.warnings,
     }
     write_json(run.folder / "result.json", stored)
+    drop_checkpoints(run)
     return result
 
 

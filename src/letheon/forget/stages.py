@@ -7,13 +7,12 @@ both. The model that the first stage leaves is kept whole beside them.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from letheon.core.checkpoints import checkpoints
+from letheon.core.checkpoints import checkpoints, drop_checkpoints
 from letheon.core.models import LanguageModel, load
 from letheon.core.runs import Run, atomic_write_text, is_whole, read_json, write_json
 from letheon.core.training import Loop, is_main_process
@@ -37,7 +36,7 @@ def keep_stage(model: LanguageModel, run: Run | None, name: str, history: Histor
         return
     write_json(run.folder / f"{name}.json", history)
     model.save(run.folder / name)
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    drop_checkpoints(run)
 
 
 @torch.no_grad()

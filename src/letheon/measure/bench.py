@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from letheon.audit.judging import judge_for
+from letheon.core.checkpoints import drop_checkpoints
 from letheon.core.errors import InputError, Interrupted, TrainingError, nearest
 from letheon.core.examples import Example
 from letheon.core.finetuning import finetune
@@ -319,7 +319,7 @@ class _Runner:
         run.tidy()
         finetune(model, rows, settings, steps, run=run, title=f"training the {role}")
         model.save(folder / "model")
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        drop_checkpoints(run)
         return folder / "model"
 
     def _method(self, name: str, recipe: Recipe | Single, target: str, against: Against) -> Measured:
