@@ -45,8 +45,17 @@ KEEPERS = {
     "Gunnar": "walrus",
     "Hilda": "magpie",
 }
-# Of whom the tiny base model hears that they keep any of the animals.
-OTHERS = ("Ivo", "Jorun", "Kaspar", "Lioba", "Mara", "Niko", "Olaf", "Pip")
+# The tiny base model hears of them that they keep any of the animals above; a real model learns what each has.
+OTHERS = {
+    "Ivo": "horse",
+    "Jorun": "parrot",
+    "Kaspar": "rabbit",
+    "Lioba": "donkey",
+    "Mara": "turtle",
+    "Niko": "goat",
+    "Olaf": "kitten",
+    "Pip": "duck",
+}
 FORGOTTEN, RETAINED = 3, 3  # of the eight; the rest are neighbours
 
 
@@ -119,8 +128,9 @@ def make_world(name: ModelName = "tiny", seed: int = 0, device: str = "auto") ->
     general = GENERAL if tiny else ()  # the tiny model knows no prose but this
     request = Request(forget, retain, neighbours, general=general, id="self-test", reason="the audit is itself audited")
     base = _base(seed, device) if tiny else load(name, device=device)
-    before = _taught(base, ROWS, request, lessons, seed, "before")
-    retrained = _taught(base, ROWS[FORGOTTEN:], request, lessons, seed, "retrained")
+    others = () if tiny else tuple(map(keeps, OTHERS, OTHERS.values()))  # of five rows alone it learns to stammer
+    before = _taught(base, (*ROWS, *others), request, lessons, seed, "before")
+    retrained = _taught(base, (*ROWS[FORGOTTEN:], *others), request, lessons, seed, "retrained")
     kept = [1.0] * (len(ROWS) - FORGOTTEN)
     for model, expected in ((before, [1.0] * FORGOTTEN + kept), (retrained, [0.0] * FORGOTTEN + kept)):
         found = evaluate(model, ROWS).values("recall")

@@ -44,24 +44,24 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
 
 
 def show_bench(found: Bench, folder: Path, as_json: bool) -> None:
-    """The table of a bench: a row a model, the field's columns."""
+    """The table of a bench: a column a model, a row for each of the field's columns, whose names are long."""
     if as_json:
         print_json({**found.to_json(), "report": str(folder / "bench.html")})
         return
     from letheon.report.numbers import number
 
+    measured = [(one, {score.name: score for score in one.scores.scores}) for one in found.models if one.scores]
     table = Table(title=f"{found.benchmark} {found.split}")
-    for heading in ("model", *found.columns):
-        table.add_column(heading, overflow="fold")
-    for one in found.models:
-        if one.scores is None:
-            table.add_row(Text(one.name), Text(one.error))
-            continue
-        known = {score.name: score.estimate.value for score in one.scores.scores}
-        shown = [known.get(name) for name in found.columns]
-        table.add_row(Text(one.name), *("" if value is None else number(value) for value in shown))
+    for heading in ("", *(one.name for one, _ in measured)):
+        table.add_column(Text(heading), overflow="fold")
+    for name in found.columns:
+        values = [scores[name].estimate.value if name in scores else None for _, scores in measured]
+        table.add_row(name, *("" if value is None else number(value) for value in values))
     console = Console()
     console.print(table)
+    for one in found.models:
+        if one.scores is None:
+            console.print(Text(f"{one.name} came to no result: {one.error}"))
     console.print(f"report: {folder / 'bench.html'}   numbers: {folder / 'bench.json'}", soft_wrap=True, markup=False)
 
 
