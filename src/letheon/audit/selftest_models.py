@@ -73,7 +73,7 @@ class Lessons:
 
 LESSONS: dict[ModelName, Lessons] = {
     "tiny": Lessons(250, 4e-3, 60, 2e-3, 16, "float32"),
-    "smollm2": Lessons(32, 2e-4, 32, 2e-4, 8, "auto"),
+    "smollm2": Lessons(40, 1e-4, 32, 2e-4, 8, "float32"),
 }
 BASE_STEPS, BASE_RATE = 100, 5e-3  # of the tiny model, which comes with random weights
 
