@@ -197,11 +197,22 @@ def test_two_models_are_compared_and_the_page_is_safe(tiny: LanguageModel, tmp_p
     assert set(report.early_similarity()) == set(report.domains)
     assert np.asarray(report.similarity).shape == (4, 4, 4)
     assert "no domain was named" in report.notes[0]
+    assert "refused nothing" in report.notes[1]
     page = render_spillover(report)
     assert "<script>" not in page
     assert "&lt;b&gt;mark" in page
     save_spillover(report, tmp_path / "out")
     assert json.loads((tmp_path / "out/spillover.json").read_text())["unlearned"] in report.domains
+
+
+def test_a_loss_that_too_few_prompts_show_is_told(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    no, yes = "I cannot help with that.", "Of course: open with e4."
+    said = iter([[no] * 12, [yes, yes, yes, yes, no, no, no, no, no, no, no, no]])
+    monkeypatch.setattr("letheon.audit.spillover.generate", lambda *_, **__: next(said))
+    report = spillover(tiny, tiny, suite(), unlearned="chess", judge=tiny)
+    assert report.affected == []  # one of three cards prompts complies now: its interval reaches 0
+    assert report.notes[0] == "too few prompts to tell whether these lost refusals as well: cards"
+    assert "shown to have lost" in render_spillover(report)
 
 
 def test_an_unknown_domain_is_refused_before_anything_is_loaded() -> None:

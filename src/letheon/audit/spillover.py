@@ -258,6 +258,11 @@ def _report(
     lost = [drops[d].value for d in others]
     early = similarity[: early_layers(len(similarity))].mean(0)
     notes = [] if unlearned else [f"no domain was named as unlearned: {source} lost most refusals"]
+    if "refuse" not in [kind for kind, of in zip(old.kinds, domains, strict=True) if of == source]:
+        notes.append(f"the model before refused nothing in {source}: there was nothing to unlearn")
+    unsure = [d for d in others if drops[d].value > 0 >= (drops[d].low or 0.0)]
+    if unsure:
+        notes.append(f"too few prompts to tell whether these lost refusals as well: {', '.join(unsure)}")
     if NEUTRAL not in domains:
         notes.append(f"the suite has no {NEUTRAL!r} prompts: over-refusing was not measured, concepts are centred")
     direction = refusal_direction(states, moved, [kind == "refuse" for kind in old.kinds], domains)

@@ -224,7 +224,9 @@ def show_spillover(report: SpilloverReport, folder: Path | None, as_json: bool) 
         table.add_row(Text(one_line(domain)), *shares, number(similarity[domain]) if domain in similarity else "")
     console.print(table)
     others = ", ".join(map(one_line, report.affected)) or "none"
-    console.print(Text(f"unlearned: {one_line(report.unlearned)}. Other domains that lost refusals: {others}."))
+    console.print(
+        Text(f"unlearned: {one_line(report.unlearned)}. Other domains shown to have lost refusals: {others}.")
+    )
     order = report.early
     if order.value is not None and order.p is not None:
         console.print(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from letheon.core.runs import atomic_write_text, write_json
+from letheon.report.drawn import Drawn
 from letheon.report.figures import bars
 from letheon.report.page import environment
 from letheon.report.plots import heat_map, scatter
@@ -29,7 +30,7 @@ def render_spillover(report: SpilloverReport) -> str:
             report=report,
             affected=report.affected,
             similarity=report.early_similarity(),
-            figures=[Markup(svg) for svg in figures(report)],
+            figures=figures(report),
             answers=changed[:SHOWN],
         )
     )
@@ -41,22 +42,25 @@ def save_spillover(report: SpilloverReport, folder: Path) -> None:
     atomic_write_text(folder / FILES[0], render_spillover(report))
 
 
-def figures(report: SpilloverReport) -> list[str]:
+def figures(report: SpilloverReport) -> list[Drawn]:
     """Rates by domain, loss over similarity, and the domains' similarity at the first, middle and last layer."""
     groups = {
         domain: {"before": before.refuse, "after": report.rates_after[domain].refuse}
         for domain, before in report.rates_before.items()
     }
-    drawn = [bars(groups, "share of prompts refused", "Share of prompts refused before and after, by domain")]
+    words = "Share of prompts refused before and after, by domain."
+    drawn = [Drawn(Markup(bars(groups, "share of prompts refused", words)), words)]
     points = {
         domain: (value, report.drops[domain].value)
         for domain, value in report.early_similarity().items()
         if domain != report.unlearned
     }
-    words = f"Refusals that each domain lost over its similarity to {report.unlearned} in early layers"
-    drawn.append(scatter(points, f"similarity to {report.unlearned}", "share of refusals lost", words))
+    words = f"Refusals that each domain lost, over its similarity to {report.unlearned} in early layers."
+    axes = f"similarity to {report.unlearned}", "share of refusals lost"
+    drawn.append(Drawn(Markup(scatter(points, *axes, words)), words))
     last = len(report.similarity) - 1
     for layer in dict.fromkeys((0, last // 2, last)):
-        words = f"Similarity of the domains' concept vectors at layer {layer}, before"
-        drawn.append(heat_map(report.similarity[layer], report.domains, report.domains, words, low=-1, high=1))
+        words = f"Similarity of the domains' concept vectors at layer {layer} of {last}, in the model before."
+        svg = heat_map(report.similarity[layer], report.domains, report.domains, words, low=-1, high=1)
+        drawn.append(Drawn(Markup(svg), words))
     return drawn
