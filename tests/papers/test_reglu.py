@@ -17,15 +17,21 @@ from letheon.papers.outcome import Scale
 OPTIONS = {"steps": 3, "learning_rate": 5e-3, "batch_size": 4, "precision": "float32"}
 
 
-@pytest.mark.parametrize("method", list(reglu.ARMS.values()))
+@pytest.mark.parametrize("method", [*reglu.FAST.arms.values(), *reglu.TOLD.values()])
 def test_every_arm_is_a_recipe_of_one_rank(method: str) -> None:
     scope = Recipe.parse(method).scope.settings
     assert (scope.r, scope.alpha) == (8, 16)
 
 
+@pytest.mark.parametrize("method", list(reglu.FULL.arms.values()))
+def test_so_is_every_arm_of_the_full_scale(method: str) -> None:
+    scope = Recipe.parse(method).scope.settings
+    assert (scope.r, scope.alpha) == (16, 32)
+
+
 def test_the_watched_directions_are_those_that_the_penalty_protects(tiny: LanguageModel, deletion: Request) -> None:
-    geometry = reglu.Geometry.before(tiny, deletion)
-    scope = Recipe.parse(reglu.REGLU).scope.make()
+    geometry = reglu.Geometry.before(tiny, deletion, reglu.FAST)
+    scope = Recipe.parse(reglu.FAST.method).scope.make()
     scope.select(tiny, deletion)
     assert {f"base_model.model.{name}" for name in geometry.layers} == set(scope.starts)
     for name, layer in geometry.layers.items():
@@ -35,17 +41,19 @@ def test_the_watched_directions_are_those_that_the_penalty_protects(tiny: Langua
 
 
 def test_before_the_first_step_nothing_leaks_but_rounding(tiny: LanguageModel, deletion: Request) -> None:
-    geometry = reglu.Geometry.before(tiny, deletion)
-    Recipe.parse(reglu.REGLU).scope.make().select(tiny, deletion)
+    geometry = reglu.Geometry.before(tiny, deletion, reglu.FAST)
+    Recipe.parse(reglu.FAST.method).scope.make().select(tiny, deletion)
     layer = dict(tiny.model.named_modules())["base_model.model.model.layers.0.mlp.up_proj"]
     before = geometry.layers["model.layers.0.mlp.up_proj"].weight
     torch.testing.assert_close(reglu.effective(layer), before, atol=1e-6, rtol=0)
 
 
 def test_leakages_are_shares_and_the_layer_s_own_is_that_of_its_change(tiny: LanguageModel, deletion: Request) -> None:
-    geometry = reglu.Geometry.before(tiny, deletion)
+    geometry = reglu.Geometry.before(tiny, deletion, reglu.FAST)
     found: list[dict[str, float]] = []
-    forget(tiny, deletion, reglu.ARMS["LoRA"], watch=lambda now, _: found.append(geometry.leakages(now)), **OPTIONS)
+    forget(
+        tiny, deletion, reglu.FAST.arms["LoRA"], watch=lambda now, _: found.append(geometry.leakages(now)), **OPTIONS
+    )
     assert len(found) == 3
     assert all(0 < share <= 1 for point in found for share in point.values())
 
