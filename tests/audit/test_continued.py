@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from tests.audit.test_run import LIGHT, REQUEST, ROWS, before, retrained
 
+from letheon.audit.continuation import Continuation, ordinary_stream, read_continuation
 from letheon.audit.continued import (
     NO_KEPT,
-    Continuation,
     Continued,
     evidence_of,
-    ordinary_stream,
-    read_continuation,
     subjects_taught,
     watched_rows,
     with_first_task,

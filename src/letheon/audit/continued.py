@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,105 +23,27 @@ from jaxtyping import Float
 from letheon.audit import evidence
 from letheon.audit.answering import answer_limit
 from letheon.audit.attacks.relearning import fact_probability
+from letheon.audit.continuation import Continuation, rows_of
 from letheon.audit.copies import plain_copy
 from letheon.audit.evaluate import RowScores, evaluate
 from letheon.audit.evidence import LearningPoint, Role, Value
 from letheon.audit.plan import Plan, draw
-from letheon.core.errors import InputError
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
-from letheon.core.runs import plain
 from letheon.core.statistics import estimate_mean, paired_difference
-from letheon.forget.request import Request, key_of
+from letheon.forget.request import key_of
 from letheon.retain.learn import learn
 from letheon.retain.learner import Learner
 from letheon.retain.metrics import Curve, summary
-from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
-from letheon.retain.stream import Data, Stream
-from letheon.retain.streams import read_stream
-from letheon.retain.streams.texts import split_task
+from letheon.retain.stream import Stream
 
-AUTO = "auto"
-LEAST_ROWS = 8  # of which a stream of two tasks is made
 MOST_WATCHED = 64  # forget rows, and as many kept ones
 NO_KEPT = "the request has no retain rows beside those that the stream trains on"
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """What a model goes on to learn.
-
-    Attributes:
-        stream: tasks of text.
-        strategy: `NAME[:OPTION=VALUE,...]`, several joined by `+`.
-        settings: of learning; the seed is the audit's.
-    """
-
-    stream: Stream
-    strategy: str = "naive"
-    settings: LearnSettings = field(default_factory=lambda: LearnSettings(batch_size=8))
-
-    def to_json(self) -> dict[str, Any]:
-        """What the record says of it."""
-        stream = self.stream
-        tasks = {task.name: {"train": len(task.train), "test": len(task.test)} for task in stream}
-        told = {"stream": stream.name, "source": stream.source, "rows": stream.fingerprint(), "tasks": tasks}
-        return plain({**told, "strategy": self.strategy, "settings": asdict(self.settings)})
-
-
-def read_continuation(
-    source: str | Path, request: Request, strategy: str = "naive", settings: LearnSettings | None = None
-) -> Continuation:
-    """What `--after-learning` names, checked without a model.
-
-    Args:
-        source: a stream file as `letheon learn --stream` takes it, or `auto` (see `ordinary_stream`).
-
-    Raises:
-        InputError: no such stream, a stream of images, one that holds a forget row, or a strategy that is none.
-    """
-    stream = ordinary_stream(request) if str(source) == AUTO else read_stream(source)
-    if not stream.is_text:
-        raise InputError(f"--after-learning {source}: a stream of images", "give a TOML file of text tasks, or auto")
-    composed = read_strategy(strategy)
-    composed.check("texts")
-    wanted = {key_of(row): row.id for row in request.forget}
-    for task in stream:
-        for row in _rows(task.train, task.test):
-            if key_of(row) in wanted:
-                raise InputError(
-                    f"--after-learning {source}, task {task.name}: row {row.id} is forget row {wanted[key_of(row)]}",
-                    "take it out: what training on forgotten rows brings back is measured as relearning",
-                )
-    return Continuation(stream, composed.text, settings or LearnSettings(batch_size=8))
-
-
-def ordinary_stream(request: Request) -> Stream:
-    """Two tasks out of the request's own rows: its general text, else every other retain row.
-
-    The retain rows that are left are the ones that are watched.
-
-    Raises:
-        InputError: there are too few rows of either kind.
-    """
-    name, rows = "general text", request.general
-    if len(rows) < LEAST_ROWS:
-        name, rows = "retain rows", request.retain[::2]
-    if len(rows) < LEAST_ROWS:
-        raise InputError(
-            f"--after-learning auto: the request has {len(request.general)} general and {len(request.retain)} retain "
-            f"rows, and a stream is made of {LEAST_ROWS} general rows or half of {2 * LEAST_ROWS - 1} retain rows",
-            "give a stream file: --after-learning stream.toml",
-        )
-    half = len(rows) // 2
-    tasks = [split_task(f"{name}, part {i}", part) for i, part in enumerate((rows[:half], rows[half:]), start=1)]
-    return Stream(f"the request's {name}", tuple(tasks), "domain", AUTO)
-
-
 def watched_rows(plan: Plan, stream: Stream) -> tuple[list[Example], list[Example]]:
     """Forgotten rows with their values, and kept rows that the stream does not hold; at most `MOST_WATCHED` of each."""
-    taught = {key_of(row) for task in stream for row in _rows(task.train, task.test)}
+    taught = {key_of(row) for task in stream for row in rows_of(task.train, task.test)}
     kept = [row for row in plan.retain if key_of(row) not in taught]
     seed = plan.settings.seed
     chosen = (draw(rows, MOST_WATCHED, seed, "after learning") for rows in (plan.facts, kept))
@@ -136,12 +57,8 @@ def watched_rows(plan: Plan, stream: Stream) -> tuple[list[Example], list[Exampl
 def subjects_taught(plan: Plan, stream: Stream) -> int:
     """How many of the stream's training rows name a subject of the forget rows: there it may teach them anew."""
     subjects = {row.subject for row in plan.facts if row.subject}
-    rows = [row for task in stream for row in _rows(task.train)]
+    rows = [row for task in stream for row in rows_of(task.train)]
     return sum(any(subject in f"{row.prompt} {row.answer}" for subject in subjects) for row in rows)
-
-
-def _rows(*parts: Data) -> list[Example]:
-    return [row for part in parts if isinstance(part, tuple) for row in part]
 
 
 # Measuring --------------------------------------------------------------------------------------------------------

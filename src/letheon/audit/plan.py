@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from letheon.audit.continuation import Continuation
 from letheon.audit.quantise import STANDARD_GRIDS, Grid
 from letheon.core.examples import Example
 from letheon.core.models import LanguageModel
 from letheon.core.sampling import stream_seed
 from letheon.core.spans import find_values
 from letheon.forget.request import Request
-
-if TYPE_CHECKING:
-    from letheon.audit.continued import Continuation
 
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")
@@ -88,7 +86,7 @@ class Plan:
         trained, watched: rows of the relearning attack.
         unrelated: kept rows that it trains on instead.
         settings: how much is done.
-        continuation: what the models go on to learn, where that is asked for; see `continued`.
+        continuation: what the models go on to learn, where that is asked for; see `continuation`.
     """
 
     forget: list[Example]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from letheon.audit.compose import all_answers, all_attacks, all_continued, all_curves, all_rounded
-from letheon.audit.continued import Continuation, read_continuation
+from letheon.audit.continuation import Continuation, read_continuation
 from letheon.audit.criteria import Profile
 from letheon.audit.detection import remark
 from letheon.audit.evidence import Evidence, Role

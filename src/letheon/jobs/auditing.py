@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.continued import Continuation, read_continuation
+from letheon.audit.continuation import Continuation, read_continuation
 from letheon.audit.ledger.commands import check_ledger, finish_audit
 from letheon.audit.plan import QUICK, Settings
 from letheon.audit.proxy import check_reference, resolve_reference
