@@ -13,8 +13,8 @@ from letheon.cli import main
 from letheon.core.errors import InputError, Interrupted, TrainingError
 from letheon.measure import bench as running
 from letheon.measure import tofu
-from letheon.measure.bench import Bench, Plan, Teaching, bench, plan_bench, read_benchmark
-from letheon.measure.benchmark import Benchmark
+from letheon.measure.bench import Plan, Teaching, bench, plan_bench, read_benchmark
+from letheon.measure.benchmark import Bench, Benchmark
 from letheon.report.bench import render_bench
 from tests.measure.worlds import write_tofu, write_wmdp
 

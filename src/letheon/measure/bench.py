@@ -15,9 +15,9 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from letheon.audit.judging import judge_for
 from letheon.core.checkpoints import drop_checkpoints
@@ -31,7 +31,6 @@ from letheon.core.runs import (
     check_writable,
     is_whole,
     read_json,
-    versions,
     write_json,
 )
 from letheon.core.training import TrainSettings
@@ -39,7 +38,7 @@ from letheon.forget.recipe import Recipe, Single
 from letheon.forget.run import forget, resume
 from letheon.forget.settings import resolve
 from letheon.forget.several import read_methods
-from letheon.measure.benchmark import Against, Benchmark, Scores
+from letheon.measure.benchmark import Against, Bench, Benchmark, Measured, Role, Scores
 from letheon.measure.lm_eval import results
 
 # Where each benchmark is read.
@@ -49,7 +48,6 @@ BENCHMARKS = {
     "wmdp": "letheon.measure.wmdp:read_wmdp",
     "rwku": "letheon.measure.rwku:read_rwku",
 }
-Role = Literal["target", "reference", "unlearned"]
 
 
 @dataclass(frozen=True)
@@ -77,51 +75,6 @@ class Teaching:
             seed=seed,
         )
         return settings, self.epochs * per_epoch
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One model of a bench.
-
-    Attributes:
-        name: `target`, `reference`, or the method.
-        scores: None where the method came to no result; `error` says why.
-        run: steps, why it ended, learning rate; of a method.
-    """
-
-    name: str
-    role: Role
-    scores: Scores | None
-    run: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Every model on one benchmark.
-
-    Attributes:
-        config: what decided the numbers.
-        columns: the scores of the table.
-        plane: what is left of the forgotten and what is kept, the axes of the figure.
-        models: target, reference and methods, in this order.
-    """
-
-    benchmark: str
-    config: Mapping[str, Any]
-    columns: tuple[str, ...]
-    plane: tuple[str, str]
-    models: tuple[Measured, ...]
-    seconds: float
-
-    @property
-    def split(self) -> str:
-        """The part of the benchmark, as the data set calls it; empty where it has none."""
-        return str(self.config["data"].get("split", ""))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, as it is written to bench.json."""
-        return {"format": 1, **asdict(self), "versions": versions()}
 
 
 def read_benchmark(

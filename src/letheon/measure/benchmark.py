@@ -13,11 +13,13 @@ from typing import Any, Literal, Protocol
 
 from letheon.audit.judging import Judge
 from letheon.core.models import LanguageModel
+from letheon.core.runs import versions
 from letheon.core.statistics import Estimate
 from letheon.forget.request import Request
 
 # Where a score should go; `zero` is for signed ones that are best at 0.
 Better = Literal["higher", "lower", "zero"]
+Role = Literal["target", "reference", "unlearned"]
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,48 @@ class Benchmark(Protocol):
         A benchmark without such scores gives them back as they are.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model of a bench.
+
+    Attributes:
+        name: `target`, `reference`, or the method.
+        scores: None where the method came to no result; `error` says why.
+        run: steps, why it ended, learning rate; of a method.
+    """
+
+    name: str
+    role: Role
+    scores: Scores | None
+    run: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Every model on one benchmark.
+
+    Attributes:
+        config: what decided the numbers.
+        columns: the scores of the table.
+        plane: what is left of the forgotten and what is kept, the axes of the figure.
+        models: target, reference and methods, in this order.
+    """
+
+    benchmark: str
+    config: Mapping[str, Any]
+    columns: tuple[str, ...]
+    plane: tuple[str, str]
+    models: tuple[Measured, ...]
+    seconds: float
+
+    @property
+    def split(self) -> str:
+        """The part of the benchmark, as the data set calls it; empty where it has none."""
+        return str(self.config["data"].get("split", ""))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as it is written to bench.json."""
+        return {"format": 1, **asdict(self), "versions": versions()}

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from letheon.core.statistics import Estimate
-
-if TYPE_CHECKING:
-    from letheon.measure.bench import Bench, Measured
+from letheon.measure.benchmark import Bench, Measured
 
 TWO_SIDES = 2 * 1.959964  # standard errors in a 95 % interval
 VERSION = 1.0

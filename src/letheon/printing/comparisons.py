@@ -13,7 +13,7 @@ from letheon.printing.cells import cell, one_line, print_json
 
 if TYPE_CHECKING:
     from letheon.compare.record import Comparison
-    from letheon.measure.bench import Bench
+    from letheon.measure.benchmark import Bench
     from letheon.retain.compare import StrategyComparison
     from letheon.retain.learn import Learned
 

@@ -11,8 +11,7 @@ from letheon.report.numbers import Measured
 from letheon.report.page import environment
 
 if TYPE_CHECKING:
-    from letheon.measure.bench import Bench
-    from letheon.measure.benchmark import Score
+    from letheon.measure.benchmark import Bench, Score
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 
