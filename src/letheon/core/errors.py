@@ -48,4 +48,4 @@ def nearest(name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(set(known)))
