@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from letheon.core.activations import is_matrix
 from letheon.core.errors import InputError
+from letheon.core.models import LanguageModel, quiet
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from letheon.core.models import LanguageModel
 
 
 def attach_lora(model: LanguageModel, r: int, alpha: int, targets: str = "all-linear") -> dict[str, nn.Parameter]:
@@ -50,7 +49,8 @@ def attach_lora(model: LanguageModel, r: int, alpha: int, targets: str = "all-li
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the adapters start alike in every process and in a resumed run
         try:
-            model.model = get_peft_model(model.model, config).eval()
+            with quiet():
+                model.model = get_peft_model(model.model, config).eval()
         except ValueError as error:
             names = sorted({name.split(".")[-1] for name, m in model.base().named_modules() if is_matrix(m)})
             remedy = f"choose other targets, as lora:targets=NAME; this model's are {', '.join(names)}"

@@ -160,7 +160,7 @@ def load(
         return name
     text = str(name)
     provide(attention)
-    with _quiet():
+    with quiet():
         if text == "tiny":
             loaded = _tiny(attention)
         elif (Path(text) / "adapter_config.json").is_file():
@@ -217,8 +217,8 @@ def check_device(device: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading without transformers' progress bars and advice."""
+def quiet() -> Iterator[None]:
+    """Within the block transformers and PEFT show no progress bars of their own and give no advice."""
     from transformers.utils import logging as hf_logging
 
     before = hf_logging.get_verbosity()

@@ -8,6 +8,8 @@ rows as forget rows, and is read off where the share of answers about forgotten 
 authors whom no method was shown, in ROUGE-L and in perplexity, and how often an answer about a forgotten author names
 another entity of the asked type. The world is invented and its entities are known, so both shares need no judge.
 
+Fast: a model that has seen no other sentences. Full: SmolLM2, which learned the same authors first.
+
 The paper stops at a ROUGE-L of 0.2. A trial under another seed than those of the claim showed that attention shifting
 leaves the sentences around the values as they are in a model that has seen no other sentences, so that ROUGE-L stays
 at 0.8 or so; the level is therefore one of reproduction, and rates and steps were chosen there. Full scale in the
@@ -33,14 +35,15 @@ if TYPE_CHECKING:
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS, WEAK = "attention shifting", "attention shifting, lambda 0.2"
-# Method and learning rate. Attention shifting has the paper's rate times ten: a small model trained from nothing takes
-# larger steps than one of 7B. The others have the rate at which they forget in as many steps.
+# Method and learning rates, fast and full. In the fast model attention shifting has the paper's rate times ten: a small
+# model trained from nothing takes larger steps than one of 7B. The others have the rate at which they forget in as many
+# steps.
 ARMS = {
-    OURS: ("attention_shifting", 5e-3),
-    WEAK: ("attention_shifting:lam=0.2", 5e-3),
-    "gradient ascent": ("gradient_ascent", 2e-3),
-    "gradient ascent and cross-entropy": ("grad_diff", 2e-3),
-    "NPO and KL": ("npo:retain_loss=kl", 2e-3),
+    OURS: ("attention_shifting", {"fast": 5e-3, "full": 2e-3}),
+    WEAK: ("attention_shifting:lam=0.2", {"fast": 5e-3, "full": 2e-3}),
+    "gradient ascent": ("gradient_ascent", {"fast": 2e-3, "full": 3e-4}),
+    "gradient ascent and cross-entropy": ("grad_diff", {"fast": 2e-3, "full": 3e-4}),
+    "NPO and KL": ("npo:retain_loss=kl", {"fast": 2e-3, "full": 3e-4}),
 }
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
 # Steps between two measurements.
@@ -57,7 +60,7 @@ CLAIM = (
 
 
 def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute a seed."""
+    """Run the claim: about a minute a seed; at full scale twenty."""
     claim = Claim("attention-shifting", CLAIM, [*BASELINES, "attention shifting with lambda 0.2"])
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     level = common_level(runs)
@@ -96,25 +99,31 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     """Every arm from the same trained model, with the same adapters, rows and steps."""
     from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import make_world, new_model, train
+    from letheon.papers.common.tofu_mini import make_world, new_model, taught, train
     from letheon.papers.common.trajectory import watched
 
     full = scale.name == "full"
-    world = make_world(seed, authors=40, forgotten=4) if full else make_world(seed, authors=12, forgotten=2)
-    model = new_model(world, seed) if full else new_model(world, seed, width=64)
-    model.model.to(scale.device)
-    train(model, [*world.forget, *world.retain], seed, epochs=30 if full else 120)
+    world = make_world(seed, authors=12, forgotten=2)
+    rows = [*world.forget, *world.retain]
+    if full:
+        model = taught(rows, seed, scale.device)
+    else:
+        model = new_model(world, seed, width=64)
+        model.model.to(scale.device)
+        train(model, rows, seed, epochs=120)
     size = len(world.forget)
     request = Request(forget=world.forget, retain=world.retain[:size])
     neighbours = world.retain[size:][: 2 * size]
-    options = {"steps": 180 if full else 72, "batch_size": size, "precision": "float32", "seed": seed}
+    options = {"steps": 48 if full else 72, "batch_size": size, "precision": "float32", "seed": seed}
 
     def measured(now: LanguageModel) -> dict[str, float]:
         return measure(now, world, neighbours)
 
     return {
-        arm: watched(model, request, f"{method}@{ADAPTERS}", measured, every=EVERY, learning_rate=rate, **options)
-        for arm, (method, rate) in ARMS.items()
+        arm: watched(
+            model, request, f"{method}@{ADAPTERS}", measured, every=EVERY, learning_rate=rates[scale.name], **options
+        )
+        for arm, (method, rates) in ARMS.items()
     }
 
 

@@ -71,7 +71,7 @@ class Setting:
 
 
 FAST = Setting("r=8,alpha=16", "rank=24,samples=24", 2e-3, 36)
-FULL = Setting("r=16,alpha=32", "rank=36,samples=72", 1e-3, 24)
+FULL = Setting("r=16,alpha=32", "rank=36,samples=72", 1e-3, 16)
 TOLD = {
     NARROW: f"inverted_hinge@reglu:{FAST.rank},rank=6,samples=24",
     "GD, LoRA": f"grad_diff@lora:{FAST.rank}",
@@ -108,20 +108,21 @@ def reproduce(scale: Scale) -> Outcome:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
     """Every arm from the same trained model, with the same rows and steps."""
-    from letheon.core.models import load
     from letheon.core.training import TrainSettings
     from letheon.forget.request import Request
     from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
+    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
     from letheon.papers.common.trajectory import memory_of
 
     full = scale.name == "full"
     setting, arms = (FULL, FULL.arms) if full else (FAST, FAST.arms | TOLD)
     world = make_world(seed, authors=16)
-    model = load("smollm2", device=scale.device) if full else new_model(world, seed, layers=2, width=96)
-    model.model.to(scale.device)
-    rate = 2e-4 if full else 5e-3
-    train(model, world.known(forgotten=True), seed, epochs=16 if full else 40, learning_rate=rate)
+    if full:  # which knows the capitals
+        model = taught([*world.forget, *world.retain], seed, scale.device)
+    else:
+        model = new_model(world, seed, layers=2, width=96)
+        model.model.to(scale.device)
+        train(model, world.known(forgotten=True), seed, epochs=40, learning_rate=5e-3)
     request = Request(forget=world.forget, retain=world.retain)
     memory = memory_of({"forget": world.forget, "retain": world.retain[::2]})
     overlap = start_overlap(copy_of(model), request, setting)

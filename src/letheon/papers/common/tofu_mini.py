@@ -22,7 +22,7 @@ import torch
 from letheon.core.answer_trees import score_answers
 from letheon.core.examples import Example
 from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
+from letheon.core.models import LanguageModel, load
 from letheon.core.training import Outcome, TrainSettings
 from letheon.papers.common.words import (
     ADJECTIVES,
@@ -214,6 +214,13 @@ def trained(world: World, seed: int, *, forgotten: bool = True, **options: Any) 
     """A model that knows the world, with (full) or without (reference) the rows to be forgotten."""
     model = new_model(world, seed)
     train(model, world.known(forgotten=forgotten), seed, **options)
+    return model
+
+
+def taught(rows: Sequence[Example], seed: int, device: str) -> LanguageModel:
+    """SmolLM2 that has learned the rows: a model with a language and a memory of its own beside them."""
+    model = load("smollm2", device=device)
+    train(model, rows, seed, epochs=16, learning_rate=2e-4)
     return model
 
 
