@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS, WEAK = "attention shifting", "attention shifting, lambda 0.2"
-# Method and learning rates, fast and full. In the fast model attention shifting has the paper's rate times ten: a small
-# model trained from nothing takes larger steps than one of 7B. The others have the rate at which they forget in as many
-# steps.
+# Method and learning rate. In the fast model attention shifting has the paper's rate times ten: a small model trained
+# from nothing takes larger steps than one of 7B. The others have the rate at which they forget in as many steps.
 ARMS = {
-    OURS: ("attention_shifting", {"fast": 5e-3, "full": 2e-3}),
-    WEAK: ("attention_shifting:lam=0.2", {"fast": 5e-3, "full": 2e-3}),
-    "gradient ascent": ("gradient_ascent", {"fast": 2e-3, "full": 3e-4}),
-    "gradient ascent and cross-entropy": ("grad_diff", {"fast": 2e-3, "full": 3e-4}),
-    "NPO and KL": ("npo:retain_loss=kl", {"fast": 2e-3, "full": 3e-4}),
+    OURS: ("attention_shifting", 5e-3),
+    WEAK: ("attention_shifting:lam=0.2", 5e-3),
+    "gradient ascent": ("gradient_ascent", 2e-3),
+    "gradient ascent and cross-entropy": ("grad_diff", 2e-3),
+    "NPO and KL": ("npo:retain_loss=kl", 2e-3),
 }
+FULL_RATE = 5e-4  # of every arm: the paper's for TOFU
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
 # Steps between two measurements.
 EVERY = 4
@@ -60,7 +60,7 @@ CLAIM = (
 
 
 def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute a seed; at full scale twenty."""
+    """Run the claim: about a minute a seed; at full scale an hour."""
     claim = Claim("attention-shifting", CLAIM, [*BASELINES, "attention shifting with lambda 0.2"])
     runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
     level = common_level(runs)
@@ -114,16 +114,22 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     size = len(world.forget)
     request = Request(forget=world.forget, retain=world.retain[:size])
     neighbours = world.retain[size:][: 2 * size]
-    options = {"steps": 48 if full else 72, "batch_size": size, "precision": "float32", "seed": seed}
+    options = {"steps": 72, "batch_size": size, "precision": "float32", "seed": seed}
 
     def measured(now: LanguageModel) -> dict[str, float]:
         return measure(now, world, neighbours)
 
     return {
         arm: watched(
-            model, request, f"{method}@{ADAPTERS}", measured, every=EVERY, learning_rate=rates[scale.name], **options
+            model,
+            request,
+            f"{method}@{ADAPTERS}",
+            measured,
+            every=EVERY,
+            learning_rate=FULL_RATE if full else fast_rate,
+            **options,
         )
-        for arm, (method, rates) in ARMS.items()
+        for arm, (method, fast_rate) in ARMS.items()
     }
 
 
