@@ -106,6 +106,7 @@ def test_inconclusive_is_wrong_for_either_kind() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # about five minutes of one idle core
 def test_with_a_real_model() -> None:
     found = run_selftest("smollm2")
     assert found.passed, found
