@@ -17,13 +17,13 @@ from letheon.papers.outcome import Scale
 OPTIONS = {"steps": 3, "learning_rate": 5e-3, "batch_size": 4, "precision": "float32"}
 
 
-@pytest.mark.parametrize("method", [*reglu.FAST.arms.values(), *reglu.TOLD.values()])
+@pytest.mark.parametrize("method", [*reglu.FAST.arms.values(), *reglu.TOLD["fast"].values()])
 def test_every_arm_is_a_recipe_of_one_rank(method: str) -> None:
     scope = Recipe.parse(method).scope.settings
     assert (scope.r, scope.alpha) == (8, 16)
 
 
-@pytest.mark.parametrize("method", list(reglu.FULL.arms.values()))
+@pytest.mark.parametrize("method", [*reglu.FULL.arms.values(), *reglu.TOLD["full"].values()])
 def test_so_is_every_arm_of_the_full_scale(method: str) -> None:
     scope = Recipe.parse(method).scope.settings
     assert (scope.r, scope.alpha) == (16, 32)
