@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from letheon.core.models import load
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.several import read_methods, split_methods
+from letheon.printing.comparisons import show_comparison
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 4, "precision": "float32"}
 
@@ -92,7 +94,7 @@ def test_bad_lists_of_methods_are_refused(methods: list[str], words: str, deleti
 
 
 def test_a_comparison_is_run_written_and_continued(
-    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(running, "next_step", lambda scores: len(scores) if len(scores) < 2 else None)
     out, methods = tmp_path / "out", ["grad_diff", "npo@layers=2-"]
@@ -107,6 +109,10 @@ def test_a_comparison_is_run_written_and_continued(
     page = (out / "compare.html").read_text()
     assert "<svg" in page
     assert "npo@layers=2-" in page
+    show_comparison(first, out, as_json=False)
+    command = re.search(r"quick audits; .*: letheon audit tiny (\S+) --request (\S+)", capsys.readouterr().out)
+    assert command is not None
+    assert all(Path(path).exists() for path in command.groups())  # the whole audit can be run as it stands there
     written = json.loads((out / "compare.json").read_text())
     assert written["before"]["retain recall"] == first.before["retain recall"]
 

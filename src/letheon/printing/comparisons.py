@@ -40,6 +40,11 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
     console = Console()
     console.print(table)
     console.print("* no other method both forgets more (extraction strength) and keeps more (utility)")
+    chosen = next((one.chosen for one in comparison.entries if one.chosen is not None), None)
+    if chosen is not None:
+        run = folder / chosen.folder
+        whole = f"letheon audit {comparison.model} {run / 'model'} --request {run / 'request.json'}"
+        console.print(f"These are quick audits; the whole one of a run: {whole}", soft_wrap=True, markup=False)
     console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
 
 
