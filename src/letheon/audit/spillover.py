@@ -258,7 +258,8 @@ def _report(
     lost = [drops[d].value for d in others]
     early = similarity[: early_layers(len(similarity))].mean(0)
     notes = [] if unlearned else [f"no domain was named as unlearned: {source} lost most refusals"]
-    if "refuse" not in [kind for kind, of in zip(old.kinds, domains, strict=True) if of == source]:
+    rates_before = refusal_score(old.kinds, domains)
+    if rates_before[source].refuse.value == 0:
         notes.append(f"the model before refused nothing in {source}: there was nothing to unlearn")
     unsure = [d for d in others if drops[d].value > 0 >= (drops[d].low or 0.0)]
     if unsure:
@@ -276,7 +277,7 @@ def _report(
         suite=suite.name,
         judge=judge,
         unlearned=source,
-        rates_before=refusal_score(old.kinds, domains),
+        rates_before=rates_before,
         rates_after=refusal_score(new.kinds, domains),
         drops=drops,
         agreement=(old.agreement, new.agreement),

@@ -181,7 +181,7 @@ class Geometry:
 
     @classmethod
     def before(cls, model: LanguageModel, request: Request, setting: Setting) -> Geometry:
-        """P from the rows that the arms with ROL take it from; outputs on every so many retain rows."""
+        """P from the rows that the arms with ROL take it from; outputs on every second retain row."""
         from letheon.core.activations import blocks, is_matrix
         from letheon.forget.recipe import Recipe
         from letheon.forget.scopes.reglu import outputs, pooled_inputs, protected_directions, spread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -43,7 +44,7 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
     chosen = next((one.chosen for one in comparison.entries if one.chosen is not None), None)
     if chosen is not None:
         run = folder / chosen.folder
-        whole = f"letheon audit {comparison.model} {run / 'model'} --request {run / 'request.json'}"
+        whole = join(["letheon", "audit", comparison.model, f"{run / 'model'}", "--request", f"{run / 'request.json'}"])
         console.print(f"These are quick audits; the whole one of a run: {whole}", soft_wrap=True, markup=False)
     console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
 
