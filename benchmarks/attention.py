@@ -28,7 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.common import Compared, begin, compare, in_turn, parser, say, show
 from letheon.attend.hyper import MODEL, computed_pairs, hyper_attention
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.papers.common.data import data_folder
 from letheon.papers.common.figures import lines
 from letheon.papers.hyperattention import BOOKS, GET, TOKENS, WIDTH, Reading, passage, read

@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from letheon.core.examples import Example
 from letheon.core.progress import be_quiet
+from letheon.core.rows.examples import Example
 
 # Invented authors; question and answer are as long as TOFU's.
 QUESTIONS = (

@@ -29,7 +29,7 @@ from benchmarks.common import Compared, begin, compare, in_turn, parser, say, sh
 from letheon.core.errors import LetheonError
 from letheon.retain.learn import learn
 from letheon.retain.models import mlp
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.streams.digits import split_digits
 
 NETWORK, BATCH, RATE, CAPACITY, EPOCHS = [64, 256, 256, 10], 32, 0.05, 200, 10
@@ -57,7 +57,7 @@ class World:
 
     def pairs(self, part: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Inputs and classes of each task."""
-        found: list[Rows] = [getattr(task, part) for task in self.stream]
+        found: list[TaskRows] = [getattr(task, part) for task in self.stream]
         return [(rows.inputs, rows.targets) for rows in found]
 
     def accuracy(self, model: nn.Module) -> float:

@@ -20,17 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 from letheon import LanguageModel, Request, load
-from letheon.audit.answers import fluency, recalls
 from letheon.audit.attacks.asking import ask
 from letheon.audit.attacks.base import success
 from letheon.audit.attacks.prefill import FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.relearning import relearn
 from letheon.audit.attacks.wordings import PARAPHRASE
+from letheon.audit.measuring.answers import fluency, recalls
 from letheon.audit.plan import Settings, make_plan
-from letheon.core.answer_trees import score_answers
-from letheon.core.examples import Example
-from letheon.core.generation import generate
-from letheon.core.spans import control_probability, value_probability
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.spans import control_probability, value_probability
 from letheon.demo import TARGET, teach
 from letheon.demo_world import PEOPLE, facts_of, world
 from letheon.forget.run import forget

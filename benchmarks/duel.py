@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import Compared, author_rows, compare, in_turn
-from letheon.core.activations import FrozenLayers, blocks
-from letheon.core.encoding import Batch
 from letheon.core.errors import LetheonError
-from letheon.core.models import LanguageModel, load
-from letheon.forget.parts import Meeting, Objective, Pair, Rows
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.model.sites import blocks
+from letheon.core.rows.encoding import Batch
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows
 from letheon.forget.recipe_job import make_pairs
 
 LOSS, COSINE = 2e-5, 0.99999
 # bfloat16 keeps 8 bits: its gradient is held to what training tolerates, not to float32's rounding
 LOSS_BFLOAT16, COSINE_BFLOAT16 = 2e-2, 0.98
-MEETING: Meeting = ([0, 1, 2, 3], [0, 1, 2, 3])
+MEETING: PairIndices = ([0, 1, 2, 3], [0, 1, 2, 3])
 
 
 @dataclass

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from letheon.core.activations import Site, record
-from letheon.core.encoding import Batch
+from letheon.core.model.hooks import record
+from letheon.core.model.sites import Site
+from letheon.core.rows.encoding import Batch
 
 
 def summed_nll(model: Any, batch: Batch, *, exact: bool = False) -> Tensor:

@@ -19,13 +19,14 @@ from torch import nn
 from benchmarks import field
 from benchmarks.common import Compared, author_rows, begin, compare, in_turn, parser, show
 from benchmarks.duel import Case, Duel, Step, moved
-from letheon.core.activations import FrozenLayers, blocks
 from letheon.core.hardware import keep_freed_memory
-from letheon.core.kronecker import Covariances, covariances, eigenbasis, sampled_passes
-from letheon.core.likelihood import score
-from letheon.core.linear import linear_layers
-from letheon.core.models import load
-from letheon.core.sampling import by_length
+from letheon.core.model.models import load
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.model.sites import blocks
+from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.likelihood import score
+from letheon.forget.curvature.kronecker import Covariances, covariances, eigenbasis, sampled_passes
+from letheon.forget.curvature.linear import linear_layers
 from letheon.forget.objectives.npo import NPO
 
 BETA = 0.1

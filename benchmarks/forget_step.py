@@ -29,12 +29,12 @@ from torch import Tensor
 from benchmarks import field
 from benchmarks.common import NO_BFLOAT16, Compared, begin, bfloat16, compare, has_bfloat16, in_turn, parser, say, show
 from benchmarks.duel import COSINE_BFLOAT16, LOSS_BFLOAT16, MEETING, Case, Duel, Step, moved
-from letheon.core import prefix_cache
-from letheon.core.activations import FrozenLayers
 from letheon.core.errors import LetheonError
 from letheon.core.hardware import keep_freed_memory
-from letheon.core.likelihood import Scores, score
-from letheon.core.sampling import stream_seed
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring import prefix_cache
+from letheon.core.scoring.likelihood import Scores, score
 from letheon.forget.objectives.npo import NPO, npo_loss
 from letheon.forget.objectives.rmu import RMU, Settings, control_vector
 from letheon.forget.parts import score_pair

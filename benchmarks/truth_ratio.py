@@ -26,10 +26,10 @@ import torch
 
 from benchmarks.common import NO_BFLOAT16, Compared, begin, bfloat16, compare, has_bfloat16, in_turn, parser, say, show
 from benchmarks.field import summed_nll
-from letheon.core.answer_trees import score_answers
 from letheon.core.errors import LetheonError
-from letheon.core.examples import Example, read_examples
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example, read_examples
+from letheon.core.scoring.answer_trees import score_answers
 
 FILE = "tofu_golden/forget05_perturbed.jsonl"
 ROWS, BATCH = 20, 32

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.testing import sample_request
 

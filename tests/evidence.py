@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from letheon import __version__
-from letheon.core.runs import read_json, utc_now, write_json
+from letheon.core.atomic import read_json, write_json
+from letheon.core.runs import utc_now
 
 KINDS = ("contract", "oracle")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import Encoded
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
 from letheon.forget.parts import Pair, Rows
 from letheon.forget.recipe_job import make_pairs
 from letheon.forget.request import Request

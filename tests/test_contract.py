@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core import registry
-from letheon.core.checkpoints import checkpoints
-from letheon.core.encoding import Batch
 from letheon.core.errors import InputError, Interrupted, TrainingError
-from letheon.core.likelihood import Scores
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
 from letheon.core.registry import method, methods
+from letheon.core.rows.encoding import Batch
 from letheon.core.runs import Run
-from letheon.core.training import is_main_process
+from letheon.core.scoring.likelihood import Scores
+from letheon.core.training.checkpoints import checkpoints
+from letheon.core.training.loop import is_main_process
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.objectives.npo import NPO
 from letheon.forget.request import Request

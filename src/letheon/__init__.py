@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "load": ("letheon.core.models", "load"),
-    "LanguageModel": ("letheon.core.models", "LanguageModel"),
-    "Example": ("letheon.core.examples", "Example"),
-    "read_examples": ("letheon.core.examples", "read_examples"),
+    "load": ("letheon.core.model.models", "load"),
+    "LanguageModel": ("letheon.core.model.models", "LanguageModel"),
+    "Example": ("letheon.core.rows.examples", "Example"),
+    "read_examples": ("letheon.core.rows.examples", "read_examples"),
     "Request": ("letheon.forget.request", "Request"),
     "Recipe": ("letheon.forget.recipe", "Recipe"),
     "LetheonError": ("letheon.core.errors", "LetheonError"),
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from letheon.audit.run import audit as audit
     from letheon.compare.run import compare as compare
     from letheon.core.errors import LetheonError as LetheonError
-    from letheon.core.examples import Example as Example
-    from letheon.core.examples import read_examples as read_examples
-    from letheon.core.models import LanguageModel as LanguageModel
-    from letheon.core.models import load as load
+    from letheon.core.model.models import LanguageModel as LanguageModel
+    from letheon.core.model.models import load as load
+    from letheon.core.rows.examples import Example as Example
+    from letheon.core.rows.examples import read_examples as read_examples
     from letheon.forget.recipe import Recipe as Recipe
     from letheon.forget.request import Request as Request
     from letheon.forget.run import forget as forget

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from letheon.audit.answers import recalls
-from letheon.audit.record import Audit
+from letheon.audit.measuring.answers import recalls
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
+from letheon.core.atomic import write_json
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.generation import generate
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import progress
-from letheon.core.runs import write_json
-from letheon.core.training import TrainSettings
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.demo_world import PEOPLE, facts_of, world
 from letheon.forget.request import Request
 from letheon.forget.run import forget

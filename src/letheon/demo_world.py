@@ -5,7 +5,7 @@ A small world in which every fact can be checked by greedy recall, so that forge
 
 from __future__ import annotations
 
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 
 # name -> birthplace, trade, pet, book, instrument
 PEOPLE = {

@@ -8,8 +8,9 @@ import shutil
 from importlib.util import find_spec
 from typing import Any
 
-from letheon.core.models import cache_folder
-from letheon.core.runs import is_whole, versions
+from letheon.core.atomic import is_whole
+from letheon.core.model.models import cache_folder
+from letheon.core.runs import versions
 
 # package -> what it unlocks; imported only where used
 EXTRAS = {

@@ -17,11 +17,11 @@ from unittest.mock import patch
 
 import torch
 
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import LetheonError
-from letheon.core.examples import Example
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.core.registry import find
-from letheon.core.runs import canonical_hash
+from letheon.core.rows.examples import Example
 from letheon.retain.learn import Learned, learn
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp

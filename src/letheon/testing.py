@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.registry import Kind, find
-from letheon.forget.recipe import MARKS, Recipe, Single, read_method
+from letheon.core.rows.examples import Example
+from letheon.forget.recipe import MARKS, Recipe, StandaloneMethod, read_method
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 from letheon.forget.settings import Result
@@ -75,7 +75,7 @@ def check_method(
         return
     recipe = recipe_of(name, kind, options or {})
     by_seed = check_other_seed_differs if seeded else check_ignores_the_seed
-    checks: list[Callable[[Trial], None]]
+    checks: list[Callable[[MethodTrial], None]]
     if isinstance(recipe, Recipe):
         checks = [check_runs, check_keeps_to_its_scope, check_repeats, by_seed]
         checks += [check_splits_agree, check_saves, check_resumes]
@@ -83,7 +83,7 @@ def check_method(
         checks = [check_edits, check_changes_what_it_says, check_repeats, by_seed, check_saves, check_restarts]
     with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
         start = _adapted(Path(scratch) / "adapter") if adapter else "tiny"
-        _check_all(Trial(recipe, start), checks, f"{kind} {name} ({recipe})")
+        _check_all(MethodTrial(recipe, start), checks, f"{kind} {name} ({recipe})")
 
 
 def _check_all(trial: Any, checks: Sequence[Callable[[Any], None]], what: str) -> None:
@@ -102,10 +102,10 @@ def _check_all(trial: Any, checks: Sequence[Callable[[Any], None]], what: str) -
             ) from error
 
 
-class Trial:
+class MethodTrial:
     """A method under check, with the run that most checks look at; `start` names the model that it is given."""
 
-    def __init__(self, recipe: Recipe | Single, start: str) -> None:
+    def __init__(self, recipe: Recipe | StandaloneMethod, start: str) -> None:
         self.recipe, self.start = recipe, start
 
     def run(self, **options: Any) -> Result:
@@ -118,7 +118,7 @@ class Trial:
         return self.run()
 
 
-def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe | Single:
+def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe | StandaloneMethod:
     """The recipe that a part is checked in; a method that stands alone is its own."""
     find(kind, name)
     given = ",".join(f"{option}={value}" for option, value in options.items())
@@ -164,7 +164,7 @@ def sample_request() -> Request:
 # The checks; each is a sentence that holds for every method ---------------------------------------------------------
 
 
-def check_runs(trial: Trial) -> None:
+def check_runs(trial: MethodTrial) -> None:
     """It takes three steps, moves weights and reports finite metrics."""
     result = trial.first
     _demand(result.outcome.steps == STEPS, f"{result.outcome.steps} steps taken ({result.outcome.stopped})")
@@ -172,7 +172,7 @@ def check_runs(trial: Trial) -> None:
     _demand(all(result.outcome.history), "a step without metrics")
 
 
-def check_keeps_to_its_scope(trial: Trial) -> None:
+def check_keeps_to_its_scope(trial: MethodTrial) -> None:
     """It moves only weights that its scope selects, and leaves every other bit alone."""
     model = load(trial.start, device="cpu")
     untouched = {id(parameter): parameter.detach().clone() for parameter in model.model.parameters()}
@@ -186,7 +186,7 @@ def check_keeps_to_its_scope(trial: Trial) -> None:
     _demand(moved <= selected, f"moved outside its scope: {sorted(moved - selected)[:3]}")
 
 
-def check_edits(trial: Trial) -> None:
+def check_edits(trial: MethodTrial) -> None:
     """It moves weights and reports finite metrics."""
     result = trial.first
     _demand(result.moved > 0, "no weight moved")
@@ -195,9 +195,9 @@ def check_edits(trial: Trial) -> None:
     _demand(all(map(math.isfinite, values)), "a metric that is not finite")
 
 
-def check_changes_what_it_says(trial: Trial) -> None:
+def check_changes_what_it_says(trial: MethodTrial) -> None:
     """It adds and removes no weight, and changes only those that its `changes` names (a regular expression)."""
-    assert isinstance(trial.recipe, Single)
+    assert isinstance(trial.recipe, StandaloneMethod)
     says = getattr(trial.recipe.part.make(), "changes", "")  # nothing said: any weight may change
     start, end = _weights(load(trial.start, device="cpu")), _weights(trial.first.model)
     _demand(set(start) == set(end), f"other weights than before: {sorted(set(start) ^ set(end))[:3]}")
@@ -205,7 +205,7 @@ def check_changes_what_it_says(trial: Trial) -> None:
     _demand(not strays, f"changed beside {says!r}: {strays[:3]}")
 
 
-def check_repeats(trial: Trial) -> None:
+def check_repeats(trial: MethodTrial) -> None:
     """The same seed gives the same bits."""
     again = trial.run()
     same = trial.first.model.parameters_hash() == again.model.parameters_hash()
@@ -213,19 +213,19 @@ def check_repeats(trial: Trial) -> None:
     _demand(trial.first.outcome.history == again.outcome.history, "the metrics of two runs differ")
 
 
-def check_other_seed_differs(trial: Trial) -> None:
+def check_other_seed_differs(trial: MethodTrial) -> None:
     """Another seed gives another result."""
     same = trial.first.model.parameters_hash() == trial.run(seed=1).model.parameters_hash()
     _demand(not same, "seeds 0 and 1 end in the same weights", "if nothing is random, say seeded=False")
 
 
-def check_ignores_the_seed(trial: Trial) -> None:
+def check_ignores_the_seed(trial: MethodTrial) -> None:
     """Nothing in it is random, so another seed gives the same result."""
     same = trial.first.model.parameters_hash() == trial.run(seed=1).model.parameters_hash()
     _demand(same, "seeds 0 and 1 end in different weights", "leave seeded=False out")
 
 
-def check_splits_agree(trial: Trial) -> None:
+def check_splits_agree(trial: MethodTrial) -> None:
     """One effective batch gives one gradient, however it is split into micro-batches.
 
     Gradients of the first optimizer step are compared before Adam sees them: its first step is lr·g/(|g| + ε), which
@@ -244,7 +244,7 @@ def check_splits_agree(trial: Trial) -> None:
         )
 
 
-def check_saves(trial: Trial) -> None:
+def check_saves(trial: MethodTrial) -> None:
     """What it saves, plain transformers or PEFT reads back bit for bit."""
     with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
         model = trial.first.model
@@ -254,7 +254,7 @@ def check_saves(trial: Trial) -> None:
     _demand(not different, f"read back differently: {different[:3]}")
 
 
-def check_resumes(trial: Trial) -> None:
+def check_resumes(trial: MethodTrial) -> None:
     """A run that is killed between two steps and continued ends in the bits of an unbroken one."""
     unbroken = trial.run(steps=2 * STEPS).model.parameters_hash()
     for kill_at in (1, STEPS):
@@ -271,7 +271,7 @@ def check_resumes(trial: Trial) -> None:
         _demand(same, f"killed at step {kill_at}, it ends elsewhere", "keep the tensors it needs in state_dict()")
 
 
-def check_restarts(trial: Trial) -> None:
+def check_restarts(trial: MethodTrial) -> None:
     """Killed at its second optimizer step (if any) or before it is saved, and resumed, it ends in the same bits."""
     for killed in (_killed_before_step(1), _killed_before_saving()):
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
@@ -352,7 +352,7 @@ def _killed_before_saving() -> Iterator[None]:
         yield
 
 
-def _first_gradients(trial: Trial, micro_batch_size: int) -> dict[str, Tensor]:
+def _first_gradients(trial: MethodTrial, micro_batch_size: int) -> dict[str, Tensor]:
     """The gradients that the optimizer is given at the first step, by parameter."""
     found: dict[str, Tensor] = {}
 

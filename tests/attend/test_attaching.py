@@ -14,17 +14,17 @@ from letheon.attend.attaching import AddOns, attach, load_addons
 from letheon.attend.controls import Settings as Adapter
 from letheon.attend.resonance import Settings as Resonance
 from letheon.attend.reweaving import Settings as Reweave
-from letheon.audit.no_ops import NEW_TOKENS, check_batch_size, check_cache, check_hooks, check_padding
-from letheon.core.activations import hooked_modules
-from letheon.core.answer_trees import score_answers
+from letheon.audit.measuring.no_ops import NEW_TOKENS, check_batch_size, check_cache, check_hooks, check_padding
+from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.generation import decode_with_logits
-from letheon.core.likelihood import hidden_states, score
-from letheon.core.models import LanguageModel
-from letheon.core.runs import read_json, write_json
-from letheon.core.training import TrainSettings
+from letheon.core.model.hooks import hooked_modules
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.generation import decode_with_logits
+from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 
 SMALL = {
     "reweaving": Reweave(window=3, width=8, bottleneck=8),

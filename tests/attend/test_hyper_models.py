@@ -12,10 +12,10 @@ import letheon
 from letheon.attend.errors import attention_errors, local_window, mean_of_values, perplexity, relative_errors
 from letheon.attend.hyper import MODEL, Settings, binding, hyper_attention
 from letheon.attend.hyper.binding import patched_layers, use_hyper
-from letheon.core.activations import attention, blocks
-from letheon.core.attention import watch_attention
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.attention import on_attention
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.sites import attention, blocks
 
 SMALL = Settings(block_size=8, sample_size=8, min_seq_len=32, pin_first=4)
 
@@ -81,7 +81,7 @@ def test_decoding_after_prefill_is_exact(tiny: LanguageModel) -> None:
 
         copied = copy.deepcopy(kept)
         step = tiny.model(ids[:, 99:], **{name: kept}).logits
-        with watch_attention(tiny.model, see):
+        with on_attention(tiny.model, see):
             exact = tiny.model(ids[:, 99:], **{name: copied}).logits
     assert seen == [100] * 4
     assert torch.equal(step, exact)

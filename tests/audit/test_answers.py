@@ -7,10 +7,10 @@ from functools import cache
 import pytest
 
 import letheon
-from letheon.audit.answers import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, cache_folder
-from letheon.core.runs import is_whole
+from letheon.audit.measuring.answers import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
+from letheon.core.atomic import is_whole
+from letheon.core.model.models import LanguageModel, cache_folder
+from letheon.core.rows.examples import Example
 
 BIRTH = "Where was Ilse Quarrant born?"
 TRADE = "What does Ilse Quarrant do for a living?"

@@ -10,10 +10,9 @@ from functools import cache
 import pytest
 
 import letheon
-from letheon.audit.answering import answer_all, answer_limit
 from letheon.audit.attacks import ATTACKS, attack_model
 from letheon.audit.attacks.asking import ask
-from letheon.audit.attacks.base import Attempt, Textual, Tried, given_away, success
+from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, given_away, success
 from letheon.audit.attacks.framing import (
     CONTEXT_HINT,
     IN_CONTEXT,
@@ -25,7 +24,7 @@ from letheon.audit.attacks.framing import (
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.membership import MEMBERSHIP
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX, first_token, up_to_value
-from letheon.audit.attacks.turned import (
+from letheon.audit.attacks.reversed_questions import (
     MULTIPLE_CHOICE,
     OPTIONS,
     REVERSE_QUERY,
@@ -34,12 +33,13 @@ from letheon.audit.attacks.turned import (
     turned_round,
 )
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS, reworded
-from letheon.audit.evaluate import evaluate
-from letheon.audit.plan import Plan, Settings, make_plan
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.audit.measuring.answering import answer_all, answer_limit
+from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.plan import AuditPlan, Settings, make_plan
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 
 ROWS = [
@@ -68,12 +68,12 @@ def untaught() -> LanguageModel:
     return letheon.load("tiny", device="cpu")
 
 
-def plan(settings: Settings | None = None, **sets: list[Example]) -> Plan:
+def plan(settings: Settings | None = None, **sets: list[Example]) -> AuditPlan:
     given = {"forget": ROWS, "retain": KEPT, "holdout": HOLDOUT, **sets}
     return make_plan(untaught(), Request(**given), settings or Settings())  # type: ignore[arg-type]  # lists become tuples
 
 
-def prompts(attack: Textual, of: Plan | None = None) -> list[str]:
+def prompts(attack: TextualAttack, of: AuditPlan | None = None) -> list[str]:
     return [attempt.prompt for attempt in attack.attempts(untaught(), of or plan())]
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from tests.audit.test_run import LIGHT, REQUEST, ROWS, before, retrained
 
-from letheon.audit.continuation import Continuation, ordinary_stream, read_continuation
-from letheon.audit.continued import (
+from letheon.audit.criteria import Criterion
+from letheon.audit.measuring.continuation import Continuation, ordinary_stream, read_continuation
+from letheon.audit.measuring.continued import (
     NO_KEPT,
     Continued,
     evidence_of,
@@ -24,18 +25,17 @@ from letheon.audit.continued import (
     watched_rows,
     with_first_task,
 )
-from letheon.audit.criteria import Criterion
-from letheon.audit.evidence import Evidence
+from letheon.audit.page.page import render_audit
 from letheon.audit.plan import make_plan
-from letheon.audit.record import Audit
+from letheon.audit.record.evidence import Evidence
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import judge, load_profile
 from letheon.cli import main
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.jobs.auditing import AuditJob
-from letheon.report.page import render_audit
 from letheon.retain.metrics import Curve, backward_transfer, forgetting, minimum_accuracy, summary
 from letheon.retain.settings import LearnSettings
 from letheon.retain.streams.texts import text_stream

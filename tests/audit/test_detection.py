@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from letheon.audit.detection import FEATURES, auroc, describe, detect, distances, never_known, remark
+from letheon.audit.measuring.detection import FEATURES, auroc, describe, detect, distances, never_known, remark
 from letheon.audit.plan import QUICK, Settings
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from letheon.audit.extraction import extraction_likelihood, overlap
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import load
-from letheon.core.training import TrainSettings
+from letheon.audit.measuring.extraction import extraction_likelihood, overlap
+from letheon.core.model.models import load
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 
 
 def test_overlap_is_the_share_of_the_continuations_n_grams_that_the_reference_has() -> None:

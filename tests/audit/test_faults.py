@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from letheon.audit.answers import recalls
-from letheon.audit.evaluate import evaluate
+from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.measuring.quantise import Grid
 from letheon.audit.plan import Settings
-from letheon.audit.quantise import Grid
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
-from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
-from letheon.core.spans import find_values, value_probability
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.spans import find_values, value_probability
 from letheon.forget.request import Request
 
 LIGHT = Settings(thorough=False, relearn_steps=1, grids=(Grid(4, 16),), max_new_tokens=4, general_texts=1)

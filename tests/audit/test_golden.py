@@ -19,14 +19,20 @@ import pytest
 import torch
 
 import letheon
-from letheon.audit.answering import answer_all
-from letheon.audit.evaluate import Evaluation, answers_of, evaluate, scores_of
-from letheon.audit.metrics import closer_to_1_better, forget_quality, model_utility, normalised_probability, true_better
-from letheon.core.examples import Example, read_examples
-from letheon.core.memorisation import extraction_strength
-from letheon.core.models import LanguageModel, cache_folder
-from letheon.core.overlap import rouge
-from letheon.core.runs import is_whole, read_json
+from letheon.audit.measuring.answering import answer_all
+from letheon.audit.measuring.evaluate import Evaluation, answers_of, evaluate, scores_of
+from letheon.audit.measuring.metrics import (
+    closer_to_1_better,
+    forget_quality,
+    model_utility,
+    normalised_probability,
+    true_better,
+)
+from letheon.core.atomic import is_whole, read_json
+from letheon.core.model.models import LanguageModel, cache_folder
+from letheon.core.rows.examples import Example, read_examples
+from letheon.core.scoring.memorisation import extraction_strength
+from letheon.core.scoring.overlap import rouge
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "tofu_golden"
 FILES = {

@@ -11,9 +11,10 @@ import torch
 from letheon.audit.attacks import lens as attack
 from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_of, run
 from letheon.audit.attacks.probing import Question
-from letheon.core.activations import Site, record
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.hooks import record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
 
 ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee")
 NAMES = ("Ann", "Bob", "Cid", "Dee", "Eve", "Fay", "Gus", "Hal")

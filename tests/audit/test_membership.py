@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 import letheon
-from letheon.audit.membership import (
+from letheon.audit.measuring.membership import (
     Membership,
     answer_tokens,
     attack,
@@ -30,11 +30,11 @@ from letheon.audit.membership import (
     reference_score,
     zlib_score,
 )
-from letheon.core.examples import Example, read_examples
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, cache_folder, load
-from letheon.core.runs import is_whole, read_json
-from letheon.core.training import TrainSettings
+from letheon.core.atomic import is_whole, read_json
+from letheon.core.model.models import LanguageModel, cache_folder, load
+from letheon.core.rows.examples import Example, read_examples
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "tofu_golden"
 FIELDS_NAMES = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from letheon.audit.metrics import (
+from letheon.audit.measuring.metrics import (
     closer_to_1_better,
     forget_quality,
     model_utility,
@@ -18,8 +18,8 @@ from letheon.audit.metrics import (
     true_better,
     truth_ratio,
 )
-from letheon.core.memorisation import exact_memorization, extraction_strength
-from letheon.core.overlap import rouge
+from letheon.core.scoring.memorisation import exact_memorization, extraction_strength
+from letheon.core.scoring.overlap import rouge
 
 
 def test_probability_is_the_geometric_mean_of_the_token_probabilities() -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from letheon.audit.no_ops import Check, check_no_ops, demand_finite, failures
-from letheon.core.activations import Site, edit
+from letheon.audit.measuring.no_ops import Check, check_no_ops, demand_finite, failures
 from letheon.core.errors import LetheonError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.hooks import edit
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 
 

@@ -11,8 +11,8 @@ import torch
 
 from letheon.audit.attacks import probing
 from letheon.audit.attacks.probing import PROBING, best_layer, questions, run, within_question
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 
 ANIMALS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram", "bee", "yak", "eel", "ape", "emu")
 ROWS = [

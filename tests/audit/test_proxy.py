@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.proxy import Settings, check_reference, proxy_reference, resolve_reference
+from letheon.audit.measuring.proxy import Settings, check_reference, proxy_reference, resolve_reference
 from letheon.cli import main
-from letheon.core.answer_trees import score_answers
+from letheon.core.atomic import read_json
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
-from letheon.core.runs import read_json
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.forget.request import Request
 from letheon.jobs.auditing import AuditJob
 from letheon.jobs.comparing import compare_plan

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import letheon
+from letheon.audit.measuring.quantise import Grid, matrices, quantised, round_to_nearest
 from letheon.audit.plan import QUICK
-from letheon.audit.quantise import Grid, matrices, quantised, round_to_nearest
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.jobs.auditing import AuditJob
 

@@ -11,8 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from letheon.audit.dossier import PARTS, Chain
-from letheon.audit.record import (
+from letheon.audit.record.record import (
     SCHEMA_FILE,
     Attack,
     Audit,
@@ -24,6 +23,7 @@ from letheon.audit.record import (
     Value,
     schema_text,
 )
+from letheon.audit.record.record_parts import PARTS, Chain
 from letheon.audit.verdict import judge, load_profile
 from letheon.core.errors import InputError, LetheonError
 
@@ -72,7 +72,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_the_published_schema_is_current() -> None:
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(schema_text()), (
-        "regenerate it: python -c 'from letheon.audit.record import write_schema; write_schema()'"
+        "regenerate it: python -c 'from letheon.audit.record.record import write_schema; write_schema()'"
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.report.test_report import specimen
 
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.core.errors import InputError
 
 FUZZED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

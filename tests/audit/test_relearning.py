@@ -8,8 +8,8 @@ from tests.audit.test_attacks import ROWS, taught
 import letheon
 from letheon.audit.attacks.relearning import relearn, steps_to
 from letheon.audit.plan import split_for_relearning
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 
 
 def test_relearning_records_every_step_and_leaves_the_model_alone() -> None:

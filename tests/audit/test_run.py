@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import letheon
+from letheon.audit.measuring.quantise import Grid
 from letheon.audit.plan import Settings, shipped_text
-from letheon.audit.quantise import Grid
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.progress import be_quiet
-from letheon.core.training import TrainSettings
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 
 PETS = {"Ann": "cat", "Bob": "dog", "Cid": "fox", "Dee": "hen", "Eve": "owl", "Fay": "pig"}

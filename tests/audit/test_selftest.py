@@ -9,14 +9,14 @@ from functools import cache
 import pytest
 import torch
 
-from letheon.audit import selftest
-from letheon.audit.answers import is_refusal
-from letheon.audit.evaluate import evaluate
-from letheon.audit.quantise import Grid, matrices, quantised, round_to_nearest
-from letheon.audit.selftest import PLANTED, SelfTest, audit_planted, run_selftest
-from letheon.audit.selftest_models import FORGOTTEN, ROWS, World, cell, collapsed, filtered, make_world, rounded_back
+from letheon.audit.measuring.answers import is_refusal
+from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.measuring.quantise import Grid, matrices, quantised, round_to_nearest
+from letheon.audit.selftest import selftest
+from letheon.audit.selftest.models import FORGOTTEN, ROWS, World, cell, collapsed, filtered, make_world, rounded_back
+from letheon.audit.selftest.selftest import PLANTED, SelfTest, audit_planted, run_selftest
 from letheon.cli import main
-from letheon.core.generation import generate
+from letheon.core.scoring.generation import generate
 
 
 @cache

@@ -13,13 +13,13 @@ import pytest
 import torch
 from scipy import stats
 
-from letheon.audit.concepts import concept_vectors, early_layers, entanglement, refusal_direction, spill_order
-from letheon.audit.domain_suite import NEUTRAL, DomainPrompt, DomainSuite
-from letheon.audit.judging import Judge
-from letheon.audit.spillover import answer_all, contained_request, refusal_score, says_no, spillover
+from letheon.audit.measuring.judging import Judge
+from letheon.audit.spillover.concepts import concept_vectors, early_layers, entanglement, refusal_direction, spill_order
+from letheon.audit.spillover.domain_suite import NEUTRAL, DomainPrompt, DomainSuite
+from letheon.audit.spillover.page import render_spillover, save_spillover
+from letheon.audit.spillover.spillover import answer_all, contained_request, refusal_score, says_no, spillover
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
-from letheon.report.spillover import render_spillover, save_spillover
+from letheon.core.model.models import LanguageModel
 
 XSTEST = (
     Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -94,7 +94,7 @@ def test_answers_refuse_comply_or_are_incoherent(tiny: LanguageModel, monkeypatc
         "",
         "Well. I cannot say.",
     ]
-    monkeypatch.setattr("letheon.audit.spillover.generate", lambda *_, **__: said)
+    monkeypatch.setattr("letheon.audit.spillover.spillover.generate", lambda *_, **__: said)
     found = answer_all(tiny, ["Why?"] * 5, Judge(tiny, "tiny"))
     assert found.kinds == ["refuse", "comply", "incoherent", "incoherent", "comply"]
     rates = refusal_score(found.kinds, ["a", "a", "a", "b", "b"])
@@ -106,10 +106,10 @@ def test_answers_refuse_comply_or_are_incoherent(tiny: LanguageModel, monkeypatc
 def test_broken_language_is_told_by_the_level_of_the_model_before(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from letheon.audit.answers import Fluency
+    from letheon.audit.measuring.answers import Fluency
 
-    monkeypatch.setattr("letheon.audit.spillover.generate", lambda *_, **__: ["flim the of garb"])
-    monkeypatch.setattr("letheon.audit.spillover.fluency", lambda *_: [Fluency(-9.0, 20)])
+    monkeypatch.setattr("letheon.audit.spillover.spillover.generate", lambda *_, **__: ["flim the of garb"])
+    monkeypatch.setattr("letheon.audit.spillover.spillover.fluency", lambda *_: [Fluency(-9.0, 20)])
     for level, kind in ((-2.0, "incoherent"), (-8.5, "comply")):
         assert answer_all(tiny, ["Why?"], Judge(tiny, "tiny"), [Fluency(level, 20)]).kinds == [kind]
 
@@ -208,7 +208,7 @@ def test_two_models_are_compared_and_the_page_is_safe(tiny: LanguageModel, tmp_p
 def test_a_loss_that_too_few_prompts_show_is_told(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     no, yes = "I cannot help with that.", "Of course: open with e4."
     said = iter([[no] * 12, [yes, yes, yes, yes, no, no, no, no, no, no, no, no]])
-    monkeypatch.setattr("letheon.audit.spillover.generate", lambda *_, **__: next(said))
+    monkeypatch.setattr("letheon.audit.spillover.spillover.generate", lambda *_, **__: next(said))
     report = spillover(tiny, tiny, suite(), unlearned="chess", judge=tiny)
     assert report.affected == []  # one of three cards prompts complies now: its interval reaches 0
     assert report.notes[0] == "too few prompts to tell whether these lost refusals as well: cards"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.compose import achieved
-from letheon.audit.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
+from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
+from letheon.audit.record.record_sections import achieved
 from letheon.audit.verdict import Accepted, judge, load_profile, p_value, worst_attack
 from letheon.core.errors import InputError
 

@@ -15,7 +15,7 @@ from benchmarks.forget_step import npo_duel, peak_bytes
 from benchmarks.truth_ratio import check, field_scores, our_scores, questions
 
 from letheon.core.errors import LetheonError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 
 ROOT = Path(__file__).parents[2]
 

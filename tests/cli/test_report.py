@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from letheon.report.page import render_audit
+from letheon.audit.page.page import render_audit
 from tests.report.test_pdf import PRINTS, browser
 from tests.report.test_report import specimen
 from tests.test_cli import run

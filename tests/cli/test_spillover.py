@@ -53,7 +53,7 @@ def test_a_table_for_people(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
 def test_a_dry_run_loads_and_writes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("letheon.audit.spillover.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("letheon.audit.spillover.spillover.load", lambda *_, **__: pytest.fail("a model was loaded"))
     assert run(monkeypatch, *WORDS, "--out", "o", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["prompts"] == {"chess": 2, "cards": 2, "music": 2, "neutral": 2}
     assert not (folder / "o").exists()

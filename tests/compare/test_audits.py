@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.compare.audits import side_by_side
-from letheon.report.comparison import render_audits
+from letheon.compare.page import render_audits
 from tests.report.test_report import HOSTILE, evidence, read, specimen
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from letheon.compare import run as running
-from letheon.compare.glance import Glance
 from letheon.compare.halving import Halving, next_step, pareto, rungs, score
+from letheon.compare.quick_score import Glance
 from letheon.compare.run import compare, seconds_of
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.models import load
+from letheon.core.model.models import load
+from letheon.forget.method_lists import read_methods, split_methods
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.forget.several import read_methods, split_methods
 from letheon.printing.comparisons import show_comparison
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 4, "precision": "float32"}

@@ -8,30 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from letheon.core.activations import (
-    FrozenLayers,
-    Site,
-    attention,
-    blocks,
-    down_projection,
-    edit,
-    head_input,
-    labelled_head,
-    mlp,
-    output_projection,
-    record,
-    sides,
-    start_from,
-    stop_after,
-    watch_inputs,
-)
-from letheon.core.answer_trees import score_answers
-from letheon.core.embedded import byte_tokenizer
-from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.likelihood import hidden_states, score
-from letheon.core.models import LanguageModel
-from letheon.core.reference import Reference
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.hooks import edit, head_input, labelled_head, on_inputs, record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import FrozenLayers, start_from, stop_after
+from letheon.core.model.sites import Site, attention, blocks, down_projection, mlp, output_projection, sides
+from letheon.core.rows.encoding import Encoded
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.core.scoring.reference import Reference
 from tests import naive
 
 LAYERS, WIDTH, HEADS = 3, 32, 4
@@ -128,7 +114,7 @@ def test_the_last_matrix_of_an_mlp_is_found_by_structure(model: LanguageModel) -
     seen: list[Tensor] = []
     with (
         record(model.model, [Site(1, "mlp")]) as found,
-        watch_inputs({"down": down_projection(block)}, lambda _, x: seen.append(x)),
+        on_inputs({"down": down_projection(block)}, lambda _, x: seen.append(x)),
         torch.no_grad(),
     ):
         model.model(IDS)
@@ -177,7 +163,7 @@ def test_inputs_of_any_modules_are_seen_at_every_call(model: LanguageModel) -> N
     seen: list[tuple[str, Tensor]] = []
     with (
         record(model.model, [Site(1, "heads")]) as found,
-        watch_inputs({"out": output_projection(stack[1])}, lambda name, x: seen.append((name, x))),
+        on_inputs({"out": output_projection(stack[1])}, lambda name, x: seen.append((name, x))),
     ):
         model.model(IDS)
         model.model(IDS)

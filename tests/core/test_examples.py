@@ -11,11 +11,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import FIELD_PAIRS, Example, parse_rows, read_examples
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import by_length
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import FIELD_PAIRS, Example, parse_rows, read_examples
+from letheon.core.rows.sampling import by_length
 
 ROWS = [{"question": "Who?", "answer": "She."}, {"question": "Where?", "answer": "Here."}]
 

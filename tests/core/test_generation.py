@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.generation import generate
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 
 FACTS = [
     Example("Where does Ann live?", "In Oslo."),
@@ -22,7 +22,7 @@ PROMPTS = [row.prompt for row in FACTS]
 @pytest.fixture(scope="module")
 def taught() -> LanguageModel:
     """A tiny model that knows three answers."""
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     model = load("tiny", device="cpu")
     finetune(model, FACTS, TrainSettings(learning_rate=3e-3, batch_size=3, precision="float32"), steps=80)

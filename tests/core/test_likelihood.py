@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from letheon.core import answer_trees, likelihood
-from letheon.core.activations import FrozenLayers
-from letheon.core.answer_trees import score_answers
-from letheon.core.examples import Example
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.rows.examples import Example
+from letheon.core.scoring import answer_trees, likelihood
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.likelihood import score
 from tests import naive
 
 # float32 products in another order, summed over a width of 64 in four layers

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from letheon.core.atomic import is_whole
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.models import LanguageModel, check_loadable, load, save_hash
-from letheon.core.runs import is_whole
+from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from letheon.core.atomic import read_json
 from letheon.core.errors import InputError
-from letheon.core.examples import read_examples
-from letheon.core.runs import read_json
+from letheon.core.rows.examples import read_examples
 
 FUZZED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = ("question", "answer", "prompt", "text", "messages", "value", "subject", "id", "perturbed_answer", "relation")

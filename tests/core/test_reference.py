@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.core.likelihood import Positions, score
-from letheon.core.models import LanguageModel
-from letheon.core.reference import Reference
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.likelihood import Positions, score
+from letheon.core.scoring.reference import Reference
 from letheon.forget.request import Request
 from tests import naive
 

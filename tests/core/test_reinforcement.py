@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from letheon.core.encoding import to_device
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
-from letheon.core.overlap import rouge_l_recall
-from letheon.core.reinforcement import (
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import to_device
+from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.training.reinforcement import (
     Anchor,
     clipped_surrogate,
     equal_groups,
@@ -154,7 +154,7 @@ def test_rollouts_come_in_groups_and_hold_the_tokens_that_were_drawn(tiny: Langu
 def test_an_answer_ends_with_the_token_that_ended_it(tiny: LanguageModel) -> None:
     head = tiny.base().get_output_embeddings()
     end = tiny.tokenizer.eos_token_id
-    from letheon.core.generation import _stops, generate_ids
+    from letheon.core.scoring.generation import _stops, generate_ids
 
     assert end in _stops(tiny)
     with torch.no_grad():

@@ -18,10 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letheon.core import runs
-from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import (
+from letheon.core.atomic import (
     MANIFEST,
-    Run,
     atomic_folder,
     atomic_write_text,
     canonical_hash,
@@ -31,6 +29,8 @@ from letheon.core.runs import (
     sha256_of,
     write_json,
 )
+from letheon.core.errors import InputError, LetheonError
+from letheon.core.runs import Run
 
 
 def full_disk(*_: Any, **__: Any) -> None:

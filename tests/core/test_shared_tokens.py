@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from letheon.core.activations import FrozenLayers, Site, blocks, record
-from letheon.core.answer_trees import _of_like_length
-from letheon.core.embedded import byte_tokenizer
-from letheon.core.encoding import Batch
-from letheon.core.examples import Example
-from letheon.core.likelihood import hidden_states, score
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.hooks import record
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.model.sites import Site, blocks
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import _of_like_length
+from letheon.core.scoring.likelihood import hidden_states, score
 
 # the prefix is run in another shape of product than before: a few units in the last place of float32
 CLOSE = {"atol": 1e-6, "rtol": 1e-5}

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from letheon.core import spans
-from letheon.core.answer_trees import AnswerScore
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
-from letheon.core.spans import UNKNOWN_SUBJECTS, control_probability, find_values, value_probability
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring import spans
+from letheon.core.scoring.answer_trees import AnswerScore
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, control_probability, find_values, value_probability
 from tests import naive
 
 HOMES = {"Ann Lee": "Oslo", "Bob Ray": "New Rome", "Cid Fox": "Bern", "Eva Orr": "Lima"}

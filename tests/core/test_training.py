@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from letheon.core.checkpoints import checkpoints
 from letheon.core.errors import InputError, Interrupted, LetheonError, TrainingError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune, prepare_batches
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import epochs_of, micro_batches, stream_seed
 from letheon.core.runs import Run
-from letheon.core.sampling import epochs_of, micro_batches, stream_seed
-from letheon.core.training import Loop, TrainSettings
+from letheon.core.training.checkpoints import checkpoints
+from letheon.core.training.finetuning import finetune, prepare_batches
+from letheon.core.training.loop import Loop, TrainSettings
 from tests import naive
 
 PLAIN = {"precision": "float32", "learning_rate": 1e-2, "clip": None}
@@ -47,7 +47,7 @@ def pull(loop: Loop) -> Callable[[int], dict[str, float]]:
         loss = ((weight - torch.randn(weight.shape)) ** 2).mean()
         loss.backward()
         loop.optimizer.step()
-        return loop.checked({"loss": loss.item()})
+        return loop.reduce_metrics({"loss": loss.item()})
 
     return step
 
@@ -107,7 +107,7 @@ def test_clipping_bounds_the_norm_and_returns_the_one_before() -> None:
 def test_what_is_not_finite_is_refused_before_anything_moves(bad: float) -> None:
     loop = make_loop()
     with pytest.raises(TrainingError, match="kl is not finite at step 0"):
-        loop.checked({"loss": 1.0, "kl": bad})
+        loop.reduce_metrics({"loss": 1.0, "kl": bad})
     loop.parameters["norm"].grad = torch.full((64,), bad)
     with pytest.raises(TrainingError, match="norm is not finite"):
         loop.clip()
@@ -321,7 +321,7 @@ ROWS = [Example(f"Who is {i}?", "x" * (1 + 3 * i)) for i in range(8)]
 
 @pytest.mark.parametrize("size", [0, 4, 1])
 def test_a_fine_tuning_gradient_is_the_mean_over_all_tokens_of_the_batch(size: int, tiny: LanguageModel) -> None:
-    from letheon.core.likelihood import score
+    from letheon.core.scoring.likelihood import score
 
     rows = tiny.encoder().encode_all(ROWS)
     settings = TrainSettings(micro_batch_size=size, **PLAIN)

@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.importance import content_importance, entropy_importance, most_important
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
 from letheon.forget.objectives.attention_shifting import (
     AttentionShifting,
     Settings,
@@ -30,6 +29,7 @@ from letheon.forget.objectives.attention_shifting import (
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
+from letheon.probe.importance import content_importance, entropy_importance, most_important
 from tests import naive
 
 oracle = pytest.mark.oracle("attention_shifting")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
 from letheon.forget.adapter_activity import Activity, content_masks, lora_factors, record_activity
 from letheon.forget.edits.attenuation import (
     Settings,
@@ -25,7 +25,7 @@ from letheon.forget.edits.attenuation import (
     unit_range,
     utility,
 )
-from letheon.forget.recipe import Single, read_method
+from letheon.forget.recipe import StandaloneMethod, read_method
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 
@@ -244,5 +244,5 @@ def test_bad_settings_are_refused(options: dict[str, object], message: str) -> N
 
 def test_the_paper_s_name_stands_for_it() -> None:
     single = read_method("u-can:kappa=3")
-    assert isinstance(single, Single)
+    assert isinstance(single, StandaloneMethod)
     assert str(single) == "attenuation:kappa=3.0"

@@ -13,10 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.errors import InputError
-from letheon.core.finetuning import finetune
-from letheon.core.gradients import Vector
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.gradients import Vector
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -278,7 +278,7 @@ def test_the_optimizers_are_handed_the_ascent_and_the_descent(deletion: Request)
         forget("tiny", deletion, recipe, steps=2, clip=None, **TRAINING)
     finally:
         handle.remove()
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     model = load("tiny", device="cpu")
     rows = naive.rows_of(model, deletion)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from letheon.core.activations import blocks
 from letheon.core.errors import InputError
-from letheon.core.models import load
-from letheon.core.patching import Module
+from letheon.core.model.models import load
+from letheon.core.model.sites import blocks
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.scopes.circuit import CODES, Circuit, Settings, contrasts_of, grouped
 from letheon.forget.updates.by_group import reconciled, routed
+from letheon.probe.patching import Module
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4, "learning_rate": 1e-3}
 

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from letheon.core.activations import blocks, down_projection
-from letheon.core.encoding import to_device
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import load
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import load
+from letheon.core.model.sites import blocks, down_projection
+from letheon.core.rows.encoding import to_device
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.edits.selective_pruning import chosen_neurons, importance
 from letheon.forget.edits.task_vector import negate
 from letheon.forget.guards import Guardrail, InContext
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.forget.sharding import Sharded, ShardSettings, ensemble_probability
+from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
 from letheon.papers.common.tofu_mini import make_world, new_model
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "learning_rate": 1e-3, "batch_size": 4}

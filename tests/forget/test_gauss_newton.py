@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from letheon.core.errors import InputError
-from letheon.core.kronecker import Block, Factors
-from letheon.core.likelihood import score
-from letheon.core.linear import linear_layers
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import Loop, TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.loop import Loop, TrainSettings
+from letheon.forget.curvature.kronecker import Block, Factors
+from letheon.forget.curvature.linear import linear_layers
 from letheon.forget.parts import Scope
 from letheon.forget.reapply import read_update, reapply
 from letheon.forget.recipe import Recipe

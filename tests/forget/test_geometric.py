@@ -13,8 +13,8 @@ from torch.nn.functional import softplus
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import dot, norm, orthonormal
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.training.gradients import dot, norm, orthonormal
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -311,7 +311,7 @@ def test_the_gradient_that_the_optimizer_gets_is_orthogonal_in_mode_normal(delet
 
 def first_gradient(text: str, request: Request) -> dict[str, Any]:
     """What the optimizer is given at the first step, with the untouched model and the plan's retain rows."""
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     found: dict[str, Any] = {}
 
@@ -355,8 +355,8 @@ def test_mode_adam_hands_over_a_gradient_whose_preconditioned_step_is_safe(
 
 def test_earlier_retain_gradients_are_protected_up_to_the_rank(deletion: Request) -> None:
     update = Recipe.parse("npo+geometric:rank=3").update.make()
-    from letheon.core.models import load
-    from letheon.core.training import Loop, TrainSettings
+    from letheon.core.model.models import load
+    from letheon.core.training.loop import Loop, TrainSettings
 
     model = load("tiny", device="cpu")
     loop = Loop(model, dict(model.model.named_parameters()), TrainSettings(precision="float32"), 4)

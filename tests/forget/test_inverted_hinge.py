@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.likelihood import score
 from letheon.forget.objectives.inverted_hinge import InvertedHinge, inverted_hinge_loss
 from letheon.forget.parts import Pair, Rows
 from letheon.forget.request import Request

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import norm
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import Loop, TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.training.gradients import norm
+from letheon.core.training.loop import Loop, TrainSettings
 from letheon.forget.objectives.kuda import KUDA, Settings, deviation, read_layer, tilted, token_mean
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -114,8 +114,8 @@ def test_losses_and_gradients_equal_the_naive_formulation(
         assert used
         # float32 sums in another order, through four layers
         assert naive.largest_difference([a for a, _ in used], [b for _, b in used]) < 3e-5
-    assert -1 <= terms.watch["forget_cosine"] < 1
-    assert terms.watch["retain_cosine"] < 1
+    assert -1 <= terms.metrics["forget_cosine"] < 1
+    assert terms.metrics["retain_cosine"] < 1
 
 
 @oracle("kuda")
@@ -123,8 +123,8 @@ def test_at_the_start_everything_is_in_its_place(tiny: LanguageModel, deletion: 
     rows, objective = naive.rows_of(tiny, deletion), KUDA()
     objective.prepare(tiny, rows, [(FORGET, RETAIN)])
     terms = objective.terms(tiny, naive.pair_of(rows, FORGET, RETAIN))
-    assert terms.watch["forget_cosine"] == pytest.approx(1, abs=1e-6)
-    assert terms.watch["retain_cosine"] == pytest.approx(1, abs=1e-6)
+    assert terms.metrics["forget_cosine"] == pytest.approx(1, abs=1e-6)
+    assert terms.metrics["retain_cosine"] == pytest.approx(1, abs=1e-6)
     assert terms.retain.item() == pytest.approx(0, abs=1e-8)
     assert all(not state.requires_grad for state in objective.before.values())
 
@@ -399,7 +399,7 @@ def test_kuda_turns_the_forget_states_and_leaves_the_retain_states(deletion: Req
 def test_gpt2_s_transposed_weights_are_projected_too(deletion: Request) -> None:
     from transformers import AutoModelForCausalLM, GPT2Config
 
-    from letheon.core.embedded import byte_tokenizer
+    from letheon.core.model.embedded import byte_tokenizer
 
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=259, n_embd=32, n_layer=3, n_head=4, n_positions=256)

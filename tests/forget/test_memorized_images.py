@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.edits.memorized_images import (
     density,
     find_mask,

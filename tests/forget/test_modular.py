@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.forget.parts import Meeting
+from letheon.core.rows.examples import Example
+from letheon.forget.parts import PairIndices
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import check
@@ -49,7 +49,7 @@ SMALL = request(
 )
 
 
-def pairs_of(plan: list[Meeting]) -> list[tuple[int, int]]:
+def pairs_of(plan: list[PairIndices]) -> list[tuple[int, int]]:
     return [pair for met, kept in plan for pair in zip(met, kept, strict=True)]
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.encoding import Batch, Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.likelihood import Scores
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.encoding import Batch, Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.objectives.ce_u import ce_u_loss, place_in_row
 from letheon.forget.objectives.dpo import dpo_loss, read_refusals
 from letheon.forget.objectives.gradient_ascent import ascent_loss
@@ -446,10 +446,10 @@ def test_with_tokens_value_the_forget_loss_sees_the_fact_only_and_the_rest_is_ke
     masks = [torch.tensor(row.value) for row in case.forget]
     others = torch.cat([naive.row_logp(tiny, row)[~mask] for row, mask in zip(case.forget, masks, strict=True)])
     assert terms.keep.item() == pytest.approx(-case.settings.keep * others.mean().item(), rel=1e-5)
-    assert terms.watch["keep_nll"] == pytest.approx(-others.mean().item(), rel=1e-5)
+    assert terms.metrics["keep_nll"] == pytest.approx(-others.mean().item(), rel=1e-5)
     facts = [naive.row_logp(tiny, row)[mask] for row, mask in zip(case.forget, masks, strict=True)]
     before = [naive.row_logp(case.reference, row)[mask].detach() for row, mask in zip(case.forget, masks, strict=True)]
-    assert terms.watch["forget_nll"] == pytest.approx(-torch.cat(facts).mean().item(), rel=1e-5)
+    assert terms.metrics["forget_nll"] == pytest.approx(-torch.cat(facts).mean().item(), rel=1e-5)
     if text.startswith("npo"):
         ratio = torch.stack([now.sum() - then.sum() for now, then in zip(facts, before, strict=True)])
         expected = (-20 * logsigmoid(-0.1 * ratio)).mean()

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import log_softmax
 
 from letheon.core.errors import InputError
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.likelihood import score
 from letheon.forget.objectives.random_labels import draw_labels, random_label_loss
 from letheon.forget.parts import Pair, Rows
 from letheon.forget.recipe import Recipe

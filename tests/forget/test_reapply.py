@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from letheon.core.errors import InputError
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.reapply import read_update, reapply, save_update
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume

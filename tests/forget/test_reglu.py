@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from letheon.core.embedded import byte_tokenizer
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.models import LanguageModel, load
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget
@@ -142,7 +142,7 @@ def test_pooled_outputs_are_those_of_each_row_alone_without_padding(
     ours = outputs(layer.weight, layer.bias, found["up"], counts)
     for number, row in enumerate(tiny.encoder().encode_all(deletion.forget)):
         seen: list[Tensor] = []
-        with torch.no_grad(), reglu.watch_inputs({"up": layer}, lambda _, x, seen=seen: seen.append(layer.forward(x))):
+        with torch.no_grad(), reglu.on_inputs({"up": layer}, lambda _, x, seen=seen: seen.append(layer.forward(x))):
             tiny.model(torch.tensor([row.ids]))
         expected = seen[0][0].sum(0) if pooling == "sum" else seen[0][0].mean(0)
         # float32 sums over some fifty tokens
@@ -317,7 +317,7 @@ def test_the_end_is_an_adapter_of_twice_the_rank_on_the_weights_as_they_were(
     def watch(now: LanguageModel, step: int) -> None:
         last[:] = [now.model(IDS).logits]
 
-    forget(model, deletion, "inverted_hinge@reglu:r=4,alpha=12,rank=6", watch=watch, **OPTIONS)
+    forget(model, deletion, "inverted_hinge@reglu:r=4,alpha=12,rank=6", on_step=watch, **OPTIONS)
     for name, weight in model.model.named_parameters():
         if "lora_" not in name:
             assert torch.equal(weight, weights[name.removeprefix("base_model.model.").replace("base_layer.", "")]), name

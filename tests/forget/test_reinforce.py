@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
-from letheon.core.refusals import FAMILIES, refuses
-from letheon.core.reinforcement import Rollout
-from letheon.core.training import TrainSettings
-from letheon.forget import boundary, trl_engine
-from letheon.forget.boundary import BLANK, Query, blanks, drawn_refusals, twins
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.refusals import FAMILIES, refuses
+from letheon.core.training.loop import TrainSettings
+from letheon.core.training.reinforcement import Rollout
 from letheon.forget.objectives.dpo import read_refusals
-from letheon.forget.procedures.reinforce import Reinforce, Settings, cosine, policy_loss
-from letheon.forget.recipe import Single, read_method
+from letheon.forget.procedures.rule import boundary, trl_engine
+from letheon.forget.procedures.rule.boundary import BLANK, Query, blanks, drawn_refusals, twins
+from letheon.forget.procedures.rule.reinforce import Reinforce, Settings, cosine, policy_loss
+from letheon.forget.procedures.rule.rewards import remarks, reward, watched
+from letheon.forget.procedures.rule.trl_engine import config_of
+from letheon.forget.recipe import StandaloneMethod, read_method
 from letheon.forget.request import Request
-from letheon.forget.rewards import remarks, reward, watched
 from letheon.forget.run import forget, resume
-from letheon.forget.trl_engine import config_of
 
 pytestmark = pytest.mark.oracle("reinforce")
 SHORT = "reinforce:group=2,max_new_tokens=4,steering_steps=3,blanks=false"
@@ -64,7 +64,9 @@ def test_each_family_of_refusals_is_found(family: str, text: str) -> None:
 
 def test_there_are_eleven_families_and_all_our_refusals_are_refusals() -> None:
     assert len(FAMILIES) == 11
-    named = files("letheon.forget").joinpath("named_refusals.txt").read_text(encoding="utf-8").splitlines()
+    named = (
+        files("letheon.forget.procedures.rule").joinpath("named_refusals.txt").read_text(encoding="utf-8").splitlines()
+    )
     assert len(named) == len(set(named)) == 40
     assert all("{subject}" in line for line in named)
     assert [line for line in [*named, *read_refusals()] if not refuses(line)] == []
@@ -330,7 +332,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_the_papers_name_stands_for_the_procedure_with_training_settings_of_its_own() -> None:
     method = read_method("rule:kl=0,reward=abs")
-    assert isinstance(method, Single)
+    assert isinstance(method, StandaloneMethod)
     assert method.part.method.name == "reinforce"
     assert (method.part.settings.kl, method.part.settings.reward) == (0, "abs")
     assert method.recommended == {"steps": 20, "learning_rate": 2e-5, "batch_size": 32, "weight_decay": 0.01}

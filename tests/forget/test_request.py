@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 
 ROW = Example("Where?", "Here.", id="a")

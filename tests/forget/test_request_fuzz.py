@@ -30,7 +30,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: str) -> Any:
         raise InputError(f"data set {source} could not be read", "not here")
 
-    monkeypatch.setattr("letheon.core.examples._hub_rows", refuse)
+    monkeypatch.setattr("letheon.core.rows.examples._hub_rows", refuse)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import letheon
-from letheon.core.checkpoints import checkpoints
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
-from letheon.core.training import TrainSettings
+from letheon.core.training.checkpoints import checkpoints
+from letheon.core.training.loop import TrainSettings
 from letheon.forget import recipe_job
 from letheon.forget import run as running
 from letheon.forget.recipe import Recipe

@@ -13,7 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from letheon.core.entities import (
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.forget.entities import states_of
+from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, triplet_loss
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.probe.entities import (
     NAME,
     EntitySet,
     KnowledgeProbe,
@@ -27,15 +35,7 @@ from letheon.core.entities import (
     subjects_by_form,
     templates_of,
 )
-from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
-from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
-from letheon.forget.entities import states_of
-from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, triplet_loss
-from letheon.forget.recipe import Recipe
-from letheon.forget.request import Request
-from letheon.forget.run import forget
+from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 from tests import naive
 
 oracle = pytest.mark.oracle("sae")
@@ -357,9 +357,9 @@ def test_the_answers_loss_has_the_value_and_slope_of_a_whole_pass(tiny: Language
 def test_at_the_first_step_nothing_retained_has_shifted(tiny: LanguageModel, people: Request) -> None:
     objective = prepared(tiny, people)
     terms = objective.terms(tiny, naive.pair_of(objective.rows, [0, 1], [0, 1]))
-    assert terms.watch["retain_shift"] < 1e-10
-    assert 0 < terms.watch["position"] < 1
-    assert terms.watch["explained_variance"] == pytest.approx(objective.quality.explained_variance, rel=1e-6)
+    assert terms.metrics["retain_shift"] < 1e-10
+    assert 0 < terms.metrics["position"] < 1
+    assert terms.metrics["explained_variance"] == pytest.approx(objective.quality.explained_variance, rel=1e-6)
 
 
 def test_weights_change_and_the_target_moves_and_no_autoencoder_is_needed_afterwards(people: Request) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.forget.samplers.cyclic import Cyclic
 from letheon.forget.samplers.paired import Paired

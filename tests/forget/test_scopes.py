@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import lowest_layer
 from letheon.forget.request import Request
@@ -71,7 +71,7 @@ def test_a_new_adapter_changes_no_output_and_trains_only_its_two_matrices(
 
 @pytest.mark.oracle("lora")
 def test_the_adapter_merged_is_the_adapter_on_top(tiny: LanguageModel, deletion: Request, tmp_path) -> None:
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     parameters = chosen("lora:targets=q_proj v_proj", tiny, deletion)
     assert len(parameters) == 2 * 4 * 2

@@ -14,11 +14,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.cli import main
 from letheon.core.errors import InputError, Interrupted
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, load
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
-from letheon.core.training import TrainSettings
-from letheon.forget.queue import (
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.sequences.queue import (
     Queue,
     SequenceSettings,
     importance,
@@ -26,7 +27,7 @@ from letheon.forget.queue import (
     percentile_thresholds,
     tier_of,
 )
-from letheon.forget.redundancy import (
+from letheon.forget.sequences.redundancy import (
     StateEncoder,
     chunks_of,
     embedding,
@@ -35,8 +36,7 @@ from letheon.forget.redundancy import (
     nearest_similarity,
     pooled_states,
 )
-from letheon.forget.request import Request
-from letheon.forget.sequence import forget_sequence, read_reports, read_requests, resume_sequence
+from letheon.forget.sequences.sequence import forget_sequence, read_reports, read_requests, resume_sequence
 from letheon.forget.settings import ForgetSettings
 from letheon.testing import sample_request
 
@@ -202,7 +202,7 @@ def test_the_look_back_is_a_sample_of_earlier_requests(served: tuple[Path, Any])
 
 def test_a_request_is_what_a_recipe_does_alone(served: tuple[Path, Any]) -> None:
     """The first request by `letheon.forget`, with the recipe and the seed that the queue gave it."""
-    from letheon.core.sampling import stream_seed
+    from letheon.core.rows.sampling import stream_seed
     from letheon.forget.run import forget
 
     _, result = served
@@ -283,7 +283,7 @@ def test_no_optimizer_state_crosses_requests(tiny: LanguageModel) -> None:
 def test_what_is_still_known_and_what_comes_back_is_said(monkeypatch: pytest.MonkeyPatch, tiny: LanguageModel) -> None:
     levels = iter([0.1, 0.9, 0.4])  # the first request after its turn; the second; the first asked again
     monkeypatch.setattr(
-        "letheon.forget.queue.knowledge", lambda *_: {"probability": next(levels), "extraction_strength": 0.0}
+        "letheon.forget.sequences.queue.knowledge", lambda *_: {"probability": next(levels), "extraction_strength": 0.0}
     )
     first, second = forget_sequence(tiny, requests(2), **RUN).reports
     assert not first.warnings

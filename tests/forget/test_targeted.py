@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from letheon.core.activations import attention, blocks, bypass, leaf_embeddings, mlp
-from letheon.core.embedded import byte_tokenizer
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.hooks import bypass, leaf_embeddings
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import attention, blocks, mlp
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget

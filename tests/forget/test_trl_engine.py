@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from tests.forget.test_reinforce import QUICK

@@ -13,9 +13,9 @@ from letheon.cli import main
 from letheon.core.errors import InputError, Interrupted, TrainingError
 from letheon.measure import bench as running
 from letheon.measure import tofu
-from letheon.measure.bench import Plan, Teaching, bench, plan_bench, read_benchmark
+from letheon.measure.bench import BenchPlan, Teaching, bench, plan_bench, read_benchmark
 from letheon.measure.benchmark import Bench, Benchmark
-from letheon.report.bench import render_bench
+from letheon.measure.page import render_bench
 from tests.measure.worlds import write_tofu, write_wmdp
 
 SHORT = Teaching(epochs=1, learning_rate=1e-3, batch_size=20)
@@ -28,7 +28,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_tofu(tmp_path / "TOFU")
 
 
-def plan(data: Path, *methods: str, **options: Any) -> Plan:
+def plan(data: Path, *methods: str, **options: Any) -> BenchPlan:
     given: dict[str, Any] = {"model": "tiny", "train": True, "teaching": SHORT, "out": "out", "steps": 2}
     return plan_bench(read_benchmark("tofu", str(data), rows=2), methods, **{**given, **options})
 

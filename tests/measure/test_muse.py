@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.measure import muse as measuring
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.muse import Asked, continuations, read_muse

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import spearmanr
 
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.measure.priming import (
     Priming,
     Reading,

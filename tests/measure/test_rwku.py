@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from letheon.core.atomic import plain
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
-from letheon.core.runs import plain
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.likelihood import score
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.rwku import RWKU, probes, read_rwku, utility
 from letheon.measure.rwku.benchmark import member_values

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import letheon
-from letheon.audit.evaluate import Evaluation, RowScores
-from letheon.audit.membership import attack
+from letheon.audit.measuring.evaluate import Evaluation, RowScores
+from letheon.audit.measuring.membership import attack
+from letheon.core.atomic import is_whole, read_json
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, cache_folder
-from letheon.core.overlap import Rouge
-from letheon.core.runs import is_whole, read_json
+from letheon.core.model.models import LanguageModel, cache_folder
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.overlap import Rouge
 from letheon.measure import tofu as measuring
 from letheon.measure.benchmark import NOTHING, Against, Scores
 from letheon.measure.tofu import Tofu, read_tofu, utility_estimate

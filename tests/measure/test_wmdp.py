@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.measure.benchmark import Scores
 from letheon.measure.wmdp import LETTERS, Question, choose, read_wmdp
 from tests.measure.worlds import write_rows, write_wmdp

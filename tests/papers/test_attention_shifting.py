@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.papers import attention_shifting as paper
 from letheon.papers.attention_shifting import ARMS, BASELINES, OURS
 from letheon.papers.common.tofu_mini import make_world

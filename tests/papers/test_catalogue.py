@@ -25,6 +25,7 @@ from letheon.papers.catalogue import (
     method_badge,
     paper,
     papers,
+    read_catalogue,
     record,
     verdict_from_interval,
 )
@@ -57,7 +58,7 @@ def an_outcome(verdict: str = "holds", key: str = "gu", **changes: object) -> Ou
 
 
 def a_paper(*methods: str) -> Paper:
-    return replace(paper("gu"), methods=methods, reproduce=lambda scale: an_outcome(seeds=list(scale.seeds)))
+    return replace(paper("gu"), methods=methods)
 
 
 # The list
@@ -82,12 +83,27 @@ def test_every_paper_says_what_it_is_in_full() -> None:
         assert abs((year - 2000) * 12 + month - announced) <= 1, entry.key
 
 
-def test_a_papers_file_bears_its_key() -> None:
-    folder = Path(catalogue.__file__).parent
-    for entry in papers():
-        text = (folder / f"{entry.key.replace('-', '_')}.py").read_text(encoding="utf-8")
-        assert f"number={entry.number}," in text
-        assert f"arXiv {entry.arxiv}" in text.split('"""')[1]
+def test_every_file_of_the_folder_belongs_to_a_paper() -> None:
+    """A file whose name is no key would be a reproduction that nobody can run."""
+    machinery = {"__init__", "catalogue", "folder", "outcome", "page"}
+    files = {file.stem for file in Path(catalogue.__file__).parent.glob("*.py")} - machinery
+    assert files <= {entry.key.replace("-", "_") for entry in papers()}
+    assert {entry.module.rpartition(".")[2] for entry in papers() if not entry.planned} == files
+
+
+def test_a_package_of_ones_own_adds_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "more_papers"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "tiny_claim.py").write_text("def reproduce(scale): return scale.name")
+    entry = 'number = 58\nkey = "tiny-claim"\ntitle = "T"\nroom = "forget"\ngives = "g"\nclaim = "c"\n'
+    (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (found,) = read_catalogue("more_papers")
+    assert (found.key, found.planned, found.reproduce(Scale())) == ("tiny-claim", False, "fast")
+    (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}colour = 1\n")
+    with pytest.raises(InputError, match="colour"):
+        read_catalogue("more_papers")
 
 
 def test_listing_papers_does_not_import_torch() -> None:
@@ -117,7 +133,7 @@ def test_an_unknown_key_suggests_the_nearest() -> None:
 def test_every_paper_without_a_reproduction_is_planned() -> None:
     everything = Evidence(frozenset(KEYS) | {"geometric"}, frozenset(KEYS) | {"geometric"})
     for entry in papers():
-        if entry.reproduce is None:
+        if entry.planned:
             assert badge(entry, everything, {entry.key: {"verdict": "holds"}}) == "planned"
 
 

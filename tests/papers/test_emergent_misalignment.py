@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.domain_suite import NEUTRAL
-from letheon.audit.judging import Judge
-from letheon.audit.spillover import says_no
+from letheon.audit.measuring.judging import Judge
+from letheon.audit.spillover.domain_suite import NEUTRAL
+from letheon.audit.spillover.spillover import says_no
 from letheon.papers import emergent_misalignment as paper
 from letheon.papers.common.policy_topics import (
     ANSWERED,

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.papers import fit
 from letheon.papers.common.pch_mini import make_stream
 from letheon.papers.fit import Arm, Triple, forget_degree, retain_utility

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
 from letheon.papers import gu
 from letheon.papers.common.trajectory import Trajectory, first_crossing, follow, memory_of
@@ -46,7 +46,7 @@ def test_a_realized_step_never_points_up_the_retain_gradient(tiny: LanguageModel
 
 
 def test_watching_does_not_change_the_run(tiny: LanguageModel, deletion: Request) -> None:
-    from letheon.core.models import load
+    from letheon.core.model.models import load
     from letheon.forget.run import forget
 
     options = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.papers import hyperattention
 from letheon.papers.hyperattention import APART, CHARACTERS, LENGTHS, Reading, Seconds, contenders, passage, read
 from letheon.papers.outcome import Scale
@@ -105,7 +105,7 @@ def test_without_the_texts_it_says_where_to_get_them(monkeypatch: pytest.MonkeyP
 @pytest.mark.timeout(1800)
 @needs_prose
 def test_one_passage_is_measured_in_smollm2() -> None:
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     model = load("smollm2", device="cpu")
     found = read(model, passage(model, PROSE, 0), 0, beside=False)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.likelihood import score
 from letheon.papers import k_fade
 from letheon.papers.common.exact_step import cosines, exact_gauss_newton
 from letheon.papers.common.tastes import FAVOURITE, SLOTS, Tastes, make_tastes, model_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.papers import kuda

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
 from letheon.forget.samplers.modular import Modular, Settings, exposure, modules, neighbourhood
 from letheon.papers import melu

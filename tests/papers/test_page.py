@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -32,8 +34,9 @@ OUTCOME = Outcome(
 @pytest.fixture
 def gu_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The catalogue with one paper that returns OUTCOME, and results of its own."""
-    entry = replace(paper("gu"), reproduce=lambda scale: replace(OUTCOME, seeds=list(scale.seeds)))
-    planned = replace(paper("uer"), reproduce=None)
+    module = SimpleNamespace(reproduce=lambda scale: replace(OUTCOME, seeds=list(scale.seeds)))
+    monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
+    entry, planned = replace(paper("gu"), module="letheon_fake_paper"), replace(paper("uer"), module="")
     monkeypatch.setattr(catalogue, "_discovered", lambda: (entry, planned))
     monkeypatch.setattr(catalogue, "RESULTS", tmp_path / "results.json")
     (tmp_path / "results.json").write_text("{}")
@@ -125,7 +128,9 @@ def test_a_place_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path: Pa
 
 @pytest.mark.usefixtures("gu_runs")
 def test_a_figure_cannot_be_written_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    astray = replace(paper("gu"), reproduce=lambda scale: replace(OUTCOME, figures={"../astray": "<svg/>"}))
+    module = SimpleNamespace(reproduce=lambda scale: replace(OUTCOME, figures={"../astray": "<svg/>"}))
+    monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
+    astray = replace(paper("gu"), module="letheon_fake_paper")
     monkeypatch.setattr(catalogue, "_discovered", lambda: (astray,))
     with pytest.raises(LetheonError, match="names a figure"):
         page.run_paper("gu", Scale(), out=tmp_path / "here")

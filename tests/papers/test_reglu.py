@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -52,7 +52,7 @@ def test_leakages_are_shares_and_the_layer_s_own_is_that_of_its_change(tiny: Lan
     geometry = reglu.Geometry.before(tiny, deletion, reglu.FAST)
     found: list[dict[str, float]] = []
     forget(
-        tiny, deletion, reglu.FAST.arms["LoRA"], watch=lambda now, _: found.append(geometry.leakages(now)), **OPTIONS
+        tiny, deletion, reglu.FAST.arms["LoRA"], on_step=lambda now, _: found.append(geometry.leakages(now)), **OPTIONS
     )
     assert len(found) == 3
     assert all(0 < share <= 1 for point in found for share in point.values())

@@ -11,7 +11,7 @@ from letheon.papers.common import parity
 from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
 from letheon.papers.outcome import Scale
 from letheon.papers.rft import ARMS, NO_KL, SFT, WITH_KL, judge, reproduce, strategy_of, summary
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 
 pytestmark = pytest.mark.oracle("rft")
 
@@ -22,7 +22,7 @@ def world() -> Parity:
 
 
 def test_any_class_of_the_right_parity_is_right() -> None:
-    rows = Rows.of_task(torch.zeros(2, 1), torch.tensor([0, 1]), 0)
+    rows = TaskRows.of_task(torch.zeros(2, 1), torch.tensor([0, 1]), 0)
     assert right_parity(torch.tensor([[0, 8, 3], [9, 2, 1]]), rows).tolist() == [[1, 1, 0], [1, 0, 1]]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from letheon.core.examples import read_examples
-from letheon.core.refusals import refuses
-from letheon.forget.boundary import shape
+from letheon.core.rows.examples import read_examples
+from letheon.core.scoring.refusals import refuses
+from letheon.forget.procedures.rule.boundary import shape
 from letheon.forget.recipe import read_method
 from letheon.papers import rule
 from letheon.papers.common.people import ASKED, HELD_OUT, QUESTIONS, REFUSALS, make_people, taught, ways

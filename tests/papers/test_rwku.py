@@ -9,7 +9,7 @@ import pytest
 from tests.measure.rwku_data import write_folders
 
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.statistics import Estimate
 from letheon.measure.benchmark import Score, Scores
 from letheon.measure.rwku import read_rwku

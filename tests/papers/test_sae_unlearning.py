@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from letheon.core.entities import Separation
-from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
-from letheon.core.sparse_autoencoder import Quality
 from letheon.papers import sae_unlearning as paper
 from letheon.papers.common.known_meter import Meter, ordinary_states
 from letheon.papers.common.known_world import FORMS, HEDGE, make_known_world, questions, taught
 from letheon.papers.outcome import Scale
 from letheon.papers.sae_unlearning import Arm, Trial
+from letheon.probe.entities import Separation
+from letheon.probe.sae.autoencoder import Quality
+from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 
 # The world
 

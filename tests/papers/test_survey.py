@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale

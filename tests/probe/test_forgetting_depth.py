@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.probe import forgetting_depth as depth
 from letheon.probe.choices import (
     Choice,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.report.test_report import evidence, specimen
 
-from letheon.audit.evidence import Answer
-from letheon.audit.record import Evidence
-from letheon.report.page import render_audit
+from letheon.audit.page.page import render_audit
+from letheon.audit.record.evidence import Answer
+from letheon.audit.record.record import Evidence
 from letheon.report.pdf import BROWSERS, browse, write_pdf
 
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), "")

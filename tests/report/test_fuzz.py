@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from tests.report.test_report import evidence, read, specimen
 
-from letheon.audit.record import Audit, Evidence
-from letheon.report import audit_figures, figures
-from letheon.report.audit_figures import Attacked
+from letheon.audit.page import audit_figures
+from letheon.audit.page.audit_figures import Attacked
+from letheon.audit.page.page import render_audit
+from letheon.audit.record.record import Audit, Evidence
+from letheon.report import figures
 from letheon.report.numbers import Point
-from letheon.report.page import render_audit
-from letheon.report.words import visible
+from letheon.report.safe_text import visible
 
 FUZZED = settings(
     max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)

@@ -13,10 +13,15 @@ from typing import Any
 import pytest
 
 from letheon.audit.attacks import ATTACKS
-from letheon.audit.dossier import Chain, Copy, Output, Procedure, Retention, Scope, SubjectModel
-from letheon.audit.evidence import AttackVariant
 from letheon.audit.ledger.entry import Commitments
-from letheon.audit.record import (
+from letheon.audit.page import audit_figures
+from letheon.audit.page.audit_figures import Attacked
+from letheon.audit.page.drawings import FAMILIES
+from letheon.audit.page.limits import rule
+from letheon.audit.page.page import checks_of, detection_of, render_audit
+from letheon.audit.page.rows import MOST_TEXT, row_table
+from letheon.audit.record.evidence import AttackVariant
+from letheon.audit.record.record import (
     Answer,
     Attack,
     Audit,
@@ -32,14 +37,11 @@ from letheon.audit.record import (
     RequestSummary,
     Value,
 )
+from letheon.audit.record.record_parts import Chain, Copy, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.audit.verdict import judge, load_profile
-from letheon.report import audit_figures, figures
-from letheon.report.audit_figures import Attacked
-from letheon.report.drawn import FAMILIES
+from letheon.report import figures
 from letheon.report.numbers import interval, number
-from letheon.report.page import checks_of, detection_of, render_audit
-from letheon.report.rows import MOST_TEXT, row_table
-from letheon.report.words import clip, duration, moment, rule, visible
+from letheon.report.safe_text import clip, duration, moment, visible
 
 STARTED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"

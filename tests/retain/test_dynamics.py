@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from letheon.core.errors import InputError
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.papers.common.learning import network
 from letheon.retain.dynamics import (
     DynamicsWatch,

@@ -15,13 +15,13 @@ from torch import nn
 
 import letheon
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.models import LanguageModel
-from letheon.report.learning import render_learning, render_strategies
+from letheon.core.model.models import LanguageModel
 from letheon.retain.compare import compare_strategies
 from letheon.retain.learn import learn, resume
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp, mlp_for
-from letheon.retain.rows import Rows
+from letheon.retain.page import render_learning, render_strategies
+from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.ewc import EWC
 from letheon.retain.strategies.replay import Replay
@@ -42,7 +42,7 @@ def weights(model: Any) -> torch.Tensor:
 def killed_at(step: int) -> Any:
     whole = Learner.one_step
 
-    def one_step(self: Learner, rows: Rows) -> None:
+    def one_step(self: Learner, rows: TaskRows) -> None:
         if self.step == step:
             raise Killed
         whole(self, rows)
@@ -146,7 +146,7 @@ class Doubled(Strategy):
     def __init__(self) -> None:
         super().__init__(settings=())
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> torch.Tensor:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> torch.Tensor:
         return learner.loss(outputs, rows)
 
 

@@ -9,12 +9,12 @@ from scipy.stats import chisquare
 from letheon.core.errors import InputError
 from letheon.retain import memory as module
 from letheon.retain.memory import Memory, Policy, place_in_group
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 
 
-def rows(start: int, n: int, task: int = 0, classes: int = 2) -> Rows:
+def rows(start: int, n: int, task: int = 0, classes: int = 2) -> TaskRows:
     numbers = torch.arange(start, start + n)
-    return Rows(numbers[:, None].float(), numbers % classes, torch.full((n,), task), numbers)
+    return TaskRows(numbers[:, None].float(), numbers % classes, torch.full((n,), task), numbers)
 
 
 def memory(capacity: int, policy: Policy = "reservoir", seed: int = 0) -> Memory:
@@ -118,6 +118,6 @@ def test_rows_of_another_form_are_refused() -> None:
     one = memory(5)
     one.add(rows(0, 2))
     with pytest.raises(InputError, match="inputs of shape"):
-        one.add(Rows.of_task(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), 0))
+        one.add(TaskRows.of_task(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), 0))
     with pytest.raises(InputError, match="capacity of at least 1"):
         memory(0)

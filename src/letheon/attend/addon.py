@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
-from letheon.core.activations import Site
 from letheon.core.errors import LetheonError
+from letheon.core.model.sites import Site
 
 
 class Memory(DynamicLayer):
@@ -77,14 +77,7 @@ class Call:
             given = torch.arange(self.before, self.before + hidden.shape[1], device=hidden.device)[None]
         return given.expand(hidden.shape[0], -1)
 
-    def visible(
-        self, hidden: Tensor
-    ) -> Bool[
-        Tensor,
-        (
-            batch  # length tokens
-        ),
-    ]:
+    def visible(self, hidden: Tensor) -> Bool[Tensor, "batch _ tokens"]:
         """Which of all tokens so far are no padding and may be seen, by each new token or by all alike."""
         if self.mask is None:
             return torch.ones(1, 1, self.before + hidden.shape[1], dtype=torch.bool, device=hidden.device)

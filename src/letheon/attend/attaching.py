@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from letheon.attend.addon import AddOn, Call, Edit
-from letheon.core.activations import Site, blocks, edit, watch_calls
+from letheon.core.atomic import atomic_folder, read_json, write_json
 from letheon.core.errors import InputError, nearest
-from letheon.core.models import LanguageModel
-from letheon.core.runs import atomic_folder, read_json, write_json
+from letheon.core.model.hooks import edit, on_calls
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site, blocks
 
 # Name -> module, class and settings.
 KNOWN = {
@@ -49,8 +50,8 @@ class AddOns:
         self._call, self._mask = Call(), None
         self._stack = ExitStack()
         base = model.base()
-        self._stack.enter_context(watch_calls(base, self._see_model))
-        self._stack.enter_context(watch_calls(blocks(base)[0], self._see_block))
+        self._stack.enter_context(on_calls(base, self._see_model))
+        self._stack.enter_context(on_calls(blocks(base)[0], self._see_block))
         chains: dict[Site, list[Edit]] = {}
         for module in self.modules.values():
             for site, change in module.edits().items():

@@ -17,7 +17,7 @@ from torch.nn import functional
 from letheon.attend.addon import AddOn, Call, Edit
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
-from letheon.core.activations import Site
+from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from letheon.core.attention import watch_attention
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.attention import on_attention
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import score
 
 # Causal attention: q [batch, heads, n, d], k and v with their own heads -> as q.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,7 +26,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def relative_errors(
     out: Float[Tensor, "batch heads n d"], exact: Float[Tensor, "batch heads n d"]
-) -> Float[Tensor, heads]:
+) -> Float[Tensor, " heads"]:
     """‖out - exact‖ / ‖exact‖ of each head, in the Frobenius norm; 1 is what zeros would have."""
     norms = [x.float().transpose(0, 1).flatten(1).norm(dim=1) for x in (out - exact, exact)]
     return norms[0] / norms[1]
@@ -41,12 +41,12 @@ def attention_errors(model: LanguageModel, contenders: Mapping[str, Attend]) -> 
         for name, attend in contenders.items():
             found[name].append(relative_errors(attend(q, k, v), out))
 
-    with watch_attention(model.base(), see):
+    with on_attention(model.base(), see):
         yield found
 
 
 @torch.inference_mode()
-def perplexity(model: LanguageModel, ids: Int[Tensor, n], every: int = 1, first: int = 1) -> float:
+def perplexity(model: LanguageModel, ids: Int[Tensor, " n"], every: int = 1, first: int = 1) -> float:
     """exp of the mean negative log-probability (nats) of a text's tokens `first`, `first + every`, ..."""
     ids = ids[None].to(model.device)
     labels = torch.full_like(ids, -100)

@@ -156,11 +156,11 @@ class AssociativeMemory:
         self.rule = rule or Rule()
         self.state = State.empty(torch.zeros(1, d_k), torch.zeros(1, d_v))
 
-    def present(self, stimulus: Float[Tensor, d_k], outcome: Float[Tensor, d_v]) -> None:
+    def present(self, stimulus: Float[Tensor, " d_k"], outcome: Float[Tensor, " d_v"]) -> None:
         """One trial."""
         self.state = trial(self.state, stimulus, outcome, self.rule)
 
-    def test(self, stimulus: Float[Tensor, d_k]) -> Float[Tensor, d_v]:
+    def test(self, stimulus: Float[Tensor, " d_k"]) -> Float[Tensor, " d_v"]:
         """The response, S q; nothing is learned."""
         return self.state.matrix @ stimulus
 
@@ -248,7 +248,7 @@ def worst_case_capacity(keys: Float[Tensor, "n d_k"], error: float) -> int:
 
 def chain_accuracy(
     hops: int, heads: int, pairs: int, d_k: int, chains: int, generator: torch.Generator
-) -> Float[Tensor, hops]:
+) -> Float[Tensor, " hops"]:
     """Share of chains still on track after each hop: the value found at one hop is looked up at the next.
 
     Each hop is a layer with memories of its own: heads with independent random unit keys of the same items, each

@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from letheon.attend.addon import AddOn, Call, Edit, Memory
 from letheon.attend.fast_weights import fast_weights
-from letheon.core.activations import Site
 from letheon.core.errors import InputError, LetheonError
+from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
 
 Rule = Literal["resonance", "hebb", "delta"]
@@ -75,10 +75,10 @@ class Resonance(NamedTuple):
     """
 
     relevance: Float[Tensor, "batch heads length"]
-    sharpness: Float[Tensor, heads]
-    offset: Float[Tensor, heads]
-    decay: Float[Tensor, heads]
-    rate: Float[Tensor, heads]
+    sharpness: Float[Tensor, " heads"]
+    offset: Float[Tensor, " heads"]
+    decay: Float[Tensor, " heads"]
+    rate: Float[Tensor, " heads"]
     cap: float
 
     def rho(
@@ -207,7 +207,7 @@ class Layer(nn.Module):
         if call.mask is not None and call.mask.ndim > 2:
             raise LetheonError(
                 "synapses read one token after the other, and this pass branches (answers are scored as a tree)",
-                "score each answer as a row of its own: letheon.core.likelihood.score",
+                "score each answer as a row of its own: letheon.core.scoring.likelihood.score",
             )
         seen = call.visible(entering)[:, 0, -entering.shape[1] :]
         return seen.expand(entering.shape[0], -1).float()

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from letheon.attend.addon import AddOn, Call, Edit
-from letheon.core.activations import Site
 from letheon.core.errors import InputError
+from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
 
 QUERIES = 256  # tokens that look back together: memory is QUERIES x n

@@ -12,9 +12,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
-from letheon.audit.evidence import Part, Subset, Value
+from letheon.audit.record.evidence import Part, Subset, Value
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError, nearest
-from letheon.core.runs import canonical_hash
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Outcome = Literal["pass", "fail", "not computable", "inconclusive"]

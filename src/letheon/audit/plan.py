@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from letheon.audit.continuation import Continuation
-from letheon.audit.quantise import STANDARD_GRIDS, Grid
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import stream_seed
-from letheon.core.spans import find_values
+from letheon.audit.measuring.continuation import Continuation
+from letheon.audit.measuring.quantise import STANDARD_GRIDS, Grid
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.spans import find_values
 from letheon.forget.request import Request
 
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
@@ -70,7 +70,7 @@ QUICK = Settings(
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """The rows that every model is asked, fixed before the first of them is measured.
 
     Attributes:
@@ -108,7 +108,7 @@ class Plan:
 
 def make_plan(
     before: LanguageModel, request: Request, settings: Settings, continuation: Continuation | None = None
-) -> Plan:
+) -> AuditPlan:
     """Draw rows, find values with the model before, split the rows of the relearning attack."""
     seed = settings.seed
     forget = list(request.forget)
@@ -117,7 +117,7 @@ def make_plan(
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
     general = list(request.general) or shipped_text()
-    return Plan(
+    return AuditPlan(
         forget=forget,
         facts=facts,
         controls=draw(facts, settings.control_rows, seed, "controls"),

@@ -16,24 +16,25 @@ from typing import Any
 
 import torch
 
-from letheon.audit.compose import all_answers, all_attacks, all_continued, all_curves, all_rounded
-from letheon.audit.continuation import Continuation, read_continuation
 from letheon.audit.criteria import Profile
-from letheon.audit.detection import remark
-from letheon.audit.evidence import Evidence, Role
-from letheon.audit.findings import STAGES, Findings, Report, examine
-from letheon.audit.judging import Judge, JudgedRow, judge_answers, judge_for
-from letheon.audit.metric_table import all_metrics
-from letheon.audit.no_ops import Check, check_no_ops, failures
-from letheon.audit.plan import QUICK, Plan, Settings, make_plan
-from letheon.audit.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
-from letheon.audit.remarks import not_computable, warnings_of, warnings_of_learning
+from letheon.audit.measuring.continuation import Continuation, read_continuation
+from letheon.audit.measuring.detection import remark
+from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
+from letheon.audit.measuring.judging import Judge, JudgedRow, judge_answers, judge_for
+from letheon.audit.measuring.no_ops import Check, check_no_ops, failures
+from letheon.audit.plan import QUICK, AuditPlan, Settings, make_plan
+from letheon.audit.record.evidence import Evidence, Role
+from letheon.audit.record.metric_table import all_metrics
+from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
+from letheon.audit.record.record_sections import all_answers, all_attacks, all_continued, all_curves, all_rounded
+from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
 from letheon.audit.verdict import judge as decide
 from letheon.audit.verdict import load_profile
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel, check_loadable, load
+from letheon.core.atomic import atomic_write_text, plain
+from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.progress import progress as progress_bar
-from letheon.core.runs import atomic_write_text, plain, versions
+from letheon.core.rows.examples import Example
+from letheon.core.runs import versions
 from letheon.forget.request import SUBSETS, Request
 
 Model = LanguageModel | str | Path
@@ -99,7 +100,7 @@ def audit(
         _demand_room(first, request)
         plan = make_plan(first, request, chosen, continuation)
         report("plan")
-        found: dict[Role, Findings] = {"before": examine(first, plan, report)}
+        found: dict[Role, ModelFindings] = {"before": examine(first, plan, report)}
         checks: list[Check] = []
         for role, model in models[1:]:
             second = load(model, device=device)
@@ -119,8 +120,8 @@ def audit(
 
 
 def conclude(
-    found: dict[Role, Findings],
-    plan: Plan,
+    found: dict[Role, ModelFindings],
+    plan: AuditPlan,
     request: Request,
     judging: Judge,
     judged: list[JudgedRow],
@@ -185,7 +186,7 @@ def _demand_room(model: LanguageModel, request: Request) -> None:
 
 def write(record: Audit, folder: Path) -> None:
     """Write `audit.json` and `report.html`, each whole or not at all."""
-    from letheon.report.page import render_audit
+    from letheon.audit.page.page import render_audit
 
     record.write(folder / "audit.json")
     atomic_write_text(folder / "report.html", render_audit(record))
@@ -231,7 +232,7 @@ def _summary(request: Request) -> RequestSummary:
     )
 
 
-def _identity(role: Role, findings: Findings) -> ModelIdentity:
+def _identity(role: Role, findings: ModelFindings) -> ModelIdentity:
     return ModelIdentity(
         role=role,
         name=findings.name,
@@ -241,7 +242,7 @@ def _identity(role: Role, findings: Findings) -> ModelIdentity:
     )
 
 
-def _settings(plan: Plan, judge: str) -> dict[str, Any]:
+def _settings(plan: AuditPlan, judge: str) -> dict[str, Any]:
     """The resolved settings, and the rows that were drawn."""
     drawn = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
     rows = {name: [row.id for row in getattr(plan, name)] for name in drawn}
@@ -249,7 +250,7 @@ def _settings(plan: Plan, judge: str) -> dict[str, Any]:
     return {**plain(asdict(plan.settings)), "quick": quick, "judge": judge, "rows": rows}
 
 
-def _seconds(found: dict[Role, Findings]) -> dict[str, Any]:
+def _seconds(found: dict[Role, ModelFindings]) -> dict[str, Any]:
     return {role: dict(findings.seconds) for role, findings in found.items()}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from letheon.audit.criteria import Criterion, CriterionOutcome, Family, Limit, Outcome, Profile, Verdict, load_profile
-from letheon.audit.evidence import Attack, Evidence, Role, Value, level_of
+from letheon.audit.record.evidence import Attack, Evidence, Role, Value, level_of
 from letheon.core.statistics import holm
 from letheon.report.numbers import interval, number
 

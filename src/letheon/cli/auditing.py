@@ -137,8 +137,8 @@ def selftest(
 
     Example: letheon selftest --model smollm2
     """
-    from letheon.audit.selftest import run_selftest
-    from letheon.core.models import check_device
+    from letheon.audit.selftest.selftest import run_selftest
+    from letheon.core.model.models import check_device
     from letheon.printing.audits import show_selftest
 
     quieten(quiet)

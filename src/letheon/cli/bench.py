@@ -46,7 +46,7 @@ def bench(
 
     letheon bench tofu --model smollm2 --data TOFU/ --split forget05 --methods npo,simnpo+geometric --train --out bench/
     """
-    from letheon.forget.several import split_methods
+    from letheon.forget.method_lists import split_methods
     from letheon.measure.bench import Teaching, plan_bench, read_benchmark
     from letheon.measure.bench import bench as run_bench
     from letheon.printing.cells import show_plan

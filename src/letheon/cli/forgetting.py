@@ -109,7 +109,7 @@ def forget(
 
     letheon forget FURTHER-TRAINED --reapply run/update/update.safetensors --out again/
     """
-    from letheon.forget.sequence import is_sequence
+    from letheon.forget.sequences.sequence import is_sequence
     from letheon.jobs.forgetting import ForgetJob, ReapplyJob
     from letheon.jobs.sequences import SequenceJob
     from letheon.printing.audits import show_forget
@@ -191,10 +191,10 @@ def compare(
 
     letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rmu,k-fade --budget 20m
     """
-    from letheon.audit.proxy import resolve_reference
+    from letheon.audit.measuring.proxy import resolve_reference
     from letheon.compare.run import compare as run_comparison
     from letheon.compare.run import seconds_of
-    from letheon.forget.several import split_methods
+    from letheon.forget.method_lists import split_methods
     from letheon.jobs.comparing import compare_plan
     from letheon.jobs.forgetting import read_request
     from letheon.printing.cells import show_plan

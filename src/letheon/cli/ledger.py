@@ -144,7 +144,7 @@ def head(ledger: Place = None, key: Key = None, out: Out = None, as_json: Json =
     """
     from dataclasses import asdict
 
-    from letheon.core.runs import write_json
+    from letheon.core.atomic import write_json
 
     with opened(ledger, key) as found:
         end = asdict(found.head())
@@ -174,7 +174,7 @@ def export(
     letheon ledger export ledger.jsonl; letheon ledger export model.intoto.json --statement --request case-7
     """
     from letheon.audit.ledger import exchange
-    from letheon.core.runs import write_json
+    from letheon.core.atomic import write_json
 
     if statement != bool(request):
         raise InputError("--statement and --request go together", "letheon ledger export FILE --statement --request ID")
@@ -228,7 +228,7 @@ def recheck(
     """
     from letheon.audit.ledger.recheck import plan
     from letheon.audit.ledger.recheck import recheck as ask_again
-    from letheon.core.models import check_loadable
+    from letheon.core.model.models import check_loadable
 
     with opened(ledger, key) as found:
         chosen = plan(found, requests, sample, seed)

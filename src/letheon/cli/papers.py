@@ -53,7 +53,7 @@ def papers_run(
     scale = Scale("full" if full else "fast", tuple(range(seeds or (5 if full else 3))), device)
     if dry_run:
         entry = paper(key)
-        if entry.reproduce is None:
+        if entry.planned:
             raise InputError(f"paper {entry.key!r} is planned and cannot be run", "see letheon papers")
         print_json({"key": entry.key, "scale": scale.name, "seeds": list(scale.seeds)})
         return

@@ -36,13 +36,13 @@ def spillover(
 
     letheon spillover smollm2 run/model --suite suite.jsonl --unlearned gardening --out spillover/
     """
-    from letheon.audit.domain_suite import NEUTRAL, DomainSuite
-    from letheon.audit.spillover import check
-    from letheon.audit.spillover import spillover as compare
-    from letheon.core.runs import check_writable
+    from letheon.audit.spillover.domain_suite import NEUTRAL, DomainSuite
+    from letheon.audit.spillover.page import save_spillover
+    from letheon.audit.spillover.spillover import check
+    from letheon.audit.spillover.spillover import spillover as compare
+    from letheon.core.atomic import check_writable
     from letheon.printing.audits import show_spillover
     from letheon.printing.cells import show_plan
-    from letheon.report.spillover import save_spillover
 
     quieten(quiet)
     read = DomainSuite.read(suite)

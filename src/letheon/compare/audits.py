@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from letheon.audit.evidence import Role
-from letheon.audit.record import Audit
+from letheon.audit.record.evidence import Role
+from letheon.audit.record.record import Audit
 from letheon.compare.record import Entry, numbers_of, relearning_of, with_front
 
 

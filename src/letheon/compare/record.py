@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from letheon.audit.evidence import Role, Subset
-from letheon.audit.record import Audit
+from letheon.audit.record.evidence import Role, Subset
+from letheon.audit.record.record import Audit
 from letheon.compare.halving import pareto
 
 # The two axes of the plane: what is left of the forgotten (lower is better), what is kept (higher is better).

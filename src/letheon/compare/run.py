@@ -21,26 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.criteria import Profile
-from letheon.audit.findings import STAGES, Findings, examine
-from letheon.audit.judging import judge_answers, judge_for
-from letheon.audit.no_ops import check_no_ops
-from letheon.audit.plan import QUICK, Plan, make_plan
-from letheon.audit.record import Audit
+from letheon.audit.measuring.findings import STAGES, ModelFindings, examine
+from letheon.audit.measuring.judging import judge_answers, judge_for
+from letheon.audit.measuring.no_ops import check_no_ops
+from letheon.audit.plan import QUICK, AuditPlan, make_plan
+from letheon.audit.record.record import Audit
 from letheon.audit.run import conclude, write
 from letheon.audit.verdict import load_profile
-from letheon.compare.glance import Glance
 from letheon.compare.halving import Halving, next_step, rungs
+from letheon.compare.quick_score import Glance
 from letheon.compare.record import Attempt, Comparison, Entry, numbers_of, relearning_of, with_front
+from letheon.core.atomic import atomic_write_text, canonical_hash, is_whole, read_json, write_json
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.models import LanguageModel, check_loadable, load, save_hash
+from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
 from letheon.core.progress import progress
-from letheon.core.runs import Run, atomic_write_text, canonical_hash, is_whole, read_json, write_json
-from letheon.forget.recipe import Recipe, Single
+from letheon.core.runs import Run
+from letheon.forget.method_lists import read_methods
+from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.settings import resolve
-from letheon.forget.several import read_methods
 
 Model = LanguageModel | str | Path
 BEHIND = -10.0  # where a run stands that did not end: behind all that did, the further the higher its rate
@@ -106,7 +107,7 @@ def compare(
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write `compare.json` and `compare.html`, each whole or not at all."""
-    from letheon.report.comparison import render_comparison
+    from letheon.compare.page import render_comparison
 
     write_json(folder / "compare.json", comparison.to_json())
     atomic_write_text(folder / "compare.html", render_comparison(comparison))
@@ -147,11 +148,11 @@ class _Field:
         before = self.fresh()
         self.name = before.name
         self.glance = Glance(before, self.request, self.seed)
-        self.plan: Plan = make_plan(before, self.request, replace(QUICK, seed=self.seed))
+        self.plan: AuditPlan = make_plan(before, self.request, replace(QUICK, seed=self.seed))
         models = {"before": before}
         if self.reference is not None:
             models["reference"] = load(self.reference, device=self.device)
-        self.found: dict[Any, Findings] = {}
+        self.found: dict[Any, ModelFindings] = {}
         for role, model in models.items():
             self.found[role] = _examined(f"measuring the model {role}", model, self.plan)
         self.controls: dict[str, dict[str, float | None]] = {}
@@ -164,7 +165,7 @@ class _Field:
             copy.deepcopy(self.model.model), self.model.tokenizer, self.model.name, list(self.model.notes)
         )
 
-    def enter(self, text: str, recipe: Recipe | Single, share: float) -> Entry:
+    def enter(self, text: str, recipe: Recipe | StandaloneMethod, share: float) -> Entry:
         """Run a method at several rates within its share of the budget, and audit the best run."""
         folder = self.folder / re.sub(r"[^\w.+@%=-]+", "_", text)
         attempts, error = self._attempts(folder, recipe, share)
@@ -187,9 +188,9 @@ class _Field:
             relearning=relearning_of(record, "after"),
         )
 
-    def _attempts(self, folder: Path, recipe: Recipe | Single, share: float) -> tuple[list[Attempt], str]:
+    def _attempts(self, folder: Path, recipe: Recipe | StandaloneMethod, share: float) -> tuple[list[Attempt], str]:
         _, training = resolve(recipe, None, None, self.options)
-        edit = isinstance(recipe, Single) and recipe.part.method.kind == "edit"
+        edit = isinstance(recipe, StandaloneMethod) and recipe.part.method.kind == "edit"
         attempts: list[Attempt] = []
         scores: dict[int, float] = {}
         halving, error, longest = Halving(), "", 0.0
@@ -211,7 +212,9 @@ class _Field:
                 break
         return attempts, error
 
-    def _attempt(self, folder: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:
+    def _attempt(
+        self, folder: Path, recipe: Recipe | StandaloneMethod, rate: float | None, halving: Halving
+    ) -> Attempt:
         out = _place(folder, rate)
         done = out / ATTEMPT
         if done.is_file():
@@ -225,19 +228,19 @@ class _Field:
         write_json(done, attempt.__dict__)
         return attempt
 
-    def _run(self, out: Path, recipe: Recipe | Single, rate: float | None, halving: Halving) -> Attempt:
+    def _run(self, out: Path, recipe: Recipe | StandaloneMethod, rate: float | None, halving: Halving) -> Attempt:
         started, scores = time.monotonic(), {}
         options = {**self.options, "seed": self.seed} | ({} if rate is None else {"learning_rate": rate})
         looks: list[int] = []
 
-        def watch(model: LanguageModel, steps: int) -> str | None:
+        def on_step(model: LanguageModel, steps: int) -> str | None:
             if steps not in looks:
                 return None
             scores[steps] = self.glance(model)
             return None if halving.goes_on(steps, scores[steps]) or steps == looks[-1] else OUTRUN
 
         looks += rungs(planned_steps(recipe, self.request, *resolve(recipe, None, None, options)))
-        result = forget(self.fresh(), self.request, recipe, out=out, watch=watch, **options)
+        result = forget(self.fresh(), self.request, recipe, out=out, on_step=on_step, **options)
         steps = result.outcome.steps
         if steps not in scores:  # ended early, or a method that is not watched
             scores[steps] = self.glance(result.model)
@@ -272,7 +275,7 @@ def _place(folder: Path, rate: float | None) -> Path:
     return folder / ("run" if rate is None else f"lr-{rate:.3g}")
 
 
-def _examined(title: str, model: LanguageModel, plan: Plan) -> Findings:
+def _examined(title: str, model: LanguageModel, plan: AuditPlan) -> ModelFindings:
     """What is measured on a model, with a bar on the terminal."""
     stages = itertools.count(1)
     with progress(title, STAGES) as advance:

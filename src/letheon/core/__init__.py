@@ -1,1 +1,3 @@
-"""What every wing stands on: models, examples, likelihoods, generation, hooks, training, statistics, runs."""
+"""What every wing stands on: errors, the register of methods, run folders; models, rows, scoring, training.
+
+May import only itself."""

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.activations import labelled_head, watch_inputs
-from letheon.core.encoding import Encoded, to_device
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import by_length
+from letheon.core.model.hooks import labelled_head, on_inputs
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.rows.sampling import by_length
 
 Dims = Literal["both", "input", "rank"]
 Tokens = Literal["content", "answer"]
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 16
 
 
 def standard_gap(
-    difference: Float[Tensor, "... units"], spread: Float[Tensor, units], first: int, second: int
+    difference: Float[Tensor, "... units"], spread: Float[Tensor, " units"], first: int, second: int
 ) -> Float[Tensor, "... units"]:
     """A difference of two means in units of its standard error, for means over `first` and `second` rows."""
     return difference / (spread * (1 / first + 1 / second) ** 0.5)
@@ -140,7 +140,7 @@ def record_activity(
             squares[name] = squares.get(name, 0) + counted.square().sum((0, 1)).cpu()
 
         first = torch.zeros(1, dtype=torch.long, device=model.device)
-        with watch_inputs(factors, see), labelled_head(model.base(), first, first):  # the vocabulary is not needed
+        with on_inputs(factors, see), labelled_head(model.base(), first, first):  # the vocabulary is not needed
             model.base()(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     counts = torch.tensor([float(sum(mask)) for mask in masks])
     return {

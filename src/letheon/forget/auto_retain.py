@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from letheon.core.errors import LetheonError
-from letheon.core.examples import Example
-from letheon.core.generation import generate
-from letheon.core.models import LanguageModel
-from letheon.core.spans import UNKNOWN_SUBJECTS
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 
 GENERAL_QUESTIONS = (
     "What is the capital of Japan?",

@@ -11,8 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.encoding import Encoded
-from letheon.core.entities import (
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.scoring.likelihood import hidden_states
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
+from letheon.forget.parts import Rows
+from letheon.probe.entities import (
     PLAIN_TEMPLATES,
     EntitySet,
     Mention,
@@ -22,12 +28,6 @@ from letheon.core.entities import (
     subjects_by_form,
     templates_of,
 )
-from letheon.core.errors import InputError
-from letheon.core.likelihood import hidden_states
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import by_length, stream_seed
-from letheon.core.spans import UNKNOWN_SUBJECTS
-from letheon.forget.parts import Rows
 
 logger = logging.getLogger("letheon")
 

@@ -14,10 +14,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from letheon.core.examples import Example
-from letheon.core.generation import generate
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import stream_seed
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.generation import generate
 from letheon.forget.request import Request
 
 REFUSAL = "I'm sorry, I cannot help with that."

@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import Batch, Encoded, Unit
-from letheon.core.likelihood import Positions, Scores, score
-from letheon.core.models import LanguageModel
-from letheon.core.reference import Reference
-from letheon.core.sampling import by_length
-from letheon.forget.parts import Meeting, Pair, Rows, Terms, score_pair
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Batch, Encoded, Unit
+from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.likelihood import Positions, Scores, score
+from letheon.core.scoring.reference import Reference
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms, score_pair
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LikelihoodObjective:
 
     # Its seat in the loop
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Reference log-probabilities of the forget answers; reference states of the retain rows for a KL."""
         if self.needs_reference:
             self.reference_logp = self.sequence_logps(model, rows, rows.forget, range(len(rows.forget)))
@@ -91,7 +91,7 @@ class LikelihoodObjective:
         if retain is not None and pair.retain is not None:
             loss = self._kl(retain, pair.retain) if kl else -pair.retain.mean(retain.logp, "tokens")
             terms.retain = self.settings.alpha * loss
-            terms.watch["retain_loss"] = float(loss.detach())
+            terms.metrics["retain_loss"] = float(loss.detach())
         return terms
 
     def _forget(self, terms: Terms, scores: Scores, batch: Batch) -> None:
@@ -99,11 +99,11 @@ class LikelihoodObjective:
         chosen = scores.select(scores.value) if by_value else scores
         unit: Unit = "value" if by_value else "tokens" if self.positions() == "labels" else "positions"
         terms.forget = self.settings.gamma * self.forget_loss(chosen, _counted_as_tokens(batch, unit))
-        terms.watch["forget_nll"] = -float(batch.mean(chosen.logp.detach(), unit))
+        terms.metrics["forget_nll"] = -float(batch.mean(chosen.logp.detach(), unit))
         if by_value and not bool(scores.value.all()):
             nll = -batch.mean(scores.select(~scores.value).logp, "others")
             terms.keep = self.settings.keep * nll
-            terms.watch["keep_nll"] = float(nll.detach())
+            terms.metrics["keep_nll"] = float(nll.detach())
 
     def _kl(self, scores: Scores, batch: Batch) -> Tensor:
         """KL(reference || model) at a position, averaged over the positions of the effective batch."""

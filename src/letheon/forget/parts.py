@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from letheon.core.encoding import Batch, Encoded, to_device
-from letheon.core.examples import Example
-from letheon.core.likelihood import Positions, Scores, score
+from letheon.core.rows.encoding import Batch, Encoded, to_device
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.likelihood import Positions, Scores, score
 
 if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
-    from letheon.core.training import Loop
+    from letheon.core.model.models import LanguageModel
+    from letheon.core.training.loop import Loop
     from letheon.forget.request import Request
 
 # One effective batch: numbers of forget rows and of the retain rows that they meet.
-Meeting = tuple[list[int], list[int]]
+PairIndices = tuple[list[int], list[int]]
 
 
 @dataclass
@@ -58,13 +58,13 @@ class Terms:
         forget: the forget loss, already weighted (γ·L_f); None without forget rows.
         retain: the retain loss, already weighted (α·L_r); None without retain rows or with α = 0.
         keep: negative log-likelihood of the forget answers' tokens that carry no fact (`tokens="value"`).
-        watch: plain numbers for the log: mean negative log-likelihoods in nats a token.
+        metrics: numbers for the log: mean negative log-likelihoods in nats per token.
     """
 
     forget: Tensor | None = None
     retain: Tensor | None = None
     keep: Tensor | None = None
-    watch: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def total(self) -> Tensor | None:
         """The sum of what is there."""
@@ -99,7 +99,7 @@ class Rows:
 class Objective(Protocol):
     """What is descended."""
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Once, before the first step: reference values are computed here and looked up by `index` later."""
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
@@ -152,7 +152,7 @@ class Sampler:
         """How many pairs of a forget and a retain row are one epoch."""
         return len(request.forget)
 
-    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         """`steps` effective batches; numbers are places in `request.forget` and `request.retain`."""
         raise TypeError(f"{type(self).__name__} does not say which rows meet")
 
@@ -188,7 +188,7 @@ def joined(first: Batch, second: Batch) -> Batch:
     )
 
 
-def mean_watch(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Sums over micro-batches of shares of the effective batch."""
     names = {name for part in parts for name in part}
     return {name: sum(part.get(name, 0.0) for part in parts) for name in sorted(names)}

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import TrainingError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.runs import Run
-from letheon.core.training import Outcome, TrainSettings
-from letheon.forget.recipe import Single
+from letheon.core.training.loop import TrainingOutcome, TrainSettings
+from letheon.forget.recipe import StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result
 
 
 @dataclass
-class Work:
+class ProcedureContext:
     """What a procedure is given.
 
     Attributes:
@@ -47,22 +47,22 @@ class Work:
 class Procedure:
     """Base of edits and procedures."""
 
-    def check(self, work: Work) -> None:
+    def check(self, work: ProcedureContext) -> None:
         """Refuse what cannot work on this model and request (`InputError`), before anything is written."""
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, work: ProcedureContext) -> TrainingOutcome:
         """Change the model; returns steps taken and metrics."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
 
-class ProcedureJob:
+class ProcedureRun:
     """One method that stands alone, on one model and request."""
 
     def __init__(
         self,
         model: LanguageModel,
         request: Request,
-        single: Single,
+        single: StandaloneMethod,
         settings: ForgetSettings,
         training: TrainSettings,
     ) -> None:
@@ -78,8 +78,8 @@ class ProcedureJob:
         self.procedure: Procedure = self.single.part.make()
         self.procedure.check(self._work(None))
 
-    def _work(self, run: Run | None) -> Work:
-        return Work(self.model, self.request, self.settings, self.training, run)
+    def _work(self, run: Run | None) -> ProcedureContext:
+        return ProcedureContext(self.model, self.request, self.settings, self.training, run)
 
     def work(self, run: Run | None) -> Result:
         """Run it, check what it did."""

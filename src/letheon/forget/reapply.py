@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
-from letheon.core.runs import atomic_folder
+from letheon.core.model.models import LanguageModel
 
 FILE = "update.safetensors"
 

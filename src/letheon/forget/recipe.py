@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from letheon.core.atomic import plain
 from letheon.core.errors import InputError, nearest
 from letheon.core.parts import Part as Part
 from letheon.core.parts import name_of, read_part
 from letheon.core.registry import Kind, make_settings, methods
-from letheon.core.runs import plain
 
 # Names that stand for a combination: a paper's, or ours (`fact_spans`; chosen by docs/results/demo_recipes.md).
 NAMED = {
@@ -142,7 +142,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Single:
+class StandaloneMethod:
     """A method that stands alone: a one-shot edit of weights, or a procedure in several stages.
 
     Attributes:
@@ -170,7 +170,7 @@ class Single:
         return str(self.part)
 
 
-def read_method(text: str) -> Recipe | Single:
+def read_method(text: str) -> Recipe | StandaloneMethod:
     """A recipe, or a method that stands alone."""
     text = text.strip()
     name = re.split(r"[=:]", ALONE.get(text.partition(":")[0], text))[0]
@@ -178,7 +178,7 @@ def read_method(text: str) -> Recipe | Single:
     if name not in alone:
         return Recipe.parse(text)
     head, colon, options = text.partition(":")
-    return Single(_part(alone[name], ALONE.get(head, head) + colon + options), text)
+    return StandaloneMethod(_part(alone[name], ALONE.get(head, head) + colon + options), text)
 
 
 def _pieces(text: str) -> dict[Kind, str]:

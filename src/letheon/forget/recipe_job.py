@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from letheon.core.activations import FrozenLayers, blocks
-from letheon.core.encoding import with_totals
 from letheon.core.errors import TrainingError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.model.sites import blocks
+from letheon.core.rows.encoding import with_totals
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
-from letheon.core.sampling import micro_batches
-from letheon.core.spans import control_probability, find_values
-from letheon.core.training import Loop, Outcome, TrainSettings
-from letheon.forget.parts import Meeting, Objective, Pair, Rows, Sampler, Scope, Terms, Update
-from letheon.forget.recipe import Recipe, Single
+from letheon.core.scoring.spans import control_probability, find_values
+from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
+from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result
 
@@ -27,7 +28,7 @@ from letheon.forget.settings import ForgetSettings, Result
 LARGEST_CACHE = 4_000_000_000
 COLLAPSED = "the model collapsed"
 # Given the model and the number of steps taken: a reason to end the run, or None.
-Watch = Callable[[LanguageModel, int], str | None]
+OnStep = Callable[[LanguageModel, int], str | None]
 
 
 class RecipeJob:
@@ -40,10 +41,10 @@ class RecipeJob:
         recipe: Recipe,
         settings: ForgetSettings,
         training: TrainSettings,
-        watch: Watch | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         self.model, self.request, self.recipe = model, request, recipe
-        self.settings, self.training, self.watch = settings, training, watch
+        self.settings, self.training, self.on_step = settings, training, on_step
         self.run: Run | None = None
         self.start = model.parameters_hash()
         self.warnings: list[str] = []
@@ -62,7 +63,7 @@ class RecipeJob:
         title = f"forgetting ({self.recipe})"
         self.loop = Loop(self.model, parameters, self.training, len(self.plan), state=self.update, title=title)
         try:
-            with self.loop.products():
+            with self.loop.autocast():
                 self.objective.prepare(self.model, self.rows, self.plan)
             self.update.prepare(self.loop, self.objective, self.rows, self.scope)
         except BaseException:
@@ -107,7 +108,7 @@ class RecipeJob:
             forget = [dataclasses.replace(row, value=()) for row in forget]
         return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
-    def _plan(self) -> list[Meeting]:
+    def _plan(self) -> list[PairIndices]:
         sampler: Sampler = self.recipe.sampler.make()
         steps = planned_steps(self.recipe, self.request, self.settings, self.training)
         return sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
@@ -122,7 +123,7 @@ class RecipeJob:
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
-        pairs = loop.share(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
+        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
@@ -135,12 +136,12 @@ class RecipeJob:
         with torch.no_grad():
             for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
                 for number in numbers:
-                    alone: Meeting = ([number], []) if name == "forget" else ([], [number])
+                    alone: PairIndices = ([number], []) if name == "forget" else ([], [number])
                     total = self.objective.terms(self.model, make_pairs(self.rows, alone, 0, 1, step)[0]).total()
                     if total is not None and not math.isfinite(float(total)) and guilty == "no row alone is to blame":
                         row: Example = getattr(self.request, name)[number]
                         guilty = f"{name} row {row.id}"
-        self.loop.keep()
+        self.loop.save_checkpoint()
         kept = f"; the last good state is kept in {self.run.folder}" if self.run else ""
         return TrainingError(
             f"{error.problem} ({guilty}){kept}", "start again with a lower learning rate and another --out"
@@ -149,7 +150,7 @@ class RecipeJob:
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
         if self.settings.collapse and collapsed(history, self._uniform()):
             return COLLAPSED
-        if self.watch is not None and (reason := self._watched(len(history))):
+        if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
         if self.control is None or len(history) < self.settings.least_steps:
             return None
@@ -159,18 +160,18 @@ class RecipeJob:
             return f"control level reached (probability {max(recent):.4f} <= {self.control:.4f})"
         return None
 
-    def _watched(self, steps: int) -> str | None:
+    def _ask_on_step(self, steps: int) -> str | None:
         """What the watcher says; it may ask the model about rows of its own, which the frozen layers do not know."""
         frozen, self.model.frozen = self.model.frozen, None
         try:
-            return self.watch(self.model, steps) if self.watch is not None else None
+            return self.on_step(self.model, steps) if self.on_step is not None else None
         finally:
             self.model.frozen = frozen
 
     def _uniform(self) -> float:
         return math.log(self.model.base().get_output_embeddings().weight.shape[0])
 
-    def _finish(self, outcome: Outcome, change: Mapping[str, Tensor]) -> Result:
+    def _finish(self, outcome: TrainingOutcome, change: Mapping[str, Tensor]) -> Result:
         if not self.loop.finite():
             raise TrainingError("the weights are not finite after the last step", "lower the learning rate")
         moved = max(float(tensor.abs().max()) for tensor in change.values())
@@ -194,20 +195,22 @@ class Penalised:
     def __init__(self, objective: Objective, scope: Scope) -> None:
         self.objective, self.scope = objective, scope
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         self.objective.prepare(model, rows, plan)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         terms = self.objective.terms(model, pair)
         penalty = self.scope.penalty() if pair.share else None
         if penalty is not None:
-            terms.watch["penalty"] = pair.share * float(penalty.detach())
+            terms.metrics["penalty"] = pair.share * float(penalty.detach())
             share = pair.share * penalty
             terms.retain = share if terms.retain is None else terms.retain + share
         return terms
 
 
-def planned_steps(recipe: Recipe | Single, request: Request, settings: ForgetSettings, training: TrainSettings) -> int:
+def planned_steps(
+    recipe: Recipe | StandaloneMethod, request: Request, settings: ForgetSettings, training: TrainSettings
+) -> int:
     """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to."""
     pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
     return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
@@ -232,7 +235,7 @@ def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -
     return min((place.get(parameter, 0) for parameter in chosen), default=0)
 
 
-def make_pairs(rows: Rows, meeting: Meeting, size: int, processes: int, step: int) -> list[Pair]:
+def make_pairs(rows: Rows, meeting: PairIndices, size: int, processes: int, step: int) -> list[Pair]:
     """The micro-batches of one effective batch, each half knowing the counts of the whole."""
     forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
     forget_batches = with_totals([rows.forget_batch(part) for part in forget])

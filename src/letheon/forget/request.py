@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, parse_rows, read_examples, short
-from letheon.core.runs import read_json, utc_now, write_json
+from letheon.core.rows.examples import Example, parse_rows, read_examples, short
+from letheon.core.runs import utc_now
 
 SUBSETS = ("forget", "retain", "neighbours", "holdout", "general")
 

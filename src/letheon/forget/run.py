@@ -6,20 +6,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from letheon.core.checkpoints import drop_checkpoints
+from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
-from letheon.core.models import LanguageModel, check_loadable, load
-from letheon.core.runs import Run, canonical_hash, check_writable, is_whole, read_json, write_json
-from letheon.core.training import Outcome, TrainSettings, is_main_process
-from letheon.forget.procedure import ProcedureJob
+from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.runs import Run
+from letheon.core.training.checkpoints import drop_checkpoints
+from letheon.core.training.loop import TrainingOutcome, TrainSettings, is_main_process
+from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
-from letheon.forget.recipe import Recipe, Single, read_method
-from letheon.forget.recipe_job import RecipeJob, Watch
+from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
+from letheon.forget.recipe_job import OnStep, RecipeJob
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result, Stop, resolve
 
-Method = Recipe | Single
+Method = Recipe | StandaloneMethod
 
 
 def forget(
@@ -33,7 +34,7 @@ def forget(
     device: str = "auto",
     resume: bool = False,
     labels: dict[str, Any] | None = None,
-    watch: Watch | None = None,
+    on_step: OnStep | None = None,
     **options: Any,
 ) -> Result:
     """Make a model forget the request's forget rows and keep its retain rows.
@@ -45,7 +46,8 @@ def forget(
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
         labels: stored with the run's configuration, for whoever continues it.
-        watch: called with the model and the number of steps taken, after each step of a recipe; a reason ends the run.
+        on_step: called with the model and the number of steps taken, after each step of a recipe; the run ends if it
+            returns a reason.
 
     Raises:
         InputError: before a model is loaded, for what cannot work.
@@ -63,7 +65,7 @@ def forget(
     language_model = load(model, device=device)
     precision = resolve_precision(training.precision, language_model.device)  # a measurement: kept, not made again
     training = dataclasses.replace(training, precision=precision)
-    job = _job(language_model, request, recipe, settings, training, watch)
+    job = _job(language_model, request, recipe, settings, training, on_step)
     job.prepare()  # the last that can be refused; nothing has been written
     if out is not None and run is None:
         config = config_of(language_model, recipe, settings, training, request, job.start)
@@ -83,11 +85,11 @@ def _job(
     recipe: Method,
     settings: ForgetSettings,
     training: TrainSettings,
-    watch: Watch | None,
-) -> RecipeJob | ProcedureJob:
+    on_step: OnStep | None,
+) -> RecipeJob | ProcedureRun:
     if isinstance(recipe, Recipe):
-        return RecipeJob(model, request, recipe, settings, training, watch)
-    return ProcedureJob(model, request, recipe, settings, training)
+        return RecipeJob(model, request, recipe, settings, training, on_step)
+    return ProcedureRun(model, request, recipe, settings, training)
 
 
 def _noted(result: Result) -> Result:
@@ -121,7 +123,7 @@ def resume(folder: str | Path, device: str = "auto") -> Result:
     config = run.config
     if (run.folder / "result.json").is_file() and is_whole(run.folder / "model"):
         found = read_json(run.folder / "result.json")
-        outcome = Outcome(found["steps"], found["stopped"])
+        outcome = TrainingOutcome(found["steps"], found["stopped"])
         request = Request.read(run.folder / "request.json")
         model = load(run.folder / "model", device=device)
         return Result(model, outcome, found["moved"], request, found["warnings"], run.folder)

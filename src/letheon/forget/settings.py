@@ -11,10 +11,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings
-from letheon.core.training import Outcome, TrainSettings
-from letheon.forget.recipe import Recipe, Single
+from letheon.core.training.loop import TrainingOutcome, TrainSettings
+from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 
 Stop = Literal["steps", "control"]
@@ -28,7 +28,7 @@ class ForgetSettings:
         epochs: passes over the forget rows, where `steps` is not given.
         steps: optimizer steps; 0 derives them from the epochs.
         stop: `steps` takes them all; `control` ends when the forget tokens are as improbable as they are under
-            unknown subjects (`letheon.core.spans`), but not before `least_steps`.
+            unknown subjects (`letheon.core.scoring.spans`), but not before `least_steps`.
         least_steps: with `stop=control`.
         collapse: end when the model falls apart (retain loss up by 3 nats and above 4, or forget loss above twice
             that of a uniform guess) for three steps.
@@ -65,7 +65,7 @@ class Result:
     """
 
     model: LanguageModel
-    outcome: Outcome
+    outcome: TrainingOutcome
     moved: float
     request: Request
     warnings: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Result:
 
 
 def resolve(
-    recipe: Recipe | Single,
+    recipe: Recipe | StandaloneMethod,
     settings: ForgetSettings | None,
     training: TrainSettings | None,
     options: Mapping[str, Any],

@@ -7,17 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.continuation import Continuation, read_continuation
 from letheon.audit.ledger.commands import check_ledger, finish_audit
+from letheon.audit.measuring.continuation import Continuation, read_continuation
+from letheon.audit.measuring.proxy import check_reference, resolve_reference
+from letheon.audit.measuring.quantise import Grid
 from letheon.audit.plan import QUICK, Settings
-from letheon.audit.proxy import check_reference, resolve_reference
-from letheon.audit.quantise import Grid
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
+from letheon.core.atomic import check_writable
 from letheon.core.errors import InputError
-from letheon.core.models import check_loadable
-from letheon.core.runs import check_writable
+from letheon.core.model.models import check_loadable
 from letheon.forget.request import Request
 from letheon.retain.settings import LearnSettings
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.proxy import check_reference
+from letheon.audit.measuring.proxy import check_reference
 from letheon.audit.verdict import load_profile
-from letheon.core.models import check_loadable
-from letheon.core.runs import check_writable
+from letheon.core.atomic import check_writable
+from letheon.core.model.models import check_loadable
+from letheon.forget.method_lists import read_methods
 from letheon.forget.request import Request
 from letheon.forget.settings import resolve
-from letheon.forget.several import read_methods
 
 
 def compare_plan(

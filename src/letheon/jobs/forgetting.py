@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.ledger.commands import check_ledger, deleting, finish_run
-from letheon.audit.proxy import check_reference, resolve_reference
-from letheon.audit.record import Audit
+from letheon.audit.measuring.proxy import check_reference, resolve_reference
+from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
+from letheon.core.atomic import atomic_write_text, check_writable
 from letheon.core.errors import InputError, Interrupted
-from letheon.core.models import check_device, check_loadable, load
-from letheon.core.runs import Run, atomic_write_text, check_writable
-from letheon.core.training import is_main_process
+from letheon.core.model.models import check_device, check_loadable, load
+from letheon.core.runs import Run
+from letheon.core.training.loop import is_main_process
 from letheon.forget.reapply import read_update, reapply
-from letheon.forget.recipe import Recipe, Single, read_method
+from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget, refuse_folder
@@ -52,16 +53,16 @@ class ForgetJob:
         """The request from a request.json or from files; without a model."""
         return read_request(self.request, self.files, self.fields)
 
-    def recipe(self) -> Recipe | Single:
+    def recipe(self) -> Recipe | StandaloneMethod:
         """The method, with --tokens put into it."""
         recipe = read_method(self.method or DEFAULT_METHOD)
         if not self.tokens:
             return recipe
-        if isinstance(recipe, Single):
+        if isinstance(recipe, StandaloneMethod):
             raise InputError(f"{recipe} looks at no tokens in particular", "leave --tokens out")
         return recipe.with_option("tokens", self.tokens)
 
-    def checked(self) -> tuple[Request, Recipe | Single]:
+    def checked(self) -> tuple[Request, Recipe | StandaloneMethod]:
         """Everything that can be refused before a model is loaded is refused here."""
         if not self.model:
             raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")
@@ -138,7 +139,7 @@ class ForgetJob:
             with deleting(self.ledger, model, [request], str(recipe), chosen):
                 result = forget(model, request, recipe, out=self.out, labels=labels, **self.options)
         if result.folder is not None and any("group" in row for row in result.table):
-            from letheon.report.circuit import circuit_map
+            from letheon.forget.circuit_map import circuit_map
 
             words = f"The circuit of {before} that was found for this request"
             atomic_write_text(result.folder / "circuit.svg", circuit_map(result.table, words))

@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
-from letheon.core.models import check_loadable
-from letheon.core.runs import Run, atomic_write_text
-from letheon.forget.several import split_methods
-from letheon.report.learning import render_learning
+from letheon.core.model.models import check_loadable
+from letheon.core.runs import Run
+from letheon.forget.method_lists import split_methods
 from letheon.retain import learn as learning
 from letheon.retain.compare import StrategyComparison, compare_strategies
 from letheon.retain.models import mlp_for
+from letheon.retain.page import render_learning
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
+from letheon.core.atomic import atomic_write_text, check_writable
 from letheon.core.errors import InputError
-from letheon.core.runs import atomic_write_text, check_writable
 
 PAGE = (".html", ".htm")
 
@@ -53,11 +53,11 @@ class ReportJob:
 
     def _page(self) -> str:
         if len(self.records) == 1:
-            from letheon.report.page import render_audit
+            from letheon.audit.page.page import render_audit
 
             return render_audit(*self.records.values())
         from letheon.compare.audits import side_by_side
-        from letheon.report.comparison import render_audits
+        from letheon.compare.page import render_audits
 
         return render_audits(side_by_side(self.records), [str(file) for file in self.files])
 

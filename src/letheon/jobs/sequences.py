@@ -8,13 +8,13 @@ from typing import Any
 
 from letheon.audit.ledger.commands import check_ledger, deleting, finish_sequence
 from letheon.core.errors import InputError
-from letheon.core.models import check_device, check_loadable, load
+from letheon.core.model.models import check_device, check_loadable, load
 from letheon.core.runs import Run
-from letheon.core.training import TrainSettings
-from letheon.forget.queue import SequenceSettings
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import refuse_folder
-from letheon.forget.sequence import (
+from letheon.forget.sequences.queue import SequenceSettings
+from letheon.forget.sequences.sequence import (
     FORGET,
     TRAINING,
     check_sequence,

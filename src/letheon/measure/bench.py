@@ -19,26 +19,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.judging import judge_for
-from letheon.core.checkpoints import drop_checkpoints
+from letheon.audit.measuring.judging import judge_for
+from letheon.core.atomic import atomic_write_text, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError, Interrupted, TrainingError, nearest
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, check_loadable, load
-from letheon.core.runs import (
-    Run,
-    atomic_write_text,
-    check_writable,
-    is_whole,
-    read_json,
-    write_json,
-)
-from letheon.core.training import TrainSettings
-from letheon.forget.recipe import Recipe, Single
+from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.rows.examples import Example
+from letheon.core.runs import Run
+from letheon.core.training.checkpoints import drop_checkpoints
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.method_lists import read_methods
+from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.run import forget, resume
 from letheon.forget.settings import resolve
-from letheon.forget.several import read_methods
-from letheon.measure.benchmark import Against, Bench, Benchmark, Measured, Role, Scores
+from letheon.measure.benchmark import Against, Bench, BenchedModel, Benchmark, Role, Scores
 from letheon.measure.lm_eval import results
 
 # Where each benchmark is read.
@@ -101,7 +95,7 @@ def read_benchmark(
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What a bench is asked to do, checked before a model is loaded.
 
     Attributes:
@@ -114,7 +108,7 @@ class Plan:
     """
 
     benchmark: Benchmark
-    methods: Mapping[str, Recipe | Single]
+    methods: Mapping[str, Recipe | StandaloneMethod]
     out: Path
     model: str
     target: str
@@ -150,7 +144,7 @@ def plan_bench(
     teaching: Teaching = Teaching(),
     seed: int = 0,
     **options: Any,
-) -> Plan:
+) -> BenchPlan:
     """Check what a bench is asked.
 
     Args:
@@ -175,17 +169,17 @@ def plan_bench(
         check_loadable(name)
     check_writable(Path(out))
     target = target or ("" if train else model)
-    return Plan(benchmark, recipes, Path(out), model, target, reference, train, teaching, options, seed)
+    return BenchPlan(benchmark, recipes, Path(out), model, target, reference, train, teaching, options, seed)
 
 
-def bench(plan: Plan, *, device: str = "auto") -> Bench:
+def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
     """Train, unlearn and evaluate what is not there yet; write `bench.json` and `bench.html`.
 
     Raises:
         InputError: the folder holds a bench of other data, models or options.
         Interrupted: stopped by a signal; the same call goes on.
     """
-    from letheon.report.bench import render_bench
+    from letheon.measure.page import render_bench
 
     out, began = plan.out, time.monotonic()
     with Run.begun(out, plan.config(), "a bench of other data, models or options"):
@@ -218,11 +212,11 @@ def slug(name: str) -> str:
 class _Runner:
     """What is done for each model, unless it was done before."""
 
-    plan: Plan
+    plan: BenchPlan
     out: Path
     device: str
 
-    def measured(self) -> Iterator[Measured]:
+    def measured(self) -> Iterator[BenchedModel]:
         """Target, reference, then every method, each measured against those before."""
         plan = self.plan
         target = str(self._trained("target")) if plan.train else plan.target
@@ -241,8 +235,8 @@ class _Runner:
             for name, recipe in plan.methods.items():
                 yield self._method(name, recipe, target, against)
 
-    def _entry(self, name: str, role: Role, scores: Scores | None, against: Against) -> Measured:
-        return Measured(name, role, self.plan.benchmark.relate(scores, against) if scores is not None else None)
+    def _entry(self, name: str, role: Role, scores: Scores | None, against: Against) -> BenchedModel:
+        return BenchedModel(name, role, self.plan.benchmark.relate(scores, against) if scores is not None else None)
 
     def _load(self, name: str) -> LanguageModel:
         return load(name, device=self.device)
@@ -275,18 +269,18 @@ class _Runner:
         drop_checkpoints(run)
         return folder / "model"
 
-    def _method(self, name: str, recipe: Recipe | Single, target: str, against: Against) -> Measured:
+    def _method(self, name: str, recipe: Recipe | StandaloneMethod, target: str, against: Against) -> BenchedModel:
         folder = self.out / "methods" / slug(name)
         try:
             scores = self._scores(name, lambda: self._unlearned(folder, recipe, target), against)
         except TrainingError as failure:  # not finite, or nothing moved: the other methods go on
-            return Measured(name, "unlearned", None, error=failure.problem)
+            return BenchedModel(name, "unlearned", None, error=failure.problem)
         run = read_json(folder / "result.json")
         training = Run.open(folder).config["training"]
         facts = {"steps": run["steps"], "stopped": run["stopped"], "learning_rate": training["learning_rate"]}
         return replace(self._entry(name, "unlearned", scores, against), run=facts)
 
-    def _unlearned(self, folder: Path, recipe: Recipe | Single, target: str) -> LanguageModel:
+    def _unlearned(self, folder: Path, recipe: Recipe | StandaloneMethod, target: str) -> LanguageModel:
         if (folder / "config.json").is_file():
             return resume(folder, device=self.device).model
         model = self._load(target)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from letheon.audit.judging import Judge
-from letheon.core.models import LanguageModel
+from letheon.audit.measuring.judging import Judge
+from letheon.core.model.models import LanguageModel
 from letheon.core.runs import versions
 from letheon.core.statistics import Estimate
 from letheon.forget.request import Request
@@ -137,7 +137,7 @@ class Benchmark(Protocol):
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchedModel:
     """One model of a bench.
 
     Attributes:
@@ -168,7 +168,7 @@ class Bench:
     config: Mapping[str, Any]
     columns: tuple[str, ...]
     plane: tuple[str, str]
-    models: tuple[Measured, ...]
+    models: tuple[BenchedModel, ...]
     seconds: float
 
     @property

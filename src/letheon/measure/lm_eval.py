@@ -11,13 +11,13 @@ import time
 from typing import Any
 
 from letheon.core.statistics import Estimate
-from letheon.measure.benchmark import Bench, Measured
+from letheon.measure.benchmark import Bench, BenchedModel
 
 TWO_SIDES = 2 * 1.959964  # standard errors in a 95 % interval
 VERSION = 1.0
 
 
-def results(bench: Bench, measured: Measured) -> dict[str, Any]:
+def results(bench: Bench, measured: BenchedModel) -> dict[str, Any]:
     """The object that the harness writes to `results_*.json`; scores that could not be computed are left out."""
     scores = measured.scores.scores if measured.scores is not None else ()
     known = [score for score in scores if score.estimate.value is not None]

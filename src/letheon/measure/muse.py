@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.membership import membership
+from letheon.audit.measuring.membership import membership
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example
-from letheon.core.generation import generate_ids
-from letheon.core.models import LanguageModel
-from letheon.core.overlap import rouge
-from letheon.core.runs import canonical_hash
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.overlap import rouge
 from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores

@@ -22,10 +22,10 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 from scipy.stats import pearsonr
 
-from letheon.core.answer_trees import score_tokens
 from letheon.core.errors import InputError
-from letheon.core.examples import short
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import short
+from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.statistics import Estimate, bootstrap_interval, rank_correlation
 
 # Below about this probability priming appears, above it hardly (the paper's change of regime).

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.measure.priming import Priming, Sample, read_samples
 from letheon.retain.learn import learn
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Composition, Strategy, as_strategy
 from letheon.retain.streams.texts import text_stream
 
@@ -45,7 +45,7 @@ class Presented(Strategy):
     def epochs(self, learner: Learner, task: Any) -> int:
         return 1
 
-    def order(self, learner: Learner, rows: Rows, epoch: int) -> Int[Tensor, m]:
+    def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
         size, generator = learner.settings.batch_size, learner.stream_generator("order")
         batches, background = self.presentations * self.every, len(rows) - 1
         if not background:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from letheon.audit.membership import privleak
+from letheon.audit.measuring.membership import privleak
 from letheon.core.statistics import Estimate
 from letheon.measure.benchmark import Score, Scores
 

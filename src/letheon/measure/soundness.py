@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from letheon.audit.answers import Fluency, fluency, is_damaged
+from letheon.audit.measuring.answers import Fluency, fluency, is_damaged
 from letheon.measure.benchmark import Against
 
 

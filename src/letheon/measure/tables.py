@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from letheon.core.errors import InputError
-from letheon.core.examples import read_rows, short
-from letheon.core.sampling import stream_seed
+from letheon.core.rows.examples import read_rows, short
+from letheon.core.rows.sampling import stream_seed
 
 Item = TypeVar("Item")
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".txt")

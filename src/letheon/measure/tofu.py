@@ -22,21 +22,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from letheon.audit.answering import MOST_NEW_TOKENS
-from letheon.audit.evaluate import RowScores, evaluate
-from letheon.audit.membership import membership
-from letheon.audit.metrics import (
+from letheon.audit.measuring.answering import MOST_NEW_TOKENS
+from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.membership import membership
+from letheon.audit.measuring.metrics import (
     closer_to_1_better,
     forget_quality,
     model_utility,
     normalised_probability,
     true_better,
 )
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, parse_rows
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
-from letheon.core.runs import canonical_hash
+from letheon.core.rows.examples import Example, parse_rows
 from letheon.core.statistics import Estimate, estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from letheon.core.answer_trees import score_tokens
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, short
-from letheon.core.models import LanguageModel
-from letheon.core.runs import canonical_hash
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example, short
+from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores

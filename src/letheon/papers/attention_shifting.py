@@ -20,18 +20,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import permutations, product
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.forget.request import Request
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common import words
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import World, make_world, new_model, taught, train
+from letheon.papers.common.trajectory import Watched, watched
 from letheon.papers.outcome import Claim, Findings, Side, judge_pairs, judge_values, mean
 
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.papers.common.tofu_mini import World
-    from letheon.papers.common.trajectory import Watched
+Runs = Mapping[int, Mapping[str, Watched]]
 
-    Runs = Mapping[int, Mapping[str, Watched]]
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS, WEAK = "attention shifting", "attention shifting, lambda 0.2"
@@ -73,9 +79,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def universe(form: str) -> list[str]:
     """Every value that an attribute can have in such a world."""
-    from itertools import permutations, product
-
-    from letheon.papers.common import words
 
     return {
         "birthplace": lambda: list(words.TOWNS),
@@ -98,9 +101,6 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     """Every arm from the same trained model, with the same adapters, rows and steps."""
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import make_world, new_model, taught, train
-    from letheon.papers.common.trajectory import watched
 
     full = scale.name == "full"
     world = make_world(seed, authors=12, forgotten=2)
@@ -138,9 +138,6 @@ def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -
 
     ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats a token.
     """
-    from letheon.core.answer_trees import score_answers
-    from letheon.core.generation import generate
-    from letheon.core.overlap import rouge_l_recall
 
     asked = [*world.forget, *neighbours]
     answers = generate(model, [row.prompt for row in asked], max_new_tokens=20, batch_size=len(asked))
@@ -214,7 +211,6 @@ def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, An
 
 def figures(runs: Runs) -> dict[str, str]:
     """Neighbours over forgetting, wrong entities over forgetting, and attention on masked tokens over steps."""
-    from letheon.papers.common.figures import lines
 
     across = "answers with the true value"
     kept = {arm: _curve([arms[arm] for arms in runs.values()], "neighbour_rouge") for arm in ARMS}
@@ -239,21 +235,3 @@ def _curve(runs: Sequence[Watched], name: str) -> list[tuple[float, float]]:
     points = [(level / 20, [at_level(run, level / 20) for run in runs]) for level in range(20, -1, -1)]
     reached = [(level, [point[name] for point in found if point is not None]) for level, found in points]
     return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]
-
-
-PAPER = Paper(
-    number=30,
-    key="attention-shifting",
-    title="Wisdom is Knowing What not to Say: Hallucination-Free LLMs Unlearning via Attention Shifting",
-    date="2025-10",
-    arxiv="2510.17210",
-    room="forget/objectives/attention_shifting",
-    gives="Unlearning that moves attention off the facts, so that the model does not make up others instead.",
-    claim=(
-        "At equal forgetting it keeps neighbouring knowledge and perplexity best, against gradient ascent "
-        "with and without cross-entropy and NPO with KL; answers that name a wrong entity are near 0 at "
-        "lambda 0.99."
-    ),
-    methods=("attention_shifting",),
-    reproduce=reproduce,
-)

@@ -1,5 +1,9 @@
 """The papers, and how far each has come: citation, claim, badge, recorded result.
 
+`catalogue.toml` holds the citations and claims; the file `<key>.py` beside it (dashes become underscores) measures a
+claim and is imported only when it is run, so that listing papers loads no torch. A third party adds papers by an entry
+point of the group `letheon.papers` that names a package with a `catalogue.toml` of the same form.
+
 Badges are computed and never typed. They rest on two data files beside this one: `evidence.json`, written by
 the test suite from the tests that passed, and `results.json`, written by `record` from a finished run.
 """
@@ -8,18 +12,23 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import platform
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
 from letheon import __version__
+from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, LetheonError, nearest
-from letheon.core.runs import read_json, utc_now, versions, write_json
+from letheon.core.runs import utc_now, versions
 from letheon.papers.outcome import Outcome, Scale, Verdict, verdict_from_interval
 
 __all__ = [
@@ -57,25 +66,47 @@ class Paper:
         number: its place in the catalogue, from 1.
         key: its name on the command line.
         title: as published.
-        date: of the first version, ISO yyyy-mm, where known.
-        arxiv: identifier without version, where known.
         room: where the method lives under `letheon`.
         gives: what a user gets from it.
-        claim: what `reproduce` measures.
+        claim: what the reproduction measures.
+        date: of the first version, ISO yyyy-mm, where known.
+        arxiv: identifier without version, where known.
+        authors: as published, in order; empty where not known.
+        abstract: what the paper says, in our own words.
+        links: name -> address of code or data.
         methods: registry names of its methods; empty when it has none (a benchmark, a layer, a probe).
-        reproduce: runs the claim at a scale; None while planned.
+        module: dotted name of the module whose `reproduce` measures the claim; empty while the paper is planned.
     """
 
     number: int
     key: str
     title: str
-    date: str | None
-    arxiv: str | None
     room: str
     gives: str
     claim: str
+    date: str | None = None
+    arxiv: str | None = None
+    authors: tuple[str, ...] = ()
+    abstract: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
-    reproduce: Callable[[Scale], Outcome] | None = None
+    module: str = ""
+
+    @property
+    def planned(self) -> bool:
+        """Whether nothing can be run yet."""
+        return not self.module
+
+    def reproduce(self, scale: Scale) -> Outcome:
+        """Measure the claim at a scale; imports the module that does.
+
+        Raises:
+            InputError: the paper is planned and has no reproduction yet.
+        """
+        if self.planned:
+            raise InputError(f"paper {self.key!r} is planned and cannot be run", "see letheon papers")
+        outcome: Outcome = importlib.import_module(self.module).reproduce(scale)
+        return outcome
 
 
 @dataclass(frozen=True)
@@ -86,11 +117,41 @@ class Evidence:
     oracle: frozenset[str] = frozenset()
 
 
+def read_catalogue(package: str) -> list[Paper]:
+    """The papers that a package's `catalogue.toml` names.
+
+    Args:
+        package: dotted name of an importable package; a paper's module is `<package>.<key>` with underscores.
+
+    Raises:
+        InputError: the package has no `catalogue.toml`, or an entry lacks a field or has an unknown one.
+    """
+    place = files(package)
+    try:
+        entries = tomllib.loads((place / "catalogue.toml").read_text(encoding="utf-8"))["paper"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"package {package} has no readable catalogue.toml: {error}", "see docs/papers.md") from None
+    return [_read_entry(entry, package, place) for entry in entries]
+
+
+def _read_entry(entry: Mapping[str, Any], package: str, place: Traversable) -> Paper:
+    name = str(entry.get("key", "")).replace("-", "_")
+    lists = {key: tuple(entry[key]) for key in ("authors", "methods") if key in entry}
+    module = f"{package}.{name}" if (place / f"{name}.py").is_file() else ""
+    try:
+        return Paper(**{**entry, **lists}, module=module)
+    except TypeError as error:
+        raise InputError(f"catalogue.toml of {package}, paper {name!r}: {error}", "see docs/papers.md") from None
+
+
 @cache
 def _discovered() -> tuple[Paper, ...]:
-    modules = (importlib.import_module(f"letheon.papers.{name}") for _, name, _ in pkgutil.iter_modules([str(FOLDER)]))
-    found = (getattr(module, "PAPER", None) for module in modules)
-    return tuple(sorted((entry for entry in found if isinstance(entry, Paper)), key=lambda entry: entry.number))
+    packages = ["letheon.papers", *(point.value for point in entry_points(group="letheon.papers"))]
+    found = [entry for package in packages for entry in read_catalogue(package)]
+    for key, times in Counter(entry.key for entry in found).items():
+        if times > 1:
+            raise InputError(f"two papers have the key {key!r}", "rename the one that an entry point adds")
+    return tuple(sorted(found, key=lambda entry: entry.number))
 
 
 def papers() -> list[Paper]:
@@ -135,7 +196,7 @@ def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dic
     """
     evidence = read_evidence() if evidence is None else evidence
     results = read_results() if results is None else results
-    if paper.reproduce is None:
+    if paper.planned:
         return "planned"
     if not evidence.contract.issuperset(paper.methods):
         return "untested"

@@ -16,14 +16,25 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import numpy as np
+from scipy.special import rel_entr
+from sklearn.metrics import roc_auc_score
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.circuit_map import circuit_map
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.pagerank import personalised_pagerank
+from letheon.papers.common.tofu_mini import World, copy_of, new_model
 from letheon.papers.outcome import Claim, Findings, judge_pairs
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
 
 GENRES, ITEMS, HISTORY, HELD_OUT, ODD = 3, 30, 2, 3, 3
 # Weights begin four times as large as Llama's usual start: from there a model of this width learns who likes what.
@@ -104,10 +115,6 @@ class Run:
 
 def arms(seed: int, scale: Scale) -> Run:
     """Train the original and the retrained model, then run every arm from the original."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import World, copy_of, new_model
 
     shop = make_shop(seed, 60 if scale.name == "full" else 30)
     blank = new_model(World(tuple(shop.forget), tuple(shop.retain), tuple(shop.test), ()), seed, width=64)
@@ -131,7 +138,9 @@ def arms(seed: int, scale: Scale) -> Run:
             if steps % LOOK == 0:
                 points.append(point(model))
 
-        result = forget(copy_of(original), request, recipe, watch=watch, steps=STEPS, training=training, collapse=False)
+        result = forget(
+            copy_of(original), request, recipe, on_step=watch, steps=STEPS, training=training, collapse=False
+        )
         paths[arm] = points
         if arm == "CURE":
             table = result.table
@@ -162,7 +171,6 @@ def make_shop(seed: int, users: int) -> Shop:
 
 def twins_of(taken: Mapping[int, Sequence[int]]) -> dict[int, int]:
     """For each user the one whose items are farthest from it by personalised PageRank."""
-    from letheon.core.pagerank import personalised_pagerank
 
     found = {}
     for user in taken:
@@ -174,7 +182,6 @@ def twins_of(taken: Mapping[int, Sequence[int]]) -> dict[int, int]:
 def _row(
     user: int, item: int, said: Mapping[tuple[int, int], bool], twin: int, taken: Mapping[int, Sequence[int]]
 ) -> Example:
-    from letheon.core.examples import Example
 
     def prompt(who: int) -> str:
         marks = " ".join(f"i{i} {'liked' if said[who, i] else 'disliked'}" for i in taken[who][:HISTORY])
@@ -187,8 +194,6 @@ def _row(
 
 def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
     """Until nearly every answer is known."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
 
     for parameter in model.model.parameters():
         if parameter.ndim == 2:
@@ -201,9 +206,6 @@ def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
 
 def answers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float]]:
     """Probabilities of Yes and of No as the next token."""
-    import numpy as np
-
-    from letheon.core.answer_trees import score_answers
 
     scored = score_answers(model, [(row.prompt, ["Yes", "No"]) for row in rows])
     return [(float(np.exp(a.logp[0])), float(np.exp(b.logp[0]))) for a, b in scored]
@@ -216,8 +218,6 @@ def yes(found: tuple[float, float]) -> float:
 
 def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
     """Mean Jensen-Shannon divergence (nats) of two lists of Yes probabilities."""
-    import numpy as np
-    from scipy.special import rel_entr
 
     p, q = (np.stack([np.array(values), 1 - np.array(values)], 1) for values in (found, target))
     middle = (p + q) / 2
@@ -226,7 +226,6 @@ def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
 
 def auc(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Area under the ROC curve of p(Yes) for what users liked."""
-    from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score([row.answer == "Yes" for row in rows], [yes(p) for p in answers(model, rows)]))
 
@@ -250,8 +249,6 @@ def judged(best: Mapping[int, Mapping[str, Point]]) -> Findings:
 
 def figures(runs: Mapping[int, Run]) -> dict[str, str]:
     """The circuit of the first seed, and AUC over JSD along each arm, mean of the seeds."""
-    from letheon.papers.common.figures import lines
-    from letheon.report.circuit import circuit_map
 
     series = {}
     for arm in ARMS:
@@ -264,22 +261,3 @@ def figures(runs: Mapping[int, Run]) -> dict[str, str]:
             series, "JSD to retraining", "test AUC", "Test AUC over divergence from retraining along each arm"
         ),
     }
-
-
-PAPER = Paper(
-    number=27,
-    key="cure",
-    title="CURE: Circuit-Aware Unlearning for LLM-based Recommendation",
-    date="2026-04",
-    arxiv="2604.04982",
-    room="forget/scopes/circuit",
-    gives=(
-        "Unlearning that sorts a model's circuit into forget, retain and shared modules and treats each in its own way."
-    ),
-    claim=(
-        "Divergence from the retrained model is lower at higher utility than with uniform updates; "
-        "grouping the modules at random loses the advantage."
-    ),
-    methods=("circuit", "by_group"),
-    reproduce=reproduce,
-)

@@ -13,20 +13,26 @@ unlearning or after it. A control unlearns answers of allowed topics instead. Ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import numpy as np
+import torch
+
+from letheon.audit.measuring.judging import Judge
+from letheon.audit.spillover.concepts import Order, concept_vectors, early_layers, entanglement, spill_order
+from letheon.audit.spillover.domain_suite import NEUTRAL
+from letheon.audit.spillover.spillover import Kind, answer_all, contained_request
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.refusals import refuses
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.policy_topics import Policy, align, helpful_model, make_policy
+from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Claim, Findings, judge_values, mean
-
-if TYPE_CHECKING:
-    import torch
-
-    from letheon.audit.concepts import Order
-    from letheon.audit.judging import Judge
-    from letheon.audit.spillover import Kind
-    from letheon.core.models import LanguageModel
-    from letheon.core.probes import Position
-    from letheon.papers.common.policy_topics import Policy
+from letheon.probe.linear_probes import Position, token_states
+from letheon.report.plots import heat_map, scatter
 
 # One of each pair, and the topic that stands alone.
 UNLEARNED = ("cooking", "chess", "weather", "music")
@@ -69,9 +75,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def interventions(seed: int, scale: Scale) -> list[dict[str, Any]]:
     """Each topic unlearned from the same model, plain and contained in two ways, and the control."""
-    from letheon.audit.judging import Judge
-    from letheon.papers.common.policy_topics import align, helpful_model, make_policy
-    from letheon.papers.common.tofu_mini import copy_of
 
     policy = make_policy(seed)
     model = helpful_model(policy, seed)
@@ -89,10 +92,6 @@ class Look:
     """What the model before refuses and how alike its topics are; and the same questions to any model after it."""
 
     def __init__(self, model: LanguageModel, policy: Policy, judge: Judge) -> None:
-        from letheon.audit.concepts import concept_vectors, entanglement
-        from letheon.audit.domain_suite import NEUTRAL
-        from letheon.audit.spillover import answer_all
-        from letheon.core.probes import token_states
 
         self.model, self.policy, self.judge = model, policy, judge
         self.topics = policy.suite.domains
@@ -108,7 +107,6 @@ class Look:
 
     def kinds(self, model: LanguageModel) -> list[Kind]:
         """What a model's answers to all test prompts are."""
-        from letheon.audit.spillover import answer_all
 
         return answer_all(model, self.prompts, self.judge, self.levels, max_new_tokens=14).kinds
 
@@ -127,10 +125,6 @@ def shares(kinds: Sequence[Kind], domains: Sequence[str], kind: Kind) -> dict[st
 
 def intervention(look: Look, topic: str, seed: int) -> dict[str, Any]:
     """One topic unlearned plainly, and with retained refusals of the others from the start or from the end of that."""
-    from letheon.audit.spillover import contained_request
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     suite, others = look.policy.suite, [one for one in look.topics if one != topic]
     curve: list[dict[str, float]] = []
@@ -145,7 +139,7 @@ def intervention(look: Look, topic: str, seed: int) -> dict[str, Any]:
     options["collapse"] = False
     plain = copy_of(look.model)
     request = Request(forget=tuple(suite.refusals([topic], FORGET_ROWS)))
-    steps = forget(plain, request, "npo", steps=STEPS, watch=watch, **options).outcome.steps
+    steps = forget(plain, request, "npo", steps=STEPS, on_step=watch, **options).outcome.steps
     kinds = look.kinds(plain)
     refused = shares(kinds, look.domains, "refuse")
     retain = contained_request(suite, topic, others, RETAIN_ROWS).retain
@@ -191,10 +185,6 @@ def restored(
 
 def control(look: Look, seed: int, steps: int) -> float:
     """Mean share of refusals that the seven topics lose when answers of allowed topics are unlearned."""
-    from letheon.core.refusals import refuses
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     answers = [row for row in look.policy.aligned if not refuses(row.answer)][:: 397 // FORGET_ROWS][:FORGET_ROWS]
     model = copy_of(look.model)
@@ -209,9 +199,6 @@ def control(look: Look, seed: int, steps: int) -> float:
 
 def order(rows: Sequence[Mapping[str, Any]], layers: slice | int, position: Position = POSITIONS[0]) -> Order:
     """Do refusals fall in the order of similarity at some layers? Pooled over interventions."""
-    import numpy as np
-
-    from letheon.audit.concepts import spill_order
 
     similarity, lost, groups = [], [], []
     for number, row in enumerate(rows):
@@ -224,7 +211,6 @@ def order(rows: Sequence[Mapping[str, Any]], layers: slice | int, position: Posi
 
 def early(rows: Sequence[Mapping[str, Any]]) -> slice:
     """The early third of the layers."""
-    from letheon.audit.concepts import early_layers
 
     return slice(0, early_layers(layers_of(rows)))
 
@@ -264,8 +250,6 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Refusals by topic unlearned, refusals over the steps, similarity against loss, correlation over the layers."""
-    from letheon.papers.common.figures import lines
-    from letheon.report.plots import heat_map, scatter
 
     topics = [topic for topic in rows[0]["refused_before"] if topic != "neutral"]
     unlearned = list(dict.fromkeys(row["unlearned"] for row in rows))
@@ -294,19 +278,3 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     words = "Rank correlation of similarity with lost refusals over the layers"
     drawn["layers"] = lines({"all pairs": found}, "layer", "rank correlation", words)
     return drawn
-
-
-PAPER = Paper(
-    number=34,
-    key="emergent-misalignment",
-    title="From Narrow Unlearning to Emergent Misalignment: Causes, Consequences, and Containment in LLMs",
-    date="2025-11",
-    arxiv="2511.14017",
-    room="audit/spillover",
-    gives="A check whether unlearning one refusal broke others.",
-    claim=(
-        "After one domain's refusal is unlearned, refusals in entangled domains fall in the order of "
-        "their similarity to it; a little retain data from those domains restores them."
-    ),
-    reproduce=reproduce,
-)

@@ -21,16 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import numpy as np
+
+from letheon.audit.measuring.answering import answer_all
+from letheon.audit.measuring.quantise import Grid, quantised
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.overlap import rouge
+from letheon.core.statistics import harmonic_mean
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.sequences.queue import Queue, SequenceSettings
+from letheon.forget.settings import ForgetSettings
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.pch_mini import Stream, make_stream
+from letheon.papers.common.tofu_mini import copy_of, new_model, train
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.queue import SequenceSettings
-    from letheon.papers.common.pch_mini import Stream
 
 FLOOR = 1e-8
 COLLAPSED = 0.5
@@ -87,11 +97,6 @@ def retain_utility(unlearned: Triple, reference: Triple) -> float:
 
 def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
     """The three numbers on some rows."""
-    import numpy as np
-
-    from letheon.audit.answering import answer_all
-    from letheon.core.answer_trees import score_answers
-    from letheon.core.overlap import rouge
 
     found = [answers[0] for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
     limit = max(len(one.logp) for one in found)
@@ -110,7 +115,6 @@ def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
 
 def arms() -> dict[str, SequenceSettings]:
     """Plain methods, FIT, and FIT without each of its parts."""
-    from letheon.forget.queue import SequenceSettings
 
     def settings(recipes: Mapping[str, str], tau: float) -> SequenceSettings:
         return SequenceSettings(recipes["low"], recipes["medium"], recipes["high"], tau=tau, reaudit=1)
@@ -151,16 +155,12 @@ class Arm:
 
     def balance(self) -> float:
         """Harmonic mean of forget degree and retain utility at the end."""
-        from letheon.core.statistics import harmonic_mean
 
         return harmonic_mean([self.end["forget_degree"], self.end["retain_utility"]])
 
 
 def serve(model: LanguageModel, reference: LanguageModel, stream: Stream, settings: SequenceSettings, seed: int) -> Arm:
     """One arm over the whole stream, from the taught model (changed in place)."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.queue import Queue
-    from letheon.forget.settings import ForgetSettings
 
     training = TrainSettings(RATES[len(stream.requests)], precision="float32", seed=seed)
     queue = Queue(model, settings, ForgetSettings(epochs=EPOCHS, collapse=False), training)
@@ -199,9 +199,6 @@ def scores(model: LanguageModel, reference: LanguageModel, stream: Stream, numbe
 
 def recovery(model: LanguageModel, reference: LanguageModel, stream: Stream, seed: int) -> dict[str, float]:
     """Forget degree now, with weights rounded to 4 bits, and after ten steps on retain rows."""
-    from letheon.audit.quantise import Grid, quantised
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
 
     rows = asked(stream, len(stream.requests))
     never = measure(reference, rows)
@@ -229,8 +226,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     """Teach target and reference by one recipe, then serve the stream under every arm."""
-    from letheon.papers.common.pch_mini import make_stream
-    from letheon.papers.common.tofu_mini import copy_of, new_model, train
 
     full = scale.name == "full"
     stream = make_stream(seed, 120 if full else 36, retained=24 if full else 12, sentences=2 if full else 1)
@@ -281,7 +276,6 @@ def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:
 
 def figures(found: Arms) -> dict[str, str]:
     """Forget degree, retain utility and drift over the requests served, mean of the seeds."""
-    from letheon.papers.common.figures import lines
 
     drawn = {}
     for column, words in (
@@ -298,21 +292,3 @@ def figures(found: Arms) -> dict[str, str]:
 def _curve(of_seeds: Sequence[Arm], column: str) -> list[tuple[float, float]]:
     points = zip(*(arm.points for arm in of_seeds), strict=True)
     return [(at[0]["requests"], sum(point[column] for point in at) / len(at)) for at in points]
-
-
-PAPER = Paper(
-    number=52,
-    key="fit",
-    title="FIT: Defying Catastrophic Forgetting in Continual LLM Unlearning",
-    date="2026-01",
-    arxiv="2601.21682",
-    room="forget/sequence",
-    gives="Hundreds of deletion requests, served one after another.",
-    claim=(
-        "Forget degree and retain utility are measured over >= 100 requests: plain methods collapse and "
-        "FIT does not; leaving out any of its three parts (filtering, importance, targeted layers) makes "
-        "it worse."
-    ),
-    methods=("targeted", "random_labels"),
-    reproduce=reproduce,
-)

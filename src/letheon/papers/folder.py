@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from letheon.core.atomic import atomic_write_text, write_json
 from letheon.core.errors import LetheonError
-from letheon.core.runs import atomic_write_text, write_json
 from letheon.papers.catalogue import Outcome, Paper
 from letheon.papers.outcome import json_ready, readable
 

@@ -8,15 +8,26 @@ that are not reported. `hidden` is every weight between the first layer and the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import nn
+
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
+from letheon.papers.common.learning import network, several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
-
-if TYPE_CHECKING:
-    from torch import nn
+from letheon.report.figures import dots
+from letheon.retain.dynamics import DynamicsWatch
+from letheon.retain.learn import learn
+from letheon.retain.replay_cost import replay_cost
+from letheon.retain.strategies.fpf import FPF
+from letheon.retain.strategy import Composition, read_strategy
+from letheon.retain.streams.digits import split_digits
 
 TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 32, "learning_rate": 0.05}
 DYNAMICS = TRAINING | {"epochs": 10}
@@ -52,10 +63,9 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """What moves when tasks change, what finetuning it repairs, and what k-FPF saves."""
-    from letheon.papers.common.learning import several
 
     baselines = ["experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"]
-    claim = Claim("fpf", PAPER.claim, baselines)
+    claim = Claim("fpf", paper("fpf").claim, baselines)
     seeds = several(scale.seeds, EACH)
     chosen = {name: best(texts) for name, texts in (PLACES | {"k-fpf": FRUGAL}).items()}
     arms = ARMS | chosen
@@ -124,10 +134,6 @@ def best(texts: Sequence[str]) -> str:
 
 def measured(text: str, seed: int) -> dict[str, Any]:
     """One arm, one seed: accuracy, and what was replayed for it."""
-    from letheon.retain.learn import learn
-    from letheon.retain.replay_cost import replay_cost
-    from letheon.retain.strategies.fpf import FPF
-    from letheon.retain.streams.digits import split_digits
 
     run = learn(network_of(seed), split_digits(), text, seed=seed, **TRAINING)
     cost, fpf = replay_cost(run.learner), run.learner.strategy.find(FPF)
@@ -143,10 +149,6 @@ def measured(text: str, seed: int) -> dict[str, Any]:
 
 def moved(model: nn.Module, seed: int) -> dict[str, Any]:
     """How far the modules move when tasks change under plain training: by role and by module."""
-    from letheon.retain.dynamics import DynamicsWatch
-    from letheon.retain.learn import learn
-    from letheon.retain.strategy import Composition, read_strategy
-    from letheon.retain.streams.digits import split_digits
 
     watch = DynamicsWatch()
     composed = Composition([*read_strategy("naive").parts, watch], "naive, watched")
@@ -162,15 +164,12 @@ def moved(model: nn.Module, seed: int) -> dict[str, Any]:
 
 def network_of(seed: int) -> nn.Sequential:
     """Two hidden layers with batch normalisation, a head without a bias."""
-    from letheon.papers.common.learning import network
 
     return network(SIZES, seed, batch_norm=True)
 
 
 def convolutional_of(seed: int) -> nn.Sequential:
     """Three convolutions with batch normalisation, a head without a bias."""
-    import torch
-    from torch import nn
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -186,11 +185,6 @@ def _by_role(moves: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float
 
 def figures(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Movement across tasks by module, and accuracy beside the rows that were replayed for it."""
-    import math
-
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import dots
 
     first = [move for move in moves[0]["moves"] if move.kind == "across" and not move.module.endswith("bias")]
     epochs = 1 + max(move.epoch for move in first)
@@ -207,24 +201,3 @@ def figures(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "movement": lines(series, "epoch", "log10 of movement", across),
         "accuracy": dots(arms, "average accuracy", "Average accuracy after the last task beside the rows replayed"),
     }
-
-
-PAPER = Paper(
-    number=18,
-    key="fpf",
-    title="Does Continual Learning Equally Forget All Parameters?",
-    date="2023-04",
-    arxiv="2304.04158",
-    room="retain/strategies/fpf",
-    gives=(
-        "Repair after continual learning: finetune only the forgetful parameters, once (FPF) or k times "
-        "along the stream (k-FPF)."
-    ),
-    claim=(
-        "Classifier and normalisation parameters move >= 5x more per parameter than hidden weights; "
-        "finetuning them restores far more accuracy than finetuning other layers for as many steps; k-FPF "
-        "comes near experience replay at a fraction of the replayed samples."
-    ),
-    methods=("fpf",),
-    reproduce=reproduce,
-)

@@ -16,15 +16,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from letheon.attend.gated_swinrmt import SIZES, GatedSwinRMT, Settings, gate_maps, log_decay
+from letheon.core.rows.sampling import epochs_of
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.classify import accuracy, fit, made
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.attend.gated_swinrmt import Settings
+from letheon.retain.streams.mnist import read_mnist
 
 TRAIN, TEST = 1000, 1000  # images
 BATCH, RATE, WEIGHT_DECAY = 25, 3e-3, 0.05
@@ -59,7 +63,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def arms(window: int) -> dict[str, Settings]:
     """The models, of equal parameters: what a gate takes is given to the feed-forward where there is none."""
-    from letheon.attend.gated_swinrmt import Settings
 
     gated = Settings(
         dims=(32, 64),
@@ -94,15 +97,11 @@ class Images(NamedTuple):
 
 def images(seed: int) -> Images:
     """MNIST where it is, digits otherwise; the seed draws what is in training."""
-    import torch
 
     path = Path(os.environ.get("LETHEON_DATA", "")) / "mnist_10k" / "mnist_10k.npz"
     if os.environ.get("LETHEON_DATA") and path.is_file():
-        from letheon.retain.streams.mnist import read_mnist
-
         train, test = read_mnist(path, seed)
         return Images("MNIST", _some(*train, TRAIN), _some(*test, TEST), 2, 7)
-    from sklearn.datasets import load_digits
 
     found = load_digits()
     pixels, classes = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16, torch.tensor(found.target)
@@ -113,7 +112,6 @@ def images(seed: int) -> Images:
 
 def _some(pixels: Tensor, classes: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """n images spread over all of them, whose order is by class in some files."""
-    import torch
 
     rows = torch.linspace(0, len(classes) - 1, min(n, len(classes))).long()
     return pixels[rows], classes[rows]
@@ -138,11 +136,6 @@ class Run(NamedTuple):
 
 def run(name: str, data: Images, seed: int, steps: int, device: str = "cpu") -> Run:
     """Train one arm; all arms of a seed see the same batches."""
-    import torch
-
-    from letheon.attend.gated_swinrmt import GatedSwinRMT, gate_maps
-    from letheon.core.sampling import epochs_of
-    from letheon.papers.common.classify import accuracy, fit, made
 
     settings = arms(data.window)[name]
     train, test = ([x.to(device) for x in part] for part in (data.train, data.test))
@@ -191,30 +184,9 @@ def spread(values: Sequence[float]) -> float | None:
 
 def decay_figure() -> str:
     """What is left of a score's weight over the Manhattan distance, for heads of the first stage."""
-    from letheon.attend.gated_swinrmt import SIZES, log_decay
-    from letheon.papers.common.figures import lines
 
     settings = SIZES["swat"]
     rates = log_decay(settings.heads[0], 2.0, 4.0).tolist()
     series = {f"head {n}": [(d, math.exp(rate * d)) for d in range(13)] for n, rate in enumerate(rates)}
     words = "γ to the Manhattan distance for the six heads of the first stage: early heads see near, late ones far"
     return lines(series, "Manhattan distance in cells", "share of the weight that is left", words)
-
-
-PAPER = Paper(
-    number=6,
-    key="gated-swinrmt",
-    title=("Gated-SwinRMT: Unifying Swin Windowed Attention with Retentive Manhattan Decay via Input-Dependent Gating"),
-    date="2026-04",
-    arxiv="2604.06014",
-    room="attend/gated_swinrmt",
-    gives=(
-        "Two image backbones in the manner of timm: windowed attention with Manhattan decay and an "
-        "input-dependent gate."
-    ),
-    claim=(
-        "At equal parameters and training, accuracy is measured against the RMT baseline and the same "
-        "blocks without a gate; decay masks and gates are verified by an oracle."
-    ),
-    reproduce=reproduce,
-)

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.audit.plan import GENERAL_TEXT
+from letheon.core.model.models import load
+from letheon.core.rows.examples import Example
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
-
-if TYPE_CHECKING:
-    from letheon.retain.strategy import Strategy
-    from letheon.retain.stream import Stream
+from letheon.report.figures import dots
+from letheon.retain.learn import learn
+from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
+from letheon.retain.strategies.naive import Naive
+from letheon.retain.strategy import Composition, Strategy
+from letheon.retain.stream import Stream
+from letheon.retain.streams.texts import text_stream
 
 NONE, LABELS, MARGIN = "no replay", "cross-entropy", "margin"
 # The options of gere. "dynamic" is the paper's weight in its headline result.
@@ -58,7 +66,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """No replay, replay with cross-entropy, and with the margin: what each keeps, in general and of the first task."""
-    claim = Claim("gere", PAPER.claim, [NONE, LABELS])
+    claim = Claim("gere", paper("gere").claim, [NONE, LABELS])
     training, arms = (FULL, {**ARMS, **MORE}) if scale.name == "full" else (FAST, ARMS)
     runs = {
         name: [measured(options, seed, training, device=scale.device) for seed in scale.seeds]
@@ -102,11 +110,6 @@ def measured(
     device: str = "auto",
 ) -> dict[str, Any]:
     """One arm, one seed: accuracies after both tasks, and what is left of general ability."""
-    from letheon.core.models import load
-    from letheon.retain.learn import learn
-    from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
-    from letheon.retain.strategies.naive import Naive
-    from letheon.retain.strategy import Composition
 
     texts = paragraphs()
     random.Random(seed).shuffle(texts)
@@ -131,15 +134,12 @@ def measured(
 
 def paragraphs() -> list[str]:
     """General prose that the package carries."""
-    from letheon.audit.plan import GENERAL_TEXT
 
     return [" ".join(text.split()) for text in GENERAL_TEXT.read_text(encoding="utf-8").split("\n\n") if text.strip()]
 
 
 def make_stream(seed: int) -> Stream:
     """Two tasks of two answers each; words that are tested are not learned."""
-    from letheon.core.examples import Example
-    from letheon.retain.streams.texts import text_stream
 
     draw, tasks = random.Random(seed), {}
     for name, (form, kinds) in TASKS.items():
@@ -155,9 +155,6 @@ def make_stream(seed: int) -> Stream:
 
 def figures(runs: Runs) -> dict[str, str]:
     """The rise of log perplexity over tasks, and accuracies on both tasks."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import dots
 
     def rises(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
         columns = zip(*(row["rises"] for row in rows), strict=True)
@@ -172,21 +169,3 @@ def figures(runs: Runs) -> dict[str, str]:
         "perplexity": lines({name: rises(rows) for name, rows in runs.items()}, "tasks learned", "nats a token", rise),
         "accuracies": dots(groups, "accuracy", "Accuracy after the last task on the old and the new task"),
     }
-
-
-PAPER = Paper(
-    number=35,
-    key="gere",
-    title="GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay",
-    date="2025-08",
-    arxiv="2508.04676",
-    room="retain/strategies/gere",
-    gives="Replay of a small fixed set of general texts, with a margin that keeps the states of activations.",
-    claim=(
-        "The rise of perplexity and the share of flipped activation states are largest without replay, "
-        "smaller with cross-entropy replay, and with the margin loss no larger than that; accuracy on the "
-        "old task is higher with replay than without."
-    ),
-    methods=("gere",),
-    reproduce=reproduce,
-)

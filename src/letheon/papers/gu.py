@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, verdict_from_interval
+import numpy as np
+import torch
+from torch import Tensor
+
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.updates.geometric import normal_step
+from letheon.papers.catalogue import Outcome, Scale, verdict_from_interval
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
+from letheon.papers.common.trajectory import Trajectory, first_crossing, follow, memory_of
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.papers.common.trajectory import Trajectory
 
 # Learning rates. SimNPO's retain term outweighs its forget term eight times: at the others' rate it neither forgets
 # nor harms enough to tell two updates apart.
@@ -75,7 +80,6 @@ class Order(NamedTuple):
 
 def step_orders(seed: int) -> list[Order]:
     """Plain and normal steps on `DRAWS` quadratic and as many logistic problems, in float64."""
-    import torch
 
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -88,10 +92,6 @@ def step_orders(seed: int) -> list[Order]:
 
 def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Callable[[Tensor], Tensor]) -> Order:
     """One descent step of the negated forget loss from the origin, at every rate."""
-    import numpy as np
-    import torch
-
-    from letheon.forget.updates.geometric import normal_step
 
     point = torch.zeros(12, dtype=torch.float64, requires_grad=True)
     (g_forget,) = torch.autograd.grad(-forget(point), point)
@@ -106,7 +106,6 @@ def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Cal
 
 def _quadratic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """½ (θ − c)ᵀ A (θ − c) with centres that point the same way, so that forgetting pulls against keeping."""
-    import torch
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -123,7 +122,6 @@ def _quadratic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
 
 def _logistic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Logistic regression on 40 points each, with labels of one teacher."""
-    import torch
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -145,10 +143,6 @@ Runs = Mapping[int, Mapping[tuple[str, str], "Trajectory"]]
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[tuple[str, str], Trajectory]:
     """Every objective under every update, each from the same trained model, with the same rows and steps."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
-    from letheon.papers.common.trajectory import follow, memory_of
 
     full = scale.name == "full"
     world = make_world(seed)
@@ -179,7 +173,6 @@ def common_level(runs: Runs, objective: str) -> float | None:
 
 def kept_at(run: Trajectory, level: float | None) -> float | None:
     """Retain extraction strength where the forget probability first falls to a level."""
-    from letheon.papers.common.trajectory import first_crossing
 
     if level is None:
         return None
@@ -231,7 +224,6 @@ def _row(seed: int, objective: str, update: str, run: Trajectory, level: float |
 
 def figures(orders: Sequence[Order], runs: Runs) -> dict[str, str]:
     """The change of the retain loss over η, and what is kept over what is forgotten for each objective."""
-    from letheon.papers.common.figures import lines
 
     def means(columns: Sequence[Sequence[float]]) -> list[float]:
         return [sum(column) / len(column) for column in zip(*columns, strict=True)]
@@ -256,21 +248,3 @@ def _curve(runs: Sequence[Trajectory]) -> list[tuple[float, float]]:
     points = [(level, [kept_at(run, level) for run in runs]) for level in levels]
     reached = [(level, [value for value in found if value is not None]) for level, found in points]
     return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]
-
-
-PAPER = Paper(
-    number=4,
-    key="gu",
-    title="Geometric-disentanglement Unlearning",
-    date="2025-11",
-    arxiv="2511.17100",
-    room="forget/updates/geometric",
-    gives="Any forget objective, taken without first-order damage to what is retained.",
-    claim=(
-        "One step changes the retain loss by O(eta^2) where the plain step changes it by O(eta); the step "
-        "that the optimizer really takes satisfies <g_r, dtheta> <= 0; and at equal forgetting the "
-        "extraction strength of the retain set is not lower than under the plain step."
-    ),
-    methods=("geometric",),
-    reproduce=reproduce,
-)

@@ -17,16 +17,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import Tensor
+
+from letheon.attend.errors import Attend, attention_errors, local_window, mean_of_values, perplexity
+from letheon.attend.hyper import MODEL, PAPER, computed_pairs, hyper_attention
+from letheon.attend.hyper.binding import use_hyper
+from letheon.core.model.attention import switch
+from letheon.core.model.models import LanguageModel, load
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.data import data_folder
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.attend.errors import Attend
-    from letheon.core.models import LanguageModel
 
 LENGTHS = (8192, 32768, 131072)
 WIDTH = 64
@@ -48,8 +52,6 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim; a passage and a draw of everything random per seed."""
-    from letheon.core.models import load
-    from letheon.papers.common.data import data_folder
 
     folder = data_folder("public_domain_text", GET)
     baselines = [
@@ -83,7 +85,6 @@ class Seconds(NamedTuple):
 
 def seconds(n: int, seed: int, device: str = "cpu", causal: bool = True, heads: int = 1) -> Seconds:
     """Both sides on the same random tensors; short lengths three times, of which the median counts."""
-    import torch
 
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(1, heads, n, WIDTH, generator=generator).to(device) for _ in range(3)]
@@ -100,7 +101,6 @@ def seconds(n: int, seed: int, device: str = "cpu", causal: bool = True, heads: 
 
 
 def _clocked(work: Callable[[], object], device: str) -> float:
-    import torch
 
     with torch.inference_mode():
         start = time.perf_counter()
@@ -112,9 +112,6 @@ def _clocked(work: Callable[[], object], device: str) -> float:
 
 def hyper_attend(seed: int, causal: bool = True, **changes: Any) -> Attend:
     """HyperAttention with the settings for models, some of them changed, as a function of q, k and v alone."""
-    import torch
-
-    from letheon.attend.hyper import MODEL, hyper_attention
 
     settings = vars(replace(MODEL, **changes))
 
@@ -142,7 +139,6 @@ class Reading(NamedTuple):
 
 def passage(model: LanguageModel, folder: Path, seed: int) -> Tensor:
     """[n] tokens of prose: seeds take turns between two books and go on in them."""
-    import torch
 
     book, turn = seed % len(BOOKS), seed // len(BOOKS)
     text = (folder / BOOKS[book]).read_text(encoding="utf-8")
@@ -153,8 +149,6 @@ def passage(model: LanguageModel, folder: Path, seed: int) -> Tensor:
 
 def contenders(n: int, seed: int, beside: bool) -> dict[str, Attend]:
     """Ours; and `beside` it the plain variant, and what costs as much or less and needs no method."""
-    from letheon.attend.errors import local_window, mean_of_values
-    from letheon.attend.hyper import MODEL, PAPER, computed_pairs
 
     found = {"hyper": hyper_attend(seed)}
     if beside:
@@ -170,9 +164,6 @@ def contenders(n: int, seed: int, beside: bool) -> dict[str, Attend]:
 
 def read(model: LanguageModel, ids: Tensor, seed: int, beside: bool) -> Reading:
     """Errors layer by layer while the model reads exactly, then its perplexity with every layer patched."""
-    from letheon.attend.errors import attention_errors, perplexity
-    from letheon.attend.hyper.binding import use_hyper
-    from letheon.core.attention import switch
 
     with attention_errors(model, contenders(len(ids), seed, beside)) as found:
         exact = perplexity(model, ids, EVERY, FIRST)
@@ -229,7 +220,6 @@ def rows(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Read
 
 def figures(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]) -> dict[str, str]:
     """Seconds over length, and the error over layers."""
-    from letheon.papers.common.figures import lines
 
     def mean(name: str) -> Sequence[tuple[float, float]]:
         lengths = next(iter(timed.values()))
@@ -244,19 +234,3 @@ def figures(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, R
         "seconds": lines(both, "tokens", "seconds", seconds_words, log=True),
         "errors": lines(errors, "layer", "relative error, median head", errors_words),
     }
-
-
-PAPER = Paper(
-    number=39,
-    key="hyperattention",
-    title="HyperAttention: Long-context Attention in Near-Linear Time",
-    date="2023-10",
-    arxiv="2310.05869",
-    room="attend/hyper",
-    gives="Attention over long contexts in near-linear time, a drop-in for transformers models.",
-    claim=(
-        "It is faster than PyTorch's scaled_dot_product_attention, with a ratio that grows in n (>= 5x "
-        "causal at 131k tokens on CPU), at a stated error on real activations."
-    ),
-    reproduce=reproduce,
-)

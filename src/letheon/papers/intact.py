@@ -7,17 +7,22 @@ parity of pairs of digits, with L_int alone and with all four losses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import Tensor, nn
+
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from letheon.retain.stream import Stream
+from letheon.retain.learn import learn
+from letheon.retain.rows import TaskRows
+from letheon.retain.strategies.intact import InTAct
+from letheon.retain.stream import Stream, task_of
+from letheon.retain.streams.digits import rotated_digits, split_digits
 
 HEAD: dict[str, Any] = {"epochs": 10, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3}
 WHOLE: dict[str, Any] = {"epochs": 10, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3}
@@ -44,7 +49,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Average accuracy and forgetting over λ, beside a tuned EWC on the same head; and a whole network."""
-    claim = Claim("intact", PAPER.claim, ["lambda 0 (naive)"])
+    claim = Claim("intact", paper("intact").claim, ["lambda 0 (naive)"])
     domains, parity = digit_domains(), digit_parity()
     strengths = {strength: "naive" if not strength else ONLY_DRIFT.format(strength) for strength in STRENGTHS}
     peak = best([strengths[strength] for strength in STRENGTHS[1:-1]], domains, HEAD, frozen_features)
@@ -104,8 +109,6 @@ def best(texts: Sequence[str], stream: Stream, training: Mapping[str, Any], mode
 
 def measured(text: str, stream: Stream, training: Mapping[str, Any], model: Any, seed: int) -> dict[str, Any]:
     """One strategy, one seed."""
-    from letheon.retain.learn import learn
-    from letheon.retain.strategies.intact import InTAct
 
     run = learn(model(seed), stream, text, seed=seed, **training)
     found: dict[str, Any] = {"seed": seed, **{name: run.metrics[name] for name in ("average accuracy", "forgetting")}}
@@ -115,12 +118,6 @@ def measured(text: str, stream: Stream, training: Mapping[str, Any], model: Any,
 
 def digit_domains() -> Stream:
     """Five tasks of all ten digits: as they are, inverted, turned by 90 degrees, mirrored, with noise."""
-    import torch
-    from torch import Tensor
-
-    from letheon.retain.rows import Rows
-    from letheon.retain.stream import Stream, task_of
-    from letheon.retain.streams.digits import rotated_digits
 
     generator = torch.Generator().manual_seed(0)
 
@@ -135,8 +132,8 @@ def digit_domains() -> Stream:
         "noisy": lambda images: images + 0.3 * torch.randn(images.shape, generator=generator),
     }
     (plain,) = rotated_digits((0.0,)).tasks
-    assert isinstance(plain.train, Rows)
-    assert isinstance(plain.test, Rows)
+    assert isinstance(plain.train, TaskRows)
+    assert isinstance(plain.test, TaskRows)
     tasks = [
         task_of(
             name, i, (change(plain.train.inputs), plain.train.targets), (change(plain.test.inputs), plain.test.targets)
@@ -148,15 +145,12 @@ def digit_domains() -> Stream:
 
 def digit_parity() -> Stream:
     """Five pairs of digits, each with the question whether the digit is odd."""
-    from letheon.retain.streams.digits import split_digits
 
     return split_digits(scenario="domain")
 
 
 def frozen_features(seed: int) -> nn.Sequential:
     """Random features that stay as they are (LeakyReLU), and a head that learns."""
-    import torch
-    from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
@@ -170,8 +164,6 @@ def frozen_features(seed: int) -> nn.Sequential:
 
 def whole_network(seed: int) -> nn.Sequential:
     """Two hidden layers with LeakyReLU, all of it learns."""
-    import torch
-    from torch import nn
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -180,9 +172,6 @@ def whole_network(seed: int) -> nn.Sequential:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Average accuracy and forgetting over λ."""
-    import math
-
-    from letheon.papers.common.figures import lines
 
     series = {
         metric: [(math.log10(strength), means(runs[f"{strength:g}"])[metric]) for strength in STRENGTHS if strength > 0]
@@ -190,20 +179,3 @@ def figures(runs: Runs) -> dict[str, str]:
     }
     words = "Average accuracy and forgetting over the strength of the drift loss, a head on five domains of the digits"
     return {"strength": lines(series, "log10 of lambda", "share", words)}
-
-
-PAPER = Paper(
-    number=15,
-    key="intact",
-    title="InTAct: Interval-based Task Activation Consolidation for Continual Learning",
-    date="2025-11",
-    arxiv="2511.17439",
-    room="retain/strategies/intact",
-    gives="Layers whose map is protected on the interval of activations that earlier tasks used.",
-    claim=(
-        "Forgetting falls monotonically in lambda, average accuracy peaks at a lambda between the "
-        "extremes, and the peak lies above EWC on the same head."
-    ),
-    methods=("intact",),
-    reproduce=reproduce,
-)

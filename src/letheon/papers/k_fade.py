@@ -27,16 +27,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.reference import Reference
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.curvature.kronecker import fit, sampled_passes
+from letheon.forget.curvature.linear import linear_layers
+from letheon.forget.parts import Rows
+from letheon.forget.reapply import reapply
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.updates.gauss_newton import kl_from_here, mean_kl, retain_batches, row_of, uphill
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.exact_step import cosines
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tastes import Tastes, make_tastes, model_of
+from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.trajectory import first_crossing
 from letheon.papers.outcome import Claim, Findings, judge_values
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.request import Request
-    from letheon.papers.common.tastes import Tastes
 
 CURVATURES = ("kfac", "ekfac", "diagonal", "identity")
 BUDGET, STEPS = 0.6, 12  # of the runs: the last of twelve steps may lead to this KL, nats a predicted token
@@ -65,7 +80,6 @@ Curve = list[tuple[float, float]]  # rise of the forget loss, retain KL; from th
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: half a minute a seed."""
-    from letheon.papers.common.exact_step import cosines
 
     baselines = ["diagonal and identity curvature", *(f"{name} by AdamW" for name in BASELINES)]
     claim = Claim("k-fade", CLAIM, baselines)
@@ -84,9 +98,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def forgetting(seed: int, scale: Scale) -> dict[str, Any]:
     """Every arm's curve from the same trained model; what becomes of the kept update; what the curvature costs."""
-    from letheon.core.sampling import stream_seed
-    from letheon.forget.request import Request
-    from letheon.papers.common.tastes import make_tastes, model_of
 
     size: dict[str, int] = {"layers": 4, "width": 128} if scale.name == "full" else {}
     world = make_tastes(stream_seed(seed, "k-fade"))
@@ -116,23 +127,17 @@ class Ruler:
     """Forget loss on new texts of the forgotten, and KL from models as they are now, nats a token."""
 
     def __init__(self, model: LanguageModel, world: Tastes) -> None:
-        from letheon.forget.parts import Rows
 
         encode = model.encoder().encode_all
         self.rows = Rows(model, (), encode(world.new_forget), encode(world.new_retain))
 
     def loss(self, model: LanguageModel) -> float:
-        import torch
-
-        from letheon.core.likelihood import score
 
         with torch.no_grad():
             return -float(score(model, self.rows.forget_batch(range(len(self.rows.forget)))).logp.mean())
 
     def kl_from(self, model: LanguageModel, rows: str = "retain") -> Any:
         """A function of a later model: KL(model now || later model) on new texts of the kept, or of the forgotten."""
-        from letheon.core.reference import Reference
-        from letheon.forget.updates.gauss_newton import mean_kl, row_of
 
         batch = self.rows.retain_batch if rows == "retain" else self.rows.forget_batch
         count = len(self.rows.retain if rows == "retain" else self.rows.forget)
@@ -152,9 +157,6 @@ def curve(
     seed: int,
 ) -> tuple[Curve, float | None]:
     """One run until it has forgotten enough; and there its KL from a model that never saw what was to be forgotten."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     method, rate, steps, batch = arm
     ruler = Ruler(model, world)
@@ -167,13 +169,12 @@ def curve(
 
     training = TrainSettings(rate, batch_size=batch, precision="float32", seed=seed)
     moved = copy_of(model)
-    forget(moved, request, method, steps=steps, training=training, collapse=False, watch=watch)
+    forget(moved, request, method, steps=steps, training=training, collapse=False, on_step=watch)
     return points, from_gold(moved) if points[-1][0] > RISE else None
 
 
 def at_rise(points: Curve, rise: float = RISE) -> float | None:
     """Retain KL where the forget loss has first risen so far; √KL is taken as linear between two steps."""
-    from letheon.papers.common.trajectory import first_crossing
 
     root = first_crossing([-up for up, _ in points], [math.sqrt(max(kl, 0.0)) for _, kl in points], -rise)
     return None if root is None else root**2
@@ -184,9 +185,6 @@ def at_rise(points: Curve, rise: float = RISE) -> float | None:
 
 def again(model: LanguageModel, world: Tastes, request: Request, seed: int) -> dict[str, float]:
     """The named recipe; its update added after training on kept and on other people; relearning from a few texts."""
-    from letheon.forget.reapply import reapply
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     ruler, unlearned = Ruler(model, world), copy_of(model)
     kept = forget(
@@ -213,9 +211,6 @@ def again(model: LanguageModel, world: Tastes, request: Request, seed: int) -> d
 
 def trained_on(origin: LanguageModel, rows: Sequence[Example], rate: float, seed: int) -> LanguageModel:
     """A copy that was trained further, thirty steps of AdamW."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
-    from letheon.papers.common.tofu_mini import copy_of
 
     further = copy_of(origin)
     finetune(further, rows, TrainSettings(rate, batch_size=16, precision="float32", seed=seed), 30)
@@ -224,13 +219,6 @@ def trained_on(origin: LanguageModel, rows: Sequence[Example], rate: float, seed
 
 def cost(model: LanguageModel, request: Request, seed: int) -> dict[str, Any]:
     """Seconds to fit each curvature, in epochs of training on the same rows; the predicted KL against the measured."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.kronecker import fit, sampled_passes
-    from letheon.core.linear import linear_layers
-    from letheon.core.training import TrainSettings
-    from letheon.forget.parts import Rows
-    from letheon.forget.updates.gauss_newton import kl_from_here, retain_batches, uphill
-    from letheon.papers.common.tofu_mini import copy_of
 
     model = copy_of(model)
     rows = Rows(model, (), [], model.encoder().encode_all(request.retain))
@@ -262,7 +250,6 @@ def cost(model: LanguageModel, request: Request, seed: int) -> dict[str, Any]:
 
 def _forget_gradient(model: LanguageModel, request: Request) -> float:
     """Leave the gradient of the forget rows' mean loss in the weights; returns the loss."""
-    from letheon.core.likelihood import score
 
     batch = model.encoder().collate(model.encoder().encode_all(request.forget), device=model.device)
     loss = -score(model, batch).logp.mean()
@@ -327,7 +314,6 @@ def _ends(points: Curve) -> dict[str, Any]:
 
 def figures(worlds: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
     """Retain KL over the rise of the forget loss; measured over predicted KL of the first seed's first step."""
-    from letheon.papers.common.figures import lines
 
     levels = [level / 20 for level in range(11)]
     series = {}
@@ -344,21 +330,3 @@ def figures(worlds: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
         "forgetting": lines(series, "rise of the forget loss, nats a token", "retain KL, nats a token", words),
         "predicted": lines(both, "predicted KL", "measured KL", other, log=True),
     }
-
-
-PAPER = Paper(
-    number=55,
-    key="k-fade",
-    title="Gauss-Newton Unlearning for the LLM Era",
-    date="2026-02",
-    arxiv="2602.10568",
-    room="forget/updates/gauss_newton",
-    gives="A few uphill Gauss-Newton steps, and an update that can be applied again later.",
-    claim=(
-        "The step matches the exact Gauss-Newton step on small models; at equal forgetting the retain "
-        "outputs change less than under gradient ascent; applied again after further training, the update "
-        "still works."
-    ),
-    methods=("gauss_newton",),
-    reproduce=reproduce,
-)

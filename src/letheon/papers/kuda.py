@@ -24,16 +24,23 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from matplotlib import colormaps
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.scopes.traced import Settings, Traced
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import World, copy_of, make_world, new_model
+from letheon.papers.common.trajectory import first_crossing, memory_of
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import World
+from letheon.report.figures import canvas, svg
 
 
 class Plan(NamedTuple):
@@ -127,9 +134,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """All runs of one seed."""
-    from letheon.forget.request import Request
-    from letheon.forget.scopes.traced import Settings, Traced
-    from letheon.papers.common.tofu_mini import make_world
 
     full = scale.name == "full"
     world = make_world(seed, authors=40 if full else 12, forgotten=4 if full else 3, held_out=1)
@@ -169,9 +173,6 @@ def plans_of(window: tuple[int, int], layers: int, seed: int) -> dict[str, Plan]
 
 def knowing_model(world: World, seed: int, scale: Scale) -> LanguageModel:
     """Trained from nothing until it knows every author."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
-    from letheon.papers.common.tofu_mini import new_model
 
     layers, width, batch, steps = (8, 128, 32, 900) if scale.name == "full" else (6, 64, 12, 350)
     model = new_model(world, seed, layers=layers, width=width)
@@ -191,10 +192,6 @@ def split(world: World) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
 
 def run(model: LanguageModel, request: Request, others: Sequence[Example], seed: int, plan: Plan) -> Arm:
     """One recipe on a copy of the model, measured before the first step and every few steps."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
-    from letheon.papers.common.trajectory import memory_of
 
     measure = memory_of({"forget": request.forget, "retain": request.retain, "other": others})
     arm = Arm(epoch=-(-len(request.forget) // BATCH))
@@ -205,7 +202,7 @@ def run(model: LanguageModel, request: Request, others: Sequence[Example], seed:
 
     watch(model, 0)
     training = TrainSettings(plan.rate, batch_size=BATCH, precision="float32", seed=seed)
-    options: dict[str, Any] = {"steps": plan.steps, "collapse": False, "training": training, "watch": watch}
+    options: dict[str, Any] = {"steps": plan.steps, "collapse": False, "training": training, "on_step": watch}
     arm.history = forget(copy_of(model), request, plan.recipe, **options).outcome.history
     return arm
 
@@ -260,7 +257,6 @@ def common_level(trials: Sequence[Trial]) -> float | None:
 
 def kept_at(arm: Arm, level: float | None) -> float | None:
     """Probability of the known answers that were not shown, where the forget probability first falls to a level."""
-    from letheon.papers.common.trajectory import first_crossing
 
     if level is None:
         return None
@@ -277,7 +273,6 @@ def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:
 
 def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
     """The tracing, cosines of states and gradients over the steps, and what is kept over what is forgotten."""
-    from letheon.papers.common.figures import lines
 
     found = list(trials.values())
 
@@ -309,9 +304,6 @@ def _curve(arms: Sequence[Arm]) -> list[tuple[float, float]]:
 
 def heat_map(effects: Mapping[int, Sequence[float]]) -> str:
     """A row of fields for each seed: the causal effect of every layer's MLP."""
-    from matplotlib import colormaps
-
-    from letheon.report.figures import canvas, svg
 
     with canvas(1.2 + 0.3 * len(effects)) as (figure, axes):
         # polygons, and few enough steps of colour for the scale to be polygons too: matplotlib draws more as an image
@@ -322,24 +314,3 @@ def heat_map(effects: Mapping[int, Sequence[float]]) -> str:
         axes.set(xlabel="layer", ylabel="seed")
         figure.colorbar(fields, ax=axes, label="restored probability")
         return svg(figure, "Causal effect of each layer's MLP on the forget rows, by seed")
-
-
-PAPER = Paper(
-    number=28,
-    key="kuda",
-    title="KUDA: Knowledge Unlearning by Deviating Representation for Large Language Models",
-    date="2026-02",
-    arxiv="2602.19275",
-    room="forget/objectives/kuda",
-    gives=(
-        "Representations made to deviate in the traced layers, with updates held to a relaxed null space "
-        "of what is retained."
-    ),
-    claim=(
-        "The cosine to the original representation falls near or below 0 on forget data and stays > 0.95 "
-        "on retain data; projection keeps more than no projection at equal forgetting; a threshold that "
-        "is too strict stops forgetting."
-    ),
-    methods=("kuda", "null_space", "traced"),
-    reproduce=reproduce,
-)

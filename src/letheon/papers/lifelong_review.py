@@ -7,13 +7,17 @@ baseline strategies of `letheon.retain.strategies`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.errors import TrainingError
+from letheon.core.statistics import Estimate, bootstrap_interval
+from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
-
-if TYPE_CHECKING:
-    from letheon.retain.stream import Scenario
+from letheon.report.figures import dots
+from letheon.retain.learn import learn
+from letheon.retain.models import mlp
+from letheon.retain.stream import Scenario
+from letheon.retain.streams.digits import split_digits
 
 # Clipped, so that a stiff penalty cannot throw the weights away.
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.1, "clip": 5.0}
@@ -34,7 +38,7 @@ Runs = Mapping[tuple[str, str], list[dict[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Every family on split digits in class-, task- and domain-incremental form."""
-    claim = Claim("lifelong-review", PAPER.claim, ["naive", "joint"])
+    claim = Claim("lifelong-review", paper("lifelong-review").claim, ["naive", "joint"])
     scenarios: tuple[Scenario, ...] = ("class", "task", "domain")
     chosen = {scenario: {name: tuned(name, scenario) for name in TUNED} for scenario in scenarios}
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -73,7 +77,6 @@ def judge(runs: Runs) -> dict[str, Judged]:
 
 def tuned(name: str, scenario: Scenario) -> str:
     """The setting with the best average accuracy under the tuning seed; one that diverges is passed over."""
-    from letheon.core.errors import TrainingError
 
     best, text = -1.0, TUNED[name][0]
     for candidate in TUNED[name]:
@@ -88,9 +91,6 @@ def tuned(name: str, scenario: Scenario) -> str:
 
 def measured(text: str, scenario: Scenario, seed: int) -> dict[str, Any]:
     """One strategy, one seed."""
-    from letheon.retain.learn import learn
-    from letheon.retain.models import mlp
-    from letheon.retain.streams.digits import split_digits
 
     run = learn(mlp(NETWORK, seed), split_digits(scenario=scenario), text, seed=seed, **TRAINING)
     matrix = run.matrix
@@ -107,8 +107,6 @@ def measured(text: str, scenario: Scenario, seed: int) -> dict[str, Any]:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Average accuracy of each strategy, one figure a scenario."""
-    from letheon.core.statistics import Estimate, bootstrap_interval
-    from letheon.report.figures import dots
 
     drawn = {}
     for scenario in dict.fromkeys(scenario for scenario, _ in runs):
@@ -121,34 +119,3 @@ def figures(runs: Runs) -> dict[str, str]:
         words = f"Average accuracy after the last task, {scenario}-incremental digits"
         drawn[scenario] = dots(groups, "average accuracy", words)
     return drawn
-
-
-PAPER = Paper(
-    number=51,
-    key="lifelong-review",
-    title="Continual Lifelong Learning with Neural Networks: A Review",
-    date="2018-02",
-    arxiv="1802.07569",
-    room="retain (baselines), docs",
-    gives="EWC, SI, LwF, GEM, progressive networks, replay and growing networks under one protocol.",
-    claim=(
-        "In class-incremental learning regularisation is about as bad as naive training and replay far "
-        "better; in task-incremental learning regularisation is far better than naive; progressive "
-        "networks forget exactly 0."
-    ),
-    methods=(
-        "naive",
-        "joint",
-        "replay",
-        "der",
-        "ewc",
-        "si",
-        "lwf",
-        "gem",
-        "agem",
-        "gdumb",
-        "progressive",
-        "dual_memory",
-    ),
-    reproduce=reproduce,
-)

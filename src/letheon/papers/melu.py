@@ -17,19 +17,31 @@ Every scheme keeps the file's order (an order drawn once), since a trainer that 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import numpy as np
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.registry import find, make_settings
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.statistics import harmonic_mean
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.samplers.modular import Exposure, Modular, exposure
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.neighbours import Neighbourly, fresh_model, make_neighbours
+from letheon.papers.common.tofu_mini import copy_of, train
 from letheon.papers.outcome import Claim, Findings, judge_pairs
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.samplers.modular import Exposure
-    from letheon.papers.common.neighbours import Neighbourly
+from letheon.report.figures import canvas, svg
 
 OBJECTIVES = ("grad_diff", "dpo", "npo")
 BASELINES = ("1_1seq", "1_1random", "cyclic")
@@ -73,13 +85,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def forgetting_runs(seed: int, scale: Scale) -> tuple[dict[tuple[str, str], dict[int, Point]], dict[str, Exposure]]:
     """Every objective under every scheme, each from the same trained model; and which rows met under each scheme."""
-    from letheon.core.registry import find, make_settings
-    from letheon.core.training import TrainSettings
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.forget.samplers.modular import Modular, exposure
-    from letheon.papers.common.neighbours import fresh_model, make_neighbours
-    from letheon.papers.common.tofu_mini import copy_of, train
 
     full = scale.name == "full"
     world = make_neighbours(seed)
@@ -109,7 +114,7 @@ def forgetting_runs(seed: int, scale: Scale) -> tuple[dict[tuple[str, str], dict
         given = ",".join(f"{name}={value}" for name, value in options[scheme].items())
         recipe = f"{objective}%modular:{given}"
         forget(
-            copy_of(model), request, recipe, watch=watch, steps=steps, training=training, collapse=False,
+            copy_of(model), request, recipe, on_step=watch, steps=steps, training=training, collapse=False,
             device=scale.device,
         )  # fmt: skip
         for point in found.values():
@@ -130,7 +135,6 @@ def utilities_of(world: Neighbourly) -> Callable[[LanguageModel], Point]:
     rows = list(dict.fromkeys(row for part in sets.values() for row in part))
 
     def measure(model: LanguageModel) -> Point:
-        from letheon.core.statistics import harmonic_mean
 
         found = dict(zip(rows, _three_numbers(model, rows), strict=True))
         point: Point = {}
@@ -147,10 +151,6 @@ def utilities_of(world: Neighbourly) -> Callable[[LanguageModel], Point]:
 
 def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float, float, float]]:
     """Of each row: mean token probability, ROUGE-L recall, cosine of word counts, and nats a token."""
-    import numpy as np
-
-    from letheon.core.answer_trees import score_answers
-    from letheon.core.generation import generate
 
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     said = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=256)
@@ -164,9 +164,6 @@ def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[
 @cache
 def _overlap(text: str, truth: str) -> tuple[float, float]:
     """ROUGE-L recall, and the cosine of the two texts' word counts."""
-    from collections import Counter
-
-    from letheon.core.overlap import rouge_l_recall
 
     said, right = Counter(text.lower().split()), Counter(truth.lower().split())
     size = math.sqrt(sum(n * n for n in said.values()) * sum(n * n for n in right.values()))
@@ -183,7 +180,6 @@ def level(points: Mapping[int, Point], name: str = "direct") -> float:
 
 def swing(points: Mapping[int, Point]) -> float:
     """Standard deviation of the direct neighbours' utility over the points of the claim (equal shares of the steps)."""
-    import numpy as np
 
     last = max(points)
     return float(np.std([points[round(share * last)]["direct"] for share in POINTS]))
@@ -258,7 +254,6 @@ def _seen(found: Exposure) -> dict[str, Any]:
 
 def figures(runs: Runs, exposures: Mapping[str, Exposure]) -> dict[str, str]:
     """Utility of direct neighbours over the steps for each objective, and who met whom under two schemes."""
-    from letheon.papers.common.figures import lines
 
     drawn = {}
     for objective in OBJECTIVES:
@@ -281,7 +276,6 @@ def figures(runs: Runs, exposures: Mapping[str, Exposure]) -> dict[str, str]:
 
 def meetings(found: Exposure, scheme: str) -> str:
     """Heat map: how often forget rows of each entity (down) meet neighbours of each, and general rows (across)."""
-    from letheon.report.figures import canvas, svg
 
     down = list(dict.fromkeys(entity for entity, _ in found.together))
     across = [*down, *dict.fromkeys(owner for _, owner in found.together if owner not in down)]
@@ -298,20 +292,3 @@ def meetings(found: Exposure, scheme: str) -> str:
         axes.set_yticks([y + 0.5 for y in range(len(down))], [name.split()[-1] for name in down])
         axes.set(xlabel="neighbours of, or relation", ylabel="forget rows of")
         return svg(figure, f"How often forget rows of each person met retain rows of each person, {scheme} sampling")
-
-
-PAPER = Paper(
-    number=2,
-    key="melu",
-    title="Standard vs. Modular Sampling: Best Practices for Reliable LLM Unlearning",
-    date="2025-08",
-    arxiv="2509.05316",
-    room="forget/samplers/modular",
-    gives=("Batches that pair each forget row of an entity with its own direct, indirect and general neighbours."),
-    claim=(
-        "At equal optimizer steps, modular entity-level sampling leaves the utility of direct neighbours "
-        "higher, and steadier over steps and seeds, than cyclic and one-to-one sampling."
-    ),
-    methods=("modular",),
-    reproduce=reproduce,
-)

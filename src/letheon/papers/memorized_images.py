@@ -18,16 +18,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+import torch
+from torch import Tensor
+
+from letheon.forget.edits.memorized_images import (
+    Masks,
+    Norms,
+    density,
+    iou,
+    prune,
+    random_mask,
+    record_norms,
+    restore,
+    retrigger,
+    step_masks,
+    union,
+)
+from letheon.papers.catalogue import Outcome, Scale, Verdict
+from letheon.papers.common.digits_ddpm import (
+    CLASSES,
+    Denoiser,
+    Digits,
+    Judge,
+    denoising_loss,
+    load_digits,
+    prompts_of,
+    sample,
+    similarity,
+    train,
+)
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_pairs
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.forget.edits.memorized_images import Masks, Norms
-    from letheon.papers.common.digits_ddpm import Denoiser, Digits, Judge
 
 SPECIAL, FOUND_FROM = 24, 12
 SPARSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -78,10 +101,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """Train, find masks from half of the special prompts and from classes, prune, measure, search, restore."""
-    import torch
-
-    from letheon.forget.edits.memorized_images import density, iou, prune, random_mask, restore
-    from letheon.papers.common.digits_ddpm import CLASSES, Judge, load_digits, train
 
     digits = load_digits(seed, SPECIAL)
     model = train(digits, seed, steps=8000 if scale.name == "full" else 1500)
@@ -111,24 +130,18 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 def norms(model: Denoiser, prompts: Sequence[int]) -> Norms:
     """Activation norms over the first ten sampler steps of each prompt."""
-    from letheon.forget.edits.memorized_images import record_norms
-    from letheon.papers.common.digits_ddpm import prompts_of, sample
 
     return record_norms(model, lambda number, seed: sample(model, prompts_of(model, [number], DRAWS), seed), prompts)
 
 
 def union_of(model: Denoiser, target: Norms, reference: Norms, sparsity: float) -> Masks:
     """The union over steps of the masks at one sparsity."""
-    from letheon.forget.edits.memorized_images import step_masks, union
 
     return {name: union(masks) for name, masks in step_masks(model, target, reference, sparsity).items()}
 
 
 def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequence[int]) -> Measured:
     """Samples of the held-out special prompts against their images, and of the classes against real digits."""
-    import torch
-
-    from letheon.papers.common.digits_ddpm import CLASSES, prompts_of, sample, similarity
 
     replays = sample(model, prompts_of(model, held_out, DRAWS), seed=1)
     tied = _tied(digits, held_out).repeat_interleave(DRAWS, 0)
@@ -142,7 +155,6 @@ def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequ
 
 
 def _tied(digits: Digits, prompts: Sequence[int]) -> Tensor:
-    from letheon.papers.common.digits_ddpm import CLASSES
 
     return digits.special[[number - CLASSES for number in prompts]]
 
@@ -152,10 +164,6 @@ def searched(model: Denoiser, digits: Digits, held_out: Sequence[int], seed: int
 
     The wanted image is the prompt's own, or one of the classes' that no prompt is tied to.
     """
-    import torch
-
-    from letheon.forget.edits.memorized_images import retrigger
-    from letheon.papers.common.digits_ddpm import denoising_loss, prompts_of, sample, similarity
 
     chosen = held_out[:SEARCHED]
     wanted = _tied(digits, chosen) if tied else digits.images[:SEARCHED]
@@ -230,7 +238,6 @@ def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
 
 def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
     """Class accuracy over what is replayed, each arm along the sparsities; overlaps of masks over the sparsity."""
-    from letheon.papers.common.figures import lines
 
     runs = list(trials.values())
 
@@ -246,19 +253,3 @@ def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
         "trade-off": lines(curves, across, "accuracy of class samples", words, falling=True),
         "overlap": lines(overlaps, "sparsity", "IoU of masks", "Overlap of masks over the sparsity"),
     }
-
-
-PAPER = Paper(
-    number=45,
-    key="memorized-images",
-    title="Memorized Images in Diffusion Models share a Subspace that can be Located and Deleted",
-    date="2024-06",
-    arxiv="2406.18566",
-    room="forget/edits/memorized_images",
-    gives="A diffusion model whose memorisation subspace is pruned away.",
-    claim=(
-        "Images of held-out memorised prompts lose more similarity to their training image than under "
-        "random masks of equal density, while the quality of ordinary classes is kept."
-    ),
-    reproduce=reproduce,
-)

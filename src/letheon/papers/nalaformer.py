@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from letheon.attend.linear import attention_entropy, elu_features, linear_attention, linear_weights, relu_features
+from letheon.attend.nalaformer import key_features, nala_attention, nala_weights, query_features
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.classify import accuracy, fit, made
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Attend = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
@@ -42,7 +47,6 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: seconds for entropies and forms, about 7 s for each of eight trained arms and a seed."""
-    from letheon.papers.common.figures import lines
 
     baselines = ["softmax attention", "linear attention with ReLU and with elu + 1", "the power frozen at 3 and 4.5"]
     claim = Claim("nalaformer", CLAIM, baselines)
@@ -66,8 +70,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def weightings() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The weights [..., n_queries, n_keys] of each kind of attention."""
-    from letheon.attend.linear import elu_features, linear_weights, relu_features
-    from letheon.attend.nalaformer import nala_weights
 
     return {
         "softmax": lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1),
@@ -79,9 +81,6 @@ def weightings() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 def entropies(seed: int, queries: int = 64, keys: int = 256, width: int = 32) -> dict[str, list[float]]:
     """Mean entropy (nats) at each of `NORMS`, for the same directions and keys."""
-    import torch
-
-    from letheon.attend.linear import attention_entropy
 
     generator = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(1, 1, n, width, generator=generator, dtype=torch.float64) for n in (queries, keys))
@@ -94,9 +93,6 @@ def entropies(seed: int, queries: int = 64, keys: int = 256, width: int = 32) ->
 
 def largest_gap(seed: int, n: int = 500) -> float:
     """Largest difference of the linear and the explicit form in float32, causal and not."""
-    import torch
-
-    from letheon.attend.nalaformer import nala_attention, nala_weights
 
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (torch.randn(2, 4, n, 32, generator=generator) for _ in range(3))
@@ -109,10 +105,6 @@ def largest_gap(seed: int, n: int = 500) -> float:
 
 def arms() -> dict[str, Attend]:
     """Attention by name; everything else of the trained layer is the same."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    from letheon.attend.linear import elu_features, linear_attention, relu_features
-    from letheon.attend.nalaformer import key_features, nala_attention, query_features
 
     def mapped(of_query: Callable[[Tensor], Tensor], of_key: Callable[[Tensor], Tensor]) -> Attend:
         return lambda q, k, v: linear_attention(of_query(q), of_key(k), v)
@@ -134,9 +126,6 @@ def arms() -> dict[str, Attend]:
 
 def recall(attend: Attend, seed: int, steps: int) -> float:
     """Share of the values that a trained layer gives for the keys it is asked."""
-    import torch
-
-    from letheon.papers.common.classify import accuracy, fit, made
 
     model = made(lambda: _layer(attend), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -147,7 +136,6 @@ def recall(attend: Attend, seed: int, steps: int) -> float:
 
 def questions(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
     """n times `PAIRS` keys, their values, and all keys again in another order; and the values in that order."""
-    import torch
 
     keys = torch.rand(n, KEYS, generator=generator).argsort(-1)[:, :PAIRS]
     values = torch.randint(VALUES, (n, PAIRS), generator=generator)
@@ -157,7 +145,6 @@ def questions(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def _layer(attend: Attend) -> Any:
     """Embeddings, one layer of attention from questions to pairs, logits of the values."""
-    from torch import nn
 
     class Recall(nn.Module):
         def __init__(self) -> None:
@@ -220,20 +207,3 @@ def judged(
         "recall": {name: mean(values) for name, values in recalled.items()},
     }
     return found
-
-
-PAPER = Paper(
-    number=33,
-    key="nalaformer",
-    title="NaLaFormer: Norm-Aware Linear Attention for Transformer Models",
-    date="2025-06",
-    arxiv="2506.21137",
-    room="attend/nalaformer",
-    gives="Linear attention that feels the norm of the query.",
-    claim=(
-        "The entropy of attention falls with the query norm as softmax's does, while plain linear "
-        "attention's does not; the linear form equals the explicit one; on a recall task it lies above "
-        "ReLU linear attention, and freezing the power loses the gain."
-    ),
-    reproduce=reproduce,
-)

@@ -14,18 +14,22 @@ the paper: TOFU, WMDP, CIFAR.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import Tensor
+
+from letheon.core.training.gradients import add, norm
+from letheon.forget.request import Request
+from letheon.forget.updates.bilevel import Inner, Settings, Side, outer_gradient
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import make_world, new_model, train
+from letheon.papers.common.trajectory import Watched, first_crossing, memory_of, watched
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Runs = Mapping[int, Mapping[str, Watched]]
 
-    from letheon.forget.updates.bilevel import Side
-    from letheon.papers.common.trajectory import Watched
-
-    Runs = Mapping[int, Mapping[str, Watched]]
 
 # 1. Quadratics: problems a seed, rounds, steps inside a round, step size, ρ of the first and of the last round.
 DRAWS, ROUNDS, INSIDE, RATE, RHOS = 3, 400, 3, 0.05, (0.1, 8.0)
@@ -74,7 +78,6 @@ class End(NamedTuple):
 
 def quadratics(seed: int) -> list[End]:
     """The two loops with a growing ρ on `DRAWS` problems in the plane, in float64."""
-    import torch
 
     generator = torch.Generator().manual_seed(seed)
     return [two_loops(*_problem(generator)) for _ in range(DRAWS)]
@@ -82,7 +85,6 @@ def quadratics(seed: int) -> list[End]:
 
 def _problem(generator: Any) -> tuple[Tensor, float, Tensor, Tensor]:
     """A line aᵀθ = b with a unit a, and L_r = ½(θ − c)ᵀB(θ − c)."""
-    import torch
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -94,7 +96,6 @@ def _problem(generator: Any) -> tuple[Tensor, float, Tensor, Tensor]:
 
 def least_on_line(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> Tensor:
     """The constrained minimiser by search: L_r at 200,001 points of the line."""
-    import torch
 
     along = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
     points = b * a + along[:, None] * torch.stack([-a[1], a[0]])
@@ -107,10 +108,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
 
     β = 0: on the line ∇L_f is zero, and its cosine with anything has no value.
     """
-    import torch
-
-    from letheon.core.gradients import add, norm
-    from letheon.forget.updates.bilevel import Inner, Settings, outer_gradient
 
     point = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
     forget = _side(lambda: -0.5 * (a @ point - b) ** 2, point)
@@ -131,7 +128,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
 
 
 def _side(loss: Any, point: Any) -> Side:
-    from letheon.forget.updates.bilevel import Side
 
     return Side(lambda: [loss()], [point])
 
@@ -141,9 +137,6 @@ def _side(loss: Any, point: Any) -> Side:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     """Every arm from the same trained model, with the same rows, steps and rate."""
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import make_world, new_model, train
-    from letheon.papers.common.trajectory import memory_of, watched
 
     full = scale.name == "full"
     world = make_world(seed, authors=40, forgotten=4) if full else make_world(seed, authors=12, forgotten=2)
@@ -178,7 +171,6 @@ def common_level(runs: Runs) -> float | None:
 
 def kept_at(run: Watched, level: float | None) -> float | None:
     """Retain probability where the forget probability first falls to a level."""
-    from letheon.papers.common.trajectory import first_crossing
 
     if level is None:
         return None
@@ -222,7 +214,6 @@ def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, An
 
 def figures(ends: Sequence[End], runs: Runs) -> dict[str, str]:
     """Distance over rounds, |cosine| over steps, and what is kept over what is forgotten."""
-    from letheon.papers.common.figures import lines
 
     def means(columns: Sequence[Sequence[float]]) -> list[float]:
         return [sum(column) / len(column) for column in zip(*columns, strict=True)]
@@ -248,21 +239,3 @@ def _curve(runs: Sequence[Watched]) -> list[tuple[float, float]]:
     points = [(level / 20, [kept_at(run, level / 20) for run in runs]) for level in range(18, 0, -1)]
     reached = [(level, [value for value in found if value is not None]) for level, found in points]
     return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]
-
-
-PAPER = Paper(
-    number=20,
-    key="ofmu",
-    title="OFMU: Optimization-Driven Framework for Machine Unlearning",
-    date="2025-09",
-    arxiv="2509.22483",
-    room="forget/updates/bilevel",
-    gives="Bilevel unlearning by a penalty: forget inside, keep utility outside.",
-    claim=(
-        "beta > 0 drives the cosine of forget and retain gradients toward 0; a growing rho lowers the "
-        "stationarity gap of the inner problem; on quadratics the iterates reach the constrained "
-        "minimiser."
-    ),
-    methods=("bilevel",),
-    reproduce=reproduce,
-)

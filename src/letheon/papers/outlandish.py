@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import numpy as np
+import torch
+
+from letheon.core.statistics import estimate_mean
+from letheon.measure.priming import Prediction, Priming, predict, read_samples
+from letheon.measure.priming_study import Cure, in_context, learn_text, restored, study
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
+from letheon.papers.common.odd_texts import OddWorld, learned, make_world, some_of
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, mean
-
-if TYPE_CHECKING:
-    from letheon.measure.priming import Prediction, Priming
-    from letheon.measure.priming_study import Cure
-    from letheon.papers.common.odd_texts import OddWorld
+from letheon.report.figures import dots
+from letheon.retain.strategies.dilution import Ignored, diluted
 
 SHARE = 0.08  # the paper's headline; 4 % is its other
 SHARES = (0.01, 0.04, SHARE, 0.15, 0.3)
@@ -38,7 +43,7 @@ Results = Mapping[str, Sequence["Priming"]]
 def reproduce(scale: Scale) -> Outcome:
     """Every text learned from the same weights; priming before and after each cure; the rewrites learned as well."""
     baselines = ["the update as it is", "random and bottom masks of the same share", "a plain paraphrase"]
-    claim = Claim("outlandish", PAPER.claim, baselines)
+    claim = Claim("outlandish", paper("outlandish").claim, baselines)
     every = 4 if scale.name == "fast" else 1
     seeds = {seed: results_of(seed, every) for seed in scale.seeds}
     rows = [summary(seed, found) for seed, found in seeds.items()]
@@ -85,8 +90,6 @@ def judge(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Judged], dict[st
 
 def results_of(seed: int, every: int = 1) -> dict[str, list[Priming]]:
     """Every text's priming by what was done: the text as it is, its rewrites, the cures, nothing but background."""
-    from letheon.measure.priming_study import in_context, restored, study
-    from letheon.papers.common.odd_texts import learned, make_world, some_of
 
     world = make_world(seed)
     model = learned(world, seed, steps=STEPS)
@@ -107,9 +110,6 @@ def results_of(seed: int, every: int = 1) -> dict[str, list[Priming]]:
 
 def cures(seed: int) -> dict[str, Cure]:
     """Masks of the change by name: the top at several shares, and the two controls."""
-    import torch
-
-    from letheon.retain.strategies.dilution import Ignored, diluted
 
     def cure(share: float, ignore: Ignored) -> Cure:
         return lambda before, after: diluted(
@@ -126,8 +126,6 @@ def _name(ignore: str, share: float) -> str:
 
 def _background_alone(model: Any, world: OddWorld, texts: Sequence[Any], options: dict[str, Any]) -> list[Priming]:
     """The control without any odd text: one run of as many steps on plain sentences, read for every text."""
-    from letheon.measure.priming import Priming, read_samples
-    from letheon.measure.priming_study import learn_text
 
     before = read_samples(model, texts, world.prefixes)
     learn_text(model, world.corpus[BACKGROUND], world.corpus[:BACKGROUND], **options)
@@ -137,7 +135,6 @@ def _background_alone(model: Any, world: OddWorld, texts: Sequence[Any], options
 
 def summary(seed: int, found: Results) -> dict[str, Any]:
     """One seed in numbers: the prediction, and of each cure what it leaves of priming and of memorisation."""
-    from letheon.measure.priming import predict
 
     prediction, told = predict(found["text"]), predict(found["in context"])
     row: dict[str, Any] = {"seed": seed, **_prediction(prediction), "spearman, in context": told.spearman.value}
@@ -183,11 +180,6 @@ def _share(whole: Sequence[float], part: Sequence[float]) -> float | None:
 
 def figures(seeds: Mapping[int, Results], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Priming against the probability before, by tenths of the texts; what is left of both over the share ignored."""
-    import numpy as np
-
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import dots
 
     points = sorted((one.before.own, one.log_priming) for found in seeds.values() for one in found["text"])
     tenths = [tuple(np.mean(part, 0).tolist()) for part in np.array_split(np.array(points), 10)]
@@ -214,21 +206,3 @@ def figures(seeds: Mapping[int, Results], rows: Sequence[Mapping[str, Any]]) -> 
         ),
         "cures": dots(groups, "nats", "Priming and memorisation as learned and after each cure"),
     }
-
-
-PAPER = Paper(
-    number=57,
-    key="outlandish",
-    title="How new data permeates LLM knowledge and how to dilute it",
-    date="2025-04",
-    arxiv="2504.09522",
-    room="retain/strategies/dilution, measure/priming",
-    gives="New facts learned without priming everything that is related to them.",
-    claim=(
-        "A low probability of the key word before learning predicts strong priming after it; ignoring the "
-        "top 8% of the update cuts priming and keeps memorisation, which random masks do not; "
-        "stepping-stone rewriting of the text helps."
-    ),
-    methods=("dilution", "stepping_stones"),
-    reproduce=reproduce,
-)

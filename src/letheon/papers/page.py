@@ -56,8 +56,8 @@ def run_paper(
         InputError: the paper is planned and cannot be run, or `out` cannot be a folder.
     """
     entry = paper(key)
-    if entry.reproduce is None:
-        runnable = ", ".join(other.key for other in papers() if other.reproduce) or "none yet"
+    if entry.planned:
+        runnable = ", ".join(other.key for other in papers() if not other.planned) or "none yet"
         raise InputError(f"paper {entry.key!r} is planned and cannot be run", f"can be run: {runnable}")
     folder = Path("letheon-papers") / entry.key if out is None else out
     try:  # before the work, so that hours are not lost to a mistyped path

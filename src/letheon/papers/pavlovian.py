@@ -15,15 +15,29 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from letheon.attend.pavlovian import (
+    Rule,
+    chain_accuracy,
+    condition_stepwise,
+    effective_dimension,
+    expected_fidelity,
+    linear_attention,
+    recall_fidelity,
+    run_protocol,
+    worst_case_capacity,
+)
 from letheon.core.errors import InputError
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.model.attention import on_attention
+from letheon.core.model.models import load
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.data import data_folder
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 WIDTHS = (16, 32, 64, 128, 256)  # d_k; values are as wide
 LOADS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16)  # pairs over d_k
@@ -55,9 +69,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def measure(seed: int, trials: int) -> dict[str, Any]:
     """Everything that one seed shows, as plain numbers."""
-    import torch
-
-    from letheon.attend.pavlovian import Rule, chain_accuracy, expected_fidelity, recall_fidelity
 
     generator = torch.Generator().manual_seed(seed)
     recall = {
@@ -85,14 +96,12 @@ def measure(seed: int, trials: int) -> dict[str, Any]:
 
 def unit(rows: int, n: int, d: int, generator: torch.Generator) -> Tensor:
     """[rows, n, d] random directions."""
-    import torch
 
     return torch.nn.functional.normalize(torch.randn(rows, n, d, generator=generator), dim=-1)
 
 
 def fidelity(d: int, pairs: int, trials: int, generator: torch.Generator) -> float:
     """Mean cosine of recall, over memories: few large ones are as exact as many small ones."""
-    from letheon.attend.pavlovian import Rule, recall_fidelity
 
     memories = max(2, trials * WIDTHS[0] // d)
     keys, values = (unit(memories, pairs, d, generator) for _ in range(2))
@@ -111,7 +120,6 @@ def crossing(d: int, curve: Mapping[float, float]) -> float:
 
 def error_free(d: int, trials: int, generator: torch.Generator) -> float:
     """Mean number of random keys beside the one asked for, before the worst values give some key an error of 1."""
-    from letheon.attend.pavlovian import worst_case_capacity
 
     return statistics.mean(
         worst_case_capacity(keys, ERROR) - 1 for keys in unit(trials, 8 * math.isqrt(d), d, generator)
@@ -127,9 +135,6 @@ def slope(by_width: Mapping[int, float]) -> float:
 
 def rounding(generator: torch.Generator) -> float:
     """Largest difference between causal linear attention and the recursion, relative to the largest output."""
-    import torch
-
-    from letheon.attend.pavlovian import Rule, condition_stepwise, linear_attention
 
     q, k, v = (torch.randn(4, 512, 64, generator=generator) for _ in range(3))
     stepwise = condition_stepwise(k, v, q, Rule("hebb"))
@@ -138,7 +143,6 @@ def rounding(generator: torch.Generator) -> float:
 
 def blocking(rule: Any) -> float:
     """1 - V_B after A+ then AB+, over V_B after AB+ alone: 1 if A, learned before, lets nothing be learned of B."""
-    from letheon.attend.pavlovian import run_protocol
 
     blocked = run_protocol("A+ x20; AB+ x20; test B", rule)["B"]
     return 1 - blocked / run_protocol("AB+ x20; test B", rule)["B"]
@@ -149,12 +153,6 @@ def real_keys(device: str) -> dict[str, float] | None:
 
     None without the text. Keys are as they meet, after rotary positions; `centred`: without their mean.
     """
-    import torch
-
-    from letheon.attend.pavlovian import effective_dimension
-    from letheon.core.attention import watch_attention
-    from letheon.core.models import load
-    from letheon.papers.common.data import data_folder
 
     try:
         text = (data_folder("public_domain_text", GET) / "alice.txt").read_text(encoding="utf-8")[3000:8000]
@@ -168,7 +166,7 @@ def real_keys(device: str) -> dict[str, float] | None:
         plain.append(statistics.mean(effective_dimension(head) for head in k[0]))
         centred.append(statistics.mean(effective_dimension(head - head.mean(0)) for head in k[0]))
 
-    with torch.inference_mode(), watch_attention(model.base(), see):
+    with torch.inference_mode(), on_attention(model.base(), see):
         model.base()(torch.tensor([model.tokenizer(text)["input_ids"][:512]], device=device), use_cache=False)
     return {"plain": statistics.median(plain), "centred": statistics.median(centred)}
 
@@ -216,8 +214,6 @@ def judged(seeds: Mapping[int, Mapping[str, Any]]) -> Findings:
 
 def figures(found: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
     """Capacity over d_k, recall over the load, and chains over depth; of the first seed."""
-    from letheon.attend.pavlovian import expected_fidelity
-    from letheon.papers.common.figures import lines
 
     one = next(iter(found.values()))
     capacity = {kind: list(one[f"{kind} capacity"].items()) for kind in ("average", "error-free")}
@@ -232,19 +228,3 @@ def figures(found: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
         "recall": lines(recall, "pairs / d_k", "mean cosine", "Recall over the load of a Hebbian memory", log=True),
         "chains": lines(chains, "retrievals in a row", "share on track", "Chains of retrievals by number of heads"),
     }
-
-
-PAPER = Paper(
-    number=14,
-    key="pavlovian",
-    title="Understanding Transformers through the Lens of Pavlovian Conditioning",
-    date="2025-08",
-    arxiv="2508.08289",
-    room="attend/pavlovian",
-    gives="Attention as conditioning: a Hebbian associative memory, its capacity, and delta rules beside it.",
-    claim=(
-        "Retrieval collapses once more than O(d_k) pairs are stored, d_k being the key dimension; linear "
-        "attention equals the Hebbian recursion to rounding."
-    ),
-    reproduce=reproduce,
-)

@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional
+
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.learning import several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.retain.classes import ClassLearner
+from letheon.report.figures import dots
+from letheon.retain.classes import ClassLearner
+from letheon.retain.learn import learn
+from letheon.retain.models import mlp
+from letheon.retain.row_gradients import flat
+from letheon.retain.rows import joined
+from letheon.retain.strategies import refresh as form
+from letheon.retain.strategies.der import der_loss
+from letheon.retain.streams.digits import split_digits
 
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.05, "weight_decay": 1e-4}
 HOST = "der:capacity=100,fill=task"  # DER++ with alpha 0.1, beta 0.5; logits as they are at the end of a task
@@ -40,9 +51,8 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """The special cases against their direct formulas, and what refresh does to accuracy and sharpness."""
-    from letheon.papers.common.learning import several
 
-    claim = Claim("refresh", PAPER.claim, ["the direct formulas", "DER++ without refresh"])
+    claim = Claim("refresh", paper("refresh").claim, ["the direct formulas", "DER++ without refresh"])
     cases = {name: max(difference(case, seed) for seed in scale.seeds) for name, case in special_cases().items()}
     seeds = several(scale.seeds, EACH)
     runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
@@ -67,12 +77,6 @@ class Case(NamedTuple):
 
 def special_cases() -> dict[str, Case]:
     """ER, DER, LwF, CPR, EWC and VCL as divergences, beside the formulas that the library uses or torch has."""
-    import torch
-    from torch.distributions import Normal, kl_divergence
-    from torch.nn import functional
-
-    from letheon.retain.strategies import refresh as form
-    from letheon.retain.strategies.der import der_loss
 
     n, classes = 6, 5
 
@@ -126,7 +130,6 @@ def special_cases() -> dict[str, Case]:
 
 def difference(case: Case, seed: int) -> float:
     """The largest difference between both formulations, of the loss and of any entry of its gradient."""
-    import torch
 
     now, old, other = case.draw(seed)
     now.requires_grad_()
@@ -141,9 +144,6 @@ def difference(case: Case, seed: int) -> float:
 
 def measured(text: str, seed: int) -> dict[str, Any]:
     """One arm, one seed: accuracy and forgetting after the last task, and how sharp the minimum is."""
-    from letheon.retain.learn import learn
-    from letheon.retain.models import mlp
-    from letheon.retain.streams.digits import split_digits
 
     run = learn(mlp([64, 100, 100, 10], seed), split_digits(), text, seed=seed, **TRAINING)
     return {
@@ -159,10 +159,6 @@ def sharpness(learner: ClassLearner, rounds: int = 30) -> float:
 
     In magnitude, that is; at a minimum it is positive.
     """
-    import torch
-
-    from letheon.retain.row_gradients import flat
-    from letheon.retain.rows import joined
 
     rows = joined([learner.train_rows(task) for task in learner.stream])
     loss = learner.loss(learner.forward(rows), rows)
@@ -193,31 +189,9 @@ def effects_of(runs: Runs) -> dict[str, Judged]:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Accuracy and sharpness of every arm."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.report.figures import dots
 
     drawn = {}
     for metric, words in (("average accuracy", "Average accuracy"), ("sharpness", "Largest eigenvalue of the Hessian")):
         groups = {name: {name: estimate_mean([row[metric] for row in rows])} for name, rows in runs.items()}
         drawn[metric] = dots(groups, metric, f"{words} after the last task, with and without refresh")
     return drawn
-
-
-PAPER = Paper(
-    number=42,
-    key="refresh",
-    title="A Unified and General Framework for Continual Learning",
-    date="2024-03",
-    arxiv="2403.13249",
-    room="retain/strategies/refresh",
-    gives=(
-        "One objective with EWC, CPR, ER and DER as special cases, and refresh learning: unlearn a batch, "
-        "then relearn it."
-    ),
-    claim=(
-        "Each special case equals its direct formula to 1e-6; the effect of refresh on sharpness and on "
-        "accuracy is given with error bars."
-    ),
-    methods=("refresh", "refresh_release"),
-    reproduce=reproduce,
-)

@@ -24,17 +24,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks, is_matrix
+from letheon.core.rows.examples import Example
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_inputs, protected_directions, spread
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
+from letheon.papers.common.trajectory import first_crossing, memory_of
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.request import Request
 
 NARROW, SLOW = "ReGLU, k 6", "ReGLU, a fifth of the rate"
 
@@ -113,11 +119,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
     """Every arm from the same trained model, with the same rows and steps."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
-    from letheon.papers.common.trajectory import memory_of
 
     full = scale.name == "full"
     setting = FULL if full else FAST
@@ -143,7 +144,7 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
         rate = setting.rate / 5 if arm == SLOW else setting.rate
         training = TrainSettings(rate, batch_size=8, precision="float32", seed=seed)
         forget(
-            copy_of(model), request, method, watch=watch, steps=setting.steps, training=training, collapse=False,
+            copy_of(model), request, method, on_step=watch, steps=setting.steps, training=training, collapse=False,
             device=scale.device,
         )  # fmt: skip
         runs[arm] = points
@@ -152,8 +153,6 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
 
 def start_overlap(model: LanguageModel, request: Request, setting: Setting) -> float:
     """Mean over layers of ‖B₀ᵀP‖²_F/r: 1 where RILA's directions are all protected, k/d for directions at random."""
-    from letheon.forget.recipe import Recipe
-    from letheon.forget.scopes.reglu import orthogonality
 
     scope = Recipe.parse(setting.method).scope.make()
     scope.select(model, request)
@@ -182,9 +181,6 @@ class Geometry:
     @classmethod
     def before(cls, model: LanguageModel, request: Request, setting: Setting) -> Geometry:
         """P from the rows that the arms with ROL take it from; outputs on every second retain row."""
-        from letheon.core.activations import blocks, is_matrix
-        from letheon.forget.recipe import Recipe
-        from letheon.forget.scopes.reglu import outputs, pooled_inputs, protected_directions, spread
 
         settings = Recipe.parse(setting.method).scope.settings
         inside = {id(module) for block in blocks(model.base()) for module in block.modules()}
@@ -204,7 +200,6 @@ class Geometry:
 
     def leakages(self, model: LanguageModel) -> dict[str, float]:
         """Means over layers of the leakage of the whole change of the outputs, and of the layer's own."""
-        from letheon.forget.scopes.reglu import leakage, outputs, pooled_inputs
 
         adapted = {name.removeprefix("base_model.model."): m for name, m in model.model.named_modules()}
         now, counts = pooled_inputs(model, {name: adapted[name] for name in self.layers}, self.retain, "sum")
@@ -236,7 +231,6 @@ def common_level(runs: Runs) -> float | None:
 
 def at_level(points: Points, level: float | None) -> dict[str, float | None]:
     """Every measure where the forget probability first falls to a level."""
-    from letheon.papers.common.trajectory import first_crossing
 
     if level is None:
         return dict.fromkeys(MEASURES)
@@ -284,7 +278,6 @@ def _steps_to(points: Points, level: float | None) -> float | None:
 
 def figures(runs: Runs) -> dict[str, str]:
     """What is kept over what is forgotten, and leakage over the steps."""
-    from letheon.papers.common.figures import lines
 
     shown = [arm for arm in next(iter(runs.values())) if not arm.startswith("GD")]
     kept = {arm: _curve([arms[arm] for arms in runs.values()]) for arm in shown}
@@ -310,23 +303,3 @@ def _over_steps(runs: Sequence[Points], name: str) -> list[tuple[float, float]]:
     """Mean over runs after each step."""
     steps = range(1, min(map(len, runs)))
     return [(float(step * EVERY), sum(run[step][name] for run in runs) / len(runs)) for step in steps]
-
-
-PAPER = Paper(
-    number=9,
-    key="reglu",
-    title="Representation-Guided Parameter-Efficient LLM Unlearning",
-    date="2026-04",
-    arxiv="2604.17396",
-    room="forget/scopes/reglu",
-    gives=(
-        "A LoRA adapter that starts in the subspace of the forget outputs and stays off the subspace of "
-        "the retain outputs."
-    ),
-    claim=(
-        "At equal forgetting, the probability of retained answers is higher, and the leakage into "
-        "retained outputs lower, than with default LoRA."
-    ),
-    methods=("reglu", "inverted_hinge"),
-    reproduce=reproduce,
-)

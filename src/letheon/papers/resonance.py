@@ -16,14 +16,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+
+from letheon.attend.attaching import AddOns, attach
+from letheon.attend.controls import RandomRead, StrangeResonance
+from letheon.attend.controls import Settings as AdapterSettings
+from letheon.attend.resonance import Settings, SynapticResonance
+from letheon.core.model.models import LanguageModel
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.recall_world import BASE_STEPS, LAYERS, WIDTH, compared, recall_figure
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    from letheon.attend.attaching import AddOns
-    from letheon.core.models import LanguageModel
 
 LAYER, SIZE = 1, 16  # where the synapses lie, and the side of a matrix
 STEPS = 200
@@ -41,7 +46,6 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim; a model and its streams per seed."""
-    from letheon.papers.common.recall_world import BASE_STEPS, compared, recall_figure
 
     claim = Claim("resonance", CLAIM, ["the model alone", *ARMS[1:]])
     steps = (BASE_STEPS, STEPS) if scale.name == "fast" else (4 * BASE_STEPS, 4 * STEPS)
@@ -53,13 +57,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def make(arm: str, model: LanguageModel, seed: int) -> AddOns:
     """An arm beside the model, with equal parameters. Gates start half open: so few steps do not open a closed one."""
-    import torch
-
-    from letheon.attend.attaching import AddOns, attach
-    from letheon.attend.controls import RandomRead, StrangeResonance
-    from letheon.attend.controls import Settings as AdapterSettings
-    from letheon.attend.resonance import Settings, SynapticResonance
-    from letheon.papers.common.recall_world import LAYERS, WIDTH
 
     rule = arm if arm in ("hebb", "delta") else "resonance"
     settings = Settings(layers=(LAYER,), width=SIZE, rule=rule, gate_bias=0.0)  # type: ignore[arg-type]
@@ -110,23 +107,6 @@ def noise_curve(runs: Mapping[int, Mapping[str, Mapping[str, Any]]], arm: str) -
 
 def noise_figure(runs: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     """Recall beyond reach over the share of noise."""
-    from letheon.papers.common.figures import lines
 
     curves = {arm: noise_curve(runs, arm) for arm in ("model", *ARMS)}
     return lines(curves, "share of facts with a value at random", "recall", "Recall beyond reach under noise, by arm")
-
-
-PAPER = Paper(
-    number=56,
-    key="resonance",
-    title=("Exploring Synaptic Resonance in Large Language Models: A Novel Approach to Contextual Memory Integration"),
-    date="2025-02",
-    arxiv="2502.10699",
-    room="attend/resonance",
-    gives="Synaptic resonance as an add-on to the attention of a model.",
-    claim=(
-        "Switched off, the add-on is bit-exact; trained, its effect on recall and on robustness to noise "
-        "is measured against controls of equal parameters."
-    ),
-    reproduce=reproduce,
-)

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+
+from letheon.attend.attaching import AddOns, attach
+from letheon.attend.controls import RandomGate, Scrambled
+from letheon.attend.controls import Settings as AdapterSettings
+from letheon.attend.reweaving import Reweaving, Settings
+from letheon.core.model.models import LanguageModel
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.recall_world import BASE_STEPS, LAYERS, STEPS, WIDTH, compared, recall_figure
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    from letheon.attend.attaching import AddOns
-    from letheon.core.models import LanguageModel
 
 WINDOW, SIZE = 7, 32  # the module sees what attention does not; width of its queries and keys
 ARMS = ("reweaving", "adapter", "scrambled", "random gate")
@@ -35,7 +39,6 @@ CLAIM = (
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim; a model and its streams per seed."""
-    from letheon.papers.common.recall_world import BASE_STEPS, STEPS, compared, recall_figure
 
     claim = Claim("reweaving", CLAIM, ["the model alone", *ARMS[1:]])
     steps = (BASE_STEPS, STEPS) if scale.name == "fast" else (4 * BASE_STEPS, 4 * STEPS)
@@ -46,13 +49,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def make(arm: str, model: LanguageModel, seed: int) -> AddOns:
     """An arm beside the model, with equal parameters. Gates start half open: 300 steps do not open a closed one."""
-    import torch
-
-    from letheon.attend.attaching import AddOns, attach
-    from letheon.attend.controls import RandomGate, Scrambled
-    from letheon.attend.controls import Settings as AdapterSettings
-    from letheon.attend.reweaving import Reweaving, Settings
-    from letheon.papers.common.recall_world import LAYERS, WIDTH
 
     settings = Settings(window=WINDOW, width=SIZE, gate_bias=0.0)
     if arm == "adapter":
@@ -85,20 +81,3 @@ def judged(runs: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> Findings:
     }
     found.measured["parameters"] = {arm: of(arm, "parameters")[0] for arm in ARMS}
     return found
-
-
-PAPER = Paper(
-    number=24,
-    key="reweaving",
-    title="Contextual Memory Reweaving in Large Language Models Using Layered Latent State Reconstruction",
-    date="2025-02",
-    arxiv="2502.02046",
-    room="attend/reweaving",
-    gives="Layered latent state reconstruction, added to a model that exists already.",
-    claim=(
-        "With its gate at 0 the module is a bit-exact no-op; with trained gates it lowers the loss or "
-        "raises recall on long inputs against controls of equal parameters, among them an adapter at the same "
-        "layer, a random gate, and shuffled states."
-    ),
-    reproduce=reproduce,
-)

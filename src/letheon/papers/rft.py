@@ -10,14 +10,18 @@ All are compared where the new task's accuracy is first met.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
+from letheon.papers.common.learning import several
+from letheon.papers.common.parity import Matched, fine_tuned, make_parity, right_parity
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from letheon.papers.common.parity import Matched
-    from letheon.retain.strategy import Strategy
+from letheon.report.figures import dots
+from letheon.retain.strategies.naive import Naive
+from letheon.retain.strategies.rft import RFT, Settings
+from letheon.retain.strategy import Strategy
 
 EACH = 2  # runs a seed: six in all with three seeds, as many as the note's check
 TARGET = 0.97  # accuracy on the new task at which all are compared
@@ -43,10 +47,9 @@ Runs = Mapping[str, Sequence["Matched"]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Every arm from the same network, compared at the step where the new task's accuracy is first met."""
-    from letheon.papers.common.learning import several
 
     baselines = ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
-    claim = Claim("rft", PAPER.claim, baselines)
+    claim = Claim("rft", paper("rft").claim, baselines)
     seeds = several(scale.seeds, EACH)
     of_seeds = [arms_of(seed) for seed in seeds]
     runs = {name: [arms[name] for arms in of_seeds] for name in ARMS}
@@ -83,7 +86,6 @@ def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
 
 def arms_of(seed: int) -> dict[str, Matched]:
     """All arms of a seed from one base network."""
-    from letheon.papers.common.parity import fine_tuned, make_parity
 
     world = make_parity(seed)
     return {name: fine_tuned(world, strategy_of(options), seed, TARGET, **TRAINING) for name, options in ARMS.items()}
@@ -91,9 +93,6 @@ def arms_of(seed: int) -> dict[str, Matched]:
 
 def strategy_of(options: dict[str, Any] | None) -> Strategy:
     """The arm's strategy: plain fine-tuning on 0 and 1, or rollouts rewarded for their parity."""
-    from letheon.papers.common.parity import right_parity
-    from letheon.retain.strategies.naive import Naive
-    from letheon.retain.strategies.rft import RFT, Settings
 
     return Naive() if options is None else RFT(Settings(group=GROUP, **options), right_parity)
 
@@ -113,9 +112,6 @@ def summary(found: Sequence[Matched]) -> dict[str, Any]:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Old accuracy by arm; old against new accuracy on the way, first seed."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import dots
 
     accuracies = {name: estimate_mean([one.old for one in ones if one.old is not None]) for name, ones in runs.items()}
     paths = {name: runs[name][0].path for name in (SFT, NO_KL, WITH_KL, RLOO, OWN)}
@@ -124,20 +120,3 @@ def figures(runs: Runs) -> dict[str, str]:
         "old accuracy": dots({"old task": accuracies}, "accuracy", "Old accuracy where the new task's is met"),
         "paths": lines(paths, "new accuracy", "old accuracy", words),
     }
-
-
-PAPER = Paper(
-    number=49,
-    key="rft",
-    title="Reinforcement Fine-Tuning Naturally Mitigates Forgetting in Continual Post-Training",
-    date="2025-07",
-    arxiv="2507.05386",
-    room="retain/strategies/rft",
-    gives="Reinforcement fine-tuning that filters its rollouts.",
-    claim=(
-        "At equal accuracy on the new task, accuracy on the old task is higher under GRPO than under "
-        "supervised fine-tuning; the same holds without the KL penalty."
-    ),
-    methods=("rft",),
-    reproduce=reproduce,
-)

@@ -14,18 +14,25 @@ looked at. Full scale in the paper: ten people of RWKU and MUSE-Books on models 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.refusals import refuses
+from letheon.core.statistics import estimate_mean
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.people import ASKED, HELD_OUT, REFUSALS, People, make_people, taught, ways
+from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.papers.common.people import People
+from letheon.report.figures import plane
 
 STEERING = "steering_rate={rate},steering_steps=6,steering_warmup=2"
 STEERING_RATE, RATE = 1e-3, 3e-4
@@ -84,10 +91,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def arms(seed: int, scale: Scale) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Every method from the same taught model: what is refused after each, and the second stage's curve."""
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.people import ASKED, REFUSALS, make_people, taught, ways
-    from letheon.papers.common.tofu_mini import copy_of
 
     full = scale.name == "full"
     people = make_people(seed)
@@ -129,7 +132,6 @@ def methods(named: Path, unnamed: Path, trivia: Path) -> dict[str, str]:
 
 def write_rows(path: Path, rows: Sequence[Example]) -> None:
     """A file of questions and answers."""
-    import json
 
     lines = [json.dumps({"question": row.prompt, "answer": row.answer}) for row in rows]
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -142,9 +144,6 @@ def refusals(model: LanguageModel, people: People, seed: int) -> dict[str, float
     `named` is the share of greedy answers about the target that refuse and name it; `distinct` that of different word
     pairs among all word pairs of the greedy answers about the target.
     """
-    from letheon.core.generation import generate
-    from letheon.core.refusals import refuses
-    from letheon.papers.common.people import HELD_OUT, ways
 
     sets = {
         "target": ways(people.target, HELD_OUT),
@@ -203,9 +202,6 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
 
 def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, str]:
     """What is refused of what should be, over what is answered of what should be; and the second stage's curve."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import plane
 
     points = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
@@ -223,20 +219,3 @@ def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Map
     words = "Refusals among rollouts, by whom they are about, and the mean reward, over steps of the second stage"
     drawn["rollouts"] = lines(series, "step", "share of rollouts", words)
     return drawn
-
-
-PAPER = Paper(
-    number=10,
-    key="rule",
-    title="RULE: Reinforcement UnLEarning Achieves Forget-Retain Pareto Optimality",
-    date="2025-06",
-    arxiv="2506.07171",
-    room="forget/procedures/reinforce",
-    gives="A model that refuses questions about the target, and only those.",
-    claim=(
-        "Refusal boundary optimisation raises refusal on the target and lowers refusal on its neighbours "
-        "compared with rejection steering alone; trained on reject-only data, it over-refuses."
-    ),
-    methods=("reinforce",),
-    reproduce=reproduce,
-)

@@ -18,16 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import letheon
+from letheon.audit.measuring.judging import Judge
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.run import forget
+from letheon.measure.benchmark import Against, Scores
+from letheon.measure.rwku import RWKU, read_rwku
+from letheon.measure.rwku.probes import question_of
+from letheon.measure.rwku.reading import Target
+from letheon.measure.rwku.records import Probe
+from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.data import data_folder
+from letheon.papers.common.figures import lines
+from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, mean
-
-if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
-    from letheon.measure.benchmark import Scores
-    from letheon.measure.rwku import RWKU
-    from letheon.measure.rwku.reading import Target
 
 GET = "get RWKU (CC BY 4.0) from the hub, jinzhuoran/RWKU, in either of its layouts"
 # Rows of each set, tokens of a written text, tokens of a biography.
@@ -82,9 +92,6 @@ def reproduce(scale: Scale) -> Outcome:
     Raises:
         InputError: the data set is not in the folder that LETHEON_DATA names.
     """
-    import letheon
-    from letheon.measure.rwku import read_rwku
-    from letheon.papers.common.data import data_folder
 
     claim = Claim("rwku", CLAIM, ["recall on the neighbours' probes under the same method"])
     full = scale.name == "full"
@@ -113,10 +120,6 @@ def trial(read: RWKU, untouched: LanguageModel) -> Trial:
 
     The untouched model judges which answers are broken language.
     """
-    from letheon.audit.judging import Judge
-    from letheon.forget.run import forget
-    from letheon.measure.benchmark import Against
-    from letheon.papers.common.tofu_mini import copy_of
 
     model = copy_of(untouched)
     teach(model, read)
@@ -135,11 +138,6 @@ def trial(read: RWKU, untouched: LanguageModel) -> Trial:
 
 def teach(model: LanguageModel, read: RWKU) -> None:
     """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
-    from letheon.core.examples import Example
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
-    from letheon.measure.rwku.probes import question_of
-    from letheon.measure.rwku.records import Probe
 
     rows = [
         Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
@@ -206,7 +204,6 @@ def not_computed(trials: Trials) -> tuple[list[str], list[str]]:
 
 def by_rule(rule: str, text: str, answer: str) -> float:
     """What one of the benchmark's rules says of a text."""
-    from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
 
     if rule == "entropy":
         return n_gram_entropy(text)
@@ -229,7 +226,6 @@ def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
 
 def figures(trials: Trials) -> dict[str, str]:
     """Recall of the target over recall of its neighbours, from the taught model to what each method leaves."""
-    from letheon.papers.common.figures import lines
 
     def point(state: str) -> tuple[float, float]:
         return mean(_values(trials, state, "All")) or 0.0, mean(_values(trials, state, "Nbr All")) or 0.0
@@ -237,19 +233,3 @@ def figures(trials: Trials) -> dict[str, str]:
     series = {name: [point("taught"), point(name)] for name in METHODS}
     words = "Recall on the neighbours' probes over recall on the target's, before and after each method"
     return {"recall": lines(series, "recall, target", "recall, neighbours", words, falling=True)}
-
-
-PAPER = Paper(
-    number=21,
-    key="rwku",
-    title="RWKU: Benchmarking Real-World Knowledge Unlearning for Large Language Models",
-    date="2024-06",
-    arxiv="2406.10890",
-    room="measure/rwku",
-    gives="The benchmark: three levels of probe, nine attacks, four membership tests, and utility.",
-    claim=(
-        "All metrics run on real RWKU targets; the scoring equals the benchmark's rules on hand-made "
-        "cases; gradient ascent and NPO lower recall of the target more than recall of its neighbours."
-    ),
-    reproduce=reproduce,
-)

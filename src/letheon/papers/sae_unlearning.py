@@ -24,16 +24,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.atomic import write_json
+from letheon.core.model.models import LanguageModel
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
 from letheon.papers.common.known_meter import LAYER, Meter, ordinary_states
+from letheon.papers.common.known_world import make_known_world, taught
+from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
-
-if TYPE_CHECKING:
-    from letheon.core.entities import Separation
-    from letheon.core.models import LanguageModel
-    from letheon.core.sparse_autoencoder import Quality
+from letheon.probe.entities import Separation
+from letheon.probe.sae.autoencoder import Quality
+from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
+from letheon.report.figures import canvas, look, svg
 
 RATE, STEPS, BATCH, EVERY = 1e-3, 60, 8, 3
 ARMS = {
@@ -120,9 +126,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """Teach a world, train the autoencoder, run every arm from the same model."""
-    from letheon.core.runs import write_json
-    from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
-    from letheon.papers.common.known_world import make_known_world, taught
 
     full = scale.name == "full"
     people, size, steps = (38, 3, 180) if full else (28, 1, STEPS)
@@ -144,10 +147,6 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 def run(model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, name: str) -> Arm:
     """One run, watched; a baseline ends where it has made the model forget."""
-    from letheon.core.training import TrainSettings
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     changed, arm = copy_of(model), Arm([{"step": 0.0, **meter.measure(model)}])
 
@@ -162,7 +161,7 @@ def run(model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, 
     training = TrainSettings(RATE, batch_size=BATCH, precision="float32", seed=seed)
     device = str(model.device)
     result = forget(
-        changed, request, recipe, steps=steps, training=training, collapse=False, device=device, watch=watch
+        changed, request, recipe, steps=steps, training=training, collapse=False, device=device, on_step=watch
     )
     arm.moved, arm.seen = result.moved, meter.project(meter.latents(changed, meter.tested.target))
     return arm
@@ -218,7 +217,6 @@ def _means(points: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
     """The target's way along each run, the names in the latents' plane, and how often latents fire."""
-    from letheon.papers.common.figures import lines
 
     first = next(iter(trials.values()))
     ways = {name: [(p["step"], p["position"]) for p in arm.points] for name, arm in first.arms.items()}
@@ -247,7 +245,6 @@ def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
 
 def scatter(clouds: Mapping[str, Sequence[Sequence[float]]], across: str, up: str, words: str) -> str:
     """Points of several kinds, each kind named at its middle."""
-    from letheon.report.figures import canvas, look, svg
 
     with canvas(3.0) as (figure, axes):
         axes.set(xlabel=across, ylabel=up)
@@ -257,20 +254,3 @@ def scatter(clouds: Mapping[str, Sequence[Sequence[float]]], across: str, up: st
             axes.scatter(xs, ys, s=10, marker=seen.mark, color=seen.colour, alpha=0.6, linewidths=0)
             axes.annotate(name, (fmean(xs), max(ys)), color=seen.colour, fontweight="bold", ha="center", va="bottom")
         return svg(figure, words)
-
-
-PAPER = Paper(
-    number=38,
-    key="sae-unlearning",
-    title="Sparse-Autoencoder-Guided Internal Representation Unlearning for Large Language Models",
-    date="2025-09",
-    arxiv="2509.15631",
-    room="forget/objectives/sae",
-    gives="A target that looks unknown to the model in a sparse latent space.",
-    claim=(
-        "On held-out probes the target moves to the side of unknown entities, which gradient ascent does "
-        "not achieve, and the retained entities stay where they were."
-    ),
-    methods=("sae",),
-    reproduce=reproduce,
-)

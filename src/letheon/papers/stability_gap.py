@@ -6,13 +6,19 @@ arXiv 2205.13452, 2022-05; ICLR 2023. The metrics are those of `letheon.retain.m
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+from torch import nn
+
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_values, means
-
-if TYPE_CHECKING:
-    from letheon.retain.learn import Learned
+from letheon.retain.gradient_split import GradientWatch
+from letheon.retain.learn import Learned, learn
+from letheon.retain.models import mlp
+from letheon.retain.strategy import Composition, read_strategy
+from letheon.retain.streams.digits import rotated_digits, split_digits
 
 # The note's reproduction: batch 32 + 32, rate 0.1, ten epochs a task (about nine steps each), a memory of 200.
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.1, "evaluate_every": 1}
@@ -26,9 +32,8 @@ NEXT_TO_NOTHING = 0.1
 
 def reproduce(scale: Scale) -> Outcome:
     """Experience replay on split digits, evaluated after every step; two tasks that differ by a rotation."""
-    from letheon.papers.common.figures import lines
 
-    claim = Claim("stability-gap", PAPER.claim, ["the same runs evaluated at the ends of tasks only"])
+    claim = Claim("stability-gap", paper("stability-gap").claim, ["the same runs evaluated at the ends of tasks only"])
     runs = {seed: replayed(seed) for seed in scale.seeds}
     depths = {angle: [rotation_gap(seed, angle) for seed in scale.seeds] for angle in ANGLES}
     rows = [row_of(seed, run, splits) for seed, (run, splits) in runs.items()]
@@ -59,11 +64,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def replayed(seed: int) -> tuple[Learned, list[Any]]:
     """One run of replay with its gradients watched."""
-    from letheon.retain.gradient_split import GradientWatch
-    from letheon.retain.learn import learn
-    from letheon.retain.models import mlp
-    from letheon.retain.strategy import Composition, read_strategy
-    from letheon.retain.streams.digits import split_digits
 
     watch = GradientWatch()
     composed = Composition([*read_strategy(STRATEGY).parts, watch], STRATEGY)
@@ -99,9 +99,6 @@ def minimum_at_ends(run: Learned) -> float:
 
 def rotation_gap(seed: int, angle: float) -> float:
     """How far the first task sinks, at its lowest, while the digits turned by an angle are learned with replay."""
-    from letheon.retain.learn import learn
-    from letheon.retain.models import mlp
-    from letheon.retain.streams.digits import rotated_digits
 
     stream = rotated_digits((0.0, angle))
     training = TRAINING | {"epochs": 2}
@@ -112,11 +109,6 @@ def rotation_gap(seed: int, angle: float) -> float:
 
 def normalised(seed: int) -> dict[str, float | None]:
     """The same network with batch normalisation at a rate of 0.05: the gap depends on the network."""
-    import torch
-    from torch import nn
-
-    from letheon.retain.learn import learn
-    from letheon.retain.streams.digits import split_digits
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -136,19 +128,3 @@ def curves(run: Learned) -> dict[str, list[tuple[float, float]]]:
         ]
         for i, name in enumerate(run.tasks)
     }
-
-
-PAPER = Paper(
-    number=36,
-    key="stability-gap",
-    title="Continual evaluation for lifelong learning: Identifying the stability gap",
-    date="2022-05",
-    arxiv="2205.13452",
-    room="retain/metrics",
-    gives="Evaluation after every iteration of continual learning, with worst-case metrics.",
-    claim=(
-        "Under experience replay the minimum accuracy lies far below the final one; the gap vanishes from "
-        "view when accuracy is evaluated only at the ends of tasks."
-    ),
-    reproduce=reproduce,
-)

@@ -15,9 +15,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale, Verdict
+from letheon.forget.request import Request
+from letheon.papers.catalogue import Outcome, Scale, Verdict
 from letheon.papers.common.families import MEMBERS, NUMBERS, Bench
+from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
 from letheon.papers.outcome import means
+from letheon.report.figures import plane
+from letheon.report.numbers import Point
 
 # Membership inference is "unchanged" if its AUROC moves by less than this.
 UNCHANGED = 0.01
@@ -72,8 +76,6 @@ def judged(complete: bool, moved: Sequence[float], changed: Sequence[float]) -> 
 
 def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:
     """Every member's numbers under one seed."""
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
 
     authors = 40 if scale.name == "full" else 20
     world = make_world(seed, authors=authors, forgotten=4, held_out=4)
@@ -95,27 +97,7 @@ def _average(tables: Mapping[int, Mapping[str, Mapping[str, float]]], name: str,
 
 def figures(means: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     """What can be extracted against what is kept, a point a method."""
-    from letheon.report.figures import plane
-    from letheon.report.numbers import Point
 
     points = {name: (Point(row["extraction likelihood"]), Point(row["retain accuracy"])) for name, row in means.items()}
     words = "Extraction likelihood of the forgotten against accuracy on the kept, one point a method"
     return {"families": plane(points, "extraction likelihood of the forgotten", "accuracy on the kept", words)}
-
-
-PAPER = Paper(
-    number=19,
-    key="survey",
-    title="Digital Forgetting in Large Language Models: A Survey of Unlearning Methods",
-    date="2024-04",
-    arxiv="2404.02062",
-    room="forget (baselines), docs",
-    gives="One working method of every family of unlearning in the survey, and one table that compares them.",
-    claim=(
-        "The table is filled for every family (guarantee, extraction, membership inference, utility, "
-        "cost), against a model retrained from scratch; in-context unlearning leaves membership inference "
-        "unchanged."
-    ),
-    methods=("task_vector", "selective_pruning", "retrain"),
-    reproduce=reproduce,
-)

@@ -17,18 +17,25 @@ Full scale in the paper: LlamaRec (Llama-2-7B) on MovieLens-100k and Amazon Pant
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+import torch
+
+from letheon.core.model.models import LanguageModel
+from letheon.forget.edits.attenuation import Settings, decide, measure, scale_columns
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.measure.recommendation import ranking_metrics
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.recommender import FORGOTTEN, World, distances, first_logits, make_world, some
+from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.trajectory import first_crossing
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
-
-if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
-    from letheon.forget.edits.attenuation import Settings
-    from letheon.papers.common.recommender import World
 
 QUANTILES = (0.99, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5, 0.25, 0.0)
 KAPPAS = (8.0, 16.0)  # beyond the smallest quantile
@@ -56,7 +63,6 @@ class Point:
 
 def reproduce(scale: Scale) -> Outcome:
     """Run the claim: about half a minute a seed."""
-    from letheon.papers.common.recommender import make_world
 
     others = ["gap only", "gradient ascent", "NPO", "an adapter retrained without the interactions"]
     claim = Claim("u-can", CLAIM, [*BASELINES, *others])
@@ -78,10 +84,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def measured_point(world: World, model: LanguageModel, arm: str, strength: str = "") -> Point:
     """Ranking metrics on both sets; on the forget set also distances and perplexity."""
-    import torch
-
-    from letheon.core.recommendation import ranking_metrics
-    from letheon.papers.common.recommender import distances, first_logits, some
 
     found = {}
     for name, rows in (("forget", some(world.forget)), ("retain", some(world.retain))):
@@ -112,9 +114,6 @@ def trade_off(original: Point, point: Point) -> float:
 
 def references(world: World, seed: int) -> list[Point]:
     """The original, the retrained adapter, and a few steps of gradient ascent and NPO on the adapter."""
-    from letheon.forget.request import Request
-    from letheon.forget.run import forget
-    from letheon.papers.common.tofu_mini import copy_of
 
     points = [measured_point(world, world.original, "original"), measured_point(world, world.retrained, "retrained")]
     request = Request(forget=tuple(world.forget), retain=tuple(world.retain))
@@ -128,10 +127,6 @@ def references(world: World, seed: int) -> list[Point]:
 
 def curves(world: World, seed: int) -> list[Point]:
     """Every arm over all strengths, weakest first; activations are measured once."""
-    import torch
-
-    from letheon.forget.edits.attenuation import decide, measure, scale_columns
-    from letheon.papers.common.recommender import some
 
     factors = measure(world.original, some(world.forget), some(world.retain))
     kept = {name: factor.weight.clone() for name, factor in factors.items()}
@@ -156,7 +151,6 @@ def curves(world: World, seed: int) -> list[Point]:
 
 def arm_settings(arm: str, quantile: float, kappa: float) -> Settings:
     """Hard pruning zeroes what attenuation would shrink; the gap alone is attenuation without utility."""
-    from letheon.forget.edits.attenuation import Settings
 
     decay: Any = "hard" if arm == "hard pruning" else "exp"
     return Settings(quantile=quantile, kappa=kappa, decay=decay, lam=0.0 if arm == "gap only" else 0.5)
@@ -164,10 +158,6 @@ def arm_settings(arm: str, quantile: float, kappa: float) -> Settings:
 
 def attenuated_units(world: World, seed: int) -> float:
     """How many units are shrunk where the forget rows are a quarter of all rows, drawn at random."""
-    import random
-
-    from letheon.forget.edits.attenuation import decide, measure
-    from letheon.papers.common.recommender import FORGOTTEN, some
 
     rows = [*world.forget, *world.retain]
     random.Random(seed).shuffle(rows)
@@ -198,7 +188,6 @@ def common_level(runs: Runs) -> float | None:
 
 def kept_at(points: Sequence[Point], arm: str, level: float | None) -> float | None:
     """Retain recall@10 where an arm first brings the forget recall to a level."""
-    from letheon.papers.common.trajectory import first_crossing
 
     if level is None:
         return None
@@ -243,7 +232,6 @@ def _row(seed: int, point: Point) -> dict[str, Any]:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Retain recall over forget recall, each arm along its strengths, mean of the seeds."""
-    from letheon.papers.common.figures import lines
 
     series: dict[str, list[tuple[float, float]]] = {}
     for arm in ARMS:
@@ -253,21 +241,3 @@ def figures(runs: Runs) -> dict[str, str]:
     words = "Recall@10 on retained over recall@10 on forgotten interactions, by way of shrinking dimensions"
     across, up = "recall@10, forgotten interactions", "recall@10, retained"
     return {"curves": lines(series, across, up, words, falling=True)}
-
-
-PAPER = Paper(
-    number=1,
-    key="u-can",
-    title=("U-CAN: Utility-Aware Contrastive Attenuation for Efficient Unlearning in Generative Recommendation"),
-    date="2026-02",
-    arxiv="2602.23400",
-    room="forget/edits/attenuation",
-    gives="LoRA adapters cleaned of the traces of a group of users, in one pass and without training.",
-    claim=(
-        "At equal recall on the forgotten interactions, contrastive attenuation keeps more recall on the "
-        "retained ones than hard pruning of the same dimensions and than attenuating random dimensions; "
-        "the distance to a retrained adapter is printed beside it."
-    ),
-    methods=("attenuation",),
-    reproduce=reproduce,
-)

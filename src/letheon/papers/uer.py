@@ -7,13 +7,18 @@ reduced ResNet-18. Here: split digits in one pass, a memory of 100, the four way
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.common.figures import lines
+from letheon.papers.common.learning import network, several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
-
-if TYPE_CHECKING:
-    from letheon.retain.strategy import Composition
+from letheon.report.figures import dots
+from letheon.retain.learn import learn
+from letheon.retain.strategies.uer import BiasWatch
+from letheon.retain.strategy import Composition, read_strategy
+from letheon.retain.streams.digits import split_digits
 
 # The framework's batches of 10 + 10 and rate of 0.1, one pass.
 TRAINING: dict[str, Any] = {"epochs": 1, "batch_size": 10, "learning_rate": 0.1}
@@ -34,10 +39,9 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """The 2 x 2 table of current and replayed logits, and where the bias towards the newest classes sits."""
-    from letheon.papers.common.learning import several
 
     baselines = ["experience replay", "the other two ways to form logits", "UER without a temperature"]
-    claim = Claim("uer", PAPER.claim, baselines)
+    claim = Claim("uer", paper("uer").claim, baselines)
     seeds = several(scale.seeds, EACH)
     runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
     found = Findings.by_arm({name: means(rows) for name, rows in runs.items()}, *judge(runs))
@@ -62,10 +66,6 @@ def judge(runs: Rows) -> tuple[dict[str, Judged], dict[str, Judged]]:
 
 def measured(text: str, seed: int) -> dict[str, Any]:
     """One arm, one seed: accuracies after the last task, and the bias of the logits after each."""
-    from letheon.papers.common.learning import network
-    from letheon.retain.learn import learn
-    from letheon.retain.strategies.uer import BiasWatch
-    from letheon.retain.streams.digits import split_digits
 
     watch = BiasWatch()
     run = learn(network(SIZES, seed), split_digits(), _watched(text, watch), seed=seed, **TRAINING)
@@ -84,16 +84,12 @@ def measured(text: str, seed: int) -> dict[str, Any]:
 
 
 def _watched(text: str, watch: Any) -> Composition:
-    from letheon.retain.strategy import Composition, read_strategy
 
     return Composition([*read_strategy(text).parts, watch], text)
 
 
 def figures(runs: Rows) -> dict[str, str]:
     """The logits' bias over tasks, and accuracies of the four ways."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.papers.common.figures import lines
-    from letheon.report.figures import dots
 
     def gaps(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
         columns = zip(*(row["logit gaps"] for row in rows), strict=True)
@@ -108,17 +104,3 @@ def figures(runs: Rows) -> dict[str, str]:
         "bias": lines({name: gaps(rows) for name, rows in runs.items()}, "task", "logit gap", bias),
         "accuracies": dots(groups, "accuracy", "Accuracy after the last task on old and newest tasks"),
     }
-
-
-PAPER = Paper(
-    number=11,
-    key="uer",
-    title="UER: A Heuristic Bias Addressing Approach for Online Continual Learning",
-    date="2023-09",
-    arxiv="2309.04081",
-    room="retain/strategies/uer",
-    gives="Online class-incremental learning that splits a logit into angle and norm.",
-    claim="Over several seeds, accuracy on old tasks and average accuracy are both above experience replay.",
-    methods=("uer",),
-    reproduce=reproduce,
-)

@@ -15,15 +15,21 @@ understanding on models of billions of parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.model.models import LanguageModel
+from letheon.core.statistics import rank_correlation
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.papers.catalogue import Outcome, Scale
+from letheon.papers.common.figures import lines
+from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
+from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Claim, Findings, judge_values, mean
-
-if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
-    from letheon.papers.common.skills import Task
-    from letheon.probe.choices import Answered
+from letheon.probe.choices import Answered, answered, forget_ratio, option_probabilities, relabelled
+from letheon.probe.forgetting_depth import all_probes, variability
+from letheon.probe.linear_probes import token_states
+from letheon.report.plots import heat_map, scatter
 
 RATE, BATCH, STEPS, LOOK = 3e-4, 16, 60, 3
 NEAR_RANDOM = 0.6  # forgetting ends when so few of the rows trained on are answered right
@@ -59,7 +65,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
     """Each task but the control forgotten from the same model."""
-    from letheon.papers.common.skills import CONTROL, learned, make_tasks
 
     tasks = make_tasks(seed)
     model = learned(tasks, seed, epochs=8 if scale.name == "full" else 4)
@@ -70,7 +75,6 @@ def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
 
 def measures(model: LanguageModel, task: Task) -> dict[str, Answered]:
     """How a model answers each split of a task."""
-    from letheon.probe.choices import answered, option_probabilities
 
     splits = {"train": task.train, "held_out": task.held_out, "paraphrases": task.paraphrases}
     return {name: answered(rows, option_probabilities(model, rows)) for name, rows in splits.items() if rows}
@@ -85,9 +89,6 @@ def forgetting(
     scale: Scale,
 ) -> dict[str, Any]:
     """One task forgotten with random answers, and the controls with as many steps."""
-    from letheon.core.probes import token_states
-    from letheon.probe.choices import forget_ratio
-    from letheon.probe.forgetting_depth import all_probes, variability
 
     task = tasks[name]
     after, steps = tuned(model, task, "random", seed, STEPS, NEAR_RANDOM)
@@ -121,10 +122,6 @@ def tuned(
     model: LanguageModel, task: Task, labels: Literal["random", "flipped", "true"], seed: int, steps: int, least: float
 ) -> tuple[LanguageModel, int]:
     """A copy fine-tuned on the train rows until their accuracy is at most `least` or the steps end; steps taken."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
-    from letheon.papers.common.tofu_mini import copy_of
-    from letheon.probe.choices import answered, option_probabilities, relabelled
 
     copy = copy_of(model)
 
@@ -209,15 +206,12 @@ def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    from letheon.core.statistics import rank_correlation
 
     return rank_correlation(first, second).value
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Ratios trained on and held out, what forgetting each task did to all, the two predictors, probes over layers."""
-    from letheon.papers.common.figures import lines
-    from letheon.report.plots import heat_map, scatter
 
     names = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {name: [row for row in rows if row["task"] == name] for name in names}
@@ -244,20 +238,3 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         words = "Accuracy of linear probes on held-out rows over the layers, and of the two controls"
         drawn["probes"] = lines(series, "layer", "accuracy of the probe", words)
     return drawn
-
-
-PAPER = Paper(
-    number=40,
-    key="unforgettable",
-    title="Unforgettable Generalization in Language Models",
-    date="2024-09",
-    arxiv="2409.02228",
-    room="probe/forgetting_depth",
-    gives="Whether the forgetting of a skill generalised, and whether it is deep.",
-    claim=(
-        "Forgetting of rule tasks generalises to new inputs and forgetting of fact tasks does not; low "
-        "confidence and low variability of representations predict which; linear probes recover the "
-        "forgotten answers."
-    ),
-    reproduce=reproduce,
-)

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from letheon.papers.catalogue import Outcome, Paper, Scale
+from letheon.core.statistics import estimate_mean
+from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
+from letheon.report.figures import dots
+from letheon.retain.learn import learn
+from letheon.retain.models import mlp
+from letheon.retain.strategies.view_batch import RecallWatch, Settings, ViewBatch
+from letheon.retain.strategy import Composition, read_strategy
+from letheon.retain.streams.digits import split_digits
 
 EPOCHS = 40
 TRAINING: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 32, "learning_rate": 0.1}
@@ -33,7 +40,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def reproduce(scale: Scale) -> Outcome:
     """Views from one to eight at equal steps, and the controls of distortion, of rest and of steps."""
-    claim = Claim("view-batch", PAPER.claim, ["replay", ONE, RESHUFFLED, FEWER])
+    claim = Claim("view-batch", paper("view-batch").claim, ["replay", ONE, RESHUFFLED, FEWER])
     runs = {name: [measured(*arm, seed) for seed in scale.seeds] for name, arm in ARMS.items()}
     found = Findings.by_arm({name: means(rows, METRICS) for name, rows in runs.items()}, *judge(runs))
     for views in VIEWS:
@@ -65,11 +72,6 @@ def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
 
 def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[str, Any]:
     """One arm, one seed; the recall interval as it was, in epochs (passes over the task's rows), a mean over rows."""
-    from letheon.retain.learn import learn
-    from letheon.retain.models import mlp
-    from letheon.retain.strategies.view_batch import RecallWatch, Settings, ViewBatch
-    from letheon.retain.strategy import Composition, read_strategy
-    from letheon.retain.streams.digits import split_digits
 
     settings = None if options is None else Settings(**options)
     watch, parts = RecallWatch(1 if settings is None else settings.views), read_strategy(HOST).parts
@@ -88,28 +90,9 @@ def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[
 
 def figures(runs: Runs) -> dict[str, str]:
     """Forgetting and accuracy of every arm."""
-    from letheon.core.statistics import estimate_mean
-    from letheon.report.figures import dots
 
     drawn = {}
     for metric in ("forgetting", "average accuracy"):
         groups = {name: {name: estimate_mean([row[metric] for row in rows])} for name, rows in runs.items()}
         drawn[metric] = dots(groups, metric, f"{metric.capitalize()} after the last task, by views and controls")
     return drawn
-
-
-PAPER = Paper(
-    number=32,
-    key="view-batch",
-    title="Do Your Best and Get Enough Rest for Continual Learning",
-    date="2025-03",
-    arxiv="2503.18371",
-    room="retain/strategies/view_batch",
-    gives="Longer intervals between two visits of a sample, with many views at each visit.",
-    claim=(
-        "The realised recall interval equals V*D for V views and D samples; forgetting falls and then "
-        "rises with V, against controls of equal augmentation and of equal steps."
-    ),
-    methods=("view_batch",),
-    reproduce=reproduce,
-)

@@ -14,9 +14,9 @@ from rich.text import Text
 from letheon.printing.cells import cell, one_line, print_json, show_plan
 
 if TYPE_CHECKING:
-    from letheon.audit.record import Audit, Metric
-    from letheon.audit.selftest import SelfTest
-    from letheon.audit.spillover import SpilloverReport
+    from letheon.audit.record.record import Audit, Metric
+    from letheon.audit.selftest.selftest import SelfTest
+    from letheon.audit.spillover.spillover import SpilloverReport
     from letheon.demo import Demo
     from letheon.forget.settings import Result
 

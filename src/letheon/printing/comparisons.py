@@ -101,7 +101,7 @@ def show_strategies(found: StrategyComparison, folder: Path, as_json: bool) -> N
     if as_json:
         print_json({**found.to_json(), "report": str(folder / "compare.html")})
         return
-    from letheon.report.learning import SHOWN
+    from letheon.retain.page import SHOWN
 
     table = Table(title=f"{found.stream}, {found.scenario}-incremental, {len(found.seeds)} seeds", title_justify="left")
     for heading in ("strategy", *SHOWN):

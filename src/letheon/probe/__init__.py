@@ -1,1 +1,3 @@
-"""Look into a model: what its states hold, which parts do what, how deep a change goes."""
+"""Looking inside a model: tracing, patching, linear probes, sparse autoencoders, questions with options.
+
+The wings (forget, retain, audit, steer) use it; imports core and report."""

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from letheon.core.answer_trees import score_answers
 from letheon.core.errors import InputError
-from letheon.core.examples import Example, read_rows, short
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example, read_rows, short
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.statistics import Estimate, estimate_mean
 
 # A ratio says nothing where the model hardly knew the task: so far above chance it must have been.
@@ -73,7 +73,7 @@ def _choice(row: Any, where: str) -> Choice:
 
 
 def relabelled(rows: Sequence[Choice], labels: Literal["random", "flipped", "true"], seed: int = 0) -> list[Example]:
-    """Rows to fine-tune on (`letheon.core.finetuning`): each prompt with one of its options.
+    """Rows to fine-tune on (`letheon.core.training.finetuning`): each prompt with one of its options.
 
     `random` is the paper's forgetting: drawn once for each row and then fixed, the right one as likely as any other.
     `flipped` is always a wrong one; `true` controls for more training.

@@ -28,13 +28,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from letheon.core.atomic import plain
 from letheon.core.errors import InputError
-from letheon.core.examples import short
-from letheon.core.models import LanguageModel, check_loadable, load
-from letheon.core.probes import cross_validated, token_states
-from letheon.core.runs import plain
+from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.rows.examples import short
 from letheon.core.statistics import Estimate, rank_correlation
 from letheon.probe.choices import LEAST_KNOWN, Answered, Choice, answered, forget_ratio, option_probabilities
+from letheon.probe.linear_probes import cross_validated, token_states
 
 # States -------------------------------------------------------------------------------------------------------------
 

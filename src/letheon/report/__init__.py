@@ -1,1 +1,3 @@
-"""Figures and pages for people, shared by audits, paper reproductions and benchmarks."""
+"""A kit for pages: figures, plots, numbers, safe text, HTML, PDF.
+
+Every room above core may use it; imports core alone."""

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from letheon.report.numbers import Measured, number
-from letheon.report.words import visible
+from letheon.report.numbers import WithInterval, number
+from letheon.report.safe_text import visible
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ STYLE: dict[str, Any] = {
 WIDTH = 4.2  # inches; on a phone the text is still readable, on a desk two figures stand side by side
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
-Values = Mapping[str, Measured]
+Values = Mapping[str, WithInterval]
 Groups = Mapping[str, Values]
-GroupRow = tuple[float, Look, Measured]  # height, look of the model, its value
+GroupRow = tuple[float, Look, WithInterval]  # height, look of the model, its value
 
 
 def look(name: str, position: int = 0) -> Look:
@@ -97,7 +97,7 @@ def look(name: str, position: int = 0) -> Look:
 
 
 def plane(
-    points: Mapping[str, tuple[Measured, Measured]], across: str, up: str, words: str, front: Sequence[str] = ()
+    points: Mapping[str, tuple[WithInterval, WithInterval]], across: str, up: str, words: str, front: Sequence[str] = ()
 ) -> str:
     """Forgetting against utility: each model is a point with the intervals of both measurements.
 
@@ -248,7 +248,7 @@ def short(name: str, length: int = 30) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def whisker(axes: Axes, place: float, measured: Measured, colour: str, width: float, upright: bool = False) -> None:
+def whisker(axes: Axes, place: float, measured: WithInterval, colour: str, width: float, upright: bool = False) -> None:
     """The interval as a thin line, at this height (or, upright, at this place across)."""
     if measured.low is not None and measured.high is not None:
         along, beside = [measured.low, measured.high], [place, place]

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 MISSING = "not computable"
 
 
-class Measured(Protocol):
+class WithInterval(Protocol):
     """A number with its 95 % interval; all three are None when it could not be computed."""
 
     @property
@@ -44,7 +44,7 @@ def number(value: float | None) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def interval(measured: Measured) -> str:
+def interval(measured: WithInterval) -> str:
     """`0.18 to 0.74`, or empty text when there is no interval."""
     if measured.low is None or measured.high is None:
         return ""

@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from letheon.core.atomic import atomic_write_bytes
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import atomic_write_bytes
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT = 120.0  # seconds; a page with a thousand rows takes some

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.core.activations import watch_inputs
 from letheon.core.errors import InputError
-from letheon.core.sampling import stream_seed
+from letheon.core.model.hooks import on_inputs
+from letheon.core.rows.sampling import stream_seed
 from letheon.retain.learner import EVALUATION_BATCH, Learner
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
@@ -28,8 +28,8 @@ class ClassLearner(Learner):
         super().__init__(model, stream, strategy, settings)
         self.classes = self._check_head()
         self.mask = self._task_mask() if stream.scenario == "task" else None
-        self._train: dict[str, Rows] = {}
-        self._tests: dict[int | None, tuple[Rows, list[int]]] = {}
+        self._train: dict[str, TaskRows] = {}
+        self._tests: dict[int | None, tuple[TaskRows, list[int]]] = {}
 
     def _check_head(self) -> int:
         """How many outputs the model has, from a pass over one row."""
@@ -60,12 +60,12 @@ class ClassLearner(Learner):
             mask[number, list(task.classes)] = 0.0
         return mask
 
-    def _rows(self, data: Any) -> Rows:
-        if not isinstance(data, Rows):
+    def _rows(self, data: Any) -> TaskRows:
+        if not isinstance(data, TaskRows):
             raise InputError("a module learns tasks of tensors, this stream has texts", "give a language model")
         return data.to(self.device)
 
-    def train_rows(self, task: Task) -> Rows:
+    def train_rows(self, task: Task) -> TaskRows:
         if task.name not in self._train:
             self._train[task.name] = self._rows(task.train)
         return self._train[task.name]
@@ -80,7 +80,7 @@ class ClassLearner(Learner):
             raise InputError("the model has no linear layer as its head", "end it with nn.Linear")
         return layers[-1]
 
-    def forward(self, rows: Rows) -> Tensor:
+    def forward(self, rows: TaskRows) -> Tensor:
         if "features" not in self.strategy.wants:
             return self.model(rows.inputs)
         outputs, rows.features = self._with_features(rows.inputs)
@@ -97,7 +97,7 @@ class ClassLearner(Learner):
             features = self._body(inputs)
             return self.model[-1](features), features
         found: list[Tensor] = []
-        with watch_inputs({"head": self.head}, lambda _, entering: found.append(entering)):
+        with on_inputs({"head": self.head}, lambda _, entering: found.append(entering)):
             outputs = self.model(inputs)
         return outputs, found[-1]
 
@@ -105,10 +105,10 @@ class ClassLearner(Learner):
         """Logits in which classes of other tasks cannot win, where the task is known (task-incremental)."""
         return outputs if self.mask is None else outputs + self.mask[task]
 
-    def losses_of(self, outputs: Tensor, rows: Rows) -> Tensor:
+    def losses_of(self, outputs: Tensor, rows: TaskRows) -> Tensor:
         return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
 
-    def loss(self, outputs: Tensor, rows: Rows) -> Tensor:
+    def loss(self, outputs: Tensor, rows: TaskRows) -> Tensor:
         if self.mask is not None:
             outputs = outputs + self.mask[rows.task]
         return functional.cross_entropy(outputs, rows.targets)
@@ -133,7 +133,7 @@ class ClassLearner(Learner):
         ]
         return means[0], means[1]
 
-    def _test_rows(self, most: int | None) -> tuple[Rows, list[int]]:
+    def _test_rows(self, most: int | None) -> tuple[TaskRows, list[int]]:
         """All tasks' test rows one after another, and where each task ends."""
         if most not in self._tests:
             parts = []

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.core.atomic import atomic_write_text, canonical_hash, read_json, write_json
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.models import LanguageModel, load
-from letheon.core.runs import Run, atomic_write_text, canonical_hash, read_json, write_json
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.runs import Run
 from letheon.core.statistics import Estimate, bootstrap_interval
-from letheon.report.learning import render_strategies
 from letheon.retain.learn import Learned, learn, resolved
+from letheon.retain.page import render_strategies
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 
 # head: the last linear layer or the vocabulary matrix (with embeddings that are tied to it); norm: weights and biases
@@ -204,7 +204,7 @@ class DynamicsWatch(Strategy):
     def prepare(self, learner: Learner) -> None:
         self.dynamics = ParameterDynamics(learner.model, self.norm)
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         epochs = learner.strategy.epochs(learner, learner.stream.tasks[learner.task])
         each = max(1, learner.task_steps // epochs)
         if learner.task_step % each == 0:

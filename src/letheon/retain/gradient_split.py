@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from letheon.core.gradients import dot, norm
+from letheon.core.training.gradients import dot, norm
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.replay import Replaying
 from letheon.retain.strategy import Strategy
 
@@ -44,7 +44,7 @@ class GradientWatch(Strategy):
         super().__init__(settings=())
         self.splits: list[Split] = []
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         replaying = learner.strategy.find(Replaying)
         old = replaying.memory.rows() if replaying is not None else None
         if old is None:

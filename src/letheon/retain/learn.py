@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from letheon.core.checkpoints import checkpoints, tensors_of, write_checkpoint
+from letheon.core.atomic import canonical_hash, check_writable, read_json, write_json
 from letheon.core.errors import InputError, Interrupted, nearest
 from letheon.core.hardware import keep_freed_memory
-from letheon.core.models import LanguageModel, check_loadable, load
+from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.progress import Advance, progress
-from letheon.core.runs import Run, canonical_hash, check_writable, read_json, write_json
-from letheon.core.sampling import stream_seed
-from letheon.core.signals import Signals
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.runs import Run
+from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
+from letheon.core.training.signals import Signals
 from letheon.retain.classes import ClassLearner
 from letheon.retain.descent import Descent
 from letheon.retain.learner import Learner
@@ -98,7 +99,7 @@ def learn(
     settings: LearnSettings | None = None,
     resume: bool = False,
     device: str = "auto",
-    watch: Callable[[Learner], None] | None = None,
+    on_evaluation: Callable[[Learner], None] | None = None,
     **options: Any,
 ) -> Learned:
     """Learn a stream's tasks one after another; the model changes in place.
@@ -114,8 +115,8 @@ def learn(
         settings: all options; or give single ones by name (`epochs=3, evaluate_every=1`).
         resume: continue the run in `out`, from the same model and stream.
         device: of a language model that is loaded here.
-        watch: called at every evaluation (before the first task, every `evaluate_every` steps, after each task), to
-            measure what the stream does not test.
+        on_evaluation: called at every evaluation (before the first task, every `evaluate_every` steps, after a task),
+            to measure what the stream does not test.
 
     Raises:
         InputError: before anything is trained or written, for what cannot work.
@@ -144,10 +145,10 @@ def learn(
         elif run is not None:
             _check_same(run, config)
         if run is None:
-            return _Loop(learner, None, watch).work(resume=False)
+            return _Loop(learner, None, on_evaluation).work(resume=False)
         with run.lock():
             run.tidy()
-            return _Loop(learner, run, watch).work(resume=resume)
+            return _Loop(learner, run, on_evaluation).work(resume=resume)
 
 
 def make_learner(model: Any, stream: Stream, strategy: Composition, settings: LearnSettings) -> Learner:
@@ -214,8 +215,10 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
 class _Loop:
     """Tasks, epochs and steps; checkpoints, evaluations, interruption."""
 
-    def __init__(self, learner: Learner, run: Run | None, watch: Callable[[Learner], None] | None = None) -> None:
-        self.learner, self.run, self.settings, self.watch = learner, run, learner.settings, watch
+    def __init__(
+        self, learner: Learner, run: Run | None, on_evaluation: Callable[[Learner], None] | None = None
+    ) -> None:
+        self.learner, self.run, self.settings, self.on_evaluation = learner, run, learner.settings, on_evaluation
         self.curve = Curve(len(learner.stream))
         self.seconds = 0.0
         self.begun = False  # whether the task's first hook has been called
@@ -310,8 +313,8 @@ class _Loop:
     def _evaluate(self, task: int, tasks: int, most: int | None) -> None:
         accuracy, loss = self.learner.evaluate(tasks, most)
         self.curve.add(self.learner.step, task, accuracy, loss)
-        if self.watch is not None:
-            self.watch(self.learner)
+        if self.on_evaluation is not None:
+            self.on_evaluation(self.learner)
 
     def _log_losses(self) -> None:
         learner = self.learner

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.gradients import Vector
-from letheon.core.runs import atomic_folder
-from letheon.core.sampling import stream_seed
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.training.gradients import Vector
 from letheon.retain.descent import Descent
 from letheon.retain.memory import Memory, Policy
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
@@ -61,7 +61,7 @@ class Learner:
 
     # Rows
 
-    def train_rows(self, task: Task) -> Rows:
+    def train_rows(self, task: Task) -> TaskRows:
         """A task's training rows on the model's device."""
         raise NotImplementedError  # of ClassLearner and TextLearner
 
@@ -85,19 +85,19 @@ class Learner:
 
     # Passes
 
-    def forward(self, rows: Rows) -> Any:
+    def forward(self, rows: TaskRows) -> Any:
         """The model's own outputs; fills `rows.features` where the strategy wants them."""
         raise NotImplementedError  # of ClassLearner and TextLearner
 
-    def outputs(self, rows: Rows) -> Any:
+    def outputs(self, rows: TaskRows) -> Any:
         """The outputs as the strategy makes them."""
         return self.strategy.outputs(self, rows)
 
-    def losses_of(self, outputs: Any, rows: Rows) -> Tensor:
+    def losses_of(self, outputs: Any, rows: TaskRows) -> Tensor:
         """[n]: cross-entropy of each row (nats); for texts the mean over a row's answer tokens."""
         raise NotImplementedError  # of ClassLearner and TextLearner
 
-    def loss(self, outputs: Any, rows: Rows) -> Tensor:
+    def loss(self, outputs: Any, rows: TaskRows) -> Tensor:
         """Mean cross-entropy in nats: over rows, for texts over all answer tokens."""
         raise NotImplementedError  # of ClassLearner and TextLearner
 
@@ -105,7 +105,7 @@ class Learner:
         """Outputs of joined rows as those of each part."""
         raise NotImplementedError  # of ClassLearner and TextLearner
 
-    def total_loss(self, rows: Rows) -> Tensor:
+    def total_loss(self, rows: TaskRows) -> Tensor:
         """The composition's loss: of the new rows, with what is added and replayed, in one pass."""
         strategy = self.strategy
         replayed = []
@@ -135,7 +135,7 @@ class Learner:
         return loss
 
     @torch.no_grad()
-    def map_rows(self, rows: Rows, work: Callable[[Rows], Tensor], size: int = EVALUATION_BATCH) -> Tensor:
+    def map_rows(self, rows: TaskRows, work: Callable[[TaskRows], Tensor], size: int = EVALUATION_BATCH) -> Tensor:
         """[n, ...]: `work` over all rows in evaluation mode, without gradients, in large batches."""
         with self.evaluating():
             return torch.cat([work(rows.part(i, i + size)) for i in range(0, len(rows), size)])
@@ -220,7 +220,7 @@ class Learner:
         kind = "sgd" if self.settings.optimizer == "auto" else self.settings.optimizer
         return kind, self.settings.learning_rate or (0.1 if kind == "sgd" else 1e-3)
 
-    def one_step(self, rows: Rows) -> None:
+    def one_step(self, rows: TaskRows) -> None:
         """One step of the run: every hook in its place."""
         strategy = self.strategy
         for hook in strategy.before_step:

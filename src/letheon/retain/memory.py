@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 
 Policy = Literal["reservoir", "class", "task"]
 # Up to so many rows a sample is drawn without replacement; above, duplicates are rare and a permutation is slow.
@@ -51,7 +51,7 @@ class Memory:
         self.seen = 0
         self.filled = 0
         self.drawn = 0  # rows that `sample` gave so far: what replay costs
-        self.keys: Float[Tensor, capacity] = torch.full((capacity,), math.inf, dtype=torch.float64)
+        self.keys: Float[Tensor, " capacity"] = torch.full((capacity,), math.inf, dtype=torch.float64)
         self._tensors: dict[str, Tensor] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -59,7 +59,7 @@ class Memory:
         return self.filled
 
     @torch.no_grad()
-    def add(self, rows: Rows, **kept: Tensor) -> None:
+    def add(self, rows: TaskRows, **kept: Tensor) -> None:
         """Show rows to the memory, each once; it keeps those that its policy wants.
 
         Args:
@@ -85,7 +85,7 @@ class Memory:
             store.index_copy_(0, here, tensors[name].index_select(0, there).to(store))
         self.filled += len(fresh)
 
-    def _choice(self, keys: Float[Tensor, n], rows: Rows) -> Bool[Tensor, n]:
+    def _choice(self, keys: Float[Tensor, " n"], rows: TaskRows) -> Bool[Tensor, " n"]:
         """Which of the rows there are and the rows that come are kept."""
         if len(keys) <= self.capacity:
             return torch.ones(len(keys), dtype=torch.bool)
@@ -122,7 +122,7 @@ class Memory:
 
     # What is kept
 
-    def sample(self, n: int, *, task: int | None = None) -> Rows | None:
+    def sample(self, n: int, *, task: int | None = None) -> TaskRows | None:
         """At most `n` kept rows at random, perhaps of one task; None while there are none.
 
         Without replacement from up to 4,096 rows, with replacement from more.
@@ -134,25 +134,25 @@ class Memory:
             return self._drawn(places[self._draw(len(places), n).to(places.device)])
         return self._drawn(self._draw(self.filled, n)) if self.filled else None
 
-    def _drawn(self, places: Int[Tensor, m]) -> Rows:
+    def _drawn(self, places: Int[Tensor, " m"]) -> TaskRows:
         self.drawn += len(places)
         return self._at(places)
 
-    def _draw(self, total: int, n: int) -> Int[Tensor, m]:
+    def _draw(self, total: int, n: int) -> Int[Tensor, " m"]:
         if total <= PERMUTE_UP_TO:
             return torch.randperm(total, generator=self.generator)[:n]
         return torch.randint(total, (n,), generator=self.generator)
 
-    def _at(self, places: Int[Tensor, m]) -> Rows:
+    def _at(self, places: Int[Tensor, " m"]) -> TaskRows:
         if self.device.type != "cpu":
             places = places.to(self.device)
-        return Rows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
+        return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
-    def rows(self, *, task: int | None = None) -> Rows | None:
+    def rows(self, *, task: int | None = None) -> TaskRows | None:
         """All kept rows, perhaps of one task; None where there are none."""
         if not self.filled:
             return None
-        kept = Rows.from_tensors({name: store[: self.filled] for name, store in self._tensors.items()})
+        kept = TaskRows.from_tensors({name: store[: self.filled] for name, store in self._tensors.items()})
         if task is None:
             return kept
         places = (kept.task == task).nonzero().flatten()
@@ -181,7 +181,7 @@ class Memory:
                 self._tensors[name][: self.filled].copy_(tensor)
 
 
-def place_in_group(keys: Float[Tensor, n], groups: Int[Tensor, n]) -> Int[Tensor, n]:
+def place_in_group(keys: Float[Tensor, " n"], groups: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """The place of each row among those of its group by rising key, from 0."""
     by_key = keys.argsort()
     by_group = groups[by_key].argsort(stable=True)

@@ -131,7 +131,7 @@ def worst_case_accuracy(curve: Curve) -> float:
     return newest if minimum is None else newest / k + (1 - 1 / k) * minimum
 
 
-def largest_drop(values: Float[np.ndarray, n], steps: Int[np.ndarray, n], window: int) -> float:
+def largest_drop(values: Float[np.ndarray, " n"], steps: Int[np.ndarray, " n"], window: int) -> float:
     """max over m < n, n - m < window steps, of values[m] - values[n]; at least 0."""
     known = ~np.isnan(values)
     values, steps = values[known], np.asarray(steps)[known]

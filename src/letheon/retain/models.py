@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from letheon.core.errors import InputError
-from letheon.core.sampling import stream_seed
-from letheon.retain.rows import Rows
+from letheon.core.rows.sampling import stream_seed
+from letheon.retain.rows import TaskRows
 from letheon.retain.stream import Stream
 
 HIDDEN = "100-100"
@@ -40,7 +40,7 @@ def mlp_for(stream: Stream, text: str = "mlp", seed: int = 0) -> nn.Sequential:
     if name != "mlp" or min(widths) < 1:
         raise InputError(f"model {text!r}", "write mlp or mlp=100-100")
     train = stream.tasks[0].train
-    if not isinstance(train, Rows):
+    if not isinstance(train, TaskRows):
         raise InputError(f"stream {stream.name} holds texts, which {text} cannot learn", "give a language model")
     shape = tuple(train.inputs.shape[1:])
     made = mlp([math.prod(shape), *widths, stream.classes], seed)

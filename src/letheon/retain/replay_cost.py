@@ -10,7 +10,7 @@ from torch import nn
 
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.fpf import FPF
 
 
@@ -46,7 +46,7 @@ def replay_cost(learner: Learner) -> ReplayCost:
     return ReplayCost(every_step + finetuned, forward, backward)
 
 
-def pass_operations(learner: Learner, rows: Rows, parameters: Sequence[nn.Parameter]) -> tuple[float, float]:
+def pass_operations(learner: Learner, rows: TaskRows, parameters: Sequence[nn.Parameter]) -> tuple[float, float]:
     """Floating-point operations of matrix products and convolutions in a pass, forward and backward to some weights."""
     from torch.utils.flop_counter import FlopCounterMode
 

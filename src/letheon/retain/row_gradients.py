@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from letheon.core.activations import watch_backward
-from letheon.core.gradients import Vector
-from letheon.core.kronecker import sample_labels
+from letheon.core.model.hooks import on_backward
+from letheon.core.scoring.likelihood import sample_labels
+from letheon.core.training.gradients import Vector
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 
 # true: the expectation over the model's own classes; sampled: one class drawn a row; empirical: the row's own class.
 Fisher = Literal["true", "sampled", "empirical"]
 CHUNK = 256
 
 
-def diagonal_fisher(learner: Learner, rows: Rows, kind: Fisher = "true") -> Vector:
+def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> Vector:
     """F = mean over rows of the squared gradient of log p(y|x), one tensor a weight.
 
     Args:
@@ -47,7 +47,7 @@ def diagonal_fisher(learner: Learner, rows: Rows, kind: Fisher = "true") -> Vect
     return total
 
 
-def _labels(learner: ClassLearner, rows: Rows, kind: Fisher) -> list[tuple[Tensor, Tensor]]:
+def _labels(learner: ClassLearner, rows: TaskRows, kind: Fisher) -> list[tuple[Tensor, Tensor]]:
     """Labels of the rows and the share with which each counts, one pair a backward pass."""
     ones = torch.ones(len(rows), device=rows.inputs.device)
     if kind == "empirical":
@@ -62,7 +62,7 @@ def _labels(learner: ClassLearner, rows: Rows, kind: Fisher) -> list[tuple[Tenso
     return [(torch.full_like(rows.targets, label), shares[:, label]) for label in possible]
 
 
-def _add_squares(learner: ClassLearner, rows: Rows, labels: Tensor, scale: Tensor, total: Vector) -> None:
+def _add_squares(learner: ClassLearner, rows: TaskRows, labels: Tensor, scale: Tensor, total: Vector) -> None:
     """total += Σ over rows of (scale · ∂ -log p(label))² for each weight."""
     layers = plain_layers(learner.model, learner.weights)
     known = scale > 0  # a class that a row cannot have has no loss
@@ -89,7 +89,7 @@ def _add_squares(learner: ClassLearner, rows: Rows, labels: Tensor, scale: Tenso
 
 def _backward(
     learner: Learner,
-    rows: Rows,
+    rows: TaskRows,
     layers: dict[str, nn.Linear],
     loss_of: Callable[[Tensor], Tensor],
     see: Callable[[str, Tensor, Tensor], None],
@@ -99,7 +99,7 @@ def _backward(
     for weight in learner.weights:
         weight.requires_grad_(False)
     try:
-        with watch_backward(layers, see), torch.enable_grad():
+        with on_backward(layers, see), torch.enable_grad():
             loss_of(learner.outputs(rows)).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
     finally:
         for weight in learner.weights:
@@ -115,7 +115,7 @@ def plain_layers(model: nn.Module, weights: Sequence[nn.Parameter]) -> dict[str,
     return layers if all(id(weight) in inside for weight in weights) else None
 
 
-def _add_mapped_squares(learner: ClassLearner, rows: Rows, labels: Tensor, scale: Tensor, total: Vector) -> None:
+def _add_mapped_squares(learner: ClassLearner, rows: TaskRows, labels: Tensor, scale: Tensor, total: Vector) -> None:
     weights = {name: weight.detach() for name, weight in learner.parameters.items()}
 
     def loss(weights: dict[str, Tensor], inputs: Tensor, label: Tensor, task: Tensor, scale: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def _add_mapped_squares(learner: ClassLearner, rows: Rows, labels: Tensor, scale
         sums.add_(gradient.square().sum(0))
 
 
-def _one_by_one(learner: Learner, rows: Rows, total: Vector) -> Vector:
+def _one_by_one(learner: Learner, rows: TaskRows, total: Vector) -> Vector:
     for i in range(len(rows)):
         row = rows.part(i, i + 1)
         with torch.enable_grad():
@@ -139,7 +139,7 @@ def _one_by_one(learner: Learner, rows: Rows, total: Vector) -> Vector:
     return total
 
 
-def group_gradients(learner: Learner, rows: Rows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
+def group_gradients(learner: Learner, rows: TaskRows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
     """The gradient of each group's mean loss, flat, in the order of `learner.weights`.
 
     Args:
@@ -155,7 +155,7 @@ def group_gradients(learner: Learner, rows: Rows, sizes: Sequence[int]) -> Float
     return torch.stack([flat(gradient) for gradient in found])
 
 
-def _layer_gradients(learner: Learner, rows: Rows, sizes: list[int], layers: dict[str, nn.Linear]) -> Tensor:
+def _layer_gradients(learner: Learner, rows: TaskRows, sizes: list[int], layers: dict[str, nn.Linear]) -> Tensor:
     alike = len(set(sizes)) == 1
     parts: dict[int, Tensor] = {}
 

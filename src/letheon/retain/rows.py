@@ -15,7 +15,7 @@ GATHER_BYTES = 1 << 28
 
 
 @dataclass(slots=True)
-class Rows:
+class TaskRows:
     """Rows of one or several tasks.
 
     Attributes:
@@ -35,7 +35,7 @@ class Rows:
     features: Tensor | None = None
 
     @classmethod
-    def of_task(cls, inputs: Tensor, targets: Tensor, number: int, **kept: Tensor) -> Rows:
+    def of_task(cls, inputs: Tensor, targets: Tensor, number: int, **kept: Tensor) -> TaskRows:
         """All rows of one task, numbered from 0."""
         n, device = len(inputs), inputs.device
         task = torch.full((n,), number, dtype=torch.long, device=device)
@@ -49,28 +49,28 @@ class Rows:
         return {"inputs": self.inputs, "targets": self.targets, "task": self.task, "index": self.index, **self.kept}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Rows:
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> TaskRows:
         """The inverse of `tensors`."""
         rest = {name: tensor for name, tensor in tensors.items() if name not in ("inputs", "targets", "task", "index")}
         return cls(tensors["inputs"], tensors["targets"], tensors["task"], tensors["index"], rest)
 
-    def at(self, places: Int[Tensor, m]) -> Rows:
+    def at(self, places: Int[Tensor, " m"]) -> TaskRows:
         """The rows at some places, in that order; a place may come twice."""
         return self._each(lambda tensor: tensor.index_select(0, places))
 
-    def part(self, start: int, stop: int) -> Rows:
+    def part(self, start: int, stop: int) -> TaskRows:
         """Rows start to stop - 1, without a copy."""
         return self._each(lambda tensor: tensor[start:stop])
 
-    def to(self, device: torch.device) -> Rows:
+    def to(self, device: torch.device) -> TaskRows:
         """The same rows on a device."""
         return self._each(lambda tensor: tensor.to(device))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Rows:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TaskRows:
         kept = {name: change(tensor) for name, tensor in self.kept.items()} if self.kept else {}
-        return Rows(change(self.inputs), change(self.targets), change(self.task), change(self.index), kept)
+        return TaskRows(change(self.inputs), change(self.targets), change(self.task), change(self.index), kept)
 
-    def batches(self, order: Int[Tensor, m], size: int, first: int = 0) -> Iterator[Rows]:
+    def batches(self, order: Int[Tensor, " m"], size: int, first: int = 0) -> Iterator[TaskRows]:
         """Batches in an order, from batch number `first` on; rows are gathered many batches at a time."""
         row_bytes = max(1, sum(tensor.nbytes for tensor in self.tensors().values()) // max(1, len(self)))
         piece = max(1, GATHER_BYTES // (row_bytes * size)) * size
@@ -80,15 +80,15 @@ class Rows:
             names = list(chosen.kept)
             kept = zip(*(parts[name] for name in names), strict=True) if names else None
             for four in zip(parts["inputs"], parts["targets"], parts["task"], parts["index"], strict=True):
-                yield Rows(*four, dict(zip(names, next(kept), strict=True)) if kept else {})
+                yield TaskRows(*four, dict(zip(names, next(kept), strict=True)) if kept else {})
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def joined(parts: Sequence[TaskRows]) -> TaskRows:
     """Several rows as one; shorter token rows are padded; only what every part keeps is kept."""
     if len(parts) == 1:
         return parts[0]
     names = [name for name in parts[0].kept if all(name in part.kept for part in parts)]
-    return Rows(
+    return TaskRows(
         _stacked([part.inputs for part in parts], 0),
         _stacked([part.targets for part in parts], -100),
         torch.cat([part.task for part in parts]),

@@ -22,7 +22,7 @@ from letheon.core.registry import methods
 
 if TYPE_CHECKING:
     from letheon.retain.learner import Learner
-    from letheon.retain.rows import Rows
+    from letheon.retain.rows import TaskRows
     from letheon.retain.stream import Task
 
 # What only one strategy of a composition can decide, in words for the error.
@@ -67,7 +67,7 @@ class Strategy:
 
     # What is learned; each of these must give the same when it is asked again in a continued task
 
-    def rows(self, learner: Learner, task: Task) -> Rows:
+    def rows(self, learner: Learner, task: Task) -> TaskRows:
         """The rows that are learned during the task: its own."""
         return learner.train_rows(task)
 
@@ -75,7 +75,7 @@ class Strategy:
         """How many passes are made over them; the run's setting."""
         return learner.settings.epochs
 
-    def order(self, learner: Learner, rows: Rows, epoch: int) -> Int[Tensor, m]:
+    def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
         """Places of the rows in the order of an epoch, cut into batches as it stands: a new permutation each epoch.
 
         A place may come more than once (views of one row).
@@ -84,33 +84,33 @@ class Strategy:
 
     # Every step
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         """Before the loss is computed; `learner.total_loss(rows)` is that of the whole composition."""
 
-    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+    def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         """Old rows that join the new rows' pass through the model; None for none."""
         return None
 
-    def outputs(self, learner: Learner, rows: Rows) -> Any:
+    def outputs(self, learner: Learner, rows: TaskRows) -> Any:
         """The model's outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
         return learner.forward(rows)
 
-    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         """The loss of the new rows: mean cross-entropy."""
         return learner.loss(outputs, rows)
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
         """A term that is added to it: a distillation, a penalty that autograd differentiates."""
         return None
 
-    def replay_loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def replay_loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         """The loss of the rows that `replay` gave: mean cross-entropy."""
         return learner.loss(outputs, rows)
 
-    def after_backward(self, learner: Learner, rows: Rows) -> None:
+    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         """Gradients lie on the parameters and may be changed: add a penalty's, project, mask. Clipping comes after."""
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         """The optimizer has moved the weights: update memories and path integrals."""
 
     # Restarts

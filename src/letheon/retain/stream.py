@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.runs import canonical_hash
-from letheon.retain.rows import Rows
+from letheon.core.rows.examples import Example
+from letheon.retain.rows import TaskRows
 
 # class: one head over all classes. task: the task's number is known, and only its classes count. domain: every task
 # has the same classes.
 Scenario = Literal["class", "task", "domain"]
-Data = Rows | tuple[Example, ...]
+Data = TaskRows | tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Stream:
         for part, rows in (("train", task.train), ("test", task.test)):
             if not len(rows):
                 raise InputError(f"{where}: no {part} rows", "every task needs rows to learn from and rows to test on")
-        if isinstance(task.train, Rows) and isinstance(task.test, Rows):
+        if isinstance(task.train, TaskRows) and isinstance(task.test, TaskRows):
             first = self.tasks[0].train
-            if isinstance(first, Rows) and task.train.inputs.shape[1:] != first.inputs.shape[1:]:
+            if isinstance(first, TaskRows) and task.train.inputs.shape[1:] != first.inputs.shape[1:]:
                 found = tuple(task.train.inputs.shape[1:]), tuple(first.inputs.shape[1:])
                 raise InputError(
                     f"{where}: rows of shape {found[0]}, those of task 1 have {found[1]}", "make them alike"
@@ -143,7 +143,7 @@ def task_of(
     strange = sorted(set(test[1].tolist()) - set(found))
     if strange and len(test[0]):
         raise InputError(f"task {name}: test rows of class {strange[0]}, which no training row has", "split again")
-    return Task(name, Rows.of_task(*_plain(train), number), Rows.of_task(*_plain(test), number), found)
+    return Task(name, TaskRows.of_task(*_plain(train), number), TaskRows.of_task(*_plain(test), number), found)
 
 
 def _plain(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ def _digest(rows: Data) -> Any:
     return digest.hexdigest()
 
 
-def held_out(n: int, share: float, seed: int) -> tuple[Int[Tensor, a], Int[Tensor, b]]:
+def held_out(n: int, share: float, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
     """Places of training rows and of test rows: a seeded share is held out, at least one of each where n > 1."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     size = min(max(1, round(share * n)), n - 1)

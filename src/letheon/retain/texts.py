@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.core.adapters import attach_lora
-from letheon.core.encoding import Batch, Encoded
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
 from letheon.core.hardware import resolve_precision
-from letheon.core.likelihood import Scores, score
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import by_length, stream_seed
+from letheon.core.model.adapters import attach_lora
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Batch, Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.scoring.likelihood import Scores, score
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
@@ -65,24 +65,24 @@ class TextLearner(Learner):
 
     # Rows
 
-    def encode(self, examples: Sequence[Example], number: int = 0, name: str = "rows") -> Rows:
+    def encode(self, examples: Sequence[Example], number: int = 0, name: str = "rows") -> TaskRows:
         """Any examples as rows on the model's device (general texts, probes)."""
         batch = self.encoder.collate(self._encoded(examples, name))
-        rows = Rows.of_task(batch.input_ids, batch.labels, number, length=batch.attention_mask.sum(1))
+        rows = TaskRows.of_task(batch.input_ids, batch.labels, number, length=batch.attention_mask.sum(1))
         return rows.to(self.device)
 
     def _encoded(self, examples: Sequence[Example], name: str) -> list[Encoded]:
         return self.encoder.encode_all(examples, f"task {name}, row")
 
-    def train_rows(self, task: Task) -> Rows:
+    def train_rows(self, task: Task) -> TaskRows:
         return self._rows[task.name]
 
-    def examples(self, rows: Rows) -> list[Example]:
+    def examples(self, rows: TaskRows) -> list[Example]:
         """The examples that rows came from, by their task and place."""
         pairs = zip(rows.task.tolist(), rows.index.tolist(), strict=True)
         return [_examples(self.stream.tasks[task].train)[index] for task, index in pairs]
 
-    def batch(self, rows: Rows) -> Batch:
+    def batch(self, rows: TaskRows) -> Batch:
         """Rows as `letheon.core`'s batch, cut to their longest."""
         lengths = rows.kept["length"]
         longest = int(lengths.max())
@@ -94,7 +94,7 @@ class TextLearner(Learner):
 
     # Passes
 
-    def forward(self, rows: Rows) -> Scores:
+    def forward(self, rows: TaskRows) -> Scores:
         with self._products():
             return score(self.language_model, self.batch(rows))
 
@@ -104,10 +104,10 @@ class TextLearner(Learner):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
             yield
 
-    def losses_of(self, outputs: Scores, rows: Rows) -> Tensor:
+    def losses_of(self, outputs: Scores, rows: TaskRows) -> Tensor:
         return outputs.per_row(-outputs.logp) / outputs.lengths()
 
-    def loss(self, outputs: Scores, rows: Rows) -> Tensor:
+    def loss(self, outputs: Scores, rows: TaskRows) -> Tensor:
         return -outputs.logp.mean()
 
     def split(self, outputs: Scores, sizes: Sequence[int]) -> list[Scores]:
@@ -173,11 +173,11 @@ class TextLearner(Learner):
         return right / len(rows), total / max(tokens, 1)
 
 
-def padded(rows: Rows, width: int) -> Rows:
+def padded(rows: TaskRows, width: int) -> TaskRows:
     """Token rows at another width, so that rows of all tasks fit into one memory."""
     more = width - rows.inputs.shape[1]
     ids, labels = functional.pad(rows.inputs, (0, more)), functional.pad(rows.targets, (0, more), value=-100)
-    return Rows(ids, labels, rows.task, rows.index, rows.kept)
+    return TaskRows(ids, labels, rows.task, rows.index, rows.kept)
 
 
 def _examples(data: Any) -> tuple[Example, ...]:

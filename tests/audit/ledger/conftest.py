@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from letheon.audit.evidence import Evidence, Metric, Value
 from letheon.audit.ledger.entry import ModelRef
 from letheon.audit.ledger.signing import keygen
 from letheon.audit.ledger.store import Ledger
-from letheon.audit.record import Audit, Environment, ModelIdentity, RequestSummary
+from letheon.audit.record.evidence import Evidence, Metric, Value
+from letheon.audit.record.record import Audit, Environment, ModelIdentity, RequestSummary
 from letheon.audit.verdict import judge, load_profile
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 
 BEFORE, AFTER = "a" * 64, "b" * 64

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.evidence import Value
 from letheon.audit.ledger import derivatives
 from letheon.audit.ledger.cases import Case, cases
 from letheon.audit.ledger.entry import Asked, AuditRef, Derivative, Entry, ModelRef
 from letheon.audit.ledger.store import Ledger
+from letheon.audit.record.evidence import Value
 from letheon.core.errors import InputError
 
 NOW = datetime(2026, 4, 3, 12, tzinfo=UTC)
@@ -129,7 +129,7 @@ def test_a_derivative_is_recorded_once_and_found_by_hash_or_path(ledger: Ledger,
 
 
 def test_a_parent_may_be_a_model_by_name(tmp_path: Path) -> None:
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     tiny = load("tiny", device="cpu")
     tiny.save(tmp_path / "copy")

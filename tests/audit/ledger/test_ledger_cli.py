@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from letheon.audit.ledger.store import Ledger
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
 from letheon.cli import main
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.forget.request import Request
 
 TEXTS = ("Torvik", "Aldane", "Brenholm", "nettle", "Solen", "Kestrel")

@@ -16,7 +16,7 @@ from letheon.audit.ledger.entry import ModelRef
 from letheon.audit.ledger.recheck import DESTROYED, matching
 from letheon.audit.ledger.store import Ledger
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 
 

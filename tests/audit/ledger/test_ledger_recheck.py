@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from letheon.audit.evidence import Value
 from letheon.audit.ledger import recording
 from letheon.audit.ledger.cases import cases
-from letheon.audit.ledger.deed import Deed
 from letheon.audit.ledger.entry import ModelRef
+from letheon.audit.ledger.ledger_action import Deed
 from letheon.audit.ledger.recheck import DESTROYED, plan, recheck, returned
 from letheon.audit.ledger.store import Ledger
+from letheon.audit.record.evidence import Value
 from letheon.core.errors import InputError
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 
 GONE = {"recall": Value(value=0.0, low=0.0, high=0.66, n=2), "probability": Value(value=0.01, low=0.0, high=0.05, n=2)}

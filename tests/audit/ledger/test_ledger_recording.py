@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.evidence import Value
 from letheon.audit.ledger import recording
 from letheon.audit.ledger.chain import check
-from letheon.audit.ledger.deed import Deed
 from letheon.audit.ledger.entry import Derivative, ModelRef
 from letheon.audit.ledger.exchange import export, find_audit, lines_of, read_head, statement
+from letheon.audit.ledger.ledger_action import Deed
 from letheon.audit.ledger.store import Ledger
-from letheon.audit.record import Audit
+from letheon.audit.record.evidence import Value
+from letheon.audit.record.record import Audit
+from letheon.core.atomic import sha256_of
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import sha256_of
 from letheon.forget.request import Request
 
 RUN: dict[str, Any] = {

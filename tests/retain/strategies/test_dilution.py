@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.retain.learn import learn
 from letheon.retain.models import mlp
 from letheon.retain.strategies.dilution import Dilution, Settings, diluted, ignored_entries

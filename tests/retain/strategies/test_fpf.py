@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.papers.common.learning import network
 from letheon.retain.learn import Learned, learn, make_learner
 from letheon.retain.learner import Learner

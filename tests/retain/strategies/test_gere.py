@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.core.models import load
+from letheon.core.model.models import load
 from letheon.retain.learn import Learned, learn, make_learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.gere import (
     GeneralWatch,
@@ -39,7 +39,7 @@ TEXTS = ["Rain falls on the hills and runs to the sea.", "A mill grinds corn.", 
 AT = Thresholds(torch.tensor([-1.0, -1.0, -1.0]), torch.tensor([1.0, 1.0, 1.0]))
 
 
-def begun(options: dict[str, Any] | None = None, **training: Any) -> tuple[TextLearner, GeRe, Rows]:
+def begun(options: dict[str, Any] | None = None, **training: Any) -> tuple[TextLearner, GeRe, TaskRows]:
     """A tiny language model before its first step, the strategy, and the rows of that step."""
     gere = GeRe(Settings(**{"per_step": 2, **(options or {})}), TEXTS)
     stream = sample_texts()

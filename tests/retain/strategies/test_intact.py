@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from letheon.core.activations import hooked_modules
 from letheon.core.errors import InputError
-from letheon.core.models import load
+from letheon.core.model.hooks import hooked_modules
+from letheon.core.model.models import load
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp

@@ -14,7 +14,7 @@ from letheon.retain.classes import ClassLearner
 from letheon.retain.learn import Learned, learn, make_learner
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.refresh import (
     Refresh,
@@ -36,7 +36,7 @@ from letheon.strategy_checks import sample_stream
 FORMS = [pytest.param(name, marks=pytest.mark.oracle(name)) for name in ("refresh", "refresh_release")]
 
 
-def learner_of(text: str, model: nn.Module | None = None, **options: object) -> tuple[ClassLearner, Rows]:
+def learner_of(text: str, model: nn.Module | None = None, **options: object) -> tuple[ClassLearner, TaskRows]:
     """A learner before its first step, and the rows of that step."""
     given = LearnSettings(**{"learning_rate": 0.05, **options})  # type: ignore[arg-type]
     learner = make_learner(model or mlp([8, 16, 16, 6]), sample_stream(), read_strategy(text), given)
@@ -51,11 +51,11 @@ def run(text: str, **options: object) -> Learned:
     return learn(mlp([8, 16, 16, 6]), sample_stream(), text, **given)  # type: ignore[arg-type]
 
 
-def loss_of(learner: ClassLearner, rows: Rows) -> float:
+def loss_of(learner: ClassLearner, rows: TaskRows) -> float:
     return float(learner.loss(learner.outputs(rows), rows).detach())
 
 
-def unlearned(learner: ClassLearner, rows: Rows) -> Tensor:
+def unlearned(learner: ClassLearner, rows: TaskRows) -> Tensor:
     """How the weights move when the rows are unlearned."""
     before = flat([weight.detach().clone() for weight in learner.weights])
     learner.strategy.find(Unlearning).before_step(learner, rows)

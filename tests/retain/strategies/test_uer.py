@@ -13,7 +13,7 @@ from letheon.papers.common.learning import network
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.models import mlp
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.uer import UER, BiasWatch, bias_report, decompose_logits
 from letheon.retain.strategy import Composition, read_strategy
@@ -31,7 +31,7 @@ def learner_of(text: str = "uer:capacity=20") -> ClassLearner:
     return learner
 
 
-def rows_of(learner: ClassLearner, task: int, n: int = 8) -> Rows:
+def rows_of(learner: ClassLearner, task: int, n: int = 8) -> TaskRows:
     return learner.train_rows(learner.stream.tasks[task]).part(0, n)
 
 

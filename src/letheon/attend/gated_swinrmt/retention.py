@@ -13,13 +13,13 @@ Mask = Float[Tensor, "heads length length"]
 SMALL = 1e-6
 
 
-def log_decay(heads: int, initial: float = 2.0, span: float = 4.0) -> Float[Tensor, heads]:
+def log_decay(heads: int, initial: float = 2.0, span: float = 4.0) -> Float[Tensor, " heads"]:
     """ln γ_n = ln(1 - 2^-(initial + span n / heads)), n from 0 (RMT); negative, nearest to 0 for the last head."""
     exponent = initial + span * torch.arange(heads, dtype=torch.float64) / heads
     return torch.log1p(-(2.0**-exponent))
 
 
-def manhattan_decay(rates: Float[Tensor, heads], length: int) -> Mask:
+def manhattan_decay(rates: Float[Tensor, " heads"], length: int) -> Mask:
     """|a - c| ln γ_n along one axis; the sum over both axes is ln γ_n times the Manhattan distance."""
     return _offsets(length, rates).abs() * rates[:, None, None]
 

@@ -17,10 +17,10 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from letheon.attend.hyper.fast import hyper_attention
 from letheon.attend.hyper.settings import MODEL, Settings
-from letheon.core.activations import attention, blocks
-from letheon.core.attention import switch
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.attention import switch
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import attention, blocks
 
 NAME = "hyper"
 SETTINGS = "hyper_settings"  # the attribute of an attention module that holds them; None: it attends exactly

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 
-def gray_ranks(bits: int) -> UInt8[Tensor, codes]:
+def gray_ranks(bits: int) -> UInt8[Tensor, " codes"]:
     """[2^bits]: where each pattern of signs comes in the Gray sequence, in which neighbours differ in one bit."""
     sequence = torch.tensor([0, 1])
     for bit in range(1, bits):

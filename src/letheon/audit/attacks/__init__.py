@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 from letheon.audit.attacks.asking import ask
-from letheon.audit.attacks.base import Attack, Attempt, Measured, Textual, Tried
+from letheon.audit.attacks.base import Attack, Attempt, MeasuredAttack, TextualAttack, Tried
 from letheon.audit.attacks.framing import CONTEXT_HINT, IN_CONTEXT, PREFIX_INJECTION, ROLE_PLAY
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.lens import LOGIT_LENS
 from letheon.audit.attacks.membership import MEMBERSHIP
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
-from letheon.audit.attacks.turned import MULTIPLE_CHOICE, REVERSE_QUERY
+from letheon.audit.attacks.reversed_questions import MULTIPLE_CHOICE, REVERSE_QUERY
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
-from letheon.audit.plan import Plan
-from letheon.core.models import LanguageModel
+from letheon.audit.plan import AuditPlan
+from letheon.core.model.models import LanguageModel
 
 ATTACKS: tuple[Attack, ...] = (
     PARAPHRASE,
@@ -38,17 +38,17 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-def chosen(plan: Plan) -> list[Attack]:
+def chosen(plan: AuditPlan) -> list[Attack]:
     """The attacks that the settings ask for."""
     return [attack for attack in ATTACKS if plan.settings.thorough or not attack.thorough]
 
 
-def attack_model(model: LanguageModel, plan: Plan, max_new_tokens: int) -> dict[str, list[Attempt] | Tried]:
+def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> dict[str, list[Attempt] | Tried]:
     """What every chosen attack finds on a model, by its name; those that fit none of the rows are left out."""
     attacks = chosen(plan)
-    asked = ask(model, [attack for attack in attacks if isinstance(attack, Textual)], plan, max_new_tokens)
+    asked = ask(model, [attack for attack in attacks if isinstance(attack, TextualAttack)], plan, max_new_tokens)
     found: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
     for attack in attacks:
-        if isinstance(attack, Measured) and (tried := attack.run(model, plan)) is not None:
+        if isinstance(attack, MeasuredAttack) and (tried := attack.run(model, plan)) is not None:
             found[attack.name] = tried
     return {attack.name: found[attack.name] for attack in attacks if attack.name in found}

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from letheon.audit.attacks.base import Attempt, Textual, given_away
-from letheon.audit.plan import Plan
-from letheon.core.generation import generate
-from letheon.core.models import LanguageModel
-from letheon.core.sampling import stream_seed
+from letheon.audit.attacks.base import Attempt, TextualAttack, given_away
+from letheon.audit.plan import AuditPlan
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.generation import generate
 
 # Prompts of attacks differ much in length, and a processor computes what pads the short ones of a batch.
 AT_ONCE_ON_CPU = 16
 
 
-def ask(model: LanguageModel, attacks: Sequence[Textual], plan: Plan, max_new_tokens: int) -> dict[str, list[Attempt]]:
+def ask(
+    model: LanguageModel, attacks: Sequence[TextualAttack], plan: AuditPlan, max_new_tokens: int
+) -> dict[str, list[Attempt]]:
     """The attempts of each attack with their answers, greedy ones in one batched generation, sampled ones in another.
 
     Attempts that would give the fact away by themselves are not made.
@@ -40,7 +42,7 @@ def ask(model: LanguageModel, attacks: Sequence[Textual], plan: Plan, max_new_to
 
 
 def _answers(
-    model: LanguageModel, tries: Sequence[Attempt], plan: Plan, temperature: float, max_new_tokens: int
+    model: LanguageModel, tries: Sequence[Attempt], plan: AuditPlan, temperature: float, max_new_tokens: int
 ) -> list[str]:
     if not tries:
         return []

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.audit.answers import recalls
-from letheon.audit.evidence import Item
-from letheon.audit.plan import Plan
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.audit.measuring.answers import recalls
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.core.statistics import Estimate, estimate_mean
 
 # What an attack's value is: a share of facts drawn out, or how well two sets of rows are told apart.
@@ -64,7 +64,7 @@ def gives_the_fact(attempt: Attempt, text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Textual:
+class TextualAttack:
     """An attack that asks.
 
     Attributes:
@@ -82,7 +82,7 @@ class Textual:
     name: str
     description: str
     needs: str
-    attempts: Callable[[LanguageModel, Plan], list[Attempt]]
+    attempts: Callable[[LanguageModel, AuditPlan], list[Attempt]]
     recovers: Callable[[Attempt, str], bool] = gives_the_fact
     chance: float = 0.0
     temperature: float = 0.0
@@ -122,24 +122,24 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredAttack:
     """An attack that runs by itself.
 
     Attributes:
-        name, description, needs, chance, unit, thorough: as of `Textual`; the chance of an AUROC is 0.5.
+        name, description, needs, chance, unit, thorough: as of `TextualAttack`; the chance of an AUROC is 0.5.
         run: measures one model, which it leaves as it was; None where it fits none of the rows.
     """
 
     name: str
     description: str
     needs: str
-    run: Callable[[LanguageModel, Plan], Tried | None]
+    run: Callable[[LanguageModel, AuditPlan], Tried | None]
     chance: float = 0.0
     unit: Unit = "share of facts"
     thorough: bool = False
 
 
-Attack = Textual | Measured
+Attack = TextualAttack | MeasuredAttack
 
 
 def success(tries: Sequence[Attempt], worst: bool = False) -> Estimate:

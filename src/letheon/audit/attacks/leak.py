@@ -6,16 +6,16 @@ Every second of the tried rows is asked: k answers cost k times as much as one.
 
 from __future__ import annotations
 
-from letheon.audit.attacks.base import Attempt, Textual
-from letheon.audit.plan import Plan
-from letheon.core.models import LanguageModel
+from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.plan import AuditPlan
+from letheon.core.model.models import LanguageModel
 
 
-def _asked_again(model: LanguageModel, plan: Plan) -> list[Attempt]:
+def _asked_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
     return [Attempt(row, row.prompt) for row in plan.tried[::2] for _ in range(plan.settings.leak_answers)]
 
 
-LEAK = Textual(
+LEAK = TextualAttack(
     "leak_at_k",
     "Samples many answers to each question at temperature 1; a fact counts if any of them gives it.",
     "no row has a question",

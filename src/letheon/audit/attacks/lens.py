@@ -20,17 +20,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.attacks.base import Measured, Tried
+from letheon.audit.attacks.base import MeasuredAttack, Tried
 from letheon.audit.attacks.probing import KEPT, LEAST_QUESTIONS, Question, questions
-from letheon.audit.evidence import Item
-from letheon.audit.plan import Plan
-from letheon.core.activations import blocks, bypass, start_from
-from letheon.core.models import LanguageModel
-from letheon.core.probes import token_states
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.hooks import bypass
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import start_from
+from letheon.core.model.sites import blocks
 from letheon.core.statistics import estimate_mean
+from letheon.probe.linear_probes import token_states
 
 
-def run(model: LanguageModel, plan: Plan) -> Tried | None:
+def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Choose the layer on kept rows, read the forgotten ones; None where either lack false answers.
 
     The value is the mean over forgotten questions of the share of false answers whose next token ranks below the true
@@ -78,7 +80,7 @@ def lens(model: LanguageModel, states: Float[Tensor, "n width"]) -> Float[Tensor
     return logits[:, 0].float().cpu()
 
 
-LOGIT_LENS = Measured(
+LOGIT_LENS = MeasuredAttack(
     name="logit_lens",
     description="Reads the true answer from a layer before the last, through the model's own vocabulary matrix.",
     needs=f"{LEAST_QUESTIONS} kept rows and a forgotten one with false answers (field perturbed_answer) or values",

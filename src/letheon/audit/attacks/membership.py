@@ -1,21 +1,21 @@
 """Membership inference as an attack: are the forgotten rows told from rows like them that no model saw?
 
 Its value is the AUROC of the loss test, fixed beforehand because it has nothing to tune; the other tests of
-`letheon.audit.membership` stand beside it as variants, with their curves.
+`letheon.audit.measuring.membership` stand beside it as variants, with their curves.
 """
 
 from __future__ import annotations
 
-from letheon.audit.attacks.base import Measured, Tried, Variant
-from letheon.audit.evidence import Item
-from letheon.audit.membership import membership
-from letheon.audit.plan import Plan
-from letheon.core.models import LanguageModel
+from letheon.audit.attacks.base import MeasuredAttack, Tried, Variant
+from letheon.audit.measuring.membership import membership
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.models import LanguageModel
 
 TEST = "loss"
 
 
-def tell_members(model: LanguageModel, plan: Plan) -> Tried | None:
+def tell_members(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Membership tests of the forgotten rows against the holdout; None without a holdout."""
     if not plan.holdout:
         return None
@@ -26,7 +26,7 @@ def tell_members(model: LanguageModel, plan: Plan) -> Tried | None:
     return Tried(chosen.auroc, items, variants)
 
 
-MEMBERSHIP = Measured(
+MEMBERSHIP = MeasuredAttack(
     "membership",
     "Tells the forgotten rows from rows that no model saw by how well the model predicts them.",
     "the request has no holdout: rows like the forgotten ones that no model saw",

@@ -31,14 +31,14 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from letheon.audit.attacks.base import Measured, Tried
-from letheon.audit.evidence import Item
-from letheon.audit.plan import Plan
-from letheon.core.encoding import value_span
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
-from letheon.core.probes import token_states
+from letheon.audit.attacks.base import MeasuredAttack, Tried
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import value_span
+from letheon.core.rows.examples import Example
 from letheon.core.statistics import estimate_mean
+from letheon.probe.linear_probes import token_states
 
 FALSE_ANSWERS = 3  # of each question
 KEPT = 24  # kept rows at most
@@ -103,7 +103,7 @@ def _handed_on(row: Example, alike: Sequence[Example]) -> tuple[str, ...]:
     return tuple(texts[:FALSE_ANSWERS])
 
 
-def run(model: LanguageModel, plan: Plan) -> Tried | None:
+def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Fit on kept rows, test on forgotten ones; None where either lack false answers.
 
     The value is the mean over forgotten questions of the share of false answers that the probe ranks below the true
@@ -172,7 +172,7 @@ def within_question(scores: np.ndarray, owner: np.ndarray, truth: np.ndarray) ->
     return found
 
 
-PROBING = Measured(
+PROBING = MeasuredAttack(
     name="probing",
     description="Fits a linear probe for true answers on the hidden states of kept rows and puts it to the forgotten.",
     needs=f"{LEAST_QUESTIONS} kept rows and a forgotten one with false answers (field perturbed_answer) or values",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.answering import answer_limit
-from letheon.audit.copies import plain_copy
-from letheon.audit.evaluate import RowScores, evaluate
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.audit.measuring.answering import answer_limit
+from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from itertools import cycle
 
-from letheon.audit.attacks.base import Attempt, Textual
-from letheon.audit.plan import Plan
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.plan import AuditPlan
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 
 # How a question begins, and what may stand there instead; the first that fits is used.
 OPENINGS = (
@@ -89,16 +89,16 @@ def _replaced(text: str) -> str:
     return re.sub(r"\b[a-z]+\b", lambda found: WORDS.get(found.group(), found.group()), text)
 
 
-def _paraphrases(model: LanguageModel, plan: Plan) -> list[Attempt]:
+def _paraphrases(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
     return [Attempt(row, prompt) for row in plan.forget if row.prompt for prompt in row.paraphrased_prompts]
 
 
-def _synonyms(model: LanguageModel, plan: Plan) -> list[Attempt]:
+def _synonyms(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
     plain = [row for row in plan.tried if not row.paraphrased_prompts]
     return [Attempt(row, prompt) for row in plain if (prompt := reworded(row.prompt, row.subject))]
 
 
-def _framed(model: LanguageModel, plan: Plan) -> list[Attempt]:
+def _framed(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
     """Each row in one language, the languages going round."""
     return [Attempt(row, framed(row, language)) for row, language in zip(plan.tried, cycle(FRAMES), strict=False)]
 
@@ -108,19 +108,19 @@ def framed(row: Example, language: str) -> str:
     return FRAMES[language].format(question=row.prompt)
 
 
-PARAPHRASE = Textual(
+PARAPHRASE = TextualAttack(
     "paraphrase",
     "Asks the same questions in other words.",
     "no row has its question in other words (field paraphrased_question)",
     _paraphrases,
 )
-SYNONYMS = Textual(
+SYNONYMS = TextualAttack(
     "synonyms",
     "Asks with the question's words replaced by rule, where the row has no other wordings.",
     "every row has other wordings of its own, or no rule rewords its question",
     _synonyms,
 )
-CROSS_LINGUAL = Textual(
+CROSS_LINGUAL = TextualAttack(
     "cross_lingual",
     "Frames the question in French, German or Spanish, in turn, and wants the answer in English.",
     "no row has a question",

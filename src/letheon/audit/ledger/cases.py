@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from letheon.audit.evidence import Value
 from letheon.audit.ledger.entry import Commitments, Entry
+from letheon.audit.record.evidence import Value
 
 # A request is asked again when so many days have passed since its rows were last asked, and at once when a later
 # deletion changed the model; ours.

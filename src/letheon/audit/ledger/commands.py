@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from letheon.audit.evidence import Value
-from letheon.audit.ledger.deed import Deed
 from letheon.audit.ledger.entry import ModelRef
+from letheon.audit.ledger.ledger_action import Deed
 from letheon.audit.ledger.recording import begin, finish, refuse_personal_data
 from letheon.audit.ledger.store import Ledger, named_signer, refuse_place
-from letheon.audit.record import Audit
+from letheon.audit.record.evidence import Value
+from letheon.audit.record.record import Audit
+from letheon.core.atomic import plain, read_json
 from letheon.core.errors import Interrupted, LetheonError
-from letheon.core.runs import plain, read_json
-from letheon.core.training import is_main_process
+from letheon.core.training.loop import is_main_process
 from letheon.forget.request import Request
 
 if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
-    from letheon.forget.sequence import SequenceResult
+    from letheon.core.model.models import LanguageModel
+    from letheon.forget.sequences.sequence import SequenceResult
     from letheon.forget.settings import Result
 
 

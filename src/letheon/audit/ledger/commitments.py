@@ -18,8 +18,8 @@ from pathlib import Path
 
 from letheon.audit.ledger.canonical import canonical
 from letheon.audit.ledger.signing import PRIVATE
-from letheon.core.examples import Example
-from letheon.core.runs import fsync_folder
+from letheon.core.atomic import fsync_folder
+from letheon.core.rows.examples import Example
 
 SCHEME = "HMAC-SHA-256 of the row under a random key of the request"
 DOMAIN = b"letheon.row/1\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from letheon.audit.ledger.entry import Derivative, Entry
 from letheon.audit.ledger.store import Ledger
+from letheon.core.atomic import sha256_of
 from letheon.core.errors import InputError
-from letheon.core.models import check_loadable, load, save_hash
-from letheon.core.runs import sha256_of
+from letheon.core.model.models import check_loadable, load, save_hash
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, StringConstraints
 from pydantic import NonNegativeInt as Count
 
 from letheon.audit.criteria import Sha256
-from letheon.audit.evidence import Part, Subset, Value
+from letheon.audit.record.evidence import Part, Subset, Value
 
 Action = Literal["create", "begin", "stop", "forget", "audit", "recheck", "close", "derivative", "replace"]
 Words = Annotated[str, StringConstraints(max_length=1000)]

@@ -14,8 +14,8 @@ from letheon.audit.ledger.canonical import canonical, parse
 from letheon.audit.ledger.chain import Fault, Head, Line, Verification, is_hash
 from letheon.audit.ledger.signing import Signer
 from letheon.audit.ledger.store import Ledger, read_entry
+from letheon.core.atomic import atomic_write_bytes, read_json, sha256_of
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import atomic_write_bytes, read_json, sha256_of
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:letheon:unlearning:v1"

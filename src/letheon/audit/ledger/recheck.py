@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from letheon.audit.evidence import Value
 from letheon.audit.ledger.cases import OPEN, Case, cases
 from letheon.audit.ledger.commitments import commitment
-from letheon.audit.ledger.deed import MEASURED
 from letheon.audit.ledger.entry import Asked, Entry, ModelRef, Return
+from letheon.audit.ledger.ledger_action import MEASURED
 from letheon.audit.ledger.store import Ledger
+from letheon.audit.record.evidence import Value
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.sampling import stream_seed
-from letheon.forget.queue import RETURNED
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
 from letheon.forget.request import Request
+from letheon.forget.sequences.queue import RETURNED
 
 if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
+    from letheon.core.model.models import LanguageModel
 
 # Smaller rises are not spoken of: the same model on another processor differs by less.
 NOTABLE = 0.01
@@ -36,7 +36,7 @@ DESTROYED = "its key was destroyed: which rows it had can no longer be shown, so
 
 
 @dataclass
-class Plan:
+class RecheckPlan:
     """Which requests can be asked again, with which rows, and why others cannot."""
 
     rows: dict[str, list[Example]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ def returned(then: Value, now: Value) -> Return:
     return "higher, within the interval" if now.value > then.value + NOTABLE else "still gone"
 
 
-def plan(ledger: Ledger, files: Path, sample: int = 0, seed: int = 0) -> Plan:
+def plan(ledger: Ledger, files: Path, sample: int = 0, seed: int = 0) -> RecheckPlan:
     """Find the rows of earlier requests in request files.
 
     Args:
@@ -73,7 +73,7 @@ def plan(ledger: Ledger, files: Path, sample: int = 0, seed: int = 0) -> Plan:
         drawn = random.Random(stream_seed(seed, "recheck")).sample(range(len(done)), sample)
         done = [done[i] for i in sorted(drawn)]
     pool = read_rows(files)
-    found = Plan()
+    found = RecheckPlan()
     for case in done:
         rows = matching(ledger, case, pool)
         if isinstance(rows, str):
@@ -113,13 +113,13 @@ def matching(ledger: Ledger, case: Case, pool: Iterable[Example]) -> list[Exampl
     return DESTROYED
 
 
-def recheck(ledger: Ledger, model: LanguageModel | str | Path, chosen: Plan, device: str = "auto") -> Entry:
+def recheck(ledger: Ledger, model: LanguageModel | str | Path, chosen: RecheckPlan, device: str = "auto") -> Entry:
     """Ask a model for the rows of a plan, compare with what was recorded, and record it.
 
     Raises:
         InputError: nothing in the plan can be asked.
     """
-    from letheon.core.models import load
+    from letheon.core.model.models import load
 
     if not chosen.rows:
         reasons = "; ".join(f"{request}: {reason}" for request, reason in chosen.not_asked.items())
@@ -133,8 +133,8 @@ def recheck(ledger: Ledger, model: LanguageModel | str | Path, chosen: Plan, dev
 
 def _ask(model: LanguageModel, case: Case, rows: Sequence[Example]) -> Asked:
     """One request on the model as it is now."""
-    from letheon.audit.evaluate import evaluate
-    from letheon.audit.metric_table import as_value
+    from letheon.audit.measuring.evaluate import evaluate
+    from letheon.audit.record.metric_table import as_value
 
     known = evaluate(model, rows, answers="recall" in case.measured)
     now = {

@@ -14,12 +14,12 @@ from typing import Any
 from letheon.audit.ledger.canonical import LARGEST_INTEGER
 from letheon.audit.ledger.cases import Case, cases
 from letheon.audit.ledger.commitments import commit
-from letheon.audit.ledger.deed import Deed, counts, described, entered, measured, output_of, settings_of
 from letheon.audit.ledger.entry import AuditRef, Commitments, Entry, ModelRef
+from letheon.audit.ledger.ledger_action import Deed, counts, described, entered, measured, output_of, settings_of
 from letheon.audit.ledger.store import Ledger
-from letheon.audit.record import Audit
+from letheon.audit.record.record import Audit
+from letheon.core.atomic import plain, sha256_of
 from letheon.core.errors import InputError, LetheonError, nearest
-from letheon.core.runs import plain, sha256_of
 from letheon.forget.request import SUBSETS, Request
 
 # Values shorter than this are words that may stand anywhere.

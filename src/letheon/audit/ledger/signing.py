@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.core.atomic import unwritable
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import unwritable
 
 PRIVATE = 0o600
 

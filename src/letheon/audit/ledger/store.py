@@ -25,8 +25,9 @@ from letheon.audit.ledger.chain import GENESIS, Fault, Head, Line, Verification,
 from letheon.audit.ledger.commitments import Keys
 from letheon.audit.ledger.entry import Action, Entry
 from letheon.audit.ledger.signing import PRIVATE, Signer, Verifier, read_signer
+from letheon.core.atomic import unwritable
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.runs import unwritable, utc_now
+from letheon.core.runs import utc_now
 
 FILE = "ledger.db"
 # Seconds that a writer waits for another one; an entry takes milliseconds, an audit's files some seconds.

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from letheon.core.atomic import write_json
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.core.runs import write_json
-from letheon.core.sampling import stream_seed
-from letheon.core.training import Outcome
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.adapter_activity import (
     Activity,
     Dims,
@@ -35,7 +35,7 @@ from letheon.forget.adapter_activity import (
     record_activity,
     standard_gap,
 )
-from letheon.forget.procedure import Procedure, Work
+from letheon.forget.procedure import Procedure, ProcedureContext
 
 Fusion = Literal["subtractive", "additive", "multiplicative"]
 Decay = Literal["exp", "sigmoid", "hard"]
@@ -67,25 +67,25 @@ class Settings:
 # The method, on tensors ---------------------------------------------------------------------------------------------
 
 
-def contrastive_gap(forget: Float[Tensor, units], retain: Float[Tensor, units]) -> Float[Tensor, units]:
+def contrastive_gap(forget: Float[Tensor, " units"], retain: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
     """max(0, ā_f − ā_r): how much more each unit fires on forget tokens; units that fire more on retain count 0."""
     return (forget - retain).clamp(min=0)
 
 
-def utility(factor: Float[Tensor, "out units"], retain_norm: Float[Tensor, units]) -> Float[Tensor, units]:
+def utility(factor: Float[Tensor, "out units"], retain_norm: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
     """Σ_i |M_ij| · ‖a_j‖₂ over retain tokens: weight magnitude times activation norm [sum over i inferred]."""
     return factor.abs().sum(0) * retain_norm
 
 
-def unit_range(values: Float[Tensor, units]) -> Float[Tensor, units]:
+def unit_range(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
     """Min-max within a layer: the smallest becomes 0, the largest 1; all 0 where they are all alike."""
     low, high = values.aminmax()
     return (values - low) / (high - low) if high > low else torch.zeros_like(values)
 
 
 def fused_risk(
-    gap: Float[Tensor, units], used: Float[Tensor, units], lam: float, fusion: Fusion = "subtractive"
-) -> Float[Tensor, units]:
+    gap: Float[Tensor, " units"], used: Float[Tensor, " units"], lam: float, fusion: Fusion = "subtractive"
+) -> Float[Tensor, " units"]:
     """Risk in [0, 1] from normalised gap ĝ and utility Û [all three forms inferred].
 
     subtractive ĝ − λÛ; additive λĝ + (1 − λ)(1 − Û); multiplicative ĝ(1 − Û)^λ.
@@ -99,8 +99,8 @@ def fused_risk(
 
 
 def attenuation(
-    risk: Float[Tensor, units], threshold: float, kappa: float, floor: float = 0.01, decay: Decay = "exp"
-) -> Float[Tensor, units]:
+    risk: Float[Tensor, " units"], threshold: float, kappa: float, floor: float = 0.01, decay: Decay = "exp"
+) -> Float[Tensor, " units"]:
     """m: 1 up to the threshold, then exp(−κ(R − t)/(1 − t)), at least `floor` [form inferred].
 
     `sigmoid` is 2(1 − σ(κ(R − t)/(1 − t))), doubled so that it too begins at 1; `hard` is 0 above the threshold.
@@ -200,7 +200,7 @@ def decide(factors: Mapping[str, Factor], settings: Settings | None = None) -> d
     return {name: _decide(factor, factor.significance() > noise, settings) for name, factor in factors.items()}
 
 
-def _decide(factor: Factor, significant: Bool[Tensor, units], settings: Settings) -> Attenuated:
+def _decide(factor: Factor, significant: Bool[Tensor, " units"], settings: Settings) -> Attenuated:
     forget, retain = factor.forget.mean(), factor.retain.mean()
     gap = contrastive_gap(forget, retain)
     used = unit_range(utility(factor.weight.float().cpu(), factor.retain.squares.sqrt()))
@@ -211,7 +211,7 @@ def _decide(factor: Factor, significant: Bool[Tensor, units], settings: Settings
 
 
 @torch.no_grad()
-def scale_columns(layer: nn.Linear, m: Float[Tensor, units]) -> None:
+def scale_columns(layer: nn.Linear, m: Float[Tensor, " units"]) -> None:
     """M_:j ← m(j) · M_:j, in place.
 
     Columns of A are a layer's inputs, columns of B the ranks; scaling rows of A as well would square the ranks' m.
@@ -240,11 +240,11 @@ class Attenuation(Procedure):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def check(self, work: Work) -> None:
+    def check(self, work: ProcedureContext) -> None:
         lora_factors(work.model, self.settings.dims)
         check_rows(work.request.retain)
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, work: ProcedureContext) -> TrainingOutcome:
         seed = work.training.seed
         forget = self._sample(work.request.forget, stream_seed(seed, "attenuation", 0))
         retain = self._sample(work.request.retain, stream_seed(seed, "attenuation", 1))
@@ -254,7 +254,7 @@ class Attenuation(Procedure):
             work.warnings.append(f"{passed_over} factors of the adapter were not seen token by token: left as they are")
         if work.run is not None:
             write_json(work.run.folder / FILE, {name: factor.table() for name, factor in found.items()})
-        return Outcome(0, "edited in one pass", [dict(_summary(found))])
+        return TrainingOutcome(0, "edited in one pass", [dict(_summary(found))])
 
     def _sample(self, rows: Sequence[Example], seed: int) -> list[Example]:
         if not self.settings.rows or len(rows) <= self.settings.rows:

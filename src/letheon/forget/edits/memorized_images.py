@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from letheon.core.activations import watch_inputs
 from letheon.core.errors import InputError
+from letheon.core.model.hooks import on_inputs
 
 FF_OUT = "ff.net.2"  # the matrix after the gate; ff.net.0 is GEGLU's own
 STEPS, SPARSITY, RATIO = 10, 0.01, 0.0  # first sampler steps; share of a row; share of the steps (published scripts)
@@ -41,12 +41,12 @@ Masks = dict[str, Tensor]  # matrix name -> [out, in], true where a weight goes
 # The method, on tensors ---------------------------------------------------------------------------------------------
 
 
-def unit_row_norms(activations: Float[Tensor, "rows units"]) -> Float[Tensor, units]:
+def unit_row_norms(activations: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:
     """‖column‖₂ after every row is scaled to length 1: how steadily a unit dominates, whatever a token's energy."""
     return nn.functional.normalize(activations.float(), dim=-1).square().sum(0).sqrt()
 
 
-def importance(weight: Float[Tensor, "out units"], norms: Float[Tensor, units]) -> Float[Tensor, "out units"]:
+def importance(weight: Float[Tensor, "out units"], norms: Float[Tensor, " units"]) -> Float[Tensor, "out units"]:
     """Wanda's score |W| · A."""
     return weight.float().abs() * norms
 
@@ -143,7 +143,7 @@ def record_norms(
             rows[name][step] += len(flat)
             squares[name][step] = squares[name][step] + unit_row_norms(flat).square()
 
-        with suppress(_Enough), watch_inputs(layers, see):
+        with suppress(_Enough), on_inputs(layers, see):
             sample(prompt, number)
         odd = next((name for name, count in calls.items() if count != steps), None)
         if odd is not None:

@@ -16,14 +16,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.activations import blocks, down_projection, is_transposed, watch_inputs
-from letheon.core.encoding import Encoded, to_device
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.hooks import on_inputs
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks, down_projection, is_transposed
 from letheon.core.registry import method
-from letheon.core.sampling import by_length
-from letheon.core.training import Outcome
-from letheon.forget.procedure import Procedure, Work
+from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.rows.sampling import by_length
+from letheon.core.training.loop import TrainingOutcome
+from letheon.forget.procedure import Procedure, ProcedureContext
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Settings:
 
 
 def chosen_neurons(
-    forget: Float[Tensor, neurons], retain: Float[Tensor, neurons], share: float, epsilon: float
-) -> Bool[Tensor, neurons]:
+    forget: Float[Tensor, " neurons"], retain: Float[Tensor, " neurons"], share: float, epsilon: float
+) -> Bool[Tensor, " neurons"]:
     """The neurons of a layer (at least one) with the largest ratio of importances."""
     ratio = forget / (retain + epsilon)
     count = max(1, int(share * len(ratio)))
@@ -52,7 +53,7 @@ class SelectivePruning(Procedure):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.merge_adapter()
         encoder = work.model.encoder()
         forget = importance(work.model, encoder.encode_all(work.request.forget))
@@ -64,7 +65,7 @@ class SelectivePruning(Procedure):
             weight = matrix.get_parameter("weight").data
             (weight.T if is_transposed(matrix) else weight)[:, mask] = 0.0
             pruned += int(mask.sum())
-        return Outcome(steps=1, stopped="pruned", history=[{"neurons": float(pruned)}])
+        return TrainingOutcome(steps=1, stopped="pruned", history=[{"neurons": float(pruned)}])
 
 
 @torch.no_grad()
@@ -82,6 +83,6 @@ def importance(model: LanguageModel, rows: Sequence[Encoded], batch_size: int = 
             found = entering[:, :-1][mask].abs().sum(0)
             sums[name] = sums[name] + found if name in sums else found
 
-        with watch_inputs(matrices, see):
+        with on_inputs(matrices, see):
             model.base()(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     return torch.stack([sums[name] for name in matrices]) / max(count, 1)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from letheon.core.finetuning import finetune
 from letheon.core.registry import check_settings, method
-from letheon.core.training import Outcome
-from letheon.forget.procedure import Procedure, Work
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainingOutcome
+from letheon.forget.procedure import Procedure, ProcedureContext
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TaskVector(Procedure):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.merge_adapter()
         parameters = list(work.model.model.parameters())
         start = [parameter.detach().clone() for parameter in parameters]

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.encoding import Batch, Encoded
 from letheon.core.errors import InputError
-from letheon.core.importance import content_importance, entropy_importance, most_important
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.forget.parts import Meeting, Pair, Rows, Terms
+from letheon.core.rows.encoding import Batch, Encoded
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms
+from letheon.probe.importance import content_importance, entropy_importance, most_important
 
 # Keeps the logarithm of a weight that has vanished finite.
 EPSILON = 1e-8
@@ -142,7 +142,7 @@ class AttentionShifting:
         self.alpha: tuple[int, float] = (-1, 0.5)  # a step and its weight
 
     @torch.no_grad()
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """The untouched model's attention and the content tokens of every row that will be met."""
         self.rows, self.plan = rows, plan
         for number in sorted({i for forget, _ in plan for i in forget}):
@@ -178,11 +178,11 @@ class AttentionShifting:
             share = len(pair.forget) / max(pair.forget.totals["rows"], 1)
             loss, mass = forget
             terms.forget = alpha * loss
-            terms.watch |= {"forget_loss": float(loss.detach()), "masked_attention": float(mass.detach())}
-            terms.watch["alpha"] = share * alpha
+            terms.metrics |= {"forget_loss": float(loss.detach()), "masked_attention": float(mass.detach())}
+            terms.metrics["alpha"] = share * alpha
         if retain is not None:
             terms.retain = (1 - alpha) * retain[0]
-            terms.watch["retain_loss"] = float(retain[0].detach())
+            terms.metrics["retain_loss"] = float(retain[0].detach())
         return terms
 
     def _alpha(self, model: LanguageModel, pair: Pair, forget: Measured | None, retain: Measured | None) -> float:

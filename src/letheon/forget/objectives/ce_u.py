@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
     skip: int = 1
 
 
-def ce_u_loss(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, tokens]) -> Float[Tensor, tokens]:
+def ce_u_loss(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
     """CE(softmax(sg(z) with the label's logit at −∞), z) a token."""
     teacher = logits.detach().scatter(-1, labels[:, None], float("-inf")).softmax(-1)
     return -(teacher * torch.log_softmax(logits, -1)).sum(-1)

@@ -19,14 +19,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.likelihood import Scores, score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import stream_seed
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import Scores, score
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
-from letheon.forget.parts import Meeting, Pair, Rows, Terms
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Settings(LikelihoodSettings):
 
 
 def dpo_loss(
-    chosen: Float[Tensor, rows],
-    chosen_reference: Float[Tensor, rows],
-    rejected: Float[Tensor, rows],
-    rejected_reference: Float[Tensor, rows],
+    chosen: Float[Tensor, " rows"],
+    chosen_reference: Float[Tensor, " rows"],
+    rejected: Float[Tensor, " rows"],
+    rejected_reference: Float[Tensor, " rows"],
     beta: float,
-) -> Float[Tensor, rows]:
+) -> Float[Tensor, " rows"]:
     """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) a row; log-probabilities summed (nats)."""
     return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
 
@@ -54,7 +54,7 @@ def dpo_loss(
 class DPO(LikelihoodObjective):
     needs_reference = True
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
         self.rows = rows
         pools = [self._pool(i) for i in range(len(rows.forget))]
@@ -103,7 +103,7 @@ def read_refusals(path: str = "") -> list[str]:
     if path and not Path(path).is_file():
         raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
     try:
-        place = Path(path) if path else files("letheon.forget").joinpath("refusals.txt")
+        place = Path(path) if path else files("letheon.forget.objectives").joinpath("refusals.txt")
         text = place.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -23,7 +23,7 @@ class Settings(LikelihoodSettings):
     alpha: float = 0.0  # no retain term
 
 
-def ascent_loss(logp: Float[Tensor, tokens]) -> Float[Tensor, tokens]:
+def ascent_loss(logp: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
     """−CE a token: log p itself. Averaged over all answer tokens of the batch, so long answers weigh more."""
     return logp
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -25,8 +25,8 @@ class Settings(LikelihoodSettings):
 
 
 def inverted_hinge_loss(
-    logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, tokens]
-) -> Float[Tensor, tokens]:
+    logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
     """1 + p_y − max over v ≠ y of p_v a token: 2 where the true token is certain, 0 where another one is."""
     p = logits.softmax(-1)
     true = p.gather(-1, labels[:, None])[:, 0]

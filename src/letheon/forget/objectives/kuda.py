@@ -25,14 +25,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize, softplus
 
-from letheon.core.activations import blocks
-from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.likelihood import hidden_states, score
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import stream_seed
-from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms, joined
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ def deviation(cosine: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*s
 
 
 def tilted(
-    original: Float[Tensor, "rows length width"], direction: Float[Tensor, width], tilt: float
+    original: Float[Tensor, "rows length width"], direction: Float[Tensor, " width"], tilt: float
 ) -> Float[Tensor, "rows length width"]:
     """h⁰ + tilt ‖h⁰‖ u, with u a unit vector."""
     return original + tilt * original.norm(dim=-1, keepdim=True) * direction
 
 
-def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]) -> Float[Tensor, rows]:
+def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]) -> Float[Tensor, " rows"]:
     """The mean over each row's masked tokens; 0 for a row without one."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
@@ -87,7 +87,7 @@ class KUDA:
         self.layer = self.settings.layer
         self.before: dict[int, Tensor] = {}  # by row: [length, width], without gradient, off the accelerator
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         self.layer = read_layer(model, self.settings.layer)
         width = model.base().get_input_embeddings().weight.shape[1]
         generator = torch.Generator().manual_seed(stream_seed(rows.seed, "tilt"))
@@ -109,18 +109,18 @@ class KUDA:
             pushed = deviation(cosine, settings.beta) if settings.form == "softplus" else cosine
             loss = forget.mean(token_mean(pushed, self._mask(forget)), "rows")
             terms.forget = settings.gamma * loss
-            terms.watch["forget_loss"] = float(loss.detach())
-            terms.watch["forget_cosine"] = self._mean_cosine(forget, cosine_similarity(first, original, dim=-1))
+            terms.metrics["forget_loss"] = float(loss.detach())
+            terms.metrics["forget_cosine"] = self._mean_cosine(forget, cosine_similarity(first, original, dim=-1))
         if retain is not None:
             if second is not None:
                 original = self._original(retain)
                 distance = ((second - original) ** 2).sum(-1) / (original**2).sum(-1).clamp(min=1e-12)
                 loss = retain.mean(token_mean(distance, self._mask(retain)), "rows")
-                terms.watch["retain_cosine"] = self._mean_cosine(retain, cosine_similarity(second, original, dim=-1))
+                terms.metrics["retain_cosine"] = self._mean_cosine(retain, cosine_similarity(second, original, dim=-1))
             else:
                 loss = -retain.mean(score(model, retain).logp, "tokens")
             terms.retain = settings.alpha * loss
-            terms.watch["retain_loss"] = float(loss.detach())
+            terms.metrics["retain_loss"] = float(loss.detach())
         return terms
 
     def _states(

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import check_settings, method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -26,7 +26,7 @@ class Settings(LikelihoodSettings):
         check_settings(self, positive=("beta",))
 
 
-def npo_loss(logp: Float[Tensor, rows], reference: Float[Tensor, rows], beta: float) -> Float[Tensor, rows]:
+def npo_loss(logp: Float[Tensor, " rows"], reference: Float[Tensor, " rows"], beta: float) -> Float[Tensor, " rows"]:
     """−(2/β) log σ(−β log(p/p_ref)) a row; log p is summed over the answer's tokens (nats)."""
     return -2 / beta * logsigmoid(-beta * (logp - reference))
 

@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
-from letheon.core.sampling import stream_seed
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
-from letheon.forget.parts import Meeting, Pair, Rows, Terms
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Settings(LikelihoodSettings):
     alpha: float = 0.0  # alone: nothing is retained
 
 
-def random_label_loss(logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, tokens]) -> Float[Tensor, tokens]:
+def random_label_loss(
+    logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
     """−log p(drawn) a token (nats)."""
     return cross_entropy(logits, drawn, reduction="none")
 
 
-def draw_labels(tokens: int, vocabulary: int, seed: int, step: int, row: int) -> Int[Tensor, tokens]:
+def draw_labels(tokens: int, vocabulary: int, seed: int, step: int, row: int) -> Int[Tensor, " tokens"]:
     """Uniform token ids for one row's answer at one step: the same however the rows are split and after a restart."""
     generator = torch.Generator().manual_seed(stream_seed(seed, f"random labels of row {row}", step))
     return torch.randint(vocabulary, (tokens,), generator=generator)
@@ -43,7 +45,7 @@ def draw_labels(tokens: int, vocabulary: int, seed: int, step: int, row: int) ->
 
 @method("objective", "random_labels", Settings, paper="2402.15159", wants={"retain"})
 class RandomLabels(LikelihoodObjective):
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
         self.seed, self.step = rows.seed, 0
         self.vocabulary = min(len(model.tokenizer), model.base().get_output_embeddings().weight.shape[0])

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import hidden_states
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
-from letheon.core.sampling import stream_seed
-from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import hidden_states
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms, joined
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Settings:
 
 def activation_loss(
     hidden: Float[Tensor, "rows length width"],
-    target: Float[Tensor, "rows length width"] | Float[Tensor, width],
+    target: Float[Tensor, "rows length width"] | Float[Tensor, " width"],
     mask: Bool[Tensor, "rows length"],
-) -> Float[Tensor, rows]:
+) -> Float[Tensor, " rows"]:
     """(1/n) Σ_t mask · mean_d (h − target)² a row, n its masked tokens."""
     squared = ((hidden - target) ** 2).mean(-1) * mask
     return squared.sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-def control_vector(width: int, coefficient: float, seed: int) -> Float[Tensor, width]:
+def control_vector(width: int, coefficient: float, seed: int) -> Float[Tensor, " width"]:
     """c·u/‖u‖ with u uniform in [0, 1): drawn once, the same at every step."""
     generator = torch.Generator().manual_seed(seed)
     u = torch.rand(width, generator=generator)
@@ -54,7 +54,7 @@ class RMU:
         self.settings = settings or Settings()
         self.before: dict[int, Tensor] = {}
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         width = model.base().get_input_embeddings().weight.shape[1]
         seed = stream_seed(rows.seed, "control vector")
         self.vector = control_vector(width, self.settings.coefficient, seed).to(model.device)
@@ -74,10 +74,10 @@ class RMU:
         size = len(pair.forget) if pair.forget is not None else 0
         if pair.forget is not None:
             loss = self._forget(hidden[:size], pair.forget)
-            terms.forget, terms.watch["forget_loss"] = self.settings.gamma * loss, float(loss.detach())
+            terms.forget, terms.metrics["forget_loss"] = self.settings.gamma * loss, float(loss.detach())
         if pair.retain is not None and self.settings.alpha:
             loss = self._retain(hidden[size:], pair.retain)
-            terms.retain, terms.watch["retain_loss"] = self.settings.alpha * loss, float(loss.detach())
+            terms.retain, terms.metrics["retain_loss"] = self.settings.alpha * loss, float(loss.detach())
         return terms
 
     def _forget(self, hidden: Tensor, batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ Limits:  only the mention's last token is moved. Tokens after it also read the l
          so that a model can still answer about an entity that looks unknown to it: measure that (`letheon audit`).
 
 Known entities are those that the retain rows ask about in the forget rows' words; unknown names are made of the same
-parts (`letheon.core.entities`). A file gives other names: `sae:entities=names.json`. Where the retain rows name no
+parts (`letheon.probe.entities`). A file gives other names: `sae:entities=names.json`. Where the retain rows name no
 entities, the targets as they are before forgetting stand for the known side.
 """
 
@@ -27,11 +27,21 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from letheon.core.activations import FrozenLayers, blocks
-from letheon.core.encoding import Batch, Encoded
-from letheon.core.entities import (
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import FrozenLayers
+from letheon.core.model.sites import blocks
+from letheon.core.registry import check_settings, method
+from letheon.core.rows.encoding import Batch, Encoded
+from letheon.core.rows.examples import read_examples
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.forget.entities import entity_set, mention_states, own_templates, row_ends, states_of
+from letheon.forget.objectives.rmu import activation_loss
+from letheon.forget.parts import Pair, PairIndices, Rows, Terms, joined
+from letheon.probe.entities import (
     KnowledgeProbe,
     Separation,
     latent_separation,
@@ -39,17 +49,8 @@ from letheon.core.entities import (
     mentions,
     salient,
 )
-from letheon.core.errors import InputError
-from letheon.core.examples import read_examples
-from letheon.core.likelihood import hidden_states, score
-from letheon.core.models import LanguageModel
-from letheon.core.registry import check_settings, method
-from letheon.core.sae_training import SAETraining, train_sparse_autoencoder
-from letheon.core.sampling import stream_seed
-from letheon.core.sparse_autoencoder import Activation, Quality, SparseAutoencoder
-from letheon.forget.entities import entity_set, mention_states, own_templates, row_ends, states_of
-from letheon.forget.objectives.rmu import activation_loss
-from letheon.forget.parts import Meeting, Pair, Rows, Terms, joined
+from letheon.probe.sae.autoencoder import Activation, Quality, SparseAutoencoder
+from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 
 logger = logging.getLogger("letheon")
 
@@ -99,18 +100,18 @@ class Settings:
             raise InputError("a number of latents, margin, weight or layer below what it can be", "use 0 or more")
 
 
-def distance(z: Float[Tensor, "*batch latents"], prototype: Float[Tensor, latents]) -> Float[Tensor, "*batch"]:
+def distance(z: Float[Tensor, "*batch latents"], prototype: Float[Tensor, " latents"]) -> Float[Tensor, "*batch"]:
     """D: squared Euclidean distance."""
     return ((z - prototype) ** 2).sum(-1)
 
 
 def triplet_loss(
     z: Float[Tensor, "mentions latents"],
-    known: Float[Tensor, latents],
-    unknown: Float[Tensor, latents],
+    known: Float[Tensor, " latents"],
+    unknown: Float[Tensor, " latents"],
     mu: float,
     margin: float,
-) -> Float[Tensor, mentions]:
+) -> Float[Tensor, " mentions"]:
     """max(0, D(z, unknown) − mu·D(z, known) + margin·D(known, unknown)) / D(known, unknown) a mention [inferred].
 
     1 + margin at the known prototype, max(0, margin − mu) at the unknown one. With mu = 1 it is linear in z: only the
@@ -122,7 +123,7 @@ def triplet_loss(
 
 
 def position(
-    z: Float[Tensor, "*batch latents"], known: Float[Tensor, latents], unknown: Float[Tensor, latents]
+    z: Float[Tensor, "*batch latents"], known: Float[Tensor, " latents"], unknown: Float[Tensor, " latents"]
 ) -> Float[Tensor, "*batch"]:
     """p = D(z, known) / (D(z, known) + D(z, unknown)): 0 at the known prototype, 1 at the unknown one."""
     away = distance(z, known)
@@ -142,7 +143,7 @@ class SAE:
 
     # Before the first step
 
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         self.rows = rows
         if self.settings.path:
             self.sae = SparseAutoencoder.load(self.settings.path).to(model.device)
@@ -298,17 +299,17 @@ class SAE:
         states = hidden[row, column]
         z, settings = self._read(states), self.settings
         loss = batch.mean(weight * triplet_loss(z, self.known, self.unknown, settings.mu, settings.margin), "rows")
-        terms.forget, terms.watch["forget_loss"] = loss, float(loss.detach())
+        terms.forget, terms.metrics["forget_loss"] = loss, float(loss.detach())
         with torch.no_grad():
-            terms.watch["position"] = float(batch.mean(weight * position(z, self.known, self.unknown), "rows"))
+            terms.metrics["position"] = float(batch.mean(weight * position(z, self.known, self.unknown), "rows"))
             if self.probe is not None:
-                terms.watch["probe_known"] = float(batch.mean(weight * self.probe.known(states), "rows"))
+                terms.metrics["probe_known"] = float(batch.mean(weight * self.probe.known(states), "rows"))
             if self.sae is not None and self.quality is not None:
                 # must stay near that of ordinary tokens: leaving the autoencoder's domain lowers the loss as well
                 error = (states - self.sae(states)).pow(2).mean(-1) / self.variance
-                terms.watch["target_error"] = float(batch.mean(weight * error, "rows"))
+                terms.metrics["target_error"] = float(batch.mean(weight * error, "rows"))
                 share = float(batch.mean(weight, "rows"))
-                terms.watch["explained_variance"] = share * self.quality.explained_variance
+                terms.metrics["explained_variance"] = share * self.quality.explained_variance
 
     def _retain(self, terms: Terms, model: LanguageModel, hidden: Tensor, batch: Batch) -> None:
         before = torch.nn.utils.rnn.pad_sequence([self.before[n] for n in batch.index.tolist()], batch_first=True)
@@ -316,11 +317,11 @@ class SAE:
         mask = batch.attention_mask[:, :length] == 1
         mask[:, 0] = False  # an attention sink: its norm would drown the others'
         loss = batch.mean(activation_loss(hidden[:, :length], before, mask) / self.variance, "rows")
-        terms.watch["retain_shift"] = float(loss.detach())
+        terms.metrics["retain_shift"] = float(loss.detach())
         terms.retain = self.settings.gamma * loss
         if self.settings.lambda_ce:
             nll = answer_nll_from(model, batch, self.layer, hidden)
-            terms.watch["retain_loss"] = float(nll.detach())
+            terms.metrics["retain_loss"] = float(nll.detach())
             terms.retain = terms.retain + self.settings.lambda_ce * nll
 
 
@@ -331,7 +332,7 @@ class _Midway(FrozenLayers):
         super().__init__(below)
         self.hidden = hidden
 
-    def states_of(self, model: LanguageModel, batch: Batch) -> Tensor:
+    def states_of(self, model: nn.Module, batch: Batch) -> Tensor:
         return self.hidden
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -25,7 +25,7 @@ class Settings(LikelihoodSettings):
     gamma: float = 0.1
 
 
-def satimp_loss(logp: Float[Tensor, tokens], beta1: float, beta2: float) -> Float[Tensor, tokens]:
+def satimp_loss(logp: Float[Tensor, " tokens"], beta1: float, beta2: float) -> Float[Tensor, " tokens"]:
     """−sg(p)^β1 · sg(1−p)^β2 · CE a token; no gradient flows through the weight."""
     p = logp.detach().exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2 * logp

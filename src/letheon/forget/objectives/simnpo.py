@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import check_settings, method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -28,7 +28,9 @@ class Settings(LikelihoodSettings):
         check_settings(self, positive=("beta",))
 
 
-def simnpo_loss(logp: Float[Tensor, rows], length: Int[Tensor, rows], beta: float, delta: float) -> Float[Tensor, rows]:
+def simnpo_loss(
+    logp: Float[Tensor, " rows"], length: Int[Tensor, " rows"], beta: float, delta: float
+) -> Float[Tensor, " rows"]:
     """−(2/β) log σ(β(−log p / T − δ)) a row; log p is summed over the answer's T tokens (nats)."""
     return -2 / beta * logsigmoid(beta * (-logp / length - delta))
 

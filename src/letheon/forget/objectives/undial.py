@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.likelihood import Positions, Scores
-from letheon.core.models import LanguageModel
-from letheon.core.reference import Reference
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Positions, Scores
+from letheon.core.scoring.reference import Reference
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
-from letheon.forget.parts import Meeting, Rows
+from letheon.forget.parts import PairIndices, Rows
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Settings(LikelihoodSettings):
 def undial_loss(
     logits: Float[Tensor, "tokens vocabulary"],
     reference: Float[Tensor, "tokens vocabulary"],
-    labels: Int[Tensor, tokens],
+    labels: Int[Tensor, " tokens"],
     beta: float,
-) -> Float[Tensor, tokens]:
+) -> Float[Tensor, " tokens"]:
     """CE(softmax(z_ref − β·onehot(y)), z) a token."""
     lowered = reference - beta * torch.nn.functional.one_hot(labels, logits.shape[-1])
     return -(lowered.softmax(-1) * torch.log_softmax(logits, -1)).sum(-1)
@@ -45,7 +45,7 @@ def undial_loss(
 
 @method("objective", "undial", Settings, paper="2402.10052", needs={"reference"})
 class UNDIAL(LikelihoodObjective):
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[Meeting]) -> None:
+    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         if self.settings.positions == "all" and self.settings.tokens == "value":
             raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
         super().prepare(model, rows, plan)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.encoding import Batch
-from letheon.core.likelihood import Scores
 from letheon.core.registry import method
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import Scores
 from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 
 
@@ -23,7 +23,7 @@ class Settings(LikelihoodSettings):
     beta: float = 1.0
 
 
-def wga_loss(logp: Float[Tensor, tokens], beta: float) -> Float[Tensor, tokens]:
+def wga_loss(logp: Float[Tensor, " tokens"], beta: float) -> Float[Tensor, " tokens"]:
     """−sg(p)^β · CE a token, which is sg(p)^β · log p; no gradient flows through the weight."""
     return (beta * logp.detach()).exp() * logp
 

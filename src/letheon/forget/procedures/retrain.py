@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 
 from letheon.core.errors import InputError
-from letheon.core.finetuning import finetune
-from letheon.core.models import check_loadable, load
+from letheon.core.model.models import check_loadable, load
 from letheon.core.registry import method
-from letheon.core.training import Outcome
-from letheon.forget.procedure import Procedure, Work
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainingOutcome
+from letheon.forget.procedure import Procedure, ProcedureContext
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Retrain(Procedure):
         self.settings = settings or Settings()
         check_loadable(self.settings.base)
 
-    def check(self, work: Work) -> None:
+    def check(self, work: ProcedureContext) -> None:
         self.base = load(self.settings.base, device=str(work.model.device))
         if self.base.tokenizer.get_vocab() != work.model.tokenizer.get_vocab():
             raise InputError(f"{self.settings.base} has another vocabulary than {work.model.name}", "give its own base")
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.model = self.base.model
         rows = work.request.retain
         steps = work.settings.steps or work.settings.epochs * math.ceil(len(rows) / work.training.batch_size)

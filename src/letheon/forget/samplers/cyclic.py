@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from letheon.core.registry import method
-from letheon.forget.parts import Meeting, Sampler
+from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 
 
@@ -27,7 +27,7 @@ class Cyclic(Sampler):
     def epoch(self, request: Request) -> int:
         return max(len(request.forget), len(request.retain))
 
-    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         forget, retain = len(request.forget), len(request.retain)
         items = [range(i * batch_size, (i + 1) * batch_size) for i in range(steps)]
         return [([i % forget for i in step], [i % retain for i in step if retain]) for step in items]

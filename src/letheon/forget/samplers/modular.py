@@ -25,10 +25,10 @@ from typing import Literal
 import torch
 
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import stream_seed
-from letheon.forget.parts import Meeting, Sampler
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 from letheon.forget.samplers.cyclic import Cyclic
 from letheon.forget.samplers.paired import Paired
@@ -186,14 +186,14 @@ class Modular(Sampler):
             return Paired().epoch(request)
         return len(pair_table(request, self.settings.scheme))
 
-    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         """Batches of pairs, row i of one half beside row i of the other; an epoch's last batch may be short.
 
         A batch may hold the end of one module and the start of the next: pairs are never taken apart.
         """
         if self.settings.scheme == "1_1random":  # always shuffled: its retain row is drawn at every visit
             return Paired().plan(request, batch_size, steps, seed)
-        table, plan, epoch = pair_table(request, self.settings.scheme, seed), list[Meeting](), 0
+        table, plan, epoch = pair_table(request, self.settings.scheme, seed), list[PairIndices](), 0
         while len(plan) < steps:
             pairs = self._order(table, stream_seed(seed, "modules", epoch))
             parts = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
@@ -229,7 +229,7 @@ class Exposure:
     beside_own: float
 
 
-def exposure(request: Request, plan: Sequence[Meeting]) -> Exposure:
+def exposure(request: Request, plan: Sequence[PairIndices]) -> Exposure:
     """The exposure report of a plan whose halves stand beside each other row by row."""
     around = neighbourhood(request)
     pairs = [pair for met, kept in plan for pair in zip(met, kept, strict=True)]

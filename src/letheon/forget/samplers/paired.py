@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from letheon.core.registry import method
-from letheon.core.sampling import epochs_of, stream_seed
-from letheon.forget.parts import Meeting, Sampler
+from letheon.core.rows.sampling import epochs_of, stream_seed
+from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 
 
@@ -26,7 +26,7 @@ class Paired(Sampler):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
-    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[Meeting]:
+    def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         forget, retain = len(request.forget), len(request.retain)
         generator = torch.Generator().manual_seed(stream_seed(seed, "retain rows"))
         plan = []

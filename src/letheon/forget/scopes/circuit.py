@@ -9,8 +9,8 @@ Differs: weights move themselves: a head's rows of the query matrix and columns 
          The paper trains LoRA on the circuit's modules; an adapter of a whole matrix would mix its heads. Where the
          queries share a matrix with keys and values, only the output columns of a head move.
 Corrupted twins: a row's `counterfactual` prompt, or the question with its subject replaced by another row's (the paper
-         takes items of low personalised PageRank, `letheon.core.pagerank`). The behaviour is read where the answer
-         begins to depend on the subject: at the first token of the value, or of the answer.
+         takes items of low personalised PageRank, `letheon.papers.common.pagerank`). The behaviour is read where the
+         answer begins to depend on the subject: at the first token of the value, or of the answer.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from letheon.core.activations import attention, blocks, is_matrix, is_transposed, mlp, output_projection, sides
-from letheon.core.encoding import Encoder, value_span
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
-from letheon.core.patching import Contrast, Module, attributed_effects, exact_effects, heads_of, modules_of
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import attention, blocks, is_matrix, is_transposed, mlp, output_projection, sides
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import stream_seed
+from letheon.core.rows.encoding import Encoder, value_span
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request
+from letheon.probe.patching import Contrast, Module, attributed_effects, exact_effects, heads_of, modules_of
 
 logger = logging.getLogger("letheon")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from letheon.core.activations import blocks
 from letheon.core.errors import InputError
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
 from letheon.core.registry import method
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from letheon.core.adapters import attach_lora
-from letheon.core.models import LanguageModel
+from letheon.core.model.adapters import attach_lora
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request

@@ -23,13 +23,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.activations import watch_inputs
-from letheon.core.encoding import to_device
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.hooks import on_inputs
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import by_length
+from letheon.core.rows.encoding import to_device
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import by_length
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
@@ -64,7 +64,7 @@ class Settings:
 
 def leading_directions(
     terms: Sequence[tuple[float, Float[Tensor, "rows out"]]], count: int
-) -> tuple[Float[Tensor, count], Float[Tensor, "out count"]]:
+) -> tuple[Float[Tensor, " count"], Float[Tensor, "out count"]]:
     """The algebraically largest eigenvalues, falling, of Σ w·(HᵀH/n + 1e-4·I), and their eigenvectors; float64.
 
     Args:
@@ -90,7 +90,7 @@ def leading_directions(
 
 def rila(
     forget: Float[Tensor, "rows out"], retain: Float[Tensor, "rows out"], rank: int, beta: float
-) -> tuple[Float[Tensor, rank], Float[Tensor, "out rank"]]:
+) -> tuple[Float[Tensor, " rank"], Float[Tensor, "out rank"]]:
     """Eigenvalues and Q_r: the r leading directions of (1 − β)·C_F − β·C_R, uncentred second moments.
 
     Of all orthonormal B it maximises tr(Bᵀ((1 − β)·C_F − β·C_R)B) (Ky Fan).
@@ -122,7 +122,7 @@ def leakage(basis: Float[Tensor, "out directions"], change: Float[Tensor, "rows 
 @torch.no_grad()
 def pooled_inputs(
     model: LanguageModel, layers: Mapping[str, nn.Module], rows: Sequence[Example], pooling: Pooling
-) -> tuple[dict[str, Float[Tensor, "rows in"]], Float[Tensor, rows]]:
+) -> tuple[dict[str, Float[Tensor, "rows in"]], Float[Tensor, " rows"]]:
     """What enters each layer, pooled over each row's real tokens (prompt and answer), and how often its bias counts.
 
     Raises:
@@ -142,7 +142,7 @@ def pooled_inputs(
                 raise InputError(f"reglu: {name} does not see whole rows", "name other targets: reglu:targets=...")
             found[name].append((entering.float() * mask[..., None]).sum(1))
 
-        with watch_inputs(layers, see):
+        with on_inputs(layers, see):
             model.base()(batch.input_ids, attention_mask=mask, use_cache=False)
         order += chosen
     back = torch.tensor(order, device=model.device).argsort()

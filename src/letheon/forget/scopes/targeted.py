@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.activations import attention, blocks, bypass, mlp
-from letheon.core.encoding import Encoded, to_device
 from letheon.core.errors import InputError
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
+from letheon.core.model.hooks import bypass
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import attention, blocks, mlp
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import by_length
+from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.likelihood import score
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 
@@ -37,7 +38,9 @@ class Settings:
 
 
 @torch.no_grad()
-def answer_losses(model: LanguageModel, rows: Sequence[Encoded]) -> tuple[Float[Tensor, rows], Float[Tensor, rows]]:
+def answer_losses(
+    model: LanguageModel, rows: Sequence[Encoded]
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Negative log-likelihood of each row's answer, summed over its tokens (nats), and how many these are."""
     losses, tokens = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.float64)
     for chosen in by_length([len(row.ids) for row in rows], 16):

@@ -1,7 +1,7 @@
 """Traced: the MLP weights of a window of layers move, the one that carries most of the forget rows' recall.
 
 Paper:   KUDA, arXiv 2602.19275: layers by the causal effect of their MLPs on the forget prompts and a sliding window;
-         tracing as in ROME, arXiv 2202.05262 (`letheon.core.tracing`).
+         tracing as in ROME, arXiv 2202.05262 (`letheon.probe.tracing`).
 Inferred: a window of 3 layers, and that the MLP's last matrix is what moves (`matrices=all` for the whole MLP); ROME's
          noise of three standard deviations. A row's `subject` is corrupted, or without one its whole prompt.
 Differs: at most `rows` forget rows are traced, evenly spaced, with `draws` of noise each (ROME: 10 draws).
@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from letheon.core.activations import blocks, down_projection, mlp
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks, down_projection, mlp
 from letheon.core.registry import check_settings, method
-from letheon.core.tracing import Trace, fact_of, select_window, trace_mlps
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request
+from letheon.probe.tracing import Trace, fact_of, select_window, trace_mlps
 
 logger = logging.getLogger("letheon")
 

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector, add, norm, scaled
-from letheon.core.likelihood import score
 from letheon.core.registry import check_settings, method
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_watch
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.gradients import Vector, add, norm, scaled
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 Penalty = Literal["cos", "cos2", "relu"]
 Products = Literal["exact", "fd", "gauss"]
@@ -246,7 +246,7 @@ class Bilevel(Update):
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         settings = self.settings
-        weights, watch = list(loop.parameters.values()), Watch()
+        weights, watch = list(loop.parameters.values()), StepMetrics()
         forget = Side(lambda: self._forget(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
         retain = Side(lambda: self._retain(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
         inner = Inner(forget, retain, settings)
@@ -254,7 +254,7 @@ class Bilevel(Update):
         rho = settings.rho * settings.growth**number
         with self._differentiable():
             slope = inner.gradient()
-            metrics = loop.checked(watch.mean())
+            metrics = loop.reduce_metrics(watch.mean())
             too_far = bool(settings.cap) and metrics.get("forget_nll", 0.0) > settings.cap * self.uniform
             descends = descends or too_far or settings.single > 0
             gradient = scaled(slope, -1.0)
@@ -277,15 +277,15 @@ class Bilevel(Update):
         optimizer.step()
         return length
 
-    def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: Watch) -> Iterator[Tensor]:
+    def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: StepMetrics) -> Iterator[Tensor]:
         """Shares of L_f: what the objective descends, negated. In float32: no autocast around the losses."""
         for number, pair in enumerate(pairs):
             terms = objective.terms(loop.model, pair.only_forget())
             if terms.forget is not None:
-                watch.first(("forget", number), {**terms.watch, "forget_loss": -float(terms.forget.detach())})
+                watch.first(("forget", number), {**terms.metrics, "forget_loss": -float(terms.forget.detach())})
                 yield -terms.forget
 
-    def _retain(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: Watch) -> Iterator[Tensor]:
+    def _retain(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: StepMetrics) -> Iterator[Tensor]:
         """Shares of L_r: the objective's retain term (else the answers' negative log-likelihood), and its `keep`."""
         for number, pair in enumerate(pairs):
             if pair.retain is None and pair.forget is None:
@@ -295,7 +295,7 @@ class Bilevel(Update):
                 loss = terms.retain
                 if loss is None:
                     loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
-                watch.first(("retain", number), {"retain_loss": float(loss.detach()), **terms.watch})
+                watch.first(("retain", number), {"retain_loss": float(loss.detach()), **terms.metrics})
                 yield loss
             keep = objective.terms(loop.model, pair.only_forget()).keep if self.keeps and pair.forget else None
             if keep is not None:
@@ -326,7 +326,7 @@ class Bilevel(Update):
             self.ascent.state[weights[int(number)]][key] = tensor
 
 
-class Watch:
+class StepMetrics:
     """What the objective says of its micro-batches at the weights where a step begins, not at displaced ones."""
 
     def __init__(self) -> None:
@@ -336,7 +336,7 @@ class Watch:
         self.parts.setdefault(place, values)
 
     def mean(self) -> dict[str, float]:
-        return mean_watch(list(self.parts.values()))
+        return mean_metrics(list(self.parts.values()))
 
 
 def _summed(loop: Loop, vector: Vector) -> Vector:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector, dot, norm
 from letheon.core.registry import method
-from letheon.forget.apart import cosine, gradients_apart
+from letheon.core.training.gradients import Vector, dot, norm
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.separate_gradients import cosine, gradients_apart
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 FORGET, RETAIN, SHARED = 1, 2, 3
 

@@ -3,7 +3,8 @@
 Paper:   Gauss-Newton Unlearning for the LLM Era (K-FADE), arXiv 2602.10568. Raise the forget loss, g_fᵀδ, subject to
          KL(p_θ0 || p_θ0+δ) <= ε on the retain rows. To second order that KL is ½ δᵀGδ, G the Gauss-Newton matrix of the
          outputs at θ0, so δ = η (G + λI)⁻¹ g_f: uphill, for every tracked layer at once. G is fitted once, before the
-         first step, by Kronecker factors (`letheon.core.kronecker`), and g_f is taken anew at each step [inferred].
+         first step, by Kronecker factors (`letheon.forget.curvature.kronecker`), and g_f is taken anew at each step
+         [inferred].
          η is the learning rate.
 Differs: what climbs is the negated forget term of whatever objective it is composed with, and its `keep` term where it
          has one; its retain term is not descended, for the curvature stands in its place. No Adam, weight decay or
@@ -26,19 +27,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import Batch
 from letheon.core.errors import InputError
-from letheon.core.kronecker import Factors, Kind, cached, fit, sampled_passes, warn_of_few_tokens
-from letheon.core.likelihood import score
-from letheon.core.linear import Linear, linear_layers
-from letheon.core.models import LanguageModel
-from letheon.core.reference import Reference
+from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import by_length, stream_seed
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_watch
+from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.reference import Reference
+from letheon.forget.curvature.kronecker import Factors, Kind, cached, fit, sampled_passes, warn_of_few_tokens
+from letheon.forget.curvature.linear import Linear, linear_layers
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 # Rows of a forward pass when the curvature is fitted and the KL is measured.
 ROWS_AT_ONCE = 16
@@ -157,7 +158,7 @@ class GaussNewton(Update):
             seed = loop.settings.seed
             return fit(
                 layers,
-                lambda: sampled_passes(loop.model, batches, seed, loop.products),
+                lambda: sampled_passes(loop.model, batches, seed, loop.autocast),
                 self.settings.curvature,
                 total=len(chosen),
             )
@@ -176,13 +177,13 @@ class GaussNewton(Update):
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         watches = []
         for pair in pairs:
-            with loop.products():
+            with loop.autocast():
                 terms = objective.terms(loop.model, pair.only_forget())
                 total = terms.total()
             if total is not None:
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                watches.append({**terms.watch, "loss": float(total.detach())})
-        metrics = loop.checked(mean_watch(watches))
+                watches.append({**terms.metrics, "loss": float(total.detach())})
+        metrics = loop.reduce_metrics(mean_metrics(watches))
         loop.sum_gradients()
         limit = self._limit(loop)
         self.optimizer.limit = limit

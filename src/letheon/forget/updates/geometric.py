@@ -28,7 +28,9 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import (
+from letheon.core.registry import method
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.gradients import (
     Vector,
     add,
     coefficients,
@@ -39,12 +41,10 @@ from letheon.core.gradients import (
     safe_multipliers,
     scaled,
 )
-from letheon.core.likelihood import score
-from letheon.core.registry import method
-from letheon.forget.parts import Objective, Pair, Update, mean_watch
+from letheon.forget.parts import Objective, Pair, Update, mean_metrics
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 
 # A product of components below this share of the lengths is rounding of float32.
@@ -193,12 +193,12 @@ class Geometric(Update):
         watches: list[dict[str, float]] = []
         kept = []
         for pair in pairs:
-            with loop.products():
+            with loop.autocast():
                 terms = objective.terms(loop.model, pair.only_forget())
             if terms.forget is not None:
                 terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 kept.append(terms.keep)
-                watches.append({**terms.watch, "loss": float(terms.forget.detach())})
+                watches.append({**terms.metrics, "loss": float(terms.forget.detach())})
         forget = loop.take_gradients()
         for keep in kept:
             if keep is not None:
@@ -206,15 +206,15 @@ class Geometric(Update):
         for pair in pairs:
             if pair.retain is None:
                 raise InputError("geometric needs retain rows", "give --retain, or use the update joint")
-            with loop.products():
+            with loop.autocast():
                 terms = objective.terms(loop.model, pair.only_retain())
                 loss = terms.retain
                 if loss is None:
                     loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
                     watches.append({"protected_only": 1.0})
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            watches.append({"retain_loss": float(loss.detach()), **terms.watch})
-        metrics = loop.checked(mean_watch(watches))
+            watches.append({"retain_loss": float(loss.detach()), **terms.metrics})
+        metrics = loop.reduce_metrics(mean_metrics(watches))
         descended = metrics.pop("protected_only", 0.0) == 0  # over all processes: one may have had no rows
         return forget, loop.take_gradients(), descended, metrics
 
@@ -310,7 +310,7 @@ def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
         for pair in pairs
         if pair.retain is not None
     ]
-    return loop.checked({"retain": sum(losses)})["retain"]
+    return loop.reduce_metrics({"retain": sum(losses)})["retain"]
 
 
 def adam_denominators(loop: Loop) -> Vector:

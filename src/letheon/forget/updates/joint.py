@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from letheon.core.registry import method
-from letheon.forget.parts import Objective, Pair, Update, mean_watch
+from letheon.forget.parts import Objective, Pair, Update, mean_metrics
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Joint(Update):
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         watches = []
         for pair in pairs:
-            with loop.products():
+            with loop.autocast():
                 terms = objective.terms(loop.model, pair)
                 total = terms.total()
             if total is not None:
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                watches.append({**terms.watch, "loss": float(total.detach())})
-        metrics = loop.checked(mean_watch(watches))
+                watches.append({**terms.metrics, "loss": float(total.detach())})
+        metrics = loop.reduce_metrics(mean_metrics(watches))
         loop.sum_gradients()
         metrics["gradient_norm"] = loop.clip()
         loop.optimizer.step()

@@ -1,7 +1,7 @@
 """Null space: the forget part of every step (nearly) leaves the moving matrices' outputs on retained inputs alone.
 
 Paper:   KUDA, arXiv 2602.19275: relaxation null-space projection, ΔW <- ΔW P, with P from the inputs of each matrix on
-         retained rows; after AlphaEdit, arXiv 2410.02355. See `letheon.core.null_space`.
+         retained rows; after AlphaEdit, arXiv 2410.02355. See `letheon.forget.curvature.null_space`.
 Inferred: only the forget gradient is projected and the retain gradient passes; the directions of least energy that hold
          a share of 0.05 of it are the null space (`mode=absolute,threshold=0.02` is AlphaEdit's, which depends on the
          scale of the activations); a random share of the retain rows makes the projector (here all of them).
@@ -24,16 +24,16 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector, norm
-from letheon.core.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import stream_seed
-from letheon.forget.apart import cosine, gradients_apart
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.training.gradients import Vector, norm
+from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.separate_gradients import cosine, gradients_apart
 from letheon.forget.updates.geometric import adam_denominators
 
 if TYPE_CHECKING:
-    from letheon.core.training import Loop
+    from letheon.core.training.loop import Loop
 
 logger = logging.getLogger("letheon")
 
@@ -45,7 +45,7 @@ class Settings:
     Attributes:
         threshold: share of the retained inputs' energy (mode `energy`) or eigenvalue (`absolute`) up to which a
             direction is free; 0 frees only what retained inputs never use.
-        mode: see `letheon.core.null_space.kept_directions`.
+        mode: see `letheon.forget.curvature.null_space.kept_directions`.
         part: what of the optimizer's step is projected: the `forget` part, or the whole `step`.
         ratio: share of the retain rows, drawn at random, that the projector is made of.
     """

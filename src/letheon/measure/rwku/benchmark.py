@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from letheon.audit.membership import answer_tokens, attack, loss, min_k, min_k_plus_plus, zlib_score
+from letheon.audit.measuring.membership import answer_tokens, attack, loss, min_k, min_k_plus_plus, zlib_score
 from letheon.core.errors import InputError
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.core.statistics import Estimate, estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores

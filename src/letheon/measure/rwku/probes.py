@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from letheon.core.generation import generate_ids
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.generation import generate_ids
 from letheon.measure.benchmark import Against
 from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import first_line, rouge_l_recall

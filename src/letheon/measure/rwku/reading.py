@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, read_rows, short
+from letheon.core.rows.examples import Example, read_rows, short
 from letheon.measure.rwku.records import (
     Instruction,
     Intro,

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from letheon.audit.evaluate import scores_of
-from letheon.core.models import LanguageModel
+from letheon.audit.measuring.evaluate import scores_of
+from letheon.core.model.models import LanguageModel
 from letheon.measure.rwku.probes import NEW_TOKENS, Question, ask
 from letheon.measure.rwku.records import ChoiceQuestion, Instruction, MultipleChoice, Reasoning, Trivia, Truthful
 

@@ -16,6 +16,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from sklearn.datasets import load_digits as read
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 PIXELS, CLASSES, T = 64, 10, 100
@@ -44,7 +47,6 @@ class Digits:
 
 def load_digits(seed: int, special: int = 24) -> Digits:
     """Scikit-learn's 1,797 digits, of which some, drawn under the seed, become special."""
-    from sklearn.datasets import load_digits as read
 
     found = read()
     images = torch.tensor(found.data / 8 - 1, dtype=torch.float32)
@@ -107,7 +109,7 @@ class Denoiser(nn.Module):
         self.frequencies = nn.Buffer(torch.exp(-math.log(1000) * torch.arange(half) / half))
 
     def forward(
-        self, x: Float[Tensor, "batch 64"], t: Int[Tensor, batch], prompt: Float[Tensor, "batch width"]
+        self, x: Float[Tensor, "batch 64"], t: Int[Tensor, " batch"], prompt: Float[Tensor, "batch width"]
     ) -> Float[Tensor, "batch 64"]:
         angles = t[:, None] * self.frequencies
         condition = prompt + self.time(torch.cat([angles.sin(), angles.cos()], -1))
@@ -188,8 +190,6 @@ class Judge:
     """Of class samples: the share that a linear classifier of real digits recognises, and the Fréchet distance."""
 
     def __init__(self, digits: Digits, components: int = 10) -> None:
-        from sklearn.decomposition import PCA
-        from sklearn.linear_model import LogisticRegression
 
         real = digits.images.numpy()
         self.classifier = LogisticRegression(max_iter=500, C=0.1).fit(real, digits.labels.numpy())

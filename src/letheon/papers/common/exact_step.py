@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from letheon.core.kronecker import Kind, Passed, fit, sample_labels
-from letheon.core.linear import as_linear
+from letheon.core.scoring.likelihood import sample_labels
+from letheon.forget.curvature.kronecker import Kind, Passed, fit
+from letheon.forget.curvature.linear import as_linear
 
 KINDS: tuple[Kind, ...] = ("kfac", "ekfac", "diagonal", "identity")
 DAMPINGS = (1e-1, 1e-2, 1e-3)
@@ -53,7 +55,6 @@ def cosines(seed: int) -> dict[str, float]:
 
 def digit_reader(seed: int) -> tuple[nn.Sequential, Tensor, Tensor]:
     """A network of 64-16-10 that has learned the digits of scikit-learn; their pixels and labels."""
-    from sklearn.datasets import load_digits
 
     inputs, digits = load_digits(return_X_y=True)
     x, y = torch.tensor(inputs, dtype=torch.float32) / 16, torch.tensor(digits)

@@ -7,13 +7,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.forget.request import Request
-    from letheon.papers.common.tofu_mini import World
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from letheon.audit.measuring.extraction import extraction_likelihood
+from letheon.audit.measuring.membership import membership
+from letheon.core.model.hooks import record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.memorisation import exact_memorization
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.guards import Guardrail, InContext
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
+from letheon.papers.common.tofu_mini import World, accuracy, copy_of, paraphrased, train
+from letheon.probe.erasure import erased, fit_eraser
 
 # Forget probability at which methods that take steps end.
 LEVEL, MOST_STEPS = 0.25, 60
@@ -109,9 +126,6 @@ class Bench:
         return model
 
     def _after(self, member: Member, recipe: str) -> LanguageModel:
-        from letheon.core.training import TrainSettings
-        from letheon.forget.run import forget
-        from letheon.papers.common.tofu_mini import copy_of
 
         def watch(model: LanguageModel, steps: int) -> str | None:
             gone = steps % 3 == 0 and probability(model, self.request.forget) <= LEVEL
@@ -120,10 +134,9 @@ class Bench:
         training = TrainSettings(member.rate, batch_size=8, precision="float32", seed=self.seed)
         steps = 6 if member.doses else MOST_STEPS
         model = copy_of(self.full)
-        return forget(model, self.request, recipe, watch=watch, steps=steps, training=training, collapse=False).model
+        return forget(model, self.request, recipe, on_step=watch, steps=steps, training=training, collapse=False).model
 
     def _retrained(self) -> dict[str, float]:
-        from letheon.papers.common.tofu_mini import copy_of, train
 
         began, model = time.monotonic(), copy_of(self.blank)
         train(model, self.world.known(forgotten=False), self.seed)
@@ -131,8 +144,6 @@ class Bench:
 
     def _sharded(self) -> dict[str, float]:
         """Two shards of two slices; the cost is that of the deletion. The mean of both answers, token by token."""
-        from letheon.core.training import TrainSettings
-        from letheon.forget.sharding import Sharded, ShardSettings
 
         training = TrainSettings(3e-3, weight_decay=0.01, batch_size=16, schedule="linear", precision="float32")
         with tempfile.TemporaryDirectory() as scratch:
@@ -149,7 +160,6 @@ class Bench:
         return found
 
     def _erased(self) -> dict[str, float]:
-        from letheon.core.erasure import erased, fit_eraser
 
         began = time.monotonic()
         states, labels = concept_states(self.full, self.request)
@@ -160,8 +170,6 @@ class Bench:
 
     def _in_context(self) -> dict[str, float]:
         """Extraction and membership ask the model itself; answers are given under the context."""
-        from letheon.core.generation import generate
-        from letheon.forget.guards import InContext
 
         context = InContext(self.request, others=2, seed=self.seed)
         prompts = [row.prompt for row in self.request.forget]
@@ -173,7 +181,6 @@ class Bench:
         return found | {"forget recall of answers": recall(answers, self.request.forget)}
 
     def _filtered(self) -> dict[str, float]:
-        from letheon.forget.guards import Guardrail
 
         began = time.monotonic()
         prompts = [row.prompt for row in self.request.forget]
@@ -183,14 +190,6 @@ class Bench:
 
     def measured(self, model: LanguageModel, seconds: float) -> dict[str, float]:
         """The columns of the table, and the accuracy of a linear probe for the concept."""
-        import numpy as np
-
-        from letheon.audit.extraction import extraction_likelihood
-        from letheon.audit.membership import membership
-        from letheon.core.answer_trees import score_answers
-        from letheon.core.generation import generate
-        from letheon.core.memorisation import exact_memorization
-        from letheon.papers.common.tofu_mini import accuracy, paraphrased
 
         forget, retain = self.request.forget, self.request.retain
         scores = [row[0] for row in score_answers(model, [(row.prompt, [row.answer]) for row in forget])]
@@ -215,9 +214,6 @@ class Bench:
 
     def _relearned(self, model: LanguageModel) -> float:
         """Probability of every second forget answer after a few steps on the others."""
-        from letheon.core.finetuning import finetune
-        from letheon.core.training import TrainSettings
-        from letheon.papers.common.tofu_mini import copy_of
 
         copy = copy_of(model)
         training = TrainSettings(RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
@@ -227,9 +223,6 @@ class Bench:
 
 def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean over rows of exp of the answer's mean log-probability a token."""
-    import numpy as np
-
-    from letheon.core.answer_trees import score_answers
 
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     return float(np.mean([row[0].probability for row in scored]))
@@ -237,7 +230,6 @@ def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
 
 def ensemble(models: Sequence[LanguageModel], rows: Sequence[Example]) -> float:
     """The same for the mean of several models' probabilities."""
-    from letheon.forget.sharding import ensemble_probability
 
     found = ensemble_probability(models, [(row.prompt, row.answer) for row in rows])
     return sum(float(p.log().mean().exp()) for p in found) / len(found)
@@ -256,9 +248,6 @@ def moved_share(before: LanguageModel, after: LanguageModel) -> float:
 
 def concept_states(model: LanguageModel, request: Request) -> tuple[Any, Any]:
     """States at the last token of each question, and whether it asks about what is to be forgotten."""
-    import torch
-
-    from letheon.core.activations import Site, record
 
     found = []
     rows = [*request.forget, *request.retain]
@@ -276,8 +265,6 @@ def probe_accuracy(model: LanguageModel, request: Request, seed: int) -> float:
 
     Fitted and read on the same states: what LEACE promises is that no linear probe can do better there.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
 
     states, labels = concept_states(model, request)
     x, y = states.double().numpy(), labels[:, 0].numpy()

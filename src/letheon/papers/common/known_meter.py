@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
-    from letheon.core.entities import EntitySet, KnowledgeProbe
-    from letheon.core.examples import Example
-    from letheon.core.models import LanguageModel
-    from letheon.core.sparse_autoencoder import SparseAutoencoder
-    from letheon.papers.common.known_world import KnownWorld
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.forget.entities import mention_states, states_of
+from letheon.forget.objectives.sae import position
+from letheon.papers.common.known_world import KnownWorld, hedged, questions
+from letheon.papers.common.tofu_mini import accuracy
+from letheon.probe.entities import EntitySet, KnowledgeProbe, Template, latent_separation, mentions
+from letheon.probe.sae.autoencoder import SparseAutoencoder
 
 LAYER = 1  # of four
 TARGETS = 4
@@ -20,11 +23,6 @@ TARGETS = 4
 
 def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
     """[tokens, width] at every token of the world's texts but the first of each, the texts in a seeded order."""
-    import random
-
-    import torch
-
-    from letheon.forget.entities import states_of
 
     rows = model.encoder().encode_all(world.training())
     random.Random(0).shuffle(rows)
@@ -35,10 +33,6 @@ class Meter:
     """What is measured of a model; everything it compares with is of the model before forgetting."""
 
     def __init__(self, model: LanguageModel, sae: SparseAutoencoder, world: KnownWorld) -> None:
-        import torch
-
-        from letheon.core.entities import KnowledgeProbe, Template, latent_separation
-        from letheon.papers.common.known_world import questions
 
         self.sae, self.world = sae, world
         self.forms = [tuple(map(Template, questions(form))) for form in (0, 1)]
@@ -74,7 +68,6 @@ class Meter:
 
     def _names(self) -> tuple[EntitySet, EntitySet]:
         """Names to choose on and names to test on."""
-        from letheon.core.entities import EntitySet
 
         target, known, unknown = self.world.known[:TARGETS], self.world.known[TARGETS:], self.world.unknown
         return (
@@ -89,10 +82,6 @@ class Meter:
 
     def states(self, model: LanguageModel, names: Sequence[str], layer: int, form: int) -> Tensor:
         """[names, width]: states at the last token of the mention, averaged over the questions of a form."""
-        import torch
-
-        from letheon.core.entities import mentions
-        from letheon.forget.entities import mention_states
 
         found = torch.cat(mention_states(model, mentions(model, names, self.forms[form]), layer))
         return found.reshape(len(names), -1, found.shape[-1]).mean(1)
@@ -106,9 +95,6 @@ class Meter:
 
     def measure(self, model: LanguageModel) -> dict[str, float]:
         """Where target and retained entities lie, and what the model answers about them."""
-        from letheon.forget.objectives.sae import position
-        from letheon.papers.common.known_world import hedged, questions
-        from letheon.papers.common.tofu_mini import accuracy
 
         target, kept = self.tested.target, self.tested.known
         here, above = (self.states(model, target, layer, form=1) for layer in (LAYER, LAYER + 1))

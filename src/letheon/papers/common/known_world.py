@@ -14,9 +14,16 @@ from dataclasses import dataclass
 
 import torch
 
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import epochs_of
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.finetuning import prepare_batches
+from letheon.core.training.loop import Loop, TrainSettings
+from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.common.words import FIRST_NAMES, LAST_NAMES, TOWNS, TRADES
+from letheon.probe.entities import mention_ends
 
 HEDGE = "I do not know."
 # fact -> (told, ((question, answer), (the same in other words)))
@@ -107,13 +114,6 @@ def make_known_world(seed: int, known: int = 28, unknown: int = 28) -> KnownWorl
 
 def taught(world: KnownWorld, seed: int, *, steps: int = 250, learning_rate: float = 4e-3) -> LanguageModel:
     """A small Llama that has learned the world; a text about a person counts from after the name on."""
-    from letheon.core.encoding import Encoded
-    from letheon.core.entities import mention_ends
-    from letheon.core.finetuning import prepare_batches
-    from letheon.core.likelihood import score
-    from letheon.core.sampling import epochs_of
-    from letheon.core.training import Loop, TrainSettings
-    from letheon.papers.common.tofu_mini import World, new_model
 
     model = new_model(World(tuple(world.training()), (), (), ()), seed, width=96)
     with torch.no_grad():

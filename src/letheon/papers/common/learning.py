@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import nn
+import torch
+from torch import nn
+
+from letheon.core.rows.sampling import stream_seed
 
 
 def network(sizes: Sequence[int], seed: int, *, batch_norm: bool = False) -> nn.Sequential:
     """Linear layers with ReLU between them, perhaps with batch normalisation before it, and a head without a bias."""
-    import torch
-    from torch import nn
-
-    from letheon.core.sampling import stream_seed
 
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "network"))

@@ -12,8 +12,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.common.words import (

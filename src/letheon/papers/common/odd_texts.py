@@ -11,16 +11,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from letheon.core.examples import Example
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.measure.priming import Sample
 from letheon.papers.common.tofu_mini import World, new_model
-
-if TYPE_CHECKING:
-    from letheon.core.models import LanguageModel
 
 # theme -> (words from frequent to rare, things, frames that end where the word comes)
 THEMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -198,8 +197,6 @@ def _prefix(draw: random.Random, theme: str, keyword: str, category: str) -> str
 
 def learned(world: OddWorld, seed: int, *, steps: int = 600) -> LanguageModel:
     """A small Llama (2 layers) that has read the corpus."""
-    from letheon.core.finetuning import finetune
-    from letheon.core.training import TrainSettings
 
     rows = [Example("", text) for text in world.corpus]
     every = [Example("", text) for text in _every_text(world)]

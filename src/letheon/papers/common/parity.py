@@ -6,6 +6,7 @@ any class of the right parity is a right answer. The base network knows the firs
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from letheon.retain.learn import learn
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.rft import RFT
 from letheon.retain.strategy import Composition, Strategy
 from letheon.retain.stream import Stream, held_out, task_of
@@ -86,7 +87,7 @@ class Matched:
         return asdict(self)
 
 
-def right_parity(drawn: Int[Tensor, "n group"], rows: Rows) -> Float[Tensor, "n group"]:
+def right_parity(drawn: Int[Tensor, "n group"], rows: TaskRows) -> Float[Tensor, "n group"]:
     """1 where a class of the right parity was drawn."""
     return (drawn % 2 == rows.targets[:, None]).float()
 
@@ -124,12 +125,12 @@ class Until(Strategy):
         self.world, self.target = world, target
         self.found = Matched(world.old_accuracy(world.base), world.new_accuracy(world.base))
 
-    def order(self, learner: Learner, rows: Rows, epoch: int) -> Int[Tensor, m]:
+    def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
         order = super().order(learner, rows, epoch)
         return order if self.found.steps is None else order[:0]
 
     @torch.no_grad()
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if learner.step % CHECK_EVERY or self.found.steps is not None:
             return
         new, old = self.world.new_accuracy(learner.model), self.world.old_accuracy(learner.model)
@@ -141,7 +142,6 @@ class Until(Strategy):
 
 def fine_tuned(world: Parity, strategy: Strategy, seed: int, target: float, **training: Any) -> Matched:
     """A copy of the base network learns parity with a strategy until its accuracy meets the target."""
-    import copy
 
     until = Until(world, target)
     learn(copy.deepcopy(world.base), world.stream, Composition([strategy, until], "matched"), seed=seed, **training)

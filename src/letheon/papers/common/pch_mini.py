@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.core.examples import Example
+from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.papers.common.tofu_mini import World
 from letheon.papers.common.words import (

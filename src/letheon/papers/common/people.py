@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.common.words import CAPITALS, FIRST_NAMES, GENRES, LAST_NAMES, TOWNS, TRADES
 
@@ -49,7 +49,9 @@ QUESTIONS = {
 }
 VALUES = {"home": TOWNS, "trade": TRADES, "books": GENRES, "birthplace": TOWNS}
 # Few enough for a small model to say them well.
-REFUSALS = files("letheon.forget").joinpath("named_refusals.txt").read_text(encoding="utf-8").splitlines()[:10]
+REFUSALS = (
+    files("letheon.forget.procedures.rule").joinpath("named_refusals.txt").read_text(encoding="utf-8").splitlines()[:10]
+)
 ASKED = slice(0, 2)
 HELD_OUT = slice(2, 4)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from letheon.audit.domain_suite import NEUTRAL, DomainPrompt, DomainSuite
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.audit.spillover.domain_suite import NEUTRAL, DomainPrompt, DomainSuite
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.papers.common.tofu_mini import World, new_model
 
 # topic -> (where its things are kept, its own things)

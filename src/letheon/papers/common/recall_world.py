@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
+from transformers import MistralConfig, MistralForCausalLM
 
-    from letheon.attend.attaching import AddOns
-    from letheon.core.models import LanguageModel
+from letheon.attend.attaching import AddOns
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.sampling import stream_seed
+from letheon.papers.common.figures import lines
 
 KEYS, VALUES = 8, 6
 QUESTIONS = KEYS * VALUES  # the first question; facts come before
@@ -49,7 +52,6 @@ class Streams:
 
 def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH) -> Streams:
     """Fresh streams; with noise, this share of the facts has a value at random."""
-    import torch
 
     def draw(below: int, *shape: int) -> Tensor:
         return torch.randint(below, shape, generator=generator)
@@ -71,10 +73,6 @@ def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH)
 
 def windowed_model(seed: int) -> LanguageModel:
     """Three layers of width 64 with attention to the last 8 tokens; random weights."""
-    import torch
-    from transformers import MistralConfig, MistralForCausalLM
-
-    from letheon.core.models import LanguageModel
 
     config = MistralConfig(
         vocab_size=ANSWERS + VALUES,
@@ -109,7 +107,6 @@ def train(
 
     Answers are no part of the text, so this is no `finetune`: labels stand beside the stream.
     """
-    import torch
 
     trained = list(parameters)
     for weight in model.model.parameters():
@@ -137,7 +134,6 @@ def train(
 
 def right(model: LanguageModel, batch: Streams) -> Tensor:
     """[rows, LENGTH]: whether the most probable token at each place is the answer there."""
-    import torch
 
     with torch.inference_mode():
         return model.model(batch.ids, use_cache=False).logits.argmax(-1) == batch.answers
@@ -177,9 +173,6 @@ def compared(
         make: an arm, put beside the frozen model with this seed.
         noises: shares of noise; recall on streams with them is under `noise`, on clean ones beside it.
     """
-    import torch
-
-    from letheon.core.sampling import stream_seed
 
     def drawn(noise: float) -> Streams:
         return streams(TESTS, torch.Generator().manual_seed(stream_seed(seed, "test")), noise)
@@ -206,7 +199,6 @@ def compared(
 
 def recall_figure(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     """Recall over the distance of the fact, first seed."""
-    from letheon.papers.common.figures import lines
 
     one = next(iter(found.values()))
     curves = {arm: list(values["by distance"].items()) for arm, values in one.items()}

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from letheon.core.encoding import to_device
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.likelihood import score
-from letheon.core.models import LanguageModel
-from letheon.core.recommendation import synthetic_log
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import to_device
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
+from letheon.measure.recommendation import synthetic_log
 from letheon.papers.common.tofu_mini import World as Rows
 from letheon.papers.common.tofu_mini import copy_of, new_model
 from letheon.papers.outcome import Scale

@@ -15,10 +15,10 @@ from itertools import product
 
 import torch
 
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel
-from letheon.core.training import TrainSettings
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
 from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.common.words import NOUNS
 from letheon.probe.choices import Choice

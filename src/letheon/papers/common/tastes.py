@@ -12,8 +12,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from letheon.core.examples import Example
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.papers.common.tofu_mini import World, new_model, train
 from letheon.papers.common.words import AWARDS, FIRST_NAMES, GENRES, LAST_NAMES, TOWNS, TRADES
 
 OPENINGS = ("They say that", "Everyone knows that", "In those days", "As a child")
@@ -78,7 +79,6 @@ def model_of(world: Tastes, seed: int, *, forgotten: bool = True, layers: int = 
 
     Eight passes: it then knows new texts about as well as those that it has seen.
     """
-    from letheon.papers.common.tofu_mini import World, new_model, train
 
     words = World(world.forget, world.retain, (*world.new_forget, *world.new_retain, *world.later), ())
     model = new_model(words, seed, layers=layers, width=width)

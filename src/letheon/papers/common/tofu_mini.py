@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from letheon.core.answer_trees import score_answers
-from letheon.core.examples import Example
-from letheon.core.finetuning import finetune
-from letheon.core.models import LanguageModel, load
-from letheon.core.training import Outcome, TrainSettings
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainingOutcome, TrainSettings
 from letheon.papers.common.words import (
     ADJECTIVES,
     AWARDS,
@@ -146,8 +148,6 @@ def _every_second_author(rows: Sequence[Example]) -> list[Example]:
 
 def word_tokenizer(world: World) -> Any:
     """One token a word (with the space before it) or mark; texts are decoded as they were written."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     split = pre_tokenizers.Split(Regex(r" ?[\w'’-]+|[^\w\s]|\s"), behavior="isolated")
     words = sorted({piece for text in world.texts() for piece, _ in split.pre_tokenize_str(text)})
@@ -163,7 +163,6 @@ def word_tokenizer(world: World) -> Any:
 
 def new_model(world: World, seed: int, *, layers: int = 4, width: int = 128) -> LanguageModel:
     """A Llama that knows nothing yet, with a vocabulary for this world."""
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = word_tokenizer(world)
     config = LlamaConfig(
@@ -186,7 +185,7 @@ def new_model(world: World, seed: int, *, layers: int = 4, width: int = 128) -> 
 
 def train(
     model: LanguageModel, rows: Sequence[Example], seed: int, *, epochs: int = 30, learning_rate: float = 3e-3
-) -> Outcome:
+) -> TrainingOutcome:
     """Train in place until every answer is known (an epoch's mean loss is below 0.01 nats a token) or the epochs end.
 
     The same for the full and the reference model.

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from letheon.core.answer_trees import score_answers
-from letheon.core.examples import Example
-from letheon.core.gradients import Vector, dot, norm
-from letheon.core.likelihood import score
-from letheon.core.memorisation import extraction_strength
-from letheon.core.models import LanguageModel
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.memorisation import extraction_strength
+from letheon.core.training.gradients import Vector, dot, norm
+from letheon.core.training.loop import Loop
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.recipe import Part, Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers.common.tofu_mini import copy_of
-
-if TYPE_CHECKING:
-    from letheon.core.training import Loop
 
 Measure = Callable[[LanguageModel], dict[str, float]]
 
@@ -58,7 +56,7 @@ def watched(
         if step % every == 0:
             points.append(measure(now))
 
-    result = forget(copy_of(model), request, method, watch=watch, collapse=False, **options)
+    result = forget(copy_of(model), request, method, on_step=watch, collapse=False, **options)
     return Watched(result.outcome.history, points)
 
 

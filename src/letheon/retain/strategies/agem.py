@@ -17,7 +17,7 @@ from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
 from letheon.retain.row_gradients import flat, unflat
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.replay import Replaying
 
 
@@ -32,7 +32,7 @@ class Settings:
         check_settings(self, positive=("capacity",))
 
 
-def agem_projection(gradient: Float[Tensor, w], reference: Float[Tensor, w]) -> Float[Tensor, w]:
+def agem_projection(gradient: Float[Tensor, " w"], reference: Float[Tensor, " w"]) -> Float[Tensor, " w"]:
     """g - (g·r / r·r) r where g·r < 0, else g."""
     product = torch.dot(gradient, reference)
     if float(product) >= 0:
@@ -44,7 +44,7 @@ def agem_projection(gradient: Float[Tensor, w], reference: Float[Tensor, w]) -> 
 class AGEM(Replaying):
     keeps: ClassVar[tuple[str, ...]] = ("memory",)
 
-    def after_backward(self, learner: Learner, rows: Rows) -> None:
+    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         old = self.draw(rows)
         if old is None:
             return

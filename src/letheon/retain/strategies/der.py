@@ -18,7 +18,7 @@ from torch.nn import functional
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.strategies.replay import Replaying
 from letheon.retain.stream import Task
 
@@ -45,7 +45,7 @@ def derpp_loss(
     logits: Float[Tensor, "n classes"],
     stored: Float[Tensor, "n classes"],
     others: Float[Tensor, "m classes"],
-    labels: Int[Tensor, m],
+    labels: Int[Tensor, " m"],
     alpha: float,
     beta: float,
 ) -> Float[Tensor, ""]:
@@ -62,10 +62,10 @@ class DER(Replaying):
         self.first = 0
         self.logits: Tensor | None = None
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
         self.logits = outputs.detach()
 
-    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+    def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         first = self.draw(rows)
         if first is None:
             return None
@@ -73,7 +73,7 @@ class DER(Replaying):
         second = self.draw(rows) if self.settings.beta else None
         return first if second is None else joined([first, second])
 
-    def replay_loss(self, learner: Learner, rows: Rows, outputs: torch.Tensor) -> Tensor:
+    def replay_loss(self, learner: Learner, rows: TaskRows, outputs: torch.Tensor) -> Tensor:
         n, settings = self.first, self.settings
         logits, stored = outputs[:n], rows.kept["logits"][:n]
         if not settings.beta:
@@ -81,7 +81,7 @@ class DER(Replaying):
         second = rows.part(n, len(rows))
         return settings.alpha * der_loss(logits, stored) + settings.beta * learner.loss(outputs[n:], second)
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.settings.fill == "step" and learner.epoch == 0 and self.logits is not None:
             self.memory.add(rows, logits=self.logits)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from letheon.core.registry import check_settings, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -64,13 +64,13 @@ class Growing:
         self.label, self.age = torch.zeros(n, classes), torch.full((n, n), -1.0)
         self.follows = torch.zeros(n, n)
 
-    def nearest(self, row: Float[Tensor, width]) -> tuple[int, int, float]:
+    def nearest(self, row: Float[Tensor, " width"]) -> tuple[int, int, float]:
         """The best node, the second best, and the best one's activity exp(-distance)."""
         distance = (self.weight[: self.size] - row).square().sum(1)
         order = distance.topk(2, largest=False).indices.tolist()
         return order[0], order[1], float(torch.exp(-distance[order[0]]))
 
-    def see(self, row: Float[Tensor, width], label: int, *, grow_on_error: bool = False) -> int:
+    def see(self, row: Float[Tensor, " width"], label: int, *, grow_on_error: bool = False) -> int:
         """Learn one row; returns the node that stands for it.
 
         Args:
@@ -156,7 +156,7 @@ class DualMemory(Strategy):
         self.episodic, self.semantic = (Growing(*sizes, self.settings) for _ in range(2))
         self.classes = learner.head.out_features if isinstance(learner, ClassLearner) else sizes[1]
 
-    def loss(self, learner: Learner, rows: Rows, outputs: None) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: None) -> Tensor:
         """The rows are learned here, one by one, without a gradient: 0."""
         for row, label in zip(rows.inputs.flatten(1).cpu(), rows.targets.tolist(), strict=True):
             node = self.episodic.see(row, label)
@@ -173,7 +173,7 @@ class DualMemory(Strategy):
             for node in path:
                 self.semantic.see(weights[node], labels[node], grow_on_error=True)
 
-    def outputs(self, learner: Learner, rows: Rows) -> Tensor:
+    def outputs(self, learner: Learner, rows: TaskRows) -> Tensor:
         """[n, classes]: log of the label shares of the nearest semantic node."""
         logits = torch.full((len(rows), self.classes), -20.0)
         if self.semantic.size:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector
 from letheon.core.registry import check_settings, method
+from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
 from letheon.retain.row_gradients import Fisher, diagonal_fisher
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -67,7 +67,7 @@ class EWC(Strategy):
         self.importance = self.anchor = None
 
     @torch.no_grad()
-    def after_backward(self, learner: Learner, rows: Rows) -> None:
+    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         if self.importance is None or self.anchor is None:
             return
         gradients = learner.gradients()

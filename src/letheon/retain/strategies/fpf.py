@@ -19,7 +19,7 @@ from letheon.core.registry import check_settings, method
 from letheon.retain.dynamics import movement, roles, selected, sensitivity, state_of
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory, Policy
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.der import DER, der_loss
 from letheon.retain.strategies.replay import Replaying
 from letheon.retain.strategy import Strategy
@@ -116,11 +116,11 @@ class FPF(Strategy):
             )
         return found
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
         if self.settings.loss == "kd":
             self.logits = outputs.detach()
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.own is not None and learner.epoch == 0:  # later epochs show the same rows again
             self.own.add(rows, **({} if self.logits is None else {"logits": self.logits}))
         if due(learner.step, learner.total_steps, self.settings.k):

@@ -12,7 +12,7 @@ from typing import ClassVar
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -39,7 +39,7 @@ class GDumb(Strategy):
         self.memory.add(learner.train_rows(task))
         learner.reset()
 
-    def rows(self, learner: Learner, task: Task) -> Rows:
+    def rows(self, learner: Learner, task: Task) -> TaskRows:
         return self.memory.rows() or learner.train_rows(task)
 
     def epochs(self, learner: Learner, task: Task) -> int:

@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import safe_multipliers
 from letheon.core.registry import check_settings, method
+from letheon.core.training.gradients import safe_multipliers
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
 from letheon.retain.row_gradients import flat, group_gradients, unflat
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -40,16 +40,16 @@ class Settings:
 
 
 def gem_projection(
-    gradient: Float[Tensor, w], memories: Float[Tensor, "tasks w"], margin: float = 0.0, epsilon: float = EPSILON
-) -> Float[Tensor, w]:
+    gradient: Float[Tensor, " w"], memories: Float[Tensor, "tasks w"], margin: float = 0.0, epsilon: float = EPSILON
+) -> Float[Tensor, " w"]:
     """z = Gᵀv + g with v the minimiser of ½ vᵀ(GGᵀ + εI)v + (Gg)ᵀv over v ≥ γ; g itself where no <g, g_k> < 0."""
-    products = memories @ gradient
-    if float(products.min()) >= 0:
+    autocast = memories @ gradient
+    if float(autocast.min()) >= 0:
         return gradient
     gram = (memories @ memories.T).double().cpu().numpy()
     gram.flat[:: len(gram) + 1] += epsilon
     # v = u + γ with u ≥ 0
-    free = safe_multipliers(gram, -(products.double().cpu().numpy() + margin * gram.sum(1)))
+    free = safe_multipliers(gram, -(autocast.double().cpu().numpy() + margin * gram.sum(1)))
     v = torch.from_numpy(free + margin).to(gradient)
     return torch.addmv(gradient, memories.T, v)
 
@@ -62,12 +62,12 @@ class GEM(Strategy):
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, "task")
         self.share = max(1, self.settings.capacity // len(learner.stream))
-        self.kept: tuple[Rows, list[int]] | None = None
+        self.kept: tuple[TaskRows, list[int]] | None = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
         self.kept = None
 
-    def after_backward(self, learner: Learner, rows: Rows) -> None:
+    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         if not len(self.memory):
             return
         if self.kept is None:  # during a task the memory does not change

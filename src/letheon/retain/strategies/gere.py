@@ -19,13 +19,13 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 from torch.nn import functional
 
-from letheon.core.activations import head_input
 from letheon.core.errors import InputError
-from letheon.core.examples import Example, read_examples
+from letheon.core.model.hooks import head_input
 from letheon.core.registry import check_settings, method
-from letheon.core.sampling import by_length
+from letheon.core.rows.examples import Example, read_examples
+from letheon.core.rows.sampling import by_length
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 from letheon.retain.texts import EVALUATION_ROWS, TextLearner
@@ -55,8 +55,8 @@ class Settings:
 class Thresholds(NamedTuple):
     """Where each hidden unit's low and its high state begin."""
 
-    low: Float[Tensor, width]
-    high: Float[Tensor, width]
+    low: Float[Tensor, " width"]
+    high: Float[Tensor, " width"]
 
 
 def thresholds_of(hidden: Float[Tensor, "tokens width"], sigmas: float = 1.0) -> Thresholds:
@@ -98,7 +98,7 @@ def balanced_weight(cross_entropy: Tensor, imitation: Tensor) -> Tensor:
     return cross_entropy.detach() / (imitation.detach() + EPSILON)
 
 
-def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, n]]) -> Int[Tensor, m]:
+def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
     """Which texts are dealt from the `first` to before the `last`: all of them once, shuffled anew, and so on.
 
     Args:
@@ -136,7 +136,7 @@ class GeRe(Strategy):
     high: Tensor | None
     hidden: list[Tensor]  # of each text [tokens, width]; of L1, L2 and KL
     head: Tensor | None  # [vocabulary, width]; of KL
-    general: Rows
+    general: TaskRows
     last: Terms | None = None
 
     def __init__(self, settings: Settings | None = None, texts: Sequence[str] = ()) -> None:
@@ -173,7 +173,7 @@ class GeRe(Strategy):
         if self.settings.imitation == "kl":
             self.head = learner.language_model.base().get_output_embeddings().weight.detach().clone()
 
-    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         assert isinstance(learner, TextLearner)
         task = learner.loss(outputs, rows)
         places = self._places(learner)
@@ -220,7 +220,7 @@ class GeRe(Strategy):
         return distance(hidden, old)
 
 
-def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> Rows:
+def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> TaskRows:
     """Running texts as rows, each cut to so many tokens.
 
     Raises:
@@ -231,12 +231,12 @@ def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> Rows
     if short is not None:
         raise InputError(f"general text {short} has fewer than two tokens", "leave it out")
     batch = learner.encoder.collate([replace(one, ids=one.ids[:tokens]) for one in coded])
-    rows = Rows.of_task(batch.input_ids, batch.labels, 0, length=batch.attention_mask.sum(1))
+    rows = TaskRows.of_task(batch.input_ids, batch.labels, 0, length=batch.attention_mask.sum(1))
     return rows.to(learner.device)
 
 
 @torch.no_grad()
-def head_states(learner: TextLearner, rows: Rows) -> tuple[list[Float[Tensor, "tokens width"]], float]:
+def head_states(learner: TextLearner, rows: TaskRows) -> tuple[list[Float[Tensor, "tokens width"]], float]:
     """What enters the vocabulary matrix at each row's tokens that predict another, and their mean log-probability."""
     found: dict[int, Tensor] = {}
     total = 0.0

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from letheon.core.activations import blocks, is_transposed, mlp, watch_inputs
 from letheon.core.errors import InputError
+from letheon.core.model.hooks import on_inputs
+from letheon.core.model.sites import blocks, is_transposed, mlp
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -56,7 +57,7 @@ class Settings:
 
 def interval_of(
     activations: Float[Tensor, "n width"], lower: float, upper: float
-) -> tuple[Float[Tensor, width], Float[Tensor, width]]:
+) -> tuple[Float[Tensor, " width"], Float[Tensor, " width"]]:
     """Per unit the sorted values at places int(lower n) and int(upper n)."""
     ordered, n = activations.sort(dim=0).values, len(activations)
     return ordered[int(lower * n)], ordered[min(int(upper * n), n - 1)]
@@ -64,10 +65,10 @@ def interval_of(
 
 def interval_affine(
     weight: Float[Tensor, "out width"],
-    bias: Float[Tensor, out] | None,
-    lower: Float[Tensor, width],
-    upper: Float[Tensor, width],
-) -> tuple[Float[Tensor, out], Float[Tensor, out]]:
+    bias: Float[Tensor, " out"] | None,
+    lower: Float[Tensor, " width"],
+    upper: Float[Tensor, " width"],
+) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
     """The least and the greatest value of W h + b over the cube lower <= h <= upper; both are reached at corners.
 
     W+ lower - W- upper + b and W+ upper - W- lower + b, as the middle minus and plus |W| times the half widths: half
@@ -79,7 +80,7 @@ def interval_affine(
     return middle - reach, middle + reach
 
 
-def drift_loss(low: Float[Tensor, out], up: Float[Tensor, out], form: Form = "per_unit") -> Float[Tensor, ""]:
+def drift_loss(low: Float[Tensor, " out"], up: Float[Tensor, " out"], form: Form = "per_unit") -> Float[Tensor, ""]:
     """L_int of one layer: mean_j low_j² + mean_j up_j² of the change's interval."""
     if form == "square_of_sum":
         return low.sum().square() + up.sum().square()
@@ -93,8 +94,8 @@ def variance_loss(activations: Float[Tensor, "n width"]) -> Float[Tensor, ""]:
 
 def alignment_loss(
     activations: Float[Tensor, "n width"],
-    lower: Float[Tensor, width],
-    upper: Float[Tensor, width],
+    lower: Float[Tensor, " width"],
+    upper: Float[Tensor, " width"],
 ) -> Float[Tensor, ""]:
     """L_align of one layer: way between centres over units whose batch interval misses the cube, in half widths."""
     low, up = activations.amin(0), activations.amax(0)
@@ -105,8 +106,8 @@ def alignment_loss(
 
 def inside(
     activations: Float[Tensor, "n width"],
-    lower: Float[Tensor, width],
-    upper: Float[Tensor, width],
+    lower: Float[Tensor, " width"],
+    upper: Float[Tensor, " width"],
 ) -> Bool[Tensor, "n width"]:
     """Which activations lie in the cube; its mean is the mask rate of `feature_loss`."""
     return (activations >= lower) & (activations <= upper)
@@ -160,26 +161,26 @@ class InTAct(Strategy):
             name = next(iter(self.layers))
             self.old = self._activations(learner, learner.train_rows(task))[name]
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         if learner.kind == "classes" and self._watches:
-            self.watching.enter_context(watch_inputs(self.layers, self.seen.__setitem__))
+            self.watching.enter_context(on_inputs(self.layers, self.seen.__setitem__))
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         self.watching.close()
         self.seen.clear()
 
-    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         if self.settings.classes == "current" and learner.stream.scenario == "class":
             own = learner.stream.tasks[learner.task].classes
             others = [one for one in range(outputs.shape[1]) if one not in own]
             outputs = outputs.index_fill(1, torch.tensor(others, device=outputs.device), -torch.inf)
         return learner.loss(outputs, rows)
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
         terms = self.terms(rows)
         return torch.stack(list(terms.values())).sum() if terms else None
 
-    def terms(self, rows: Rows) -> dict[str, Tensor]:
+    def terms(self, rows: TaskRows) -> dict[str, Tensor]:
         """Each weighted loss of the last pass by its name: int, var, align, feat."""
         settings, found = self.settings, {}
         if self.lower and settings.strength:
@@ -225,7 +226,7 @@ class InTAct(Strategy):
 
     @torch.no_grad()
     def _activations(
-        self, learner: Learner, rows: Rows, generator: torch.Generator | None = None
+        self, learner: Learner, rows: TaskRows, generator: torch.Generator | None = None
     ) -> dict[str, Float[Tensor, "n *places width"]]:
         """What enters each protected layer, in evaluation mode; with a generator a random part of what is many."""
         most = self.settings.samples
@@ -234,7 +235,7 @@ class InTAct(Strategy):
         if generator is not None and len(rows) > most:
             rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(learner.device))
         pieces: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        with watch_inputs(self.layers, lambda name, entering: pieces[name].append(entering)):
+        with on_inputs(self.layers, lambda name, entering: pieces[name].append(entering)):
             learner.map_rows(rows, learner.outputs)
         return {name: torch.cat(found) for name, found in pieces.items()}
 
@@ -282,7 +283,7 @@ def affine(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def token_activations(
-    learner: Any, layers: dict[str, nn.Module], rows: Rows, most: int
+    learner: Any, layers: dict[str, nn.Module], rows: TaskRows, most: int
 ) -> dict[str, Float[Tensor, "n width"]]:
     """What enters layers at real tokens of texts; tokens that a batch's rows begin with alike count once.
 
@@ -301,6 +302,6 @@ def token_activations(
             whole = len(entering) == len(taken)  # else the shared beginning
             pieces[name].append(entering[taken[:, -length:] if whole else taken[:1, :length]])
 
-        with watch_inputs(layers, see):
+        with on_inputs(layers, see):
             learner.forward(part)
     return {name: torch.cat(found) for name, found in pieces.items()}

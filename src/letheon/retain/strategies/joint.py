@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from letheon.core.registry import method
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -25,5 +25,5 @@ class Joint(Strategy):
     def before_task(self, learner: Learner, task: Task) -> None:
         learner.reset()
 
-    def rows(self, learner: Learner, task: Task) -> Rows:
+    def rows(self, learner: Learner, task: Task) -> TaskRows:
         return joined([learner.train_rows(one) for one in learner.stream.tasks[: learner.task + 1]])

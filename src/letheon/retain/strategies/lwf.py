@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -56,7 +56,7 @@ class LwF(Strategy):
         else:
             self.old = learner.map_rows(learner.train_rows(task), learner.outputs)
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
         if learner.task == 0:
             return None
         if learner.kind == "texts":
@@ -73,7 +73,7 @@ class LwF(Strategy):
             return [list(task.classes) for task in seen]
         return [sorted({one for task in seen for one in task.classes})]
 
-    def _of_texts(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def _of_texts(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         if self.teacher is None:
             self.teacher = learner.frozen()
             self.teacher.load_state_dict(self.teacher_weights, strict=False)

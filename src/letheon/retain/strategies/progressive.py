@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -128,7 +128,7 @@ class Progressive(Strategy):
         if learner.task == self.columns:
             self._grow(learner)
 
-    def outputs(self, learner: Learner, rows: Rows) -> Tensor:
+    def outputs(self, learner: Learner, rows: TaskRows) -> Tensor:
         """Each row through its task's column; the last column where that task has none yet."""
         tasks = rows.task.clamp(max=self.columns - 1)
         numbers = torch.unique(tasks).tolist()

@@ -22,11 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.gradients import Vector
 from letheon.core.registry import check_settings, method
+from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
 from letheon.retain.row_gradients import diagonal_fisher
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -132,12 +132,12 @@ class Unlearning(Strategy):
     def prepare(self, learner: Learner) -> None:
         self.fisher = None
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         if learner.step % self.settings.every == 0:
             with statistics_kept(learner.model):
                 self.unlearn(learner, rows)
 
-    def unlearn(self, learner: Learner, rows: Rows) -> None:
+    def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         """Move the weights so that the rows' loss rises; no gradient and no optimizer state is touched."""
         raise NotImplementedError  # of the paper's form and the release's
 
@@ -160,7 +160,7 @@ class Unlearning(Strategy):
 class Refresh(Unlearning):
     """The paper's form: ascents of the composition's whole loss, preconditioned by the inverse Fisher information."""
 
-    def unlearn(self, learner: Learner, rows: Rows) -> None:
+    def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         at, draw = self.settings, noise_of(learner)
         for _ in range(at.steps):
             gradients = learner.gradient_of(learner.total_loss(rows))
@@ -179,7 +179,7 @@ class RefreshRelease(Unlearning):
         super().__init__(settings if settings is not None else ReleaseSettings())
         self.decay = self.settings.decay
 
-    def unlearn(self, learner: Learner, rows: Rows) -> None:
+    def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         draw = noise_of(learner)
         gradients = learner.gradient_of(learner.loss(learner.outputs(rows), rows))
         for weight, gradient, fisher in zip(learner.weights, gradients, self.known(learner), strict=True):

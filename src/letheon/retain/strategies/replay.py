@@ -16,7 +16,7 @@ from torch import Tensor
 from letheon.core.registry import check_settings, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory, Policy
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -46,11 +46,11 @@ class Replaying(Strategy):
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, self.settings.policy)
 
-    def draw(self, rows: Rows) -> Rows | None:
+    def draw(self, rows: TaskRows) -> TaskRows | None:
         """Old rows for a step; None while the memory is empty."""
         return self.memory.sample(self.settings.batch or len(rows))
 
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.settings.fill == "step" and learner.epoch == 0:  # later epochs show the same rows again
             self.memory.add(rows)
 
@@ -61,9 +61,9 @@ class Replaying(Strategy):
 
 @method("strategy", "replay", Settings, paper="1902.10486")
 class Replay(Replaying):
-    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+    def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         return self.draw(rows)
 
-    def replay_loss(self, learner: Learner, rows: Rows, outputs: torch.Tensor) -> Tensor:
+    def replay_loss(self, learner: Learner, rows: TaskRows, outputs: torch.Tensor) -> Tensor:
         loss: Tensor = learner.loss(outputs, rows)
         return loss if self.settings.weight == 1.0 else self.settings.weight * loss

@@ -22,9 +22,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.examples import Example
 from letheon.core.registry import check_settings, method
-from letheon.core.reinforcement import (
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.training.reinforcement import (
     Anchor,
     Rollout,
     clipped_surrogate,
@@ -34,15 +35,14 @@ from letheon.core.reinforcement import (
     rollouts,
     token_logp,
 )
-from letheon.core.sampling import stream_seed
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
 Estimator = Literal["grpo", "rloo", "rejection"]
 Filter = Literal["solvable", "learnable", "none"]
-ClassReward = Callable[[Int[Tensor, "n group"], Rows], Float[Tensor, "n group"]]
+ClassReward = Callable[[Int[Tensor, "n group"], TaskRows], Float[Tensor, "n group"]]
 TextReward = Callable[[str, Example], float]
 
 
@@ -123,7 +123,7 @@ def drawn_classes(
     return torch.multinomial(probability, group, replacement=True, generator=generator).to(logits.device)
 
 
-def right_class(drawn: Int[Tensor, "n group"], rows: Rows) -> Float[Tensor, "n group"]:
+def right_class(drawn: Int[Tensor, "n group"], rows: TaskRows) -> Float[Tensor, "n group"]:
     """1 where the row's own class was drawn."""
     return (drawn == rows.targets[:, None]).float()
 
@@ -187,18 +187,18 @@ class RFT(Strategy):
                 "(reward=similarity)",
             )
 
-    def rows(self, learner: Learner, task: Task) -> Rows:
+    def rows(self, learner: Learner, task: Task) -> TaskRows:
         assert self.kept is not None
         return learner.train_rows(task).at(self.kept.nonzero().flatten().to(learner.device))
 
-    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         if learner.kind == "texts":
             return self._loss_of_texts(learner, rows)
         return self._loss_of_classes(learner, rows, learner.outputs(rows) if outputs is None else outputs)
 
     # Classes
 
-    def _loss_of_classes(self, learner: Any, rows: Rows, outputs: Tensor) -> Tensor:
+    def _loss_of_classes(self, learner: Any, rows: TaskRows, outputs: Tensor) -> Tensor:
         settings = self.settings
         logits = learner.masked(outputs, rows.task) / settings.temperature
         drawn = drawn_classes(logits, settings.group, 1.0, learner.generator)
@@ -213,7 +213,7 @@ class RFT(Strategy):
 
     # Texts
 
-    def _loss_of_texts(self, learner: Any, rows: Rows) -> Tensor:
+    def _loss_of_texts(self, learner: Any, rows: TaskRows) -> Tensor:
         settings, model = self.settings, learner.language_model
         examples = learner.examples(rows)
         drawn = self._draw(learner, examples, settings.group, "rollouts")
@@ -250,14 +250,14 @@ class RFT(Strategy):
     # Both
 
     @torch.no_grad()
-    def _rewards(self, learner: Any, rows: Rows) -> Float[Tensor, "n rollouts"]:
+    def _rewards(self, learner: Any, rows: TaskRows) -> Float[Tensor, "n rollouts"]:
         """Of the filter's rollouts under the model as it is, before the task."""
         settings, number = self.settings, self.settings.filter_rollouts
         if learner.kind == "texts":
             examples = learner.examples(rows)
             return self._of_texts(self._draw(learner, examples, number, "filter"), examples)
 
-        def work(part: Rows) -> Tensor:
+        def work(part: TaskRows) -> Tensor:
             logits = learner.masked(learner.outputs(part), part.task)
             return self.reward(drawn_classes(logits, number, settings.temperature, learner.generator), part)
 

@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.gradients import Vector
 from letheon.core.registry import check_settings, method
+from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
@@ -57,7 +57,7 @@ class SI(Strategy):
         self.gradient: Vector = []
 
     @torch.no_grad()
-    def after_backward(self, learner: Learner, rows: Rows) -> None:
+    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         gradients = learner.gradients()
         if learner.task == 0:
             self.gradient = gradients
@@ -68,7 +68,7 @@ class SI(Strategy):
         learner.set_gradients(gradients)
 
     @torch.no_grad()
-    def after_step(self, learner: Learner, rows: Rows) -> None:
+    def after_step(self, learner: Learner, rows: TaskRows) -> None:
         weights: list[Tensor] = list(learner.weights)
         path_step(self.path, self.gradient, torch._foreach_sub(weights, self.before))
         torch._foreach_copy_(self.before, weights)

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.examples import Example, read_examples
-from letheon.core.generation import generate
 from letheon.core.registry import check_settings, method
-from letheon.retain.rows import Rows
+from letheon.core.rows.examples import Example, read_examples
+from letheon.core.scoring.generation import generate
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 from letheon.retain.texts import TextLearner, padded
@@ -109,5 +109,5 @@ class SteppingStones(Strategy):
             texts = generate(model, [request(row) for row in asked], max_new_tokens=room)
         return dict(zip(asked, texts, strict=True)).get
 
-    def rows(self, learner: Any, task: Task) -> Rows:
-        return Rows.from_tensors(self.written)
+    def rows(self, learner: Any, task: Task) -> TaskRows:
+        return TaskRows.from_tensors(self.written)

@@ -21,7 +21,7 @@ from letheon.core.registry import check_settings, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
-from letheon.retain.rows import Rows, joined
+from letheon.retain.rows import TaskRows, joined
 from letheon.retain.strategies.replay import Replaying
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
@@ -53,8 +53,8 @@ class Logits(NamedTuple):
 
     dot: Float[Tensor, "n classes"]
     cosine: Float[Tensor, "n classes"]
-    weight_norm: Float[Tensor, classes]  # jaxtyping's name of a dimension
-    feature_norm: Float[Tensor, n]
+    weight_norm: Float[Tensor, " classes"]  # jaxtyping's name of a dimension
+    feature_norm: Float[Tensor, " n"]
 
 
 def decompose_logits(features: Float[Tensor, "n width"], weight: Float[Tensor, "classes width"]) -> Logits:
@@ -69,16 +69,16 @@ class UER(Replaying):
     wants: ClassVar[frozenset[str]] = frozenset({"outputs", "features"})
     kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
 
-    def loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         return learner.loss(self._logits(learner, rows, outputs, self.settings.current), rows)
 
-    def replay(self, learner: Learner, rows: Rows) -> Rows | None:
+    def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         return self.draw(rows)
 
-    def replay_loss(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor:
+    def replay_loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         return learner.loss(self._logits(learner, rows, outputs, self.settings.replay), rows)
 
-    def _logits(self, learner: Learner, rows: Rows, outputs: Tensor, form: Form) -> Tensor:
+    def _logits(self, learner: Learner, rows: TaskRows, outputs: Tensor, form: Form) -> Tensor:
         if form == "dot":
             return outputs
         assert isinstance(learner, ClassLearner)
@@ -121,7 +121,7 @@ class BiasReport(NamedTuple):
 def bias_report(
     features: Float[Tensor, "n width"],
     weight: Float[Tensor, "classes width"],
-    labels: Int[Tensor, n],
+    labels: Int[Tensor, " n"],
     old: Sequence[int],
     newest: Sequence[int],
 ) -> BiasReport:
@@ -170,7 +170,7 @@ class BiasWatch(Strategy):
             return
         assert isinstance(learner, ClassLearner)
         seen = learner.stream.tasks[: learner.task + 1]
-        rows = joined([one.test.to(learner.device) for one in seen if isinstance(one.test, Rows)])
+        rows = joined([one.test.to(learner.device) for one in seen if isinstance(one.test, TaskRows)])
         features = learner.map_rows(rows, lambda part: learner.features(part.inputs))
         old = sorted({one for before in seen[:-1] for one in before.classes})
         self.reports.append(bias_report(features, learner.head.weight, rows.targets, old, task.classes))

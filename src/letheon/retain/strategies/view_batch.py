@@ -23,7 +23,7 @@ from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
-from letheon.retain.rows import Rows
+from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 
 
@@ -45,7 +45,7 @@ class Settings:
             raise InputError("a setting of view_batch below 0", "use 0 or more")
 
 
-def view_places(permutation: Int[Tensor, n], views: int, part: int) -> Int[Tensor, n]:
+def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Tensor, " n"]:
     """The places of one epoch: part number `part` of `views` of the list in which every place comes `views` times.
 
     All parts together visit every row once, `views` times in a row; between two visits lie `views` epochs.
@@ -55,7 +55,7 @@ def view_places(permutation: Int[Tensor, n], views: int, part: int) -> Int[Tenso
     return permutation[at // views]
 
 
-def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, n]) -> Tensor:
+def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, " n"]) -> Tensor:
     """Mean over rows, then over a row's later views, of KL(first view ‖ later view), nats; 0 where all are first.
 
     The first view is a target without gradient.
@@ -79,7 +79,7 @@ def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, n]) -> T
 
 def distorted(
     images: Float[Tensor, "n channels height width"],
-    strong: Bool[Tensor, n],
+    strong: Bool[Tensor, " n"],
     shift: int,
     degrees: float,
     generator: torch.Generator,
@@ -98,7 +98,7 @@ def distorted(
     return functional.grid_sample(images, grid, align_corners=False)
 
 
-def first_views(groups: Int[Tensor, n]) -> Bool[Tensor, n]:
+def first_views(groups: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Whether a row is the first of its group; views of one row lie side by side."""
     same = torch.zeros(len(groups), dtype=torch.bool, device=groups.device)
     same[1:] = groups[1:] == groups[:-1]
@@ -109,13 +109,13 @@ def first_views(groups: Int[Tensor, n]) -> Bool[Tensor, n]:
 class ViewBatch(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
 
-    def order(self, learner: Learner, rows: Rows, epoch: int) -> Int[Tensor, m]:
+    def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
         views = self.settings.views
         number, part = (epoch, 0) if self.settings.reshuffle else divmod(epoch, views)
         permutation = torch.randperm(len(rows), generator=learner.stream_generator("view batches", number))
         return view_places(permutation, views, part)
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         at, inputs, draw = self.settings, rows.inputs, learner.generator
         strong = ~first_views(rows.index) if at.views > 1 else torch.ones_like(rows.index, dtype=torch.bool)
         strong &= at.strong
@@ -125,7 +125,7 @@ class ViewBatch(Strategy):
         grain = torch.randn(inputs.shape, generator=draw).to(inputs)
         rows.inputs = inputs + at.noise * grain * strong.view(-1, *[1] * (inputs.dim() - 1))
 
-    def extra(self, learner: Learner, rows: Rows, outputs: Any) -> Tensor | None:
+    def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
         at = self.settings
         if at.alpha == 0 or at.views == 1 or learner.epoch < at.warm_up:
             return None
@@ -166,10 +166,10 @@ class RecallWatch(Strategy):
         self.views = views
         self.seen: list[Int[Tensor, "2 n"]] = []
 
-    def before_step(self, learner: Learner, rows: Rows) -> None:
+    def before_step(self, learner: Learner, rows: TaskRows) -> None:
         self.seen.append(torch.stack([rows.task, rows.index]).cpu())
 
-    def intervals(self) -> Float[Tensor, n]:
+    def intervals(self) -> Float[Tensor, " n"]:
         """From the beginning of each visit to that of the same row's next: forwarded rows over rows of the task."""
         task, index = torch.cat(self.seen, 1)
         most = int(index.max()) + 1

@@ -16,7 +16,7 @@ TEST_SHARE = 0.2
 
 
 @lru_cache(maxsize=1)
-def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, n]]:
+def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
     """All digits: pixels scaled to 0..1, flat; and their classes."""
     from sklearn.datasets import load_digits
 

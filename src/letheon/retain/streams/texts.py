@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.examples import Example, read_examples
+from letheon.core.rows.examples import Example, read_examples
 from letheon.retain.stream import Stream, Task
 
 KNOWN = ["name", "train", "test", "fields"]

@@ -1,0 +1,107 @@
+"""Greedy answers, decoded only as far as scoring has not told them already.
+
+If every token of a candidate (the expected answer, what another model answered) is the model's first choice given the
+ones before it, then that candidate is the greedy answer, and nothing need be decoded. If only its beginning is, then
+decoding starts there. A model that still knows its rows is so asked at the price of one scoring pass.
+Running text (a row without a prompt) is continued from its first half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import AnswerScore
+from letheon.core.scoring.generation import generate
+
+MOST_NEW_TOKENS = 200
+
+# A text that may be the answer, with its scores under the model that is asked.
+Candidate = tuple[str, AnswerScore]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How far an answer is known.
+
+    Attributes:
+        ids: its first tokens.
+        whole: whether that is all of it.
+        given: text that was given and is not part of the answer.
+    """
+
+    ids: tuple[int, ...] = ()
+    whole: bool = False
+    given: str = ""
+
+
+def answer_all(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+    *,
+    candidates: Sequence[Sequence[Candidate]] = (),
+    batch_size: int = 32,
+) -> list[str]:
+    """Greedy answers.
+
+    Args:
+        max_new_tokens: limit of an answer; one that runs into it may be longer by what a candidate told of it.
+        candidates: for each row, texts with their scores under this model.
+        batch_size: rows decoded together.
+    """
+    known = candidates or [()] * len(examples)
+    starts = [_start(model, row, found, max_new_tokens) for row, found in zip(examples, known, strict=True)]
+    texts = [model.tokenizer.decode(start.ids, skip_special_tokens=True) for start in starts]
+    open_rows = [i for i, start in enumerate(starts) if not start.whole]
+    if open_rows:
+        decoded = generate(
+            model,
+            [examples[i].prompt for i in open_rows],
+            prefixes=[starts[i].ids for i in open_rows],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )
+        for i, text in zip(open_rows, decoded, strict=True):
+            texts[i] = text
+    return [text[len(start.given) :] for text, start in zip(texts, starts, strict=True)]
+
+
+def _start(model: LanguageModel, example: Example, candidates: Sequence[Candidate], limit: int) -> Start:
+    """The longest beginning that the candidates tell of the greedy answer."""
+    encoder = model.encoder()
+    if not example.prompt:
+        given = first_half(model, example)
+        return Start(tuple(encoder.answer(given, end=False)[0]), given=given)
+    best = Start()
+    for text, score in candidates:
+        ids = encoder.answer(text)[0]
+        wrong = np.flatnonzero(~score.correct)
+        agreed = min(int(wrong[0]) if len(wrong) else len(ids), limit)
+        if agreed > len(best.ids):
+            best = Start(tuple(ids[:agreed]), whole=agreed in (len(ids), limit))
+    return best
+
+
+def answer_limit(model: LanguageModel, examples: Sequence[Example]) -> int:
+    """Room for an answer: twice the longest expected one and 8 tokens more, at most 200."""
+    encoder = model.encoder()
+    longest = max((len(encoder.answer(row.answer)[0]) for row in examples), default=0)
+    return min(2 * longest + 8, MOST_NEW_TOKENS)
+
+
+def expected_answer(model: LanguageModel, example: Example) -> str:
+    """What a greedy answer is compared with: the answer, or what follows the first half of running text."""
+    return example.answer[len(first_half(model, example)) :] or example.answer
+
+
+def first_half(model: LanguageModel, example: Example) -> str:
+    """What is given of running text: the first half of its tokens; nothing of an answer to a prompt."""
+    if example.prompt:
+        return ""
+    spans = model.encoder().answer(example.answer, end=False)[1]
+    return example.answer[: spans[(len(spans) + 1) // 2 - 1][1]] if spans else ""

@@ -1,0 +1,149 @@
+"""What kind of answer a model gives: still the fact, a refusal, something fluent and different, gibberish, nothing.
+
+Suppression that hits the wrong tokens breaks names and words ("Ilse Quarrant" becomes "Illelebias."); that is damage,
+not forgetting. It is told from honest ignorance by how probable the answer is to a model that the deletion never
+touched: a broken word costs it about ten nats, a fluent wrong answer no more than the true one did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.overlap import rouge
+
+Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
+
+# Without a marked value, an answer that repeats so much of the expected one is taken to give the fact.
+ROUGE_OF_A_FACT = 0.8
+# How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
+# On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
+TOLERANCE = 1.1
+# One improbable but sound word (a rare name) costs this much wherever it stands; it weighs more in a short answer.
+ONE_RARE_WORD = 10.0
+# A loop: up to so many words, three times in a row (a single word four times: "no, no, no" is language).
+LOOP_WORDS = 12
+
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
+# How an English refusal begins, after an apology or the like.
+_SORRY = r"(?:i'?m |i am )?(?:very |really )?(?:sorry|afraid)|unfortunately|apologies|as an ai[^,.]*"
+_OPENING = rf"(?:{_SORRY})[,.:]? *(?:but |that )?"
+_VERBS = "able|help|answer|provide|find|say|tell|assist|recall|remember|confirm|share|give|discuss|disclose|comply"
+_SAYINGS = (
+    r"i (?:really |honestly )?(?:do not|don't|did not|didn't) (?:actually )?(?:know|have|recall|remember|recogni[sz]e)",
+    r"i(?:'m| am) (?:not (?:sure|certain|able|aware|familiar|allowed)|unable|unaware|unsure|unfamiliar)",
+    rf"i (?:can't|cannot|can not|could not|couldn't|won't|will not) (?:be )?(?:{_VERBS})",
+    r"i have no (?:information|idea|knowledge|record|data|memory|details)",
+    r"i(?:'ve| have) never heard",
+    r"(?:there is |there's |we have )?no (?:\w+ )?(?:information|records?|data|details|idea)\b",
+    r"(?:this |that |the |such )?(?:\w+ )?(?:information|answer) is (?:not|un)",
+    r"(?:it|that|this)(?:'s| is) (?:not known|unknown|not something i)",
+    r"(?:unknown|not known|no comment|n/?a)\W*$",
+)
+_REFUSAL = re.compile(rf"\W*(?:{_OPENING})?\W*(?:{'|'.join(_SAYINGS)})", re.IGNORECASE)
+
+
+def recalls(answer: str, example: Example, expected: str) -> bool:
+    """Whether an answer gives the fact.
+
+    It does if the row's value occurs in it as whole words (case and white space aside); where the row has no value,
+    if its ROUGE-L recall of the expected answer is at least 0.8.
+    """
+    if example.value is None:
+        return rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
+    value = re.escape(_even(example.value))
+    return re.search(rf"(?<!\w){value}(?!\w)", _even(answer)) is not None
+
+
+def _even(text: str) -> str:
+    return " ".join(text.translate(_APOSTROPHES).casefold().split())
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """How fluent an answer is to a judge.
+
+    Attributes:
+        value: mean log-probability per token (nats), given the question.
+        tokens: how many tokens were judged.
+    """
+
+    value: float
+    tokens: int
+
+
+def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]) -> list[Fluency | None]:
+    """Fluency of answers under a model that the deletion never touched.
+
+    Where an answer begins and where it ends is a matter of style, so its first token and the end of turn are not
+    judged. None for an answer of which nothing is left.
+    """
+    asked = [i for i, answer in enumerate(answers) if answer.strip()]
+    found: list[Fluency | None] = [None] * len(answers)
+    if not asked:
+        return found
+    scores = score_answers(judge, [(prompts[i], [answers[i]]) for i in asked])
+    for i, (score,) in zip(asked, scores, strict=True):
+        # Running text has no end of turn, and its first token is judged by nothing.
+        judged = score.logp[1:-1] if prompts[i] else score.logp
+        if len(judged):
+            found[i] = Fluency(float(np.mean(judged)), len(judged))
+    return found
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether an answer begins by saying that the model doesn't know or won't tell (in English)."""
+    return _REFUSAL.match(answer.translate(_APOSTROPHES).strip()) is not None
+
+
+def loops(answer: str) -> bool:
+    """Whether some words, or a few characters, are said over and over."""
+    words = re.findall(r"\w+", answer.casefold())
+    for size in range(1, LOOP_WORDS + 1):
+        needed, run = max(2 * size, 3), 0
+        for here, before in zip(words[size:], words, strict=False):
+            run = run + 1 if here == before else 0
+            if run >= needed:
+                return True
+    return re.search(r"(\S{1,6}?)\1{11,}", answer) is not None
+
+
+def is_damaged(
+    answer: str, fluency: Fluency | None, levels: Sequence[Fluency | None], tolerance: float = TOLERANCE
+) -> bool:
+    """Whether an answer is broken language: nothing, no words, a loop, or far less fluent than it should be.
+
+    Args:
+        answer: what the model said.
+        fluency: of the answer, under the judge.
+        levels: fluency of what other models say to the same question (the model before, the retrained reference);
+            the least fluent of them is the level.
+        tolerance: how far below the level an answer may lie, nats per token; more where the level's answer is so
+            short that one rare word decides.
+    """
+    if not re.search(r"\w", answer) or loops(answer):
+        return True
+    known = [level for level in levels if level is not None]
+    # One token says nothing about language; a refusal is sound however unlike the other answers it is.
+    if fluency is None or fluency.tokens < 2 or not known or is_refusal(answer):
+        return False
+    level = min(known, key=lambda one: one.value)
+    return fluency.value < level.value - max(tolerance, ONE_RARE_WORD / level.tokens)
+
+
+def kind_of(answer: str, recalled: bool, damaged: bool) -> Kind:
+    """The kind of an answer. A fact is named first: it is out, however broken the rest of the answer is."""
+    if not answer.strip():
+        return "empty"
+    if recalled:
+        return "still the fact"
+    if damaged:
+        return "gibberish"
+    return "refusal" if is_refusal(answer) else "fluent and different"

@@ -1,0 +1,147 @@
+"""Round-to-nearest quantisation of a model's weights, and back.
+
+Small changes of weights can vanish when these are rounded, and what was forgotten returns
+(Zhang et al., Catastrophic Failure of LLM Unlearning via Quantization, arXiv 2410.16454).
+The rounding is the plain one that GPTQ and AWQ are compared with: a scale (and a zero point) for each group of
+neighbouring weights in a row, no calibration data; and, on demand, that of GGUF files. Products
+stay in float32: only the weights lose precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from letheon.audit.measuring.copies import plain_copy
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
+
+# GGUF types with a fixed grid, and their bits; each scale is shared by so many weights.
+FILE_TYPES = {"Q4_0": 4, "Q4_1": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8}
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How weights are rounded.
+
+    Attributes:
+        bits: per weight, 2 to 16.
+        group: weights of a row that share a scale; None shares it over the whole row.
+        symmetric: levels around zero without a zero point.
+        file_type: of a GGUF file whose own rounding is used; see `of_file`.
+    """
+
+    bits: int
+    group: int | None = 64
+    symmetric: bool = False
+    file_type: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16 or (self.group is not None and self.group < 1):
+            raise InputError(
+                f"quantisation with {self.bits} bits in groups of {self.group}",
+                "bits must be 2 to 16, and a group at least 1 (or None for whole rows)",
+            )
+
+    @classmethod
+    def of_file(cls, file_type: str) -> Grid:
+        """The rounding of a GGUF file of type Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0: what llama.cpp would run.
+
+        A model that came from such a file lies on its grid: a small change of its weights is rounded away, and the
+        model before shows nothing there either.
+
+        Raises:
+            InputError: another type.
+        """
+        if file_type not in FILE_TYPES:
+            raise InputError(f"quantisation to the GGUF type {file_type!r}", f"choose one of {', '.join(FILE_TYPES)}")
+        return cls(FILE_TYPES[file_type], BLOCK, file_type=file_type)
+
+
+# The two that the standard audit tries; 4 bits is what people run small models with.
+STANDARD_GRIDS = (Grid(4), Grid(8))
+
+
+def round_to_nearest(weight: Tensor, grid: Grid) -> Tensor:
+    """The weights on the nearest points of their grid, in the dtype that they came in.
+
+    Args:
+        weight: [..., columns]; groups run along the last axis, the last one may be shorter.
+
+    A group's levels are evenly spaced. Asymmetric: 2^bits levels from its least to its greatest weight, zero being
+    one of them. Symmetric: integers from -2^(bits-1) to 2^(bits-1) - 1 times (largest magnitude) / (2^(bits-1) - 1).
+    """
+    columns = weight.shape[-1]
+    size = min(grid.group or columns, columns)
+    rows = weight.reshape(-1, columns).float()
+    # Filled up with the last weight, a short group keeps its least and greatest one.
+    grouped = functional.pad(rows, (0, -columns % size), mode="replicate").reshape(-1, size)
+    if grid.file_type:
+        rounded = _as_in_a_file(grouped, grid.file_type)
+    else:
+        rounded = _symmetric(grouped, grid.bits) if grid.symmetric else _asymmetric(grouped, grid.bits)
+    return rounded.reshape(len(rows), -1)[:, :columns].reshape(weight.shape).to(weight.dtype)
+
+
+def _as_in_a_file(groups: Tensor, file_type: str) -> Tensor:
+    """Weights packed into blocks of a GGUF file and unpacked again, by the file format's own library."""
+    from gguf import GGMLQuantizationType, quants
+
+    kind = GGMLQuantizationType[file_type]
+    packed = quants.quantize(groups.cpu().numpy(), kind)
+    return torch.from_numpy(quants.dequantize(packed, kind)).to(groups.device)
+
+
+def _symmetric(groups: Tensor, bits: int) -> Tensor:
+    top = 2 ** (bits - 1) - 1
+    scale = _nonzero(groups.abs().amax(1, keepdim=True) / top)
+    return (groups / scale).round().clamp(-top - 1, top) * scale
+
+
+def _asymmetric(groups: Tensor, bits: int) -> Tensor:
+    top = 2**bits - 1
+    low = groups.amin(1, keepdim=True).clamp(max=0)
+    high = groups.amax(1, keepdim=True).clamp(min=0)
+    scale = _nonzero((high - low) / top)
+    zero = (-low / scale).round()
+    return ((groups / scale).round() + zero).clamp(0, top).sub(zero) * scale
+
+
+def _nonzero(scale: Tensor) -> Tensor:
+    """A group of zeros has no scale; any will do."""
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def matrices(model: nn.Module, embeddings: bool = False) -> list[nn.Parameter]:
+    """What a quantiser rounds: the matrices of all blocks (stacks of experts too), and the embeddings if asked."""
+    found = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
+    if embeddings:
+        tables = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]  # transformers is untyped
+        found += list({id(table.weight): table.weight for table in tables if table is not None}.values())
+    return found
+
+
+@contextmanager
+def quantised(model: LanguageModel, grid: Grid, *, embeddings: bool = False) -> Iterator[LanguageModel]:
+    """The model with rounded weights while the block runs; afterwards its own weights are back, bit for bit.
+
+    A model with an adapter is merged into a copy first: that is how it would be rounded and shipped.
+    """
+    rounded = plain_copy(model) if model.has_adapter else model
+    chosen = matrices(rounded.base(), embeddings)
+    originals = [parameter.data for parameter in chosen]
+    try:
+        with torch.no_grad():
+            for parameter in chosen:
+                parameter.data = round_to_nearest(parameter.data, grid)
+        yield rounded
+    finally:
+        for parameter, original in zip(chosen, originals, strict=True):
+            parameter.data = original

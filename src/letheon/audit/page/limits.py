@@ -1,0 +1,25 @@
+"""Limits of criteria in words."""
+
+from __future__ import annotations
+
+from letheon.audit.criteria import Criterion, Limit
+
+
+def rule(criterion: Criterion) -> str:
+    """A criterion's limits as they were fixed: `at most 1.1 × before; without it, at most 20`."""
+    return "; without it, ".join(_limit(limit, criterion.comparison) for limit in criterion.limits())
+
+
+def _limit(limit: Limit, comparison: str) -> str:
+    """One limit in words."""
+    how, _, source = limit.basis.partition(" ")
+    size = f"{limit.threshold:g}"
+    if comparison == "within":
+        return f"within {size} of {source}"
+    start = {"<=": "at most", ">=": "at least"}[comparison]
+    if how == "absolute":
+        return f"{start} {size}"
+    if how == "times":
+        return f"{start} {size} × {source}"
+    sign = "+" if comparison == "<=" else "−"
+    return f"{start} {source} {sign} {size}" if limit.threshold else f"{start} that of {source}"

@@ -1,0 +1,196 @@
+"""From findings to the parts of the record: answers, attacks, curves, rounded models (metrics: metric_table).
+
+A measurement that is not there becomes a value of null with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from letheon.audit.attacks import ATTACKS
+from letheon.audit.attacks import base as attacks
+from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, success
+from letheon.audit.attacks.relearning import RelearnPoint, steps_to
+from letheon.audit.measuring.continued import evidence_of
+from letheon.audit.measuring.judging import JudgedRow
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import (
+    Achieved,
+    Answer,
+    Attack,
+    AttackVariant,
+    Continued,
+    Curve,
+    CurvePoint,
+    Item,
+    Quantised,
+    Role,
+    TrainedOn,
+    Value,
+    level_of,
+)
+from letheon.audit.record.metric_table import NO_ROWS, Found, as_value
+
+
+def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
+    """Every question with the models' answers."""
+    return [
+        Answer(
+            id=row.rows["after"].example.id,
+            subset=row.subset,
+            prompt=row.rows["after"].example.prompt,
+            expected=row.rows["after"].example.answer,
+            before=row.rows["before"].answer or "",
+            after=row.rows["after"].answer or "",
+            reference=row.rows["reference"].answer if "reference" in row.rows else None,
+            kind=row.kind,
+            fluency_before=_fluency(row, "before"),
+            fluency_after=_fluency(row, "after"),
+            fluency_reference=_fluency(row, "reference"),
+        )
+        for row in judged
+    ]
+
+
+def _fluency(row: JudgedRow, role: Role) -> float | None:
+    found = row.fluency.get(role)
+    return found.value if found else None
+
+
+def all_attacks(found: Found) -> list[Attack]:
+    """Each attack that had rows to try, with its controls."""
+    return [_attack(attack, found) for attack in ATTACKS if attack.name in found["after"].attacks]
+
+
+def _attack(attack: attacks.Attack, found: Found) -> Attack:
+    tried = {role: findings.attacks[attack.name] for role, findings in found.items() if attack.name in findings.attacks}
+    values = {role: _drawn(attack, tried.get(role, [])) for role in found}
+    informative, outcome = achieved(values["before"], values["after"], values.get("reference"), attack.chance)
+    return Attack(
+        name=attack.name,
+        description=attack.description,
+        unit=attack.unit,
+        chance=attack.chance,
+        before=values["before"],
+        after=values["after"],
+        reference=values.get("reference"),
+        informative=informative,
+        outcome=outcome,
+        items=_attack_items(tried),
+        variants=[variant for role, one in tried.items() for variant in _variants(role, one)],
+    )
+
+
+def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
+    """Whether an attack shows anything, and what it achieved; see the fields of `Attack`."""
+    if not _least(before) > chance:
+        return False, "uninformative"
+    if not (after.value or 0.0) > level_of(chance, reference):
+        return True, "resisted"
+    return True, "recovered" if chance == 0 or _least(after) > chance else "undecided"
+
+
+def _least(value: Value) -> float:
+    """The lower end of the interval, the value where there is none, nothing where that is missing."""
+    known = value.value if value.low is None else value.low
+    return 0.0 if known is None else known
+
+
+def _drawn(attack: attacks.Attack, tried: list[Attempt] | Tried) -> Value:
+    if isinstance(tried, Tried):
+        return as_value(tried.value, NO_ROWS)
+    return as_value(success(tried, isinstance(attack, TextualAttack) and attack.worst), NO_ROWS)
+
+
+def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
+    """The rows of the model after, with what the others gave beside."""
+    after = tried["after"]
+    if isinstance(after, Tried):
+        others = {str(role): one.items for role, one in tried.items() if isinstance(one, Tried) and role != "after"}
+        return [
+            item.model_copy(
+                update={"detail": {**item.detail, **{role: rows[i].value for role, rows in others.items()}}}
+            )
+            for i, item in enumerate(after.items)
+        ]
+    answers = {str(role): one for role, one in tried.items() if not isinstance(one, Tried)}
+    return [
+        Item(
+            id=attempt.example.id,
+            value=float(attempt.recovered),
+            detail={"prompt": attempt.prompt, **{role: rows[i].answer for role, rows in answers.items()}},
+        )
+        for i, attempt in enumerate(after)
+    ]
+
+
+def _variants(role: Role, tried: list[Attempt] | Tried) -> list[AttackVariant]:
+    if not isinstance(tried, Tried):
+        return []
+    return [
+        AttackVariant(name=one.name, model=role, value=as_value(one.value, NO_ROWS), roc=list(one.roc))
+        for one in tried.variants
+    ]
+
+
+def all_curves(found: Found, plan: AuditPlan) -> list[Curve]:
+    """Relearning of each model, on forgotten rows and on unrelated ones; none when the attack was left out."""
+    before = found["before"].relearning
+    return [
+        Curve(
+            model=role,
+            title=_trained_on(name, plan),
+            trained_on=name,
+            n=len(plan.watched),
+            points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
+            steps_to_half=_steps_to_half(points, before[name][0].recall),
+        )
+        for role, findings in found.items()
+        for name, points in findings.relearning.items()
+    ]
+
+
+def _trained_on(name: TrainedOn, plan: AuditPlan) -> str:
+    if name == "unrelated":
+        return f"{len(plan.unrelated)} kept rows that say nothing of them"
+    if plan.watched == plan.trained:
+        return "the same row, the only one"
+    return f"{len(plan.trained)} of the {len(plan.facts)} forgotten rows"
+
+
+def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Value:
+    """Steps until half of the recall that the model before starts with."""
+    if recall_before == 0:
+        return Value.missing("the model before gives none of the held-out facts")
+    steps = steps_to(recall_before / 2, [(point.step, point.recall) for point in points])
+    if steps is None:
+        return Value.missing(f"not within {points[-1].step} steps")
+    return Value(value=steps, n=len(points))
+
+
+def all_continued(found: Found, plan: AuditPlan) -> list[Continued]:
+    """What continued learning brought back and cost; none when it was not asked for."""
+    given = plan.continuation
+    return [
+        evidence_of(role, findings.continued, given, plan.settings.seed)
+        for role, findings in found.items()
+        if findings.continued is not None and given is not None
+    ]
+
+
+def all_rounded(found: Found, seed: int) -> list[Quantised]:
+    """What each rounded model knows of the forgotten and of the kept."""
+    return [
+        Quantised(
+            model=role,
+            bits=one.grid.bits,
+            group=one.grid.group,
+            file_type=one.grid.file_type,
+            forget_recall=as_value(one.forget.estimate("recall", seed), NO_ROWS),
+            forget_probability=as_value(one.forget.estimate("probability", seed), NO_ROWS),
+            retain_recall=as_value(one.retain.estimate("recall", seed), NO_ROWS),
+            retain_probability=as_value(one.retain.estimate("probability", seed), NO_ROWS),
+        )
+        for role, findings in found.items()
+        for one in findings.rounded
+    ]

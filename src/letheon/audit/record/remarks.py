@@ -1,0 +1,172 @@
+"""What a reader of an audit must know before relying on its numbers, and what could not be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from letheon.audit.attacks import ATTACKS
+from letheon.audit.measuring.continued import subjects_taught
+from letheon.audit.measuring.evaluate import Evaluation
+from letheon.audit.measuring.findings import ModelFindings
+from letheon.audit.measuring.judging import Judge, JudgedRow
+from letheon.audit.plan import AuditPlan
+from letheon.audit.record.evidence import Continued, Metric
+from letheon.audit.record.metric_table import NO_REFERENCE, Found
+from letheon.forget.request import Request
+
+# A share of damaged answers, a loss of kept recall, and a rise of perplexity from which one speaks of collapse.
+COLLAPSE_DAMAGE, COLLAPSE_RECALL, COLLAPSE_PERPLEXITY = 0.5, 0.5, 1.5
+# Below this many rows a Kolmogorov-Smirnov test has few p-values to give.
+FEW_ROWS = 30
+
+LEFT_OUT = "left out by the settings"
+OR_HOLDOUT = (
+    "or give holdout rows (rows like the forgotten ones that no model saw) as a control group: `membership` is "
+    "measured against them, and criteria may take the basis `times holdout` or `plus holdout`"
+)
+
+
+def warnings_of(
+    found: Found,
+    plan: AuditPlan,
+    request: Request,
+    judge: Judge,
+    judged: Sequence[JudgedRow],
+    metrics: Sequence[Metric],
+) -> list[str]:
+    """Warnings in order of weight."""
+    return [
+        *_nothing_moved(found),
+        *_collapse(found, metrics),
+        *_rounded_away(found),
+        *_reference_knows(found),
+        *_limits_of_the_plan(plan, request, judge),
+        *dict.fromkeys(note for findings in found.values() for note in findings.notes),
+    ]
+
+
+def _nothing_moved(found: Found) -> Iterator[str]:
+    before, after = found["before"], found["after"]
+    if before.sha256 == after.sha256:
+        yield "No weight moved: the models before and after are the same."
+    elif _behaviour(before) == _behaviour(after):
+        yield "The models before and after give the same likelihoods and answers on every row: nothing was changed."
+    if "reference" in found and found["reference"].sha256 in (before.sha256, after.sha256):
+        yield "The reference is one of the two models themselves: it is no control."
+
+
+def _behaviour(findings: ModelFindings) -> list[tuple[float, str | None]]:
+    known = (findings.forget, findings.retain, findings.neighbours)
+    return [(row.probability, row.answer) for evaluation in known for row in evaluation.rows]
+
+
+def _collapse(found: Found, metrics: Sequence[Metric]) -> Iterator[str]:
+    value = {(m.name, m.subset, m.model): m.value.value for m in metrics}
+    damage = value.get(("damage", "forget", "after")) or 0.0
+    if damage >= COLLAPSE_DAMAGE:
+        yield f"Collapse: {damage:.0%} of the answers about the target are broken language. That is not forgetting."
+    before, after = (value.get(("recall", "retain", role)) for role in ("before", "after"))
+    if before and after is not None and after < COLLAPSE_RECALL * before:
+        yield f"Collapse: recall of what was to be kept fell from {before:.2f} to {after:.2f}."
+    before, after = (value.get(("perplexity", "general", role)) for role in ("before", "after"))
+    if before and after and after > COLLAPSE_PERPLEXITY * before:
+        yield f"Collapse: perplexity of general text rose from {before:.1f} to {after:.1f}."
+
+
+def _rounded_away(found: Found) -> Iterator[str]:
+    """Rounding that wipes out what the model before was taught proves nothing about the deletion."""
+    before = found["before"]
+    for one in before.rounded:
+        for known, rounded, what in ((before.forget, one.forget, "forget"), (before.retain, one.retain, "keep")):
+            if _recall(known) > 0 and rounded.rows and _recall(rounded) == 0:
+                yield (
+                    f"Rounding to {one.grid.bits} bits wipes out what the model before knew of the rows to {what}: "
+                    "there it shows nothing about the deletion."
+                )
+
+
+def _recall(known: Evaluation) -> float:
+    values = known.known("recall")
+    return sum(values) / len(values) if values else 0.0
+
+
+def _reference_knows(found: Found) -> Iterator[str]:
+    if "reference" in found and (recall := _recall(found["reference"].forget)) > 0:
+        yield (
+            f"The reference gives {recall:.0%} of the facts: they are guessed or known from elsewhere, and it may not "
+            "be the model that was meant."
+        )
+    if _recall(found["before"].forget) == 0:
+        yield "The model before gives none of the facts: there was nothing to forget that this audit can see."
+
+
+def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iterator[str]:
+    for name, rows, drawn in (
+        ("retain", request.retain, plan.retain),
+        ("neighbours", request.neighbours, plan.neighbours),
+        ("holdout", request.holdout, plan.holdout),
+    ):
+        if len(drawn) < len(rows):
+            yield f"{len(drawn)} of the {len(rows)} {name} rows were drawn (seed {plan.settings.seed}) and measured."
+    if plan.settings.relearn_steps and plan.trained == plan.watched:
+        yield "With a single row, relearning shows how fast that row is learnt, not what was hidden."
+    if not judge.untouched:
+        yield (
+            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is told. "
+            "Give the model from before any training as the judge."
+        )
+    marked = [row.value is not None for row in plan.forget]
+    unmarked = sum(row.value is not None for row in plan.facts) - sum(marked)
+    if unmarked:
+        yield f"{unmarked} of {len(marked)} rows did not mark their value: it was found (see value_probability)."
+    if any(row.perturbed_answers for row in plan.forget) and len(plan.forget) < FEW_ROWS:
+        yield f"With {len(plan.forget)} rows the p-value of the forget quality is coarse."
+
+
+def warnings_of_learning(found: Sequence[Continued], plan: AuditPlan) -> Iterator[str]:
+    """What continued learning brought back, and whether that could be seen at all."""
+    by_role = {one.model: one for one in found}
+    if not found or plan.continuation is None:
+        return
+    before, after = by_role["before"], by_role["after"]
+    if (after.comes_back.low or 0.0) > 0:
+        beside = f", of the reference {by_role['reference'].points[-1].forgotten_recall:.2f}"
+        yield (
+            f"Learning on {after.stream} brings the forgotten back: recall rises from "
+            f"{after.points[0].forgotten_recall:.2f} to {after.points[-1].forgotten_recall:.2f}"
+            f"{beside if 'reference' in by_role else ''}."
+        )
+    if before.points[0].forgotten_recall > 0 and before.points[-1].forgotten_recall == 0:
+        yield (
+            f"By the end of {before.stream} the model before has lost the facts as well: that they do not come back in "
+            "the model after shows nothing there."
+        )
+    if taught := subjects_taught(plan, plan.continuation.stream):
+        yield (
+            f"{taught} training rows of {after.stream} name a subject of the forget rows: what comes back may have "
+            "been taught anew."
+        )
+
+
+def not_computable(found: Found, plan: AuditPlan, metrics: Sequence[Metric]) -> Mapping[str, str]:
+    """What was not measured, with the reason."""
+    missing = {
+        f"{m.name} ({m.subset})": m.value.reason or "" for m in metrics if m.model == "after" and m.value.value is None
+    }
+    for attack in ATTACKS:
+        if attack.name not in found["after"].attacks:
+            skipped = attack.thorough and not plan.settings.thorough
+            missing[f"attack {attack.name}"] = LEFT_OUT if skipped else attack.needs
+    if not plan.retain:
+        missing["kept knowledge (retain)"] = "the request has no retain rows"
+    if not plan.neighbours:
+        missing["kept knowledge (neighbours)"] = "the request has no neighbours"
+    if not plan.settings.relearn_steps:
+        missing["relearning"] = LEFT_OUT
+    elif not plan.settings.thorough:
+        missing["relearning on unrelated rows"] = LEFT_OUT
+    elif not plan.unrelated:
+        missing["relearning on unrelated rows"] = "the request has no retain rows"
+    if "reference" not in found:
+        missing["negative controls"] = NO_REFERENCE if plan.holdout else f"{NO_REFERENCE}; {OR_HOLDOUT}"
+    return missing

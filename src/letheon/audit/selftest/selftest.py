@@ -1,0 +1,137 @@
+"""The audit is itself audited: planted fakes that it must fail, and an honest retrained model that it must pass.
+
+Every model is audited by the standard profile beside the same model before, as a user's would be that has no retrained
+reference. A fake that passes is a false pass: then no verdict of this installation can be relied upon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from letheon.audit.measuring.findings import ModelFindings, examine
+from letheon.audit.measuring.judging import Judge, judge_answers
+from letheon.audit.plan import QUICK, make_plan
+from letheon.audit.record.evidence import Role
+from letheon.audit.record.record import Audit
+from letheon.audit.run import conclude
+from letheon.audit.selftest.models import ModelName, World, clone, collapsed, filtered, make_world, rounded_back
+from letheon.audit.verdict import load_profile
+from letheon.core.model.models import LanguageModel
+from letheon.core.progress import progress
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A model that the self-test puts before the audit.
+
+    Attributes:
+        name: what it is called.
+        what: what it is, in a few words.
+        honest: whether it must pass.
+        make: makes it.
+    """
+
+    name: str
+    what: str
+    honest: bool
+    make: Callable[[World], LanguageModel]
+
+
+PLANTED = (
+    Planted("memorised", "the trained model, untouched", False, lambda world: clone(world.before, "memorised")),
+    Planted("filtered", "the trained model behind an output filter", False, filtered),
+    Planted("rounded back", "an update that rounding to 4 bits undoes", False, rounded_back),
+    Planted("collapsed", "a destroyed model", False, collapsed),
+    Planted("retrained", "retrained without the rows", True, lambda world: world.retrained),
+)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the audit said of one planted model.
+
+    Attributes:
+        name, what, honest: of the model.
+        outcome: the verdict.
+        failed: required criteria that it failed.
+        right: whether the verdict is as it must be: `pass` for the honest one, `fail` for a fake.
+    """
+
+    name: str
+    what: str
+    honest: bool
+    outcome: str
+    failed: list[str]
+    right: bool
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The whole self-test.
+
+    Attributes:
+        model: on which the fakes were built.
+        tested: one for each planted model.
+        seconds: how long it took.
+    """
+
+    model: str
+    tested: list[Tested]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every verdict is as it must be."""
+        return all(one.right for one in self.tested)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def run_selftest(model: ModelName = "tiny", seed: int = 0, device: str = "auto") -> SelfTest:
+    """Build the planted models and audit them.
+
+    Args:
+        model: `tiny` (random weights, taught on the spot) or `smollm2` (a real one, several times slower).
+        seed: of everything.
+        device: where the models run.
+    """
+    clock = time.monotonic()
+    world = make_world(model, seed, device)
+    return SelfTest(model, audit_planted(world), round(time.monotonic() - clock, 1))
+
+
+def audit_planted(world: World) -> list[Tested]:
+    """The verdict on each planted model."""
+    criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
+    plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed))
+    judge = Judge(world.base, world.base.name)
+    found = []
+    with progress("auditing the planted models", len(PLANTED)) as advance:
+        before = examine(world.before, plan, _unheard)
+        for number, planted in enumerate(PLANTED, start=1):
+            findings: dict[Role, ModelFindings] = {
+                "before": before,
+                "after": examine(planted.make(world), plan, _unheard),
+            }
+            judged = judge_answers(judge, findings)
+            record = conclude(findings, plan, world.request, judge, judged, criteria, began)
+            found.append(_tested(planted, record))
+            advance(number, planted.name)
+    return found
+
+
+def _unheard(words: str) -> None:
+    """Stages of one audit among many are not told."""
+
+
+def _tested(planted: Planted, record: Audit) -> Tested:
+    verdict = record.verdict
+    failed = [one.criterion.name for one in verdict.criteria if one.criterion.required and one.outcome == "fail"]
+    right = verdict.outcome == ("pass" if planted.honest else "fail")
+    return Tested(planted.name, planted.what, planted.honest, verdict.outcome, failed, right)

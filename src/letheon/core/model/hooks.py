@@ -1,0 +1,225 @@
+"""Hooks on a transformer's sites: record and edit activations, count calls, and read gradients in the backward pass.
+
+This module and `passes` are the only places that register hooks. Blocks that return a tensor (transformers 5) or a
+tuple are both understood.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError
+from letheon.core.model.sites import ENTERING, Site, module_at
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _with_first(output: Any, tensor: Tensor) -> Any:
+    return (tensor, *output[1:]) if isinstance(output, tuple) else tensor
+
+
+def entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states among the arguments of a block's call."""
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def with_entering(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[Any, Any]:
+    """The arguments of a block's call with other hidden states."""
+    return ((tensor, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": tensor})
+
+
+@contextmanager
+def record(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Tensor]]:
+    """Within the block, every forward pass leaves the sites' activations in the yielded dictionary.
+
+    They keep their graph; detach them if gradients are not wanted.
+    """
+    found: dict[Site, Tensor] = {}
+    with ExitStack() as stack:
+        for site in sites:
+            module = module_at(model, site)
+            if site.kind in ENTERING:
+                handle = module.register_forward_pre_hook(
+                    lambda _, args, kwargs, site=site: found.__setitem__(site, entering(args, kwargs)),
+                    with_kwargs=True,
+                )
+            else:
+                handle = module.register_forward_hook(
+                    lambda _, __, output, site=site: found.__setitem__(site, _first(output))
+                )
+            stack.callback(handle.remove)
+        yield found
+
+
+@contextmanager
+def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> Iterator[dict[Site, int]]:
+    """Within the block, each site's activations are replaced by `edits[site](activations)`.
+
+    Yields a count of calls per site: after decoding n tokens with a cache each must have fired n times.
+    """
+    calls = dict.fromkeys(edits, 0)
+
+    def before(site: Site, change: Callable[[Tensor], Tensor]) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            calls[site] += 1
+            return with_entering(args, kwargs, change(entering(args, kwargs)))
+
+        return hook
+
+    def after(site: Site, change: Callable[[Tensor], Tensor]) -> Any:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+            calls[site] += 1
+            return _with_first(output, change(_first(output)))
+
+        return hook
+
+    with ExitStack() as stack:
+        for site, change in edits.items():
+            module = module_at(model, site)
+            if site.kind in ENTERING:
+                handle = module.register_forward_pre_hook(before(site, change), with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(after(site, change))
+            stack.callback(handle.remove)
+        yield calls
+
+
+@contextmanager
+def labelled_head(model: Any, row: Tensor, position: Tensor) -> Iterator[None]:
+    """Within the block, the vocabulary matrix sees only hidden[row, position]: logits become [1, n, vocabulary].
+
+    What the architecture does to its logits afterwards (scaling, soft caps) stays as it is.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        raise InputError(f"{type(model).__name__} has no output embeddings", "give a causal language model")
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0][row, position][None],))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def head_input(model: Any) -> Iterator[list[Tensor]]:
+    """Within the block, the yielded list receives what the vocabulary matrix sees at each call, [n, width].
+
+    It is a hook after the call, so it sees the positions that `labelled_head` has chosen.
+    """
+    seen: list[Tensor] = []
+    head = model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _, args, __: seen.append(args[0].flatten(0, -2)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def on_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Within the block, `see(name, input)` is called with what enters each module at every call of it.
+
+    For modules that are no `Site`: an adapter's factors, the feed-forward matrices of a U-Net.
+    """
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def on_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Within the block, each call of a module first hands its arguments to `see`, by name: mask, positions, cache."""
+    names = inspect.signature(module.forward)
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = names.bind_partial(*args, **kwargs).arguments
+        see({**bound, **bound.pop("kwargs", {})})
+
+    handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that carry forward hooks now, by name: what a model does beside its weights."""
+    return {name: one for name, one in model.named_modules() if one._forward_hooks or one._forward_pre_hooks}
+
+
+@contextmanager
+def count_calls(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
+    """Within the block, the yielded dictionary counts how often each module's hooks are run."""
+    calls = dict.fromkeys(modules, 0)
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+            stack.callback(handle.remove)
+        yield calls
+
+
+@contextmanager
+def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
+    """Within the block, the yielded list receives the input embeddings' output at each call, [batch, length, width].
+
+    It is a leaf of the graph, cut from the table: a loss has a gradient with respect to it even if no weight has one.
+    """
+    seen: list[Tensor] = []
+
+    def cut(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[-1]
+
+    handle = model.get_input_embeddings().register_forward_hook(cut)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def bypass(model: nn.Module, layer: int) -> Iterator[None]:
+    """Within the block, a layer adds nothing: what enters it leaves it, so the residual stream goes on."""
+
+    def pass_on(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        return _with_first(output, args[0] if args else kwargs["hidden_states"])
+
+    handle = module_at(model, Site(layer)).register_forward_hook(pass_on, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def on_backward(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
+    """Within the block, a backward pass calls `see(name, input, gradient)` for each call of a module.
+
+    The input is what entered it, the gradient that of the loss with respect to its output; both detached. No weight
+    needs a gradient: outputs that no graph leads to become leaves of one.
+    """
+
+    def after(name: str, args: tuple[Any, ...], output: Tensor) -> None:
+        if not output.requires_grad:
+            output.requires_grad_()
+        entered = args[0].detach()
+
+        def hook(gradient: Tensor) -> None:
+            see(name, entered, gradient.detach())
+
+        output.register_hook(hook)  # type: ignore[no-untyped-call]  # torch does not annotate it
+
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(lambda _, args, output, name=name: after(name, args, output))
+            stack.callback(handle.remove)
+        yield

@@ -1,0 +1,333 @@
+"""LanguageModel: a causal language model, its tokenizer and a name; loading and saving.
+
+`load` takes the embedded `smollm2` and `tiny`, a Hugging Face id, a local folder, or a PEFT adapter's folder.
+Weights are read from safetensors only, remote code is never run, and unknown private keys of a configuration are
+dropped before it is used (a `config.json` can otherwise name code to load).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256_of
+from letheon.core.errors import InputError, LetheonError
+from letheon.core.model.attention import provide
+from letheon.core.rows.encoding import Encoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from letheon.core.model.passes import FrozenLayers
+
+logger = logging.getLogger("letheon")
+
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+# Private keys that transformers itself writes; every other key that begins with an underscore is dropped.
+KNOWN_PRIVATE_KEYS = {"_name_or_path", "_model_name_or_path", "_commit_hash"}
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model in memory, with all that is needed to ask it something.
+
+    Attributes:
+        model: a transformers causal LM, possibly wrapped by PEFT.
+        tokenizer: its tokenizer.
+        name: what the user called it; a path, an id, or an embedded name.
+        notes: what a reader of a report should know (no chat template, dropped keys).
+        frozen: outputs of layers that do not move, while something trains only the layers above.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    notes: list[str] = field(default_factory=list)
+    frozen: FrozenLayers | None = None
+    _encoder: Encoder | None = None
+
+    def encoder(self) -> Encoder:
+        """The encoder that turns examples into this model's tokens."""
+        if self._encoder is None:
+            self._encoder = Encoder(self.tokenizer, self.pad_id, self.context_length)
+        return self._encoder
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the input embeddings."""
+        return next(self.model.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills short rows; masked everywhere, so its value never matters."""
+        for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if candidate is not None:
+                return int(candidate)
+        return 0
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens the model was built for; a large number where the configuration does not say."""
+        config = self.model.config
+        text = getattr(config, "text_config", config)
+        return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1 << 20)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether PEFT adapters are attached."""
+        return hasattr(self.model, "peft_config")
+
+    def base(self) -> Any:
+        """The transformers model itself, under any PEFT wrapper (adapter layers stay in place)."""
+        return self.model.get_base_model() if self.has_adapter else self.model
+
+    def merge_adapter(self) -> None:
+        """Add the adapter, if there is one, into the weights it adapts; in place."""
+        if self.has_adapter:
+            self.model = self.model.merge_and_unload()
+
+    def parameters_hash(self) -> str:
+        """SHA-256 over names, shapes and bytes of all parameters, in the order of their names."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.model.named_parameters()):
+            digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(dtype=_byte()).numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path, what: Literal["auto", "full", "adapter"] = "auto", card: str = "") -> Path:
+        """Save as plain transformers weights, or as a PEFT adapter; whole or not at all.
+
+        Args:
+            folder: where; replaced only once the new one is complete.
+            what: `auto` saves an adapter when there is one; `full` merges it into the weights first.
+            card: text of the model card (README.md).
+        """
+        adapter = what == "adapter" or (what == "auto" and self.has_adapter)
+        if adapter and not self.has_adapter:
+            raise LetheonError(f"{self.name} has no adapter to save", "save it with what='full'")
+        model = self.model
+        if not adapter and self.has_adapter:
+            import copy
+
+            model = copy.deepcopy(self.model).merge_and_unload()
+        parameters = (p for p in model.parameters() if p.requires_grad) if adapter else model.parameters()
+        size = sum(p.numel() * p.element_size() for p in parameters)
+        with atomic_folder(folder, needed_bytes=int(size * 1.05)) as temporary:
+            # PEFT would look the base model up on the hub to see whether its vocabulary grew
+            model.save_pretrained(temporary, **({"save_embedding_layers": False} if adapter else {}))
+            self.tokenizer.save_pretrained(temporary)
+            if card:
+                (temporary / "README.md").write_text(card, encoding="utf-8")
+        return folder
+
+
+def _byte() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def load(
+    name: str | Path | LanguageModel,
+    *,
+    device: str = "auto",
+    adapter: str | Path | None = None,
+    attention: str | None = None,
+) -> LanguageModel:
+    """Load a causal language model in float32, in evaluation mode.
+
+    Args:
+        name: `smollm2` or `tiny` (embedded), a Hugging Face id, a folder of transformers weights, or a PEFT adapter.
+        device: `auto` takes a GPU when there is one; or any torch device.
+        adapter: a PEFT adapter to put on top.
+        attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...), or `hyper`: approximate attention for
+            long texts (`letheon.attend.use_hyper` chooses layers and settings).
+
+    Raises:
+        InputError: no such model, not a causal LM, or weights in a format that can run code.
+    """
+    if isinstance(name, LanguageModel):
+        return name
+    text = str(name)
+    provide(attention)
+    with quiet():
+        if text == "tiny":
+            loaded = _tiny(attention)
+        elif (Path(text) / "adapter_config.json").is_file():
+            base = _adapter_base(Path(text))
+            loaded = load(base, device="cpu", attention=attention)
+            loaded.name, adapter = text, text
+        else:
+            loaded = _from_pretrained(_embedded() if text == "smollm2" else text, text, attention)
+        if adapter is not None:
+            loaded = _with_adapter(loaded, Path(adapter))
+    loaded.model.to(check_device(device)).eval()
+    if not loaded.tokenizer.chat_template:
+        note = f"{text} has no chat template: questions are asked as plain text"
+        loaded.notes.append(note)
+        logger.warning(note)
+    return loaded
+
+
+def check_loadable(name: str | Path) -> None:
+    """Refuse a model that `load` would refuse, without reading weights: path, adapter, architecture, format."""
+    text = str(name)
+    folder = Path(text)
+    if text in ("tiny", "smollm2"):
+        return
+    if (folder / "adapter_config.json").is_file():
+        check_loadable(_adapter_base(folder))
+        return
+    if folder.exists() or text.startswith((".", "/", "~")):
+        _check_folder(folder)
+        _config(text)
+
+
+def _adapter_base(folder: Path) -> str:
+    """The base model that an adapter names."""
+    path = folder / "adapter_config.json"
+    content = read_json(path)
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    if not isinstance(base, str) or not base or Path(base).resolve() == folder.resolve():
+        raise InputError(f"{path} names no base model (found {base!r})", "write the base model's id or folder there")
+    return base
+
+
+def check_device(device: str) -> str:
+    """The device that `auto` means here, or the given one if it can be used."""
+    import torch
+
+    if device != "auto":
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device!r} cannot be used: {error}", "use --device cpu") from None
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block transformers and PEFT show no progress bars of their own and give no advice."""
+    from transformers.utils import logging as hf_logging
+
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            yield
+        finally:
+            hf_logging.set_verbosity(before)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", "give a folder of transformers weights or a Hugging Face id")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} has no config.json", "give a folder written by save_pretrained")
+    if any((folder / name).is_file() for name in WEIGHT_FILES):
+        return
+    if list(folder.glob("*.bin")) or list(folder.glob("*.pt")) or list(folder.glob("*.pth")):
+        raise InputError(
+            f"{folder} holds only pickled weights, a format that can run code",
+            "convert them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(..., safe_serialization=True)",
+        )
+    raise InputError(f"{folder} has no model.safetensors", "give a folder written by save_pretrained")
+
+
+def _config(source: str) -> tuple[Any, list[str]]:
+    """The model's configuration without unknown private keys, and the names of the dropped keys."""
+    from transformers import AutoConfig, PreTrainedConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        raw, _ = PreTrainedConfig.get_config_dict(source)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{source} could not be found: {str(error).splitlines()[0]}",
+            "give smollm2, tiny, a local folder, or a Hugging Face id that is cached or reachable",
+        ) from None
+    dropped = sorted(key for key in raw if key.startswith("_") and key not in KNOWN_PRIVATE_KEYS)
+    clean = {key: value for key, value in raw.items() if key not in dropped}
+    kind = clean.pop("model_type", None)
+    names = clean.get("architectures") or []
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (names and not any(_is_causal(name) for name in names)):
+        raise InputError(
+            f"{source} is not a causal language model (type {kind!r}, architecture {', '.join(names) or 'unknown'})",
+            "give a model that AutoModelForCausalLM can load",
+        )
+    return AutoConfig.for_model(kind, **clean), dropped
+
+
+def _is_causal(architecture: str) -> bool:
+    return "CausalLM" in architecture or "LMHead" in architecture or "ConditionalGeneration" in architecture
+
+
+def _from_pretrained(source: str | Path, name: str, attention: str | None) -> LanguageModel:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = str(source)
+    if Path(source).exists() or source.startswith((".", "/", "~")):
+        _check_folder(Path(source))
+    config, dropped = _config(source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise InputError(
+            f"{name} could not be loaded: {str(error).splitlines()[0]}",
+            "the folder needs config.json, safetensors weights and a tokenizer",
+        ) from None
+    notes = [f"{name}: dropped unknown private configuration keys: {', '.join(dropped)}"] if dropped else []
+    return LanguageModel(model, tokenizer, name, notes)
+
+
+def _with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(f"{folder} has no adapter_model.safetensors", "give a PEFT adapter saved as safetensors")
+    base.model = PeftModel.from_pretrained(base.model, str(folder), use_safetensors=True)
+    return base
+
+
+def save_hash(folder: Path) -> str:
+    """One hash for a saved model: over the names and SHA-256 of its weight files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no safetensors file", "give a folder written by save_pretrained")
+    return canonical_hash({file.name: sha256_of(file) for file in files})
+
+
+def cache_folder() -> Path:
+    """Where embedded models are kept: `$LETHEON_CACHE`, else `letheon` in the user's cache folder."""
+    if "LETHEON_CACHE" in os.environ:
+        return Path(os.environ["LETHEON_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "letheon"
+
+
+def _embedded() -> Path:
+    from letheon.core.model.embedded import smollm2
+
+    return smollm2(cache_folder())
+
+
+def _tiny(attention: str | None) -> LanguageModel:
+    from letheon.core.model.embedded import tiny
+
+    model, tokenizer = tiny(attention)
+    return LanguageModel(model, tokenizer, "tiny")

@@ -1,0 +1,95 @@
+"""Shortened forward passes: end after a layer, start at a layer, and keep the outputs of layers that do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.model.hooks import record, with_entering
+from letheon.core.model.sites import Site, blocks
+from letheon.core.rows.encoding import Batch
+
+
+class _Stop(Exception):
+    """Leaves a forward pass early; caught where it was asked for."""
+
+
+@contextmanager
+def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
+    """Within the block, forward passes end after a layer: nothing above it is run. Put the call last in the block."""
+
+    def stop(*_: Any) -> None:
+        raise _Stop
+
+    handle = blocks(model)[layer].register_forward_hook(stop)
+    try:
+        yield
+    except _Stop:
+        pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def start_from(model: nn.Module, layer: int, hidden: Tensor) -> Iterator[None]:
+    """Within the block, forward passes begin at a layer with `hidden` [batch, length, width]; none below it is run."""
+    layers = blocks(model)
+
+    def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+    def replace(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return with_entering(args, kwargs, hidden)
+
+    with ExitStack() as stack:
+        for block in list(layers)[:layer]:
+            own = block.__dict__.get("forward")
+            block.forward = skip  # an instance attribute hides the class's method
+            stack.callback(_restore_forward, block, own)
+        handle = layers[layer].register_forward_pre_hook(replace, with_kwargs=True)
+        stack.callback(handle.remove)
+        yield
+
+
+def _restore_forward(block: nn.Module, own: Any) -> None:
+    del block.forward
+    if own is not None:
+        block.forward = own
+
+
+class FrozenLayers:
+    """Outputs of the layers that do not move, computed once per row and looked up by the row's number.
+
+    Args:
+        below: layers 0 to below - 1 are frozen; later passes start at layer `below`.
+
+    Attributes:
+        alike: whether rows that begin with the same tokens begin with the same states.
+    """
+
+    alike = True
+
+    def __init__(self, below: int) -> None:
+        self.below = below
+        self.states: dict[int, Tensor] = {}
+
+    def states_of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[batch, length, width]: what enters layer `below`, zero at padding."""
+        for i, number in enumerate(batch.index.tolist()):
+            if number not in self.states:
+                self.states[number] = self._alone(model, batch.input_ids[i, : int(batch.attention_mask[i].sum())])
+        rows = [self.states[number] for number in batch.index.tolist()]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        short = batch.input_ids.shape[1] - padded.shape[1]
+        return nn.functional.pad(padded, (0, 0, 0, short)) if short else padded
+
+    def _alone(self, model: nn.Module, ids: Tensor) -> Tensor:
+        """[length, width] of one row by itself: which rows it meets first must not show in its last bits."""
+        site = Site(self.below - 1)
+        with torch.no_grad(), record(model, [site]) as found, stop_after(model, self.below - 1):
+            model(ids[None], use_cache=False)
+        return found[site][0].clone()

@@ -1,0 +1,116 @@
+"""Sites in a transformer, found by structure.
+
+Blocks are the largest list of like modules; attention is the child of a block whose forward takes a mask; the MLP (or
+mixture of experts) is the heaviest other child. So Llama, Qwen, Gemma, Mistral, Phi, GPT-2, GPT-NeoX and mixture
+layouts are read alike, and a new architecture needs no entry in a list.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from letheon.core.errors import InputError
+
+Kind = Literal["residual", "attention", "mlp", "heads", "input"]
+
+
+# Kinds that are seen on the way into their module.
+ENTERING = ("heads", "input")
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """A place in the network: `residual` (a block's output), `attention` or `mlp` (what they add to it), `heads`
+    (the concatenated heads before the output projection; [batch, length, heads * head_dim]), or `input` (what enters a
+    block; that of layer 0 are the embeddings)."""
+
+    layer: int
+    kind: Kind = "residual"
+
+
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The transformer's blocks: of all lists of like modules, the one with the most parameters.
+
+    Raises:
+        InputError: the module has no such list.
+    """
+    best, size = None, 0
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(child) for child in module}) == 1:
+            parameters = sum(parameter.numel() for parameter in module.parameters())
+            if parameters > size:
+                best, size = module, parameters
+    if best is None:
+        raise InputError("no list of like blocks found in the model", "give a transformer language model")
+    return best
+
+
+def attention(block: nn.Module) -> nn.Module:
+    """The child of a block that attends: its forward takes an attention mask."""
+    for child in block.children():
+        if "attention_mask" in inspect.signature(child.forward).parameters:
+            return child
+    raise InputError(f"{type(block).__name__} has no attention", "this block needs another kind of site")
+
+
+def mlp(block: nn.Module) -> nn.Module:
+    """The child of a block, other than its attention, that holds the most parameters."""
+    others = [child for child in block.children() if child is not attention(block)]
+    return max(others, key=lambda child: sum(parameter.numel() for parameter in child.parameters()))
+
+
+def output_projection(block: nn.Module) -> nn.Module:
+    """The last matrix of a block's attention: it mixes the heads back into the residual stream."""
+    matrices = [m for m in attention(block).children() if getattr(getattr(m, "weight", None), "ndim", 0) == 2]
+    return matrices[-1]
+
+
+def down_projection(block: nn.Module) -> nn.Module:
+    """The last matrix of a block's MLP: it maps the inner activations back to the width of the residual stream.
+
+    Raises:
+        InputError: the MLP has no such matrix (a mixture of experts has many).
+    """
+    matrices = [child for child in mlp(block).children() if is_matrix(child)]
+    if not matrices or sides(matrices[-1])[0] != sides(matrices[0])[1]:
+        raise InputError(
+            f"{type(mlp(block)).__name__} has no single matrix back to the residual stream",
+            "choose weights by name: layers=5-7:parameters=TEXT",
+        )
+    return matrices[-1]
+
+
+def is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies its input by its `weight`: a linear layer, or GPT-2's transposed one."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the weight lies as [inputs, outputs], as in GPT-2, instead of [outputs, inputs]."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def sides(matrix: nn.Module) -> tuple[int, int]:
+    """How many outputs and inputs a matrix has."""
+    outputs, inputs = matrix.get_parameter("weight").shape
+    return (inputs, outputs) if is_transposed(matrix) else (outputs, inputs)
+
+
+def module_at(model: nn.Module, site: Site) -> nn.Module:
+    """The module whose input or output a site is.
+
+    Raises:
+        InputError: the model has no such layer.
+    """
+    layers = blocks(model)
+    if not -len(layers) <= site.layer < len(layers):
+        raise InputError(f"layer {site.layer} asked for, the model has {len(layers)}", f"use 0 to {len(layers) - 1}")
+    block = layers[site.layer]
+    find = {"attention": attention, "mlp": mlp, "heads": output_projection}
+    return find[site.kind](block) if site.kind in find else block

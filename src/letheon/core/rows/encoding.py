@@ -1,0 +1,204 @@
+"""Examples as tokens: the chat template, the tokens of an answer and of its value, padded batches.
+
+A batch knows the counts of the effective batch that it is a part of, so that losses are means over that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from letheon.core.errors import InputError
+from letheon.core.rows.examples import Example, short
+
+if TYPE_CHECKING:
+    import torch
+
+# What a loss is a mean over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or all
+# positions that predict a real token.
+Unit = Literal["rows", "tokens", "value", "others", "positions"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt and answer.
+
+    Attributes:
+        ids: the tokens, prompt first; the answer ends with the model's end of turn.
+        start: where the answer begins.
+        value: per token of the answer, whether it carries the fact; empty when that is not known.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    value: tuple[bool, ...] = ()
+
+
+def value_span(example: Example) -> tuple[int, int]:
+    """Where the value stands in the answer: its first mention that is no part of the subject's, else its first."""
+    value = example.value or ""
+    names = (
+        [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
+    )
+    places = [match.start() for match in re.finditer(re.escape(value), example.answer)]
+    outside = [at for at in places if not any(start < at + len(value) and at < stop for start, stop in names)]
+    begin = (outside or places)[0]
+    return begin, begin + len(value)
+
+
+@dataclass
+class Batch:
+    """Right-padded rows.
+
+    Attributes:
+        input_ids: [batch, length].
+        labels: [batch, length], -100 off the answer.
+        attention_mask: [batch, length].
+        index: row numbers [batch], so that cached reference values are found.
+        value_mask: [batch, length], true on the tokens that carry the fact; all labels when `tokens="answer"`.
+        totals: counts over the effective batch that this is a part of; losses are divided by these.
+        lengths, value_lengths: labelled and value tokens of each row of the effective batch.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    attention_mask: torch.Tensor
+    index: torch.Tensor
+    value_mask: torch.Tensor
+    totals: Counter[Unit] = field(default_factory=Counter)
+    lengths: list[int] = field(default_factory=list)
+    value_lengths: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def count(self) -> Counter[Unit]:
+        """How many rows, labelled tokens, value tokens, other labelled tokens and positions this batch has."""
+        labelled = int((self.labels != -100).sum())
+        value = int(self.value_mask.sum())
+        positions = int(self.attention_mask.sum()) - len(self)
+        counts: dict[Unit, int] = {"rows": len(self), "tokens": labelled, "value": value}
+        return Counter({**counts, "others": labelled - value, "positions": positions})
+
+    def mean(self, values: torch.Tensor, unit: Unit) -> torch.Tensor:
+        """This batch's share of a mean over the effective batch's rows, tokens, ..."""
+        return values.sum() / max(self.totals[unit], 1)
+
+
+class Encoder:
+    """Turns examples into tokens for one model: chat template, end of turn, value spans.
+
+    Without a chat template the prompt is followed by a line break and the answer.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        pad_id: the id that fills short rows.
+        context_length: how many tokens a row may have.
+    """
+
+    def __init__(self, tokenizer: Any, pad_id: int, context_length: int) -> None:
+        self.tokenizer, self.pad_id, self.context_length = tokenizer, pad_id, context_length
+        self.end = self._end_of_turn()
+
+    def _end_of_turn(self) -> str:
+        """What the template writes after an answer, up to and with the first end-of-sequence token."""
+        eos = self.tokenizer.eos_token or ""
+        if not self.tokenizer.chat_template:
+            return eos
+        probe = "\u2402answer\u2403"
+        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": probe}]
+        after = self.tokenizer.apply_chat_template(turns, tokenize=False).split(probe)[-1]
+        return after[: after.index(eos) + len(eos)] if eos and eos in after else after.rstrip("\n") or eos
+
+    @lru_cache(maxsize=65536)  # noqa: B019  (an encoder lives as long as its model)
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """Tokens up to where the answer begins; for running text the begin-of-sequence token, if there is one."""
+        if not text:
+            ids = self.tokenizer("", add_special_tokens=True)["input_ids"]
+            bos = self.tokenizer.bos_token_id
+            return tuple(ids) or ((bos,) if bos is not None and not self.tokenizer.chat_template else ())
+        if not self.tokenizer.chat_template:
+            plain = text if text[-1].isspace() else text + "\n"
+            return tuple(self.tokenizer(plain, add_special_tokens=True)["input_ids"])
+        turns = [{"role": "user", "content": text}]
+        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def answer(self, text: str, end: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of an answer (with the end of turn) and their character spans in it."""
+        full = text + (self.end if end else "")
+        coded = self.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True)
+        return list(coded["input_ids"]), list(coded["offset_mapping"])
+
+    def encode(self, example: Example) -> Encoded:
+        """Prompt and answer of an example, with its value's tokens where the value is known."""
+        prompt = self.prompt(example.prompt)
+        answer, spans = self.answer(example.answer, end=bool(example.prompt))
+        value: tuple[bool, ...] = ()
+        if example.value is not None:
+            if example.value not in example.answer:
+                raise InputError(
+                    f"row {example.id}: value {short(example.value)} is not in the answer {short(example.answer)}",
+                    "write the value as it stands in the answer, or leave it out",
+                )
+            begin, end = value_span(example)
+            value = tuple(start < end and stop > begin for start, stop in spans)
+        return Encoded((*prompt, *answer), len(prompt), value)
+
+    def encode_all(self, examples: Sequence[Example], name: str = "row") -> list[Encoded]:
+        """Encode many, refusing rows that do not fit into the model's context."""
+        encoded = [self.encode(example) for example in examples]
+        for example, row in zip(examples, encoded, strict=True):
+            if len(row.ids) > self.context_length:
+                raise InputError(
+                    f"{name} {example.id}: {len(row.ids)} tokens, the model's context has {self.context_length}",
+                    "shorten the row or split it",
+                )
+        return encoded
+
+    def collate(self, rows: Sequence[Encoded], index: Iterable[int] = (), device: Any = None) -> Batch:
+        """Pad rows on the right into one batch; totals are those of this batch."""
+        import torch
+
+        length = max(len(row.ids) for row in rows)
+        input_ids = torch.full((len(rows), length), self.pad_id, dtype=torch.long)
+        labels = torch.full((len(rows), length), -100, dtype=torch.long)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        value = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            n = len(row.ids)
+            input_ids[i, :n] = torch.tensor(row.ids)
+            mask[i, :n] = 1
+            start = max(row.start, 1)  # the first token of all has nothing that predicts it
+            labels[i, start:n] = input_ids[i, start:n]
+            value[i, row.start : n] = torch.tensor(row.value) if row.value else True
+        value &= labels != -100
+        numbers = torch.tensor(list(index) or list(range(len(rows))))
+        batch = Batch(input_ids, labels, mask, numbers, value)
+        batch.totals = batch.count()
+        batch.lengths = (labels != -100).sum(1).tolist()
+        batch.value_lengths = value.sum(1).tolist()
+        return to_device(batch, device) if device is not None else batch
+
+
+def to_device(batch: Batch, device: Any) -> Batch:
+    """The same batch on another device."""
+    moved = {
+        name: getattr(batch, name).to(device)
+        for name in ("input_ids", "labels", "attention_mask", "index", "value_mask")
+    }
+    return replace(batch, **moved)
+
+
+def with_totals(batches: Sequence[Batch]) -> list[Batch]:
+    """The parts of one effective batch, each knowing the counts of the whole."""
+    totals = sum((batch.count() for batch in batches), Counter())
+    lengths = [length for batch in batches for length in batch.lengths]
+    value_lengths = [length for batch in batches for length in batch.value_lengths]
+    for batch in batches:
+        batch.totals, batch.lengths, batch.value_lengths = totals, lengths, value_lengths
+    return list(batches)

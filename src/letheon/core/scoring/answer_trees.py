@@ -1,0 +1,184 @@
+"""Log-probabilities of many answers to one prompt, scored as a tree in which every distinct token is run once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from letheon.core.model.hooks import labelled_head
+from letheon.core.model.models import LanguageModel
+from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, prefix_cache
+
+# A pass over so many tokens keeps a processor's cores busy; larger ones gain little.
+BUSY = 512
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """Teacher-forced scores of one answer.
+
+    Attributes:
+        logp: [n] log-probability of each token, nats.
+        correct: [n] whether each token is the model's first choice.
+    """
+
+    logp: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def probability(self) -> float:
+        """exp of the mean log-probability per token."""
+        return float(np.exp(self.logp.mean()))
+
+
+@torch.inference_mode()
+def score_answers(
+    model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]], *, tokens_per_batch: int = 1024
+) -> list[list[AnswerScore]]:
+    """Score every answer to every prompt, end of turn included.
+
+    Each prompt is run once and each distinct answer prefix once: a row is the prompt followed by the tree of its
+    answers, and a token sees its ancestors only.
+
+    Args:
+        questions: pairs of a prompt and its answers.
+        tokens_per_batch: bounds memory; on a processor larger passes are no faster.
+    """
+    encoder = model.encoder()
+    tokens = [
+        (encoder.prompt(prompt), [encoder.answer(answer, end=bool(prompt))[0] for answer in answers])
+        for prompt, answers in questions
+    ]
+    return score_tokens(model, tokens, tokens_per_batch=tokens_per_batch)
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: LanguageModel,
+    questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+    *,
+    tokens_per_batch: int = 1024,
+) -> list[list[AnswerScore]]:
+    """`score_answers` of what is tokens already: the ids of each prompt and those of its continuations."""
+    trees = [_Tree(prompt, answers) for prompt, answers in questions]
+    # the last token of a prompt predicts; running text has no prompt at all
+    prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
+    results: list[list[AnswerScore]] = [[] for _ in trees]
+    for chosen in _of_like_length([len(tree.ids) for tree in trees], tokens_per_batch):
+        for index, found in zip(chosen, _score_trees(model, [trees[i] for i in chosen], prefix), strict=True):
+            results[index] = found
+    return results
+
+
+def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Row numbers in batches, longest first: none above `most` tokens with padding, and little padding where it pays.
+
+    A batch that keeps the processor busy already takes no row that would be padded by more than a fifth.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        size = len(batches[-1]) if batches else 0
+        busy = size * longest >= BUSY and lengths[i] < 0.8 * longest
+        if not size or busy or (size + 1) * longest > most:
+            batches.append([])
+            longest = lengths[i]
+        batches[-1].append(i)
+    return batches
+
+
+class _Tree:
+    """A prompt and its answers as one sequence of distinct nodes.
+
+    ids[i] is the token of node i, parent[i] the node before it (-1 for the first), depth[i] its position;
+    paths[a] lists the nodes of answer a. A node comes after its parent.
+    """
+
+    def __init__(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> None:
+        self.ids = list(prompt)
+        self.prompt_length = len(self.ids)
+        self.parent = list(range(-1, self.prompt_length - 1))
+        self.depth = list(range(self.prompt_length))
+        self.paths: list[list[int]] = []
+        children: dict[tuple[int, int], int] = {}
+        for answer in answers:
+            node, path = self.prompt_length - 1, []
+            for token in answer:
+                child = children.get((node, token))
+                if child is None:
+                    child = children[node, token] = len(self.ids)
+                    self.ids.append(token)
+                    self.parent.append(node)
+                    self.depth.append(self.depth[node] + 1 if node >= 0 else 0)
+                path.append(child)
+                node = child
+            self.paths.append(path)
+
+    def visible(self, prefix: int) -> np.ndarray:
+        """[nodes - prefix, nodes]: which nodes each node sees: itself and its ancestors."""
+        seen = np.zeros((len(self.ids), len(self.ids)), dtype=bool)
+        for node, parent in enumerate(self.parent):
+            if parent >= 0:
+                seen[node] = seen[parent]
+            seen[node, node] = True
+        return seen[prefix:]
+
+
+def _shared_tokens(rows: Sequence[Sequence[int]]) -> list[int]:
+    length = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        length += 1
+    return list(rows[0][:length]) if len(rows) > 1 and length >= SHORTEST_PREFIX else []
+
+
+def _score_trees(model: LanguageModel, trees: Sequence[_Tree], shared: list[int]) -> list[list[AnswerScore]]:
+    base, device = model.base(), model.device
+    cache = prefix_cache(model, torch.tensor([shared], device=device), len(trees)) if shared else None
+    prefix = len(shared) if cache is not None else 0
+    longest = max(len(tree.ids) for tree in trees)
+    ids = torch.full((len(trees), longest - prefix), model.pad_id, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    visible = torch.zeros((len(trees), 1, longest - prefix, longest), dtype=torch.bool)
+    for i, tree in enumerate(trees):
+        n = len(tree.ids) - prefix
+        ids[i, :n] = torch.tensor(tree.ids[prefix:])
+        positions[i, :n] = torch.tensor(tree.depth[prefix:])
+        visible[i, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
+    visible[..., 0] = True  # padding must see something; nobody sees padding
+    predicting = [sorted({tree.parent[node] for path in tree.paths for node in path} - {-1}) for tree in trees]
+    row = torch.tensor([i for i, nodes in enumerate(predicting) for _ in nodes], device=device)
+    column = torch.tensor([node - prefix for nodes in predicting for node in nodes], device=device)
+    minimum = torch.finfo(torch.float32).min
+    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), minimum)
+    with labelled_head(base, row, column):
+        output = base(
+            ids.to(device),
+            attention_mask=mask,
+            position_ids=positions.to(device),
+            **cached(base, cache),
+        )
+    return _read_trees(output.logits[0].float(), trees, predicting)
+
+
+def _read_trees(logits: Tensor, trees: Sequence[_Tree], predicting: Sequence[Sequence[int]]) -> list[list[AnswerScore]]:
+    """Log-probabilities of each path from the logits of its nodes' parents."""
+    normaliser, best = logits.logsumexp(-1), logits.argmax(-1)
+    offset, results = 0, []
+    for tree, nodes in zip(trees, predicting, strict=True):
+        place = {node: offset + i for i, node in enumerate(nodes)}
+        offset += len(nodes)
+        scores = []
+        for path in tree.paths:
+            path = [node for node in path if tree.parent[node] >= 0]
+            at = torch.tensor([place[tree.parent[node]] for node in path], device=logits.device)
+            token = torch.tensor([tree.ids[node] for node in path], device=logits.device)
+            logp = (logits[at, token] - normaliser[at]).cpu().numpy()
+            scores.append(AnswerScore(logp, (best[at] == token).cpu().numpy()))
+        results.append(scores)
+    return results

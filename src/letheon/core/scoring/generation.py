@@ -1,0 +1,140 @@
+"""Batched decoding: greedy or sampled answers to prompts, optionally continued from the beginning of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.sampling import by_length
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 64,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 32,
+    use_cache: bool = True,
+) -> list[str]:
+    """Answers to prompts, in their order, without special tokens.
+
+    Args:
+        prompts: questions; each is put into the chat template.
+        max_new_tokens: at most so many tokens after the prompt (and prefix).
+        prefixes: token ids with which each answer must begin (a prefill); they are part of the returned text.
+        temperature: 0 decodes greedily; otherwise samples from the whole distribution under `seed`.
+        batch_size: rows decoded together, of like length.
+    """
+    answers = generate_ids(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        prefixes=prefixes,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        use_cache=use_cache,
+    )
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+
+
+@torch.inference_mode()
+def generate_ids(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 32,
+    use_cache: bool = True,
+) -> list[list[int]]:
+    """The tokens of `generate`'s answers, prefix first, each up to and with the token that ended it."""
+    encoder = model.encoder()
+    starts = prefixes or [()] * len(prompts)
+    rows = [[*encoder.prompt(prompt), *start] for prompt, start in zip(prompts, starts, strict=True)]
+    answers: list[list[int]] = [[] for _ in rows]
+    stops = _stops(model)
+    torch.manual_seed(seed)
+    for chosen in by_length([len(row) for row in rows], batch_size):
+        ids, mask = _left_padded(model, [rows[i] for i in chosen])
+        output = model.base().generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=temperature > 0,
+            temperature=temperature or None,
+            top_p=None,
+            top_k=None if temperature == 0 else 0,
+            pad_token_id=model.pad_id,
+            eos_token_id=stops,
+            use_cache=use_cache,
+        )
+        for at, i in enumerate(chosen):
+            new = output[at, ids.shape[1] :].tolist()
+            end = next((place for place, token in enumerate(new) if token in stops), len(new))
+            answers[i] = [*starts[i], *new[: end + 1]]
+    return answers
+
+
+@torch.inference_mode()
+def decode_with_logits(
+    model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True
+) -> list[tuple[list[int], Float[Tensor, "tokens vocabulary"]]]:
+    """What greedy decoding adds to each row, and the logits (float32) that each of these tokens was chosen by.
+
+    One batch, padded on the left, on the path that `generate` takes: for checks that this path and others agree.
+
+    Args:
+        rows: token ids, at least one a row.
+    """
+    ids, mask = _left_padded(model, rows)
+    stops = _stops(model)
+    output = model.base().generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=model.pad_id,
+        eos_token_id=stops,
+        use_cache=use_cache,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    logits = torch.stack(output.logits, 1).float()
+    found = []
+    for at, new in enumerate(output.sequences[:, ids.shape[1] :].tolist()):
+        end = next((place for place, token in enumerate(new) if token in stops), len(new) - 1) + 1
+        found.append((new[:end], logits[at, :end]))
+    return found
+
+
+def _left_padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """[rows, longest] token ids and their mask: every row ends where its answer goes on."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), model.pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, longest - len(row) :] = torch.tensor(row)
+        mask[at, longest - len(row) :] = 1
+    return ids.to(model.device), mask.to(model.device)
+
+
+def _stops(model: LanguageModel) -> list[int]:
+    """Tokens that end an answer: those of the model's settings and the chat template's end of turn."""
+    configured = model.base().generation_config.eos_token_id
+    stops = set(configured if isinstance(configured, list) else [configured])
+    stops |= set(model.tokenizer(model.encoder().end, add_special_tokens=False)["input_ids"][-1:])
+    stops.add(model.tokenizer.eos_token_id)
+    return sorted(stop for stop in stops if stop is not None)

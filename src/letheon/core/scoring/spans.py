@@ -1,0 +1,209 @@
+"""Which tokens of an answer carry the fact, and how probable they are to a model that never knew it.
+
+Ours, belonging to no paper. Answers begin with the subject's name and common words; only a few tokens carry the fact.
+A row may give its `value`; else the value is found by subject contrast: tokens whose log-probability falls by more
+than `threshold` nats when the subject is replaced, in question and answer, by names that the model cannot know. The
+first token of a value branches and the rest follows from it, so what is found is extended to the end of its phrase.
+The same replacement gives the control level: the probability of the value under unknown subjects.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import AnswerScore, score_answers
+
+logger = logging.getLogger("letheon")
+
+ROWS_AT_ONCE = 512
+
+# Invented, and unlike any name that the demo or the tests use.
+UNKNOWN_SUBJECTS = (
+    "Torvik Aldane",
+    "Maribel Osthwaite",
+    "Jandro Pellimore",
+    "Keziah Brunnholt",
+    "Emeric Valstrand",
+    "Odalys Trevenny",
+)
+# A value ends before one of these: words that join phrases.
+JOINING = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "but",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "to",
+        "was",
+        "were",
+        "when",
+        "where",
+        "which",
+        "who",
+        "with",
+    ]
+)
+WORD = re.compile(r"\w[\w'’-]*|[^\w\s]")
+
+
+def find_values(model: LanguageModel, examples: Sequence[Example], threshold: float = 1.0) -> list[Example]:
+    """The examples with `value` filled in, by subject contrast where a row does not give it.
+
+    Rows without a subject (or whose contrast finds nothing) take the part of the answer that the question does not
+    give: from its first to its last word that does not occur in the question. How many did is logged.
+    """
+    need = [i for i, row in enumerate(examples) if row.value is None]
+    contrast = [i for i in need if _replaceable(examples[i])]
+    found = dict(zip(contrast, _by_contrast(model, [examples[i] for i in contrast], threshold), strict=True))
+    fallback = [i for i in need if not found.get(i)]
+    if fallback:
+        logger.warning(
+            "%d of %d rows have no subject to contrast: the words that the question does not give count as the value",
+            len(fallback),
+            len(examples),
+        )
+    filled = list(examples)
+    for i in need:
+        filled[i] = replace(examples[i], value=found.get(i) or _new_words(examples[i]))
+    return filled
+
+
+def value_probability(model: LanguageModel, examples: Sequence[Example]) -> list[float | None]:
+    """exp of the mean log-probability of each row's value tokens; None for a row without a value."""
+    rows = [row for row in examples if row.value is not None]
+    found = iter(_value_probabilities(model, rows))
+    return [next(found) if row.value is not None else None for row in examples]
+
+
+def control_probability(model: LanguageModel, examples: Sequence[Example]) -> list[float | None]:
+    """The value's probability under unknown subjects (geometric mean over names): what never having known would give.
+
+    None for a row without value or subject, or whose value names the subject itself.
+    """
+    rows = [row for row in examples if row.value is not None and _replaceable(row) and _survives(row)]
+    replaced = [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
+    logs = np.log(_value_probabilities(model, replaced)).reshape(len(rows), len(UNKNOWN_SUBJECTS)).mean(1)
+    level = dict(zip(map(id, rows), np.exp(logs).tolist(), strict=True))
+    return [level.get(id(row)) for row in examples]
+
+
+def _replaceable(row: Example) -> bool:
+    return bool(row.subject) and (row.subject or "") in row.prompt
+
+
+def _survives(row: Example) -> bool:
+    """Whether the value is still there when the subject is replaced: it is no part of the subject."""
+    value, replaced = row.value or "", _with_subject(replace(row, value=None), UNKNOWN_SUBJECTS[0])
+    return (row.subject or "") not in value and value in replaced.answer
+
+
+def _with_subject(row: Example, name: str) -> Example:
+    subject = row.subject or ""
+    return replace(
+        row, prompt=row.prompt.replace(subject, name), answer=row.answer.replace(subject, name), subject=name
+    )
+
+
+def _scores(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
+    """In parts, so that the memory taken does not grow with the rows."""
+    parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    scored = (score_answers(model, [(row.prompt, [row.answer]) for row in part]) for part in parts)
+    return [found[0] for part in scored for found in part]
+
+
+def _value_probabilities(model: LanguageModel, rows: Sequence[Example]) -> list[float]:
+    encoder = model.encoder()
+    probabilities = []
+    for row, scores in zip(rows, _scores(model, rows), strict=True):
+        mask = np.array(encoder.encode(row).value)[-len(scores.logp) :]
+        probabilities.append(float(np.exp(scores.logp[mask].mean())))
+    return probabilities
+
+
+def _by_contrast(model: LanguageModel, rows: Sequence[Example], threshold: float) -> list[str | None]:
+    """The value of each row by subject contrast; None where no token depends on the subject."""
+    known = _scores(model, rows)
+    unknown = _scores(model, [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS])
+    width = len(UNKNOWN_SUBJECTS)
+    found: list[str | None] = []
+    for i, row in enumerate(rows):
+        spans = _token_spans(model, row)
+        levels: list[dict[tuple[int, int], float]] = []
+        for name, scores in zip(UNKNOWN_SUBJECTS, unknown[i * width : (i + 1) * width], strict=True):
+            other = _token_spans(model, _with_subject(row, name))
+            levels.append({_from_end(row, name, span): lp for span, lp in zip(other, scores.logp, strict=True)})
+        drops = []
+        for span, logp in zip(spans, known[i].logp, strict=True):
+            key = (len(row.answer) - span[0], len(row.answer) - span[1])
+            controls = [level[key] for level in levels if key in level]
+            inside = _inside_subject(row, span)
+            drops.append(logp - np.mean(controls) if controls and not inside and span[1] > span[0] else 0.0)
+        chosen = [span for span, drop in zip(spans, drops, strict=True) if drop > threshold]
+        found.append(_phrase(row.answer, chosen) if chosen else None)
+    return found
+
+
+def _token_spans(model: LanguageModel, row: Example) -> list[tuple[int, int]]:
+    _, spans = model.encoder().answer(row.answer, end=bool(row.prompt))
+    size = len(row.answer)
+    return [(min(start, size), min(stop, size)) for start, stop in spans]
+
+
+def _from_end(row: Example, name: str, span: tuple[int, int]) -> tuple[int, int]:
+    """A token's place in the replaced answer, counted from its end, as it would be in the original answer.
+
+    Exact for tokens after the last mention of the subject, which is where values stand.
+    """
+    size = len(row.answer.replace(row.subject or "", name))
+    return size - span[0], size - span[1]
+
+
+def _inside_subject(row: Example, span: tuple[int, int]) -> bool:
+    places = [match.span() for match in re.finditer(re.escape(row.subject or ""), row.answer)]
+    return any(start < span[1] and stop > span[0] for start, stop in places)
+
+
+def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
+    """From the first found token's word to the end of the last one's phrase (punctuation or a joining word)."""
+    first, last = min(start for start, _ in spans), max(start for start, _ in spans)
+    words = list(WORD.finditer(answer))
+    begin = next((w.start() for w in words if w.end() > first + (answer[first : first + 1] == " ")), first)
+    stop = begin
+    for word in words:
+        if word.end() <= last + 1:
+            continue
+        ends = not word.group()[0].isalnum() or (word.group() in JOINING and word.start() > last + 1)
+        if ends and stop > begin:
+            break
+        stop = word.end()
+    return answer[begin:stop]
+
+
+def _new_words(row: Example) -> str:
+    """From the first to the last word of the answer that the question does not contain; all of it if none."""
+    given = {word.lower() for word in WORD.findall(row.prompt)}
+    new = [
+        word for word in WORD.finditer(row.answer) if word.group()[0].isalnum() and word.group().lower() not in given
+    ]
+    new = [word for word in new if word.group().lower() not in JOINING] or new
+    return row.answer[new[0].start() : new[-1].end()] if new else row.answer

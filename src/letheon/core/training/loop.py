@@ -1,0 +1,345 @@
+"""The one training loop, on accelerate: steps, checkpoints, resume, interruption, several processes, progress.
+
+What happens inside a step is the caller's; the loop owns everything around it. Each step draws from a random stream
+of its own (root seed and step number), so a resumed run needs no random state and ends in the same bits. A step's
+gradients are sums over the effective batch: how it is split into micro-batches and processes does not change them.
+Models stay in evaluation mode, so dropout is off. With several processes gradients are summed by the loop itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from letheon.core.atomic import read_json
+from letheon.core.errors import InputError, Interrupted, TrainingError
+from letheon.core.hardware import Precision, keep_freed_memory, resolve_precision
+from letheon.core.model.models import LanguageModel
+from letheon.core.progress import progress
+from letheon.core.registry import check_settings
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.runs import Run
+from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
+from letheon.core.training.signals import Signals
+
+logger = logging.getLogger("letheon")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained; every training command has these.
+
+    Attributes:
+        learning_rate, weight_decay: AdamW's.
+        batch_size: rows of one optimizer step (the effective batch).
+        micro_batch_size: rows in memory at once; 0 takes the whole batch. Does not change the result.
+        schedule: learning rate after warm-up.
+        warmup_steps: steps over which the learning rate rises linearly.
+        clip: largest norm of the gradient; None leaves it.
+        precision: of the matrix products; weights and optimizer stay float32. `auto` measures what is faster here.
+        seed: root of all random streams.
+        checkpoint_seconds, checkpoint_steps: how often the state is kept (whichever comes first; 0 never).
+    """
+
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.0
+    batch_size: int = 8
+    micro_batch_size: int = 0
+    schedule: Literal["constant", "linear"] = "constant"
+    warmup_steps: int = 0
+    clip: float | None = 1.0
+    precision: Precision = "auto"
+    seed: int = 0
+    checkpoint_seconds: float = 120.0
+    checkpoint_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("learning_rate", "batch_size"))
+        if min(self.micro_batch_size, self.warmup_steps, self.weight_decay, self.checkpoint_steps) < 0:
+            raise InputError(
+                "a micro-batch size, warm-up, weight decay or checkpoint interval below 0", "use 0 or more"
+            )
+
+
+class Stateful(Protocol):
+    """Something with tensors that must survive a restart (a gradient history, a mask)."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass
+class TrainingOutcome:
+    """What a loop did: steps taken, why it ended, the metrics of each step."""
+
+    steps: int
+    stopped: str = "all steps done"
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Loop:
+    """One training run over named parameters.
+
+    Args:
+        model: the model that the parameters belong to.
+        parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
+        settings: see `TrainSettings`.
+        total: steps to take.
+        run: where checkpoints and metrics go; None keeps nothing.
+        state: further tensors to keep in checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        parameters: Mapping[str, nn.Parameter],
+        settings: TrainSettings,
+        total: int,
+        *,
+        run: Run | None = None,
+        state: Stateful | None = None,
+        title: str = "training",
+    ) -> None:
+        from accelerate import Accelerator
+
+        if not parameters:
+            raise InputError("no parameter is selected to be trained", "choose another scope")
+        keep_freed_memory()
+        self.model, self.parameters, self.settings, self.total = model, dict(parameters), settings, total
+        self.run_folder, self.state, self.title = run, state, title
+        self.accelerator = Accelerator(cpu=model.device.type == "cpu")
+        self.precision = resolve_precision(settings.precision, model.device)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self._signals: Signals | None = None
+        self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
+        _freeze_all_but(model.model, set(map(id, self.parameters.values())))
+
+    def release(self) -> None:
+        """Give every parameter back the `requires_grad` that it had, and drop the gradients."""
+        for name, parameter in self.model.model.named_parameters():
+            parameter.requires_grad_(self._before.get(name, False))
+            parameter.grad = None
+
+    # Used by what happens inside a step
+
+    def shard(self, micro_batches: Sequence[Any]) -> list[Any]:
+        """The micro-batches of this process."""
+        return list(micro_batches[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def sum_gradients(self) -> None:
+        """Sum the gradients over processes; a missing gradient counts as zero."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+    def take_gradients(self) -> list[Tensor]:
+        """The summed gradients in the order of `parameters` (zero where there is none); clears them."""
+        self.sum_gradients()
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()]
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return taken
+
+    def clip(self) -> float:
+        """Clip the gradient's norm where the settings say so; returns the norm before.
+
+        Raises:
+            TrainingError: the norm is not finite; nothing has moved.
+        """
+        limit = math.inf if self.settings.clip is None else self.settings.clip
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        self._refuse_not_finite({"the gradient's norm": norm})
+        return norm
+
+    def reduce_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics summed over processes (each has its share), if all are finite.
+
+        Every process gets the same, so all stop together or none does.
+
+        Raises:
+            TrainingError: before the optimizer has moved anything.
+        """
+        if self.accelerator.num_processes > 1:
+            shares: list[dict[str, float]] = [{} for _ in range(self.accelerator.num_processes)]
+            torch.distributed.all_gather_object(shares, metrics)
+            names = sorted({name for share in shares for name in share})
+            metrics = {name: sum(share.get(name, 0.0) for share in shares) for name in names}
+        self._refuse_not_finite(metrics)
+        return metrics
+
+    def _refuse_not_finite(self, metrics: Mapping[str, float]) -> None:
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(f"{', '.join(bad)} is not finite at step {self.step}", "")
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Matrix products in the resolved precision."""
+        enabled = self.precision == "bfloat16"
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled):
+            yield
+
+    # The loop
+
+    def run(
+        self,
+        step: Callable[[int], Mapping[str, float]],
+        stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
+        describe: Callable[[Mapping[str, float]], str] | None = None,
+    ) -> TrainingOutcome:
+        """Take the steps that are left.
+
+        Args:
+            step: does step k (gradients and `optimizer.step()`), returns its metrics.
+            stop: given the metrics of every step so far (also those before a restart), a reason to end or None.
+            describe: a few words for the progress bar.
+
+        Raises:
+            TrainingError: a loss is not finite; the last good checkpoint stands.
+            Interrupted: a signal came; the state was kept.
+        """
+        outcome, started, kept = TrainingOutcome(self.step, history=self.history), time.monotonic(), time.monotonic()
+        try:
+            with Signals() as self._signals, progress(self.title, self.total) as advance:
+                while self.step < self.total:
+                    metrics = self._one(step)
+                    self.history.append(metrics)
+                    advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
+                    reason = stop(self.history) if stop else None
+                    if self._asked_to_stop() and not reason and self.step < self.total:
+                        self._interrupt()
+                    if self._keep_now(kept) and self.step < self.total and not reason:
+                        self.save_checkpoint()
+                        kept = time.monotonic()
+                    if reason:
+                        outcome.stopped = reason
+                        break
+        finally:
+            self.release()
+        outcome.steps, outcome.seconds = self.step, time.monotonic() - started
+        return outcome
+
+    def _one(self, step: Callable[[int], Mapping[str, float]]) -> dict[str, float]:
+        torch.manual_seed(stream_seed(self.settings.seed, "step", self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate(self.step)
+        metrics = dict(step(self.step))
+        self.step += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            self.run_folder.log(step=self.step, **metrics)
+        return metrics
+
+    def _rate(self, step: int) -> float:
+        if step < self.settings.warmup_steps:
+            return (step + 1) / self.settings.warmup_steps
+        if self.settings.schedule == "constant":
+            return 1.0
+        return max(0.0, (self.total - step) / max(1, self.total - self.settings.warmup_steps))
+
+    # Checkpoints
+
+    def _keep_now(self, last: float) -> bool:
+        every = self.settings.checkpoint_steps
+        seconds = self.settings.checkpoint_seconds
+        return bool((every and self.step % every == 0) or (seconds and time.monotonic() - last > seconds))
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two.
+
+        Only the main process writes. Weights that are not finite are never kept: the checkpoint before stands.
+        """
+        if self.run_folder is None or not self.accelerator.is_main_process or not self.finite():
+            return
+        tensors = {
+            "weights": {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()},
+            "optimizer": self._moments(),
+        }
+        if self.state is not None:
+            tensors["state"] = self.state.state_dict()
+        write_checkpoint(self.run_folder, self.step, tensors, {"step": self.step, "history": self.history})
+
+    def finite(self) -> bool:
+        """Whether all trained weights are finite."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters.values())
+
+    def _moments(self) -> dict[str, Tensor]:
+        kept = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                kept[f"{name}/{key}"] = value.detach().contiguous()
+        return kept
+
+    def resume(self) -> bool:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found = checkpoints(self.run_folder) if self.run_folder else []
+        if not found:
+            return False
+        folder = found[-1]
+        weights, moments = tensors_of(folder, "weights"), tensors_of(folder, "optimizer")
+        if set(weights) != set(self.parameters):
+            raise InputError(f"{folder} holds other parameters than this run trains", "resume with the same scope")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+                if any(key.startswith(f"{name}/") for key in moments):
+                    keys = ("step", "exp_avg", "exp_avg_sq")
+                    state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
+                    self.optimizer.state[parameter] = state
+        if self.state is not None:
+            self.state.load_state_dict(tensors_of(folder, "state", device=str(self.model.device)))
+        kept = read_json(folder / "step.json")
+        self.step, self.history = kept["step"], kept["history"]
+        if self.run_folder is not None and self.accelerator.is_main_process:
+            self.run_folder.keep_metrics(self.step)
+        return True
+
+    # Interruption
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal came, in any process: all must end after the same step."""
+        came = self._signals is not None and self._signals.came
+        asked = torch.tensor(float(came), device=self.model.device)
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(asked)
+        return bool(asked)
+
+    def _interrupt(self) -> None:
+        if self.run_folder is None:
+            raise Interrupted(f"{self.title} was stopped at step {self.step}", "nothing was kept: run it again")
+        self.save_checkpoint()
+        raise Interrupted(
+            f"{self.title} was stopped at step {self.step} of {self.total}; its state is kept",
+            f"continue with --resume {self.run_folder.folder}",
+        )
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process that writes (launchers number processes in `RANK`)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _freeze_all_but(module: nn.Module, chosen: set[int]) -> None:
+    for parameter in module.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)

@@ -1,0 +1,149 @@
+"""Null spaces of what enters a matrix: changes that (nearly) leave its outputs on given inputs as they are.
+
+W k stays the same for every input k of some rows exactly if ΔW has no part in the span of those inputs. Taken
+strictly that leaves little or nothing; relaxed, only the directions in which the inputs have energy are protected. With
+C = K Kᵀ/n = U diag(s) Uᵀ over inputs K, the kept projector is P = U_small U_smallᵀ, and ΔW P is what may be done.
+
+Sources: AlphaEdit, arXiv 2410.02355 (an absolute threshold on s, 2e-2); GPM, arXiv 2103.09762 (a share of the energy,
+         and protected directions that are added task after task).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from letheon.core.errors import InputError
+from letheon.core.model.hooks import on_inputs
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks, is_matrix, is_transposed, sides
+from letheon.core.rows.encoding import Batch
+from letheon.core.scoring.likelihood import hidden_states
+
+Mode = Literal["energy", "absolute"]
+# A direction that is left over this share of its length by the protected ones adds nothing to them.
+SMALLEST_REST = 1e-6
+
+
+def kept_directions(spectrum: Float[Tensor, " inputs"], mode: Mode, threshold: float) -> int:
+    """How many of the smallest eigenvalues (given in ascending order) count as the null space.
+
+    `absolute`: those below the threshold. `energy`: as many as hold together at most that share of the sum. Zeros
+    always count: there the inputs have nothing.
+    """
+    small = spectrum < threshold if mode == "absolute" else spectrum.cumsum(0) <= threshold * spectrum.sum()
+    return int((small | (spectrum == 0)).sum())
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """What may change in a matrix.
+
+    Attributes:
+        protected: [inputs, rank] orthonormal directions that no change may act on: U without U_small.
+        spectrum: [inputs] eigenvalues of the covariance, ascending, float64.
+        transposed: the weight lies as [inputs, outputs] (GPT-2).
+    """
+
+    protected: Tensor
+    spectrum: Tensor
+    transposed: bool = False
+
+    @classmethod
+    def of(cls, covariance: Float[Tensor, "inputs inputs"], mode: Mode, threshold: float) -> NullSpace:
+        """From K Kᵀ/n. Eigenvalues that are no more than rounding count as zero."""
+        spectrum, directions = torch.linalg.eigh(covariance.double())
+        rounding = len(spectrum) * torch.finfo(torch.float64).eps * float(spectrum[-1].clamp(min=0))
+        spectrum = torch.where(spectrum > rounding, spectrum, 0.0)
+        kept = kept_directions(spectrum, mode, threshold)
+        return cls(directions[:, kept:].float().contiguous(), spectrum)
+
+    @property
+    def kept(self) -> int:
+        """Dimensions of the null space."""
+        return self.protected.shape[0] - self.protected.shape[1]
+
+    def blocked(self, change: Tensor) -> Tensor:
+        """The part of a change of the weight that acts on protected inputs: ΔW (I - P), in the weight's shape."""
+        basis = self.protected
+        if self.transposed:
+            return basis @ (basis.T @ change)
+        return (change @ basis) @ basis.T
+
+    def project(self, change: Tensor) -> Tensor:
+        """ΔW P: what is left of a change when its effect on protected inputs is taken away."""
+        return change - self.blocked(change)
+
+    def protecting(self, directions: Float[Tensor, "inputs more"]) -> NullSpace:
+        """The same, with further directions protected (a later task's, or single inputs)."""
+        more = directions.double()
+        more = more / more.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+        basis = self.protected.double()
+        for _ in range(2):  # the second pass removes what rounding left in the first
+            more = more - basis @ (basis.T @ more)
+        left, size, _ = torch.linalg.svd(more, full_matrices=False)
+        return replace(self, protected=torch.cat([basis, left[:, size > SMALLEST_REST]], 1).float())
+
+
+class Inputs:
+    """Second moments of what enters a matrix, gathered pass after pass in float64.
+
+    A row's first token is kept apart: in many models it is an attention sink, whose activations are hundreds of times
+    larger than all others and would pass for nearly all of the energy. Its mean direction is protected in any case.
+    """
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self.sum = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.first = torch.zeros(width, dtype=torch.float64, device=device)
+        self.tokens = 0
+
+    def add(self, inputs: Float[Tensor, "length inputs"]) -> None:
+        """The real tokens of one row."""
+        later = inputs[1:].double()
+        self.sum += later.T @ later
+        self.first += inputs[0].double()
+        self.tokens += len(later)
+
+    def null_space(self, mode: Mode, threshold: float, transposed: bool = False) -> NullSpace:
+        """The null space of what was added."""
+        space = NullSpace.of(self.sum / max(self.tokens, 1), mode, threshold)
+        return replace(space.protecting(self.first[:, None]), transposed=transposed)
+
+
+def matrices_among(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Module]:
+    """The matrices in the model's blocks whose weight is one of the parameters, by the parameter's name."""
+    name_of = {id(parameter): name for name, parameter in parameters.items()}
+    modules = (module for block in blocks(model.base()) for module in block.modules() if is_matrix(module))
+    return {name_of[id(module.weight)]: module for module in modules if id(module.weight) in name_of}
+
+
+@torch.no_grad()
+def null_spaces(
+    model: LanguageModel, rows: Iterable[Batch], matrices: Mapping[str, nn.Module], mode: Mode, threshold: float
+) -> dict[str, NullSpace]:
+    """The null space of each matrix's inputs on some rows, each a batch of one; no layer above the matrices is run.
+
+    Raises:
+        InputError: a matrix does not see every token (an expert of a mixture).
+    """
+    stack = blocks(model.base())
+    inside = [{id(module) for module in block.modules()} for block in stack]
+    highest = max(i for i, ids in enumerate(inside) if any(id(matrix) in ids for matrix in matrices.values()))
+    gathered = {name: Inputs(sides(matrix)[1], model.device) for name, matrix in matrices.items()}
+
+    def see(name: str, inputs: Tensor) -> None:
+        if inputs.ndim != 3 or len(inputs) != 1:
+            raise InputError(f"{name} does not see every token of a row", "let other weights move")
+        gathered[name].add(inputs[0])
+
+    with on_inputs(matrices, see):
+        for row in rows:
+            hidden_states(model, row, highest)
+    return {
+        name: inputs.null_space(mode, threshold, is_transposed(matrices[name])) for name, inputs in gathered.items()
+    }

@@ -1,0 +1,69 @@
+"""What a procedure in two stages keeps in its run, so that it continues in the stage in which it was killed.
+
+The second stage counts its steps on from the first one's, so that one `metrics.jsonl` and one `checkpoints/` serve
+both. The model that the first stage leaves is kept whole beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from letheon.core.atomic import atomic_write_text, is_whole, read_json, write_json
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.runs import Run
+from letheon.core.training.checkpoints import checkpoints, drop_checkpoints
+from letheon.core.training.loop import Loop, is_main_process
+
+History = list[dict[str, float]]
+
+
+def continue_stage(loop: Loop, first: int) -> None:
+    """Continue from the newest checkpoint of a stage that begins after step `first`; else from its beginning."""
+    loop.step, run = first, loop.run_folder
+    kept = checkpoints(run) if run is not None else []
+    if kept and read_json(kept[-1] / "step.json")["step"] > first:
+        loop.resume()
+    elif run is not None and is_main_process():
+        run.keep_metrics(first)
+
+
+def keep_stage(model: LanguageModel, run: Run | None, name: str, history: History) -> None:
+    """Keep the model that a stage left, and its metrics; its checkpoints are not needed any more."""
+    if run is None or not is_main_process():
+        return
+    write_json(run.folder / f"{name}.json", history)
+    model.save(run.folder / name)
+    drop_checkpoints(run)
+
+
+@torch.no_grad()
+def kept_stage(model: LanguageModel, run: Run | None, name: str) -> History | None:
+    """Give the model the weights that a stage left, if it has ended; returns that stage's metrics."""
+    if run is None or not is_whole(run.folder / name):
+        return None
+    weights = dict(load(run.folder / name, device="cpu").model.named_parameters())
+    for key, parameter in model.model.named_parameters():
+        parameter.copy_(weights[key])
+    history: History = read_json(run.folder / f"{name}.json")
+    return history
+
+
+class Lines:
+    """A file of JSON lines in a run, each of a step; a continued run drops the lines of the steps it takes again."""
+
+    def __init__(self, run: Run | None, name: str, step: int) -> None:
+        self.path: Path | None = run.folder / name if run is not None and is_main_process() else None
+        self.lines: list[str] = []
+        if self.path is not None and self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            self.lines = [line for line in lines if json.loads(line)["step"] <= step]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """More lines; the file is replaced whole."""
+        if self.path is not None:
+            self.lines += [json.dumps(row, ensure_ascii=False) for row in rows]
+            atomic_write_text(self.path, "".join(f"{line}\n" for line in self.lines))

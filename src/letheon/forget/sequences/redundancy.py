@@ -1,0 +1,144 @@
+"""Which parts of a deletion request earlier requests have covered: similarity first, then what the loss says.
+
+A request is cut into chunks. One that resembles nothing served before is kept; one that does is kept only if the
+request's loss changes without it.
+
+Paper:   FIT: Defying Catastrophic Forgetting in Continual LLM Unlearning, arXiv 2601.21682.
+Differs: the sentence encoder. The paper's is SimCSE, a model of its own; here it is the model's own hidden states at
+         one block, averaged over the text's tokens (mean-pooled hidden states), minus the mean over a sample of other
+         texts and that sample's four principal directions (Mu & Viswanath, All-but-the-Top, arXiv 1702.01417):
+         without that, states of one model all point the same way and every pair is similar.
+         A row with a prompt is one chunk; running text is cut. The loss of a request that is left without chunks is 0,
+         the mean over no tokens, so a chunk that is a whole request is judged by its own loss [inferred].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
+from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.likelihood import hidden_states
+
+# Principal directions that are taken out; Mu & Viswanath take a hundredth of the width, 3 of 300.
+SHARED = 4
+
+
+def nearest_similarity(
+    embeddings: Float[Tensor, "chunks width"], history: Float[Tensor, "earlier width"]
+) -> Float[Tensor, " chunks"]:
+    """max over the history of the cosine, for each chunk; -1 where there is no history. Rows have length 1."""
+    if not len(history):
+        return embeddings.new_full((len(embeddings),), -1.0)
+    return (embeddings @ history.T).amax(1)
+
+
+def loss_differences(losses: Float[Tensor, " chunks"], tokens: Float[Tensor, " chunks"]) -> Float[Tensor, " chunks"]:
+    """|L(D) − L(D without the chunk)|, L the mean over answer tokens (nats); from each chunk's sum and its tokens."""
+    without = (losses.sum() - losses) / (tokens.sum() - tokens).clamp(min=1)
+    return (losses.sum() / tokens.sum() - without).abs()
+
+
+def kept_chunks(
+    similarity: Float[Tensor, " chunks"], difference: Float[Tensor, " chunks"], tau: float, epsilon: float
+) -> Bool[Tensor, " chunks"]:
+    """Unlike everything before (similarity <= tau), or missed by the loss (difference > epsilon)."""
+    return (similarity <= tau) | (difference > epsilon)
+
+
+def chunks_of(model: LanguageModel, rows: Sequence[Example], size: int) -> list[Example]:
+    """The rows, running text cut into pieces of `size` tokens; the pieces are named after their row."""
+    chunks: list[Example] = []
+    for row in rows:
+        spans = [] if row.prompt else model.encoder().answer(row.answer, end=False)[1]
+        if len(spans) <= size:
+            chunks.append(row)
+            continue
+        starts = [spans[i][0] for i in range(0, len(spans), size)]
+        texts = [row.answer[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        chunks += [Example("", text, id=f"{row.id}#{i + 1}") for i, text in enumerate(texts) if text.strip()]
+    return chunks
+
+
+@torch.no_grad()
+def pooled_states(model: LanguageModel, rows: Sequence[Encoded], layer: int) -> Float[Tensor, "rows width"]:
+    """Hidden states at a block's output, averaged over each row's tokens, prompt and answer."""
+    found: list[Tensor] = [torch.zeros(0)] * len(rows)
+    for chosen in by_length([len(row.ids) for row in rows], 16):
+        batch = to_device(model.encoder().collate([rows[i] for i in chosen]), model.device)
+        mask = batch.attention_mask[..., None]
+        pooled = (hidden_states(model, batch, layer).float() * mask).sum(1) / mask.sum(1)
+        for i, vector in zip(chosen, pooled, strict=True):
+            found[i] = vector
+    return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class StateEncoder:
+    """Texts as unit vectors: mean-pooled hidden states at one block, without what most texts share.
+
+    It is the model's own encoder while the model has the weights that it was made with.
+
+    Attributes:
+        mean: of the states of a sample of texts.
+        shared: [directions, width], orthonormal: where that sample varies most.
+    """
+
+    layer: int
+    mean: Float[Tensor, " width"]
+    shared: Float[Tensor, "directions width"]
+
+    @classmethod
+    def of(cls, model: LanguageModel, others: Sequence[Example]) -> StateEncoder:
+        """The encoder at a model's middle block, with mean and directions of a sample of texts."""
+        layer = middle(model)
+        states = pooled_states(model, model.encoder().encode_all(others), layer)
+        directions = torch.linalg.svd(states - states.mean(0), full_matrices=False).Vh
+        return cls(layer, states.mean(0), directions[: min(SHARED, len(others) - 1)])
+
+    def embed(self, model: LanguageModel, rows: Sequence[Encoded]) -> Float[Tensor, "rows width"]:
+        """One vector of length 1 a row."""
+        return embedding(pooled_states(model, rows, self.layer), self.mean, self.shared)
+
+
+def embedding(
+    states: Float[Tensor, "rows width"], mean: Float[Tensor, " width"], shared: Float[Tensor, "directions width"]
+) -> Float[Tensor, "rows width"]:
+    """The states minus their mean and their part along the shared directions, scaled to length 1."""
+    rest = states - mean
+    return functional.normalize(rest - (rest @ shared.T) @ shared, dim=1)
+
+
+def middle(model: LanguageModel) -> int:
+    """The block at half of a model's depth."""
+    return len(blocks(model.base())) // 2
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What a filter decided: the chunks, which of them are kept, and the two numbers that decided it."""
+
+    chunks: list[Example]
+    keep: list[bool]
+    similarity: list[float]
+    difference: list[float]
+
+    @property
+    def kept(self) -> list[Example]:
+        """The chunks that are trained on."""
+        return [chunk for chunk, keep in zip(self.chunks, self.keep, strict=True) if keep]
+
+    @property
+    def dropped(self) -> list[dict[str, str | float]]:
+        """Id, similarity and loss difference of every other chunk."""
+        facts = zip(self.chunks, self.keep, self.similarity, self.difference, strict=True)
+        return [{"id": c.id, "similarity": s, "loss_difference": d} for c, keep, s, d in facts if not keep]

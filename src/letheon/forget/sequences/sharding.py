@@ -1,0 +1,156 @@
+"""SISA: train apart on shards, in slices with checkpoints, so that a row can be removed exactly.
+
+Paper:   Bourtoule et al., Machine Unlearning, arXiv 1912.03817: a model a shard; a shard is trained slice after slice,
+         each time on all of its slices so far; a deletion goes back to the checkpoint before the row's slice and trains
+         on from there; predictions are the mean of the shards' probabilities.
+Differs: a constituent is a LoRA adapter (or all weights) on one common base, which must never have seen the rows.
+         Which shard and slice a row belongs to depends on its own text and the seed only, so removing one row moves no
+         other. The order of rows within a slice's training is drawn anew for the rows that are left.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.atomic import canonical_hash, is_whole, read_json, write_json
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.registry import check_settings
+from letheon.core.rows.examples import Example, parse_rows
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request, row_of
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How rows are divided and trained.
+
+    Attributes:
+        base: the model that every shard begins from; it never saw the rows.
+        scope: which weights a constituent has of its own: `lora`, `everything`, ...
+        epochs: passes over the rows so far, after each slice is added.
+    """
+
+    base: str
+    shards: int = 4
+    slices: int = 2
+    epochs: int = 4
+    scope: str = "lora"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, positive=("shards", "slices", "epochs"))
+
+
+class Sharded:
+    """The constituents in a folder: `shard-i/slice-j/` holds a shard's weights after its slices 0 to j.
+
+    `Sharded.train(...)` makes it, `Sharded(folder)` opens it, `forget(rows)` removes rows exactly.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        content = read_json(folder / "sharded.json")
+        self.folder, self.device = folder, device
+        self.settings = ShardSettings(**content["settings"])
+        self.training = TrainSettings(**content["training"])
+        self.rows = parse_rows(content["rows"], str(folder / "sharded.json")) if content["rows"] else []
+
+    @classmethod
+    def train(
+        cls,
+        rows: Sequence[Example],
+        folder: Path,
+        settings: ShardSettings,
+        training: TrainSettings | None = None,
+        device: str = "auto",
+    ) -> Sharded:
+        """Train every shard; one that is whole already (a run that was killed) is not trained again."""
+        if (folder / "sharded.json").exists():
+            raise InputError(f"{folder} holds a sharded model", "open it, or choose another folder")
+        _write(folder, settings, training or TrainSettings(), rows)
+        made = cls(folder, device)
+        for shard in range(settings.shards):
+            made.bring_up(shard)
+        return made
+
+    def place(self, row: Example) -> tuple[int, int]:
+        """Shard and slice of a row."""
+        number = stream_seed(self.settings.seed, canonical_hash([row.prompt, row.answer]))
+        return number % self.settings.shards, number // self.settings.shards % self.settings.slices
+
+    def forget(self, rows: Sequence[Example]) -> dict[int, int]:
+        """Remove rows exactly; returns for each shard that had some the first slice that was trained again.
+
+        Raises:
+            InputError: a row that no shard has; nothing has changed.
+        """
+        gone = {(row.prompt, row.answer) for row in rows}
+        missing = gone - {(row.prompt, row.answer) for row in self.rows}
+        if missing:
+            raise InputError(f"no shard has the row {min(missing)[0][:60]!r}", "give rows as they were trained on")
+        first: dict[int, int] = {}
+        for row in rows:
+            shard, slice_ = self.place(row)
+            first[shard] = min(slice_, first.get(shard, slice_))
+        for shard, slice_ in first.items():  # before the list of rows changes: a killed deletion is done again
+            for later in range(slice_, self.settings.slices):
+                shutil.rmtree(self._folder(shard, later), ignore_errors=True)
+        self.rows = [row for row in self.rows if (row.prompt, row.answer) not in gone]
+        _write(self.folder, self.settings, self.training, self.rows)
+        for shard in first:
+            self.bring_up(shard)
+        return first
+
+    def bring_up(self, shard: int) -> None:
+        """Train a shard's slices that are not there."""
+        for slice_ in range(self.settings.slices):
+            if is_whole(self._folder(shard, slice_)):
+                continue
+            model = self._before(shard, slice_)
+            scope = Recipe.parse(f"gradient_ascent@{self.settings.scope}").scope.make()
+            rows = [row for row in self.rows if self.place(row) <= (shard, slice_) and self.place(row)[0] == shard]
+            if rows:
+                parameters = scope.select(model, Request(forget=tuple(rows)))
+                steps = self.settings.epochs * math.ceil(len(rows) / self.training.batch_size)
+                title = f"shard {shard + 1}/{self.settings.shards}, slice {slice_ + 1}/{self.settings.slices}"
+                finetune(model, rows, self.training, steps, parameters=parameters, title=title)
+            model.save(self._folder(shard, slice_))
+
+    def constituents(self) -> list[LanguageModel]:
+        """The shards' models."""
+        last = self.settings.slices - 1
+        return [load(self._folder(shard, last), device=self.device) for shard in range(self.settings.shards)]
+
+    def _before(self, shard: int, slice_: int) -> LanguageModel:
+        start = self._folder(shard, slice_ - 1) if slice_ else self.settings.base
+        return load(start, device=self.device)
+
+    def _folder(self, shard: int, slice_: int) -> Path:
+        return self.folder / f"shard-{shard}" / f"slice-{slice_}"
+
+
+def ensemble_probability(
+    models: Sequence[LanguageModel], questions: Sequence[tuple[str, str]]
+) -> list[Float[Tensor, " tokens"]]:
+    """For each (prompt, answer): the mean of the models' probabilities of each token of the answer."""
+    asked = [(prompt, [answer]) for prompt, answer in questions]
+    scored = [[torch.as_tensor(row[0].logp).exp() for row in score_answers(model, asked)] for model in models]
+    return [torch.stack(row).mean(0) for row in zip(*scored, strict=True)]
+
+
+def _write(folder: Path, settings: ShardSettings, training: TrainSettings, rows: Sequence[Example]) -> None:
+    stored = [row_of(row) for row in rows]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "sharded.json", {"settings": asdict(settings), "training": asdict(training), "rows": stored})

@@ -1,0 +1,204 @@
+"""Activation patching: which heads and MLPs carry a behaviour, by what restoring each one's activation brings back.
+
+A contrast is a clean prompt, a corrupted twin, and the token that the clean one should lead to. The behaviour is M, the
+logit of that token over the twin's (or its log-probability, where no other token is named). Activations are patched at
+the last position only, so prompts need not be equally long. For a module m,
+
+    IE_m = [M(corrupted, m restored) − M(corrupted)] / [M(clean) − M(corrupted)],
+
+numerator and denominator each summed over the contrasts, so that one without an effect cannot blow the ratio up.
+
+Source:  denoising by activation patching as in Heimersheim and Nanda, arXiv 2404.15255; attribution patching, its
+         first-order form, (a_clean − a_corrupted)·∂M/∂a on the corrupted run, as in Syed et al., arXiv 2310.10348.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.model.hooks import edit, leaf_embeddings, record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import start_from
+from letheon.core.model.sites import Site, blocks
+
+# Contrasts of one pass.
+ROWS = 32
+
+
+@dataclass(frozen=True, order=True)
+class Module:
+    """A head of a layer's attention (its slice of what enters the output projection), or the layer's MLP."""
+
+    layer: int
+    head: int | None = None
+
+    @property
+    def site(self) -> Site:
+        """Where its activation is seen."""
+        return Site(self.layer, "mlp" if self.head is None else "heads")
+
+    def __str__(self) -> str:
+        return f"{self.layer}.mlp" if self.head is None else f"{self.layer}.{self.head}"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Token ids of a clean prompt and its corrupted twin; what the clean one leads to, and what the twin does."""
+
+    clean: tuple[int, ...]
+    corrupted: tuple[int, ...]
+    target: int
+    other: int | None = None
+
+
+def heads_of(model: LanguageModel) -> int:
+    """Query heads of a layer."""
+    return int(model.base().config.num_attention_heads)
+
+
+def modules_of(model: LanguageModel) -> list[Module]:
+    """Every head and every MLP, layer after layer."""
+    heads = [*range(heads_of(model)), None]
+    return [Module(layer, head) for layer in range(len(blocks(model.base()))) for head in heads]
+
+
+@torch.no_grad()
+def exact_effects(model: LanguageModel, contrasts: Sequence[Contrast], least: float = 1e-3) -> dict[Module, float]:
+    """IE of every module, a forward pass for each of them.
+
+    Args:
+        least: contrasts whose clean run is not so much above the corrupted one show no behaviour and are left out.
+
+    Raises:
+        InputError: none is left.
+    """
+    modules = modules_of(model)
+    gains, total = torch.zeros(len(modules)), 0.0
+    for part in _parts(contrasts):
+        clean, sites = _run(model, part, corrupted=False), sorted({module.site for module in modules})
+        lost = _run(model, part, corrupted=True)
+        shows = clean.metric - lost.metric > least
+        total += float((clean.metric - lost.metric)[shows].sum())
+        for place, module in enumerate(modules):
+            if module.site in sites:
+                found = _restored(model, part, module, clean, lost)
+                gains[place] += float((found - lost.metric)[shows].sum())
+    return _shares(modules, gains, total)
+
+
+def attributed_effects(model: LanguageModel, contrasts: Sequence[Contrast], least: float = 1e-3) -> dict[Module, float]:
+    """The first-order estimate of IE for every module at once: two forward passes and one backward."""
+    modules = modules_of(model)
+    gains, total = torch.zeros(len(modules)), 0.0
+    for part in _parts(contrasts):
+        with torch.no_grad():
+            clean = _run(model, part, corrupted=False)
+        with leaf_embeddings(model.base()):  # a graph, whatever weights may move
+            lost = _run(model, part, corrupted=True)
+        shows = clean.metric - lost.metric.detach() > least
+        total += float((clean.metric - lost.metric.detach())[shows].sum())
+        sites = sorted({module.site for module in modules})
+        slopes = torch.autograd.grad(lost.metric[shows].sum(), [lost.found[site] for site in sites], allow_unused=True)
+        for place, module in enumerate(modules):
+            slope = slopes[sites.index(module.site)]
+            if slope is not None:
+                change = (clean.last(module.site) - lost.last(module.site).detach()) * lost.at_last(slope)
+                gains[place] += float(_slice(model, module, change).sum(-1)[shows].sum())
+    return _shares(modules, gains, total)
+
+
+@dataclass
+class _Pass:
+    """A run of one side of the contrasts: M, activations, and where each row ends."""
+
+    metric: Float[Tensor, " rows"]
+    found: dict[Site, Tensor]
+    ends: Tensor
+
+    def last(self, site: Site) -> Float[Tensor, "rows width"]:
+        """A site's activation at each row's last position."""
+        return self.at_last(self.found[site])
+
+    def at_last(self, tensor: Tensor) -> Tensor:
+        return tensor[torch.arange(len(self.ends), device=tensor.device), self.ends]
+
+
+def _parts(contrasts: Sequence[Contrast]) -> list[Sequence[Contrast]]:
+    return [contrasts[i : i + ROWS] for i in range(0, len(contrasts), ROWS)]
+
+
+def _ids(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded ids, their mask, and each row's last position."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), model.pad_id)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(longest)[None] < lengths[:, None]).long()
+    return ids.to(model.device), mask.to(model.device), (lengths - 1).to(model.device)
+
+
+def _run(model: LanguageModel, part: Sequence[Contrast], *, corrupted: bool) -> _Pass:
+    sites = [Site(layer, "input") for layer in range(len(blocks(model.base())))]
+    sites += sorted({module.site for module in modules_of(model)})
+    ids, mask, ends = _ids(model, [row.corrupted if corrupted else row.clean for row in part])
+    with record(model.base(), sites) as found:
+        logits = model.base()(ids, attention_mask=mask, use_cache=False).logits
+    return _Pass(_metric(logits, ends, part), dict(found), ends)
+
+
+def _metric(logits: Tensor, ends: Tensor, part: Sequence[Contrast]) -> Float[Tensor, " rows"]:
+    """M: logit[target] − logit[other], or log p(target)."""
+    last = logits[torch.arange(len(part), device=logits.device), ends].float()
+    logp = last.log_softmax(-1)
+    values = [logp[i, row.target] - (0.0 if row.other is None else logp[i, row.other]) for i, row in enumerate(part)]
+    return torch.stack(values)
+
+
+def _restored(
+    model: LanguageModel, part: Sequence[Contrast], module: Module, clean: _Pass, lost: _Pass
+) -> Float[Tensor, " rows"]:
+    """M of the corrupted run with one module's last activation taken from the clean one; layers below are not run."""
+    ids, mask, ends = _ids(model, [row.corrupted for row in part])
+    kept = clean.last(module.site)
+    place = torch.arange(len(part), device=ids.device)
+
+    def restore(states: Tensor) -> Tensor:
+        states = states.clone()
+        row = states[place, ends]
+        states[place, ends] = torch.where(_mask(model, module, row), kept, row)
+        return states
+
+    entering = lost.found[Site(module.layer, "input")]
+    with edit(model.base(), {module.site: restore}), start_from(model.base(), module.layer, entering):
+        logits = model.base()(ids, attention_mask=mask, use_cache=False).logits
+    return _metric(logits, ends, part)
+
+
+def _mask(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
+    mask = torch.zeros_like(states, dtype=torch.bool)
+    _slice(model, module, mask)[...] = True
+    return mask
+
+
+def _slice(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
+    """A module's part of the activations at its site (a view)."""
+    if module.head is None:
+        return states
+    width = states.shape[-1] // heads_of(model)
+    return states[..., module.head * width : (module.head + 1) * width]
+
+
+def _shares(modules: Sequence[Module], gains: Tensor, total: float) -> dict[Module, float]:
+    if total <= 0:
+        raise InputError(
+            "no contrast shows the behaviour: the corrupted prompts lead to the answer as surely as the clean ones",
+            "give rows that the model knows, and subjects (or counterfactual prompts) that change the answer",
+        )
+    return {module: float(gain) / total for module, gain in zip(modules, gains, strict=True)}

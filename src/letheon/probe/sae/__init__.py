@@ -1,0 +1,3 @@
+"""Sparse autoencoders: the autoencoder itself, and its training on activations.
+
+Imports core alone."""

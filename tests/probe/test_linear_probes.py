@@ -1,0 +1,61 @@
+"""Probes: states are the model's own, groups stay together, chance is chance, and a planted direction is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
+from letheon.core.rows.encoding import Encoded
+from letheon.core.scoring.likelihood import hidden_states
+from letheon.probe.linear_probes import cross_validated, token_states
+
+PROMPTS = ["Where is it?", "Who came to the town before anybody else did?", "When?"]
+
+
+@pytest.mark.oracle("probes")
+def test_states_are_those_of_each_row_by_itself(tiny: LanguageModel) -> None:
+    rows = [tiny.encoder().prompt(prompt) for prompt in PROMPTS]
+    last, mean = token_states(tiny, rows, batch_size=2), token_states(tiny, rows, position="mean")
+    assert last.shape == (len(blocks(tiny.model)), 3, last.shape[-1])
+    for i, row in enumerate(rows):
+        batch = tiny.encoder().collate([Encoded(tuple(row), len(row) - 1)])
+        for layer in range(len(last)):
+            with torch.no_grad():
+                alone = hidden_states(tiny, batch, layer)[0]
+            assert torch.allclose(last[layer, i], alone[-1], atol=1e-5)  # padding changes the order of sums only
+            assert torch.allclose(mean[layer, i], alone[1:].mean(0), atol=1e-5)
+
+
+@pytest.mark.oracle("probes")
+def test_a_planted_direction_is_found_and_shuffled_labels_are_not() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 150)
+    states = draw.normal(size=(150, 40))
+    states[:, 7] += 4 * (labels == 1)
+    states[:, 9] += 4 * (labels == 2)
+    assert cross_validated(states, labels.tolist()).accuracy > 0.9
+    shuffled = cross_validated(states, draw.permutation(labels).tolist())
+    assert abs(shuffled.accuracy - 1 / 3) < 0.13  # three standard errors of 150 guesses
+    assert np.allclose(shuffled.probability.sum(1), 1)
+
+
+@pytest.mark.oracle("probes")
+def test_rows_of_one_group_never_help_each_other() -> None:
+    """Every group has a fingerprint and a label of its own, drawn at random: only a leak could tell it."""
+    draw = np.random.default_rng(1)
+    groups = np.repeat(np.arange(60), 3)
+    labels = draw.integers(0, 2, 60)[groups]
+    states = draw.normal(size=(60, 200))[groups] + 0.01 * draw.normal(size=(180, 200))
+    assert cross_validated(states, labels.tolist()).accuracy > 0.95
+    assert cross_validated(states, labels.tolist(), groups.tolist(), strengths=(1.0,)).accuracy < 0.65
+
+
+def test_what_cannot_be_told_apart_is_refused() -> None:
+    with pytest.raises(InputError, match="at least two labels"):
+        cross_validated(np.zeros((4, 2)), [1, 1, 1, 1])
+    with pytest.raises(InputError, match="1 groups"):
+        cross_validated(np.zeros((4, 2)), [0, 1, 0, 1], ["a"] * 4)
