@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from letheon.printing.listings import methods_markdown
+from letheon.printing.methods import methods_markdown
 
 ROOT = Path(__file__).parents[1]
 
