@@ -10,6 +10,7 @@ import typer
 from letheon.cli.options import expanded
 from letheon.cli.shared import Access, Command, Device, Json, Place, Shown, perform
 from letheon.jobs.options import DerivativeKind, LedgerAccess
+from letheon.printing.cells import show_facts
 
 derivative = typer.Typer(help=__doc__, no_args_is_help=True)
 
@@ -35,10 +36,9 @@ def add(
     letheon ledger derivative add model-q4.gguf --kind gguf --parent run/model
     """
     from letheon.jobs.derivatives import AddDerivative
-    from letheon.printing.ledger import show_done
 
     job = AddDerivative(path, parent, kind, access, device)
-    perform(job, shown, show_done)
+    perform(job, shown, show_facts)
 
 
 @derivative.command("list")
@@ -70,7 +70,6 @@ def replace(
     letheon ledger derivative replace old.gguf --by new.gguf --kind gguf --parent run/model
     """
     from letheon.jobs.derivatives import ReplaceDerivative
-    from letheon.printing.ledger import show_done
 
     job = ReplaceDerivative(old, by, parent, kind, access, device)
-    perform(job, shown, show_done)
+    perform(job, shown, show_facts)

@@ -29,6 +29,7 @@ from letheon.cli.shared import (
 )
 from letheon.cli.training import Forgetting
 from letheon.jobs.options import EarlierChange
+from letheon.printing.cells import show_facts
 
 
 @verb(__doc__)
@@ -58,7 +59,7 @@ def forget(
     from letheon.jobs.forget import ForgetOptions, forget_job
     from letheon.jobs.reapply import ReapplyJob
     from letheon.jobs.sequence import sequence_job
-    from letheon.printing.forget import show_facts, show_forget
+    from letheon.printing.forget import show_forget
 
     given = ForgetOptions(model, rows, method, training, audit, folders, device)
     if earlier.reapply is not None:

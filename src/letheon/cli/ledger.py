@@ -15,6 +15,7 @@ from letheon.cli.options import expanded
 from letheon.cli.shared import NOT_A_PASS, Access, Command, Json, Place, Shown, Where, perform
 from letheon.core.errors import LetheonError
 from letheon.jobs.options import LedgerAccess
+from letheon.printing.cells import show_facts
 
 ledger = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 ledger.add_typer(derivative, name="derivative")
@@ -41,9 +42,8 @@ def show(
     letheon ledger show 3 --ledger ledger/
     """
     from letheon.jobs.ledger import read_one
-    from letheon.printing.ledger import show_done
 
-    show_done(read_one(LedgerAccess(ledger), sequence), as_json)
+    show_facts(read_one(LedgerAccess(ledger), sequence), as_json)
 
 
 @ledger.command()
@@ -110,9 +110,8 @@ def export(
     letheon ledger export ledger.jsonl; letheon ledger export model.intoto.json --statement --request case-7
     """
     from letheon.jobs.ledger import ExportJob
-    from letheon.printing.ledger import show_done
 
-    perform(ExportJob(out, statement, request, access), shown, show_done)
+    perform(ExportJob(out, statement, request, access), shown, show_facts)
 
 
 @ledger.command(cls=Command)
@@ -127,9 +126,8 @@ def close(
     The request can then no longer be re-checked by rows. letheon ledger close case-7
     """
     from letheon.jobs.ledger import CloseJob
-    from letheon.printing.ledger import show_done
 
-    perform(CloseJob(request, access), shown, show_done)
+    perform(CloseJob(request, access), shown, show_facts)
 
 
 @ledger.command(cls=Command)
@@ -169,6 +167,5 @@ def keygen(
     letheon ledger keygen ~/keys/ledger.pem
     """
     from letheon.jobs.ledger import KeygenJob
-    from letheon.printing.ledger import show_done
 
-    perform(KeygenJob(path), shown, show_done)
+    perform(KeygenJob(path), shown, show_facts)

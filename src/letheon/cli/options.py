@@ -78,7 +78,7 @@ class Given:
 
     def _parameter(self, item: Field[Any], hint: Any, words: str) -> inspect.Parameter:
         name = self.prefix + item.name
-        words = f"{words or _sentence(item.name.replace('_', ' '))} Default {_spelled(_default(item))}."
+        words = f"{words or _sentence(item.name.replace('_', ' '))}{_default_words(item)}"
         info = _option(item, name, words, self.panel)
         if (inner := _without_none(hint)) is not hint:
             info.parser = functools.partial(_read_or_none, inner)
@@ -119,9 +119,11 @@ def expanded(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        for name, (marker, kind, names) in groups.items():
-            values[name] = marker.value(kind, {option: values.pop(option) for option in names})
-        function(**values)
+        built = {
+            name: marker.value(kind, {option: values.pop(option) for option in names})
+            for name, (marker, kind, names) in groups.items()
+        }
+        function(**values, **built)
 
     names = [parameter.name for parameter in parameters]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -170,9 +172,14 @@ def _default(item: Field[Any]) -> Any:
     return inspect.Parameter.empty if item.default is MISSING else item.default
 
 
-def _spelled(value: Any) -> str:
-    """Spell a default as the user would give it."""
-    return {True: "on", False: "off", None: NONE}[value] if isinstance(value, bool | None) else str(value)
+def _default_words(item: Field[Any]) -> str:
+    """Tell a field's default, spelled as the user would give it."""
+    default = _default(item)
+    if default is inspect.Parameter.empty or default == ():
+        return ""
+    if isinstance(default, bool):
+        return " Default on." if default else " Default off."
+    return f" Default {NONE if default is None else default}."
 
 
 def _option(item: Field[Any], name: str, words: str, panel: str) -> Any:

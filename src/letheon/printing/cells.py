@@ -28,6 +28,16 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     console.print(table)
 
 
+def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Print named facts, a line each; a list has a line per item."""
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        for item in value if isinstance(value, list) else [value]:
+            print(f"{name}: {printable(item)}")
+
+
 def cell(value: Any) -> str:
     """Format an estimate with its interval, or `-` where there is none."""
     if value is None or value.value is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,13 +37,3 @@ def show_forget(done: Forgotten, as_json: bool) -> None:
         console.print(f"[yellow]note:[/] {escape(warning)}")
     if record is not None and result.folder is not None:
         print_audit(console, record, result.folder)
-
-
-def show_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Print named facts, a line each; lists have a line per item."""
-    if as_json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        for item in value if isinstance(value, list) else [value]:
-            print(f"{name}: {item}")

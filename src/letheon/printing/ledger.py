@@ -41,15 +41,6 @@ def show_derivatives(rows: list[dict[str, Any]], as_json: bool) -> None:
     _table("Derivatives in use", ("entry", "kind", "path", "sha256", "holds"), rows)
 
 
-def show_done(facts: dict[str, Any], as_json: bool) -> None:
-    """Print named facts, a line each."""
-    if as_json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        print(f"{name}: {printable(value)}")
-
-
 def show_verification(result: Verification, as_json: bool) -> None:
     """Print size and head of the chain, notes and faults, and whether the chain is whole."""
     if as_json:
