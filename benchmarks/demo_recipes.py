@@ -31,9 +31,9 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.spans import control_probability, value_probability
-from letheon.demo import TARGET, teach
-from letheon.demo_world import PEOPLE, facts_of, world
 from letheon.forget.run import forget
+from letheon.jobs.demo import TARGET, teach
+from letheon.jobs.demo_world import PEOPLE, facts_of, world
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from letheon.cli import main
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
-from letheon.jobs.auditing import AuditJob
+from letheon.jobs.audit import AuditJob
+from letheon.jobs.options import RequestFiles
 from letheon.retain.metrics import Curve, backward_transfer, forgetting, minimum_accuracy, summary
 from letheon.retain.settings import LearnSettings
 from letheon.retain.streams.texts import text_stream
@@ -293,6 +294,12 @@ def test_the_command_learns_on_and_prints_what_came_back(tmp_path: Path, monkeyp
 
 def test_options_of_learning_without_a_stream_are_refused(tmp_path: Path) -> None:
     REQUEST.write(tmp_path / "request.json")
-    job = AuditJob("tiny", "tiny", tmp_path / "request.json", out=tmp_path / "a", learning={"evaluate_every": 5})
+    job = AuditJob(
+        "tiny",
+        "tiny",
+        RequestFiles(request=str(tmp_path / "request.json")),
+        out=tmp_path / "a",
+        learning={"evaluate_every": 5},
+    )
     with pytest.raises(InputError, match="--evaluate-every without --after-learning"):
         job.plan()

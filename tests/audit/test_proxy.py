@@ -16,8 +16,9 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.forget.request import Request
-from letheon.jobs.auditing import AuditJob
-from letheon.jobs.comparing import compare_plan
+from letheon.jobs.audit import AuditJob
+from letheon.jobs.compare import CompareJob
+from letheon.jobs.options import AuditCriteria, AuditScope, RequestFiles
 
 
 def test_a_proxy_without_a_base_is_refused_with_the_reason() -> None:
@@ -38,22 +39,24 @@ def test_the_commands_refuse_it_before_a_model_is_loaded(tmp_path: Path, deletio
     replace(deletion, retain=()).write(tmp_path / "bare.json")
 
     def audited(file: str, reference: str) -> dict[str, Any]:
-        return AuditJob("tiny", "tiny", tmp_path / file, reference, out=tmp_path / "out").plan()
+        rows = RequestFiles(request=str(tmp_path / file))
+        return AuditJob("tiny", "tiny", rows, AuditScope(reference), out=tmp_path / "out").plan()
 
-    def compared(request: Request, reference: str) -> dict[str, Any]:
-        return compare_plan("tiny", request, ["npo"], reference, "standard", tmp_path / "out")
+    def compared(file: str, reference: str, method: str = "npo") -> dict[str, Any]:
+        rows = RequestFiles(request=str(tmp_path / file))
+        return CompareJob("tiny", method, rows, criteria=AuditCriteria(reference), out=tmp_path / "out").plan()
 
     for reference, words in (("proxy", "never saw"), ("proxy:./no/such/folder", "no/such/folder")):
         with pytest.raises(InputError, match=words):
             audited("request.json", reference)
         with pytest.raises(InputError, match=words):
-            compared(deletion, reference)
+            compared("request.json", reference)
     with pytest.raises(InputError, match="retain rows"):
         audited("bare.json", "proxy:tiny")
     with pytest.raises(InputError, match="retain rows"):
-        compare_plan("tiny", replace(deletion, retain=()), ["gradient_ascent"], "proxy:tiny", "standard", tmp_path)
+        compared("bare.json", "proxy:tiny", "gradient_ascent")
     assert audited("request.json", "proxy:tiny")["reference"] == "proxy:tiny"
-    assert compared(deletion, "proxy:tiny")["reference"] == "proxy:tiny"
+    assert compared("request.json", "proxy:tiny")["reference"] == "proxy:tiny"
 
 
 def test_a_comparison_has_the_proxy_as_its_control(tmp_path: Path, deletion: Request, monkeypatch: Any) -> None:

@@ -14,7 +14,8 @@ from letheon.audit.plan import QUICK
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
-from letheon.jobs.auditing import AuditJob
+from letheon.jobs.audit import AuditJob
+from letheon.jobs.options import AuditScope, RequestFiles
 
 
 def test_two_bits_by_hand() -> None:
@@ -118,11 +119,12 @@ def test_q8_0_by_hand() -> None:
 
 def test_an_audit_rounds_as_the_gguf_files_that_it_was_told(tmp_path: Path) -> None:
     Request(forget=(Example("A question?", "An answer"),)).write(tmp_path / "request.json")
-    job = AuditJob("tiny", "tiny", tmp_path / "request.json", out=tmp_path / "a", quick=True, gguf=("Q4_0", "Q8_0"))
+    rows = RequestFiles(request=str(tmp_path / "request.json"))
+    job = AuditJob("tiny", "tiny", rows, AuditScope(quick=True, gguf=["Q4_0", "Q8_0"]), out=tmp_path / "a")
     assert job.plan()["rounding"] == ["4 bits", "Q4_0", "Q8_0"]
     assert job.settings == replace(QUICK, grids=(Grid(4), Grid.of_file("Q4_0"), Grid.of_file("Q8_0")))
     with pytest.raises(InputError, match="Q9_9"):
-        replace(job, gguf=("Q9_9",)).plan()
+        replace(job, scope=AuditScope(gguf=["Q9_9"])).plan()
 
 
 @pytest.mark.parametrize(("bits", "group"), [(1, 64), (32, 64), (4, 0)])

@@ -18,7 +18,7 @@ from letheon.core.model.models import load
 from letheon.forget.method_lists import read_methods, split_methods
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.printing.comparisons import show_comparison
+from letheon.printing.compare import show_comparison
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 4, "precision": "float32"}
 

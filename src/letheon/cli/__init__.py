@@ -1,26 +1,5 @@
-"""The command line: one verb a job; parse, call the library, print. No logic lives here.
-
-A file holds the commands of one job; importing it registers them.
-"""
-
-from importlib import import_module
+"""The command line: a file per verb, which parses options, hands them to `jobs` and lets `printing` show the result."""
 
 from letheon.cli.app import app, main
 
 __all__ = ["app", "main"]
-
-# In the order in which the help lists their commands.
-JOBS = (
-    "forgetting",
-    "auditing",
-    "reporting",
-    "spillover",
-    "bench",
-    "ledger",
-    "derivatives",
-    "learning",
-    "papers",
-    "about",
-)
-for job in JOBS:
-    import_module(f"letheon.cli.{job}")

@@ -1,19 +1,22 @@
-"""The command line's frame: the application, options that many commands share, exit codes, and how errors are told.
+"""The frame of the command line: the application, the verbs it lists, exit codes, and how errors are reported.
 
-Exit codes: 0 done; 1 it went wrong in a way that is not the input's; 2 bad input, nothing was written; 3 done, and the
-audit's verdict is not a pass; 4 training could not go on, the last good state is kept; 75 interrupted, resumable;
-130 interrupted, nothing kept.
+Exit codes: 0 done; 1 a failure that is not the input's fault; 2 bad input, nothing was written; 3 done, but the audit's
+verdict is not a pass; 4 training could not go on, the last good state is saved; 75 interrupted, resumable;
+130 interrupted, nothing saved.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from letheon.cli.verbs import VERBS, help_of, load_verb
 from letheon.core.errors import InputError, LetheonError
+from letheon.printing.cells import print_json
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="Edit, protect and examine what neural networks remember.",
@@ -25,51 +28,26 @@ app = typer.Typer(
     "75 interrupted and resumable, 130 interrupted.",
 )
 
-NOT_A_PASS, INTERRUPTED = 3, 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
-Seed = Annotated[int, typer.Option(help="Root of all random streams.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Ledger = Annotated[
-    str,
-    typer.Option(
-        envvar="LETHEON_LEDGER",
-        show_envvar=False,
-        help="Folder of a ledger that gets an entry; default $LETHEON_LEDGER, else none.",
-    ),
-]
-Reference = Annotated[
-    str,
-    typer.Option(
-        help="A model trained without the forget rows: the negative control. Where none was retrained, proxy:BASE "
-        "trains a stand-in now: an adapter on BASE, which never saw the forget rows, from the retain rows alone."
-    ),
-]
-Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
+class Verb(TyperCommand):
+    """A verb in the list of verbs. Its file, which may load torch, is imported when the verb is run."""
+
+    def make_context(self, info_name, args, parent=None, **extra):  # type: ignore[no-untyped-def]  # click's own
+        """Parse the arguments by the command of the verb's file."""
+        return load_verb(str(self.name)).make_context(info_name, args, parent, **extra)
 
 
-def quieten(quiet: bool) -> None:
-    """No progress bars, where that was asked for."""
-    from letheon.core.progress import be_quiet
-
-    be_quiet(quiet)
+def _placeholder() -> None:
+    """Stand for the command of a verb until its file is imported."""
 
 
-def exit_with(record: Any) -> None:
-    """Leave with a code of its own where an audit did not pass."""
-    if record is not None and record.verdict.outcome != "pass":
-        raise typer.Exit(NOT_A_PASS)
-
-
-def print_json(value: Any) -> None:
-    """A value as indented JSON on standard output."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+for panel, verbs in VERBS.items():
+    for verb in verbs:
+        app.command(verb, cls=Verb, help=help_of(verb), rich_help_panel=panel)(_placeholder)
 
 
 def main() -> None:
-    """Entry point: run the command; say what went wrong, as JSON too where that was asked for; leave with its code."""
+    """Run the command, report errors (as JSON too with --json), and leave with the exit code."""
     import logging
 
     from typer.exceptions import TyperException
@@ -80,9 +58,12 @@ def main() -> None:
     except LetheonError as error:
         _fail(error.problem, error.remedy, error.exit_code)
     except TyperException as error:
-        _fail(getattr(error, "message", None) or str(error), "see letheon COMMAND --help", InputError.exit_code)
+        problem = getattr(error, "message", None) or str(error)
+        if not problem:  # a group without a command has shown its help
+            sys.exit(InputError.exit_code)
+        _fail(problem, "see letheon COMMAND --help", InputError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was kept", "run it again", INTERRUPTED)
+        _fail("interrupted; nothing was saved", "run it again", INTERRUPTED)
     except OSError as error:
         _fail(str(error), "check the path, and whether it can be written", LetheonError.exit_code)
     except (MemoryError, RuntimeError) as error:

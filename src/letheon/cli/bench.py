@@ -1,73 +1,46 @@
-"""`letheon bench`."""
+"""Run a benchmark of unlearning: target, reference and every method, in the field's own metrics.
+
+letheon bench tofu --model smollm2 --data TOFU/ --split forget05 --methods npo,simnpo+geometric --train --out bench/
+
+The options of the training apply to every method; their defaults, where a method recommends nothing else.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from letheon.cli.app import Device, DryRun, Json, Quiet, Seed, app, quieten
+from letheon.cli.options import Given, Group
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, perform, verb
+from letheon.cli.training import ForgettingEach
+from letheon.jobs.options import BenchData, BenchModels
+from letheon.measure.bench import Teaching
+
+Taught = Annotated[dict[str, Any], Given(Teaching, panel="Target and reference, with --train", prefix="train_")]
 
 
-@app.command()
+@verb(__doc__)
 def bench(
     benchmark: Annotated[str, typer.Argument(help="tofu, muse, wmdp or rwku.")],
-    model: Annotated[
-        str, typer.Option(help="With --train what target and reference are made from; else who judges the answers.")
+    *,
+    data: Annotated[BenchData, Group(ROWS)],
+    models: Annotated[BenchModels, Group(METHOD)],
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas: npo,simnpo+geometric,rmu.", rich_help_panel=METHOD)
     ] = "",
-    target: Annotated[str, typer.Option(help="The model that knows what is to be forgotten.")] = "",
-    reference: Annotated[str, typer.Option(help="A model trained without the forget rows.")] = "",
-    train: Annotated[
-        bool, typer.Option("--train", help="Train target and reference from --model, all weights.")
-    ] = False,
-    data: Annotated[str, typer.Option(help="A copy's folder or a hub id; default the benchmark's own hub id.")] = "",
-    split: Annotated[str, typer.Option(help="forget05 (tofu), scal_2 (muse), bio,cyber (wmdp), a person (rwku).")] = "",
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas: npo,simnpo+geometric,rmu.")] = "",
-    rows: Annotated[int, typer.Option(help="A subset drawn by the seed, for small machines; 0 takes all.")] = 0,
-    peer: Annotated[
-        bool, typer.Option("--peer", help="tofu: the field's form of a metric where ours differs.")
-    ] = False,
-    corpus: Annotated[str, typer.Option(help="rwku: what a method is given to forget, such as positive or pair.")] = "",
-    epochs: Annotated[int | None, typer.Option(help="Of forgetting: passes over the forget rows.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of forgetting: optimizer steps, instead of epochs.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Of forgetting.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows of one step.")] = None,
-    train_epochs: Annotated[int, typer.Option(help="With --train: epochs of target and reference.")] = 10,
-    train_learning_rate: Annotated[float, typer.Option(help="With --train: their learning rate.")] = 1e-4,
-    out: Annotated[Path, typer.Option(help="Folder; one that was begun is continued.")] = Path("bench"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: Json = False,
-    dry_run: DryRun = False,
+    teaching: Taught,
+    training: ForgettingEach,
+    out: Annotated[Path, typer.Option(help="Folder; a bench begun there is continued.", rich_help_panel=OUTPUT)] = Path(
+        "bench"
+    ),
+    where: Where,
+    shown: Shown,
 ) -> None:
-    """Run a benchmark of unlearning: target, reference and every method, in the field's own metrics.
+    """Perform the benchmark."""
+    from letheon.jobs.bench import BenchJob
+    from letheon.printing.bench import show_bench
 
-    letheon bench tofu --model smollm2 --data TOFU/ --split forget05 --methods npo,simnpo+geometric --train --out bench/
-    """
-    from letheon.forget.method_lists import split_methods
-    from letheon.measure.bench import Teaching, plan_bench, read_benchmark
-    from letheon.measure.bench import bench as run_bench
-    from letheon.printing.cells import show_plan
-    from letheon.printing.comparisons import show_bench
-
-    quieten(quiet)
-    own = {name: value for name, value in {"peer": peer, "corpus": corpus}.items() if value}
-    given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
-    plan = plan_bench(
-        read_benchmark(benchmark, data, split=split, rows=rows, seed=seed, **own),
-        split_methods(methods),
-        out=out,
-        model=model,
-        target=target,
-        reference=reference,
-        train=train,
-        teaching=Teaching(train_epochs, train_learning_rate),
-        seed=seed,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    if dry_run:
-        show_plan({**plan.config(), "methods": list(plan.methods), "out": str(out)}, as_json)
-        return
-    show_bench(run_bench(plan, device=device), out, as_json)
+    job = BenchJob(benchmark, data, models, methods, teaching, training, out, where)
+    perform(job, shown, lambda result, as_json: show_bench(result, out, as_json))

@@ -22,18 +22,20 @@ Stop = Literal["steps", "control"]
 
 @dataclass(frozen=True)
 class ForgetSettings:
-    """What a forgetting run is told beside its recipe and its training settings.
+    """Settings of a forgetting run, beside its recipe and its training settings.
+
+    The command line shows each line below as the help of an option.
 
     Attributes:
-        epochs: passes over the forget rows, where `steps` is not given.
+        epochs: passes over the forget rows, unless the number of steps is given.
         steps: optimizer steps; 0 derives them from the epochs.
-        stop: `steps` takes them all; `control` ends when the forget tokens are as improbable as they are under
-            unknown subjects (`letheon.core.scoring.spans`), but not before `least_steps`.
-        least_steps: with `stop=control`.
-        collapse: end when the model falls apart (retain loss up by 3 nats and above 4, or forget loss above twice
-            that of a uniform guess) for three steps.
-        keep_update: also write the change of the weights, `update.safetensors`, to be applied again after further
-            training (`letheon.forget.reapply`).
+        stop: when the run ends: `steps` takes all steps; `control` ends once the tokens of the fact are as improbable
+            as they are for unknown subjects.
+        least_steps: steps that are taken at least before `control` ends the run.
+        collapse: end the run when the model breaks down: for three steps the retain loss is above 4 nats and 3 above
+            its start, or the forget loss is above twice that of a uniform guess.
+        keep_update: also write the change of the weights, `update.safetensors`, which can be added again after further
+            training.
     """
 
     epochs: int = 10
@@ -80,7 +82,11 @@ def resolve(
     training: TrainSettings | None,
     options: Mapping[str, Any],
 ) -> tuple[ForgetSettings, TrainSettings]:
-    """Settings from: single options, else those given, else what goes with the recipe's name, else defaults."""
+    """Return all settings of a run: single options, else the given settings, else the recipe's own, else defaults.
+
+    Raises:
+        InputError: an option is a field of neither class.
+    """
     recommended = recipe.recommended
     chosen: list[Any] = []
     rest = dict(options)

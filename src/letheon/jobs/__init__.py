@@ -1,1 +1,1 @@
-"""What the commands do with the library: gather, check before a model is loaded, run. Used by the command line only."""
+"""The work of the commands: gather options, check them before a model is loaded, run. Used by the command line only."""

@@ -1,1 +1,1 @@
-"""What the commands print: rich pages for people, one JSON object for programs. A file a kind of page."""
+"""The output of the commands: rich pages for people, one JSON object for programs. A file per verb."""

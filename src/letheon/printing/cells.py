@@ -1,4 +1,4 @@
-"""What every page is made of: JSON, a plan, the cell of a table, a line of foreign text."""
+"""Shared parts of the output: JSON, a plan, the cell of a table, a line of foreign text."""
 
 from __future__ import annotations
 
@@ -11,32 +11,48 @@ from rich.text import Text
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on standard output."""
+    """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def show_plan(plan: dict[str, Any], as_json: bool) -> None:
-    """What would be done."""
+    """Print what would be done."""
     if as_json:
         print_json(plan)
         return
-    table = Table(title="What would be done (nothing was written)", show_header=False, box=None, title_justify="left")
+    table = Table(show_header=False, box=None)
     for name, value in plan.items():
-        table.add_row(
-            f"[dim]{name}", Text(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))
-        )
-    Console().print(table)
+        table.add_row(f"[dim]{name}", Text(printable(value if isinstance(value, dict) else str(value))))
+    console = Console()
+    console.print("What would be done (nothing was written)", style="italic")
+    console.print(table)
+
+
+def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Print named facts, a line each; a list has a line per item."""
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        for item in value if isinstance(value, list) else [value]:
+            print(f"{name}: {printable(item)}")
 
 
 def cell(value: Any) -> str:
+    """Format an estimate with its interval, or `-` where there is none."""
     if value is None or value.value is None:
         return "-"
     number = f"{value.value:.3g}"
     return number if value.low is None else f"{number} [dim]({value.low:.2g}..{value.high:.2g})"
 
 
+def printable(value: Any) -> str:
+    """Format a value on one line without control characters, which a text of others may hold."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 def one_line(text: str, most: int = 160) -> str:
-    """A text of a model or user made fit for a terminal: one line, no control characters, not too long."""
-    line = "".join(sign if sign.isprintable() else " " for sign in text)
-    line = " ".join(line.split())
+    """Format a text of a model or user for a terminal: one line, no control characters, at most `most` characters."""
+    line = " ".join(printable(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"

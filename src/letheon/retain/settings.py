@@ -12,23 +12,28 @@ from letheon.core.registry import check_settings
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """How a stream is learned.
+    """Settings of continual learning, shared by every strategy.
+
+    The command line shows each line below as the help of an option.
 
     Attributes:
-        epochs: passes over each task's rows; 1 is the online protocol, in which every row is seen once.
-        batch_size: new rows of a step.
-        optimizer: `auto` is sgd for an `nn.Module` and adamw for a language model.
-        learning_rate: 0 takes 0.1 for sgd, 1e-3 for the others, 1e-5 (adapter: 2e-4) for a language model.
-        momentum: sgd's.
-        weight_decay: of every optimizer.
-        clip: largest norm of the gradient; None leaves it. 0 is 1.0 for a language model and none for a module.
-        adapter: of a language model: `full` moves its weights, `lora` a low-rank adapter.
-        rank: of the adapter.
+        epochs: passes over the rows of each task; 1 is the online protocol, in which every row is seen once.
+        batch_size: new rows per step; the command line takes 8 for a language model, unless it is given.
+        optimizer: `auto` takes adamw for a language model and sgd for another network.
+        learning_rate: learning rate; 0 takes 1e-5 for a language model (2e-4 for its adapter), else 0.1 for sgd and
+            1e-3 for the other optimizers.
+        momentum: momentum of sgd.
+        weight_decay: weight decay of the optimizer.
+        clip: largest norm of the gradient, which is scaled down to it; none scales nothing, and 0 takes 1.0 for a
+            language model and none for another network.
+        adapter: trained weights of a language model: `full` trains all, `lora` a low-rank adapter.
+        rank: rank of the adapter.
         evaluate_every: steps between evaluations during training; 0 evaluates after each task only.
-        evaluate_rows: most test rows of a task in evaluations during training (always the same ones).
-        precision: of a language model's products in training.
+        evaluate_rows: largest number of test rows per task in evaluations during training (always the same rows).
+        precision: number format of a language model's matrix products in training.
         seed: root of all random streams.
-        checkpoint_seconds, checkpoint_steps: how often the state is kept (whichever comes first; 0 never).
+        checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
+        checkpoint_steps: steps between checkpoints; 0 writes none by steps.
     """
 
     epochs: int = 1

@@ -36,18 +36,24 @@ logger = logging.getLogger("letheon")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a model is trained; every training command has these.
+    """Settings of training, shared by every command that trains.
+
+    The command line shows each line below as the help of an option.
 
     Attributes:
-        learning_rate, weight_decay: AdamW's.
-        batch_size: rows of one optimizer step (the effective batch).
-        micro_batch_size: rows in memory at once; 0 takes the whole batch. Does not change the result.
-        schedule: learning rate after warm-up.
+        learning_rate: learning rate of AdamW after the warm-up.
+        weight_decay: weight decay of AdamW.
+        batch_size: rows per optimizer step (the effective batch); in forgetting these are forget
+            rows, and as many retain rows join them.
+        micro_batch_size: rows in memory at once; 0 takes the whole batch. The result does not depend on it.
+        schedule: the learning rate after the warm-up stays (`constant`) or falls to zero (`linear`).
         warmup_steps: steps over which the learning rate rises linearly.
-        clip: largest norm of the gradient; None leaves it.
-        precision: of the matrix products; weights and optimizer stay float32. `auto` measures what is faster here.
+        clip: largest norm of the gradient, which is scaled down to it; none scales nothing.
+        precision: number format of the matrix products; `auto` measures which is faster here. Weights and optimizer
+            stay float32.
         seed: root of all random streams.
-        checkpoint_seconds, checkpoint_steps: how often the state is kept (whichever comes first; 0 never).
+        checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
+        checkpoint_steps: steps between checkpoints; 0 writes none by steps.
     """
 
     learning_rate: float = 1e-5

@@ -1,4 +1,4 @@
-"""What this machine and environment can do: versions, speed, cached models, extras."""
+"""`letheon doctor`: examine this machine and environment: versions, speed, cached models, extras."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import shutil
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+
 from letheon.core.atomic import is_whole
+from letheon.core.hardware import matmul_speed, resolve_precision
 from letheon.core.model.models import cache_folder
 from letheon.core.runs import versions
 
-# package -> what it unlocks; imported only where used
+# package -> what it makes possible
 EXTRAS = {
     "trl": "reinforcement (GRPO)",
     "diffusers": "memorised images",
@@ -28,11 +31,7 @@ DEMO_GFLOP = 115 * 8 * 45 * 0.81
 
 
 def examine() -> dict[str, Any]:
-    """Everything that `letheon doctor` shows; takes about a second."""
-    import torch
-
-    from letheon.core.hardware import matmul_speed, resolve_precision
-
+    """Return everything that `letheon doctor` shows; takes about a second."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     speeds = {
         "float32": round(matmul_speed(torch.float32, device), 1),

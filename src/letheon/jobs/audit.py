@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from letheon.core.atomic import check_writable
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
 from letheon.forget.request import Request
+from letheon.jobs.options import SETS, AuditScope, ContinuationOptions, Machine, RequestFiles
 from letheon.retain.settings import LearnSettings
 
 
@@ -27,83 +29,76 @@ class AuditJob:
     """An audit as the command line asks for it: names of models, files, options.
 
     Attributes:
-        after_learning: a stream that copies of the models go on to learn, or empty.
-        learning: how: `strategy`, and options of `LearnSettings`; only those that were given.
-        gguf: types of GGUF files that the weights are rounded as, beside the usual grids.
+        learning: fields of `LearnSettings` that were given for the continuation.
     """
 
     before: str
     after: str
-    file: Path
-    reference: str = ""
-    profile: str = "standard"
+    rows: RequestFiles
+    scope: AuditScope = field(default_factory=AuditScope)
+    continued: ContinuationOptions = field(default_factory=ContinuationOptions)
+    learning: Mapping[str, Any] = field(default_factory=dict)
     out: Path = Path("audit")
-    ledger: str = ""
-    after_learning: str = ""
-    learning: dict[str, Any] = field(default_factory=dict)
-    quick: bool = False
-    gguf: tuple[str, ...] = ()
-    seed: int = 0
-    device: str = "auto"
+    machine: Machine = field(default_factory=Machine)
 
     @cached_property
     def request(self) -> Request:
         """The request, read and checked."""
-        return Request.read(self.file)
+        return self.rows.read()
 
     @cached_property
     def continuation(self) -> Continuation | None:
-        """What the models go on to learn, where that is asked for."""
-        if not self.after_learning:
-            if self.learning:
-                names = ", ".join("--" + name.replace("_", "-") for name in self.learning)
+        """The tasks that the models learn next, None where no continuation is asked for."""
+        source, strategy = self.continued.after_learning, self.continued.strategy
+        if not source:
+            given = [*(["strategy"] if strategy else []), *self.learning]
+            if given:
+                names = ", ".join("--" + name.replace("_", "-") for name in given)
                 raise InputError(f"{names} without --after-learning", "say what is learned: --after-learning auto")
             return None
-        options = dict(self.learning)
-        strategy = options.pop("strategy", "naive")
-        settings = LearnSettings(**{"batch_size": 8, **options})
-        return read_continuation(self.after_learning, self.request, strategy, settings)
+        settings = LearnSettings(**{"batch_size": 8, **self.learning})
+        return read_continuation(source, self.request, strategy or "naive", settings)
 
     @cached_property
     def settings(self) -> Settings:
-        """How much is done."""
-        usual = QUICK if self.quick else Settings()
-        return replace(usual, grids=usual.grids + tuple(Grid.of_file(name) for name in self.gguf))
+        """The extent of the audit."""
+        usual = QUICK if self.scope.quick else Settings()
+        return replace(usual, grids=usual.grids + tuple(Grid.of_file(name) for name in self.scope.gguf))
 
     def plan(self) -> dict[str, Any]:
-        """Check the arguments and say what would be done."""
-        request = self.request
-        check_ledger(self.ledger, [request], before=self.before, after=self.after)
+        """Check the options and return what would be done."""
+        request, scope = self.request, self.scope
+        check_ledger(scope.ledger, [request], before=self.before, after=self.after)
         check_writable(self.out)
         for name in (self.before, self.after):
             check_loadable(name)
-        check_reference(self.reference, request)
-        load_profile(self.profile)
-        rows = {name: len(getattr(request, name)) for name in ("forget", "retain", "neighbours", "holdout", "general")}
+        check_reference(scope.reference, request)
+        load_profile(scope.profile)
         return {
             "before": self.before,
             "after": self.after,
-            "reference": self.reference or None,
-            "rows": rows,
-            "profile": self.profile,
+            "reference": scope.reference or None,
+            "rows": {name: len(getattr(request, name)) for name in SETS},
+            "profile": scope.profile,
             "rounding": [grid.file_type or f"{grid.bits} bits" for grid in self.settings.grids],
             "after_learning": self.continuation.to_json() if self.continuation else None,
             "out": str(self.out),
-            "ledger": self.ledger or None,
+            "ledger": scope.ledger or None,
         }
 
     def work(self) -> Audit:
-        """Check, audit, write record, report and the ledger's entry; returns the record."""
+        """Check, audit, write record, report and the ledger's entry; return the record."""
         self.plan()
+        seed, device = self.machine.seed, self.machine.device
         record = audit(
             self.before,
             self.after,
             self.request,
-            reference=resolve_reference(self.reference, self.request, seed=self.seed, device=self.device),
-            profile=self.profile,
+            reference=resolve_reference(self.scope.reference, self.request, seed=seed, device=device),
+            profile=self.scope.profile,
             after_learning=self.continuation,
             settings=self.settings,
-            seed=self.seed,
-            device=self.device,
+            seed=seed,
+            device=device,
         )
-        return finish_audit(self.ledger, record, self.request, self.before, self.after, self.out)
+        return finish_audit(self.scope.ledger, record, self.request, self.before, self.after, self.out)

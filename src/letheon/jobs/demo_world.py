@@ -1,6 +1,6 @@
-"""The demo's invented world: eight people, five facts each, one template a fact. Nothing here is about anybody.
+"""The demo's invented world: eight people, five facts each, one template per fact. No person here is real.
 
-A small world in which every fact can be checked by greedy recall, so that forgetting and keeping can be seen.
+The world is so small that greedy recall can check every fact, so that forgetting and keeping can be seen.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ PARAPHRASES = (
 
 
 def world() -> list[Example]:
-    """All forty rows, person after person."""
+    """Return all forty rows, person after person."""
     return [row for name in PEOPLE for row in facts_of(name)]
 
 
 def facts_of(name: str) -> list[Example]:
-    """One person's five rows; the other people's values are their false answers."""
+    """Return one person's five rows; the other people's values are the perturbed answers."""
     rows = []
     for i, (question, answer) in enumerate(TEMPLATES):
         value = PEOPLE[name][i]

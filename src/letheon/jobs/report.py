@@ -1,4 +1,4 @@
-"""Pages out of audits that were made before: read the records, render one or compare several, print to PDF."""
+"""`letheon report`: read audits made before, render one or compare several, print to PDF."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.page.page import render_audit
 from letheon.audit.record.record import Audit
+from letheon.compare.audits import side_by_side
+from letheon.compare.page import render_audits
 from letheon.core.atomic import atomic_write_text, check_writable
 from letheon.core.errors import InputError
+from letheon.report.pdf import find_browser, write_pdf
 
 PAGE = (".html", ".htm")
 
 
 @dataclass(frozen=True)
 class ReportJob:
-    """What is to be rendered, checked: the records are read, and the places can be written.
+    """A page to be rendered from records that were read and checked.
 
     Attributes:
         records: the audits by the names that they have on the page.
-        files: where they were read from, in the same order.
+        files: the records' files, in the same order.
         out: the page.
-        browser: the program that prints it, or empty where no PDF is wanted.
+        browser: the program that prints the page, empty where no PDF is wanted.
     """
 
     records: dict[str, Audit]
@@ -32,46 +36,40 @@ class ReportJob:
 
     @property
     def pdf(self) -> Path | None:
-        """The PDF, where one is wanted."""
+        """The file of the PDF, None where no PDF is wanted."""
         return self.out.with_suffix(".pdf") if self.browser else None
 
-    def told(self) -> dict[str, Any]:
-        """What there is and what is (or would be) written."""
+    def plan(self) -> dict[str, Any]:
+        """Return the verdicts, and the files that are or would be written."""
         return {
             "verdicts": {name: record.verdict.outcome for name, record in self.records.items()},
             "report": str(self.out),
             "pdf": str(self.pdf) if self.pdf else None,
         }
 
-    def write(self) -> None:
-        """Write the page, and print it."""
-        from letheon.report.pdf import write_pdf
-
+    def work(self) -> dict[str, Any]:
+        """Write the page, print it where a PDF is wanted, and return the plan."""
         atomic_write_text(self.out, self._page())
         if self.pdf:
             write_pdf(self.out, self.pdf, self.browser)
+        return self.plan()
 
     def _page(self) -> str:
         if len(self.records) == 1:
-            from letheon.audit.page.page import render_audit
-
             return render_audit(*self.records.values())
-        from letheon.compare.audits import side_by_side
-        from letheon.compare.page import render_audits
-
         return render_audits(side_by_side(self.records), [str(file) for file in self.files])
 
 
 def report_job(places: Sequence[Path], out: Path | None = None, pdf: bool = False) -> ReportJob:
-    """Check what is asked for.
+    """Read the records and check that the page can be written.
 
     Args:
         places: run folders, or audit records themselves.
         out: the page; default `report.html` beside a single record, `comparison.html` here for several.
-        pdf: whether it is printed too.
+        pdf: print the page to PDF too.
 
     Raises:
-        InputError: a record is missing or none, one is given twice, the page's name is none, there is no browser.
+        InputError: a file is missing or no record, a record is given twice, `out` is no page, or there is no browser.
     """
     files = [_file(place) for place in places]
     _demand_different(files)
@@ -82,11 +80,7 @@ def report_job(places: Sequence[Path], out: Path | None = None, pdf: bool = Fals
     if page.is_dir():
         raise InputError(f"--out {page} is a folder", "name the page: --out report.html")
     check_writable(page.parent)
-    browser = ""
-    if pdf:
-        from letheon.report.pdf import find_browser
-
-        browser = find_browser()
+    browser = find_browser() if pdf else ""
     return ReportJob(dict(zip(_names(files), records, strict=True)), files, page, browser)
 
 
@@ -108,7 +102,7 @@ def _default(files: Sequence[Path]) -> Path:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """Names of the records: their folders', or their own; their paths where names repeat or mean a model's role."""
+    """Name each record after its folder or file; by its path where names repeat or are those of a model's role."""
     names = [file.resolve().parent.name if file.name == "audit.json" else file.stem for file in files]
     unclear = {name for name in names if names.count(name) > 1} | {"before", "after", "reference", ""}
     return [str(file) if name in unclear else name for name, file in zip(names, files, strict=True)]

@@ -1,0 +1,46 @@
+"""Criteria what a deletion did, and decide by criteria fixed beforehand whether it worked.
+
+letheon audit BEFORE AFTER --request run/request.json --reference proxy:smollm2
+
+letheon audit BEFORE AFTER --request run/request.json --after-learning stream.toml --evaluate-every 10
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from letheon.cli.options import Given
+from letheon.cli.shared import CONTINUED, OUTPUT, Continued, Model, Rows, Scope, Shown, Where, exit_with, perform, verb
+from letheon.cli.training import NOT_EACH
+from letheon.retain.settings import LearnSettings
+
+Learning = Annotated[
+    dict[str, Any],
+    Given(LearnSettings, panel=CONTINUED, without=NOT_EACH),
+]
+
+
+@verb(__doc__)
+def audit(
+    before: Model,
+    after: Annotated[str, typer.Argument(help="The model after the deletion, made by any tool.")],
+    *,
+    rows: Rows,
+    scope: Scope,
+    continued: Continued,
+    learning: Learning,
+    out: Annotated[Path, typer.Option(help="Folder for audit.json and report.html.", rich_help_panel=OUTPUT)] = Path(
+        "audit"
+    ),
+    where: Where,
+    shown: Shown,
+) -> None:
+    """Perform the audit."""
+    from letheon.jobs.audit import AuditJob
+    from letheon.printing.audit import show_audit
+
+    job = AuditJob(before, after, rows, scope, continued, learning, out, where)
+    exit_with(perform(job, shown, lambda record, as_json: show_audit(record, out, as_json)))

@@ -1,0 +1,44 @@
+"""Run several strategies on one stream from the same weights and seeds, and draw the table.
+
+letheon compare-strategies mlp --stream split-digits --strategies naive,replay,der,gem,joint --epochs 10
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Device, Learner, Shown, Stream, perform, verb
+from letheon.cli.training import LearningEach
+
+
+@verb(__doc__)
+def compare_strategies(
+    model: Learner,
+    *,
+    stream: Stream,
+    strategies: Annotated[
+        str,
+        typer.Option(
+            help="Separated by commas, ';' or spaces: naive,replay,ewc:strength=10,joint.", rich_help_panel=METHOD
+        ),
+    ],
+    training: LearningEach,
+    seeds: Annotated[
+        int, typer.Option(help="Number of seeds; intervals are over them.", min=1, rich_help_panel=TRAINING)
+    ] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for compare.json and compare.html.", rich_help_panel=OUTPUT)] = Path(
+        "strategies"
+    ),
+    device: Device = "auto",
+    shown: Shown,
+) -> None:
+    """Perform the comparison."""
+    from letheon.jobs.compare_strategies import CompareStrategiesJob
+    from letheon.jobs.learn import Source
+    from letheon.printing.compare_strategies import show_strategies
+
+    job = CompareStrategiesJob(Source(model, stream, training), strategies, seeds, out, device)
+    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json))

@@ -1,0 +1,73 @@
+"""Make a model forget rows and keep others; save it; audit it.
+
+letheon forget smollm2 --forget rows.jsonl --retain keep.jsonl --method simnpo+geometric --out run/
+
+letheon forget FURTHER-TRAINED --reapply run/update/update.safetensors --out again/
+
+The defaults of the training apply where the method recommends nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from letheon.cli.options import Group
+from letheon.cli.shared import (
+    METHOD,
+    ROWS,
+    Audited,
+    Device,
+    Folders,
+    Method,
+    Rows,
+    Shown,
+    exit_with,
+    perform,
+    verb,
+)
+from letheon.cli.training import Forgetting
+from letheon.jobs.options import EarlierChange
+from letheon.printing.cells import show_facts
+
+
+@verb(__doc__)
+def forget(
+    model: Annotated[str, typer.Argument(help="The model to change; left out with --resume.")] = "",
+    *,
+    rows: Rows,
+    sequence: Annotated[
+        str,
+        typer.Option(
+            help="Requests served one after another: a folder of request*.json, or a JSON-lines file. --method is then "
+            "one recipe, or 'LOW; MEDIUM; HIGH' by importance; with --resume, these requests follow those already "
+            "served. A sample of earlier requests is asked again; there is no other audit.",
+            rich_help_panel=ROWS,
+        ),
+    ] = "",
+    method: Method,
+    earlier: Annotated[EarlierChange, Group(METHOD)],
+    training: Forgetting,
+    audit: Audited,
+    folders: Folders,
+    device: Device = "auto",
+    shown: Shown,
+) -> None:
+    """Choose the job by the options, and perform it."""
+    from letheon.forget.sequences.sequence import is_sequence
+    from letheon.jobs.forget import ForgetOptions, forget_job
+    from letheon.jobs.reapply import ReapplyJob
+    from letheon.jobs.sequence import sequence_job
+    from letheon.printing.forget import show_forget
+
+    given = ForgetOptions(model, rows, method, training, audit, folders, device)
+    if earlier.reapply is not None:
+        beside = [name for name in given.names() if name in ("forget", "retain", "request", "method")]
+        beside += [name for name, value in (("sequence", sequence), ("resume", folders.resume)) if value]
+        perform(ReapplyJob(model, earlier.reapply, earlier.scale, folders.out, beside, device), shown, show_facts)
+    elif sequence or is_sequence(folders.resume):
+        perform(sequence_job(given, sequence), shown, show_facts)
+    else:
+        done = perform(forget_job(given), shown, show_forget)
+        exit_with(done.record if done else None)

@@ -1,0 +1,31 @@
+"""Audit the audit: build fakes that it must fail and a retrained model that it must pass. Writes nothing.
+
+letheon selftest --model smollm2
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from letheon.cli.shared import METHOD, NOT_A_PASS, Shown, Where, perform, verb
+
+
+@verb(__doc__)
+def selftest(
+    *,
+    model: Annotated[
+        Literal["tiny", "smollm2"],
+        typer.Option(help="The model that the fakes are built on; smollm2 takes some minutes.", rich_help_panel=METHOD),
+    ] = "tiny",
+    where: Where,
+    shown: Shown,
+) -> None:
+    """Perform the self-test."""
+    from letheon.jobs.selftest import SelfTestJob
+    from letheon.printing.selftest import show_selftest
+
+    result = perform(SelfTestJob(model, where), shown, show_selftest)
+    if result is not None and not result.passed:
+        raise typer.Exit(NOT_A_PASS)

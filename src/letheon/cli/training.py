@@ -1,0 +1,19 @@
+"""Options of training that several verbs share. This file imports the settings, and with them torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from letheon.cli.options import Given
+from letheon.cli.shared import TRAINING
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.settings import ForgetSettings
+from letheon.retain.settings import LearnSettings
+
+# one run; and every run of several, which have their seeds from elsewhere
+Forgetting = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING)]
+ForgettingEach = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, without=("seed",))]
+Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
+
+NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")
+LearningEach = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING, without=NOT_EACH)]

@@ -1,0 +1,184 @@
+"""The demo: a real small model learns invented people, is asked to forget one of them, and is audited.
+
+Five stages: load, teach (until every fact is recalled), train the reference that never saw the target, forget, audit.
+Nothing is staged: the same functions serve `letheon forget` and `letheon audit`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.measuring.answers import recalls
+from letheon.audit.record.record import Audit
+from letheon.audit.run import audit
+from letheon.core.atomic import write_json
+from letheon.core.errors import InputError, LetheonError
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.progress import progress
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.loop import TrainSettings
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+from letheon.forget.settings import Result
+from letheon.jobs.demo_world import PEOPLE, facts_of, world
+from letheon.jobs.options import Machine
+
+TARGET = "Ilse Quarrant"
+# The choice of the measurements in docs/results/demo_recipes.md.
+METHOD = "fact_spans"
+STEPS, LEARNING_RATE = 6, 2e-5
+EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
+
+
+@dataclass
+class Demo:
+    """The result of the demo.
+
+    Attributes:
+        record: the record of the audit.
+        result: the result of forgetting.
+        taught_recall: share of all facts that the taught model recalls greedily.
+        folder: the folder of models, run and audit.
+        seconds: seconds per stage.
+    """
+
+    record: Audit
+    result: Result
+    taught_recall: float
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DemoJob:
+    """The demo as the command line asks for it.
+
+    Attributes:
+        out: folder of everything that the demo writes; a folder with an earlier demo is refused.
+        quick: train no reference, and audit fewer rows.
+        method: another recipe than the demo's.
+    """
+
+    out: Path
+    quick: bool = False
+    method: str = ""
+    machine: Machine = field(default_factory=Machine)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what would be done."""
+        return {
+            "model": "smollm2",
+            "people": len(PEOPLE),
+            "facts": 5 * len(PEOPLE),
+            "epochs": EPOCHS,
+            "target": TARGET,
+            "reference": not self.quick,
+            "method": self.method or METHOD,
+            "steps": STEPS,
+            "out": str(self.out),
+        }
+
+    def work(self) -> Demo:
+        """Run the five stages."""
+        if (self.out / "run" / "config.json").exists():
+            raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
+        seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch()
+        target, others = facts_of(TARGET), [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
+        with seconds.of("load"):
+            untouched = load("smollm2", device=device)
+        with seconds.of("teach"):
+            taught = teach(world(), seed, device, "teaching 8 people")
+        recalled, reference = recall_share(taught, world()), None
+        if not self.quick:
+            with seconds.of("reference"):
+                reference = teach(others, seed, device, "training the reference")
+        _save(self.out, taught, reference)
+        request = Request(
+            forget=tuple(target), retain=tuple(others), id="demo", reason="the person asked to be forgotten (invented)"
+        )
+        before = _copy(taught)
+        with seconds.of("forget"):
+            result = self._forget(taught, request)
+        with seconds.of("audit"):
+            record = audit(
+                before,
+                result.model,
+                request,
+                reference=reference,
+                judge=untouched,
+                out=self.out,
+                seed=seed,
+                quick=self.quick,
+            )
+        write_json(self.out / "seconds.json", seconds)
+        return Demo(record, result, recalled, self.out, seconds)
+
+    def _forget(self, taught: LanguageModel, request: Request) -> Result:
+        return forget(
+            taught,
+            request,
+            self.method or METHOD,
+            out=self.out / "run",
+            steps=STEPS,
+            learning_rate=LEARNING_RATE,
+            batch_size=len(request.forget),
+            seed=self.machine.seed,
+        )
+
+
+def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> LanguageModel:
+    """Train a fresh SmolLM2 until it recalls every row, for `EPOCHS` epochs at least.
+
+    Raises:
+        LetheonError: a row is not recalled after `MOST_EPOCHS`.
+    """
+    model = load("smollm2", device=device)
+    settings = TrainSettings(learning_rate=TEACHING_RATE, batch_size=8, seed=seed)
+    per_epoch = -(-len(rows) // settings.batch_size)
+    epochs = EPOCHS
+    finetune(model, rows, settings, epochs * per_epoch, title=title)
+    while recall_share(model, rows) < 1:
+        if epochs >= MOST_EPOCHS:
+            raise LetheonError("the demo's facts were not learned", "try another --seed")
+        epochs += 1
+        more = TrainSettings(learning_rate=TEACHING_RATE / 2, batch_size=8, seed=seed + epochs)
+        finetune(model, rows, more, per_epoch, title=f"{title}, once more")
+    return model
+
+
+def recall_share(model: LanguageModel, rows: Sequence[Example]) -> float:
+    """Return the share of rows whose value occurs in the greedy answer."""
+    answers = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=64)
+    return sum(recalls(answer, row, row.answer) for answer, row in zip(answers, rows, strict=True)) / len(rows)
+
+
+def _copy(model: LanguageModel) -> LanguageModel:
+    return LanguageModel(copy.deepcopy(model.model), model.tokenizer, "taught model", list(model.notes))
+
+
+def _save(out: Path, taught: LanguageModel, reference: LanguageModel | None) -> None:
+    with progress("saving models", 2) as advance:
+        taught.save(out / "before")
+        advance(1)
+        if reference is not None:
+            reference.save(out / "reference")
+        advance(2)
+
+
+class Stopwatch(dict[str, float]):
+    """The seconds of named stages."""
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Measure the block as a stage."""
+        start = time.monotonic()
+        yield
+        self[stage] = round(time.monotonic() - start, 1)

@@ -1,0 +1,222 @@
+"""`letheon forget`: gather a request, check it, forget, audit; or continue such a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from letheon.audit.ledger.commands import check_ledger, deleting, finish_run
+from letheon.audit.measuring.proxy import check_reference, resolve_reference
+from letheon.audit.record.record import Audit
+from letheon.audit.run import audit
+from letheon.audit.verdict import load_profile
+from letheon.core.atomic import atomic_write_text
+from letheon.core.errors import InputError, Interrupted
+from letheon.core.model.models import check_device, check_loadable, load
+from letheon.core.runs import Run
+from letheon.core.training.loop import TrainSettings, is_main_process
+from letheon.forget.auto_retain import write_retain_rows
+from letheon.forget.circuit_map import circuit_map
+from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
+from letheon.forget.recipe_job import planned_steps
+from letheon.forget.request import Request
+from letheon.forget.run import check, forget, refuse_folder, resume
+from letheon.forget.settings import ForgetSettings, Result, resolve
+from letheon.jobs.options import SETS, AuditOptions, MethodOptions, RequestFiles, RunFolders
+
+DEFAULT_METHOD = "fact_spans"
+
+
+@dataclass(frozen=True)
+class ForgetOptions:
+    """The options of `letheon forget`.
+
+    Attributes:
+        model: name or folder of the model before; empty where a run is continued.
+        training: fields of `ForgetSettings` and `TrainSettings` that were given.
+    """
+
+    model: str
+    rows: RequestFiles = field(default_factory=RequestFiles)
+    method: MethodOptions = field(default_factory=MethodOptions)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    audit: AuditOptions = field(default_factory=AuditOptions)
+    folders: RunFolders = field(default_factory=RunFolders)
+    device: str = "auto"
+
+    def names(self) -> list[str]:
+        """Return the names of the given options that decide what the run does."""
+        single = {"model": self.model, "request": self.rows.request, **dataclasses.asdict(self.method)}
+        return self.rows.given() + list(self.training) + [name for name, value in single.items() if value]
+
+    def refuse_changes(self) -> None:
+        """Refuse options that would change a resumed run, which keeps the settings that it was started with."""
+        if names := self.names():
+            raise InputError(
+                f"--resume and {', '.join(names)} are given; a resumed run keeps the settings that it was started with",
+                f"leave them out, or start a new run with another --out than {self.folders.resume}",
+            )
+
+
+def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
+    """Return the job of a new run, or of one that is continued."""
+    return ForgetJob(given) if given.folders.resume is None else ResumedForget(given, given.folders.resume)
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The result of a run and the record of its audit, None where it was not audited."""
+
+    result: Result
+    record: Audit | None
+
+
+@dataclass(frozen=True)
+class ForgetJob:
+    """A new run of `letheon forget`."""
+
+    given: ForgetOptions
+
+    @cached_property
+    def request(self) -> Request:
+        """The request, read and checked; without the retain rows that the model would write."""
+        return self.given.rows.read()
+
+    @cached_property
+    def recipe(self) -> Recipe | StandaloneMethod:
+        """The method, with --tokens put into it."""
+        method = self.given.method
+        recipe = read_method(method.method or DEFAULT_METHOD)
+        if not method.tokens:
+            return recipe
+        if isinstance(recipe, StandaloneMethod):
+            raise InputError(f"{recipe} looks at no tokens in particular", "leave --tokens out")
+        return recipe.with_option("tokens", method.tokens)
+
+    @cached_property
+    def settings(self) -> tuple[ForgetSettings, TrainSettings]:
+        """All settings: those given, else the method's own, else the defaults."""
+        return resolve(self.recipe, None, None, self.given.training)
+
+    def check(self) -> None:
+        """Refuse everything that can be refused before a model is loaded."""
+        given = self.given
+        if not given.model:
+            raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")
+        request, (settings, _) = self.request, self.settings
+        if not given.rows.writes_retain:
+            check(self.recipe, request, settings.stop)
+        check_loadable(given.model)
+        check_reference(given.audit.reference, None if given.rows.writes_retain else request)
+        if given.audit.audit:
+            load_profile(given.audit.profile)
+        refuse_folder(given.folders.out)
+        check_device(given.device)
+        check_ledger(given.audit.ledger, [request], model=given.model, out=given.folders.out)
+
+    def plan(self) -> dict[str, Any]:
+        """Check the options and return what would be done."""
+        self.check()
+        given, request, (settings, training) = self.given, self.request, self.settings
+        return {
+            "model": given.model,
+            "method": str(self.recipe),
+            "parts": self.recipe.config(),
+            "rows": {name: len(getattr(request, name)) for name in SETS},
+            "retain": "written by the model" if given.rows.writes_retain else f"{len(request.retain)} rows",
+            "steps": planned_steps(self.recipe, request, settings, training),
+            "settings": dataclasses.asdict(settings),
+            "training": dataclasses.asdict(training),
+            "out": str(given.folders.out),
+            "audit": given.audit.profile if given.audit.audit else None,
+            "ledger": given.audit.ledger or None,
+        }
+
+    def work(self) -> Forgotten:
+        """Forget, then audit against the model as it was."""
+        self.check()
+        given, request, (settings, training) = self.given, self.request, self.settings
+        model = load(given.model, device=given.device)
+        if given.rows.writes_retain:
+            request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
+            check(self.recipe, request)
+        labels = dataclasses.asdict(given.audit)
+        labels["ledger"] = str(Path(given.audit.ledger).absolute()) if given.audit.ledger else ""
+        chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
+        with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
+            result = forget(
+                model,
+                request,
+                self.recipe,
+                out=given.folders.out,
+                settings=settings,
+                training=training,
+                labels=labels,
+            )
+        return _finished(result, given.model, given.audit, training.seed, given.device)
+
+
+@dataclass(frozen=True)
+class ResumedForget:
+    """A run of `letheon forget` that is continued from its folder."""
+
+    given: ForgetOptions
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        self.given.refuse_changes()
+        return Run.open(self.folder).config
+
+    @property
+    def audit(self) -> AuditOptions:
+        """The audit that the run was started with; --no-audit and --ledger of the command line go before it."""
+        given, labels = self.given.audit, self.config.get("labels", {})
+        return AuditOptions(
+            audit=given.audit and labels.get("audit", True),
+            profile=labels.get("profile", given.profile),
+            reference=labels.get("reference", ""),
+            ledger=given.ledger or labels.get("ledger", ""),
+        )
+
+    def plan(self) -> dict[str, Any]:
+        """Return the folder and the configuration of the run."""
+        return {"resume": str(self.folder), **self.config}
+
+    def work(self) -> Forgotten:
+        """Continue the run, then audit against the model as it was."""
+        audit = self.audit
+        check_ledger(audit.ledger, [Request.read(self.folder / "request.json")] if audit.ledger else [])
+        result = resume(self.folder, self.given.device)
+        return _finished(result, self.config["model"], audit, self.config["training"]["seed"], self.given.device)
+
+
+def _finished(result: Result, before: str, options: AuditOptions, seed: int, device: str) -> Forgotten:
+    """Draw the circuit where there is one; audit; write record, report and the ledger's entry."""
+    folder = result.folder
+    if folder is not None and any("group" in row for row in result.table):
+        title = f"The circuit of {before} that was found for this request"
+        atomic_write_text(folder / "circuit.svg", circuit_map(result.table, title))
+    if folder is None or not is_main_process():
+        return Forgotten(result, None)
+    record = None
+    try:
+        if options.audit:
+            record = audit(
+                before,
+                result.model,
+                result.request,
+                reference=resolve_reference(options.reference, result.request, seed=seed, device=device),
+                profile=options.profile,
+                seed=seed,
+                device=device,
+            )
+    except KeyboardInterrupt:
+        words = f"the audit was stopped; the model is saved in {folder}/model"
+        raise Interrupted(words, f"audit it with --resume {folder}") from None
+    return Forgotten(result, finish_run(options.ledger, result, record, before))

@@ -1,0 +1,131 @@
+"""`letheon learn`: read the stream, check, learn, write the page; or continue such a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from letheon.core.atomic import atomic_write_text
+from letheon.core.errors import InputError
+from letheon.core.model.models import check_loadable
+from letheon.core.runs import Run
+from letheon.retain import learn as learning
+from letheon.retain.models import mlp_for
+from letheon.retain.page import render_learning
+from letheon.retain.settings import LearnSettings
+from letheon.retain.strategy import read_strategy
+from letheon.retain.stream import Stream
+from letheon.retain.streams import read_stream
+
+SMALL = "mlp"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, a stream, and how the model learns it: what `learn` and `compare-strategies` share.
+
+    Attributes:
+        model: a language model, or `mlp` or `mlp=WIDTHS` for a small network.
+        name: the name or file of the stream.
+        training: fields of `LearnSettings` that were given.
+    """
+
+    model: str
+    name: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The stream, read and checked."""
+        if not self.name:
+            raise InputError("no stream was given", "give --stream FILE.toml or --stream split-digits")
+        return read_stream(self.name)
+
+    @cached_property
+    def settings(self) -> LearnSettings:
+        """All settings; a batch size that was not given, or is 0, suits the kind of model."""
+        size = self.training.get("batch_size") or (8 if self.stream.is_text else 32)
+        return LearnSettings(**{**self.training, "batch_size": size})
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the model is a small network that is made here."""
+        return self.model.partition("=")[0] == SMALL
+
+    def plan(self, strategies: list[str], out: Path) -> dict[str, Any]:
+        """Make every check that needs no model and return what would be done."""
+        if not self.model:
+            raise InputError("no model was given", "write `letheon learn MODEL --stream ...`")
+        texts = [read_strategy(text).text for text in strategies]
+        if self.is_small:
+            mlp_for(self.stream, self.model)
+        else:
+            check_loadable(self.model)
+        return {
+            "model": self.model,
+            "stream": self.stream.name,
+            "scenario": self.stream.scenario,
+            "tasks": {task.name: f"{len(task.train)} rows, {len(task.test)} for tests" for task in self.stream},
+            "strategies": texts,
+            "epochs": self.settings.epochs,
+            "out": str(out),
+        }
+
+
+@dataclass(frozen=True)
+class LearnJob:
+    """A new run of `letheon learn`."""
+
+    source: Source
+    strategy: str = "replay"
+    out: Path = Path("learn")
+    device: str = "auto"
+
+    def plan(self) -> dict[str, Any]:
+        """Check the options and return what would be done."""
+        return self.source.plan([self.strategy], self.out)
+
+    def work(self) -> learning.Learned:
+        """Learn the stream and write the page."""
+        self.plan()
+        source, settings = self.source, self.source.settings
+        model = mlp_for(source.stream, source.model, settings.seed) if source.is_small else source.model
+        learned = learning.learn(
+            model, source.stream, self.strategy, out=self.out, settings=settings, device=self.device
+        )
+        return _with_page(learned)
+
+
+@dataclass(frozen=True)
+class ResumedLearn:
+    """A run of `letheon learn` that is continued from its folder.
+
+    Attributes:
+        model: the shape of a small network, as it was given to the run; empty for `mlp`.
+    """
+
+    folder: Path
+    model: str = ""
+    device: str = "auto"
+
+    def plan(self) -> dict[str, Any]:
+        """Return the folder and the configuration of the run."""
+        return {"resume": str(self.folder), **Run.open(self.folder).config}
+
+    def work(self) -> learning.Learned:
+        """Continue the run; a small network is made again from its seed."""
+        config = Run.open(self.folder).config
+        model = None
+        if config.get("model") == "Sequential":
+            stream = read_stream(config["stream"]["source"])
+            model = mlp_for(stream, self.model or SMALL, config["settings"]["seed"])
+        return _with_page(learning.resume(self.folder, model, self.device))
+
+
+def _with_page(learned: learning.Learned) -> learning.Learned:
+    if learned.folder is not None:
+        atomic_write_text(learned.folder / "learn.html", render_learning(learned))
+    return learned

@@ -1,0 +1,36 @@
+"""The output of `letheon bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from letheon.printing.cells import print_json
+from letheon.report.numbers import number
+
+if TYPE_CHECKING:
+    from letheon.measure.benchmark import Bench
+
+
+def show_bench(result: Bench, folder: Path, as_json: bool) -> None:
+    """Print a table with a column per model and a row per score."""
+    if as_json:
+        print_json({**result.to_json(), "report": str(folder / "bench.html")})
+        return
+    measured = [(one, {score.name: score for score in one.scores.scores}) for one in result.models if one.scores]
+    table = Table(title=f"{result.benchmark} {result.split}")
+    for heading in ("", *(one.name for one, _ in measured)):
+        table.add_column(Text(heading), overflow="fold")
+    for name in result.columns:
+        values = [scores[name].estimate.value if name in scores else None for _, scores in measured]
+        table.add_row(name, *("" if value is None else number(value) for value in values))
+    console = Console()
+    console.print(table)
+    for one in result.models:
+        if one.scores is None:
+            console.print(Text(f"{one.name} came to no result: {one.error}"))
+    console.print(f"report: {folder / 'bench.html'}   numbers: {folder / 'bench.json'}", soft_wrap=True, markup=False)

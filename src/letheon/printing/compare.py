@@ -1,0 +1,44 @@
+"""The output of `letheon compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from letheon.printing.cells import print_json
+from letheon.report.numbers import number
+
+if TYPE_CHECKING:
+    from letheon.compare.record import Comparison
+
+
+def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None:
+    """Print a table of the methods: verdict, learning rate, forgetting and retained utility."""
+    if as_json:
+        print_json({**comparison.to_json(), "report": str(folder / "compare.html")})
+        return
+    table = Table(title=f"{len(comparison.entries)} methods on request {comparison.request}")
+    columns = ("forget extraction strength", "relearned", "4-bit recall", "retain utility", "damaged answers")
+    for name in ("method", "verdict", "rate", *columns):
+        table.add_column(name, overflow="fold")
+    for entry in comparison.entries:
+        rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
+        numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]
+        name = f"{entry.method} *" if entry.best else entry.method
+        table.add_row(name, entry.error or entry.outcome, rate, *numbers)
+    for name, control in (("before", comparison.before), ("reference", comparison.reference)):
+        if control is not None:
+            table.add_row(f"[dim]{name}", "", "", *(number(control.get(column)) for column in columns))
+    console = Console()
+    console.print(table)
+    console.print("* no other method both forgets more (extraction strength) and keeps more (utility)")
+    chosen = next((one.chosen for one in comparison.entries if one.chosen is not None), None)
+    if chosen is not None:
+        run = folder / chosen.folder
+        whole = join(["letheon", "audit", comparison.model, f"{run / 'model'}", "--request", f"{run / 'request.json'}"])
+        console.print(f"These are quick audits; the whole one of a run: {whole}", soft_wrap=True, markup=False)
+    console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)

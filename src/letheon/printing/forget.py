@@ -1,0 +1,39 @@
+"""The output of `letheon forget`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from letheon.printing.audit import audit_json, print_audit
+from letheon.printing.cells import print_json
+
+if TYPE_CHECKING:
+    from letheon.jobs.forget import Forgotten
+
+
+def show_forget(done: Forgotten, as_json: bool) -> None:
+    """Print the steps that were taken, and the audit."""
+    result, record = done.result, done.record
+    if as_json:
+        facts = {
+            "folder": str(result.folder),
+            "model": str(result.folder / "model") if result.folder else None,
+            "steps": result.outcome.steps,
+            "stopped": result.outcome.stopped,
+            "moved": result.moved,
+            "seconds": round(result.outcome.seconds, 2),
+            "warnings": result.warnings,
+        }
+        print_json({**facts, "audit": audit_json(record, result.folder) if record else None})
+        return
+    console = Console()
+    console.print(
+        f"{result.outcome.steps} steps, {result.outcome.stopped}; model in {escape(str(result.folder))}/model"
+    )
+    for warning in result.warnings:
+        console.print(f"[yellow]note:[/] {escape(warning)}")
+    if record is not None and result.folder is not None:
+        print_audit(console, record, result.folder)

@@ -1,0 +1,89 @@
+"""The output of `letheon ledger` and `letheon ledger derivative`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from letheon.printing.cells import print_json, printable
+
+if TYPE_CHECKING:
+    from letheon.audit.ledger.chain import Verification
+    from letheon.audit.ledger.entry import Entry
+
+REQUESTS = ("request", "state", "reason", "received", "due", "verdict", "recheck", "returned", "entries")
+CAME_BACK = "came back"
+
+
+def show_requests(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print a table of the requests."""
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["received"] = row["received"][:10]
+        row["due"] = row["due"][:10] + (" OVERDUE" if row["overdue"] else "")
+        row["entries"] = " ".join(map(str, row["entries"]))
+    _table("Requests", REQUESTS, rows)
+
+
+def show_derivatives(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print a table of the copies in use."""
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["holds"] = "STILL HOLDS " + ", ".join(row["holds"]) if row["holds"] else "nothing that was deleted"
+    _table("Derivatives in use", ("entry", "kind", "path", "sha256", "holds"), rows)
+
+
+def show_verification(result: Verification, as_json: bool) -> None:
+    """Print size and head of the chain, notes and faults, and whether the chain is whole."""
+    if as_json:
+        print_json(result.to_json())
+        return
+    print(f"{result.size} entries, head {result.head}")
+    for note in result.notes:
+        print(f"note: {note}")
+    for fault in result.faults:
+        typer.secho(f"entry {fault.sequence}: {fault.problem}" if fault.sequence else fault.problem, fg="red")
+    print("whole" if result.whole else "NOT WHOLE")
+
+
+def show_head(end: dict[str, Any], as_json: bool) -> None:
+    """Print the end of the chain."""
+    if as_json:
+        print_json(end)
+        return
+    signed = f"signed by {end['signed_by']}" if end["signed_by"] else "UNSIGNED"
+    print(f"{end['size']} entries, head {end['hash']}, {signed}")
+
+
+def show_recheck(entry: Entry, as_json: bool) -> None:
+    """Print the outcome per request, with its numbers then and now."""
+    if as_json:
+        print_json(entry.to_json())
+        return
+    for one in entry.asked or []:
+        numbers = ", ".join(f"{name} {_number(one.then[name])} -> {_number(value)}" for name, value in one.now.items())
+        style = "red" if one.outcome == CAME_BACK else None
+        typer.secho(f"{one.request}: {one.outcome} ({one.rows} of {one.of} rows; {numbers})", fg=style)
+    for request, reason in (entry.not_asked or {}).items():
+        print(f"{request}: not asked: {reason}")
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(row[column])) for column in columns))
+    Console().print(table)
+
+
+def _number(value: Any) -> str:
+    return "-" if value.value is None else f"{value.value:.3g}"
