@@ -14,11 +14,13 @@ from letheon.core.model.models import check_loadable
 from letheon.core.runs import Run
 from letheon.forget.method_lists import split_methods
 from letheon.retain import learn as learning
-from letheon.retain.compare import StrategyComparison, compare_strategies
+from letheon.retain.compare import compare_strategies
+from letheon.retain.comparison import StrategyComparison
+from letheon.retain.composition import read_strategy
+from letheon.retain.learned import Learned
 from letheon.retain.models import mlp_for
 from letheon.retain.page import render_learning
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
 
@@ -68,14 +70,14 @@ class LearnJob:
     def _small(self) -> bool:
         return self.model.partition("=")[0] == "mlp"
 
-    def learn(self, strategy: str, out: Path) -> learning.Learned:
+    def learn(self, strategy: str, out: Path) -> Learned:
         """A new run."""
         self.plan([strategy], out)
         model = mlp_for(self.stream, self.model, self.settings.seed) if self._small else self.model
         result = learning.learn(model, self.stream, strategy, out=out, settings=self.settings, device=self.device)
         return _with_page(result)
 
-    def resume(self, folder: Path) -> learning.Learned:
+    def resume(self, folder: Path) -> Learned:
         """Continue a run; the small network is made again from its seed."""
         config = Run.open(folder).config
         model = None
@@ -92,7 +94,7 @@ class LearnJob:
         )
 
 
-def _with_page(result: learning.Learned) -> learning.Learned:
+def _with_page(result: Learned) -> Learned:
     if result.folder is not None:
         atomic_write_text(result.folder / "learn.html", render_learning(result))
     return result

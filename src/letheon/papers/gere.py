@@ -19,10 +19,11 @@ from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 from letheon.report.figures import dots
+from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
 from letheon.retain.strategies.naive import Naive
-from letheon.retain.strategy import Composition, Strategy
+from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams.texts import text_stream
 

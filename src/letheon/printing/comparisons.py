@@ -15,8 +15,8 @@ from letheon.printing.cells import cell, one_line, print_json
 if TYPE_CHECKING:
     from letheon.compare.record import Comparison
     from letheon.measure.benchmark import Bench
-    from letheon.retain.compare import StrategyComparison
-    from letheon.retain.learn import Learned
+    from letheon.retain.comparison import StrategyComparison
+    from letheon.retain.learned import Learned
 
 
 def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None:

@@ -12,10 +12,10 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import on_inputs
 from letheon.core.rows.sampling import stream_seed
+from letheon.retain.hooks import Hooks
 from letheon.retain.learner import EVALUATION_BATCH, Learner
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
 
@@ -24,10 +24,11 @@ class ClassLearner(Learner):
 
     kind = "classes"
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         super().__init__(model, stream, strategy, settings)
         self.classes = self._check_head()
         self.mask = self._task_mask() if stream.scenario == "task" else None
+        self._body: nn.Module | None = None  # the layers before the head, where they are a Sequential
         self._train: dict[str, TaskRows] = {}
         self._tests: dict[int | None, tuple[TaskRows, list[int]]] = {}
 
@@ -139,10 +140,8 @@ class ClassLearner(Learner):
             parts = []
             for number, task in enumerate(self.stream):
                 rows = self._rows(task.test)
-                if most is not None and len(rows) > most:
-                    generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
-                    rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(self.device))
-                parts.append(rows)
+                generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
+                parts.append(rows if most is None else rows.sample(most, generator))
             ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
             self._tests[most] = joined(parts), ends
         return self._tests[most]

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,17 @@ from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.runs import Run
 from letheon.core.statistics import Estimate, bootstrap_interval
-from letheon.retain.learn import Learned, learn, resolved
+from letheon.retain.comparison import Entry, StrategyComparison
+from letheon.retain.composition import read_strategy
+from letheon.retain.learn import learn, resolved
+from letheon.retain.learned import Learned
+from letheon.retain.models import mlp_for
 from letheon.retain.page import render_strategies
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
 
 RUNS = "runs"  # in the comparison's folder: a file of numbers for each strategy and seed
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One strategy's results.
-
-    Attributes:
-        strategy: as text.
-        metrics: each metric's mean over seeds with its 95 % interval.
-        rows: of each seed its metrics, seconds, steps and every evaluation.
-        error: why it did not run; then there are no numbers.
-    """
-
-    strategy: str
-    metrics: dict[str, Estimate]
-    rows: list[dict[str, Any]]
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class StrategyComparison:
-    """Several strategies on one stream."""
-
-    stream: str
-    scenario: str
-    model: str
-    seeds: list[int]
-    settings: LearnSettings
-    entries: list[Entry]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers."""
-        return dataclasses.asdict(self)
 
 
 def compare_strategies(
@@ -104,8 +73,6 @@ def compare_strategies(
 def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[int], Any]:
     """Makes fresh models: `mlp` for tensors, a language model for texts (loaded once, then copied)."""
     if name.partition("=")[0] == "mlp":
-        from letheon.retain.models import mlp_for
-
         return lambda seed: mlp_for(stream, name, seed)
     start = load(name, device=device)
 

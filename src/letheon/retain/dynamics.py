@@ -198,7 +198,7 @@ class DynamicsWatch(Strategy):
     dynamics: ParameterDynamics
 
     def __init__(self, norm: Norm = "l2") -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.norm: Norm = norm
 
     def prepare(self, learner: Learner) -> None:

@@ -41,7 +41,7 @@ class GradientWatch(Strategy):
     """
 
     def __init__(self) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.splits: list[Split] = []
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,13 @@ from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
-from letheon.retain.descent import Descent
+from letheon.retain.descent import make_optimizer
+from letheon.retain.hooks import Hooks
 from letheon.retain.memory import Memory, Policy
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
-Optimizer = Descent | torch.optim.Optimizer
 # Rows of one pass where no gradients are kept.
 EVALUATION_BATCH = 4096
 
@@ -46,7 +44,7 @@ class Learner:
 
     kind: ClassVar[Literal["classes", "texts"]]
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
         self.device = next(model.parameters()).device
         self.task, self.epoch, self.step, self.task_step, self.task_steps = -1, 0, 0, 0, 0
@@ -206,15 +204,7 @@ class Learner:
             parameter.requires_grad_(id(parameter) in chosen)
         self.parameters = dict(parameters)
         self.weights = list(self.parameters.values())
-        self.optimizer = self._optimizer()
-
-    def _optimizer(self) -> Optimizer:
-        settings = self.settings
-        kind, rate = self._kind_and_rate()
-        if kind == "sgd":
-            return Descent(self.weights, rate, settings.momentum, settings.weight_decay)
-        make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
-        return make(self.weights, lr=rate, weight_decay=settings.weight_decay, fused=True)
+        self.optimizer = make_optimizer(self.weights, *self._kind_and_rate(), self.settings)
 
     def _kind_and_rate(self) -> tuple[str, float]:
         kind = "sgd" if self.settings.optimizer == "auto" else self.settings.optimizer
@@ -270,30 +260,16 @@ class Learner:
 
     def remember_start(self) -> None:
         """Keep the weights as they are for `reset`."""
-        self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.start = self.weights_to_keep()
 
     def reset(self) -> None:
         """Take the weights back to what they were before the first task, and start the optimizer anew."""
-        self.model.load_state_dict(self.start)
-        self.optimizer = self._optimizer()
+        self.load_weights(self.start)
+        self.optimizer = make_optimizer(self.weights, *self._kind_and_rate(), self.settings)
 
-    def frozen(self) -> nn.Module:
-        """A frozen copy of the model as it is; `passed_through(copy)` makes passes go through it."""
-        return copy.deepcopy(self.model).requires_grad_(False).eval()
-
-    @contextmanager
-    def passed_through(self, model: nn.Module) -> Iterator[None]:
-        """Within the block passes go through another model (a frozen copy), without gradients."""
-        now, self.model = self.model, model
-        self._body = None
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.model = now
-            self._body = None
-
-    _body: nn.Module | None = None
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the trained parameters by name, in the order of `weights`."""
+        return {name: weight.detach().clone() for name, weight in self.parameters.items()}
 
     # What is kept
 

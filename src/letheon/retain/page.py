@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,10 +12,8 @@ from letheon.report import figures
 from letheon.report.figures import FAINT, INK, canvas, look, spread, svg
 from letheon.report.html import environment
 from letheon.report.numbers import interval, number
-
-if TYPE_CHECKING:
-    from letheon.retain.compare import StrategyComparison
-    from letheon.retain.learn import Learned
+from letheon.retain.comparison import StrategyComparison
+from letheon.retain.learned import Learned
 
 SCENARIOS = {
     "class": "class-incremental (one head, the task is not known)",

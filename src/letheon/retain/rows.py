@@ -62,6 +62,12 @@ class TaskRows:
         """Rows start to stop - 1, without a copy."""
         return self._each(lambda tensor: tensor[start:stop])
 
+    def sample(self, most: int, generator: torch.Generator) -> TaskRows:
+        """`most` rows without replacement, in random order; all rows as they are where there are no more."""
+        if len(self) <= most:
+            return self
+        return self.at(torch.randperm(len(self), generator=generator)[:most].to(self.inputs.device))
+
     def to(self, device: torch.device) -> TaskRows:
         """The same rows on a device."""
         return self._each(lambda tensor: tensor.to(device))
@@ -103,3 +109,8 @@ def _stacked(parts: Sequence[Tensor], fill: int) -> Tensor:
         length = max(part.shape[1] for part in parts)
         parts = [functional.pad(part, (0, length - part.shape[1]), value=fill) for part in parts]
     return torch.cat(list(parts))
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """The tensor's raw bytes, for hashes."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -1,38 +1,20 @@
-"""The strategy protocol: what a method may say at each moment of the loop, and how methods compose.
+"""The strategy protocol: the hooks through which a method acts on the training loop.
 
-A strategy is a class with only the hooks that its paper needs; what it leaves out costs nothing. Composition is
-written with `+` and follows one rule:
-
-    what adds up is added (`extra`, `replay` with `replay_loss`), hooks that act run from left to right, and what only
-    one can decide (`loss`, `outputs`, `rows`, `order`, `epochs`) may be decided by one strategy of the composition.
+A strategy is a class with only the hooks that its paper needs; a hook that it leaves out costs nothing. Strategies are
+composed with `+`, see `letheon.retain.composition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.parts import Part, read_part
-from letheon.core.registry import methods
-
-if TYPE_CHECKING:
-    from letheon.retain.learner import Learner
-    from letheon.retain.rows import TaskRows
-    from letheon.retain.stream import Task
-
-# What only one strategy of a composition can decide, in words for the error.
-DECIDED = {
-    "loss": "the loss of the new rows",
-    "outputs": "the model's outputs",
-    "rows": "which rows are learned",
-    "order": "the order of the rows",
-    "epochs": "how many epochs a task has",
-}
+from letheon.retain.learner import Learner
+from letheon.retain.rows import TaskRows
+from letheon.retain.stream import Task
 
 
 class Strategy:
@@ -51,7 +33,7 @@ class Strategy:
     kinds: ClassVar[frozenset[str]] = frozenset({"classes", "texts"})
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else type(self).Settings()  # type: ignore[attr-defined]
+        self.settings: Any = settings if settings is not None else getattr(type(self), "Settings", tuple)()
 
     # Once a run, once a task
 
@@ -128,93 +110,9 @@ class Strategy:
             setattr(self, name, _taken(state, name, getattr(self, name)))
 
 
-class Composition:
-    """One or several strategies as one: only what they really override is ever called.
-
-    Raises:
-        InputError: two of them decide what only one can.
-    """
-
-    def __init__(self, parts: Sequence[Strategy], text: str) -> None:
-        self.parts, self.text = list(parts), text
-        for hook, words in DECIDED.items():
-            deciding = [part for part in parts if overrides(part, hook)]
-            if len(deciding) > 1:
-                names = " and ".join(_name(part) for part in deciding)
-                raise InputError(f"{text}: {names} both decide {words}", "leave one of them out")
-        self.before_task, self.after_task = self._all("before_task"), self._all("after_task")
-        self.before_step, self.after_step = self._all("before_step"), self._all("after_step")
-        self.after_backward = self._all("after_backward")
-        self.extras = self._all("extra")
-        self.replaying = [part for part in parts if overrides(part, "replay")]
-        self.rows, self.epochs, self.order = self._one("rows"), self._one("epochs"), self._one("order")
-        self.loss, self.outputs = self._one("loss"), self._one("outputs")
-        self.wants: frozenset[str] = frozenset().union(*(part.wants for part in parts))
-
-    def _all(self, hook: str) -> list[Callable[..., Any]]:
-        return [getattr(part, hook) for part in self.parts if overrides(part, hook)]
-
-    def _one(self, hook: str) -> Callable[..., Any]:
-        deciding = next((part for part in self.parts if overrides(part, hook)), self.parts[0])
-        return getattr(deciding, hook)
-
-    def check(self, kind: str) -> None:
-        """Refuse a kind of learner (`classes`, `texts`) that one of them cannot work with."""
-        for part in self.parts:
-            if kind not in part.kinds:
-                raise InputError(
-                    f"{_name(part)} works with {' and '.join(sorted(part.kinds))}, not with {kind}",
-                    "see `letheon methods strategy`, or use another strategy",
-                )
-
-    def prepare(self, learner: Learner) -> None:
-        """Each in turn, once the learner is known to be of a kind that it can work with."""
-        self.check(learner.kind)
-        for part in self.parts:
-            part.prepare(learner)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All tensors, by the part's number and name."""
-        return {f"{i}/{name}": t for i, part in enumerate(self.parts) for name, t in part.state_dict().items()}
-
-    def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
-        """Take them back."""
-        for i, part in enumerate(self.parts):
-            mine = {name.removeprefix(f"{i}/"): t for name, t in state.items() if name.startswith(f"{i}/")}
-            part.load_state_dict(learner, mine)
-
-    def find(self, kind: type) -> Any:
-        """The part of a class; None if there is none."""
-        return next((part for part in self.parts if isinstance(part, kind)), None)
-
-
-def read_strategy(text: str) -> Composition:
-    """`NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
-
-    Raises:
-        InputError: an unknown name or option, with the nearest one; or parts that do not go together.
-    """
-    pieces = [piece.strip() for piece in text.split("+")]
-    if not all(pieces):
-        raise InputError(f"strategy {text!r} cannot be read", "write STRATEGY[+STRATEGY], as in replay+ewc")
-    parts: list[Part] = [read_part("strategy", piece) for piece in pieces]
-    return Composition([part.make() for part in parts], "+".join(map(str, parts)))
-
-
-def as_strategy(given: str | Strategy | Composition) -> Composition:
-    """A name, one strategy, or a composition as a composition."""
-    if isinstance(given, Composition):
-        return given
-    return read_strategy(given) if isinstance(given, str) else Composition([given], _name(given))
-
-
 def overrides(part: Strategy, hook: str) -> bool:
     """Whether a strategy says something at this moment."""
     return getattr(type(part), hook) is not getattr(Strategy, hook)
-
-
-def _name(part: Strategy) -> str:
-    return next((record.name for record in methods("strategy") if record.factory is type(part)), type(part).__name__)
 
 
 # `keeps` as tensors: a list's and a dictionary's tensors under NAME/KEY; a number as a tensor of no dimension

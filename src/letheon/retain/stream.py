@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example
-from letheon.retain.rows import TaskRows
+from letheon.retain.rows import TaskRows, bytes_of
 
 # class: one head over all classes. task: the task's number is known, and only its classes count. domain: every task
 # has the same classes.
@@ -153,12 +154,10 @@ def _plain(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def _digest(rows: Data) -> Any:
     if isinstance(rows, tuple):
         return canonical_hash([dataclasses.asdict(row) | {"id": ""} for row in rows])
-    import hashlib
-
     digest = hashlib.sha256()
     for tensor in (rows.inputs, rows.targets):
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.errors import InputError
@@ -23,10 +23,10 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.retain.hooks import Hooks
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
 # Rows of one pass in evaluations.
@@ -44,9 +44,7 @@ class TextLearner(Learner):
     kind = "texts"
     default_clip: ClassVar[float | None] = 1.0
 
-    def __init__(
-        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
-    ) -> None:
+    def __init__(self, language_model: LanguageModel, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
         self.language_model = language_model
@@ -114,15 +112,6 @@ class TextLearner(Learner):
         ends = torch.tensor(list(sizes)).cumsum(0).tolist()
         return [outputs.part(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
-    @contextmanager
-    def passed_through(self, model: nn.Module) -> Iterator[None]:
-        now, self.language_model.model = self.language_model.model, model
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.language_model.model = now
-
     def _kind_and_rate(self) -> tuple[str, float]:
         kind = "adamw" if self.settings.optimizer == "auto" else self.settings.optimizer
         return kind, self.settings.learning_rate or (2e-4 if self.settings.adapter == "lora" else 1e-5)
@@ -130,19 +119,12 @@ class TextLearner(Learner):
     # What is kept: the weights that move; the others are the model's own
 
     def weights_to_keep(self) -> dict[str, Tensor]:
-        return {name: weight.detach().clone().contiguous() for name, weight in self.parameters.items()}
+        return {name: weight.contiguous() for name, weight in self.snapshot().items()}
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, weight in self.parameters.items():
                 weight.copy_(state[name])
-
-    def remember_start(self) -> None:
-        self.start = self.weights_to_keep()
-
-    def reset(self) -> None:
-        self.load_weights(self.start)
-        self.optimizer = self._optimizer()
 
     def result(self) -> LanguageModel:
         return self.language_model

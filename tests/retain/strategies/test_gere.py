@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.retain.learn import Learned, learn, make_learner
+from letheon.retain.composition import Composition, read_strategy
+from letheon.retain.learn import learn, make_learner
+from letheon.retain.learned import Learned
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.gere import (
@@ -29,7 +31,6 @@ from letheon.retain.strategies.gere import (
     states_of,
     thresholds_of,
 )
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.texts import TextLearner
 from letheon.strategy_checks import sample_texts
 

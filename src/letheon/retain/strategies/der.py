@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,13 +44,13 @@ def der_loss(logits: Float[Tensor, "n classes"], stored: Float[Tensor, "n classe
 def derpp_loss(
     logits: Float[Tensor, "n classes"],
     stored: Float[Tensor, "n classes"],
-    others: Float[Tensor, "m classes"],
-    labels: Int[Tensor, " m"],
+    cross_entropy: Float[Tensor, ""] | None,
     alpha: float,
     beta: float,
 ) -> Float[Tensor, ""]:
-    """α · distance of the first draw's logits + β · cross-entropy of the second draw."""
-    return alpha * der_loss(logits, stored) + beta * functional.cross_entropy(others, labels)
+    """α · squared distance of the first draw's logits + β · cross-entropy of the second draw; DER where it is None."""
+    distance = alpha * der_loss(logits, stored)
+    return distance if cross_entropy is None else distance + beta * cross_entropy
 
 
 @method("strategy", "der", Settings, paper="2004.07211")
@@ -59,7 +59,7 @@ class DER(Replaying):
 
     def prepare(self, learner: Learner) -> None:
         super().prepare(learner)
-        self.first = 0
+        self.first = 0  # rows of the first draw in the step's replay
         self.logits: Tensor | None = None
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
@@ -75,11 +75,8 @@ class DER(Replaying):
 
     def replay_loss(self, learner: Learner, rows: TaskRows, outputs: torch.Tensor) -> Tensor:
         n, settings = self.first, self.settings
-        logits, stored = outputs[:n], rows.kept["logits"][:n]
-        if not settings.beta:
-            return settings.alpha * der_loss(logits, stored)
-        second = rows.part(n, len(rows))
-        return settings.alpha * der_loss(logits, stored) + settings.beta * learner.loss(outputs[n:], second)
+        second = learner.loss(outputs[n:], rows.part(n, len(rows))) if settings.beta else None
+        return derpp_loss(outputs[:n], rows.kept["logits"][:n], second, settings.alpha, settings.beta)
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.settings.fill == "step" and learner.epoch == 0 and self.logits is not None:

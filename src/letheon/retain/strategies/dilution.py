@@ -89,7 +89,7 @@ class Dilution(Strategy):
         self.before = {}
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        self.before = {name: weight.detach().clone() for name, weight in learner.parameters.items()}
+        self.before = learner.snapshot()
 
     @torch.no_grad()
     def after_task(self, learner: Learner, task: Task) -> None:

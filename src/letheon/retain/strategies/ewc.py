@@ -18,6 +18,7 @@ from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
+from letheon.retain.penalty import add_penalty_gradient
 from letheon.retain.row_gradients import Fisher, diagonal_fisher
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
@@ -36,13 +37,6 @@ class Settings:
         check_settings(self, positive=("strength",))
         if self.samples < 0 or not 0 <= self.decay <= 1:
             raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
-
-
-def ewc_gradient(weights: Sequence[Tensor], importance: Sequence[Tensor], anchor: Sequence[Tensor]) -> Vector:
-    """A (θ - c), the gradient of ½ Σ A (θ - c)²."""
-    distance = torch._foreach_sub(list(weights), list(anchor))
-    torch._foreach_mul_(distance, list(importance))
-    return list(distance)
 
 
 def sum_of_quadratics(
@@ -71,16 +65,14 @@ class EWC(Strategy):
         if self.importance is None or self.anchor is None:
             return
         gradients = learner.gradients()
-        distance = torch._foreach_sub(list(learner.weights), self.anchor)
-        torch._foreach_addcmul_(gradients, self.importance, distance, value=self.settings.strength)
+        add_penalty_gradient(gradients, learner.weights, self.importance, self.anchor, self.settings.strength)
         learner.set_gradients(gradients)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
-        if 0 < self.settings.samples < len(rows):
-            rows = rows.at(torch.randperm(len(rows), generator=learner.generator)[: self.settings.samples])
+        rows = rows.sample(self.settings.samples or len(rows), learner.generator)
         fisher = diagonal_fisher(learner, rows, self.settings.fisher)
-        weights = [weight.detach().clone() for weight in learner.weights]
+        weights = list(learner.snapshot().values())
         if self.importance is None or self.anchor is None:
             self.importance, self.anchor = fisher, weights
         elif self.settings.online:

@@ -272,7 +272,7 @@ class GeneralWatch(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
 
     def __init__(self, texts: Sequence[str], tokens: int = 64) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.texts, self.tokens = texts, tokens
         self.kept: list[Kept] = []
 

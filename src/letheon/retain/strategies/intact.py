@@ -232,8 +232,8 @@ class InTAct(Strategy):
         most = self.settings.samples
         if learner.kind == "texts":
             return token_activations(learner, self.layers, rows, most)
-        if generator is not None and len(rows) > most:
-            rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(learner.device))
+        if generator is not None:
+            rows = rows.sample(most, generator)
         pieces: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         with on_inputs(self.layers, lambda name, entering: pieces[name].append(entering)):
             learner.map_rows(rows, learner.outputs)

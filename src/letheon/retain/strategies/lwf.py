@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from letheon.core.registry import check_settings, method
+from letheon.core.training.reinforcement import Anchor
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
@@ -46,13 +47,12 @@ class LwF(Strategy):
 
     def prepare(self, learner: Learner) -> None:
         self.old, self.teacher_weights = None, {}
-        self.teacher: nn.Module | None = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
         if learner.task == 0:
             return
         if learner.kind == "texts":
-            self.teacher_weights, self.teacher = learner.weights_to_keep(), None
+            self.teacher_weights = learner.snapshot()
         else:
             self.old = learner.map_rows(learner.train_rows(task), learner.outputs)
 
@@ -74,9 +74,6 @@ class LwF(Strategy):
         return [sorted({one for task in seen for one in task.classes})]
 
     def _of_texts(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        if self.teacher is None:
-            self.teacher = learner.frozen()
-            self.teacher.load_state_dict(self.teacher_weights, strict=False)
-        with learner.passed_through(self.teacher):
+        with Anchor(learner.parameters, self.teacher_weights).in_place():
             old = learner.forward(rows)
         return distillation(outputs.logits, old.logits, self.settings.temperature)

@@ -127,7 +127,6 @@ class Unlearning(Strategy):
 
     keeps: ClassVar[tuple[str, ...]] = ("fisher",)
     fisher: Vector | None
-    decay = 0.0
 
     def prepare(self, learner: Learner) -> None:
         self.fisher = None
@@ -143,12 +142,11 @@ class Unlearning(Strategy):
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
-        if 0 < self.settings.samples < len(rows):
-            order = torch.randperm(len(rows), generator=learner.stream_generator("refresh rows"))
-            rows = rows.at(order[: self.settings.samples])
+        rows = rows.sample(self.settings.samples or len(rows), learner.stream_generator("refresh rows"))
         found = diagonal_fisher(learner, rows, "empirical")
-        if self.fisher is not None and self.decay:
-            found = [new + self.decay * old for new, old in zip(found, self.fisher, strict=True)]
+        decay = getattr(self.settings, "decay", 0.0)
+        if self.fisher is not None and decay:
+            found = [new + decay * old for new, old in zip(found, self.fisher, strict=True)]
         self.fisher = found
 
     def known(self, learner: Learner) -> Sequence[Tensor | float]:
@@ -174,10 +172,6 @@ class Refresh(Unlearning):
 @method("strategy", "refresh_release", ReleaseSettings, paper="2403.13249")
 class RefreshRelease(Unlearning):
     """Refresh as the authors' code does it: a step of the batch's own loss, a fixed share of each tensor's norm."""
-
-    def __init__(self, settings: ReleaseSettings | None = None) -> None:
-        super().__init__(settings if settings is not None else ReleaseSettings())
-        self.decay = self.settings.decay
 
     def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         draw = noise_of(learner)

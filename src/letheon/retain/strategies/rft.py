@@ -156,7 +156,7 @@ class RFT(Strategy):
     kept: Tensor | None  # [rows of the task] which are trained on
     shares: list[float]  # of each task's rows, how many are
 
-    def __init__(self, settings: Settings = Settings(), reward: ClassReward | TextReward | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, reward: ClassReward | TextReward | None = None) -> None:
         super().__init__(settings)
         self.reward: Any = reward
 
@@ -172,7 +172,7 @@ class RFT(Strategy):
     def before_task(self, learner: Learner, task: Task) -> None:
         settings = self.settings
         if settings.kl and (settings.reference == "stage" or not self.reference):
-            self.reference = {name: weight.detach().clone() for name, weight in learner.parameters.items()}
+            self.reference = learner.snapshot()
             self.anchor = None
         rows = learner.train_rows(task)
         self.kept = torch.ones(len(rows), dtype=torch.bool)

@@ -77,12 +77,12 @@ class SteppingStones(Strategy):
     written: dict[str, Tensor]  # the task's rows, rewritten
     shares: list[float]  # of each task's rows, how many were
 
-    def __init__(self, settings: Settings = Settings(), writer: Writer | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, writer: Writer | None = None) -> None:
         super().__init__(settings)
-        if writer is None and settings.stones:
-            rewrites = {row.id: row.answer for row in read_examples(settings.stones)}
-            writer = lambda example: rewrites.get(example.id)  # noqa: E731
         self.writer = writer
+        if writer is None and self.settings.stones:
+            rewrites = {row.id: row.answer for row in read_examples(self.settings.stones)}
+            self.writer = lambda example: rewrites.get(example.id)
 
     def prepare(self, learner: Any) -> None:
         self.written, self.shares = {}, []

@@ -153,7 +153,7 @@ class BiasWatch(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
 
     def __init__(self) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.reports: list[BiasReport] = []
 
     def prepare(self, learner: Learner) -> None:

@@ -162,7 +162,7 @@ class RecallWatch(Strategy):
     """
 
     def __init__(self, views: int = 1) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.views = views
         self.seen: list[Int[Tensor, "2 n"]] = []
 
