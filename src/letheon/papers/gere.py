@@ -117,7 +117,7 @@ def measured(
     replayed, held_out = texts[:REPLAYED], texts[REPLAYED:]
     strategy: Strategy = Naive()
     if options is not None:
-        strategy = GeRe(Settings(tokens=TOKENS, per_step=1, **options), replayed)
+        strategy = GeRe(Settings(tokens=TOKENS, per_step=1, share="half", **options), replayed)
     watch = GeneralWatch(held_out, TOKENS)
     composed = Composition([strategy, watch], "watched")
     run = learn(load(model, device=device), make_stream(seed), composed, seed=seed, **training)

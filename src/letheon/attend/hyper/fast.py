@@ -40,11 +40,12 @@ CHUNK = {"cpu": 16}
 
 @dataclass(frozen=True)
 class Draws:
-    """All that is random.
+    """The random numbers of one call.
 
     Attributes:
         directions: [d, r] Gaussian, shared by heads, queries and keys.
-        uniform: [heads, nodes, m] in [0, 1), for each estimated piece.
+        uniform: [heads, nodes, m] in [0, 1), one tensor per estimated piece. All rows of a batch share them, so that a
+            row's output does not depend on the rows beside it.
     """
 
     directions: Tensor
@@ -117,9 +118,9 @@ def hyper_attention(
     plan = pieces(q.shape[2], k.shape[2], causal, settings)
     parts: list[Piece | Tiles] = list(plan)
     if any(piece.kind == "estimated" for piece in plan):
-        draws = draw(plan, len(flat[0]), q.shape[-1], settings, q, generator)
+        draws = draw(plan, q.shape[1], q.shape[-1], settings, q, generator)
         sorting = sorting_of(flat[0].detach(), flat[1].detach(), flat[2].detach(), draws.directions, settings)
-        uniform = iter(draws.uniform)
+        uniform = (drawn.repeat(q.shape[0], 1, 1) for drawn in draws.uniform)  # [batch * heads, nodes, m]
         parts = [
             tiles_of(piece, sorting, next(uniform), causal, settings) if piece.kind == "estimated" else piece
             for piece in plan

@@ -4,7 +4,7 @@ Paper:   Parisi et al., Lifelong Learning of Spatiotemporal Representations with
          Self-Organization, arXiv 1805.10966; growing when required after Marsland et al. 2002.
 Differs: rows are images without time, so the context has depth 0 and only the order of arrival links nodes; the
          episodic layer learns the rows, the semantic layer the episodic nodes that win, and replay trains both on the
-         episodic layer's most frequent transitions.
+         episodic layer's most frequent transitions. Nodes that have lost all their edges stay.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Growing:
             node = self._insert((self.weight[best] + row) / 2, label)
             self._join(node, best)
             self._join(node, second)
+            self.age[best, second] = self.age[second, best] = -1  # the new node lies between them
             return self._used(node, label)
         self._adapt(row, best, second)
         return self._used(best, label)

@@ -2,10 +2,11 @@
 
 Paper:   Zhang et al., GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay,
          arXiv 2508.04676: threshold-based margin; variants with cross-entropy alone, KL, L1 and L2.
-Differs: general texts join every step instead of taking the place of task rows, in a pass of their own, as they are
-         longer. States are kept at tokens that predict another, so not at a text's last. Of the activations only the
-         states are kept, one byte a unit; for L1, L2 and KL the activations themselves, and for KL the vocabulary
-         matrix, from which old logits are one product away. Means over a pass are means over tokens, not over rows.
+Differs: general texts join a step's task rows instead of taking their place, and pass through the model apart from
+         them, as they are longer. By default each text weighs as much as a task row, as in the authors' code. States
+         are recorded at all tokens of a text but the last. Of the activations only the states are stored, one byte per
+         unit; L1, L2 and KL store the activations themselves, and KL also the vocabulary matrix, which turns them
+         into the old logits. Means over a pass are means over tokens, not over rows.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 from letheon.retain.texts import EVALUATION_ROWS, TextLearner
 
+Share = Literal["reference", "half"]
 EPSILON = 1e-8  # in both quotients; the authors' code
 
 
@@ -37,7 +39,8 @@ EPSILON = 1e-8  # in both quotients; the authors' code
 class Settings:
     texts: str = ""  # file or hub data set with a field `text`; the paper: SlimPajama
     imitation: Literal["margin", "kl", "l1", "l2", "none"] = "margin"  # none: cross-entropy alone
-    weight: float | None = 100.0  # of the imitation, the code's default; none: as large as the cross-entropy ("dy")
+    weight: float | None = 100.0  # of the imitation, the code's default; none: as large as its cross-entropy ("dy")
+    share: Share = "reference"  # of general texts in the loss; "half" weighs them like the task, whatever their number
     per_step: int = 0  # texts of a step (batch interpolation); 0: so many that each comes once an epoch (plain)
     count: int = 1000  # texts that are used, the first ones; the paper
     tokens: int = 563  # of a text: 512 + 50 + 1, the code
@@ -96,6 +99,28 @@ def logit_imitation(
 def balanced_weight(cross_entropy: Tensor, imitation: Tensor) -> Tensor:
     """The weight that makes the imitation as large as the cross-entropy; no gradient flows through it."""
     return cross_entropy.detach() / (imitation.detach() + EPSILON)
+
+
+def step_loss(
+    task: Tensor, general: Tensor, imitation: Tensor | None, weight: float | None, texts: float, share: Share
+) -> tuple[Float[Tensor, ""], float | Tensor | None]:
+    """The loss of a step with general texts, and the weight of the imitation in it.
+
+    reference: (1 - s) task + s (general + w imitation), as the authors' micro-batches of one sample add up. half: (task
+    + general) / 2 + w imitation, as their micro-batches of both kinds do; at few texts the imitation weighs far more.
+
+    Args:
+        task, general: cross-entropies of task rows and of general texts.
+        imitation: None for cross-entropy alone.
+        weight: w; None makes the imitation as large as the cross-entropy that it is added to.
+        texts: s, the share of general texts among the samples of the step.
+    """
+    cross_entropy = general if share == "reference" else (task + general) / 2
+    used: float | Tensor | None = None
+    if imitation is not None:
+        used = balanced_weight(cross_entropy, imitation) if weight is None else weight
+        cross_entropy = cross_entropy + used * imitation
+    return ((1 - texts) * task + texts * cross_entropy if share == "reference" else cross_entropy), used
 
 
 def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
@@ -184,15 +209,13 @@ class GeRe(Strategy):
         with head_input(learner.language_model.base()) as seen:
             scores = learner.forward(general)
         of_texts = learner.loss(scores, general)
-        cross_entropy = (task + of_texts) / 2
-        if self.settings.imitation == "none":
-            self.last = Terms(task.detach(), of_texts.detach())
-            return cross_entropy
-        imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
-        given = self.settings.weight
-        weight = balanced_weight(cross_entropy, imitation) if given is None else given
-        self.last = Terms(task.detach(), of_texts.detach(), imitation.detach(), weight)
-        return cross_entropy + weight * imitation
+        settings, imitation = self.settings, None
+        if settings.imitation != "none":
+            imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
+        texts = len(places) / (len(places) + len(rows))
+        loss, weight = step_loss(task, of_texts, imitation, settings.weight, texts, settings.share)
+        self.last = Terms(task.detach(), of_texts.detach(), None if imitation is None else imitation.detach(), weight)
+        return loss
 
     def _places(self, learner: Learner) -> Tensor:
         """The texts of this step."""
