@@ -315,7 +315,8 @@ def test_nothing_is_read_from_later_keys_and_values(kind: str, start: int, poiso
         x[:, :, start:] = poison
     out = hyper(qkv, KINDS[kind], causal=True)[0]
     assert torch.equal(out[:, :, :start], clean[:, :, :start])
-    assert not torch.isclose(out[:, :, start:], clean[:, :, start:]).any()
+    # of whole outputs: a single number may be close by chance
+    assert not torch.isclose(out[:, :, start:], clean[:, :, start:]).all(-1).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
