@@ -111,3 +111,11 @@ class AddOn(nn.Module):
     def penalty(self) -> Float[Tensor, ""]:
         """What is added to the loss in training, from the last forward pass."""
         return torch.zeros(())
+
+
+def zeroed(layer: nn.Linear, bias: float = 0.0) -> nn.Linear:
+    """The layer with weights of zero and a constant bias, so that an untrained add-on changes nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer

@@ -6,19 +6,20 @@ parameter depends on the size of an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, nearest
 
 Map = Float[Tensor, "batch rows columns channels"]
 # What the blocks of a stage share at one size, such as masks: from rows, columns and a tensor of the type and place
 Geometry = Callable[[int, int, Tensor], Any]
+Size = TypeVar("Size")
 PROJECTION = 1024  # channels before the classifier (RMT, NaLaFormer)
 
 
@@ -205,6 +206,19 @@ class Backbone(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Tensor | list[Tensor]:
         return self.forward_maps(x) if self.features_only else self.forward_head(self.forward_features(x))
+
+
+def named_size(sizes: Mapping[str, Size], size: str | Size, kind: str) -> Size:
+    """The size of that name, or the size itself.
+
+    Raises:
+        InputError: no size has that name.
+    """
+    if not isinstance(size, str):
+        return size
+    if size not in sizes:
+        raise InputError(f"there is no {kind} {size!r}", nearest(size, list(sizes)))
+    return sizes[size]
 
 
 def drop_paths(rate: float, depths: Sequence[int]) -> list[list[float]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
 from letheon.core.model.sites import Site
@@ -47,8 +47,7 @@ class Adapter(AddOn):
         self.layer = max(0, layers * 3 // 4 - 1) if settings.layer is None else settings.layer
         inner = max(1, settings.parameters // (2 * width + 1))
         self.norm, self.down = nn.RMSNorm(width), nn.Linear(width, inner)
-        self.up = nn.Linear(inner, width, bias=False)
-        nn.init.zeros_(self.up.weight)
+        self.up = zeroed(nn.Linear(inner, width, bias=False))
 
     def edits(self) -> Mapping[Site, Edit]:
         def change(hidden: Tensor, call: Call) -> Tensor:

@@ -28,10 +28,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from letheon.attend.backbone import Backbone, Block, Conv, Map, Stage, depthwise, drop_paths, start_small, stem
+from letheon.attend.backbone import (
+    Backbone,
+    Block,
+    Conv,
+    Map,
+    Stage,
+    depthwise,
+    drop_paths,
+    named_size,
+    start_small,
+    stem,
+)
 from letheon.attend.linear import linear_attention, linear_weights
 from letheon.attend.rotary import Rotary, rotate, row_and_column
-from letheon.core.errors import InputError, nearest
+from letheon.core.errors import InputError
 
 Angle = Literal["sign", "smooth"]
 SMALL = 1e-6
@@ -203,10 +214,7 @@ class NaLaFormer(Backbone):
         linear: Sequence[bool] = (True, True, False, False),
         stem_stride: int = 4,
     ) -> None:
-        if isinstance(size, str):
-            if size not in SIZES:
-                raise InputError(f"there is no NaLaFormer {size!r}", nearest(size, list(SIZES)))
-            size = SIZES[size]
+        size = named_size(SIZES, size, "NaLaFormer")
         first = size.dims[0]
         stages = []
         for i, rates in enumerate(drop_paths(size.drop_path, size.depths)):

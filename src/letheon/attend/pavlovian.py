@@ -137,13 +137,6 @@ def running(x: Float[Tensor, "... n d"], keep: float, write: float, read: str) -
     return fast_weights(one, one, x, write, 0.0, keep, read=read)[0]
 
 
-def linear_attention(
-    q: Float[Tensor, "... n d_k"], k: Float[Tensor, "... n d_k"], v: Float[Tensor, "... n d_v"]
-) -> Float[Tensor, "... n d_v"]:
-    """Causal attention without softmax or normalisation, all pairs at once: n x n memory, the other formulation."""
-    return (q @ k.mT).tril() @ v
-
-
 class AssociativeMemory:
     """A memory for single trials: present stimuli with outcomes, then test stimuli.
 

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit, Memory
+from letheon.attend.addon import AddOn, Call, Edit, Memory, zeroed
 from letheon.attend.fast_weights import fast_weights
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.sites import Site
@@ -154,15 +154,12 @@ class Layer(nn.Module):
         heads, d = settings.heads, settings.width
         self.norm, self.read = nn.RMSNorm(width), nn.RMSNorm(d)
         self.query, self.key, self.value = (nn.Linear(width, heads * d, bias=False) for _ in range(3))
-        self.relevance, self.gate = nn.Linear(width, heads), nn.Linear(width, heads)
+        self.relevance, self.gate = nn.Linear(width, heads), zeroed(nn.Linear(width, heads), settings.gate_bias)
         self.sharpness, self.offset = nn.Parameter(torch.full((heads,), 4.0)), nn.Parameter(torch.zeros(heads))
         decay = 1 - 0.5 ** (1 / settings.half_life)
         self.decay = nn.Parameter(torch.full((heads,), math.log(math.expm1(decay))))  # through softplus
         self.rate = nn.Parameter(torch.full((heads,), math.log(math.expm1(settings.rate))))
-        self.output = nn.Linear(heads * d, width, bias=False)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, settings.gate_bias)
+        self.output = zeroed(nn.Linear(heads * d, width, bias=False))
         self.rho: Tensor | None = None  # of the last pass, [batch, heads, length]
 
     def forward(self, entering: Tensor, call: Call, owner: str) -> Tensor:

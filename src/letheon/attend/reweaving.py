@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.core.errors import InputError
 from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
@@ -111,12 +111,9 @@ class Reweaving(AddOn):
         self.keys = nn.ModuleList([nn.Linear(width, settings.width + 1, bias=False) for _ in self.capture])
         self.values = nn.ModuleList([nn.Linear(width, bottleneck, bias=False) for _ in self.capture])
         self.mix = nn.Linear(width, many)
-        self.output = nn.Linear(bottleneck, width, bias=False)
-        self.gate = nn.Linear(width + bottleneck, 1)
+        self.output = zeroed(nn.Linear(bottleneck, width, bias=False))
+        self.gate = zeroed(nn.Linear(width + bottleneck, 1), settings.gate_bias)
         self.decode = nn.Linear(bottleneck, width, bias=False)  # used in training only
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, settings.gate_bias)
         # of the last pass with gradients: what was rebuilt, what was wanted, at which tokens, the gate
         self.seen: tuple[Tensor, ...] | None = None
 

@@ -10,12 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.backbone import Backbone, Block, Map, Stage, depthwise, drop_paths, start_small, stem
+from letheon.attend.backbone import Backbone, Block, Map, Stage, depthwise, drop_paths, named_size, start_small, stem
 from letheon.attend.gated_swinrmt.retention import SMALL, decomposed_retention, full_retention
 from letheon.attend.gated_swinrmt.settings import SIZES, Settings
 from letheon.attend.gated_swinrmt.windows import Full, Windows, geometry_of, partition, reverse
 from letheon.attend.rotary import Rotary, rotate
-from letheon.core.errors import InputError, nearest
 
 
 class GatedRetention(nn.Module):
@@ -82,10 +81,7 @@ class GatedSwinRMT(Backbone):
         features_only: bool = False,
         stem_stride: int = 4,
     ) -> None:
-        if isinstance(settings, str):
-            if settings not in SIZES:
-                raise InputError(f"there is no model {settings!r}", nearest(settings, list(SIZES)))
-            settings = SIZES[settings]
+        settings = named_size(SIZES, settings, "model")
         dims = settings.dims
         stages = []
         for i, rates in enumerate(drop_paths(settings.drop_path, settings.depths)):

@@ -60,10 +60,9 @@ class DER(Replaying):
     def prepare(self, learner: Learner) -> None:
         super().prepare(learner)
         self.first = 0  # rows of the first draw in the step's replay
-        self.logits: Tensor | None = None
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
-        self.logits = outputs.detach()
+        self.stored = {"logits": outputs.detach()}
 
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         first = self.draw(rows)
@@ -77,10 +76,6 @@ class DER(Replaying):
         n, settings = self.first, self.settings
         second = learner.loss(outputs[n:], rows.part(n, len(rows))) if settings.beta else None
         return derpp_loss(outputs[:n], rows.kept["logits"][:n], second, settings.alpha, settings.beta)
-
-    def after_step(self, learner: Learner, rows: TaskRows) -> None:
-        if self.settings.fill == "step" and learner.epoch == 0 and self.logits is not None:
-            self.memory.add(rows, logits=self.logits)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         if self.settings.fill == "task":

@@ -10,7 +10,7 @@ Differs: rows are images without time, so the context has depth 0 and only the o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -40,8 +40,8 @@ TAU_BEST, TAU_NEIGHBOUR, KAPPA = 0.3, 0.1, 1.05  # habituation, Sec. III-A
 OLDEST = 50  # age at which an edge goes
 
 
-def habituation(h: float, tau: float, kappa: float = KAPPA) -> float:
-    """h + τ κ (1 - h) - τ: falls from 1 towards 1 - 1/κ each time a node is used."""
+def habituation(h: Any, tau: float, kappa: float = KAPPA) -> Any:
+    """h + τ κ (1 - h) - τ, a number or a tensor: it falls from 1 towards 1 - 1/κ each time a node is used."""
     return h + tau * kappa * (1 - h) - tau
 
 
@@ -101,7 +101,7 @@ class Growing:
         self.weight[best] += self.settings.rate * self.habit[best] * (row - self.weight[best])
         self.weight[near] += 0.01 * self.settings.rate * self.habit[near, None] * (row - self.weight[near])
         self.habit[best] = habituation(float(self.habit[best]), TAU_BEST)
-        self.habit[near] += TAU_NEIGHBOUR * KAPPA * (1 - self.habit[near]) - TAU_NEIGHBOUR
+        self.habit[near] = habituation(self.habit[near], TAU_NEIGHBOUR)
         self.habit.clamp_(min=0.0)
         self.age[best, near] += 1
         self.age[near, best] += 1

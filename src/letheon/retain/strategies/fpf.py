@@ -70,7 +70,7 @@ class FPF(Strategy):
         self.shared: Replaying | None = learner.strategy.find(Replaying)
         self.own = None if self.shared is not None else learner.memory(settings.capacity, settings.policy)
         self.before, self.moved, self.replayed = {}, {}, 0
-        self.logits: Tensor | None = None
+        self.stored: dict[str, Tensor] = {}
         if settings.k > learner.total_steps:
             raise InputError(
                 f"fpf: k={settings.k} for a stream of {learner.total_steps} steps", "use a smaller k, or more epochs"
@@ -118,11 +118,11 @@ class FPF(Strategy):
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
         if self.settings.loss == "kd":
-            self.logits = outputs.detach()
+            self.stored = {"logits": outputs.detach()}
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.own is not None and learner.epoch == 0:  # later epochs show the same rows again
-            self.own.add(rows, **({} if self.logits is None else {"logits": self.logits}))
+            self.own.add(rows, **self.stored)
         if due(learner.step, learner.total_steps, self.settings.k):
             self.finetune(learner)
 

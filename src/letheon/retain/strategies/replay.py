@@ -45,6 +45,7 @@ class Replaying(Strategy):
 
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, self.settings.policy)
+        self.stored: dict[str, Tensor] = {}  # tensors of the step's new rows that the memory stores beside them
 
     def draw(self, rows: TaskRows) -> TaskRows | None:
         """Old rows for a step; None while the memory is empty."""
@@ -52,7 +53,7 @@ class Replaying(Strategy):
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.settings.fill == "step" and learner.epoch == 0:  # later epochs show the same rows again
-            self.memory.add(rows)
+            self.memory.add(rows, **self.stored)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         if self.settings.fill == "task":
