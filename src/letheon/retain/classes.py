@@ -33,7 +33,7 @@ class ClassLearner(Learner):
         self._tests: dict[int | None, tuple[TaskRows, list[int]]] = {}
 
     def _check_head(self) -> int:
-        """How many outputs the model has, from a pass over one row."""
+        """Return the number of outputs, from a pass over one row; refuse a model that does not fit the stream."""
         rows = self._rows(self.stream.tasks[0].train).part(0, 1)
         try:
             with torch.no_grad(), self.evaluating():
@@ -55,7 +55,7 @@ class ClassLearner(Learner):
         return int(found.shape[1])
 
     def _task_mask(self) -> Tensor:
-        """[tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
+        """Return a mask [tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
         mask = torch.full((len(self.stream), self.classes), -torch.inf, device=self.device)
         for number, task in enumerate(self.stream):
             mask[number, list(task.classes)] = 0.0
@@ -75,7 +75,7 @@ class ClassLearner(Learner):
 
     @property
     def head(self) -> nn.Linear:
-        """The last linear layer that the model has."""
+        """The model's last linear layer."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         if not layers:
             raise InputError("the model has no linear layer as its head", "end it with nn.Linear")
@@ -88,7 +88,7 @@ class ClassLearner(Learner):
         return outputs
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[n, width]: what enters the head."""
+        """Return the hidden states [n, width] that enter the head."""
         return self._with_features(inputs)[1]
 
     def _with_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class ClassLearner(Learner):
         return outputs, found[-1]
 
     def masked(self, outputs: Tensor, task: Tensor) -> Tensor:
-        """Logits in which classes of other tasks cannot win, where the task is known (task-incremental)."""
+        """Return the logits; in task-incremental streams classes of other tasks become minus infinity."""
         return outputs if self.mask is None else outputs + self.mask[task]
 
     def losses_of(self, outputs: Tensor, rows: TaskRows) -> Tensor:
@@ -135,7 +135,7 @@ class ClassLearner(Learner):
         return means[0], means[1]
 
     def _test_rows(self, most: int | None) -> tuple[TaskRows, list[int]]:
-        """All tasks' test rows one after another, and where each task ends."""
+        """Return the test rows of all tasks, joined, and the index at which each task ends."""
         if most not in self._tests:
             parts = []
             for number, task in enumerate(self.stream):

@@ -24,7 +24,7 @@ from letheon.retain.settings import LearnSettings
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
 
-RUNS = "runs"  # in the comparison's folder: a file of numbers for each strategy and seed
+RUNS = "runs"  # subfolder with one file of numbers per strategy and seed
 
 
 def compare_strategies(
@@ -41,9 +41,9 @@ def compare_strategies(
     """Run every strategy under every seed; each starts from the same weights under one seed.
 
     Args:
-        model: makes a fresh model for a seed; or the name of a language model, or `mlp`.
-        out: a folder for compare.json, compare.html and every run's numbers. One that was begun with the same named
-            model, stream and options is continued, perhaps with further strategies and seeds.
+        model: a function that makes a fresh model for a seed; or the name of a language model, or `mlp`.
+        out: a folder for compare.json, compare.html and the numbers of each run. A comparison in that folder with the
+            same named model, stream and options is continued, perhaps with further strategies and seeds.
 
     Raises:
         InputError: an unknown strategy, stream or option, before anything runs.
@@ -71,7 +71,7 @@ def compare_strategies(
 
 
 def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[int], Any]:
-    """Makes fresh models: `mlp` for tensors, a language model for texts (loaded once, then copied)."""
+    """Return a function that makes a fresh model per seed: `mlp` for tensors, a copied language model for texts."""
     if name.partition("=")[0] == "mlp":
         return lambda seed: mlp_for(stream, name, seed)
     start = load(name, device=device)
@@ -101,7 +101,7 @@ def _entry(
         except LetheonError as error:
             return Entry(text, {}, [], error.problem)
         rows.append(_row(text, seed, run))
-        del run  # learner and strategy know each other: without this every run's optimizer stays until the next sweep
+        del run  # learner and strategy refer to each other, so only the garbage collector frees the optimizer
         gc.collect()
         if kept is not None:
             write_json(kept, rows[-1])

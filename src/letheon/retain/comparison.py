@@ -12,13 +12,13 @@ from letheon.retain.settings import LearnSettings
 
 @dataclass(frozen=True)
 class Entry:
-    """One strategy's results.
+    """The results of one strategy.
 
     Attributes:
-        strategy: as text.
-        metrics: each metric's mean over seeds with its 95 % interval.
-        rows: of each seed its metrics, seconds, steps and every evaluation.
-        error: why it did not run; then there are no numbers.
+        strategy: the strategy as text.
+        metrics: per metric the mean over seeds with its 95 % interval.
+        rows: per seed the metrics, seconds, steps and all evaluations.
+        error: the reason why the strategy could not run; then there are no numbers.
     """
 
     strategy: str
@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """Several strategies on one stream."""
+    """The results of several strategies on one stream."""
 
     stream: str
     scenario: str
@@ -39,5 +39,5 @@ class StrategyComparison:
     entries: list[Entry]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers."""
+        """Return all fields as plain values for JSON."""
         return dataclasses.asdict(self)

@@ -17,7 +17,7 @@ from letheon.core.registry import methods
 from letheon.retain.learner import Learner
 from letheon.retain.strategy import Strategy, overrides
 
-# What only one strategy of a composition can decide, in words for the error.
+# Hooks that only one strategy of a composition may override -> words for the error.
 DECIDED = {
     "loss": "the loss of the new rows",
     "outputs": "the model's outputs",
@@ -28,10 +28,10 @@ DECIDED = {
 
 
 class Composition:
-    """One or several strategies as one: only what they really override is ever called.
+    """One or several strategies that act as one; only the hooks that they override are called.
 
     Raises:
-        InputError: two of them decide what only one can.
+        InputError: two strategies take a decision that only one can take.
     """
 
     def __init__(self, parts: Sequence[Strategy], text: str) -> None:
@@ -58,7 +58,7 @@ class Composition:
         return getattr(deciding, hook)
 
     def check(self, kind: str) -> None:
-        """Refuse a kind of learner (`classes`, `texts`) that one of them cannot work with."""
+        """Refuse a kind of learner (`classes`, `texts`) that one of the strategies cannot work with."""
         for part in self.parts:
             if kind not in part.kinds:
                 raise InputError(
@@ -67,31 +67,31 @@ class Composition:
                 )
 
     def prepare(self, learner: Learner) -> None:
-        """Each in turn, once the learner is known to be of a kind that it can work with."""
+        """Check the learner's kind, then prepare the strategies from left to right."""
         self.check(learner.kind)
         for part in self.parts:
             part.prepare(learner)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All tensors, by the part's number and name."""
+        """Return the tensors of all strategies as `NUMBER/NAME`."""
         return {f"{i}/{name}": t for i, part in enumerate(self.parts) for name, t in part.state_dict().items()}
 
     def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore what `state_dict` returned."""
         for i, part in enumerate(self.parts):
             mine = {name.removeprefix(f"{i}/"): t for name, t in state.items() if name.startswith(f"{i}/")}
             part.load_state_dict(learner, mine)
 
     def find(self, kind: type) -> Any:
-        """The part of a class; None if there is none."""
+        """Return the first strategy of a class, or None."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
 
 
 def read_strategy(text: str) -> Composition:
-    """`NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
+    """Read `NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
 
     Raises:
-        InputError: an unknown name or option, with the nearest one; or parts that do not go together.
+        InputError: an unknown name or option, with the nearest known one; or strategies that exclude each other.
     """
     pieces = [piece.strip() for piece in text.split("+")]
     if not all(pieces):
@@ -101,7 +101,7 @@ def read_strategy(text: str) -> Composition:
 
 
 def as_strategy(given: str | Strategy | Composition) -> Composition:
-    """A name, one strategy, or a composition as a composition."""
+    """Return a composition from its text, from one strategy, or from a composition."""
     if isinstance(given, Composition):
         return given
     return read_strategy(given) if isinstance(given, str) else Composition([given], _name(given))

@@ -52,18 +52,18 @@ def learn(
     >>> result.matrix, result.metrics["forgetting"]                                 # doctest: +SKIP
 
     Args:
-        model: an `nn.Module` that gives logits, a language model, or what `letheon.load` takes.
-        stream: tasks, or what `read_stream` takes (`split-digits`, a TOML file).
+        model: an `nn.Module` that returns logits, a language model, or a source for `letheon.load`.
+        stream: tasks, or a source for `read_stream` (`split-digits`, a TOML file).
         strategy: `NAME[:OPTION=VALUE,...]`, several joined by `+`; or a `Strategy`.
-        out: the run's folder. Without it nothing is written.
-        settings: all options; or give single ones by name (`epochs=3, evaluate_every=1`).
+        out: the run's folder; without it nothing is written.
+        settings: all options; or give single options by name (`epochs=3, evaluate_every=1`).
         resume: continue the run in `out`, from the same model and stream.
-        device: of a language model that is loaded here.
+        device: the device of a language model that is loaded here.
         on_evaluation: called at every evaluation (before the first task, every `evaluate_every` steps, after a task),
-            to measure what the stream does not test.
+            for measurements beyond the stream's test rows.
 
     Raises:
-        InputError: before anything is trained or written, for what cannot work.
+        InputError: the model, stream, strategy or options do not fit; nothing is trained or written.
         TrainingError: a loss is not finite.
         Interrupted: stopped by a signal, resumable.
     """
@@ -97,7 +97,7 @@ def learn(
 
 
 def make_learner(model: Any, stream: Stream, strategy: Composition, settings: LearnSettings) -> Learner:
-    """The learner for a kind of model."""
+    """Return the learner for a module or a language model."""
     if isinstance(model, LanguageModel):
         learner: Learner = TextLearner(model, stream, strategy, settings)
     elif isinstance(model, nn.Module):
@@ -111,7 +111,7 @@ def make_learner(model: Any, stream: Stream, strategy: Composition, settings: Le
 
 
 def resolved(settings: LearnSettings | None, options: dict[str, Any]) -> LearnSettings:
-    """Settings with single options by name over them; an unknown name is refused."""
+    """Return the settings with single options replaced; refuse an unknown name."""
     known = [item.name for item in dataclasses.fields(LearnSettings)]
     strange = next((name for name in options if name not in known), None)
     if strange is not None:
@@ -120,7 +120,7 @@ def resolved(settings: LearnSettings | None, options: dict[str, Any]) -> LearnSe
 
 
 def refuse_folder(out: Path) -> None:
-    """Refuse a place where no new run can be made."""
+    """Refuse a folder in which no new run can begin."""
     check_writable(out)
     if (out / "config.json").exists():
         raise InputError(f"{out} already holds a run", f"continue it with --resume {out}, or choose another --out")
@@ -150,7 +150,7 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
 
 
 def resume(folder: str | Path, model: Any = None, device: str = "auto") -> Learned:
-    """Continue a killed or interrupted run from its folder: its stream must be readable again.
+    """Continue a killed or interrupted run from its folder; its stream must still be readable.
 
     Args:
         model: the module as it was before the run; a language model is loaded by its name.

@@ -1,4 +1,4 @@
-"""How a stream is learned: the options that every strategy shares."""
+"""Options of learning a stream that all strategies share."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from letheon.core.registry import check_settings
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """How a stream is learned.
+    """Options of learning a stream.
 
     Attributes:
-        epochs: passes over each task's rows; 1 is the online protocol, in which every row is seen once.
-        batch_size: new rows of a step.
+        epochs: passes over each task's rows; 1 is the online protocol, in which every row comes once.
+        batch_size: new rows per step.
         optimizer: `auto` is sgd for an `nn.Module` and adamw for a language model.
         learning_rate: 0 takes 0.1 for sgd, 1e-3 for the others, 1e-5 (adapter: 2e-4) for a language model.
-        momentum: sgd's.
-        weight_decay: of every optimizer.
-        clip: largest norm of the gradient; None leaves it. 0 is 1.0 for a language model and none for a module.
-        adapter: of a language model: `full` moves its weights, `lora` a low-rank adapter.
-        rank: of the adapter.
+        momentum: momentum of sgd.
+        weight_decay: weight decay of every optimizer.
+        clip: largest norm of the gradient; None does not clip. 0 is 1.0 for a language model and None for a module.
+        adapter: trained weights of a language model: `full` for all, `lora` for a low-rank adapter.
+        rank: rank of the adapter.
         evaluate_every: steps between evaluations during training; 0 evaluates after each task only.
-        evaluate_rows: most test rows of a task in evaluations during training (always the same ones).
-        precision: of a language model's products in training.
-        seed: root of all random streams.
-        checkpoint_seconds, checkpoint_steps: how often the state is kept (whichever comes first; 0 never).
+        evaluate_rows: largest number of test rows per task in evaluations during training (the same rows every time).
+        precision: precision of a language model's matrix products in training.
+        seed: seed of all random streams.
+        checkpoint_seconds, checkpoint_steps: time and steps between checkpoints, whichever comes first; 0 never.
     """
 
     epochs: int = 1

@@ -18,14 +18,14 @@ from letheon.retain.stream import Task
 
 
 class Strategy:
-    """How a model learns a stream: the base of all strategies, and by itself naive training.
+    """The base of all strategies; by itself it is naive training.
 
     Attributes:
-        keeps: names of attributes that must survive a restart: tensors, lists or dictionaries of tensors, numbers,
-            None, or anything with `state_dict` and `load_state_dict` (a `Memory`).
-        wants: what the pass over a batch is made for. `outputs`: the model's outputs (without it the strategy makes
-            its own passes); `features`: also what enters the head, as `rows.features`.
-        kinds: of learners it can work with: `classes`, `texts`.
+        keeps: names of attributes that checkpoints hold: tensors, lists or dictionaries of tensors, numbers, None, or
+            objects with `state_dict` and `load_state_dict` (a `Memory`).
+        wants: results of the pass over a batch. `outputs`: the model's outputs (without it the strategy makes its own
+            passes); `features`: also the inputs of the head, as `rows.features`.
+        kinds: learners that the strategy supports: `classes`, `texts`.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ()
@@ -35,87 +35,89 @@ class Strategy:
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else getattr(type(self), "Settings", tuple)()
 
-    # Once a run, once a task
+    # Once per run, once per task
 
     def prepare(self, learner: Learner) -> None:
-        """Before the first task, and again when a run is continued (before `keeps` is filled): make the memory, wrap
-        the model."""
+        """Set up before the first task: make the memory, wrap the model.
+
+        A resumed run calls it again, before the attributes in `keeps` are restored.
+        """
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        """Before a task's first step: record old outputs, add a column. Not called again in a continued task."""
+        """Act before a task's first step: record old outputs, add a column. A resumed task does not repeat it."""
 
     def after_task(self, learner: Learner, task: Task) -> None:
-        """After a task's last step: estimate importances, fill the memory, edit weights."""
+        """Act after a task's last step: estimate importances, fill the memory, edit weights."""
 
-    # What is learned; each of these must give the same when it is asked again in a continued task
+    # The rows of a task; a resumed task calls these again, and they must return the same
 
     def rows(self, learner: Learner, task: Task) -> TaskRows:
-        """The rows that are learned during the task: its own."""
+        """Return the training rows of the task; by default its own rows."""
         return learner.train_rows(task)
 
     def epochs(self, learner: Learner, task: Task) -> int:
-        """How many passes are made over them; the run's setting."""
+        """Return the number of passes over the rows; by default the run's setting."""
         return learner.settings.epochs
 
     def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
-        """Places of the rows in the order of an epoch, cut into batches as it stands: a new permutation each epoch.
+        """Return the order of the rows in an epoch; by default a new permutation per epoch.
 
-        A place may come more than once (views of one row).
+        The loop cuts the order into batches. A row may come more than once (views of one row).
         """
         return torch.randperm(len(rows), generator=learner.stream_generator("order", epoch))
 
     # Every step
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:
-        """Before the loss is computed; `learner.total_loss(rows)` is that of the whole composition."""
+        """Act before the loss is computed; `learner.total_loss(rows)` is the loss of the whole composition."""
 
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
-        """Old rows that join the new rows' pass through the model; None for none."""
+        """Return old rows that join the new rows' pass through the model, or None."""
         return None
 
     def outputs(self, learner: Learner, rows: TaskRows) -> Any:
-        """The model's outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
+        """Return the outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
         return learner.forward(rows)
 
     def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        """The loss of the new rows: mean cross-entropy."""
+        """Return the loss of the new rows; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
-        """A term that is added to it: a distillation, a penalty that autograd differentiates."""
+        """Return a term to add to the loss, such as a distillation or a differentiable penalty, or None."""
         return None
 
     def replay_loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        """The loss of the rows that `replay` gave: mean cross-entropy."""
+        """Return the loss of the rows from `replay`; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
 
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
-        """Gradients lie on the parameters and may be changed: add a penalty's, project, mask. Clipping comes after."""
+        """Change the parameters' gradients, before clipping: add a penalty's gradient, project, mask."""
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
-        """The optimizer has moved the weights: update memories and path integrals."""
+        """Act after the optimizer's step: update memories and path integrals."""
 
     # Restarts
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors of `keeps`, by name."""
+        """Return the tensors of the attributes in `keeps`, by name."""
         state: dict[str, Tensor] = {}
         for name in self.keeps:
             _put(state, name, getattr(self, name))
         return state
 
     def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
-        """Take them back, after `prepare`."""
+        """Restore the attributes in `keeps`, after `prepare`."""
         for name in self.keeps:
             setattr(self, name, _taken(state, name, getattr(self, name)))
 
 
 def overrides(part: Strategy, hook: str) -> bool:
-    """Whether a strategy says something at this moment."""
+    """Return whether a strategy overrides a hook."""
     return getattr(type(part), hook) is not getattr(Strategy, hook)
 
 
-# `keeps` as tensors: a list's and a dictionary's tensors under NAME/KEY; a number as a tensor of no dimension
+# Attributes as tensors: lists and dictionaries as NAME/KEY, a number as a tensor without dimensions
 
 
 def _put(state: dict[str, Tensor], name: str, value: Any) -> None:
@@ -134,11 +136,11 @@ def _put(state: dict[str, Tensor], name: str, value: Any) -> None:
         for key, item in value.items():
             _put(state, f"{name}/{key}", item)
     elif value is not None:
-        raise TypeError(f"{name} is of a kind that a checkpoint cannot keep: {type(value).__name__}")
+        raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
 def _taken(state: dict[str, Tensor], name: str, now: Any) -> Any:
-    """What was put under a name; `now` is what stands there, for objects that take their own state back."""
+    """Return the attribute stored under a name; `now` is its present value, which may restore its own state."""
     if name in state:
         value = state[name]
         plain = isinstance(now, (int, float)) and value.dim() == 0

@@ -1,8 +1,9 @@
-"""Elastic weight consolidation (EWC), also online: old tasks hold each weight in place by its Fisher information.
+"""Elastic weight consolidation (EWC), also online: a penalty holds each weight in place by its Fisher information.
 
 Paper:   Kirkpatrick et al., arXiv 1612.00796, Eq. 3; online: Schwarz et al., arXiv 1805.06370, Sec. 3.2.
-Differs: the tasks' quadratic penalties are kept as their sum, which is one quadratic: Σ F_k (θ - θ_k)² = A (θ - c)² +
-         constant; its gradient is added after the backward pass. With an adapter only the adapter is held.
+Differs: the tasks' quadratic penalties are stored as their sum, which is one quadratic: Σ F_k (θ - θ_k)² = A (θ - c)²
+         + constant; its gradient is added after the backward pass. With an adapter only the adapter is penalised. Texts
+         use the empirical Fisher information, whatever `fisher` says.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    strength: float = 10.0  # λ; tuned per data set in every paper. A stiffer one wants a lower rate or clipping
+    strength: float = 10.0  # λ; tuned per data set in every paper. Larger values need a lower learning rate or clipping
     online: bool = False  # one anchor, with the importances added up
     decay: float = 1.0  # γ of the online form
     fisher: Fisher = "true"  # texts: empirical
-    samples: int = 256  # rows that the Fisher information is estimated on; 0 takes all
+    samples: int = 256  # rows for the estimate of the Fisher information; 0 takes all
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("strength",))
@@ -42,7 +43,7 @@ class Settings:
 def sum_of_quadratics(
     importance: Sequence[Tensor], anchor: Sequence[Tensor], fisher: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[Vector, Vector]:
-    """A and c of A₀(θ - c₀)² + F(θ - θ*)² up to a constant; where both are 0 the anchor is θ*."""
+    """Return A and c of A₀(θ - c₀)² + F(θ - θ*)² up to a constant; c is θ* where both A₀ and F are 0."""
     total = [a + f for a, f in zip(importance, fisher, strict=True)]
     centre = [
         torch.where(t > 0, (a * c + f * w) / t.clamp(min=torch.finfo(t.dtype).tiny), w)

@@ -1,4 +1,4 @@
-"""Joint: after each task, everything seen so far is learned together from the weights before the stream; the ceiling.
+"""Joint: the model learns all tasks so far together, from the first weights; the upper bound of every comparison.
 
 Paper:   the offline baseline of every comparison; arXiv 1802.07569.
 Differs: none.

@@ -1,4 +1,4 @@
-"""Learning without forgetting (LwF): on the new task's rows the model keeps to what it said before the task.
+"""Learning without forgetting (LwF): on new rows the model distils its own outputs from before the task.
 
 Paper:   Li & Hoiem, arXiv 1606.09282, Eqs. 1-3.
 Differs: old outputs are computed once, before the task, and looked up. Where the task is known each old task's classes
@@ -42,8 +42,8 @@ def distillation(
 @method("strategy", "lwf", Settings, paper="1606.09282")
 class LwF(Strategy):
     keeps: ClassVar[tuple[str, ...]] = ("old", "teacher_weights")
-    old: Tensor | None  # [rows of the task, classes], before the task
-    teacher_weights: dict[str, Tensor]  # of a language model, whose outputs are too wide to be kept
+    old: Tensor | None  # outputs [rows of the task, classes] before the task
+    teacher_weights: dict[str, Tensor]  # weights of a language model before the task; its outputs are too wide to store
 
     def prepare(self, learner: Learner) -> None:
         self.old, self.teacher_weights = None, {}
@@ -67,7 +67,7 @@ class LwF(Strategy):
         return self.settings.strength * torch.stack(losses).sum()
 
     def _groups(self, learner: Learner) -> list[list[int]]:
-        """The classes of each distribution that is distilled."""
+        """Return the classes of each distilled distribution."""
         seen = learner.stream.tasks[: learner.task]
         if learner.stream.scenario == "task":
             return [list(task.classes) for task in seen]

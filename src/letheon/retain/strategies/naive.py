@@ -1,4 +1,4 @@
-"""Naive: each task is learned by itself, with nothing against forgetting; the floor of every comparison."""
+"""Naive: the model learns each task alone, with nothing against forgetting; the lower bound of every comparison."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Synaptic intelligence (SI): a weight is held by how much its own path lowered the loss of earlier tasks.
+"""Synaptic intelligence (SI): a penalty holds each weight by how much its path lowered the loss of earlier tasks.
 
 Paper:   Zenke et al., Continual Learning Through Synaptic Intelligence, arXiv 1703.04200, Eqs. 3-5.
-Differs: none; the path integral takes the steps that the optimizer really makes, and the gradient of the task's loss
-         alone (before this penalty; of penalties in a composition those written to the right do not count).
+Differs: none; the path integral uses the optimizer's actual steps and the gradient before this penalty and before
+         penalties that stand to its right in a composition.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def path_step(path: Sequence[Tensor], gradient: Sequence[Tensor], moved: Sequenc
 
 
 def importance_of(path: Tensor, moved: Tensor, damping: float) -> Tensor:
-    """relu(ω) / (Δ² + ξ), Δ the way from the task's start to its end."""
+    """relu(ω) / (Δ² + ξ), where Δ is the change from the task's start to its end."""
     return path.clamp(min=0) / (moved.square() + damping)
 
 
