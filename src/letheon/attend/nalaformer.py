@@ -1,4 +1,4 @@
-"""NaLaFormer: linear attention that feels the norm of the query.
+"""NaLaFormer: linear attention that depends on the query's norm.
 
 Paper:   NaLaFormer: Norm-Aware Linear Attention for Transformer Models, arXiv 2506.21137 (v3: Norm x Direction:
          Restoring the Missing Query Norm in Vision Linear Attention, ICML 2026), and the authors' implementation of v3
@@ -51,7 +51,7 @@ SMALL = 1e-6
 def query_features(
     q: Float[Tensor, "... d"], power: float = 3.0, norm_scale: float = 1.0, angle: Angle = "sign"
 ) -> Float[Tensor, "... twice_d"]:
-    """|q̂|^p split by sign, q̂ = q / ‖q‖, p = power (1/2 + tanh(norm_scale ‖q‖)): between 1/2 and 3/2 of `power`."""
+    """|q̂|^p split by sign, with q̂ = q / ‖q‖, p = power (1/2 + tanh(norm_scale ‖q‖)): between 1/2 and 3/2 of `power`."""
     norm = q.norm(dim=-1, keepdim=True)
     direction = q / norm.clamp_min(SMALL)
     powers = power * (0.5 + torch.tanh(norm_scale * norm))
@@ -59,15 +59,15 @@ def query_features(
 
 
 def key_features(k: Float[Tensor, "... d"], power: float = 3.0, angle: Angle = "sign") -> Float[Tensor, "... twice_d"]:
-    """|k|^power split by sign: keys keep their norm."""
+    """|k|^power split by sign; keys retain their norm."""
     direction = k if angle == "sign" else k / k.norm(dim=-1, keepdim=True).clamp_min(SMALL)
     return _split(k.abs() ** power, direction, angle)
 
 
 def _split(size: Tensor, direction: Tensor, angle: Angle) -> Tensor:
-    """[size cos θ ; size sin θ], where θ is 0 for the direction +1 and π/2 for -1.
+    """Return [size cos θ ; size sin θ], where θ is 0 for the direction +1 and π/2 for -1.
 
-    "sign" knows no other angles, and leaves zero where a coordinate is zero; "smooth" goes evenly between them.
+    "sign" has no other angles and gives zero where a coordinate is zero; "smooth" interpolates evenly.
     """
     if angle == "sign":
         return torch.cat([size * (direction > 0), size * (direction < 0)], -1)
@@ -123,13 +123,13 @@ def nala_weights(
     angle: Angle = "sign",
     eps: float = 1e-6,
 ) -> Float[Tensor, "batch heads n_queries n_keys"]:
-    """The weights one by one, without rotary positions, for reading and for tests: n x n memory."""
+    """Return all weights, without rotary positions, for inspection and for tests: n x n memory."""
     phi_q = query_features(q, power, norm_scale, angle)
     return linear_weights(phi_q, key_features(k, key_power, angle), causal=causal, eps=eps)
 
 
 def _turned(features: Tensor, rotary: Rotary) -> Tensor:
-    """Both halves, each by itself."""
+    """Rotate both halves of the features, each by itself."""
     return torch.cat([rotate(half, rotary) for half in features.chunk(2, -1)], -1)
 
 

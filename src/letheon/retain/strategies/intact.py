@@ -97,7 +97,7 @@ def alignment_loss(
     lower: Float[Tensor, " width"],
     upper: Float[Tensor, " width"],
 ) -> Float[Tensor, ""]:
-    """L_align of one layer: distance between centres in half widths, over units whose batch interval misses the cube."""
+    """L_align of one layer: distance between centres in half widths, over units whose interval misses the cube."""
     low, up = activations.amin(0), activations.amax(0)
     apart = (low > upper) | (up < lower)
     distance = torch.where(apart, (low + up - lower - upper) / 2, 0)
