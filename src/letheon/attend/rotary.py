@@ -36,7 +36,7 @@ def row_major(rows: int, columns: int, width: int, like: Tensor) -> Rotary:
 
 
 def row_and_column(rows: int, columns: int, width: int, like: Tensor) -> Rotary:
-    """Return angles [rows columns, width]; the first half of coordinates rotates with the row, the rest with the column."""
+    """Return angles [rows columns, width]; one half rotates with the row, the other with the column."""
     axes = [_positions(n, like) for n in (rows, columns)]
     halves = [rotary_of(axis, width // 2) for axis in torch.meshgrid(*axes, indexing="ij")]
     sin, cos = (torch.cat(parts, -1).flatten(0, 1) for parts in zip(*halves, strict=True))

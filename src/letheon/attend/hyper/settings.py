@@ -23,8 +23,8 @@ class Settings:
             one from each of as many equal stretches of the sorted keys.
         pin_first: first keys of the text that every query attends to exactly (ours; attention sinks lie there).
         pin_recent: keys nearest to the queries with exact attention, causal only (ours).
-        centre: subtract a mean from queries and keys before hashing (ours): a shift of all keys leaves the softmax as it
-            is, but changes the signs.
+        centre: subtract a mean from queries and keys before hashing (ours): a shift of all keys changes the signs and
+            not the softmax.
     """
 
     block_size: int = 256  # authors' code: 256
