@@ -25,6 +25,8 @@ from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
 from letheon.retain.stream import Stream, Task
 
+# Modules that act alike in training and in evaluation.
+PLAIN = {nn.Linear, nn.Sequential, nn.ReLU, nn.Flatten, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.Tanh, nn.GELU}
 # Rows per pass without gradients.
 EVALUATION_BATCH = 4096
 
@@ -154,18 +156,7 @@ class Learner:
     def _modes_matter(self) -> bool:
         """Whether some module behaves differently in training; determined once."""
         if not hasattr(self, "_modal"):
-            plain = (
-                nn.Linear,
-                nn.Sequential,
-                nn.ReLU,
-                nn.Flatten,
-                nn.Conv2d,
-                nn.MaxPool2d,
-                nn.AvgPool2d,
-                nn.Tanh,
-                nn.GELU,
-            )
-            self._modal = any(type(module) not in plain for module in self.model.modules())
+            self._modal = any(type(module) not in PLAIN for module in self.model.modules())
         return self._modal
 
     # Gradients

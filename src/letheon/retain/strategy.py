@@ -6,6 +6,7 @@ composed with `+`, see `letheon.retain.composition`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.stream import Task
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The options of a strategy that has none."""
 
 
 class Strategy:
@@ -32,8 +38,10 @@ class Strategy:
     wants: ClassVar[frozenset[str]] = frozenset({"outputs"})
     kinds: ClassVar[frozenset[str]] = frozenset({"classes", "texts"})
 
+    Settings: ClassVar[type] = NoSettings  # `letheon.core.registry.method` sets it
+
     def __init__(self, settings: Any = None) -> None:
-        self.settings: Any = settings if settings is not None else getattr(type(self), "Settings", tuple)()
+        self.settings: Any = settings if settings is not None else self.Settings()
 
     # Once per run, once per task
 

@@ -14,31 +14,10 @@ Differs: [inferred] rotary positions count cells within the window; a window is 
 `retention` has the masks and both passes, `windows` cuts the map, `model` puts gates and blocks around them.
 """
 
-from letheon.attend.gated_swinrmt.model import GatedRetention, GatedSwinRMT, gate_maps
-from letheon.attend.gated_swinrmt.retention import (
-    Axis,
-    balanced_alibi,
-    decomposed_retention,
-    full_retention,
-    log_decay,
-    manhattan_decay,
-    retention_axis,
-    swat_axis,
-)
-from letheon.attend.gated_swinrmt.settings import SIZES, Settings
-
-__all__ = [
-    "SIZES",
-    "Axis",
-    "GatedRetention",
-    "GatedSwinRMT",
-    "Settings",
-    "balanced_alibi",
-    "decomposed_retention",
-    "full_retention",
-    "gate_maps",
-    "log_decay",
-    "manhattan_decay",
-    "retention_axis",
-    "swat_axis",
-]
+from letheon.attend.gated_swinrmt.model import GatedRetention as GatedRetention
+from letheon.attend.gated_swinrmt.model import GatedSwinRMT as GatedSwinRMT
+from letheon.attend.gated_swinrmt.model import gate_maps as gate_maps
+from letheon.attend.gated_swinrmt.retention import Axis as Axis
+from letheon.attend.gated_swinrmt.retention import log_decay as log_decay
+from letheon.attend.gated_swinrmt.settings import SIZES as SIZES
+from letheon.attend.gated_swinrmt.settings import Settings as Settings

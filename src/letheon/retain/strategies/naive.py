@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from letheon.core.registry import method
-from letheon.retain.strategy import Strategy
+from letheon.retain.strategy import NoSettings, Strategy
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("strategy", "naive", Settings)
+@method("strategy", "naive", NoSettings)
 class Naive(Strategy):
     pass
