@@ -23,11 +23,11 @@ from letheon.core.registry import check_settings
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the adapter sits, and how wide it is.
+    """The place and the width of the adapter.
 
     Attributes:
-        layer: whose output it adds to; None: the one three quarters up, as `reweaving`.
-        parameters: about how many it has.
+        layer: the layer whose output it adds to; None: the layer at three quarters of the depth, as in `reweaving`.
+        parameters: approximate number of parameters.
     """
 
     layer: int | None = None

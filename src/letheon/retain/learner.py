@@ -63,7 +63,7 @@ class Learner:
 
     def train_rows(self, task: Task) -> TaskRows:
         """Return a task's training rows on the model's device."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
         """Return an empty replay memory that draws from the learner's generator.
@@ -87,7 +87,7 @@ class Learner:
 
     def forward(self, rows: TaskRows) -> Any:
         """Return the model's own outputs; fill `rows.features` where the strategy wants features."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def outputs(self, rows: TaskRows) -> Any:
         """Return the outputs as the strategy computes them."""
@@ -95,15 +95,15 @@ class Learner:
 
     def losses_of(self, outputs: Any, rows: TaskRows) -> Tensor:
         """Return the cross-entropy [n] per row (nats); for texts the mean over a row's answer tokens."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def loss(self, outputs: Any, rows: TaskRows) -> Tensor:
         """Return the mean cross-entropy (nats) over rows, for texts over all answer tokens."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def split(self, outputs: Any, sizes: Sequence[int]) -> list[Any]:
         """Split the outputs of joined rows into the outputs of each part."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def total_loss(self, rows: TaskRows) -> Tensor:
         """Return the composition's loss: new rows, added terms and replayed rows, in one pass through the model."""
@@ -290,4 +290,4 @@ class Learner:
             tasks: the number of tasks.
             most: largest number of rows per task, the same rows at every call; None takes all.
         """
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner

@@ -42,7 +42,7 @@ def render_learning(learned: Learned) -> str:
         columns=["measure", "value"],
         rows=[[name, number(value)] for name, value in learned.metrics.items()],
         note="Shares from 0 to 1, the loss in nats. Forgetting is measured from each task's own end; the minimum is "
-        "that of each old task since then. Windowed values are the largest drop and rise within so many steps.",
+        "that of each old task since then. Windowed values are the largest drop and rise within that many steps.",
         figures=[
             heat_map(learned.matrix.tolist(), learned.tasks),
             heat_map(learned.curve.matrix("loss").tolist(), learned.tasks, "loss"),

@@ -102,7 +102,7 @@ class Stream:
             if isinstance(first, TaskRows) and task.train.inputs.shape[1:] != first.inputs.shape[1:]:
                 found = tuple(task.train.inputs.shape[1:]), tuple(first.inputs.shape[1:])
                 raise InputError(
-                    f"{where}: rows of shape {found[0]}, those of task 1 have {found[1]}", "make them alike"
+                    f"{where}: rows of shape {found[0]}, task 1 has rows of shape {found[1]}", "make them alike"
                 )
             if task.train.inputs.is_floating_point() and not bool(torch.isfinite(task.train.inputs).all()):
                 raise InputError(f"{where}: an input is not finite", "remove rows with NaN or infinity")

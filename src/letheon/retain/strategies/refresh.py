@@ -139,7 +139,7 @@ class Unlearning(Strategy):
 
     def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         """Move the weights so that the rows' loss rises; gradients and optimizer state stay as they are."""
-        raise NotImplementedError  # of the paper's form and the release's
+        raise NotImplementedError  # see Refresh and RefreshRelease
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
