@@ -214,7 +214,7 @@ def recall_fidelity(
     corrects = rule.name == "delta"
     if rule.name not in ("hebb", "delta"):
         raise InputError(
-            f"capacity is measured for hebb and delta, not for {rule.name}", "other rules forget while they learn"
+            f"capacity is known of hebb and delta, not of {rule.name}", "other rules forget while they learn"
         )
     rate = rule.beta if corrects else rule.eta
     for _ in range(presentations):
