@@ -22,7 +22,8 @@ from letheon.core.errors import LetheonError
 from letheon.core.model.models import load
 from letheon.core.registry import find
 from letheon.core.rows.examples import Example
-from letheon.retain.learn import Learned, learn
+from letheon.retain.learn import learn
+from letheon.retain.learned import Learned
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp
 from letheon.retain.stream import Scenario, Stream, task_of

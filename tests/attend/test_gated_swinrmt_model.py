@@ -12,17 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from letheon.attend.gated_swinrmt import (
-    SIZES,
-    Axis,
-    GatedRetention,
-    GatedSwinRMT,
-    Settings,
+from letheon.attend.gated_swinrmt import SIZES, Axis, GatedRetention, GatedSwinRMT, Settings, gate_maps, log_decay
+from letheon.attend.gated_swinrmt.retention import (
     balanced_alibi,
     decomposed_retention,
     full_retention,
-    gate_maps,
-    log_decay,
     manhattan_decay,
     retention_axis,
     swat_axis,

@@ -53,6 +53,15 @@ def test_above_it_the_model_attends_approximately_and_always_in_the_same_way(tin
     assert torch.allclose(found[:, :32], wanted[:, :32], atol=1e-5)
 
 
+def test_a_text_has_the_same_logits_alone_and_in_a_batch(tiny: LanguageModel) -> None:
+    use_hyper(tiny, settings=SMALL)
+    row, other = text(300), text(300).flip(1)
+    alone = logits(tiny, row)
+    # float32 sums of another batch round differently: 1e-5 of logits of about 1
+    assert torch.allclose(logits(tiny, torch.cat([row, other]))[:1], alone, atol=1e-5)
+    assert torch.allclose(logits(tiny, torch.cat([other, row]))[1:], alone, atol=1e-5)
+
+
 def test_gradients_of_training_reach_every_weight(tiny: LanguageModel) -> None:
     use_hyper(tiny, settings=SMALL)
     ids = text(100)

@@ -16,11 +16,11 @@ from letheon.papers.refresh import (
     sharpness,
     special_cases,
 )
+from letheon.retain.composition import read_strategy
 from letheon.retain.learn import make_learner
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat, unflat
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.strategy_checks import sample_stream
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
 from letheon.papers.common.learning import network
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import (
     DynamicsWatch,
     ParameterDynamics,
@@ -22,7 +23,6 @@ from letheon.retain.dynamics import (
     state_of,
 )
 from letheon.retain.learn import learn
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.strategy_checks import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("fpf")

@@ -17,6 +17,7 @@ import letheon
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel
 from letheon.retain.compare import compare_strategies
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, resume
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp, mlp_for
@@ -25,7 +26,7 @@ from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.ewc import EWC
 from letheon.retain.strategies.replay import Replay
-from letheon.retain.strategy import Composition, Strategy, read_strategy
+from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream, task_of
 from letheon.retain.streams.digits import permuted_digits, rotated_digits, split_digits
 from letheon.strategy_checks import Killed, sample_stream, sample_texts

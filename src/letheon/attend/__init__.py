@@ -1,10 +1,10 @@
-"""Layers that attend otherwise (approximate, linear, gated), and memories beside the attention of a language model.
+"""Approximate, linear and gated attention layers, and memory add-ons for pretrained language models.
 
 `letheon.attend.hyper_attention(q, k, v, causal=True)` and `nala_attention` are functions of tensors;
 `letheon.load(name, attention="hyper")` and `letheon.attend.use_hyper(model, patch="last:20")` put the first into a
 language model. `NaLaFormer("t")` and `GatedSwinRMT("swat")` are image backbones, `attach(model, "resonance")` adds a
-memory to a frozen model, `letheon.attend.pavlovian` is attention as conditioning. Names load when used; the modules are
-there as attributes, with what else they hold: `letheon.attend.resonance.Settings(rule="delta")`.
+memory to a frozen model, `letheon.attend.pavlovian` is attention as conditioning. Names load on first use; the modules
+are attributes too: `letheon.attend.resonance.Settings(rule="delta")`.
 """
 
 from __future__ import annotations

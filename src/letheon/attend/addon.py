@@ -1,9 +1,8 @@
-"""What an add-on for a pretrained language model is: a small module that reads and edits the residual stream.
+"""Add-ons for a pretrained language model: small modules that read and edit the residual stream.
 
-An add-on sees each forward pass of the model as a `Call`: positions, which tokens are padding, and the key/value cache
-in which it keeps what it needs of earlier tokens, as a further layer beside those of the model. So whatever is done to
-a cache (rows repeated, chosen, reordered, a prefix shared) is done to the add-on's memory as well, and it does not
-outlive the sequence.
+An add-on gets each forward pass of the model as a `Call`: positions, padding, and the key/value cache, in which the
+add-on stores its memory of earlier tokens as a further layer. Every operation on the cache (repeating, choosing or
+reordering rows, sharing a prefix) therefore also applies to that memory, which ends with the sequence.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from letheon.core.model.sites import Site
 
 
 class Memory(DynamicLayer):
-    """A layer of a cache that belongs to an add-on: keys and values of every token so far."""
+    """An add-on's layer in the cache: keys and values of every token so far."""
 
     def __init__(self, owner: str) -> None:
         super().__init__()
         self.owner = owner
 
     def seen(self) -> int:
-        """How many tokens it has taken in."""
+        """Return the number of tokens that the layer has stored."""
         return self.get_seq_length()
 
 
@@ -38,11 +37,11 @@ class Call:
     """One forward pass of the model.
 
     Attributes:
-        mask: `attention_mask` as the model got it: [batch, all tokens], or [batch, 1, length, all tokens] additive.
-        position_ids: of the new tokens, if the model uses such.
-        cache: the model's cache, if it keeps one.
-        before: how many tokens the cache held when the pass began.
-        kept: what an add-on remembers from one of its sites to the next.
+        mask: the model's `attention_mask`: [batch, all tokens], or additive [batch, 1, length, all tokens].
+        position_ids: positions of the new tokens, if the model uses them.
+        cache: the model's cache, if it has one.
+        before: tokens in the cache before the pass.
+        kept: tensors that an add-on passes from one of its sites to the next.
     """
 
     mask: Tensor | None = None
@@ -52,10 +51,10 @@ class Call:
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def memory(self, owner: str, make: Callable[[str], Memory] = Memory) -> Memory | None:
-        """The add-on's layer in the cache, made with the first tokens; None where nothing is cached.
+        """Return the add-on's layer in the cache, made with the first tokens; None without a cache.
 
         Raises:
-            LetheonError: the cache holds tokens that the add-on has not seen.
+            LetheonError: the cache holds tokens that the add-on has not stored.
         """
         if self.cache is None:
             return None
@@ -71,14 +70,14 @@ class Call:
         return found
 
     def positions(self, hidden: Tensor) -> Int[Tensor, "batch length"]:
-        """Of the new tokens; counted on from the tokens before where the model uses none."""
+        """Return the positions of the new tokens, counted from the cached tokens where the model uses none."""
         given = self.position_ids
         if given is None:
             given = torch.arange(self.before, self.before + hidden.shape[1], device=hidden.device)[None]
         return given.expand(hidden.shape[0], -1)
 
     def visible(self, hidden: Tensor) -> Bool[Tensor, "batch _ tokens"]:
-        """Which of all tokens so far are no padding and may be seen, by each new token or by all alike."""
+        """Return which of all tokens so far each new token may see, or all new tokens alike (dimension 1)."""
         if self.mask is None:
             return torch.ones(1, 1, self.before + hidden.shape[1], dtype=torch.bool, device=hidden.device)
         if self.mask.ndim == 2:
@@ -90,12 +89,12 @@ Edit = Callable[[Float[Tensor, "batch length width"], Call], Float[Tensor, "batc
 
 
 class AddOn(nn.Module):
-    """A module beside a model. Subclasses say which sites they see; one that changes nothing gives back what it got.
+    """A trainable module beside a model; a subclass names the sites that it edits.
 
     Args:
-        width: of the residual stream.
-        layers: how many the model has.
-        settings: the add-on's own.
+        width: width of the residual stream.
+        layers: number of the model's layers.
+        settings: the add-on's options.
     """
 
     name: str
@@ -105,9 +104,17 @@ class AddOn(nn.Module):
         self.settings = settings
 
     def edits(self) -> Mapping[Site, Edit]:
-        """What happens at which site, in the order of a forward pass."""
+        """Return the edits by site, in the order of a forward pass."""
         raise NotImplementedError  # every add-on says what it edits
 
     def penalty(self) -> Float[Tensor, ""]:
-        """What is added to the loss in training, from the last forward pass."""
+        """Return the add-on's own term of the training loss, from the last forward pass."""
         return torch.zeros(())
+
+
+def zeroed(layer: nn.Linear, bias: float = 0.0) -> nn.Linear:
+    """Set the layer's weights to zero and its bias to a constant, so that an untrained add-on changes nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer

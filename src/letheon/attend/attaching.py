@@ -41,8 +41,8 @@ class AddOns:
     """The add-ons of a model; made by `attach` or `load_addons`.
 
     Attributes:
-        modules: by name, in the order in which they act on a site they share.
-        on: whether they act.
+        modules: the add-ons by name, in the order in which they act on a shared site.
+        on: whether the add-ons act.
     """
 
     def __init__(self, model: LanguageModel, modules: Mapping[str, AddOn]) -> None:
@@ -76,16 +76,16 @@ class AddOns:
         return change
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name; the model's own weights are not among them."""
+        """Return the add-ons' parameters by name, without the model's own."""
         return {f"{name}.{key}": p for name, one in self.modules.items() for key, p in one.named_parameters()}
 
     def penalty(self) -> Float[Tensor, ""]:
-        """The add-ons' own terms of the loss, from the last forward pass."""
+        """Return the sum of the add-ons' own terms of the training loss, from the last forward pass."""
         return torch.stack([one.penalty().to(self.model.device) for one in self.modules.values()]).sum()
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Within the block the model is, bit for bit, what it was without add-ons."""
+        """Within the block the model acts, bit for bit, as without add-ons."""
         before, self.on = self.on, False
         try:
             yield
@@ -93,11 +93,11 @@ class AddOns:
             self.on = before
 
     def detach(self) -> None:
-        """Take the add-ons off the model for good."""
+        """Remove the add-ons from the model."""
         self._stack.close()
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights as safetensors and settings as JSON; whole or not at all. The model itself is not saved."""
+        """Write the add-ons' weights and settings to a folder, whole or not at all, without the model."""
         tensors = {name: p.detach().contiguous().cpu() for name, p in self.parameters().items()}
         config = {name: dataclasses.asdict(one.settings) for name, one in self.modules.items()}
         with atomic_folder(Path(folder), needed_bytes=sum(4 * t.numel() for t in tensors.values())) as temporary:
@@ -107,16 +107,16 @@ class AddOns:
 
 
 def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None = None, seed: int = 0) -> AddOns:
-    """Put add-ons beside a model; at first they change nothing, to the bit.
+    """Add add-ons to a model; untrained add-ons change no bit of its output.
 
     Args:
         model: a causal language model; its weights stay as they are.
         names: `reweaving`, `resonance`, `adapter` (a control without memory), or several joined by `+`.
-        settings: by name, the add-on's settings where they are not the defaults.
-        seed: of the starting weights.
+        settings: settings by add-on, where they are not the defaults.
+        seed: seed of the first weights.
 
     Raises:
-        InputError: an unknown name, one given twice, settings of an add-on that is not named, or layers that the model
+        InputError: an unknown name, a repeated name, settings of an add-on that is not named, or layers that the model
             does not have.
     """
     wanted = names.split("+")
@@ -125,7 +125,7 @@ def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None 
     if odd:
         raise InputError(f"there is no add-on {odd[0]!r}", nearest(odd[0], list(KNOWN)))
     if len(set(wanted)) < len(wanted) or not set(given) <= set(wanted):
-        raise InputError(f"add-ons {names!r} with settings for {list(given)}", "name each add-on that is meant once")
+        raise InputError(f"add-ons {names!r} with settings for {list(given)}", "name each add-on once")
     layers = blocks(model.base())
     width = model.base().get_input_embeddings().weight.shape[1]
     modules: dict[str, AddOn] = {}
@@ -140,10 +140,10 @@ def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None 
 
 
 def load_addons(model: LanguageModel, folder: str | Path) -> AddOns:
-    """Put saved add-ons beside the model they were trained with.
+    """Add saved add-ons to the model that they were trained with.
 
     Raises:
-        InputError: no such folder, a description that is none, or weights that do not fit the model.
+        InputError: no such folder, an unreadable description, or weights that do not fit the model.
     """
     path = Path(folder) / DESCRIPTION
     if not path.is_file() or not (Path(folder) / WEIGHTS).is_file():

@@ -1,24 +1,25 @@
-"""What the image backbones of this wing share: stem, blocks, stages, head; used as timm's models are.
+"""The base of the image backbones: stem, blocks, stages and head, with the interface of timm's models.
 
-Outside, images and feature maps are [batch, channels, rows, columns]; inside, [batch, rows, columns, channels]. No
+Images and returned maps are [batch, channels, rows, columns]; inside, maps are [batch, rows, columns, channels]. No
 parameter depends on the size of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, nearest
 
 Map = Float[Tensor, "batch rows columns channels"]
-# What the blocks of a stage share at one size, such as masks: from rows, columns and a tensor of the type and place
+# (rows, columns, a tensor of the wanted type and device) -> data that the blocks of a stage share, such as masks
 Geometry = Callable[[int, int, Tensor], Any]
+Size = TypeVar("Size")
 PROJECTION = 1024  # channels before the classifier (RMT, NaLaFormer)
 
 
@@ -37,15 +38,15 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def depthwise(channels: int, size: int) -> Conv:
-    """A convolution of every channel by itself that keeps rows and columns."""
+    """Return a convolution per channel that preserves rows and columns."""
     return Conv(channels, channels, size, padding=size // 2, groups=channels)
 
 
 def stem(in_chans: int, widths: Sequence[int], stride: int, second: int) -> nn.Sequential:
-    """3x3 convolutions with batch normalisation and GELU between them.
+    """Return 3x3 convolutions with batch normalisation and GELU between them.
 
     Args:
-        stride: 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 nowhere.
+        stride: 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 at none.
 
     Raises:
         InputError: another stride.
@@ -74,7 +75,7 @@ class FeedForward(nn.Module):
 
 
 class Branch(nn.Module):
-    """What a residual branch adds: scaled by channel where asked for, and left out at random in training."""
+    """Scale a residual branch by channel, where wanted, and drop it at random per row in training."""
 
     def __init__(self, dim: int, drop_path: float, layer_scale: float | None) -> None:
         super().__init__()
@@ -91,11 +92,11 @@ class Branch(nn.Module):
 
 
 class Block(nn.Module):
-    """Position, attention, perhaps position again, feed-forward: each added to what it reads.
+    """Residual branches: position, attention, optionally position again, feed-forward.
 
     Args:
-        attention: reads the normalised map and the geometry of the stage.
-        hidden: width of the feed-forward.
+        attention: module of the normalised map and the stage's geometry.
+        hidden: width of the feed-forward layer.
         position_again: a second depthwise convolution, before the feed-forward (NaLaFormer).
     """
 
@@ -128,7 +129,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks on a map of one size; all but the first stage halve it before."""
+    """Blocks on a map of one size; every stage but the first begins by halving rows and columns."""
 
     def __init__(self, before: int | None, dim: int, blocks: Sequence[nn.Module], geometry: Geometry) -> None:
         super().__init__()
@@ -148,11 +149,11 @@ class Backbone(nn.Module):
     """Stem, stages, head, with timm's names: `forward_features`, `forward_head`, `feature_info`, `reset_classifier`.
 
     Args:
-        stem: from an image to the map of the first stage.
-        dims: channels of each stage.
-        stem_stride: pixels a cell of the first stage is wide.
-        num_classes: 0 gives the pooled features [batch, num_features] instead of logits.
-        features_only: the model returns the maps of all stages and has no head.
+        stem: module from an image to the first stage's map.
+        dims: channels per stage.
+        stem_stride: width of a cell of the first stage in pixels.
+        num_classes: number of logits; 0 returns the pooled features [batch, num_features].
+        features_only: return the maps of all stages, without a head.
     """
 
     def __init__(
@@ -179,12 +180,12 @@ class Backbone(nn.Module):
             self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer for so many classes."""
+        """Replace the last layer by a new one for `num_classes` classes."""
         self.num_classes = num_classes
         self.head = nn.Linear(PROJECTION, num_classes) if num_classes else nn.Identity()
 
     def forward_maps(self, x: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """The map of every stage, [batch, channels, rows, columns]."""
+        """Return the map of every stage, [batch, channels, rows, columns]."""
         if x.ndim != 4 or x.shape[1] != self.in_chans:
             raise InputError(f"images are {tuple(x.shape)}", f"give [batch, {self.in_chans}, height, width]")
         x = self.stem(x.permute(0, 2, 3, 1))
@@ -195,11 +196,11 @@ class Backbone(nn.Module):
         return maps
 
     def forward_features(self, x: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """The last map, [batch, channels, rows, columns]."""
+        """Return the last map, [batch, channels, rows, columns]."""
         return self.forward_maps(x)[-1]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits [batch, num_classes] of the last map; with `pre_logits` the pooled features."""
+        """Return logits [batch, num_classes] of the last map, or the pooled features with `pre_logits`."""
         pooled = self.project(x.permute(0, 2, 3, 1)).mean((1, 2))
         return pooled if pre_logits else self.head(pooled)
 
@@ -207,14 +208,27 @@ class Backbone(nn.Module):
         return self.forward_maps(x) if self.features_only else self.forward_head(self.forward_features(x))
 
 
+def named_size(sizes: Mapping[str, Size], size: str | Size, kind: str) -> Size:
+    """Return the size of a name, or the given size itself.
+
+    Raises:
+        InputError: no size has that name.
+    """
+    if not isinstance(size, str):
+        return size
+    if size not in sizes:
+        raise InputError(f"there is no {kind} {size!r}", nearest(size, list(sizes)))
+    return sizes[size]
+
+
 def drop_paths(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """From 0 at the first block to the rate at the last, by stage."""
+    """Return drop rates per stage and block, rising evenly from 0 to the rate."""
     blocks, last = iter(range(sum(depths))), max(sum(depths) - 1, 1)
     return [[rate * next(blocks) / last for _ in range(depth)] for depth in depths]
 
 
 def start_small(model: nn.Module, *kinds: type[nn.Module]) -> None:
-    """Weights of these layers are drawn with standard deviation 0.02, cut off at 2 (absolute), biases are zero."""
+    """Initialise layers of these kinds: weights with standard deviation 0.02, truncated at 2; biases zero."""
     for layer in model.modules():
         if isinstance(layer, kinds):
             nn.init.trunc_normal_(layer.weight, std=0.02)  # type: ignore[arg-type]  # the kinds given have weights

@@ -1,8 +1,8 @@
-"""What add-ons are compared with: modules of equal cost that lack the idea.
+"""Controls for the add-ons: modules of equal cost that lack the idea.
 
-`Adapter` adds as many parameters at the same place and has no memory. `Scrambled` and `RandomGate` are reweaving with
-all its parameters, without what its states say, or without what its gate decides; `StrangeResonance` and `RandomRead`
-are synaptic resonance without what its rho says, or without what its gate decides.
+`Adapter` adds as many parameters at the same place and has no memory. `Scrambled` is reweaving with states of another
+text, `RandomGate` reweaving with a random gate; `StrangeResonance` is synaptic resonance with another text's rho, and
+`RandomRead` synaptic resonance with a random gate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
 from letheon.core.model.sites import Site
@@ -23,11 +23,11 @@ from letheon.core.registry import check_settings
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the adapter sits, and how wide it is.
+    """The place and the width of the adapter.
 
     Attributes:
-        layer: whose output it adds to; None: the one three quarters up, as `reweaving`.
-        parameters: about how many it has.
+        layer: the layer whose output it adds to; None: the layer at three quarters of the depth, as in `reweaving`.
+        parameters: approximate number of parameters.
     """
 
     layer: int | None = None
@@ -47,8 +47,7 @@ class Adapter(AddOn):
         self.layer = max(0, layers * 3 // 4 - 1) if settings.layer is None else settings.layer
         inner = max(1, settings.parameters // (2 * width + 1))
         self.norm, self.down = nn.RMSNorm(width), nn.Linear(width, inner)
-        self.up = nn.Linear(inner, width, bias=False)
-        nn.init.zeros_(self.up.weight)
+        self.up = zeroed(nn.Linear(inner, width, bias=False))
 
     def edits(self) -> Mapping[Site, Edit]:
         def change(hidden: Tensor, call: Call) -> Tensor:
@@ -58,7 +57,7 @@ class Adapter(AddOn):
 
 
 class Scrambled(Reweaving):
-    """Reweaving with the states of the batch's next row: of the right kind, about another text. Whole rows only."""
+    """Reweaving with the states of the batch's next row, which belong to another text; for whole rows only."""
 
     name = "scrambled"
 
@@ -67,12 +66,12 @@ class Scrambled(Reweaving):
 
 
 class RandomGate(Reweaving):
-    """Reweaving with a gate that opens at random, evenly between closed and open."""
+    """Reweaving with a gate that is uniformly random between closed and open."""
 
     name = "random gate"
 
     def opening(self, x: Tensor) -> Tensor:
-        """[batch, length, 1] random numbers."""
+        """Return random numbers [batch, length, 1]."""
         return torch.rand_like(x[..., :1])
 
 
@@ -91,14 +90,14 @@ class _RandomLayer(Layer):
 
 
 class StrangeResonance(SynapticResonance):
-    """Synapses with the rho of the batch's next row: as large at each place, about another text. Whole rows only."""
+    """Synapses with the rho of the batch's next row, which belongs to another text; for whole rows only."""
 
     name = "strange resonance"
     layer = _StrangeLayer
 
 
 class RandomRead(SynapticResonance):
-    """Synapses read through a gate that opens at random, evenly between closed and open."""
+    """Synapses behind a gate that is uniformly random between closed and open."""
 
     name = "random read"
     layer = _RandomLayer

@@ -1,7 +1,7 @@
-"""How far approximate attention is from exact attention on a model's own activations, and what it does to its text.
+"""Errors of approximate attention on a model's own activations, and the perplexity of a text.
 
-On queries and keys drawn at random every output is near the mean of all values and errors say little; so queries, keys
-and values are those that meet inside a model that reads real prose, and trivial stand-ins are measured beside.
+With random queries and keys every output is near the mean of all values, and errors mean little. Queries, keys and
+values are therefore taken from a model that reads prose, and trivial approximations serve for comparison.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 def relative_errors(
     out: Float[Tensor, "batch heads n d"], exact: Float[Tensor, "batch heads n d"]
 ) -> Float[Tensor, " heads"]:
-    """‖out - exact‖ / ‖exact‖ of each head, in the Frobenius norm; 1 is what zeros would have."""
+    """Return ‖out - exact‖ / ‖exact‖ per head, in the Frobenius norm; an output of zeros has 1."""
     norms = [x.float().transpose(0, 1).flatten(1).norm(dim=1) for x in (out - exact, exact)]
     return norms[0] / norms[1]
 
 
 @contextmanager
 def attention_errors(model: LanguageModel, contenders: Mapping[str, Attend]) -> Iterator[dict[str, list[Tensor]]]:
-    """Within the block the model reads exactly; layer by layer, each contender's relative errors [heads] are added."""
+    """Within the block, record each contender's relative errors [heads] per layer; the model itself attends exactly."""
     found: dict[str, list[Tensor]] = {name: [] for name in contenders}
 
     def see(_: int, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
@@ -47,7 +47,7 @@ def attention_errors(model: LanguageModel, contenders: Mapping[str, Attend]) -> 
 
 @torch.inference_mode()
 def perplexity(model: LanguageModel, ids: Int[Tensor, " n"], every: int = 1, first: int = 1) -> float:
-    """exp of the mean negative log-probability (nats) of a text's tokens `first`, `first + every`, ..."""
+    """Return exp of the mean negative log-probability (nats) of a text's tokens `first`, `first + every`, ..."""
     ids = ids[None].to(model.device)
     labels = torch.full_like(ids, -100)
     labels[:, first::every] = ids[:, first::every]
@@ -57,13 +57,13 @@ def perplexity(model: LanguageModel, ids: Int[Tensor, " n"], every: int = 1, fir
 
 
 def mean_of_values(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The mean of the values so far: attention that looks at nothing."""
+    """Return the running mean of the values: attention with equal weights."""
     counts = torch.arange(1, v.shape[2] + 1, device=v.device)[:, None]
     return (v.float().cumsum(2) / counts).to(v.dtype).repeat_interleave(q.shape[1] // k.shape[1], 1)
 
 
 def local_window(width: int, pinned: int = 0) -> Attend:
-    """Exact attention to the last `width` keys, and to the first `pinned` ones."""
+    """Return exact causal attention to the last `width` keys and to the first `pinned` keys."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         n, group = q.shape[2], q.shape[1] // k.shape[1]
@@ -87,6 +87,6 @@ def local_window(width: int, pinned: int = 0) -> Attend:
 
 
 def _two_blocks(x: Tensor, width: int, short: int) -> Tensor:
-    """[heads, n, d] -> [heads, blocks, 2 width, d]: each block with the one before it."""
+    """[heads, n, d] -> [heads, blocks, 2 width, d]: join each block with the block before."""
     padded = functional.pad(x, (0, 0, width, short))
     return padded.unfold(1, 2 * width, width).transpose(2, 3)

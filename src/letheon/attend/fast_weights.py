@@ -1,4 +1,4 @@
-"""Fast weights: a matrix that every token writes to and reads from, in chunks of tokens, without n x n memory.
+"""Fast weights: a matrix that every token writes to and reads from, computed in chunks without n x n memory.
 
     u_t = write_t v_t - correct_t S_{t-1} k_t        S_t = keep S_{t-1} + u_t k_tᵀ        y_t = S_t q_t
 
@@ -32,11 +32,11 @@ def fast_weights(
     read: str = "after",
     chunk: int = CHUNK,
 ) -> tuple[Float[Tensor, "... n d_v"], Float[Tensor, "... d_v d_k"]]:
-    """What each query reads, and the matrix after the last token; computed in float32 at least, the matrix left so.
+    """Return the outputs, and the matrix after the last token; computed in float32 at least, the matrix's type.
 
     Args:
-        write, correct: one number a token, or one for all.
-        keep: share of the matrix that stays from token to token; one number a batch element and head, or one for all.
+        write, correct: one number per token, or one for all.
+        keep: share of the matrix that stays per token; one number per batch element and head, or one for all.
         state: the matrix before the first token; zero if not given.
         read: `after` reads S_t q_t (a token sees itself), `before` reads S_{t-1} q_t.
     """
@@ -48,7 +48,7 @@ def fast_weights(
     written, strength = (x.expand(v.shape[:-1])[..., None] for x in (written, strength))
     q, k, u, strength = (_chunks(x, chunk) for x in (q, k, written * v, strength))
     kept, step = kept[..., None, None, None], torch.arange(chunk, device=v.device)
-    tokens = (n - torch.arange(0, n, chunk, device=v.device)).clamp(max=chunk)[:, None, None]  # the last chunk's: fewer
+    tokens = (n - torch.arange(0, n, chunk, device=v.device)).clamp(max=chunk)[:, None, None]  # the last has fewer
     before = kept ** step[:, None]  # keep^(t-1)
     since = (kept ** (step[:, None] - step - 1).clamp(min=0)).tril(-1)  # keep^(t-1-s), s < t
     left = kept ** (tokens - 1 - step[:, None]).clamp(min=0) * k  # keys, as the end of the chunk has them
@@ -73,7 +73,7 @@ def fast_weights(
 
 
 def _carried(state: Tensor, moves: Tensor, added: Tensor) -> Tensor:
-    """S before each chunk and after the last, S <- S moves + added: [..., chunks + 1, d_v, d_k]."""
+    """Return S before each chunk and after the last, S <- S moves + added: [..., chunks + 1, d_v, d_k]."""
     states = [state]
     for move, add in zip(moves.unbind(-3), added.unbind(-3), strict=True):
         states.append(states[-1] @ move + add)
@@ -81,6 +81,6 @@ def _carried(state: Tensor, moves: Tensor, added: Tensor) -> Tensor:
 
 
 def _chunks(x: Tensor, chunk: int) -> Tensor:
-    """[..., n, d] -> [..., chunks, chunk, d], filled up with zeros."""
+    """[..., n, d] -> [..., chunks, chunk, d], padded with zeros."""
     x = functional.pad(x, (0, 0, 0, -x.shape[-2] % chunk))
     return x.reshape(*x.shape[:-2], -1, chunk, x.shape[-1])

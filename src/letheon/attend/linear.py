@@ -1,4 +1,4 @@
-"""Attention whose weights are products of features: cost linear in the number of tokens, in both directions of time.
+"""Linear attention: weights are products of features, and the cost is linear in the number of tokens.
 
 out_i = Σ_j φ(q_i)·φ(k_j) v_j / (Σ_j φ(q_i)·φ(k_j) + n ε), with the sum over keys taken first. Causal: the sum runs
 along the tokens, as fast weights that forget nothing.
@@ -28,16 +28,16 @@ def linear_attention(
     numerator: tuple[Queries, Keys] | None = None,
     eps: float = 1e-6,
 ) -> Float[Tensor, "batch heads n_queries d"]:
-    """Attention with the weights φ(q)·φ(k), divided by their sum.
+    """Attention with weights φ(q)·φ(k), divided by their sum.
 
     Args:
-        phi_q, phi_k: features that are not negative. Fewer key heads than heads: each serves a group of neighbours.
+        phi_q, phi_k: non-negative features; with fewer key heads than heads, each serves a group of neighbours.
         causal: query i sees keys 0 to i; as many queries as keys.
-        numerator: features in place of these above the line of the fraction, such as rotated ones.
-        eps: added to the *mean* weight, so that it means the same at every length.
+        numerator: other features for the numerator, such as rotated features.
+        eps: added to the *mean* weight, so that it acts alike at every length.
 
     Raises:
-        InputError: heads that are no multiple of key heads; causal with unequal numbers of queries and keys.
+        InputError: heads are no multiple of key heads, or causal attention has unequal numbers of queries and keys.
     """
     if causal and phi_q.shape[-2] != phi_k.shape[-2]:
         found = f"{phi_q.shape[-2]} queries and {phi_k.shape[-2]} keys"
@@ -57,7 +57,7 @@ def linear_attention(
 def linear_weights(
     phi_q: Queries, phi_k: Keys, *, causal: bool = False, eps: float = 1e-6
 ) -> Float[Tensor, "batch heads n_queries n_keys"]:
-    """The weights one by one, for reading and for tests: n x n memory."""
+    """Return all weights, for inspection and for tests: n x n memory."""
     weights = phi_q @ phi_k.mT
     if causal:
         weights = weights.tril()
@@ -65,12 +65,12 @@ def linear_weights(
 
 
 def attention_entropy(weights: Float[Tensor, "... n_keys"]) -> Float[Tensor, ...]:
-    """Of every row of weights, in nats; log n where all keys weigh the same."""
+    """Return the entropy of every row of weights (nats); log n where all keys weigh the same."""
     return -torch.special.xlogy(weights, weights).sum(-1)
 
 
 def relu_features(x: Tensor) -> Tensor:
-    """max(x, 0): the plainest map. A factor of the query cancels."""
+    """max(x, 0), the simplest map; a factor of the query cancels."""
     return x.relu()
 
 
@@ -80,13 +80,13 @@ def elu_features(x: Tensor) -> Tensor:
 
 
 def _seen(phi_q: Tensor, phi_k: Tensor, causal: bool) -> Tensor | int:
-    """How many keys a query sees: [n, 1] or one number."""
+    """Return the number of keys that a query sees: [n, 1] or one number."""
     n = phi_k.shape[-2]
     return torch.arange(1, n + 1, dtype=phi_q.dtype, device=phi_q.device)[:, None] if causal else n
 
 
 def _summed(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """Σ over all keys, or those up to the query; heads of a group read the same keys, which are not repeated."""
+    """Sum over all keys, or over keys up to the query; heads of a group share keys without repeating them."""
     q, k, v = q.reshape(len(q), k.shape[1], -1, *q.shape[2:]), k[:, :, None], v[:, :, None]
     out = fast_weights(q, k, v)[0] if causal else q @ (k.mT @ v)
     return out.flatten(1, 2)

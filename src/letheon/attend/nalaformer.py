@@ -1,4 +1,4 @@
-"""NaLaFormer: linear attention that feels the norm of the query.
+"""NaLaFormer: linear attention that depends on the query's norm.
 
 Paper:   NaLaFormer: Norm-Aware Linear Attention for Transformer Models, arXiv 2506.21137 (v3: Norm x Direction:
          Restoring the Missing Query Norm in Vision Linear Attention, ICML 2026), and the authors' implementation of v3
@@ -28,10 +28,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from letheon.attend.backbone import Backbone, Block, Conv, Map, Stage, depthwise, drop_paths, start_small, stem
+from letheon.attend.backbone import (
+    Backbone,
+    Block,
+    Conv,
+    Map,
+    Stage,
+    depthwise,
+    drop_paths,
+    named_size,
+    start_small,
+    stem,
+)
 from letheon.attend.linear import linear_attention, linear_weights
 from letheon.attend.rotary import Rotary, rotate, row_and_column
-from letheon.core.errors import InputError, nearest
+from letheon.core.errors import InputError
 
 Angle = Literal["sign", "smooth"]
 SMALL = 1e-6
@@ -40,7 +51,7 @@ SMALL = 1e-6
 def query_features(
     q: Float[Tensor, "... d"], power: float = 3.0, norm_scale: float = 1.0, angle: Angle = "sign"
 ) -> Float[Tensor, "... twice_d"]:
-    """|q̂|^p split by sign, q̂ = q / ‖q‖, p = power (1/2 + tanh(norm_scale ‖q‖)): between 1/2 and 3/2 of `power`."""
+    """|q̂|^p split by sign, with q̂ = q / ‖q‖, p = power (1/2 + tanh(norm_scale ‖q‖)): between 1/2 and 3/2 of `power`."""
     norm = q.norm(dim=-1, keepdim=True)
     direction = q / norm.clamp_min(SMALL)
     powers = power * (0.5 + torch.tanh(norm_scale * norm))
@@ -48,15 +59,15 @@ def query_features(
 
 
 def key_features(k: Float[Tensor, "... d"], power: float = 3.0, angle: Angle = "sign") -> Float[Tensor, "... twice_d"]:
-    """|k|^power split by sign: keys keep their norm."""
+    """|k|^power split by sign; keys retain their norm."""
     direction = k if angle == "sign" else k / k.norm(dim=-1, keepdim=True).clamp_min(SMALL)
     return _split(k.abs() ** power, direction, angle)
 
 
 def _split(size: Tensor, direction: Tensor, angle: Angle) -> Tensor:
-    """[size cos θ ; size sin θ], where θ is 0 for the direction +1 and π/2 for -1.
+    """Return [size cos θ ; size sin θ], where θ is 0 for the direction +1 and π/2 for -1.
 
-    "sign" knows no other angles, and leaves zero where a coordinate is zero; "smooth" goes evenly between them.
+    "sign" has no other angles and gives zero where a coordinate is zero; "smooth" interpolates evenly.
     """
     if angle == "sign":
         return torch.cat([size * (direction > 0), size * (direction < 0)], -1)
@@ -112,13 +123,13 @@ def nala_weights(
     angle: Angle = "sign",
     eps: float = 1e-6,
 ) -> Float[Tensor, "batch heads n_queries n_keys"]:
-    """The weights one by one, without rotary positions, for reading and for tests: n x n memory."""
+    """Return all weights, without rotary positions, for inspection and for tests: n x n memory."""
     phi_q = query_features(q, power, norm_scale, angle)
     return linear_weights(phi_q, key_features(k, key_power, angle), causal=causal, eps=eps)
 
 
 def _turned(features: Tensor, rotary: Rotary) -> Tensor:
-    """Both halves, each by itself."""
+    """Rotate both halves of the features, each by itself."""
     return torch.cat([rotate(half, rotary) for half in features.chunk(2, -1)], -1)
 
 
@@ -203,10 +214,7 @@ class NaLaFormer(Backbone):
         linear: Sequence[bool] = (True, True, False, False),
         stem_stride: int = 4,
     ) -> None:
-        if isinstance(size, str):
-            if size not in SIZES:
-                raise InputError(f"there is no NaLaFormer {size!r}", nearest(size, list(SIZES)))
-            size = SIZES[size]
+        size = named_size(SIZES, size, "NaLaFormer")
         first = size.dims[0]
         stages = []
         for i, rates in enumerate(drop_paths(size.drop_path, size.depths)):

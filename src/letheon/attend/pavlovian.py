@@ -29,7 +29,7 @@ Name = Literal["hebb", "decay", "delta", "gated_delta", "oja", "bcm", "trace"]
 
 @dataclass(frozen=True)
 class Rule:
-    """How a pair is learned.
+    """A learning rule for pairs of stimulus and outcome.
 
     hebb         S += eta v kᵀ                                linear attention: contiguity, grows without bound
     decay        S = decay S + eta v kᵀ                       RetNet: forgetting
@@ -40,9 +40,9 @@ class Rule:
     trace        S += eta v k̄ᵀ, k̄_t = trace k̄_{t-1} + k_t     the stimulus may come before its outcome
 
     Attributes:
-        name: one of the above.
+        name: one of the rules above.
         eta, beta: learning rates; delta rules are stable for 0 < beta ‖k‖² < 2.
-        decay, trace, sliding: what stays of the matrix, of the stimulus, of theta, from trial to trial.
+        decay, trace, sliding: shares of the matrix, the stimulus trace and theta that stay per trial.
     """
 
     name: Name = "hebb"
@@ -70,13 +70,13 @@ class State(NamedTuple):
 
     @classmethod
     def empty(cls, keys: Tensor, values: Tensor) -> State:
-        """Nothing learned, for keys [..., n, d_k] and values [..., n, d_v]."""
+        """Return an empty memory for keys [..., n, d_k] and values [..., n, d_v]."""
         matrix = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
         return cls(matrix, matrix[..., 0, :], matrix[..., 0])
 
 
 def trial(state: State, key: Float[Tensor, "... d_k"], value: Float[Tensor, "... d_v"], rule: Rule) -> State:
-    """One pairing of a stimulus and an outcome: the rules as they are written above."""
+    """Return the memory after one pairing of a stimulus and an outcome, by the rules of `Rule`."""
     matrix = state.matrix
     trace = rule.trace * state.trace + key
     theta = rule.sliding * state.theta + (1 - rule.sliding) * value**2
@@ -104,7 +104,7 @@ def condition_stepwise(
     queries: Float[Tensor, "... n d_k"],
     rule: Rule,
 ) -> Float[Tensor, "... n d_v"]:
-    """The recursion trial by trial, S_t q_t after each: the definition, for reading and for tests."""
+    """Return S_t q_t after each trial, by the recursion itself: the definition, for inspection and for tests."""
     state, outputs = State.empty(keys, values), []
     for t in range(keys.shape[-2]):
         state = trial(state, keys[..., t, :], values[..., t, :], rule)
@@ -118,7 +118,7 @@ def condition(
     queries: Float[Tensor, "... n d_k"],
     rule: Rule,
 ) -> Float[Tensor, "... n d_v"]:
-    """The same as `condition_stepwise`, in chunks of tokens (but for `oja`, whose every row decays by itself)."""
+    """Compute `condition_stepwise` in chunks of tokens, except for `oja`, whose rows decay apart."""
     if rule.name == "oja":
         return condition_stepwise(keys, values, queries, rule)
     if rule.name == "bcm":
@@ -132,16 +132,9 @@ def condition(
 
 
 def running(x: Float[Tensor, "... n d"], keep: float, write: float, read: str) -> Float[Tensor, "... n d"]:
-    """m_t = keep m_{t-1} + write x_t over tokens: a fast weight with the number 1 for key and query."""
+    """Return m_t = keep m_{t-1} + write x_t over tokens: a fast weight with the number 1 as key and query."""
     one = torch.ones_like(x[..., :1])
     return fast_weights(one, one, x, write, 0.0, keep, read=read)[0]
-
-
-def linear_attention(
-    q: Float[Tensor, "... n d_k"], k: Float[Tensor, "... n d_k"], v: Float[Tensor, "... n d_v"]
-) -> Float[Tensor, "... n d_v"]:
-    """Causal attention without softmax or normalisation, all pairs at once: n x n memory, the other formulation."""
-    return (q @ k.mT).tril() @ v
 
 
 class AssociativeMemory:
@@ -149,7 +142,7 @@ class AssociativeMemory:
 
     Args:
         d_k, d_v: widths of stimuli and outcomes.
-        rule: how it learns.
+        rule: the learning rule; default `Rule()`.
     """
 
     def __init__(self, d_k: int, d_v: int, rule: Rule | None = None) -> None:
@@ -157,11 +150,11 @@ class AssociativeMemory:
         self.state = State.empty(torch.zeros(1, d_k), torch.zeros(1, d_v))
 
     def present(self, stimulus: Float[Tensor, " d_k"], outcome: Float[Tensor, " d_v"]) -> None:
-        """One trial."""
+        """Learn one trial."""
         self.state = trial(self.state, stimulus, outcome, self.rule)
 
     def test(self, stimulus: Float[Tensor, " d_k"]) -> Float[Tensor, " d_v"]:
-        """The response, S q; nothing is learned."""
+        """Return the response S q, without learning."""
         return self.state.matrix @ stimulus
 
 
@@ -171,15 +164,16 @@ _TRIAL = re.compile(r"([A-Z]+)([+-]|>[A-Z]+)")
 
 
 def run_protocol(text: str, rule: Rule, salience: Mapping[str, float] | None = None) -> dict[str, float]:
-    """What stimuli evoke after a conditioning experiment; the outcome that `+` brings has strength 1.
+    """Run a conditioning experiment and return the responses to the tested stimuli.
 
     Args:
-        text: phases separated by `;`: trials, how often, and last a test, as `A+ x20; AB+ x20; test A, B`. Several
-            trials of a phase take turns. `+` is the outcome, `-` none, `B>A` what A evokes now (second order).
-        salience: length of a stimulus's key where it is not 1; keys are orthogonal.
+        text: phases separated by `;`: trials with a number of repetitions, and last a test, as `A+ x20; AB+ x20; test
+            A, B`. Several trials of a phase alternate. `+` is an outcome of strength 1, `-` none, and `B>A` pairs B
+            with the present response to A (second order).
+        salience: norm of a stimulus's key where it is not 1; keys are orthogonal.
 
     Returns:
-        The response to each tested stimulus; that of a compound is the sum over its keys.
+        The response to each tested stimulus; the response to a compound is the sum over its keys.
 
     Raises:
         InputError: a phase that cannot be read.
@@ -215,12 +209,12 @@ def _trials(phase: str) -> list[tuple[str, str]]:
 def recall_fidelity(
     keys: Float[Tensor, "... n d_k"], values: Float[Tensor, "... n d_v"], rule: Rule, presentations: int = 1
 ) -> Float[Tensor, ...]:
-    """Mean cosine between what each stored key evokes after all pairs were presented, and its value."""
+    """Return the mean cosine between the response to each stored key, after all pairs, and its value."""
     state = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
     corrects = rule.name == "delta"
     if rule.name not in ("hebb", "delta"):
         raise InputError(
-            f"capacity is that of hebb or delta, not of {rule.name}", "other rules forget while they learn"
+            f"capacity is known of hebb and delta, not of {rule.name}", "other rules forget while they learn"
         )
     rate = rule.beta if corrects else rule.eta
     for _ in range(presentations):
@@ -234,7 +228,7 @@ def expected_fidelity(pairs: int, d_k: int) -> float:
 
 
 def worst_case_capacity(keys: Float[Tensor, "n d_k"], error: float) -> int:
-    """How many of the keys, taken in their order, can be stored before values exist that give some key that much error.
+    """Return how many keys, in their order, can be stored before some values give some key more than this error.
 
     The worst values for key i are unit vectors along sign(k_j · k_i): the error is the sum of |k_j · k_i| over j != i.
     """
@@ -249,10 +243,11 @@ def worst_case_capacity(keys: Float[Tensor, "n d_k"], error: float) -> int:
 def chain_accuracy(
     hops: int, heads: int, pairs: int, d_k: int, chains: int, generator: torch.Generator
 ) -> Float[Tensor, " hops"]:
-    """Share of chains still on track after each hop: the value found at one hop is looked up at the next.
+    """Return the share of correct chains after each hop, where the answer of one hop is the query of the next.
 
-    Each hop is a layer with memories of its own: heads with independent random unit keys of the same items, each
-    answering with an item (nearest value by what it evokes); the item with most votes goes on (ties: the first).
+    Each hop is a layer with its own memories: heads have independent random unit keys of the same items, and each
+    answers with the item whose value is nearest to its response. The item with most votes is the next query (ties: the
+    first).
     """
     on_track = torch.ones(chains, pairs, dtype=torch.bool)
     item = torch.arange(pairs).expand(chains, -1)
@@ -260,7 +255,7 @@ def chain_accuracy(
     for _ in range(hops):
         keys = _unit(torch.randn(chains, heads, pairs, d_k, generator=generator))
         values = _unit(torch.randn(chains, heads, pairs, d_k, generator=generator))
-        follows = torch.rand(chains, pairs, generator=generator).argsort(-1)  # the item that each one leads to
+        follows = torch.rand(chains, pairs, generator=generator).argsort(-1)  # the successor of each item
         led = values.gather(2, follows[:, None, :, None].expand(-1, heads, -1, d_k))
         evoked = keys @ (led.mT @ keys).mT
         answers = (evoked @ values.mT).argmax(-1)  # [chains, heads, pairs]
@@ -273,7 +268,7 @@ def chain_accuracy(
 
 
 def effective_dimension(keys: Float[Tensor, "n d_k"]) -> float:
-    """Participation ratio (sum of eigenvalues)² / sum of squares of the keys' second moments: d_k if they fill it."""
+    """Return the participation ratio (Σ λ)² / Σ λ² of the keys' second moments; d_k for isotropic keys."""
     moments = keys.mT @ keys
     return float(moments.trace() ** 2 / (moments**2).sum())
 

@@ -1,4 +1,4 @@
-"""Synaptic resonance: fast weights beside attention that relevant, recurring patterns reinforce while the model reads.
+"""Synaptic resonance: fast weights beside attention, which relevant and recurring patterns reinforce during inference.
 
 Paper:   Applegarth et al., Exploring Synaptic Resonance in Large Language Models: A Novel Approach to Contextual Memory
          Integration, arXiv 2502.10699.
@@ -24,28 +24,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit, Memory
+from letheon.attend.addon import AddOn, Call, Edit, Memory, zeroed
 from letheon.attend.fast_weights import fast_weights
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
 
 Rule = Literal["resonance", "hebb", "delta"]
-SMALL = 1e-6  # a prediction of less length agrees with nothing
+SMALL = 1e-6  # smallest norm in a cosine
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All values are [inferred].
+    """Options of synaptic resonance; all values are [inferred].
 
     Attributes:
-        layers: beside whose attention the synapses lie; None: four, evenly spread.
-        heads, width: synapses of a layer, and of each the side of its matrix.
-        rule: `resonance`; `hebb`, its most literal reading (every token is stored by its relevance); or `delta`, error
-            correction alone. The last two know no agreement, and are computed in chunks.
-        half_life: tokens after which half of a memory has decayed, at the start.
-        rate: of learning, at the start.
-        gate_bias: the logit of the gate of what is read, at the start.
+        layers: layers whose attention gets synapses; None: four layers, evenly spread.
+        heads, width: synaptic matrices per layer, and the side of each.
+        rule: `resonance`; `hebb`, the most literal reading (every token is stored by its relevance); or `delta`, error
+            correction alone. The last two have no agreement term and are computed in chunks.
+        half_life: first half-life of a memory in tokens.
+        rate: first learning rate.
+        gate_bias: first logit of the output gate.
         sparsity: weight of the mean resonance in the training loss.
     """
 
@@ -65,13 +65,13 @@ class Settings:
 
 
 class Resonance(NamedTuple):
-    """What drives the synapses of a layer.
+    """The inputs and parameters of a layer's synapses.
 
     Attributes:
-        relevance: c, of each token and head, in (0, 1).
-        sharpness, offset: kappa and tau.
-        decay: lambda of each head; rate: eta of each head.
-        cap: the largest Frobenius norm of a matrix.
+        relevance: c per token and head, in (0, 1).
+        sharpness, offset: kappa and tau per head.
+        decay, rate: lambda and eta per head.
+        cap: largest Frobenius norm of a matrix; `hebb` and `delta` have no cap.
     """
 
     relevance: Float[Tensor, "batch heads length"]
@@ -84,7 +84,7 @@ class Resonance(NamedTuple):
     def rho(
         self, agreement: Float[Tensor, "batch heads"], relevance: Float[Tensor, "batch heads"]
     ) -> Float[Tensor, "batch heads"]:
-        """sigmoid(kappa a + tau) c, of one token."""
+        """Return sigmoid(kappa a + tau) c of one token."""
         return torch.sigmoid(self.sharpness * agreement + self.offset) * relevance
 
 
@@ -98,18 +98,18 @@ def resonate(
 ) -> tuple[
     Float[Tensor, "batch heads length d"], Float[Tensor, "batch heads d d"], Float[Tensor, "batch heads length"]
 ]:
-    """What is read before each write, the synapses at the end, and the resonance rho of each token.
+    """Return the outputs (each read before its write), the synapses at the end, and the resonance rho per token.
 
         m = S k,  a = cos(m, v),  rho = sigmoid(kappa a + tau) c
         S <- (1 - lambda) S + eta (c (1 - rho) (v - m) + rho v) kᵀ,   then scaled down to the cap
 
-    rho depends on S, so tokens are taken one by one. Where `real` is 0 (padding) nothing decays and nothing is written.
+    rho depends on S, so tokens are processed one by one. Padding (`real` of 0) neither decays nor writes.
     """
     direction = v / v.norm(dim=-1, keepdim=True).clamp(min=SMALL)
     keep = 1 - drive.decay[:, None] * real[:, None]
     given = (torch.stack([q, k], -1), k, v, direction, drive.relevance * real[:, None], keep)
     outputs, resonances = [], []
-    # unbound at once: a slice a token would fill a gradient of full size a token
+    # unbound at once: one slice per token would make one gradient of full size per token
     for asked, key, value, toward, relevance, kept in zip(*(x.unbind(2) for x in given), strict=True):
         read, predicted = (state @ asked).unbind(-1)
         rho = drive.rho((predicted * toward).sum(-1) / predicted.norm(dim=-1).clamp(min=SMALL), relevance)
@@ -133,18 +133,18 @@ class Synapses(Memory):
         return self.tokens
 
     def put(self, state: Tensor, tokens: int) -> None:
-        """The synapses after so many more tokens."""
+        """Store the synapses after `tokens` more tokens."""
         self.keys, self.values = state, state[..., :0]
         self.device, self.is_initialized = state.device, True
         self.tokens += tokens
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Refused: what a token has written cannot be taken back."""
+        """Refuse to remove tokens, as their writes cannot be undone."""
         raise LetheonError("synapses cannot forget single tokens", "decode without a draft model")
 
 
 class Layer(nn.Module):
-    """The synapses beside one layer's attention."""
+    """The synapses beside the attention of one layer."""
 
     drive = Resonance
 
@@ -154,19 +154,16 @@ class Layer(nn.Module):
         heads, d = settings.heads, settings.width
         self.norm, self.read = nn.RMSNorm(width), nn.RMSNorm(d)
         self.query, self.key, self.value = (nn.Linear(width, heads * d, bias=False) for _ in range(3))
-        self.relevance, self.gate = nn.Linear(width, heads), nn.Linear(width, heads)
+        self.relevance, self.gate = nn.Linear(width, heads), zeroed(nn.Linear(width, heads), settings.gate_bias)
         self.sharpness, self.offset = nn.Parameter(torch.full((heads,), 4.0)), nn.Parameter(torch.zeros(heads))
         decay = 1 - 0.5 ** (1 / settings.half_life)
         self.decay = nn.Parameter(torch.full((heads,), math.log(math.expm1(decay))))  # through softplus
         self.rate = nn.Parameter(torch.full((heads,), math.log(math.expm1(settings.rate))))
-        self.output = nn.Linear(heads * d, width, bias=False)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, settings.gate_bias)
-        self.rho: Tensor | None = None  # of the last pass, [batch, heads, length]
+        self.output = zeroed(nn.Linear(heads * d, width, bias=False))
+        self.rho: Tensor | None = None  # [batch, heads, length] of the last pass
 
     def forward(self, entering: Tensor, call: Call, owner: str) -> Tensor:
-        """[batch, length, width]: what is added to the attention's output."""
+        """Return the addition [batch, length, width] to the attention's output."""
         x = self.norm(entering.float())
         q, k, v = (self._heads(matrix(x)) for matrix in (self.query, self.key, self.value))
         q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
@@ -181,7 +178,7 @@ class Layer(nn.Module):
         return self.output(gated.transpose(1, 2).flatten(2))
 
     def opening(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length heads"]:
-        """How far the gate of each head is open, in (0, 1)."""
+        """Return the gate of each head, from 0 (closed) to 1 (open)."""
         return torch.sigmoid(self.gate(x))
 
     def _run(
@@ -193,7 +190,7 @@ class Layer(nn.Module):
         if self.settings.rule == "resonance":
             drive = self.drive(relevance, self.sharpness, self.offset, decay, rate, math.sqrt(self.settings.width))
             return resonate(q, k, v, drive, real, state)
-        # padding stands before a row's first token, when there is nothing that could decay, or after its last
+        # padding comes before a row's first token, when the memory is empty, or after its last
         write = rate[:, None] * relevance * real[:, None]
         correct: float | Tensor = write if self.settings.rule == "delta" else 0.0
         read, state = fast_weights(q, k, v, write, correct, 1 - decay, state, read="before")
@@ -203,7 +200,7 @@ class Layer(nn.Module):
         return x.view(*x.shape[:2], self.settings.heads, -1).transpose(1, 2)
 
     def _real(self, entering: Tensor, call: Call) -> Tensor:
-        """[batch, length]: 0 at padding."""
+        """Return [batch, length]: 1 at tokens, 0 at padding."""
         if call.mask is not None and call.mask.ndim > 2:
             raise LetheonError(
                 "synapses read one token after the other, and this pass branches (answers are scored as a tree)",
@@ -214,7 +211,7 @@ class Layer(nn.Module):
 
 
 class SynapticResonance(AddOn):
-    """Synapses beside the attention of some layers."""
+    """The add-on: synapses beside the attention of some layers."""
 
     name = "resonance"
     layer = Layer
@@ -246,6 +243,6 @@ class SynapticResonance(AddOn):
         return {Site(layer, "input"): keep, Site(layer, "attention"): add}
 
     def penalty(self) -> Float[Tensor, ""]:
-        """The mean resonance, weighted."""
+        """Return the weighted mean resonance."""
         rhos = [one.rho.mean() for one in self.beside.values() if isinstance(one, Layer) and one.rho is not None]
         return self.settings.sparsity * torch.stack(rhos).mean() if rhos else torch.zeros(())

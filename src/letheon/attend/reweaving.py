@@ -1,4 +1,4 @@
-"""Contextual memory reweaving: states that layers left at earlier tokens are rebuilt and woven into the present ones.
+"""Contextual memory reweaving: layers' states at earlier tokens are reconstructed and added to the present states.
 
 Paper:   Contextual Memory Reweaving in Large Language Models Using Layered Latent State Reconstruction, arXiv
          2502.02046.
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.addon import AddOn, Call, Edit
+from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.core.errors import InputError
 from letheon.core.model.sites import Site
 from letheon.core.registry import check_settings
@@ -31,17 +31,17 @@ QUERIES = 256  # tokens that look back together: memory is QUERIES x n
 
 @dataclass(frozen=True)
 class Settings:
-    """All values are [inferred].
+    """Options of reweaving; all values are [inferred].
 
     Attributes:
-        capture: layers whose output is kept; None: those a quarter, a half and three quarters up.
-        inject: the layer whose output is edited, none below the captured ones; None: the highest captured one.
-        width: of queries and keys.
-        bottleneck: of values; 0 takes a quarter of the model's width.
-        window: this many tokens back attention serves already; only earlier ones are seen.
-        top_k: so many tokens back are used in each layer; 0 uses all.
-        gate_bias: the gate's logit at the start.
-        reconstruction, openness: weights in the training loss of the reconstruction and of the gate's mean.
+        capture: layers whose outputs are stored; None: the layers at a quarter, half and three quarters of the depth.
+        inject: the layer whose output is edited, not below the captured layers; None: the highest captured layer.
+        width: width of queries and keys.
+        bottleneck: width of values; 0 takes a quarter of the model's width.
+        window: tokens back that are left to attention; only earlier tokens are used.
+        top_k: number of earlier tokens per layer; 0 uses all.
+        gate_bias: first logit of the gate.
+        reconstruction, openness: weights of the reconstruction and of the mean gate in the training loss.
     """
 
     capture: tuple[int, ...] | None = None
@@ -67,7 +67,7 @@ def relevance(
     allowed: Bool[Tensor, "#batch length tokens"],
     top_k: int = 0,
 ) -> Float[Tensor, "batch layers length tokens"]:
-    """beta = softmax over allowed tokens s of u_t · a_s / sqrt(width) + g_s, a layer each; zero if none is allowed."""
+    """Return beta = softmax over allowed tokens s of u_t · a_s / sqrt(width) + g_s per layer; zero without any."""
     scores = queries[:, None] @ keys.mT / math.sqrt(keys.shape[-1]) + salience[:, :, None]
     scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
     if 0 < top_k < scores.shape[-1]:
@@ -81,14 +81,14 @@ def reconstruct(
     values: Float[Tensor, "batch layers tokens bottleneck"],
     mix: Float[Tensor, "batch length layers"],
 ) -> Float[Tensor, "batch length bottleneck"]:
-    """sum_c mix_c sum_s beta^c_s values^c_s: states of several layers as one."""
+    """Return sum_c mix_c sum_s beta^c_s values^c_s: the states of several layers as one."""
     return torch.einsum("btc,bctd->btd", mix, beta @ values)
 
 
 class Reweaving(AddOn):
-    """The module: keys and values from captured layers, looked up where it injects.
+    """The add-on: keys and values from captured layers, which the edited layer looks up.
 
-    What is kept of each token (in the cache: captured layers x (width + 1 + bottleneck) + 1 numbers) is float32.
+    The cache holds per token captured layers x (width + 1 + bottleneck) + 1 float32 numbers.
     """
 
     name = "reweaving"
@@ -111,13 +111,10 @@ class Reweaving(AddOn):
         self.keys = nn.ModuleList([nn.Linear(width, settings.width + 1, bias=False) for _ in self.capture])
         self.values = nn.ModuleList([nn.Linear(width, bottleneck, bias=False) for _ in self.capture])
         self.mix = nn.Linear(width, many)
-        self.output = nn.Linear(bottleneck, width, bias=False)
-        self.gate = nn.Linear(width + bottleneck, 1)
+        self.output = zeroed(nn.Linear(bottleneck, width, bias=False))
+        self.gate = zeroed(nn.Linear(width + bottleneck, 1), settings.gate_bias)
         self.decode = nn.Linear(bottleneck, width, bias=False)  # used in training only
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, settings.gate_bias)
-        # of the last pass with gradients: what was rebuilt, what was wanted, at which tokens, the gate
+        # from the last pass with gradients: reconstruction, target, tokens that have one, gate
         self.seen: tuple[Tensor, ...] | None = None
 
     def edits(self) -> Mapping[Site, Edit]:
@@ -131,7 +128,7 @@ class Reweaving(AddOn):
         return {Site(layer): keep(layer) for layer in sorted({*self.capture, self.inject})}
 
     def weave(self, hidden: Float[Tensor, "batch length width"], call: Call) -> Float[Tensor, "batch length width"]:
-        """H + gate W_o norm(R) at the layer that is edited."""
+        """Return H + gate W_o norm(R) at the edited layer."""
         present = self.norm(hidden.float())
         states = torch.stack(
             [n(call.kept[self, c].float()) for n, c in zip(self.captured, self.capture, strict=True)], 1
@@ -160,11 +157,11 @@ class Reweaving(AddOn):
         return hidden + (gate * self.output(self.mixed(woven))).to(hidden.dtype)
 
     def opening(self, x: Float[Tensor, "batch length both"]) -> Float[Tensor, "batch length 1"]:
-        """How far the gate is open, in (0, 1), from the present state and what was rebuilt."""
+        """Return the gate, from 0 (closed) to 1 (open), of the present state and the reconstruction."""
         return torch.sigmoid(self.gate(x))
 
     def _remember(self, states: Tensor, positions: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        """Keys (with salience and position as their last two columns) and values of all tokens so far."""
+        """Return keys (with salience and position as their last columns) and values of all tokens so far."""
         columns = [key(states[:, i]) for i, key in enumerate(self.keys)]
         where = positions[:, None, :, None].expand(-1, len(columns), -1, -1)
         keys = torch.cat([torch.stack(columns, 1).float(), where.float()], -1)
@@ -173,9 +170,9 @@ class Reweaving(AddOn):
         return (keys, values) if memory is None else memory.update(keys, values)
 
     def _wanted(self, states: Tensor, weight: Tensor, place: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, length, width]: captured states of the most relevant tokens, mixed as the layers; and where any is.
+        """Return the target [batch, length, width], mixed states of the most relevant tokens, and where there is one.
 
-        Tokens before this pass (a shared prefix) have left keys and values only: they are passed over.
+        Tokens before this pass (a shared prefix) have left keys and values alone and are skipped.
         """
         there = (weight > 0) & (place >= 0)
         index = place.clamp(min=0)[..., None].expand(-1, -1, -1, states.shape[-1])
@@ -183,7 +180,7 @@ class Reweaving(AddOn):
         return wanted.detach(), there.any(1)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Weighted: 1 - cos of the state decoded from R and the one most relevant; and the gate's mean."""
+        """Return the weighted sum of 1 - cos(decoded R, target) and the mean gate."""
         if self.seen is None:
             return torch.zeros(())
         woven, wanted, looked, gate = self.seen

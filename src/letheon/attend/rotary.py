@@ -1,4 +1,4 @@
-"""Rotary positions: pairs of neighbouring coordinates, turned by an angle that grows with the position."""
+"""Rotary positions: pairs of neighbouring coordinates rotate by an angle that grows with the position."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor
 
 
 class Rotary(NamedTuple):
-    """Sine and cosine of every angle, [..., d], each twice in a row."""
+    """Sine and cosine of every angle, [..., d], each repeated twice."""
 
     sin: Tensor
     cos: Tensor
 
 
 def rotate(x: Float[Tensor, "... d"], rotary: Rotary) -> Float[Tensor, "... d"]:
-    """Turn the pairs (x_0, x_1), (x_2, x_3), ...; lengths stay as they are."""
+    """Rotate the pairs (x_0, x_1), (x_2, x_3), ...; norms do not change."""
     turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
     return x * rotary.cos + turned * rotary.sin
 
 
 def rotary_of(positions: Float[Tensor, ...], width: int) -> Rotary:
-    """Angles position / 10000^t, t evenly from 0 to 1: [..., width] for a width that is even."""
+    """Return angles position / 10000^t, with t evenly from 0 to 1: [..., width] for an even width."""
     share = torch.linspace(0, 1, width // 2, dtype=positions.dtype, device=positions.device)
     angles = (positions[..., None] * 10000.0**-share).repeat_interleave(2, -1)
     return Rotary(angles.sin(), angles.cos())
 
 
 def row_major(rows: int, columns: int, width: int, like: Tensor) -> Rotary:
-    """[rows, columns, width]: the position is the number of the cell, counted row by row."""
+    """Return angles [rows, columns, width]; the position is the cell's number, row by row."""
     cells = _positions(rows * columns, like)
     return rotary_of(cells.view(rows, columns), width)
 
 
 def row_and_column(rows: int, columns: int, width: int, like: Tensor) -> Rotary:
-    """[rows columns, width]: the first half of the coordinates turns with the row, the second with the column."""
+    """Return angles [rows columns, width]; one half rotates with the row, the other with the column."""
     axes = [_positions(n, like) for n in (rows, columns)]
     halves = [rotary_of(axis, width // 2) for axis in torch.meshgrid(*axes, indexing="ij")]
     sin, cos = (torch.cat(parts, -1).flatten(0, 1) for parts in zip(*halves, strict=True))
@@ -44,5 +44,5 @@ def row_and_column(rows: int, columns: int, width: int, like: Tensor) -> Rotary:
 
 
 def _positions(n: int, like: Tensor) -> Tensor:
-    """0 to n - 1, in float32 at least: half precision cannot count beyond 256."""
+    """Return 0 to n - 1, in float32 at least, as bfloat16 cannot count beyond 256."""
     return torch.arange(n, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)

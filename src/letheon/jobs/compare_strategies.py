@@ -9,7 +9,8 @@ from typing import Any
 
 from letheon.forget.method_lists import split_methods
 from letheon.jobs.learn import Source
-from letheon.retain.compare import StrategyComparison, compare_strategies
+from letheon.retain.compare import compare_strategies
+from letheon.retain.comparison import StrategyComparison
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
 from letheon.core.runs import Run
 from letheon.retain import learn as learning
+from letheon.retain.composition import read_strategy
+from letheon.retain.learned import Learned
 from letheon.retain.models import mlp_for
 from letheon.retain.page import render_learning
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
 
@@ -88,7 +89,7 @@ class LearnJob:
         """Check the options and return what would be done."""
         return self.source.plan([self.strategy], self.out)
 
-    def work(self) -> learning.Learned:
+    def work(self) -> Learned:
         """Learn the stream and write the page."""
         self.plan()
         source, settings = self.source, self.source.settings
@@ -115,7 +116,7 @@ class ResumedLearn:
         """Return the folder and the configuration of the run."""
         return {"resume": str(self.folder), **Run.open(self.folder).config}
 
-    def work(self) -> learning.Learned:
+    def work(self) -> Learned:
         """Continue the run; a small network is made again from its seed."""
         config = Run.open(self.folder).config
         model = None
@@ -125,7 +126,7 @@ class ResumedLearn:
         return _with_page(learning.resume(self.folder, model, self.device))
 
 
-def _with_page(learned: learning.Learned) -> learning.Learned:
+def _with_page(learned: Learned) -> learning.Learned:
     if learned.folder is not None:
         atomic_write_text(learned.folder / "learn.html", render_learning(learned))
     return learned

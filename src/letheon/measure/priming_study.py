@@ -20,10 +20,11 @@ from torch import Tensor
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.measure.priming import Priming, Sample, read_samples
+from letheon.retain.composition import Composition, as_strategy
 from letheon.retain.learn import learn
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
-from letheon.retain.strategy import Composition, Strategy, as_strategy
+from letheon.retain.strategy import Strategy
 from letheon.retain.streams.texts import text_stream
 
 Weights = dict[str, Tensor]

@@ -22,11 +22,11 @@ from letheon.papers.common.figures import lines
 from letheon.papers.common.learning import network, several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 from letheon.report.figures import dots
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import DynamicsWatch
 from letheon.retain.learn import learn
 from letheon.retain.replay_cost import replay_cost
 from letheon.retain.strategies.fpf import FPF
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.streams.digits import split_digits
 
 TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 32, "learning_rate": 0.05}

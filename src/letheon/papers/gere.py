@@ -19,10 +19,11 @@ from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 from letheon.report.figures import dots
+from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
 from letheon.retain.strategies.naive import Naive
-from letheon.retain.strategy import Composition, Strategy
+from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams.texts import text_stream
 
@@ -116,7 +117,7 @@ def measured(
     replayed, held_out = texts[:REPLAYED], texts[REPLAYED:]
     strategy: Strategy = Naive()
     if options is not None:
-        strategy = GeRe(Settings(tokens=TOKENS, per_step=1, **options), replayed)
+        strategy = GeRe(Settings(tokens=TOKENS, per_step=1, share="half", **options), replayed)
     watch = GeneralWatch(held_out, TOKENS)
     composed = Composition([strategy, watch], "watched")
     run = learn(load(model, device=device), make_stream(seed), composed, seed=seed, **training)

@@ -14,10 +14,11 @@ from torch import nn
 from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.common.figures import lines
 from letheon.papers.outcome import Claim, Findings, judge_values, means
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.gradient_split import GradientWatch
-from letheon.retain.learn import Learned, learn
+from letheon.retain.learn import learn
+from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.streams.digits import rotated_digits, split_digits
 
 # The note's reproduction: batch 32 + 32, rate 0.1, ten epochs a task (about nine steps each), a memory of 200.

@@ -15,9 +15,9 @@ from letheon.papers.common.figures import lines
 from letheon.papers.common.learning import network, several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 from letheon.report.figures import dots
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
 from letheon.retain.strategies.uer import BiasWatch
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.streams.digits import split_digits
 
 # The framework's batches of 10 + 10 and rate of 0.1, one pass.

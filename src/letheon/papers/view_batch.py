@@ -13,10 +13,10 @@ from letheon.core.statistics import estimate_mean
 from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
 from letheon.report.figures import dots
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
 from letheon.retain.models import mlp
 from letheon.retain.strategies.view_batch import RecallWatch, Settings, ViewBatch
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.streams.digits import split_digits
 
 EPOCHS = 40

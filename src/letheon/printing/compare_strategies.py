@@ -13,7 +13,7 @@ from letheon.printing.cells import cell, print_json
 from letheon.retain.page import SHOWN
 
 if TYPE_CHECKING:
-    from letheon.retain.compare import StrategyComparison
+    from letheon.retain.comparison import StrategyComparison
 
 
 def show_strategies(result: StrategyComparison, folder: Path, as_json: bool) -> None:

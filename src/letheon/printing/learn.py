@@ -12,7 +12,7 @@ from letheon.printing.cells import one_line, print_json
 from letheon.report.numbers import number
 
 if TYPE_CHECKING:
-    from letheon.retain.learn import Learned
+    from letheon.retain.learned import Learned
 
 
 def show_learned(learned: Learned, as_json: bool) -> None:

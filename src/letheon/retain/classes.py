@@ -12,10 +12,10 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import on_inputs
 from letheon.core.rows.sampling import stream_seed
+from letheon.retain.hooks import Hooks
 from letheon.retain.learner import EVALUATION_BATCH, Learner
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
 
@@ -24,15 +24,16 @@ class ClassLearner(Learner):
 
     kind = "classes"
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         super().__init__(model, stream, strategy, settings)
         self.classes = self._check_head()
         self.mask = self._task_mask() if stream.scenario == "task" else None
+        self._body: nn.Module | None = None  # the layers before the head, where they are a Sequential
         self._train: dict[str, TaskRows] = {}
         self._tests: dict[int | None, tuple[TaskRows, list[int]]] = {}
 
     def _check_head(self) -> int:
-        """How many outputs the model has, from a pass over one row."""
+        """Return the number of outputs, from a pass over one row; refuse a model that does not fit the stream."""
         rows = self._rows(self.stream.tasks[0].train).part(0, 1)
         try:
             with torch.no_grad(), self.evaluating():
@@ -54,7 +55,7 @@ class ClassLearner(Learner):
         return int(found.shape[1])
 
     def _task_mask(self) -> Tensor:
-        """[tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
+        """Return a mask [tasks, classes]: 0 where a class belongs to a task, minus infinity elsewhere."""
         mask = torch.full((len(self.stream), self.classes), -torch.inf, device=self.device)
         for number, task in enumerate(self.stream):
             mask[number, list(task.classes)] = 0.0
@@ -74,7 +75,7 @@ class ClassLearner(Learner):
 
     @property
     def head(self) -> nn.Linear:
-        """The last linear layer that the model has."""
+        """The model's last linear layer."""
         layers = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         if not layers:
             raise InputError("the model has no linear layer as its head", "end it with nn.Linear")
@@ -87,7 +88,7 @@ class ClassLearner(Learner):
         return outputs
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[n, width]: what enters the head."""
+        """Return the hidden states [n, width] that enter the head."""
         return self._with_features(inputs)[1]
 
     def _with_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,7 @@ class ClassLearner(Learner):
         return outputs, found[-1]
 
     def masked(self, outputs: Tensor, task: Tensor) -> Tensor:
-        """Logits in which classes of other tasks cannot win, where the task is known (task-incremental)."""
+        """Return the logits; in task-incremental streams classes of other tasks become minus infinity."""
         return outputs if self.mask is None else outputs + self.mask[task]
 
     def losses_of(self, outputs: Tensor, rows: TaskRows) -> Tensor:
@@ -134,15 +135,13 @@ class ClassLearner(Learner):
         return means[0], means[1]
 
     def _test_rows(self, most: int | None) -> tuple[TaskRows, list[int]]:
-        """All tasks' test rows one after another, and where each task ends."""
+        """Return the test rows of all tasks, joined, and the index at which each task ends."""
         if most not in self._tests:
             parts = []
             for number, task in enumerate(self.stream):
                 rows = self._rows(task.test)
-                if most is not None and len(rows) > most:
-                    generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
-                    rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(self.device))
-                parts.append(rows)
+                generator = torch.Generator().manual_seed(stream_seed(0, "evaluation", number))
+                parts.append(rows if most is None else rows.sample(most, generator))
             ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
             self._tests[most] = joined(parts), ends
         return self._tests[most]

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,17 @@ from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.runs import Run
 from letheon.core.statistics import Estimate, bootstrap_interval
-from letheon.retain.learn import Learned, learn, resolved
+from letheon.retain.comparison import Entry, StrategyComparison
+from letheon.retain.composition import read_strategy
+from letheon.retain.learn import learn, resolved
+from letheon.retain.learned import Learned
+from letheon.retain.models import mlp_for
 from letheon.retain.page import render_strategies
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
 
-RUNS = "runs"  # in the comparison's folder: a file of numbers for each strategy and seed
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One strategy's results.
-
-    Attributes:
-        strategy: as text.
-        metrics: each metric's mean over seeds with its 95 % interval.
-        rows: of each seed its metrics, seconds, steps and every evaluation.
-        error: why it did not run; then there are no numbers.
-    """
-
-    strategy: str
-    metrics: dict[str, Estimate]
-    rows: list[dict[str, Any]]
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class StrategyComparison:
-    """Several strategies on one stream."""
-
-    stream: str
-    scenario: str
-    model: str
-    seeds: list[int]
-    settings: LearnSettings
-    entries: list[Entry]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers."""
-        return dataclasses.asdict(self)
+RUNS = "runs"  # subfolder with one file of numbers per strategy and seed
 
 
 def compare_strategies(
@@ -72,9 +41,9 @@ def compare_strategies(
     """Run every strategy under every seed; each starts from the same weights under one seed.
 
     Args:
-        model: makes a fresh model for a seed; or the name of a language model, or `mlp`.
-        out: a folder for compare.json, compare.html and every run's numbers. One that was begun with the same named
-            model, stream and options is continued, perhaps with further strategies and seeds.
+        model: a function that makes a fresh model for a seed; or the name of a language model, or `mlp`.
+        out: a folder for compare.json, compare.html and the numbers of each run. A comparison in that folder with the
+            same named model, stream and options is continued, perhaps with further strategies and seeds.
 
     Raises:
         InputError: an unknown strategy, stream or option, before anything runs.
@@ -102,10 +71,8 @@ def compare_strategies(
 
 
 def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[int], Any]:
-    """Makes fresh models: `mlp` for tensors, a language model for texts (loaded once, then copied)."""
+    """Return a function that makes a fresh model per seed: `mlp` for tensors, a copied language model for texts."""
     if name.partition("=")[0] == "mlp":
-        from letheon.retain.models import mlp_for
-
         return lambda seed: mlp_for(stream, name, seed)
     start = load(name, device=device)
 
@@ -134,7 +101,7 @@ def _entry(
         except LetheonError as error:
             return Entry(text, {}, [], error.problem)
         rows.append(_row(text, seed, run))
-        del run  # learner and strategy know each other: without this every run's optimizer stays until the next sweep
+        del run  # learner and strategy refer to each other, so only the garbage collector frees the optimizer
         gc.collect()
         if kept is not None:
             write_json(kept, rows[-1])

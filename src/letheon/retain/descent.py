@@ -1,18 +1,20 @@
-"""Stochastic gradient descent with one fused call a step: what torch's does, to the bit, without its bookkeeping.
+"""Optimizers: stochastic gradient descent in one fused call per step, and the state of all optimizers for checkpoints.
 
-Of a small network's step `torch.optim` takes a fifth of the time: it walks groups and states that are always alike.
+`Descent` gives the same bits as `torch.optim.SGD`, which spends a fifth of a small network's step on bookkeeping.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from letheon.retain.settings import LearnSettings
+
 
 class Descent:
-    """v <- μv + g + λθ, θ <- θ - ηv over a list of parameters; those without a gradient stay.
+    """v <- μv + g + λθ, θ <- θ - ηv over a list of parameters; parameters without a gradient stay as they are.
 
     Attributes:
         learning_rate: η; may be changed between steps.
@@ -31,13 +33,13 @@ class Descent:
         self.velocity: list[Tensor] = []
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
+        """Delete the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step from the gradients that lie on the parameters."""
+        """Take one step along the parameters' gradients."""
         gradients = [parameter.grad for parameter in self.parameters]
         weights: list[Tensor] = list(self.parameters)
         if any(gradient is None for gradient in gradients):
@@ -56,7 +58,7 @@ class Descent:
         torch._foreach_add_(weights, steps, alpha=-self.learning_rate)
 
     def _some(self, gradients: Sequence[Tensor | None]) -> None:
-        """A step in which some parameters have no gradient: they and their velocities stay."""
+        """Take a step in which parameters without a gradient, and their velocities, stay as they are."""
         if self.momentum and not self.velocity:
             self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]
         moving = [i for i, gradient in enumerate(gradients) if gradient is not None]
@@ -67,9 +69,44 @@ class Descent:
         part.step()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The velocities."""
+        """Return the velocities by place."""
         return {str(i): velocity for i, velocity in enumerate(self.velocity)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore the velocities."""
         self.velocity = [state[str(i)].to(self.parameters[i].device) for i in range(len(state))]
+
+
+Optimizer = Descent | torch.optim.Optimizer
+
+
+def make_optimizer(weights: Sequence[nn.Parameter], kind: str, rate: float, settings: LearnSettings) -> Optimizer:
+    """Return an optimizer without state; `kind` is sgd, adam or adamw."""
+    if kind == "sgd":
+        return Descent(weights, rate, settings.momentum, settings.weight_decay)
+    make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    return make(weights, lr=rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return the optimizer's tensors by name; they share memory with the optimizer."""
+    if isinstance(optimizer, Descent):
+        return optimizer.state_dict()
+    return {
+        f"{name}/{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def load_optimizer_state(
+    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
+) -> None:
+    """Restore what `optimizer_state` returned."""
+    if isinstance(optimizer, Descent):
+        optimizer.load_state_dict(dict(state))
+        return
+    for name, parameter in parameters.items():
+        own = {key.removeprefix(f"{name}/"): t for key, t in state.items() if key.startswith(f"{name}/")}
+        if own:
+            optimizer.state[parameter] = own

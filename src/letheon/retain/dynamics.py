@@ -30,8 +30,8 @@ State = Mapping[str, Tensor]
 
 
 def roles(model: nn.Module) -> dict[str, Role]:
-    """The role of every parameter and of every running statistic, by name."""
-    named = {id(tensor): name for name, tensor in model.named_parameters()}  # a tied weight once
+    """Return the role of every parameter and running statistic by name."""
+    named = {id(tensor): name for name, tensor in model.named_parameters()}  # tied weights appear once
     found: dict[str, Role] = dict.fromkeys(named.values(), "hidden")
     below: list[nn.Module] = []
     for path, module in model.named_modules():
@@ -61,21 +61,21 @@ def _head(model: nn.Module) -> nn.Module | None:
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of every tensor that has a role."""
+    """Return copies of all tensors that have a role, by name."""
     wanted = roles(model)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return {name: tensors[name].detach().clone() for name in wanted}
 
 
 def movement(now: State, before: State, norm: Norm = "l2") -> dict[str, float]:
-    """d_l = ‖θ_l - θ_l'‖ / |θ_l|, per parameter, of each module."""
+    """Return d_l = ‖θ_l - θ_l'‖ / |θ_l| by module: the distance per parameter."""
     order = 2 if norm == "l2" else 1
     moved = torch._foreach_norm([now[name] - before[name] for name in now], order)
     return {name: float(length) / now[name].numel() for name, length in zip(now, moved, strict=True)}
 
 
 def relative_movement(now: State, before: State) -> dict[str, float]:
-    """‖θ_l - θ_l'‖ / ‖θ_l'‖ of each module; 0 where it was zero and stayed."""
+    """Return ‖θ_l - θ_l'‖ / ‖θ_l'‖ by module; 0 for a module that did not move."""
     moved = movement(now, before)
     return {
         name: distance * now[name].numel() / float(before[name].norm()) if distance else 0.0
@@ -84,17 +84,17 @@ def relative_movement(now: State, before: State) -> dict[str, float]:
 
 
 def sensitivity(across: Mapping[str, float]) -> dict[str, float]:
-    """S_l over the median over modules [inferred]."""
+    """Return the movement of each module over the median movement of all modules [inferred]."""
     middle = median(across.values()) or 1.0
     return {name: value / middle for name, value in across.items()}
 
 
 def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: float) -> list[str]:
-    """Modules by falling sensitivity: those above 1, as long as they hold at most a share of all parameters [inferred].
+    """Select modules by falling sensitivity, above 1 and within a share of all parameters [inferred].
 
     Args:
-        sizes: of what can be chosen (running statistics are no parameters).
-        budget: the share; the most sensitive module is chosen in any case.
+        sizes: parameters per module; running statistics have none and cannot be selected.
+        budget: largest share of all parameters; the most sensitive module is selected in any case.
     """
     most, total = budget * sum(sizes.values()), 0
     chosen: list[str] = []
@@ -108,12 +108,12 @@ def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: floa
 
 @dataclass(frozen=True)
 class Move:
-    """One distance: of a module, at the end of an epoch, from the epoch or from the task before.
+    """The distance of a module at the end of an epoch from the epoch before, or from the same epoch of the task before.
 
     Attributes:
         kind: `within` a task or `across` tasks.
-        distance: per parameter.
-        relative: to the module's norm before.
+        distance: the distance per parameter.
+        relative: the distance over the module's earlier norm.
     """
 
     kind: Literal["within", "across"]
@@ -125,11 +125,11 @@ class Move:
 
 
 class ParameterDynamics:
-    """Distances between snapshots; of the snapshots only those are kept that a later one is compared with.
+    """Distances between snapshots of a model; snapshots that no later one is compared with are deleted.
 
     Attributes:
-        roles: of every module.
-        moves: every distance.
+        roles: the role of every module.
+        moves: all distances so far.
     """
 
     def __init__(self, model: nn.Module, norm: Norm = "l2") -> None:
@@ -141,7 +141,7 @@ class ParameterDynamics:
         self._kept: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def snapshot(self, task: int, epoch: int) -> None:
-        """Take the weights at the end of an epoch."""
+        """Compare the weights at the end of an epoch with the earlier snapshots."""
         now = state_of(self.model)
         before = self._kept.pop((task - 1, epoch), None)
         self._compare("across", task, epoch, now, before)
@@ -158,11 +158,11 @@ class ParameterDynamics:
         self.moves += [Move(kind, name, task, epoch, distances[name], shares[name]) for name in now]
 
     def within(self) -> dict[str, float]:
-        """Mean distance per parameter of each module between epochs of a task."""
+        """Return the mean distance per parameter between epochs of a task, by module."""
         return self._means("within")
 
     def across(self, relative: bool = False) -> dict[str, float]:
-        """Mean distance of each module between the same epochs of consecutive tasks, per parameter or relative."""
+        """Return the mean distance between the same epochs of consecutive tasks, by module."""
         return self._means("across", relative)
 
     def _means(self, kind: str, relative: bool = False) -> dict[str, float]:
@@ -173,7 +173,7 @@ class ParameterDynamics:
         return {name: fmean(found) for name, found in values.items()}
 
     def by_role(self, values: Mapping[str, float]) -> dict[Role, float]:
-        """Means over the weight matrices and kernels, and over all tensors of norms and statistics, of each role."""
+        """Return means by role, over matrices and kernels, and over all tensors of norms and statistics."""
         grouped: dict[Role, list[float]] = {}
         tensors = dict(self.model.named_parameters())
         for name, value in values.items():
@@ -183,22 +183,22 @@ class ParameterDynamics:
         return {role: fmean(found) for role, found in grouped.items()}
 
     def sensitivity(self) -> dict[str, float]:
-        """How far each module jumps when the task changes, over the median module."""
+        """Return how far each module moves when the task changes, over the median module."""
         return sensitivity(self.across())
 
     def select(self, budget: float = 0.1) -> list[str]:
-        """Names of the most sensitive parameters, at most a share of all of them."""
+        """Return the names of the most sensitive parameters, at most a share of all parameters."""
         sizes = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
         return selected(self.sensitivity(), sizes, budget)
 
 
 class DynamicsWatch(Strategy):
-    """Takes a snapshot at the end of each epoch: `Composition([Replay(), DynamicsWatch()], "replay, watched")`."""
+    """A strategy that takes a snapshot after each epoch, in `Composition([Replay(), DynamicsWatch()], "watched")`."""
 
     dynamics: ParameterDynamics
 
     def __init__(self, norm: Norm = "l2") -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.norm: Norm = norm
 
     def prepare(self, learner: Learner) -> None:

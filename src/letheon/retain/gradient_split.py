@@ -19,7 +19,7 @@ from letheon.retain.strategy import Strategy
 
 
 class Split(NamedTuple):
-    """Lengths of both gradients and the cosine between them (0 where one has no length)."""
+    """The norms of both gradients and the cosine between them; the cosine is 0 where a norm is 0."""
 
     step: int
     plasticity: float
@@ -28,20 +28,20 @@ class Split(NamedTuple):
 
 
 def split_of(step: int, plasticity: Sequence[Tensor], stability: Sequence[Tensor]) -> Split:
-    """‖∇L_plast‖, ‖∇L_stab‖ and their cosine."""
+    """Return ‖∇L_plast‖, ‖∇L_stab‖ and their cosine."""
     first, second = norm(plasticity), norm(stability)
     both = first * second
     return Split(step, first, second, dot(plasticity, stability) / both if both else 0.0)
 
 
 class GradientWatch(Strategy):
-    """Watches a replaying strategy: before each step, both gradients, that of the old rows over the whole memory.
+    """A strategy that records both gradients before each step, the old rows' over the whole memory; it changes nothing.
 
-    To be composed: `Composition([Replay(), GradientWatch()], "replay, watched")`. It changes nothing.
+    It stands beside a replaying strategy: `Composition([Replay(), GradientWatch()], "replay, watched")`.
     """
 
     def __init__(self) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.splits: list[Split] = []
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:

@@ -1,11 +1,10 @@
-"""Learner: a model in the middle of a stream. What strategies see of it, and what differs between modules and texts.
+"""Learner: a model that is learning a stream, as strategies see it.
 
 `ClassLearner` (classes.py) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +18,16 @@ from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
-from letheon.retain.descent import Descent
+from letheon.retain.descent import make_optimizer
+from letheon.retain.hooks import Hooks
 from letheon.retain.memory import Memory, Policy
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
-Optimizer = Descent | torch.optim.Optimizer
-# Rows of one pass where no gradients are kept.
+# Modules that act alike in training and in evaluation.
+PLAIN = {nn.Linear, nn.Sequential, nn.ReLU, nn.Flatten, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.Tanh, nn.GELU}
+# Rows per pass without gradients.
 EVALUATION_BATCH = 4096
 
 
@@ -36,17 +36,17 @@ class Learner:
 
     Attributes:
         kind: `classes` or `texts`.
-        model: the module; its weights move in place.
-        parameters: those that move, by name; `weights` is the same as a list.
-        task, epoch: numbers of those that are being learned, from 0; task -1 before the first.
-        step, steps: steps taken in all; `task_step`, `task_steps`: taken and to take in this task.
-        total_steps: of the whole stream, where every task is learned as the run's settings say.
-        generator: for the strategy's own random draws, on the processor; its state survives a restart.
+        model: the module; its weights change in place.
+        parameters: the trained parameters by name; `weights` is the same as a list.
+        task, epoch: numbers of the current task and epoch, from 0; task -1 before the first.
+        step: optimizer steps so far; `task_step`, `task_steps`: steps so far and in all of this task.
+        total_steps: steps of the whole stream, where every task has as many epochs as the settings say.
+        generator: the generator for the strategies' random draws, on the CPU; checkpoints hold its state.
     """
 
     kind: ClassVar[Literal["classes", "texts"]]
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
         self.device = next(model.parameters()).device
         self.task, self.epoch, self.step, self.task_step, self.task_steps = -1, 0, 0, 0, 0
@@ -62,14 +62,14 @@ class Learner:
     # Rows
 
     def train_rows(self, task: Task) -> TaskRows:
-        """A task's training rows on the model's device."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        """Return a task's training rows on the model's device."""
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
-        """An empty replay memory that draws from the learner's generator.
+        """Return an empty replay memory that draws from the learner's generator.
 
         Raises:
-            InputError: it could hold more rows than the whole stream has.
+            InputError: the capacity exceeds the rows of the whole stream.
         """
         total = sum(len(task.train) for task in self.stream)
         if capacity > total:
@@ -80,33 +80,33 @@ class Learner:
         return Memory(capacity, policy, generator=self.generator, device=self.device)
 
     def stream_generator(self, name: str, number: int = 0) -> torch.Generator:
-        """A generator of a named random stream of this task: the same whenever it is asked for."""
+        """Return the generator of a named random stream of this task, in the same state at every call."""
         return torch.Generator().manual_seed(stream_seed(self.settings.seed, f"{name}/{self.task}", number))
 
     # Passes
 
     def forward(self, rows: TaskRows) -> Any:
-        """The model's own outputs; fills `rows.features` where the strategy wants them."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        """Return the model's own outputs; fill `rows.features` where the strategy wants features."""
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def outputs(self, rows: TaskRows) -> Any:
-        """The outputs as the strategy makes them."""
+        """Return the outputs as the strategy computes them."""
         return self.strategy.outputs(self, rows)
 
     def losses_of(self, outputs: Any, rows: TaskRows) -> Tensor:
-        """[n]: cross-entropy of each row (nats); for texts the mean over a row's answer tokens."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        """Return the cross-entropy [n] per row (nats); for texts the mean over a row's answer tokens."""
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def loss(self, outputs: Any, rows: TaskRows) -> Tensor:
-        """Mean cross-entropy in nats: over rows, for texts over all answer tokens."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        """Return the mean cross-entropy (nats) over rows, for texts over all answer tokens."""
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def split(self, outputs: Any, sizes: Sequence[int]) -> list[Any]:
-        """Outputs of joined rows as those of each part."""
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        """Split the outputs of joined rows into the outputs of each part."""
+        raise NotImplementedError  # see ClassLearner and TextLearner
 
     def total_loss(self, rows: TaskRows) -> Tensor:
-        """The composition's loss: of the new rows, with what is added and replayed, in one pass."""
+        """Return the composition's loss: new rows, added terms and replayed rows, in one pass through the model."""
         strategy = self.strategy
         replayed = []
         for part in strategy.replaying:
@@ -136,13 +136,13 @@ class Learner:
 
     @torch.no_grad()
     def map_rows(self, rows: TaskRows, work: Callable[[TaskRows], Tensor], size: int = EVALUATION_BATCH) -> Tensor:
-        """[n, ...]: `work` over all rows in evaluation mode, without gradients, in large batches."""
+        """Apply `work` to all rows in evaluation mode, without gradients, in large batches; return [n, ...]."""
         with self.evaluating():
             return torch.cat([work(rows.part(i, i + size)) for i in range(0, len(rows), size)])
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluation mode; afterwards every module has its own mode again."""
+        """Within the block the model is in evaluation mode; afterwards every module has its own mode again."""
         changed = [module for module in self.model.modules() if module.training] if self._modes_matter else []
         for module in changed:
             module.training = False
@@ -154,40 +154,29 @@ class Learner:
 
     @property
     def _modes_matter(self) -> bool:
-        """Whether some module behaves otherwise in training; looked up once."""
+        """Whether some module behaves differently in training; determined once."""
         if not hasattr(self, "_modal"):
-            plain = (
-                nn.Linear,
-                nn.Sequential,
-                nn.ReLU,
-                nn.Flatten,
-                nn.Conv2d,
-                nn.MaxPool2d,
-                nn.AvgPool2d,
-                nn.Tanh,
-                nn.GELU,
-            )
-            self._modal = any(type(module) not in plain for module in self.model.modules())
+            self._modal = any(type(module) not in PLAIN for module in self.model.modules())
         return self._modal
 
     # Gradients
 
     def gradients(self) -> Vector:
-        """The gradients that lie on the weights, zero where there is none: a list, one tensor a parameter."""
+        """Return the weights' gradients, one tensor per parameter; zero where there is none."""
         return [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights]
 
     def set_gradients(self, vector: Sequence[Tensor]) -> None:
-        """Put a vector onto the weights as their gradients."""
+        """Set the weights' gradients."""
         for weight, gradient in zip(self.weights, vector, strict=True):
             weight.grad = gradient
 
     def gradient_of(self, loss: Tensor) -> Vector:
-        """The gradient of a loss; what lies on the weights stays."""
+        """Return the gradient of a loss; the gradients on the weights stay as they are."""
         found = torch.autograd.grad(loss, self.weights, allow_unused=True)
         return [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
 
     def clipped(self) -> None:
-        """Clip the gradient's norm where the settings say so."""
+        """Clip the gradient's norm to the settings' limit."""
         limit = self.settings.clip
         limit = self.default_clip if limit == 0 else limit
         if limit is not None:
@@ -198,7 +187,7 @@ class Learner:
     # Steps
 
     def train_only(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """From here on only these move: the others are frozen, and the optimizer starts anew."""
+        """Train only these parameters from now on: freeze the others and make a new optimizer."""
         if not parameters:
             raise InputError("no parameter is left to be trained", "let some weights require gradients")
         chosen = set(map(id, parameters.values()))
@@ -206,22 +195,14 @@ class Learner:
             parameter.requires_grad_(id(parameter) in chosen)
         self.parameters = dict(parameters)
         self.weights = list(self.parameters.values())
-        self.optimizer = self._optimizer()
-
-    def _optimizer(self) -> Optimizer:
-        settings = self.settings
-        kind, rate = self._kind_and_rate()
-        if kind == "sgd":
-            return Descent(self.weights, rate, settings.momentum, settings.weight_decay)
-        make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
-        return make(self.weights, lr=rate, weight_decay=settings.weight_decay, fused=True)
+        self.optimizer = make_optimizer(self.weights, *self._kind_and_rate(), self.settings)
 
     def _kind_and_rate(self) -> tuple[str, float]:
         kind = "sgd" if self.settings.optimizer == "auto" else self.settings.optimizer
         return kind, self.settings.learning_rate or (0.1 if kind == "sgd" else 1e-3)
 
     def one_step(self, rows: TaskRows) -> None:
-        """One step of the run: every hook in its place."""
+        """Take one step of the run and call every hook in its place."""
         strategy = self.strategy
         for hook in strategy.before_step:
             hook(self, rows)
@@ -240,7 +221,7 @@ class Learner:
         self.losses.append(loss.detach())
 
     def descend(self, loss: Tensor, parameters: Sequence[nn.Parameter] | None = None, rate: float = 0.0) -> None:
-        """A plain gradient step beside the run's: on some parameters, at a rate (default the run's)."""
+        """Take a plain gradient step on some parameters, beside the optimizer; the default rate is the run's."""
         chosen = list(self.weights if parameters is None else parameters)
         found = torch.autograd.grad(loss, chosen, allow_unused=True)
         moving = [(w, g) for w, g in zip(chosen, found, strict=True) if g is not None]
@@ -250,7 +231,7 @@ class Learner:
             )
 
     def check_losses(self) -> None:
-        """Refuse to go on when a loss was not finite.
+        """Stop the run where a loss was not finite.
 
         Raises:
             TrainingError: names the step.
@@ -266,61 +247,47 @@ class Learner:
                 "use a smaller learning rate or a weaker penalty, or clip the gradient",
             )
 
-    # The model before
+    # The model before the stream
 
     def remember_start(self) -> None:
-        """Keep the weights as they are for `reset`."""
-        self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        """Store the current weights for `reset`."""
+        self.start = self.weights_to_keep()
 
     def reset(self) -> None:
-        """Take the weights back to what they were before the first task, and start the optimizer anew."""
-        self.model.load_state_dict(self.start)
-        self.optimizer = self._optimizer()
+        """Restore the weights from before the first task and make a new optimizer."""
+        self.load_weights(self.start)
+        self.optimizer = make_optimizer(self.weights, *self._kind_and_rate(), self.settings)
 
-    def frozen(self) -> nn.Module:
-        """A frozen copy of the model as it is; `passed_through(copy)` makes passes go through it."""
-        return copy.deepcopy(self.model).requires_grad_(False).eval()
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return a copy of the trained parameters by name, in the order of `weights`."""
+        return {name: weight.detach().clone() for name, weight in self.parameters.items()}
 
-    @contextmanager
-    def passed_through(self, model: nn.Module) -> Iterator[None]:
-        """Within the block passes go through another model (a frozen copy), without gradients."""
-        now, self.model = self.model, model
-        self._body = None
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.model = now
-            self._body = None
-
-    _body: nn.Module | None = None
-
-    # What is kept
+    # Saving
 
     def result(self) -> Any:
-        """The model as the user gave it, or as the strategy made it."""
+        """Return the trained model: the user's, or the one that the strategy made."""
         return self.model
 
     def weights_to_keep(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of the model: parameters and buffers."""
+        """Return copies of the model's tensors for a checkpoint: parameters and buffers."""
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore what `weights_to_keep` returned."""
         self.model.load_state_dict(state)
 
     def save(self, folder: Path) -> None:
-        """The model's weights as one safetensors file in a folder that appears whole or not at all."""
+        """Write the weights as one safetensors file in a folder that appears whole or not at all."""
         with atomic_folder(folder) as temporary:
             save_file(self.weights_to_keep(), temporary / "model.safetensors")
 
     # Evaluation
 
     def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
-        """Accuracies and losses (nats) on the test rows of the first tasks.
+        """Return accuracies and losses (nats) on the test rows of the first tasks.
 
         Args:
-            tasks: how many tasks.
-            most: rows of each task; None takes all. The same rows every time.
+            tasks: the number of tasks.
+            most: largest number of rows per task, the same rows at every call; None takes all.
         """
-        raise NotImplementedError  # of ClassLearner and TextLearner
+        raise NotImplementedError  # see ClassLearner and TextLearner

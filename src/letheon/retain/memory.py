@@ -1,8 +1,8 @@
-"""Replay memory: rows kept for later, in preallocated tensors, as a uniform sample of all that was seen.
+"""Replay memory: a uniform sample of all rows so far, in preallocated tensors.
 
-Every row that is seen draws a random key; the rows with the smallest keys are kept. Over all rows that is reservoir
-sampling (each of n rows is kept with probability capacity / n); within each class or task it is a memory that is
-balanced over classes or tasks and uniform within each. Rows that cannot enter are dropped after one comparison.
+Every row draws a random key when it arrives, and the rows with the smallest keys stay. Over all rows this is reservoir
+sampling: each of n rows stays with probability capacity / n. Within classes or tasks it gives a memory that is
+balanced over them and uniform within each. A row that cannot enter is rejected after one comparison.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from letheon.core.errors import InputError
 from letheon.retain.rows import TaskRows
 
 Policy = Literal["reservoir", "class", "task"]
-# Up to so many rows a sample is drawn without replacement; above, duplicates are rare and a permutation is slow.
+# Up to this many rows a sample is drawn without replacement; above, duplicates are rare and a permutation is slow.
 PERMUTE_UP_TO = 4096
-# A memory larger than this lies in a file that is mapped into memory.
+# A larger memory is a memory-mapped file.
 IN_MEMORY_BYTES = 1 << 31
 
 
 class Memory:
-    """Rows kept for replay.
+    """Stored rows for replay.
 
     Args:
-        capacity: most rows that are kept.
+        capacity: largest number of stored rows.
         policy: `reservoir`, or balanced over `class` or `task`.
-        generator: of all random draws; on the processor, so that every device draws alike.
-        device: where the rows lie.
+        generator: source of all random draws; on the CPU, so that every device draws alike.
+        device: the device that stores the rows.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Memory:
         self.capacity, self.policy, self.generator, self.device = capacity, policy, generator, torch.device(device)
         self.seen = 0
         self.filled = 0
-        self.drawn = 0  # rows that `sample` gave so far: what replay costs
+        self.drawn = 0  # rows that `sample` has returned so far: the cost of replay
         self.keys: Float[Tensor, " capacity"] = torch.full((capacity,), math.inf, dtype=torch.float64)
         self._tensors: dict[str, Tensor] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -60,10 +60,10 @@ class Memory:
 
     @torch.no_grad()
     def add(self, rows: TaskRows, **kept: Tensor) -> None:
-        """Show rows to the memory, each once; it keeps those that its policy wants.
+        """Offer new rows to the memory; the policy decides which rows stay.
 
         Args:
-            kept: tensors [n, ...] to keep beside the rows, such as `logits`; found again in `sample(...).kept`.
+            kept: tensors [n, ...] to store beside the rows, such as `logits`; `sample(...).kept` returns them.
         """
         n = len(rows)
         keys = torch.rand(n, generator=self.generator, dtype=torch.float64)
@@ -86,7 +86,7 @@ class Memory:
         self.filled += len(fresh)
 
     def _choice(self, keys: Float[Tensor, " n"], rows: TaskRows) -> Bool[Tensor, " n"]:
-        """Which of the rows there are and the rows that come are kept."""
+        """Return which of the stored and of the new rows stay."""
         if len(keys) <= self.capacity:
             return torch.ones(len(keys), dtype=torch.bool)
         rank = keys
@@ -120,10 +120,10 @@ class Memory:
                     "add rows of one form",
                 )
 
-    # What is kept
+    # Reading
 
     def sample(self, n: int, *, task: int | None = None) -> TaskRows | None:
-        """At most `n` kept rows at random, perhaps of one task; None while there are none.
+        """Draw at most `n` stored rows, perhaps of one task; None where there are none.
 
         Without replacement from up to 4,096 rows, with replacement from more.
         """
@@ -149,7 +149,7 @@ class Memory:
         return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
     def rows(self, *, task: int | None = None) -> TaskRows | None:
-        """All kept rows, perhaps of one task; None where there are none."""
+        """Return all stored rows, perhaps of one task; None where there are none."""
         if not self.filled:
             return None
         kept = TaskRows.from_tensors({name: store[: self.filled] for name, store in self._tensors.items()})
@@ -159,19 +159,19 @@ class Memory:
         return kept.at(places) if len(places) else None
 
     def tasks(self) -> list[int]:
-        """The numbers of the tasks that kept rows are from."""
+        """Return the numbers of the tasks that have stored rows."""
         return [] if not self.filled else torch.unique(self._tensors["task"][: self.filled]).tolist()
 
     # Restarts
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that is kept; random draws go on from the generator's own state."""
+        """Return counts, keys and rows; the generator's state is saved apart."""
         counts = {name: torch.tensor(getattr(self, name)) for name in ("seen", "filled", "drawn")}
         rows = {f"rows/{name}": store[: self.filled].clone() for name, store in self._tensors.items()}
         return counts | {"keys": self.keys} | rows
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take it back."""
+        """Restore what `state_dict` returned."""
         self.seen, self.filled, self.drawn = (int(state[name]) for name in ("seen", "filled", "drawn"))
         self.keys.copy_(state["keys"])
         rows = {name.removeprefix("rows/"): t for name, t in state.items() if name.startswith("rows/")}
@@ -182,7 +182,7 @@ class Memory:
 
 
 def place_in_group(keys: Float[Tensor, " n"], groups: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The place of each row among those of its group by rising key, from 0."""
+    """Return each row's rank by key within its group, from 0."""
     by_key = keys.argsort()
     by_group = groups[by_key].argsort(stable=True)
     order = by_key[by_group]

@@ -18,14 +18,14 @@ from jaxtyping import Float, Int
 
 @dataclass
 class Curve:
-    """Evaluations in the order in which they were made; a value that was not measured is NaN.
+    """All evaluations of a run in order of time; values that were not measured are NaN.
 
     Attributes:
-        tasks: how many tasks the stream has.
-        step: [n] optimizer steps taken before each evaluation.
-        task: [n] number of the task that was being learned, -1 before the first.
-        accuracy, loss: [n, tasks] on each task's test rows.
-        ends: step at which each task that is done ended.
+        tasks: number of tasks in the stream.
+        step: [n] optimizer steps before each evaluation.
+        task: [n] number of the current task, -1 before the first.
+        accuracy, loss: [n, tasks] values on each task's test rows.
+        ends: the step at which each finished task ended.
     """
 
     tasks: int
@@ -36,7 +36,7 @@ class Curve:
     ends: list[int] = field(default_factory=list)
 
     def add(self, step: int, task: int, accuracy: Sequence[float], loss: Sequence[float]) -> None:
-        """One evaluation of the first tasks; one that was made at the same step is replaced."""
+        """Add an evaluation of the first tasks; it replaces an evaluation of the same task at the same step."""
         missing = [float("nan")] * (self.tasks - len(accuracy))
         if self.step and self.step[-1] == step and self.task[-1] == task:
             for column in (self.step, self.task, self.accuracy, self.loss):
@@ -47,20 +47,20 @@ class Curve:
         self.loss.append([*loss, *missing])
 
     def accuracies(self) -> Float[np.ndarray, "n tasks"]:
-        """The accuracies as one array."""
+        """Return the accuracies as one array."""
         return np.asarray(self.accuracy, dtype=float).reshape(-1, self.tasks)
 
     def end_of(self, task: int) -> int:
-        """The place of the evaluation that was made when a task ended."""
+        """Return the index of the evaluation at the end of a task."""
         return max(i for i, step in enumerate(self.step) if self.task[i] == task and step == self.ends[task])
 
     def matrix(self, of: str = "accuracy") -> Float[np.ndarray, "rows tasks"]:
-        """R: row 0 before the first task, row i after task i; column j the test rows of task j + 1."""
+        """Return R: row 0 before the first task, row i after task i; column j for the test rows of task j + 1."""
         values = np.asarray(getattr(self, of), dtype=float).reshape(-1, self.tasks)
         return values[[0, *(self.end_of(task) for task in range(len(self.ends)))]]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, NaN as None."""
+        """Return all fields for JSON; NaN becomes None."""
 
         def plain(rows: list[list[float]]) -> list[list[float | None]]:
             return [[None if value != value else value for value in row] for row in rows]
@@ -70,7 +70,7 @@ class Curve:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Curve:
-        """The inverse of `to_json`."""
+        """Return the curve that `to_json` described."""
 
         def full(rows: list[list[float | None]]) -> list[list[float]]:
             return [[float("nan") if value is None else value for value in row] for row in rows]
@@ -89,7 +89,7 @@ def average_accuracy(matrix: Float[np.ndarray, "rows tasks"]) -> float:
 
 
 def forgetting(matrix: Float[np.ndarray, "rows tasks"]) -> float | None:
-    """FORG = 1/(k-1) Σ_{i<k} (R[i, i] - R[k, i]): what was lost since each task's own end; None for one task."""
+    """FORG = 1/(k-1) Σ_{i<k} (R[i, i] - R[k, i]): mean accuracy lost since each task's end; None for one task."""
     transfer = backward_transfer(matrix)
     return None if transfer is None else 0.0 - transfer
 
@@ -103,7 +103,7 @@ def backward_transfer(matrix: Float[np.ndarray, "rows tasks"]) -> float | None:
 
 
 def forward_transfer(matrix: Float[np.ndarray, "rows tasks"]) -> float | None:
-    """FWT = 1/(k-1) Σ_{i>1} (R[i-1, i] - R[0, i]): what earlier tasks gave a task before it was learned."""
+    """FWT = 1/(k-1) Σ_{i>1} (R[i-1, i] - R[0, i]): mean gain on a task from earlier tasks, before it is learned."""
     k = len(matrix) - 1
     if k < 2:
         return None
@@ -114,7 +114,7 @@ def forward_transfer(matrix: Float[np.ndarray, "rows tasks"]) -> float | None:
 
 
 def minimum_accuracy(curve: Curve) -> float | None:
-    """min-ACC = 1/(k-1) Σ_{i<k} min over evaluations after task i's own end of its accuracy; None for one task."""
+    """min-ACC = 1/(k-1) Σ_{i<k} of task i's lowest accuracy after its own end; None for one task."""
     k = len(curve.ends)
     if k < 2:
         return None
@@ -155,7 +155,7 @@ def windowed_plasticity(curve: Curve, window: int) -> float:
 
 
 def _windowed(curve: Curve, window: int, sign: float) -> float:
-    """A task counts from the start of its own training on: before, nothing of it can be forgotten."""
+    """Average over tasks, each from the start of its own training: a task cannot be forgotten before."""
     values, steps, task = curve.accuracies(), np.asarray(curve.step), np.asarray(curve.task)
     found = []
     for i in range(len(curve.ends)):
@@ -166,13 +166,13 @@ def _windowed(curve: Curve, window: int, sign: float) -> float:
 
 
 def learning_curve_area(curve: Curve, evaluations: int = 10) -> float:
-    """LCA: mean over tasks of the accuracy on the task being learned over its first evaluations."""
+    """LCA: mean over tasks of the current task's accuracy over its first evaluations."""
     values, task = curve.accuracies(), np.asarray(curve.task)
     return float(np.mean([np.nanmean(values[task == i, i][:evaluations]) for i in range(len(curve.ends))]))
 
 
 def summary(curve: Curve) -> dict[str, float | None]:
-    """Every metric by name; the per-step ones only where there are evaluations between the tasks' ends."""
+    """Return all metrics by name; windowed metrics only where evaluations lie between the tasks' ends."""
     matrix = curve.matrix()
     found: dict[str, float | None] = {
         "average accuracy": average_accuracy(matrix),

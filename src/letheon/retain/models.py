@@ -1,4 +1,4 @@
-"""The small network that the shipped streams are learned with where the user gives none: `mlp`, `mlp=256-256`."""
+"""The default network of the shipped streams, a multilayer perceptron: `mlp`, `mlp=256-256`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HIDDEN = "100-100"
 
 
 def mlp(sizes: list[int], seed: int = 0) -> nn.Sequential:
-    """Linear layers with ReLU between them; torch's own initial values, seeded.
+    """Return linear layers with ReLU between them, with torch's initial values under a seed.
 
     Args:
-        sizes: inputs, hidden layers, outputs.
+        sizes: widths of the inputs, the hidden layers and the outputs.
     """
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "mlp"))
@@ -31,7 +31,7 @@ def mlp(sizes: list[int], seed: int = 0) -> nn.Sequential:
 
 
 def mlp_for(stream: Stream, text: str = "mlp", seed: int = 0) -> nn.Sequential:
-    """A network that fits a stream of tensors; `text` is `mlp` or `mlp=HIDDEN-HIDDEN`."""
+    """Return a network for a stream of tensors; `text` is `mlp` or `mlp=WIDTH-WIDTH`."""
     name, _, hidden = text.partition("=")
     try:
         widths = [int(width) for width in (hidden or HIDDEN).split("-")]

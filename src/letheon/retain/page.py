@@ -1,10 +1,10 @@
-"""Learning a stream as one HTML file: the matrix, the metrics, accuracies over steps; and strategies compared."""
+"""HTML pages: one run (accuracy matrix, metrics, accuracies over steps) and a comparison of strategies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,17 +12,15 @@ from letheon.report import figures
 from letheon.report.figures import FAINT, INK, canvas, look, spread, svg
 from letheon.report.html import environment
 from letheon.report.numbers import interval, number
-
-if TYPE_CHECKING:
-    from letheon.retain.compare import StrategyComparison
-    from letheon.retain.learn import Learned
+from letheon.retain.comparison import StrategyComparison
+from letheon.retain.learned import Learned
 
 SCENARIOS = {
     "class": "class-incremental (one head, the task is not known)",
     "task": "task-incremental (the task is known at test time)",
     "domain": "domain-incremental (every task has the same classes)",
 }
-# What the table of a comparison shows.
+# Metrics in the table of a comparison.
 SHOWN = (
     "average accuracy",
     "forgetting",
@@ -34,7 +32,7 @@ SHOWN = (
 
 
 def render_learning(learned: Learned) -> str:
-    """The page of one run; nothing but the record is read."""
+    """Return the page of one run, from its record alone."""
     every = learned.settings.evaluate_every
     seen = f"every {every} steps" if every else "at the ends of tasks only: worst cases between them are not seen"
     return _page(
@@ -44,7 +42,7 @@ def render_learning(learned: Learned) -> str:
         columns=["measure", "value"],
         rows=[[name, number(value)] for name, value in learned.metrics.items()],
         note="Shares from 0 to 1, the loss in nats. Forgetting is measured from each task's own end; the minimum is "
-        "that of each old task since then. Windowed values are the largest drop and rise within so many steps.",
+        "that of each old task since then. Windowed values are the largest drop and rise within that many steps.",
         figures=[
             heat_map(learned.matrix.tolist(), learned.tasks),
             heat_map(learned.curve.matrix("loss").tolist(), learned.tasks, "loss"),
@@ -55,7 +53,7 @@ def render_learning(learned: Learned) -> str:
 
 
 def render_strategies(found: StrategyComparison) -> str:
-    """The page of a comparison."""
+    """Return the page of a comparison."""
     rows = []
     for entry in found.entries:
         if entry.error:
@@ -88,11 +86,11 @@ def _page(**parts: Any) -> str:
 
 
 def heat_map(matrix: Sequence[Sequence[float]], tasks: Sequence[str], what: str = "accuracy") -> str:
-    """The matrix: a row after each task (the first before all of them), a column for each task's test."""
+    """Return a heat map (SVG): one row after each task and one before all, one column per task's test rows."""
     known = [value for row in matrix for value in row if not math.isnan(value)]
     top = 1.0 if what == "accuracy" else max(known, default=1.0)
     with canvas(0.9 + 0.3 * len(matrix)) as (figure, axes):
-        # shapes, not a picture in the picture: the page's policy lets no image in
+        # drawn as shapes, since the page's security policy allows no images
         places = [range(len(tasks)), range(len(matrix))]
         axes.pcolormesh(*places, matrix, shading="nearest", vmin=0, vmax=top, cmap="Blues", edgecolors="#fefefe")
         axes.invert_yaxis()
@@ -110,7 +108,7 @@ def heat_map(matrix: Sequence[Sequence[float]], tasks: Sequence[str], what: str 
 
 
 def accuracy_curves(learned: Learned) -> str:
-    """Accuracy of each task over steps, with a line where a task ends."""
+    """Return a plot (SVG) of each task's accuracy over steps, with a line where a task ends."""
     curve = learned.curve
     with canvas(2.7) as (figure, axes):
         end = max(curve.step[-1], 1)

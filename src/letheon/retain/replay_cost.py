@@ -1,4 +1,4 @@
-"""What replay has cost: rows drawn from memories, and the operations that they took forward and backward."""
+"""The cost of replay: rows drawn from memories and the floating-point operations of their passes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from letheon.retain.strategies.fpf import FPF
 
 @dataclass(frozen=True)
 class ReplayCost:
-    """Of a run as far as it has come.
+    """The cost of replay in a run so far.
 
     Attributes:
-        rows: drawn from memory.
-        forward, backward: floating-point operations of their passes; a multiplication and its addition are two.
+        rows: rows drawn from memory.
+        forward, backward: floating-point operations of their passes; a multiplication and its addition count as two.
     """
 
     rows: int
@@ -29,7 +29,7 @@ class ReplayCost:
 
 
 def replay_cost(learner: Learner) -> ReplayCost:
-    """Of all rows that strategies drew from memories at random; each is differentiated for the weights it may move."""
+    """Return the cost of all rows drawn at random from memories, each differentiated for the weights that it trains."""
     memories = {
         id(one): one for part in learner.strategy.parts for one in vars(part).values() if isinstance(one, Memory)
     }
@@ -47,7 +47,7 @@ def replay_cost(learner: Learner) -> ReplayCost:
 
 
 def pass_operations(learner: Learner, rows: TaskRows, parameters: Sequence[nn.Parameter]) -> tuple[float, float]:
-    """Floating-point operations of matrix products and convolutions in a pass, forward and backward to some weights."""
+    """Count floating-point operations of matrix products and convolutions, forward and backward to some weights."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with learner.evaluating(), FlopCounterMode(display=False) as counter:

@@ -1,8 +1,8 @@
-"""Gradients of single rows and of groups of rows: the Fisher information's diagonal, and one gradient a group.
+"""Gradients per row and per group of rows: the diagonal of the Fisher information, and one gradient per group.
 
 For a model whose weights all lie in linear layers that rows pass once, both come from one backward pass: a row's
-gradient of a weight is the outer product of what left and what entered the layer, its square the outer product of
-their squares. For other modules rows are mapped (`torch.func.vmap`), for texts they are run one by one.
+gradient of a weight is the outer product of the output's gradient and the input of the layer, and its square is the
+outer product of their squares. Other modules use `torch.func.vmap`; texts run one by one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 
-# true: the expectation over the model's own classes; sampled: one class drawn a row; empirical: the row's own class.
+# true: the expectation over the model's own classes; sampled: one class per row, drawn from the model; empirical: the
+# row's own class.
 Fisher = Literal["true", "sampled", "empirical"]
 CHUNK = 256
 
 
 def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> Vector:
-    """F = mean over rows of the squared gradient of log p(y|x), one tensor a weight.
+    """Return F, the mean over rows of the squared gradient of log p(y|x), one tensor per weight.
 
     Args:
-        kind: where y is from; texts know `empirical` only.
+        kind: the source of y; texts have `empirical` alone.
     """
     total = [torch.zeros_like(weight) for weight in learner.weights]
     with learner.evaluating():
@@ -48,7 +49,7 @@ def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> 
 
 
 def _labels(learner: ClassLearner, rows: TaskRows, kind: Fisher) -> list[tuple[Tensor, Tensor]]:
-    """Labels of the rows and the share with which each counts, one pair a backward pass."""
+    """Return labels of the rows and their weights, one pair per backward pass."""
     ones = torch.ones(len(rows), device=rows.inputs.device)
     if kind == "empirical":
         return [(rows.targets, ones)]
@@ -65,7 +66,7 @@ def _labels(learner: ClassLearner, rows: TaskRows, kind: Fisher) -> list[tuple[T
 def _add_squares(learner: ClassLearner, rows: TaskRows, labels: Tensor, scale: Tensor, total: Vector) -> None:
     """total += Σ over rows of (scale · ∂ -log p(label))² for each weight."""
     layers = plain_layers(learner.model, learner.weights)
-    known = scale > 0  # a class that a row cannot have has no loss
+    known = scale > 0  # impossible classes of a row have no loss
 
     def loss_of(outputs: Tensor) -> Tensor:
         logits = learner.masked(outputs, rows.task)
@@ -94,7 +95,7 @@ def _backward(
     loss_of: Callable[[Tensor], Tensor],
     see: Callable[[str, Tensor, Tensor], None],
 ) -> None:
-    """One pass whose backward shows what entered and left each layer; gradients on the weights stay as they are."""
+    """Run one pass and show `see` each layer's input and its output's gradient; the weights' gradients stay."""
     # Frozen weights spare the products that would make their own gradients.
     for weight in learner.weights:
         weight.requires_grad_(False)
@@ -107,7 +108,7 @@ def _backward(
 
 
 def plain_layers(model: nn.Module, weights: Sequence[nn.Parameter]) -> dict[str, nn.Linear] | None:
-    """The linear layers by name, if they hold all the weights and rows pass each once (a `Sequential`); else None."""
+    """Return the linear layers by name if they hold all weights and rows pass each once (`Sequential`), else None."""
     if not isinstance(model, nn.Sequential):
         return None
     layers = {name: module for name, module in model.named_children() if type(module) is nn.Linear}
@@ -140,11 +141,11 @@ def _one_by_one(learner: Learner, rows: TaskRows, total: Vector) -> Vector:
 
 
 def group_gradients(learner: Learner, rows: TaskRows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
-    """The gradient of each group's mean loss, flat, in the order of `learner.weights`.
+    """Return the gradient of each group's mean loss, flat, in the order of `learner.weights`.
 
     Args:
-        rows: all groups', one group after another.
-        sizes: how many rows each group has.
+        rows: the rows of all groups, one group after another.
+        sizes: rows per group.
     """
     layers = plain_layers(learner.model, learner.weights) if isinstance(learner, ClassLearner) else None
     if layers is not None:
@@ -184,11 +185,11 @@ def _layer_gradients(learner: Learner, rows: TaskRows, sizes: list[int], layers:
 
 
 def flat(vector: Sequence[Tensor]) -> Tensor:
-    """A list of tensors as one."""
+    """Join a list of tensors into one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in vector])
 
 
 def unflat(vector: Tensor, like: Sequence[Any]) -> Vector:
-    """The inverse of `flat`."""
+    """Split a vector into tensors of the shapes in `like`; the inverse of `flat`."""
     pieces = torch.split(vector, [tensor.numel() for tensor in like])
     return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]

@@ -1,4 +1,4 @@
-"""Rows: what a task, a batch and the replay memory hold, as tensors with one first dimension."""
+"""Rows of a task, a batch or the replay memory, as tensors that share their first dimension."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
-# An epoch's rows are gathered in pieces of about so many bytes, so that large images do not lie in memory twice.
+# An epoch's rows are gathered in pieces of about this many bytes, so that large images are not copied all at once.
 GATHER_BYTES = 1 << 28
 
 
@@ -21,10 +21,10 @@ class TaskRows:
     Attributes:
         inputs: [n, ...] images or features; token ids [n, length], padded on the right, for language models.
         targets: [n] classes; for language models labels [n, length], -100 off the answer.
-        task: [n] number of the task that each row is from.
-        index: [n] place in that task's training rows, so that values computed once are found again.
-        kept: what else belongs to the rows, [n, ...] each: `length` of language rows, `logits` that a memory stored.
-        features: [n, width] what entered the head in the last pass, where the strategy wants it.
+        task: [n] number of each row's task.
+        index: [n] place among that task's training rows, for values that were computed once per row.
+        kept: further tensors [n, ...] of the rows: `length` of token rows, `logits` that a memory stored.
+        features: [n, width] inputs of the head in the last pass, where the strategy wants them.
     """
 
     inputs: Tensor
@@ -36,7 +36,7 @@ class TaskRows:
 
     @classmethod
     def of_task(cls, inputs: Tensor, targets: Tensor, number: int, **kept: Tensor) -> TaskRows:
-        """All rows of one task, numbered from 0."""
+        """Return the rows of one task, numbered from 0."""
         n, device = len(inputs), inputs.device
         task = torch.full((n,), number, dtype=torch.long, device=device)
         return cls(inputs, targets, task, torch.arange(n, device=device), kept)
@@ -45,25 +45,31 @@ class TaskRows:
         return len(self.inputs)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name."""
+        """Return all tensors by name."""
         return {"inputs": self.inputs, "targets": self.targets, "task": self.task, "index": self.index, **self.kept}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> TaskRows:
-        """The inverse of `tensors`."""
+        """Return the rows that `tensors` described."""
         rest = {name: tensor for name, tensor in tensors.items() if name not in ("inputs", "targets", "task", "index")}
         return cls(tensors["inputs"], tensors["targets"], tensors["task"], tensors["index"], rest)
 
     def at(self, places: Int[Tensor, " m"]) -> TaskRows:
-        """The rows at some places, in that order; a place may come twice."""
+        """Return the rows at these places, in this order; a place may repeat."""
         return self._each(lambda tensor: tensor.index_select(0, places))
 
     def part(self, start: int, stop: int) -> TaskRows:
-        """Rows start to stop - 1, without a copy."""
+        """Return rows start to stop - 1, without a copy."""
         return self._each(lambda tensor: tensor[start:stop])
 
+    def sample(self, most: int, generator: torch.Generator) -> TaskRows:
+        """Draw `most` rows without replacement, in random order, or return all rows where there are no more."""
+        if len(self) <= most:
+            return self
+        return self.at(torch.randperm(len(self), generator=generator)[:most].to(self.inputs.device))
+
     def to(self, device: torch.device) -> TaskRows:
-        """The same rows on a device."""
+        """Return the rows on a device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TaskRows:
@@ -71,7 +77,7 @@ class TaskRows:
         return TaskRows(change(self.inputs), change(self.targets), change(self.task), change(self.index), kept)
 
     def batches(self, order: Int[Tensor, " m"], size: int, first: int = 0) -> Iterator[TaskRows]:
-        """Batches in an order, from batch number `first` on; rows are gathered many batches at a time."""
+        """Yield batches in an order, from batch number `first` on; rows are gathered many batches at a time."""
         row_bytes = max(1, sum(tensor.nbytes for tensor in self.tensors().values()) // max(1, len(self)))
         piece = max(1, GATHER_BYTES // (row_bytes * size)) * size
         for start in range(first * size, len(order), piece):
@@ -84,7 +90,7 @@ class TaskRows:
 
 
 def joined(parts: Sequence[TaskRows]) -> TaskRows:
-    """Several rows as one; shorter token rows are padded; only what every part keeps is kept."""
+    """Join rows; pad shorter token rows; leave out further tensors that some part lacks."""
     if len(parts) == 1:
         return parts[0]
     names = [name for name in parts[0].kept if all(name in part.kept for part in parts)]
@@ -98,8 +104,13 @@ def joined(parts: Sequence[TaskRows]) -> TaskRows:
 
 
 def _stacked(parts: Sequence[Tensor], fill: int) -> Tensor:
-    """One after another; token rows [n, length] of unlike lengths are padded on the right."""
+    """Concatenate tensors; pad token rows [n, length] on the right to one length."""
     if parts[0].dim() == 2 and parts[0].dtype == torch.long:
         length = max(part.shape[1] for part in parts)
         parts = [functional.pad(part, (0, length - part.shape[1]), value=fill) for part in parts]
     return torch.cat(list(parts))
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return the tensor's raw bytes, for hashes."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -1,223 +1,131 @@
-"""The strategy protocol: what a method may say at each moment of the loop, and how methods compose.
+"""The strategy protocol: the hooks through which a method acts on the training loop.
 
-A strategy is a class with only the hooks that its paper needs; what it leaves out costs nothing. Composition is
-written with `+` and follows one rule:
-
-    what adds up is added (`extra`, `replay` with `replay_loss`), hooks that act run from left to right, and what only
-    one can decide (`loss`, `outputs`, `rows`, `order`, `epochs`) may be decided by one strategy of the composition.
+A strategy is a class with only the hooks that its paper needs; a hook that it leaves out costs nothing. Strategies are
+composed with `+`, see `letheon.retain.composition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.parts import Part, read_part
-from letheon.core.registry import methods
+from letheon.retain.learner import Learner
+from letheon.retain.rows import TaskRows
+from letheon.retain.stream import Task
 
-if TYPE_CHECKING:
-    from letheon.retain.learner import Learner
-    from letheon.retain.rows import TaskRows
-    from letheon.retain.stream import Task
 
-# What only one strategy of a composition can decide, in words for the error.
-DECIDED = {
-    "loss": "the loss of the new rows",
-    "outputs": "the model's outputs",
-    "rows": "which rows are learned",
-    "order": "the order of the rows",
-    "epochs": "how many epochs a task has",
-}
+@dataclass(frozen=True)
+class NoSettings:
+    """The options of a strategy that has none."""
 
 
 class Strategy:
-    """How a model learns a stream: the base of all strategies, and by itself naive training.
+    """The base of all strategies; by itself it is naive training.
 
     Attributes:
-        keeps: names of attributes that must survive a restart: tensors, lists or dictionaries of tensors, numbers,
-            None, or anything with `state_dict` and `load_state_dict` (a `Memory`).
-        wants: what the pass over a batch is made for. `outputs`: the model's outputs (without it the strategy makes
-            its own passes); `features`: also what enters the head, as `rows.features`.
-        kinds: of learners it can work with: `classes`, `texts`.
+        keeps: names of attributes that checkpoints hold: tensors, lists or dictionaries of tensors, numbers, None, or
+            objects with `state_dict` and `load_state_dict` (a `Memory`).
+        wants: results of the pass over a batch. `outputs`: the model's outputs (without it the strategy makes its own
+            passes); `features`: also the inputs of the head, as `rows.features`.
+        kinds: learners that the strategy supports: `classes`, `texts`.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ()
     wants: ClassVar[frozenset[str]] = frozenset({"outputs"})
     kinds: ClassVar[frozenset[str]] = frozenset({"classes", "texts"})
 
-    def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else type(self).Settings()  # type: ignore[attr-defined]
+    Settings: ClassVar[type] = NoSettings  # `letheon.core.registry.method` sets it
 
-    # Once a run, once a task
+    def __init__(self, settings: Any = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    # Once per run, once per task
 
     def prepare(self, learner: Learner) -> None:
-        """Before the first task, and again when a run is continued (before `keeps` is filled): make the memory, wrap
-        the model."""
+        """Set up before the first task: make the memory, wrap the model.
+
+        A resumed run calls it again, before the attributes in `keeps` are restored.
+        """
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        """Before a task's first step: record old outputs, add a column. Not called again in a continued task."""
+        """Act before a task's first step: record old outputs, add a column. A resumed task does not repeat it."""
 
     def after_task(self, learner: Learner, task: Task) -> None:
-        """After a task's last step: estimate importances, fill the memory, edit weights."""
+        """Act after a task's last step: estimate importances, fill the memory, edit weights."""
 
-    # What is learned; each of these must give the same when it is asked again in a continued task
+    # The rows of a task; a resumed task calls these again, and they must return the same
 
     def rows(self, learner: Learner, task: Task) -> TaskRows:
-        """The rows that are learned during the task: its own."""
+        """Return the training rows of the task; by default its own rows."""
         return learner.train_rows(task)
 
     def epochs(self, learner: Learner, task: Task) -> int:
-        """How many passes are made over them; the run's setting."""
+        """Return the number of passes over the rows; by default the run's setting."""
         return learner.settings.epochs
 
     def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
-        """Places of the rows in the order of an epoch, cut into batches as it stands: a new permutation each epoch.
+        """Return the order of the rows in an epoch; by default a new permutation per epoch.
 
-        A place may come more than once (views of one row).
+        The loop cuts the order into batches. A row may come more than once (views of one row).
         """
         return torch.randperm(len(rows), generator=learner.stream_generator("order", epoch))
 
     # Every step
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:
-        """Before the loss is computed; `learner.total_loss(rows)` is that of the whole composition."""
+        """Act before the loss is computed; `learner.total_loss(rows)` is the loss of the whole composition."""
 
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
-        """Old rows that join the new rows' pass through the model; None for none."""
+        """Return old rows that join the new rows' pass through the model, or None."""
         return None
 
     def outputs(self, learner: Learner, rows: TaskRows) -> Any:
-        """The model's outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
+        """Return the outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
         return learner.forward(rows)
 
     def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        """The loss of the new rows: mean cross-entropy."""
+        """Return the loss of the new rows; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor | None:
-        """A term that is added to it: a distillation, a penalty that autograd differentiates."""
+        """Return a term to add to the loss, such as a distillation or a differentiable penalty, or None."""
         return None
 
     def replay_loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        """The loss of the rows that `replay` gave: mean cross-entropy."""
+        """Return the loss of the rows from `replay`; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
 
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
-        """Gradients lie on the parameters and may be changed: add a penalty's, project, mask. Clipping comes after."""
+        """Change the parameters' gradients, before clipping: add a penalty's gradient, project, mask."""
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
-        """The optimizer has moved the weights: update memories and path integrals."""
+        """Act after the optimizer's step: update memories and path integrals."""
 
     # Restarts
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors of `keeps`, by name."""
+        """Return the tensors of the attributes in `keeps`, by name."""
         state: dict[str, Tensor] = {}
         for name in self.keeps:
             _put(state, name, getattr(self, name))
         return state
 
     def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
-        """Take them back, after `prepare`."""
+        """Restore the attributes in `keeps`, after `prepare`."""
         for name in self.keeps:
             setattr(self, name, _taken(state, name, getattr(self, name)))
 
 
-class Composition:
-    """One or several strategies as one: only what they really override is ever called.
-
-    Raises:
-        InputError: two of them decide what only one can.
-    """
-
-    def __init__(self, parts: Sequence[Strategy], text: str) -> None:
-        self.parts, self.text = list(parts), text
-        for hook, words in DECIDED.items():
-            deciding = [part for part in parts if overrides(part, hook)]
-            if len(deciding) > 1:
-                names = " and ".join(_name(part) for part in deciding)
-                raise InputError(f"{text}: {names} both decide {words}", "leave one of them out")
-        self.before_task, self.after_task = self._all("before_task"), self._all("after_task")
-        self.before_step, self.after_step = self._all("before_step"), self._all("after_step")
-        self.after_backward = self._all("after_backward")
-        self.extras = self._all("extra")
-        self.replaying = [part for part in parts if overrides(part, "replay")]
-        self.rows, self.epochs, self.order = self._one("rows"), self._one("epochs"), self._one("order")
-        self.loss, self.outputs = self._one("loss"), self._one("outputs")
-        self.wants: frozenset[str] = frozenset().union(*(part.wants for part in parts))
-
-    def _all(self, hook: str) -> list[Callable[..., Any]]:
-        return [getattr(part, hook) for part in self.parts if overrides(part, hook)]
-
-    def _one(self, hook: str) -> Callable[..., Any]:
-        deciding = next((part for part in self.parts if overrides(part, hook)), self.parts[0])
-        return getattr(deciding, hook)
-
-    def check(self, kind: str) -> None:
-        """Refuse a kind of learner (`classes`, `texts`) that one of them cannot work with."""
-        for part in self.parts:
-            if kind not in part.kinds:
-                raise InputError(
-                    f"{_name(part)} works with {' and '.join(sorted(part.kinds))}, not with {kind}",
-                    "see `letheon methods strategy`, or use another strategy",
-                )
-
-    def prepare(self, learner: Learner) -> None:
-        """Each in turn, once the learner is known to be of a kind that it can work with."""
-        self.check(learner.kind)
-        for part in self.parts:
-            part.prepare(learner)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All tensors, by the part's number and name."""
-        return {f"{i}/{name}": t for i, part in enumerate(self.parts) for name, t in part.state_dict().items()}
-
-    def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
-        """Take them back."""
-        for i, part in enumerate(self.parts):
-            mine = {name.removeprefix(f"{i}/"): t for name, t in state.items() if name.startswith(f"{i}/")}
-            part.load_state_dict(learner, mine)
-
-    def find(self, kind: type) -> Any:
-        """The part of a class; None if there is none."""
-        return next((part for part in self.parts if isinstance(part, kind)), None)
-
-
-def read_strategy(text: str) -> Composition:
-    """`NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
-
-    Raises:
-        InputError: an unknown name or option, with the nearest one; or parts that do not go together.
-    """
-    pieces = [piece.strip() for piece in text.split("+")]
-    if not all(pieces):
-        raise InputError(f"strategy {text!r} cannot be read", "write STRATEGY[+STRATEGY], as in replay+ewc")
-    parts: list[Part] = [read_part("strategy", piece) for piece in pieces]
-    return Composition([part.make() for part in parts], "+".join(map(str, parts)))
-
-
-def as_strategy(given: str | Strategy | Composition) -> Composition:
-    """A name, one strategy, or a composition as a composition."""
-    if isinstance(given, Composition):
-        return given
-    return read_strategy(given) if isinstance(given, str) else Composition([given], _name(given))
-
-
 def overrides(part: Strategy, hook: str) -> bool:
-    """Whether a strategy says something at this moment."""
+    """Return whether a strategy overrides a hook."""
     return getattr(type(part), hook) is not getattr(Strategy, hook)
 
 
-def _name(part: Strategy) -> str:
-    return next((record.name for record in methods("strategy") if record.factory is type(part)), type(part).__name__)
-
-
-# `keeps` as tensors: a list's and a dictionary's tensors under NAME/KEY; a number as a tensor of no dimension
+# Attributes as tensors: lists and dictionaries as NAME/KEY, a number as a tensor without dimensions
 
 
 def _put(state: dict[str, Tensor], name: str, value: Any) -> None:
@@ -236,11 +144,11 @@ def _put(state: dict[str, Tensor], name: str, value: Any) -> None:
         for key, item in value.items():
             _put(state, f"{name}/{key}", item)
     elif value is not None:
-        raise TypeError(f"{name} is of a kind that a checkpoint cannot keep: {type(value).__name__}")
+        raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
 def _taken(state: dict[str, Tensor], name: str, now: Any) -> Any:
-    """What was put under a name; `now` is what stands there, for objects that take their own state back."""
+    """Return the attribute stored under a name; `now` is its present value, which may restore its own state."""
     if name in state:
         value = state[name]
         plain = isinstance(now, (int, float)) and value.dim() == 0

@@ -1,8 +1,9 @@
-"""Stream: tasks that arrive one after another, of tensors or of examples, and what may be wrong with one."""
+"""Stream: tasks of tensors or examples that arrive one after another, with checks of their rows."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,22 +15,22 @@ from torch import Tensor
 from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example
-from letheon.retain.rows import TaskRows
+from letheon.retain.rows import TaskRows, bytes_of
 
-# class: one head over all classes. task: the task's number is known, and only its classes count. domain: every task
-# has the same classes.
+# class: one head over all classes. task: the task's number is known at test time, and only its classes count. domain:
+# every task has the same classes.
 Scenario = Literal["class", "task", "domain"]
 Data = TaskRows | tuple[Example, ...]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
+    """One task of a stream.
 
     Attributes:
-        name: as it is shown.
+        name: name for tables and figures.
         train, test: rows as tensors, or examples for a language model.
-        classes: the classes that occur in it; empty for texts.
+        classes: the classes that the task's rows may have; empty for texts.
     """
 
     name: str
@@ -43,10 +44,10 @@ class Stream:
     """Tasks in the order in which they are learned.
 
     Attributes:
-        name: as it is shown.
-        tasks: at least one.
-        scenario: what is known at test time, see `Scenario`; texts are always `domain`.
-        source: what it was read from, so that a run can be continued from its folder alone.
+        name: name for tables and figures.
+        tasks: one task or more.
+        scenario: the knowledge at test time, see `Scenario`; texts are always `domain`.
+        source: the text that `read_stream` read, so that a run can be continued from its folder alone.
 
     Raises:
         InputError: an empty task, a class in two tasks, unlike shapes; names the task.
@@ -84,11 +85,11 @@ class Stream:
 
     @property
     def classes(self) -> int:
-        """How many outputs a head needs: the largest class and one."""
+        """The number of outputs that a head needs: the largest class and one."""
         return 1 + max(max(task.classes, default=-1) for task in self.tasks)
 
     def fingerprint(self) -> str:
-        """A hash of all rows, so that a run is only continued with the stream that it was started with."""
+        """Return a hash of all rows; a run continues only with the stream that it was started with."""
         return canonical_hash([self.scenario, [[task.name, _digest(task.train), _digest(task.test)] for task in self]])
 
     def _check_task(self, number: int, task: Task) -> None:
@@ -101,7 +102,7 @@ class Stream:
             if isinstance(first, TaskRows) and task.train.inputs.shape[1:] != first.inputs.shape[1:]:
                 found = tuple(task.train.inputs.shape[1:]), tuple(first.inputs.shape[1:])
                 raise InputError(
-                    f"{where}: rows of shape {found[0]}, those of task 1 have {found[1]}", "make them alike"
+                    f"{where}: rows of shape {found[0]}, task 1 has rows of shape {found[1]}", "make them alike"
                 )
             if task.train.inputs.is_floating_point() and not bool(torch.isfinite(task.train.inputs).all()):
                 raise InputError(f"{where}: an input is not finite", "remove rows with NaN or infinity")
@@ -124,20 +125,20 @@ class Stream:
 def task_of(
     name: str, number: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: Sequence[int] = ()
 ) -> Task:
-    """A task of tensors.
+    """Make a task of tensors.
 
     Args:
         number: its place in the stream, from 0.
         train, test: inputs [n, ...] and classes [n].
-        classes: those that it may have; default those that occur.
+        classes: the classes that rows may have; default the classes of the training rows.
 
     Raises:
-        InputError: inputs and classes are not equally many, or a test row has a class that no training row has.
+        InputError: inputs and classes differ in number, or a test row has a class that no training row has.
     """
     for part, (inputs, targets) in (("train", train), ("test", test)):
         if len(inputs) != len(targets):
             raise InputError(
-                f"task {name}: {len(inputs)} {part} inputs and {len(targets)} classes", "give one class a row"
+                f"task {name}: {len(inputs)} {part} inputs and {len(targets)} classes", "give one class per row"
             )
     found = tuple(sorted(set(classes) or set(train[1].tolist())))
     strange = sorted(set(test[1].tolist()) - set(found))
@@ -153,17 +154,15 @@ def _plain(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def _digest(rows: Data) -> Any:
     if isinstance(rows, tuple):
         return canonical_hash([dataclasses.asdict(row) | {"id": ""} for row in rows])
-    import hashlib
-
     digest = hashlib.sha256()
     for tensor in (rows.inputs, rows.targets):
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
 
 
 def held_out(n: int, share: float, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
-    """Places of training rows and of test rows: a seeded share is held out, at least one of each where n > 1."""
+    """Hold out a seeded share; return the places of training and of test rows, at least one each where n > 1."""
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     size = min(max(1, round(share * n)), n - 1)
     return order[size:].sort().values, order[:size].sort().values

@@ -1,7 +1,7 @@
-"""TextLearner: a language model in the middle of a stream of text tasks, with all its weights or an adapter moving.
+"""TextLearner: a language model that learns a stream of text tasks, with all its weights or an adapter.
 
-Rows are token ids of one width, cut to their batch's longest row when they are run; outputs are `Scores`: logits at
-the answers' tokens.
+Rows are token ids of one width; each batch is cut to its longest row. Outputs are `Scores`: logits at the answers'
+tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.errors import InputError
@@ -23,13 +23,13 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.retain.hooks import Hooks
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import Composition
 from letheon.retain.stream import Stream, Task
 
-# Rows of one pass in evaluations.
+# Rows per pass in evaluations.
 EVALUATION_ROWS = 16
 
 
@@ -44,9 +44,7 @@ class TextLearner(Learner):
     kind = "texts"
     default_clip: ClassVar[float | None] = 1.0
 
-    def __init__(
-        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
-    ) -> None:
+    def __init__(self, language_model: LanguageModel, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
         self.language_model = language_model
@@ -66,7 +64,7 @@ class TextLearner(Learner):
     # Rows
 
     def encode(self, examples: Sequence[Example], number: int = 0, name: str = "rows") -> TaskRows:
-        """Any examples as rows on the model's device (general texts, probes)."""
+        """Encode examples as rows on the model's device."""
         batch = self.encoder.collate(self._encoded(examples, name))
         rows = TaskRows.of_task(batch.input_ids, batch.labels, number, length=batch.attention_mask.sum(1))
         return rows.to(self.device)
@@ -78,12 +76,12 @@ class TextLearner(Learner):
         return self._rows[task.name]
 
     def examples(self, rows: TaskRows) -> list[Example]:
-        """The examples that rows came from, by their task and place."""
+        """Return the examples of rows, by their task and place."""
         pairs = zip(rows.task.tolist(), rows.index.tolist(), strict=True)
         return [_examples(self.stream.tasks[task].train)[index] for task, index in pairs]
 
     def batch(self, rows: TaskRows) -> Batch:
-        """Rows as `letheon.core`'s batch, cut to their longest."""
+        """Return rows as a `Batch`, cut to the longest row."""
         lengths = rows.kept["length"]
         longest = int(lengths.max())
         ids, labels = rows.inputs[:, :longest], rows.targets[:, :longest]
@@ -114,35 +112,19 @@ class TextLearner(Learner):
         ends = torch.tensor(list(sizes)).cumsum(0).tolist()
         return [outputs.part(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
-    @contextmanager
-    def passed_through(self, model: nn.Module) -> Iterator[None]:
-        now, self.language_model.model = self.language_model.model, model
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.language_model.model = now
-
     def _kind_and_rate(self) -> tuple[str, float]:
         kind = "adamw" if self.settings.optimizer == "auto" else self.settings.optimizer
         return kind, self.settings.learning_rate or (2e-4 if self.settings.adapter == "lora" else 1e-5)
 
-    # What is kept: the weights that move; the others are the model's own
+    # Saving: checkpoints hold the trained weights alone
 
     def weights_to_keep(self) -> dict[str, Tensor]:
-        return {name: weight.detach().clone().contiguous() for name, weight in self.parameters.items()}
+        return {name: weight.contiguous() for name, weight in self.snapshot().items()}
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, weight in self.parameters.items():
                 weight.copy_(state[name])
-
-    def remember_start(self) -> None:
-        self.start = self.weights_to_keep()
-
-    def reset(self) -> None:
-        self.load_weights(self.start)
-        self.optimizer = self._optimizer()
 
     def result(self) -> LanguageModel:
         return self.language_model
@@ -154,7 +136,7 @@ class TextLearner(Learner):
 
     @torch.no_grad()
     def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
-        """Share of answers of which every token is the model's first choice; mean negative log-likelihood a token."""
+        """Return the share of answers whose tokens are all the model's first choice, and the loss per token (nats)."""
         found = [self._evaluate(task.name, most) for task in self.stream.tasks[:tasks]]
         return [accuracy for accuracy, _ in found], [loss for _, loss in found]
 
@@ -174,7 +156,7 @@ class TextLearner(Learner):
 
 
 def padded(rows: TaskRows, width: int) -> TaskRows:
-    """Token rows at another width, so that rows of all tasks fit into one memory."""
+    """Pad token rows to a width, so that rows of all tasks fit into one memory."""
     more = width - rows.inputs.shape[1]
     ids, labels = functional.pad(rows.inputs, (0, more)), functional.pad(rows.targets, (0, more), value=-100)
     return TaskRows(ids, labels, rows.task, rows.index, rows.kept)

@@ -138,9 +138,9 @@ def test_rewrites_of_a_file_are_learned_by_id(tiny: LanguageModel, tmp_path: Pat
 def test_long_rewrites_and_a_memory_go_together(tiny: LanguageModel) -> None:
     rows = [Example("", "a b c", value="c", id=str(i)) for i in range(4)]
     stream = text_stream("short", {"one": (rows, rows), "two": (rows, rows)})
+    from letheon.retain.composition import Composition
     from letheon.retain.strategies.replay import Replay
     from letheon.retain.strategies.replay import Settings as ReplaySettings
-    from letheon.retain.strategy import Composition
 
     stones = SteppingStones(writer=lambda _: "a b, then what follows them, which is c")
     parts = Composition([stones, Replay(ReplaySettings(capacity=4))], "stones+replay")

@@ -49,6 +49,17 @@ def test_a_node_is_added_halfway_only_where_the_best_is_tired_and_far() -> None:
     assert float(one.weight[2]) == pytest.approx((1.0 + 3.0) / 2)
 
 
+def test_a_new_node_takes_the_edge_between_the_two_nearest() -> None:
+    """Marsland et al. 2002: edges to the best and to the second best, and none between these two any more."""
+    one = layer(0.0, 1.0, activity=0.5)
+    one.see(torch.tensor([0.9]), 0)
+    assert float(one.age[0, 1]) == float(one.age[1, 0]) == 0.0
+    one.habit[1] = 0.05
+    one.see(torch.tensor([3.0]), 0)
+    edges = {(i, j) for i, j in (one.age >= 0).nonzero().tolist() if i < j}
+    assert edges == {(0, 2), (1, 2)}
+
+
 def test_the_semantic_layer_grows_only_on_errors() -> None:
     one = layer(0.0, 1.0, activity=0.5)
     one.habit[1] = 0.05

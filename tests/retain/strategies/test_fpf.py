@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
 from letheon.papers.common.learning import network
-from letheon.retain.learn import Learned, learn, make_learner
+from letheon.retain.composition import read_strategy
+from letheon.retain.learn import learn, make_learner
+from letheon.retain.learned import Learned
 from letheon.retain.learner import Learner
 from letheon.retain.replay_cost import pass_operations, replay_cost
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.der import DER
 from letheon.retain.strategies.fpf import FPF, due
 from letheon.retain.strategies.replay import Replay
-from letheon.retain.strategy import Strategy, read_strategy
+from letheon.retain.strategy import Strategy
 from letheon.strategy_checks import StrategyTrial, check_resumes, sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("fpf")

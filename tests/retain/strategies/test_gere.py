@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.retain.learn import Learned, learn, make_learner
+from letheon.retain.composition import Composition, read_strategy
+from letheon.retain.learn import learn, make_learner
+from letheon.retain.learned import Learned
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.gere import (
@@ -27,9 +29,9 @@ from letheon.retain.strategies.gere import (
     logit_imitation,
     margin_loss,
     states_of,
+    step_loss,
     thresholds_of,
 )
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.texts import TextLearner
 from letheon.strategy_checks import sample_texts
 
@@ -168,8 +170,28 @@ def test_the_first_steps_margin_is_0_for_texts_of_unlike_lengths_in_one_batch() 
     assert float(gere.last.imitation) < 1e-5  # type: ignore[arg-type]
 
 
-def test_a_steps_loss_is_its_formula() -> None:
-    learner, gere, rows = begun({"weight": 7.0})
+def test_the_weights_of_a_step_are_those_of_the_references_samples() -> None:
+    """1000 texts and 5000 rows at w = 100: the margin counts 100 · 1000 / 5000 = 20 times as much as the task."""
+    terms = [torch.tensor(one, requires_grad=True) for one in (2.0, 3.0, 0.5)]
+    loss, _ = step_loss(*terms, 100.0, 1 / 6, "reference")
+    by_task, by_text, by_margin = (float(one) for one in torch.autograd.grad(loss, terms))
+    assert (by_task, by_text) == pytest.approx((5 / 6, 1 / 6))
+    assert by_margin / by_task == pytest.approx(20.0)
+    dynamic, weight = step_loss(*terms, None, 1 / 6, "reference")
+    assert float(weight) == pytest.approx(3.0 / 0.5)  # type: ignore[arg-type]
+    assert float(dynamic.detach()) == pytest.approx(5 / 6 * 2.0 + 1 / 6 * (3.0 + 3.0))
+
+
+def test_half_weighs_the_margin_alike_whatever_the_number_of_texts() -> None:
+    terms = [torch.tensor(one, requires_grad=True) for one in (2.0, 3.0, 0.5)]
+    for texts in (0.01, 0.5):
+        loss, _ = step_loss(*terms, 100.0, texts, "half")
+        assert [float(one) for one in torch.autograd.grad(loss, terms)] == pytest.approx([0.5, 0.5, 100.0])
+
+
+@pytest.mark.parametrize("share", ["reference", "half"])
+def test_a_steps_loss_is_its_formula(share: str) -> None:
+    learner, gere, rows = begun({"weight": 7.0, "share": share})
     with torch.no_grad():
         for weight in learner.weights:
             weight.mul_(1.1)
@@ -189,7 +211,8 @@ def test_a_steps_loss_is_its_formula() -> None:
     states = torch.cat([gere.states[place] for place in places.tolist()])
     margin = margin_loss(torch.cat(hidden), states, Thresholds(gere.low, gere.high))  # type: ignore[arg-type]
     assert float(margin) > 0.01
-    assert float(mine) == pytest.approx(float((task + of_texts) / 2 + 7.0 * margin), rel=1e-5)
+    wanted = (task + of_texts) / 2 + 7.0 * margin if share == "half" else (3 * task + 2 * (of_texts + 7 * margin)) / 5
+    assert float(mine) == pytest.approx(float(wanted), rel=1e-5)
 
 
 @pytest.mark.parametrize("imitation", ["kl", "l1", "l2"])

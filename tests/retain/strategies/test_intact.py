@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import hooked_modules
 from letheon.core.model.models import load
+from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp
@@ -27,7 +28,6 @@ from letheon.retain.strategies.intact import (
     linear_layers,
     variance_loss,
 )
-from letheon.retain.strategy import read_strategy
 from letheon.strategy_checks import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("intact")

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.papers.refresh import difference, special_cases
 from letheon.retain.classes import ClassLearner
-from letheon.retain.learn import Learned, learn, make_learner
+from letheon.retain.composition import read_strategy
+from letheon.retain.learn import learn, make_learner
+from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
 from letheon.retain.rows import TaskRows
@@ -30,7 +32,6 @@ from letheon.retain.strategies.refresh import (
     relative_ascent,
     squared_norm,
 )
-from letheon.retain.strategy import read_strategy
 from letheon.strategy_checks import sample_stream
 
 FORMS = [pytest.param(name, marks=pytest.mark.oracle(name)) for name in ("refresh", "refresh_release")]

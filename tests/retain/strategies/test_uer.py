@@ -11,12 +11,12 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.papers.common.learning import network
 from letheon.retain.classes import ClassLearner
+from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.models import mlp
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.uer import UER, BiasWatch, bias_report, decompose_logits
-from letheon.retain.strategy import Composition, read_strategy
 from letheon.strategy_checks import sample_stream
 
 pytestmark = pytest.mark.oracle("uer")

@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.retain.learn import Learned, learn
+from letheon.retain.composition import Composition
+from letheon.retain.learn import learn
+from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
 from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategies.view_batch import (
@@ -23,7 +25,7 @@ from letheon.retain.strategies.view_batch import (
     one_to_many,
     view_places,
 )
-from letheon.retain.strategy import Composition, Strategy
+from letheon.retain.strategy import Strategy
 from letheon.strategy_checks import sample_stream
 
 pytestmark = pytest.mark.oracle("view_batch")

@@ -1,4 +1,4 @@
-"""The block that projects, mixes in windows and gates, and the image backbones made of it."""
+"""The gated attention module and the image backbones made of it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.attend.backbone import Backbone, Block, Map, Stage, depthwise, drop_paths, start_small, stem
+from letheon.attend.backbone import Backbone, Block, Map, Stage, depthwise, drop_paths, named_size, start_small, stem
 from letheon.attend.gated_swinrmt.retention import SMALL, decomposed_retention, full_retention
 from letheon.attend.gated_swinrmt.settings import SIZES, Settings
 from letheon.attend.gated_swinrmt.windows import Full, Windows, geometry_of, partition, reverse
 from letheon.attend.rotary import Rotary, rotate
-from letheon.core.errors import InputError, nearest
 
 
 class GatedRetention(nn.Module):
-    """Attention of a map to itself: project, mix in windows, add the local convolution of the values, gate, project."""
+    """Self-attention of a map: project, mix in windows, add a local convolution of the values, gate, project."""
 
     def __init__(self, dim: int, heads: int, settings: Settings, shifted: bool) -> None:
         super().__init__()
@@ -41,11 +40,11 @@ class GatedRetention(nn.Module):
         return self.out(mixed)
 
     def gate(self, x: Map) -> Map:
-        """G1 at a normalised map, from 0 (shut) to 1 (open)."""
+        """Return the gate G1 at a normalised map, from 0 (shut) to 1 (open)."""
         return self.project(x)[..., 3 * x.shape[-1] :].sigmoid()
 
     def mix(self, q: Map, k: Map, v: Map, geometry: tuple[Windows, Windows] | Full) -> Map:
-        """Both passes (or one over all cells), and the norm by head."""
+        """Run both passes, or one over all cells, and the norm by head."""
         rows, columns = q.shape[1:3]
         q, k, v = (x.reshape(*x.shape[:3], self.heads, x.shape[3] // self.heads) for x in (q, k, v))
         if isinstance(geometry, Full):
@@ -82,10 +81,7 @@ class GatedSwinRMT(Backbone):
         features_only: bool = False,
         stem_stride: int = 4,
     ) -> None:
-        if isinstance(settings, str):
-            if settings not in SIZES:
-                raise InputError(f"there is no model {settings!r}", nearest(settings, list(SIZES)))
-            settings = SIZES[settings]
+        settings = named_size(SIZES, settings, "model")
         dims = settings.dims
         stages = []
         for i, rates in enumerate(drop_paths(settings.drop_path, settings.depths)):
@@ -109,7 +105,7 @@ class GatedSwinRMT(Backbone):
 
 @torch.no_grad()
 def gate_maps(model: GatedSwinRMT, images: Float[Tensor, "batch channels height width"]) -> list[Map]:
-    """G1 of every block of a "retention" model, over the cells of its stage; from 0 (shut) to 1 (open)."""
+    """Return the gate G1 of every block of a "retention" model, over its stage's cells, from 0 (shut) to 1 (open)."""
     found = []
     x = model.stem(images.permute(0, 2, 3, 1))
     stages: Any = model.stages

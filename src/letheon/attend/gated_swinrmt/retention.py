@@ -1,4 +1,4 @@
-"""How scores become weights that decay with distance, and how weights of two axes make attention over both."""
+"""Attention weights that decay with distance, along one axis and along two axes in turn."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ SMALL = 1e-6
 
 
 def log_decay(heads: int, initial: float = 2.0, span: float = 4.0) -> Float[Tensor, " heads"]:
-    """ln γ_n = ln(1 - 2^-(initial + span n / heads)), n from 0 (RMT); negative, nearest to 0 for the last head."""
+    """Return ln γ_n = ln(1 - 2^-(initial + span n / heads)), n from 0 (RMT); nearest to 0 for the last head."""
     exponent = initial + span * torch.arange(heads, dtype=torch.float64) / heads
     return torch.log1p(-(2.0**-exponent))
 
 
 def manhattan_decay(rates: Float[Tensor, " heads"], length: int) -> Mask:
-    """|a - c| ln γ_n along one axis; the sum over both axes is ln γ_n times the Manhattan distance."""
+    """Return |a - c| ln γ_n along one axis; the sum over both axes is ln γ_n times the Manhattan distance."""
     return _offsets(length, rates).abs() * rates[:, None, None]
 
 
 def balanced_alibi(heads: int, length: int, like: Tensor) -> Mask:
-    """m_n (a - c), where the first half of the heads has m_n = 2^(-8 (n + 1) / half) and the other half -m_n (SWAT)."""
+    """Return m_n (a - c), with m_n = 2^(-8 (n + 1) / half) in the first half of the heads, -m_n in the other (SWAT)."""
     half = (heads + 1) // 2
     slopes = 2.0 ** (-8 * torch.arange(1, half + 1, dtype=like.dtype, device=like.device) / half)
     return _offsets(length, like) * torch.cat([slopes, -slopes])[:heads, None, None]
 
 
 def _offsets(length: int, like: Tensor) -> Tensor:
-    """a - c: [length, length]."""
+    """Return the offsets a - c: [length, length]."""
     positions = torch.arange(length, dtype=like.dtype, device=like.device)
     return positions[:, None] - positions
 
 
 class Axis(NamedTuple):
-    """How scores along one axis become weights: softmax(score + bias), or sigmoid(score + bias) times a factor."""
+    """The map from scores along one axis to weights: softmax(score + bias), or sigmoid(score + bias) times a factor."""
 
     bias: Tensor
     factor: Tensor | None = None
     rowsum: bool = False
 
     def weights(self, scores: Float[Tensor, "... heads length length"]) -> Tensor:
-        """Of every pair of positions; rows sum to 1 with softmax or `rowsum` only."""
+        """Return the weight of every pair of positions; rows sum to 1 with softmax or `rowsum` alone."""
         if self.factor is None:
             return (scores + self.bias).softmax(-1)
         weights = (scores + self.bias).sigmoid() * self.factor
@@ -53,7 +53,7 @@ class Axis(NamedTuple):
 
 
 def retention_axis(decay: Mask, allowed: Bool[Tensor, "... length length"]) -> Axis:
-    """Softmax with the decay in log space; a pair that is not allowed weighs nothing."""
+    """Softmax with the decay in log space; a pair that is not allowed has weight 0."""
     return Axis(decay.masked_fill(~allowed, -torch.inf))
 
 
@@ -69,7 +69,7 @@ def decomposed_retention(
     width: Axis,
     height: Axis,
 ) -> Float[Tensor, "... rows heads columns d"]:
-    """Along every row first; then down every column, on what the first pass gave, with the same queries and keys."""
+    """Attend along every row, then down every column on the first result, with the same queries and keys."""
     v = width.weights(q @ k.mT).to(v.dtype) @ v
     q, k, v = (x.transpose(-4, -2) for x in (q, k, v))
     return (height.weights(q @ k.mT).to(v.dtype) @ v).transpose(-4, -2)
@@ -81,7 +81,7 @@ def full_retention(
     v: Float[Tensor, "batch rows columns heads d"],
     bias: Float[Tensor, "heads cells cells"],
 ) -> Float[Tensor, "batch rows columns heads d"]:
-    """Softmax over all cells at once with a bias, such as ln γ times Manhattan distance: the last stage of RMT."""
+    """Attend over all cells at once with a bias, such as ln γ times Manhattan distance: the last stage of RMT."""
     q_flat, k_flat, v_flat = (x.flatten(1, 2).transpose(1, 2) for x in (q, k, v))
     out = functional.scaled_dot_product_attention(q_flat, k_flat, v_flat, attn_mask=bias.to(q.dtype), scale=1.0)
     return out.transpose(1, 2).reshape(v.shape)

@@ -1,4 +1,4 @@
-"""What a model of the family is made of, and the three of the published size."""
+"""Options of a model, and the three models of the published size."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ OutputNorm = Literal["rms", "rowsum"]
 
 @dataclass(frozen=True)
 class Settings:
-    """A model; the defaults are the size at which the paper compares its own.
+    """Options of a model; the defaults are the size of the paper's comparison.
 
     Attributes:
         variant: "retention" or "swat".
         gated: G1 for "retention", SwiGLU of the values for "swat".
-        window: cells of its side, 7 as in Swin; None: all of the map, as in RMT.
-        full: which stages see all cells in one matrix ("retention" without windows; RMT).
-        decay: initial value and span by stage (RMT); None: γ = 1, nothing fades.
-        balanced: "swat" with its slopes; otherwise none.
-        layer_scale: where the scales of residual branches begin, by stage; None: no scales.
+        window: side of a window in cells, 7 as in Swin; None: the whole map, as in RMT.
+        full: stages that attend to all cells in one matrix ("retention" without windows; RMT).
+        decay: initial value and span by stage (RMT); None: γ = 1, no decay.
+        balanced: whether "swat" has its slopes.
+        layer_scale: first scale of the residual branches by stage; None: no scales.
     """
 
     variant: Variant = "retention"

@@ -1,4 +1,4 @@
-"""Windows of a map: cut in place or shifted by half, with the masks that its blocks share."""
+"""Windows of a map, in place or shifted by half a window, with the masks that its blocks share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from letheon.attend.rotary import Rotary, row_major
 
 
 class Windows(NamedTuple):
-    """Cells of a window by rows and columns, how far the map is rolled, and what its blocks share."""
+    """The size of a window in cells, the roll of the map, and the masks and positions that blocks share."""
 
     size: tuple[int, int]
     shift: tuple[int, int]
@@ -32,7 +32,7 @@ class Windows(NamedTuple):
 
 
 class Full(NamedTuple):
-    """All cells in one matrix."""
+    """The bias and positions of attention over all cells."""
 
     bias: Tensor
     rotary: Rotary | None
@@ -41,7 +41,7 @@ class Full(NamedTuple):
 def partition(
     x: Float[Tensor, "batch rows columns heads d"], size: tuple[int, int], shift: tuple[int, int]
 ) -> Float[Tensor, "batch down across window_rows heads window_columns d"]:
-    """Pad to whole windows, roll by -shift, cut."""
+    """Pad a map to whole windows, roll it by -shift, and cut it."""
     short = [-n % m for n, m in zip(x.shape[1:3], size, strict=True)]
     x = functional.pad(x, (0, 0, 0, 0, 0, short[1], 0, short[0]))
     if any(shift):
@@ -57,7 +57,7 @@ def reverse(
     columns: int,
     shift: tuple[int, int],
 ) -> Float[Tensor, "batch rows columns heads d"]:
-    """Undo `partition` for a map of so many rows and columns."""
+    """Undo `partition` for a map of these rows and columns."""
     x = x.permute(0, 1, 3, 2, 5, 4, 6).flatten(3, 4).flatten(1, 2)
     if any(shift):
         x = x.roll(shift, (1, 2))
@@ -65,9 +65,9 @@ def reverse(
 
 
 def same_region(length: int, window: int, shift: int, device: torch.device) -> Bool[Tensor, "windows window window"]:
-    """Which cells of a window were neighbours before the axis was padded to whole windows and rolled by -shift.
+    """Return which cells of a window are neighbours on the unrolled axis, after padding and a roll by -shift.
 
-    Cells that the roll has brought over from the beginning, and those that are padding, keep to themselves.
+    Cells that the roll moved over from the beginning, and padding, are regions of their own.
     """
     padded = length + -length % window
     cell = (torch.arange(padded, device=device) + shift) % padded
@@ -78,7 +78,7 @@ def same_region(length: int, window: int, shift: int, device: torch.device) -> B
 def geometry_of(
     rows: int, columns: int, like: Tensor, settings: Settings, stage: int
 ) -> tuple[Windows, Windows] | Full:
-    """Windows in place and shifted by half; or the matrix of all cells."""
+    """Return the windows in place and shifted by half, or the matrix of all cells."""
     heads = settings.heads[stage]
     rates = torch.zeros(heads) if settings.decay is None else log_decay(heads, *settings.decay[stage])
     rates = rates.to(like.device, torch.promote_types(like.dtype, torch.float32))
@@ -98,14 +98,14 @@ def geometry_of(
 
 
 def _along(rotary: Rotary | None, heads: int) -> Rotary | None:
-    """With a dimension for heads at that place."""
+    """Insert a dimension for heads."""
     return rotary and Rotary(rotary.sin.unsqueeze(heads), rotary.cos.unsqueeze(heads))
 
 
 def _axes(
     cells: tuple[int, int], size: tuple[int, int], shift: tuple[int, int], rates: Tensor, settings: Settings
 ) -> tuple[Axis, Axis]:
-    """Of the passes along rows and down columns."""
+    """Return the axes of the passes along rows and down columns."""
     down, across = (same_region(*axis, rates.device) for axis in zip(cells, size, shift, strict=True))
 
     def axis(length: int, allowed: Tensor) -> Axis:

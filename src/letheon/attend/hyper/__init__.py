@@ -1,7 +1,7 @@
 """HyperAttention: attention in near-linear time (arXiv 2310.05869).
 
-`plan` says which parts of the attention matrix are exact, `hashing` and `tiles` sort and sample for the others,
-`kernels` is the dense attention that does the work, `fast` puts them together; `naive` says it by one weight a pair.
+`plan` decides which parts of the attention matrix are exact, `hashing` and `tiles` sort and sample for the others,
+`kernels` has dense attention, and `fast` joins them. `naive` is the definition, with one weight per pair.
 """
 
 from letheon.attend.hyper.fast import hyper_attention

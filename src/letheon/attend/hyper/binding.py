@@ -1,8 +1,8 @@
 """HyperAttention in transformers models, as the attention implementation `hyper`: for prefill and training.
 
-A layer attends approximately where its mask is plainly causal (or it has none), no row is padded, and there are more
-than `min_seq_len` tokens. Everything else is exact: short texts, padded rows, windows, dropout, and decoding, in which
-one query meets the cache.
+A layer attends approximately where it has a causal mask or none, no row is padded, and there are more than
+`min_seq_len` tokens. Everything else is exact: short texts, padded rows, windows, dropout, and decoding (one query
+and the cache).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import attention, blocks
 
 NAME = "hyper"
-SETTINGS = "hyper_settings"  # the attribute of an attention module that holds them; None: it attends exactly
+SETTINGS = "hyper_settings"  # the attribute with an attention module's settings; None: it attends exactly
 PATCHES = "all, even, odd, first:N or last:N"
 
 
@@ -31,9 +31,9 @@ def use_hyper(model: LanguageModel, patch: str = "all", settings: Settings = MOD
     """Let layers of a model attend approximately; the others attend exactly.
 
     Args:
-        model: changed in place, and given back.
-        patch: which layers: `all`, `even`, `odd`, `first:N` or `last:N` (as `last:20`).
-        settings: the defaults keep the beginning of the text and the nearest tokens exact.
+        model: the model, which is changed in place and returned.
+        patch: the layers: `all`, `even`, `odd`, `first:N` or `last:N` (as `last:20`).
+        settings: options; with the defaults the beginning of the text and the nearest tokens are exact.
 
     Raises:
         InputError: no such layers, or an architecture whose attention cannot be switched.
@@ -47,7 +47,7 @@ def use_hyper(model: LanguageModel, patch: str = "all", settings: Settings = MOD
 
 
 def patched_layers(patch: str, layers: int) -> range:
-    """The numbers of the layers that a patch names."""
+    """Return the numbers of the layers that a patch names."""
     kind, _, text = patch.partition(":")
     if kind in ("first", "last") and text.isdecimal() and 0 < int(text) <= layers:
         return range(int(text)) if kind == "first" else range(layers - int(text), layers)
@@ -68,16 +68,17 @@ def hyper_attention_forward(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: q [batch, heads, n, d], k and v with their own heads -> [batch, n, heads, d].
+    """The attention function for transformers: q [batch, heads, n, d], k and v with key heads -> [batch, n, heads, d].
 
-    Directions and samples are drawn from the layer's number, so the same text gives the same output.
+    The layer's number is the seed of directions and samples, which the rows of a batch share: the same text gives the
+    same output, alone and in any batch.
 
     Raises:
         InputError: the heads have learned sinks.
     """
     if options.get("s_aux") is not None:
         raise InputError(
-            "this model's heads have learned sinks, which `hyper` does not know", "load it with its own attention"
+            "this model's heads have learned sinks, which `hyper` does not support", "load it with its own attention"
         )
     settings: Settings | None = getattr(module, SETTINGS, MODEL)
     n = query.shape[2]

@@ -10,9 +10,9 @@ Differs: the caps and floors of Algorithm 3 are left out, as in the authors' cod
          rather than counted twice. Leaves all have one length, instead of halves of an odd number that is padded. A
          rectangle with few queries or keys is computed exactly where that costs no more. Gradients go through the
          merging weights too. Extensions, ours and off by default: pinned keys, stratified samples, centred codes.
-Note:    no query ever sees a later key or value. Which block of earlier keys it sees depends, here as in the paper, on
-         its rank among the queries of its half, later ones included. On a GPU the same runs on torch's memory-efficient
-         kernel, all tiles at once; that path was not measured.
+Note:    no query reads a later key or value. Which block of earlier keys it reads depends, here as in the paper, on its
+         rank among the queries of its half, later queries included. On a GPU torch's memory-efficient kernel runs all
+         tiles at once; that path was not measured.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ from letheon.attend.hyper.settings import Sampling, Settings
 from letheon.attend.hyper.tiles import Sorting, Tiles, tiles_of
 from letheon.core.errors import InputError
 
-# Tiles that are gathered at once: a few megabytes on a processor, everything on a GPU.
+# Tiles per gather: a few megabytes on a CPU, all tiles on a GPU.
 CHUNK = {"cpu": 16}
 
 
 @dataclass(frozen=True)
 class Draws:
-    """All that is random.
+    """The random numbers of one call.
 
     Attributes:
         directions: [d, r] Gaussian, shared by heads, queries and keys.
-        uniform: [heads, nodes, m] in [0, 1), for each estimated piece.
+        uniform: [heads, nodes, m] in [0, 1), one tensor per estimated piece. All rows of a batch share them, so that a
+            row's output does not depend on the rows beside it.
     """
 
     directions: Tensor
@@ -52,7 +53,7 @@ class Draws:
 
 
 def draw(plan: Sequence[Piece], heads: int, width: int, settings: Settings, like: Tensor, generator: Any) -> Draws:
-    """Draw on the generator's device; in float32, or float64 for float64."""
+    """Draw all random numbers on the generator's device, in float32, or in float64 for float64."""
     options = {"generator": generator, "device": like.device if generator is None else generator.device}
     options["dtype"] = torch.promote_types(like.dtype, torch.float32)
     directions = torch.randn(width, settings.lsh_num_projs, **options)
@@ -62,9 +63,9 @@ def draw(plan: Sequence[Piece], heads: int, width: int, settings: Settings, like
 
 @torch.no_grad()
 def sorting_of(q: Tensor, k: Tensor, v: Tensor, directions: Tensor, settings: Settings) -> Sorting:
-    """Codes of q [heads, n_queries, d] and of k [key heads, n_keys, d], and the norms of v where they are used.
+    """Return codes of q [heads, n_queries, d] and of k [key heads, n_keys, d], and the norms of v where needed.
 
-    A causal mean must not know the future, so the centres are means of the first leaf.
+    Centres are means over the first leaf, so that they do not depend on later tokens of a causal text.
     """
     first = max(settings.min_seq_len, settings.block_size)
     centres = [x[:, :first].mean(1, keepdim=True) if settings.centre else None for x in (q, k)]
@@ -94,15 +95,15 @@ def hyper_attention(
 ) -> Any:
     """Approximate softmax attention in time and memory that grow with n log n (causal) or n.
 
-    Exact where there are at most `min_seq_len` queries. `Settings` says what the options mean; their defaults are
-    those of the authors' code, and `letheon.attend.hyper.MODEL` holds those that keep a language model right.
+    It is exact for at most `min_seq_len` queries. `Settings` documents the options; the defaults are those of the
+    authors' code, and `letheon.attend.hyper.MODEL` has options that suit a language model.
 
     Args:
         q, k, v: float32, bfloat16 or float64; heads of queries are a multiple of those of keys. All have one width.
         causal: query i sees keys 0 to i; as many queries as keys.
-        scale: of the scores; 1 / sqrt(d) unless given.
-        generator: of directions and samples; torch's own unless given. Calls that share one seed share their errors.
-        return_lse: also the logarithm of the softmax's denominator.
+        scale: factor of the scores; default 1 / sqrt(d).
+        generator: source of directions and samples; default torch's own. Calls with one seed have correlated errors.
+        return_lse: return also the logarithm of the softmax's denominator.
 
     Returns:
         [batch, heads, n_queries, d] in q's type; with `return_lse` a pair with [batch, heads, n_queries] in float32.
@@ -117,9 +118,9 @@ def hyper_attention(
     plan = pieces(q.shape[2], k.shape[2], causal, settings)
     parts: list[Piece | Tiles] = list(plan)
     if any(piece.kind == "estimated" for piece in plan):
-        draws = draw(plan, len(flat[0]), q.shape[-1], settings, q, generator)
+        draws = draw(plan, q.shape[1], q.shape[-1], settings, q, generator)
         sorting = sorting_of(flat[0].detach(), flat[1].detach(), flat[2].detach(), draws.directions, settings)
-        uniform = iter(draws.uniform)
+        uniform = (drawn.repeat(q.shape[0], 1, 1) for drawn in draws.uniform)  # [batch * heads, nodes, m]
         parts = [
             tiles_of(piece, sorting, next(uniform), causal, settings) if piece.kind == "estimated" else piece
             for piece in plan
@@ -139,7 +140,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
 
 
 class _Attention(torch.autograd.Function):
-    """All parts, merged by their log-sum-exp; backward, a part needs only the final output and log-sum-exp."""
+    """Merge all parts by their log-sum-exp; the backward pass of a part needs only the final output and log-sum-exp."""
 
     @staticmethod
     def forward(
@@ -180,7 +181,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Whole(NamedTuple):
-    """What the backward pass of every part needs: all inputs, the final result and its gradient."""
+    """The tensors of the whole call for the backward pass: inputs, final result and its gradient."""
 
     q: Tensor
     k: Tensor
@@ -196,14 +197,14 @@ def _for_every_head(x: Tensor, heads: int) -> Tensor:
 
 
 def _merge(out: Tensor, lse: Tensor, new: Tensor, new_lse: Tensor) -> None:
-    """Put the result of further keys into that of the ones before, in place."""
+    """Merge the result of further keys into the present result, in place."""
     share = torch.sigmoid(new_lse - lse)
     out.lerp_(new.to(out.dtype), share[..., None])
     lse.copy_(torch.logaddexp(lse, new_lse))
 
 
 def _gathered(x: Tensor, numbers: Tensor) -> Tensor:
-    """Rows of x [heads, n, d] by their numbers [tiles, r], as the kernels want them: [1, tiles, r, d]."""
+    """Gather rows of x [heads, n, d] by their numbers [tiles, r] for the kernels: [1, tiles, r, d]."""
     return x.flatten(0, 1).index_select(0, numbers.flatten()).view(1, *numbers.shape, x.shape[-1])
 
 

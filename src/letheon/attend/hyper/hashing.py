@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def gray_ranks(bits: int) -> UInt8[Tensor, " codes"]:
-    """[2^bits]: where each pattern of signs comes in the Gray sequence, in which neighbours differ in one bit."""
+    """Return [2^bits] the rank of each pattern of signs in the Gray sequence, whose neighbours differ in one bit."""
     sequence = torch.tensor([0, 1])
     for bit in range(1, bits):
         sequence = torch.cat([sequence, sequence.flip(0) + 2**bit])
@@ -23,7 +23,7 @@ def gray_ranks(bits: int) -> UInt8[Tensor, " codes"]:
 def angular_codes(
     x: Float[Tensor, "heads n d"], directions: Float[Tensor, "d r"], centre: Float[Tensor, "heads 1 d"] | None = None
 ) -> UInt8[Tensor, "heads n"]:
-    """The rank of each row's pattern of signs along random directions; Pr[same sign] = 1 - angle / π.
+    """Return the rank of each row's pattern of signs along random directions; Pr[same sign] = 1 - angle / π.
 
     Args:
         directions: shared by all heads, and by queries and keys.
@@ -37,7 +37,7 @@ def angular_codes(
 
 
 def order_of(codes: UInt8[Tensor, "*groups n"]) -> Int[Tensor, "*groups n"]:
-    """Positions in the order of their codes, equal codes in the order in which they came."""
-    if codes.device.type == "cpu":  # numpy sorts bytes by counting: some fifty times faster than torch here
+    """Return positions sorted by code; equal codes stay in order."""
+    if codes.device.type == "cpu":  # numpy sorts bytes by counting, about fifty times faster than torch here
         return torch.from_numpy(np.argsort(codes.numpy(), axis=-1, kind="stable"))
     return torch.argsort(codes, dim=-1, stable=True)

@@ -1,7 +1,7 @@
-"""Dense attention that also says its log-sum-exp, forward and backward: a fused kernel where torch has one.
+"""Dense attention with its log-sum-exp, forward and backward, by a fused kernel where torch has one.
 
-The backward pass takes the output and the log-sum-exp of the *whole* row, of which the keys given may be a part: then
-exp(score - lse) are the weights within the whole, and the gradients are exact for that part.
+The backward pass takes the output and log-sum-exp of the *whole* row, of which the given keys may be a part:
+exp(score - lse) are then the weights within the whole, and the gradients are exact for that part.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Normaliser = Float[Tensor, "batch heads queries"]
 
 _ON_CPU = "_scaled_dot_product_flash_attention_for_cpu"
 _ON_GPU = "_scaled_dot_product_efficient_attention"
-# The kernel for GPUs wants rows of a bias aligned to so many elements, and pads the log-sum-exp to so many queries.
+# The GPU kernel needs rows of a bias aligned to 16 elements, and pads the log-sum-exp to multiples of 32 queries.
 _ALIGNED, _PADDED = 16, 32
 
 
 class Gradients(NamedTuple):
-    """Of the loss with respect to queries, keys and values."""
+    """Gradients of the loss with respect to queries, keys and values."""
 
     queries: Tensor
     keys: Tensor
@@ -32,7 +32,7 @@ class Gradients(NamedTuple):
 
 
 def attend(q: Rows, k: Keys, v: Keys, mask: Mask | None, causal: bool, scale: float) -> tuple[Rows, Normaliser]:
-    """softmax(scale q kᵀ + mask) v and the logarithm of the softmax's denominator (float32, or float64 for float64)."""
+    """Return softmax(scale q kᵀ + mask) v and the log of its denominator (float32, or float64 for float64)."""
     kernel = _kernel(q, k, mask)
     if kernel == _ON_CPU:
         return getattr(torch.ops.aten, _ON_CPU)(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
@@ -47,7 +47,7 @@ def attend(q: Rows, k: Keys, v: Keys, mask: Mask | None, causal: bool, scale: fl
 def attend_backward(
     grad: Rows, q: Rows, k: Keys, v: Keys, out: Rows, lse: Normaliser, mask: Mask | None, causal: bool, scale: float
 ) -> Gradients:
-    """Gradients from `grad`, that of the output; `out` and `lse` belong to the whole rows."""
+    """Return gradients from the output's gradient `grad`; `out` and `lse` belong to the whole rows."""
     kernel = _kernel(q, k, mask)
     if kernel == _ON_CPU:
         backward = getattr(torch.ops.aten, _ON_CPU + "_backward")
@@ -67,7 +67,7 @@ def attend_backward(
 
 
 def _kernel(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
-    """The name of the kernel for these tensors, or nothing."""
+    """Return the name of the kernel for these tensors, or an empty string."""
     name = {"cpu": _ON_CPU, "cuda": _ON_GPU}.get(q.device.type, "")
     if not name or not hasattr(torch.ops.aten, name + "_backward"):
         return ""
@@ -81,7 +81,7 @@ def _bias(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
-    """[batch, heads, queries, keys], in float32 at least."""
+    """Return scores [batch, heads, queries, keys], in float32 at least."""
     scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
     if causal:
         future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)

@@ -1,4 +1,4 @@
-"""Which parts of the attention matrix are computed exactly, and which are estimated: the causal recursion, unrolled."""
+"""Exact and estimated parts of the attention matrix: the causal recursion, unrolled."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from letheon.attend.hyper.settings import Settings
 
 @dataclass(frozen=True)
 class Piece:
-    """Like rectangles of the attention matrix, one every `stride` rows and columns.
+    """Rectangles of one size in the attention matrix, one every `stride` rows and columns.
 
     Attributes:
         queries, keys: first row and first column of the first rectangle.
-        rows, columns: its size.
-        nodes: how many there are.
-        stride: rows, and columns, from one to the next.
+        rows, columns: size of a rectangle.
+        nodes: number of rectangles.
+        stride: rows, and columns, from one rectangle to the next.
         kind: `causal` (the lower triangle of each, exact), `exact`, or `estimated`.
     """
 
@@ -31,11 +31,11 @@ class Piece:
     kind: Literal["causal", "exact", "estimated"]
 
     def of_queries(self, x: Tensor) -> Tensor:
-        """[heads, n, ...] -> a view [heads, nodes, rows, ...]: each rectangle's queries."""
+        """[heads, n, ...] -> a view [heads, nodes, rows, ...] of each rectangle's queries."""
         return self._windows(x, self.queries, self.rows)
 
     def of_keys(self, x: Tensor) -> Tensor:
-        """[heads, n, ...] -> a view [heads, nodes, columns, ...]: each rectangle's keys."""
+        """[heads, n, ...] -> a view [heads, nodes, columns, ...] of each rectangle's keys."""
         return self._windows(x, self.keys, self.columns)
 
     def _windows(self, x: Tensor, start: int, length: int) -> Tensor:
@@ -45,7 +45,7 @@ class Piece:
 
 
 def pieces(n_queries: int, n_keys: int, causal: bool, settings: Settings) -> list[Piece]:
-    """Pieces that together cover the matrix (or its lower triangle) once.
+    """Return pieces that cover the matrix, or its lower triangle, once.
 
     Causal: leaves of `min_seq_len` (in whole blocks) are exact triangles; at each level above, the second half of a
     node attends to the first half. The halves of one level are one piece; a last node that is not whole is a piece
@@ -74,14 +74,14 @@ def pieces(n_queries: int, n_keys: int, causal: bool, settings: Settings) -> lis
 
 
 def _kind(rows: int, columns: int, settings: Settings) -> Literal["exact", "estimated"]:
-    """Exact where that computes no more pairs than a whole level of estimates does."""
+    """Return "exact" where that computes no more pairs than an estimate does."""
     seen = settings.block_size + settings.sample_size
     few = columns <= seen + settings.pin_first + settings.pin_recent or rows <= seen
     return "exact" if few else "estimated"
 
 
 def computed_pairs(n: int, causal: bool, settings: Settings) -> int:
-    """How many products of a query with a key a head computes; exact attention: n² or, causal, n (n + 1) / 2."""
+    """Return the products of query and key per head; exact attention has n² or, causal, n (n + 1) / 2."""
     seen = settings.block_size + settings.sample_size + settings.pin_first + (settings.pin_recent if causal else 0)
     pairs = 0
     for piece in pieces(n, n, causal, settings):

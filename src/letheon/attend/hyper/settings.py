@@ -1,4 +1,4 @@
-"""What HyperAttention lets one choose: the paper's values, and those that keep a language model right."""
+"""Options of HyperAttention: the paper's values, and values that suit a language model."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Sampling = Literal["uniform", "stratified", "row_norm"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything but the tensors.
+    """Options of HyperAttention.
 
     Attributes:
-        block_size: keys of a block of like codes; its queries attend to all of them.
-        sample_size: sampled keys that stand for all the others; 0 leaves the others out.
-        min_seq_len: no more queries than this are attended to exactly; leaves of the causal recursion are this long.
+        block_size: keys per block of the sorted order; the block's queries attend to all of them.
+        sample_size: sampled keys that stand for all others; 0 leaves the others out.
+        min_seq_len: largest number of queries with exact attention, and the length of the causal recursion's leaves.
         lsh_num_projs: random directions whose signs make a code.
         sampling: `uniform` positions; `row_norm`, positions by ‖v‖², as in the paper's analysis; `stratified` (ours),
             one from each of as many equal stretches of the sorted keys.
-        pin_first: keys at the very beginning that every query attends to exactly (ours: attention sinks live there).
-        pin_recent: keys nearest to the queries that are attended to exactly, causal only (ours).
-        centre: subtract a mean from queries and keys before they are hashed (ours): softmax does not feel what all
-            keys share, the signs do.
+        pin_first: first keys of the text that every query attends to exactly (ours; attention sinks lie there).
+        pin_recent: keys nearest to the queries with exact attention, causal only (ours).
+        centre: subtract a mean from queries and keys before hashing (ours): a shift of all keys changes the signs and
+            not the softmax.
     """
 
     block_size: int = 256  # authors' code: 256

@@ -1,4 +1,4 @@
-"""The estimated rectangles as tiles of like size: queries of one stretch of the sorted order, and the keys they see."""
+"""The estimated rectangles as tiles of one size: consecutive queries of the sorted order, and their keys."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from letheon.attend.hyper.hashing import order_of
 from letheon.attend.hyper.plan import Piece
 from letheon.attend.hyper.settings import Settings
 
-# Added to a score, it makes a weight of zero; infinity would make NaN where all of a kernel's step is hidden.
+# A score of this has weight zero; infinity would give NaN where a kernel's whole step is hidden.
 HIDDEN = -1e30
 
 
 @dataclass
 class Tiles:
-    """Numbers of rows in the flattened tensors [heads * n, d].
+    """Tiles by the numbers of their rows in the flattened tensors [heads * n, d].
 
     Attributes:
-        queries: [tiles, r].
-        real: [tiles, r], false where a query only fills up its tile; None where none does.
-        keys: [tiles, s]: a block, the pinned keys, the sampled keys.
-        mask: [tiles, s], added to the scores: 0, the logarithm of how many keys a sample stands for, or `HIDDEN`.
+        queries: [tiles, r] numbers of queries.
+        real: [tiles, r] False where a query only pads its tile; None without padding.
+        keys: [tiles, s] numbers of a block's keys, the pinned keys and the sampled keys.
+        mask: [tiles, s] added to the scores: 0, the log of how many keys a sample stands for, or `HIDDEN`.
     """
 
     queries: Int[Tensor, "tiles r"]
@@ -35,7 +35,7 @@ class Tiles:
     mask: Float[Tensor, "tiles s"]
 
     def chunks(self, size: int) -> Iterator[Tiles]:
-        """The same in parts of so many tiles: what is gathered for one should stay in the processor's cache."""
+        """Yield the tiles in parts of `size`, small enough for the CPU's cache."""
         for start in range(0, len(self.queries), size):
             part = slice(start, start + size)
             real = None if self.real is None else self.real[part]
@@ -44,12 +44,12 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Sorting:
-    """What decides where queries and keys go; nothing of it has gradients.
+    """Codes for sorting and norms for sampling, without gradients.
 
     Attributes:
-        query_codes: [heads, n_queries].
-        key_codes: [key heads, n_keys].
-        value_norms: [key heads, n_keys] ‖v‖², where samples are drawn by it.
+        query_codes: [heads, n_queries] codes.
+        key_codes: [key heads, n_keys] codes.
+        value_norms: [key heads, n_keys] ‖v‖², where samples are drawn by norm.
     """
 
     query_codes: Tensor
@@ -58,9 +58,9 @@ class Sorting:
 
 
 def pinned_columns(piece: Piece, causal: bool, settings: Settings) -> Int[Tensor, "nodes pinned"]:
-    """The keys of each rectangle that all its queries see: the very first ones, and the ones nearest to the queries.
+    """Return the keys of each rectangle that all its queries attend to: the first keys and the nearest keys.
 
-    A rectangle that does not hold the beginning of the text takes more of the nearest ones instead.
+    A rectangle without the text's beginning has more of the nearest keys instead.
     """
     first, recent = settings.pin_first, settings.pin_recent if causal else 0
     columns = torch.arange(piece.columns)
@@ -73,11 +73,11 @@ def pinned_columns(piece: Piece, causal: bool, settings: Settings) -> Int[Tensor
 def sampled_ranks(
     piece: Piece, uniform: Float[Tensor, "heads nodes m"], weights: Float[Tensor, "heads nodes columns"] | None, by: str
 ) -> tuple[Int[Tensor, "heads nodes m"], Float[Tensor, "heads nodes m"]]:
-    """Which of the sorted keys are sampled, and the logarithm of how many keys each stands for.
+    """Return the sampled ranks among the sorted keys, and the log of how many keys each stands for.
 
     Args:
-        uniform: numbers in [0, 1).
-        weights: of each sorted key, for `row_norm`: key j is drawn with p_j in proportion and stands for 1 / (m p_j).
+        uniform: random numbers in [0, 1).
+        weights: weight per sorted key, for `row_norm`: key j has probability p_j and stands for 1 / (m p_j) keys.
     """
     columns, m = piece.columns, uniform.shape[-1]
     if weights is not None:
@@ -94,7 +94,7 @@ def sampled_ranks(
 def tiles_of(
     piece: Piece, sorting: Sorting, uniform: Float[Tensor, "heads nodes m"], causal: bool, settings: Settings
 ) -> Tiles:
-    """Sort, cut into blocks, draw samples: the tiles of a piece of estimated rectangles."""
+    """Sort, cut into blocks and draw samples: return the tiles of a piece."""
     heads, n_queries = sorting.query_codes.shape
     key_heads, n_keys = sorting.key_codes.shape
     columns, mask = _columns(piece, sorting, uniform, causal, settings)
@@ -120,7 +120,7 @@ def tiles_of(
 def _columns(
     piece: Piece, sorting: Sorting, uniform: Tensor, causal: bool, settings: Settings
 ) -> tuple[Int[Tensor, "heads nodes blocks s"], Float[Tensor, "heads nodes blocks s"]]:
-    """Which keys of its rectangle each block of queries sees, and what is added to their scores."""
+    """Return each query block's keys within its rectangle, and the addition to their scores."""
     block = settings.block_size
     blocks = -(-piece.columns // block)
     shape = (len(sorting.query_codes), piece.nodes, blocks, -1)
@@ -154,6 +154,6 @@ def _columns(
 
 
 def _padded(x: Tensor, length: int, value: bool = False) -> Tensor:
-    """[..., n] -> [..., length]."""
+    """[..., n] -> [..., length], padded with a value."""
     short = length - x.shape[-1]
     return torch.nn.functional.pad(x, (0, short), value=value) if short else x

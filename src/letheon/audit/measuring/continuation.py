@@ -10,8 +10,8 @@ from letheon.core.atomic import plain
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request, key_of
+from letheon.retain.composition import read_strategy
 from letheon.retain.settings import LearnSettings
-from letheon.retain.strategy import read_strategy
 from letheon.retain.stream import Data, Stream
 from letheon.retain.streams import read_stream
 from letheon.retain.streams.texts import split_task

@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.learner import Learner
 from letheon.retain.models import mlp
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.rft import RFT
-from letheon.retain.strategy import Composition, Strategy
+from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream, held_out, task_of
 from letheon.retain.streams.digits import TEST_SHARE, digits
 

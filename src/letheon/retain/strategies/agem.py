@@ -7,7 +7,7 @@ Differs: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -24,8 +24,8 @@ from letheon.retain.strategies.replay import Replaying
 @dataclass(frozen=True)
 class Settings:
     capacity: int = 200
-    batch: int = 0  # rows of the draw; 0: as many as new ones
-    policy: Policy = "task"  # equally many rows a task
+    batch: int = 0  # rows per draw; 0: as many as new rows
+    policy: Policy = "task"  # equally many rows per task
     fill: Literal["step", "task"] = "task"
 
     def __post_init__(self) -> None:
@@ -42,8 +42,6 @@ def agem_projection(gradient: Float[Tensor, " w"], reference: Float[Tensor, " w"
 
 @method("strategy", "agem", Settings, paper="1812.00420")
 class AGEM(Replaying):
-    keeps: ClassVar[tuple[str, ...]] = ("memory",)
-
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         old = self.draw(rows)
         if old is None:

@@ -1,4 +1,4 @@
-"""Dark experience replay (DER, DER++): the memory keeps the logits that a row had, and the model is held to them.
+"""Dark experience replay (DER, DER++): the memory stores each row's logits, and the model is trained to reproduce them.
 
 Paper:   Buzzega et al., Dark Experience for General Continual Learning, arXiv 2004.07211, Eqs. 3-6.
 Differs: the squared distance is a mean over rows and logits, as in the authors' code; both draws go through the model
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,44 +26,43 @@ from letheon.retain.stream import Task
 @dataclass(frozen=True)
 class Settings:
     capacity: int = 200
-    alpha: float = 0.1  # of the logits' distance; split CIFAR-10, memory 500
-    beta: float = 0.5  # of the second draw's cross-entropy (DER++); 0 is plain DER
+    alpha: float = 0.1  # weight of the logits' distance; split CIFAR-10, memory 500
+    beta: float = 0.5  # weight of the second draw's cross-entropy (DER++); 0 is plain DER
     batch: int = 0
     policy: Policy = "reservoir"
-    fill: Literal["step", "task"] = "step"  # the logits a row had when it came, or at the end of its task
+    fill: Literal["step", "task"] = "step"  # store logits as they are when a row arrives, or at the end of its task
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("capacity", "alpha"))
 
 
 def der_loss(logits: Float[Tensor, "n classes"], stored: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
-    """Mean squared distance of the logits from those that were stored."""
+    """Mean squared distance of the logits from the stored logits."""
     return functional.mse_loss(logits, stored)
 
 
 def derpp_loss(
     logits: Float[Tensor, "n classes"],
     stored: Float[Tensor, "n classes"],
-    others: Float[Tensor, "m classes"],
-    labels: Int[Tensor, " m"],
+    cross_entropy: Float[Tensor, ""] | None,
     alpha: float,
     beta: float,
 ) -> Float[Tensor, ""]:
-    """α · distance of the first draw's logits + β · cross-entropy of the second draw."""
-    return alpha * der_loss(logits, stored) + beta * functional.cross_entropy(others, labels)
+    """α · squared distance of the first draw's logits + β · cross-entropy of the second draw (None for plain DER)."""
+    distance = alpha * der_loss(logits, stored)
+    return distance if cross_entropy is None else distance + beta * cross_entropy
 
 
 @method("strategy", "der", Settings, paper="2004.07211")
 class DER(Replaying):
-    kinds: ClassVar[frozenset[str]] = frozenset({"classes"})  # logits over a vocabulary would fill the disk
+    kinds: ClassVar[frozenset[str]] = frozenset({"classes"})  # logits over a vocabulary need too much space
 
     def prepare(self, learner: Learner) -> None:
         super().prepare(learner)
-        self.first = 0
-        self.logits: Tensor | None = None
+        self.first = 0  # rows of the first draw in the step's replay
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
-        self.logits = outputs.detach()
+        self.stored = {"logits": outputs.detach()}
 
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         first = self.draw(rows)
@@ -75,15 +74,8 @@ class DER(Replaying):
 
     def replay_loss(self, learner: Learner, rows: TaskRows, outputs: torch.Tensor) -> Tensor:
         n, settings = self.first, self.settings
-        logits, stored = outputs[:n], rows.kept["logits"][:n]
-        if not settings.beta:
-            return settings.alpha * der_loss(logits, stored)
-        second = rows.part(n, len(rows))
-        return settings.alpha * der_loss(logits, stored) + settings.beta * learner.loss(outputs[n:], second)
-
-    def after_step(self, learner: Learner, rows: TaskRows) -> None:
-        if self.settings.fill == "step" and learner.epoch == 0 and self.logits is not None:
-            self.memory.add(rows, logits=self.logits)
+        second = learner.loss(outputs[n:], rows.part(n, len(rows))) if settings.beta else None
+        return derpp_loss(outputs[:n], rows.kept["logits"][:n], second, settings.alpha, settings.beta)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         if self.settings.fill == "task":

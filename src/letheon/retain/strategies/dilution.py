@@ -1,11 +1,11 @@
-"""Dilution (ignore-top-k): after a task the weights that moved most go back, so that new facts do not leak elsewhere.
+"""Dilution (ignore-top-k): after a task the weights that moved most are reset, so that new facts leak less elsewhere.
 
 Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, arXiv 2504.09522, App. A.6, Eq. 3:
          w = w_0 + (w_1 - w_0) ⊙ M, with M = 0 at the share k of a tensor's entries that moved most; no rescaling.
-Differs: "largest" is read as largest in size. A count is rounded to whole entries, and entries that are ignored take
-         the old weight itself, those that stay the new one, so that nothing is rounded. Parts other than the top are
-         the paper's controls. In a composition it belongs first (`dilution+ewc`): what acts after a task runs from
-         left to right, and another strategy's anchors should be those of the weights that are kept.
+Differs: "largest" is read as largest in size. A count is rounded to whole entries. Ignored entries take the old weight
+         itself and the others the new weight, so that no weight is rounded. Parts other than the top are the paper's
+         controls. In a composition it belongs first (`dilution+ewc`): hooks after a task run from left to right, and
+         another strategy should anchor the final weights.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Settings:
 def ignored_entries(
     size: Float[Tensor, " n"], share: float, ignore: Ignored = "top", generator: torch.Generator | None = None
 ) -> Bool[Tensor, " n"]:
-    """Which entries are ignored: exactly round(share · n) of them.
+    """Return which entries are ignored, exactly round(share · n).
 
     Args:
-        size: |change| of each entry.
-        generator: of the random control.
+        size: |change| per entry.
+        generator: source of the random control's draws.
     """
     count = round(share * len(size))
     if ignore == "random":
@@ -65,10 +65,10 @@ def diluted(
     scope: Scope = "tensor",
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """w_0 + (w_1 - w_0) ⊙ M for weights by name: `before` where an entry is ignored, `after` elsewhere.
+    """Return w_0 + (w_1 - w_0) ⊙ M for weights by name: `before` where an entry is ignored, `after` elsewhere.
 
-    A share of 0 gives `after`, a share of 1 gives `before`, bit for bit. A tensor shared by two layers has one name,
-    and is cut once.
+    A share of 0 gives `after` and a share of 1 gives `before`, bit for bit. A tensor shared by two layers has one name
+    and is handled once.
     """
     moved = {name: (after[name] - before[name]).abs().flatten() for name in after}
     if scope == "global":
@@ -89,7 +89,7 @@ class Dilution(Strategy):
         self.before = {}
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        self.before = {name: weight.detach().clone() for name, weight in learner.parameters.items()}
+        self.before = learner.snapshot()
 
     @torch.no_grad()
     def after_task(self, learner: Learner, task: Task) -> None:

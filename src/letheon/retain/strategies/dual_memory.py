@@ -1,16 +1,16 @@
-"""Growing dual memory (GWR): prototypes are added where the world is new, and replay their own transitions as in sleep.
+"""Growing dual memory (GWR): prototypes are added where inputs are new, and their own transitions are replayed.
 
 Paper:   Parisi et al., Lifelong Learning of Spatiotemporal Representations with Dual-Memory Recurrent
          Self-Organization, arXiv 1805.10966; growing when required after Marsland et al. 2002.
 Differs: rows are images without time, so the context has depth 0 and only the order of arrival links nodes; the
-         episodic layer learns the rows, the semantic layer the episodic nodes that win, and replay trains both on the
-         episodic layer's most frequent transitions.
+         episodic layer learns the rows, the semantic layer the best episodic nodes, and replay trains the latter on the
+         episodic layer's most frequent transitions. Nodes that have lost all their edges stay.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,22 +26,22 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    capacity: int = 500  # most nodes of the episodic layer; as many of the semantic one
+    capacity: int = 500  # largest number of nodes of each layer
     activity: float = 0.3  # a_T on exp(-distance): the paper's 0.85 is for narrower inputs [inferred]
     habituated: float = 0.1  # h_T
-    rate: float = 0.3  # ε_b of the best node; its neighbours move a hundredth of that
-    replay: int = 3  # transitions that a replayed trajectory follows; 0 replays nothing
+    rate: float = 0.3  # ε_b of the best node; its neighbours move a hundredth of it
+    replay: int = 3  # transitions per replayed trajectory; 0: no replay
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("capacity", "activity", "rate"))
 
 
 TAU_BEST, TAU_NEIGHBOUR, KAPPA = 0.3, 0.1, 1.05  # habituation, Sec. III-A
-OLDEST = 50  # age at which an edge goes
+OLDEST = 50  # age above which an edge is removed
 
 
-def habituation(h: float, tau: float, kappa: float = KAPPA) -> float:
-    """h + τ κ (1 - h) - τ: falls from 1 towards 1 - 1/κ each time a node is used."""
+def habituation(h: Any, tau: float, kappa: float = KAPPA) -> Any:
+    """h + τ κ (1 - h) - τ, a number or a tensor: it falls from 1 towards 1 - 1/κ each time a node is used."""
     return h + tau * kappa * (1 - h) - tau
 
 
@@ -49,9 +49,11 @@ class Growing:
     """One layer of prototypes.
 
     Attributes:
-        weight: [capacity, width]; habit: [capacity], from 1 (new) to near 0; label: [capacity, classes] counts;
-            age: [capacity, capacity] of each edge, -1 where there is none; follows: [capacity, capacity] counts of
-            which node won after which.
+        weight: [capacity, width] prototypes.
+        habit: [capacity] habituation, from 1 (new) to near 0.
+        label: [capacity, classes] counts of labels.
+        age: [capacity, capacity] ages of edges, -1 where there is none.
+        follows: [capacity, capacity] counts of transitions from one best node to the next.
         size: nodes in use.
     """
 
@@ -65,16 +67,16 @@ class Growing:
         self.follows = torch.zeros(n, n)
 
     def nearest(self, row: Float[Tensor, " width"]) -> tuple[int, int, float]:
-        """The best node, the second best, and the best one's activity exp(-distance)."""
+        """Return the best node, the second best, and the best node's activity exp(-distance)."""
         distance = (self.weight[: self.size] - row).square().sum(1)
         order = distance.topk(2, largest=False).indices.tolist()
         return order[0], order[1], float(torch.exp(-distance[order[0]]))
 
     def see(self, row: Float[Tensor, " width"], label: int, *, grow_on_error: bool = False) -> int:
-        """Learn one row; returns the node that stands for it.
+        """Learn one row and return its node.
 
         Args:
-            grow_on_error: insert only where the best node's label is wrong as well (the semantic layer).
+            grow_on_error: add a node only where the best node's label is wrong as well (the semantic layer).
         """
         if self.size < 2:
             return self._used(self._insert(row, label), label)
@@ -86,6 +88,7 @@ class Growing:
             node = self._insert((self.weight[best] + row) / 2, label)
             self._join(node, best)
             self._join(node, second)
+            self.age[best, second] = self.age[second, best] = -1  # the new node lies between them
             return self._used(node, label)
         self._adapt(row, best, second)
         return self._used(best, label)
@@ -100,7 +103,7 @@ class Growing:
         self.weight[best] += self.settings.rate * self.habit[best] * (row - self.weight[best])
         self.weight[near] += 0.01 * self.settings.rate * self.habit[near, None] * (row - self.weight[near])
         self.habit[best] = habituation(float(self.habit[best]), TAU_BEST)
-        self.habit[near] += TAU_NEIGHBOUR * KAPPA * (1 - self.habit[near]) - TAU_NEIGHBOUR
+        self.habit[near] = habituation(self.habit[near], TAU_NEIGHBOUR)
         self.habit.clamp_(min=0.0)
         self.age[best, near] += 1
         self.age[near, best] += 1
@@ -119,7 +122,7 @@ class Growing:
         return node
 
     def trajectories(self, length: int) -> list[list[int]]:
-        """From every node, the nodes that most often follow one after another."""
+        """Return a path from every node along the most frequent transitions."""
         counts, after = self.follows[: self.size, : self.size].max(1)
         next_of = torch.where(counts > 0, after, -1).tolist()
         found = []
@@ -131,12 +134,12 @@ class Growing:
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that it has learned."""
+        """Return all tensors of the layer."""
         state = {name: getattr(self, name) for name in self.KEPT}
         return state | {"size": torch.tensor(self.size), "last": torch.tensor(self.last)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take it back."""
+        """Restore what `state_dict` returned."""
         for name in self.KEPT:
             getattr(self, name).copy_(state[name])
         self.size, self.last = int(state["size"]), int(state["last"])
@@ -157,14 +160,14 @@ class DualMemory(Strategy):
         self.classes = learner.head.out_features if isinstance(learner, ClassLearner) else sizes[1]
 
     def loss(self, learner: Learner, rows: TaskRows, outputs: None) -> Tensor:
-        """The rows are learned here, one by one, without a gradient: 0."""
+        """Learn the rows one by one, without a gradient, and return 0."""
         for row, label in zip(rows.inputs.flatten(1).cpu(), rows.targets.tolist(), strict=True):
             node = self.episodic.see(row, label)
             self.semantic.see(self.episodic.weight[node].clone(), label, grow_on_error=True)
         return torch.zeros(())
 
     def after_task(self, learner: Learner, task: Task) -> None:
-        """Replay: both layers learn again along the episodic layer's own transitions, without any row."""
+        """Replay the episodic layer's transitions to the semantic layer, without any row."""
         if not self.settings.replay:
             return
         labels = self.episodic.label.argmax(1).tolist()
@@ -174,7 +177,7 @@ class DualMemory(Strategy):
                 self.semantic.see(weights[node], labels[node], grow_on_error=True)
 
     def outputs(self, learner: Learner, rows: TaskRows) -> Tensor:
-        """[n, classes]: log of the label shares of the nearest semantic node."""
+        """Return the log label shares [n, classes] of the nearest semantic node."""
         logits = torch.full((len(rows), self.classes), -20.0)
         if self.semantic.size:
             inputs = rows.inputs.flatten(1).cpu()

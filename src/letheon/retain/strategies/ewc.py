@@ -1,8 +1,9 @@
-"""Elastic weight consolidation (EWC), also online: old tasks hold each weight in place by its Fisher information.
+"""Elastic weight consolidation (EWC), also online: a penalty holds each weight in place by its Fisher information.
 
 Paper:   Kirkpatrick et al., arXiv 1612.00796, Eq. 3; online: Schwarz et al., arXiv 1805.06370, Sec. 3.2.
-Differs: the tasks' quadratic penalties are kept as their sum, which is one quadratic: Σ F_k (θ - θ_k)² = A (θ - c)² +
-         constant; its gradient is added after the backward pass. With an adapter only the adapter is held.
+Differs: the tasks' quadratic penalties are stored as their sum, which is one quadratic: Σ F_k (θ - θ_k)² = A (θ - c)²
+         + constant; its gradient is added after the backward pass. With an adapter only the adapter is penalised. Texts
+         use the empirical Fisher information, whatever `fisher` says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
+from letheon.retain.penalty import add_penalty_gradient
 from letheon.retain.row_gradients import Fisher, diagonal_fisher
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
@@ -26,11 +28,11 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    strength: float = 10.0  # λ; tuned per data set in every paper. A stiffer one wants a lower rate or clipping
+    strength: float = 10.0  # λ; tuned per data set in every paper. Larger values need a lower learning rate or clipping
     online: bool = False  # one anchor, with the importances added up
     decay: float = 1.0  # γ of the online form
     fisher: Fisher = "true"  # texts: empirical
-    samples: int = 256  # rows that the Fisher information is estimated on; 0 takes all
+    samples: int = 256  # rows for the estimate of the Fisher information; 0 takes all
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("strength",))
@@ -38,17 +40,10 @@ class Settings:
             raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
 
 
-def ewc_gradient(weights: Sequence[Tensor], importance: Sequence[Tensor], anchor: Sequence[Tensor]) -> Vector:
-    """A (θ - c), the gradient of ½ Σ A (θ - c)²."""
-    distance = torch._foreach_sub(list(weights), list(anchor))
-    torch._foreach_mul_(distance, list(importance))
-    return list(distance)
-
-
 def sum_of_quadratics(
     importance: Sequence[Tensor], anchor: Sequence[Tensor], fisher: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[Vector, Vector]:
-    """A and c of A₀(θ - c₀)² + F(θ - θ*)² up to a constant; where both are 0 the anchor is θ*."""
+    """Return A and c of A₀(θ - c₀)² + F(θ - θ*)² up to a constant; c is θ* where both A₀ and F are 0."""
     total = [a + f for a, f in zip(importance, fisher, strict=True)]
     centre = [
         torch.where(t > 0, (a * c + f * w) / t.clamp(min=torch.finfo(t.dtype).tiny), w)
@@ -71,16 +66,14 @@ class EWC(Strategy):
         if self.importance is None or self.anchor is None:
             return
         gradients = learner.gradients()
-        distance = torch._foreach_sub(list(learner.weights), self.anchor)
-        torch._foreach_addcmul_(gradients, self.importance, distance, value=self.settings.strength)
+        add_penalty_gradient(gradients, learner.weights, self.importance, self.anchor, self.settings.strength)
         learner.set_gradients(gradients)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
-        if 0 < self.settings.samples < len(rows):
-            rows = rows.at(torch.randperm(len(rows), generator=learner.generator)[: self.settings.samples])
+        rows = rows.sample(self.settings.samples or len(rows), learner.generator)
         fisher = diagonal_fisher(learner, rows, self.settings.fisher)
-        weights = [weight.detach().clone() for weight in learner.weights]
+        weights = list(learner.snapshot().values())
         if self.importance is None or self.anchor is None:
             self.importance, self.anchor = fisher, weights
         elif self.settings.online:

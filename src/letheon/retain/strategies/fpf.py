@@ -1,9 +1,9 @@
-"""FPF and k-FPF: on a few old rows only the parameters that forget are finetuned, at the end or k times along the way.
+"""FPF and k-FPF: only the parameters that forget are finetuned on a few old rows, at the end or k times on the way.
 
 Paper:   Does Continual Learning Equally Forget All Parameters?, arXiv 2304.04158; no code is public. Rates, steps and
          the weight of the distillation are not known; ours are those of the reproduction on digits.
-Differs: gradients are taken for the chosen parameters alone, so nothing is frozen and thawed, and the optimizer's state
-         is not touched. Beside a strategy with a replay memory (written to its left) its memory is used.
+Differs: gradients are computed for the chosen parameters alone, without freezing the others or changing the
+         optimizer's state. Beside a strategy with a replay memory (written to its left) that memory is used.
          Language models [our extension]: `norm` are the blocks' normalisation weights, `head` the vocabulary matrix.
 """
 
@@ -31,14 +31,14 @@ DEFAULT = "head/norm"
 @dataclass(frozen=True)
 class Settings:
     select: str = DEFAULT  # roles or names of modules, separated by /; auto: by sensitivity; all: everything
-    k: int = 0  # 0: once, after the last task (FPF); else how often along the stream, the last time at its end (k-FPF)
-    steps: int = 100  # of a time; reproduction on digits
-    rate: float = 0.03  # the same
-    batch: int = 32  # the same
-    loss: Literal["ce", "kd"] = "ce"  # kd also holds the logits that a row had when it came
+    k: int = 0  # 0: once, after the last task (FPF); else times along the stream, the last at its end (k-FPF)
+    steps: int = 100  # steps per finetuning; reproduction on digits
+    rate: float = 0.03  # reproduction on digits
+    batch: int = 32  # reproduction on digits
+    loss: Literal["ce", "kd"] = "ce"  # kd also distils the logits that a row had when it arrived
     distillation: float = 0.1  # λ of kd; 0.1 to 0.5 in DER++
-    budget: float = 0.1  # of auto: share of all parameters [inferred]
-    capacity: int = 200  # of a memory of its own
+    budget: float = 0.1  # share of all parameters that auto chooses at most [inferred]
+    capacity: int = 200  # rows of its own memory
     policy: Policy = "reservoir"
 
     def __post_init__(self) -> None:
@@ -48,29 +48,30 @@ class Settings:
 
 
 def due(step: int, total: int, k: int) -> bool:
-    """Whether a step is one of k - 1 triggers, every ⌊K/k⌋ steps wherever tasks end; the k-th is the end itself."""
+    """Return whether a step is one of k - 1 triggers, every ⌊K/k⌋ steps; the k-th trigger is the end of the stream."""
     every = total // k if k else 0
     return bool(every) and step % every == 0 and 0 < step // every < k
 
 
 @method("strategy", "fpf", Settings, paper="2304.04158")
 class FPF(Strategy):
-    """
+    """Finetuning of the parameters that forget.
+
     Attributes:
-        replayed: rows that were drawn from the memory so far.
+        replayed: rows drawn from the memory so far.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("own", "before", "moved", "replayed")
     own: Memory | None
     before: dict[str, Tensor]  # the weights at the end of the last task, for `auto`
-    moved: dict[str, float]  # how far each module moved from task to task, summed
+    moved: dict[str, float]  # distance of each module from task to task, summed
 
     def prepare(self, learner: Learner) -> None:
         settings = self.settings
         self.shared: Replaying | None = learner.strategy.find(Replaying)
         self.own = None if self.shared is not None else learner.memory(settings.capacity, settings.policy)
         self.before, self.moved, self.replayed = {}, {}, 0
-        self.logits: Tensor | None = None
+        self.stored: dict[str, Tensor] = {}
         if settings.k > learner.total_steps:
             raise InputError(
                 f"fpf: k={settings.k} for a stream of {learner.total_steps} steps", "use a smaller k, or more epochs"
@@ -87,14 +88,14 @@ class FPF(Strategy):
 
     @property
     def memory(self) -> Memory:
-        """The memory that is finetuned on."""
+        """The memory with the old rows."""
         return self.own if self.shared is None else self.shared.memory  # type: ignore[return-value]  # one of them is
 
     def chosen(self, learner: Learner) -> list[nn.Parameter]:
-        """The parameters that are finetuned; `auto` takes the default until two tasks were learned.
+        """Return the parameters to finetune; `auto` takes the default until two tasks are learned.
 
         Raises:
-            InputError: nothing that is trained has such a role or name.
+            InputError: no trained parameter has such a role or name.
         """
         wanted = self.settings.select
         if wanted == "auto" and self.moved:
@@ -118,11 +119,11 @@ class FPF(Strategy):
 
     def extra(self, learner: Learner, rows: TaskRows, outputs: Any) -> None:
         if self.settings.loss == "kd":
-            self.logits = outputs.detach()
+            self.stored = {"logits": outputs.detach()}
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.own is not None and learner.epoch == 0:  # later epochs show the same rows again
-            self.own.add(rows, **({} if self.logits is None else {"logits": self.logits}))
+            self.own.add(rows, **self.stored)
         if due(learner.step, learner.total_steps, self.settings.k):
             self.finetune(learner)
 
@@ -137,7 +138,7 @@ class FPF(Strategy):
             self.finetune(learner)
 
     def finetune(self, learner: Learner) -> None:
-        """Steps of plain descent on the chosen parameters; in training mode, so running statistics follow."""
+        """Take steps of plain descent on the chosen parameters, in training mode, so that running statistics adapt."""
         parameters, settings = self.chosen(learner), self.settings
         for _ in range(settings.steps):
             rows = self.memory.sample(settings.batch)

@@ -1,7 +1,7 @@
-"""GDumb: keep a memory balanced over classes and, after each task, learn it alone, from the first weights.
+"""GDumb: each task adds to a memory that is balanced over classes; the model learns the memory alone, from the start.
 
 Paper:   Prabhu et al., GDumb, ECCV 2020; in the review of Parisi et al., arXiv 1802.07569, a replay baseline.
-Differs: a constant learning rate and no CutMix; the greedy balance is drawn by rank within the class (`Memory`).
+Differs: a constant learning rate and no CutMix; classes are balanced by rank within the class (`Memory`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gradient episodic memory (GEM): the step is the nearest one that raises no earlier task's loss on its memory.
+"""Gradient episodic memory (GEM): each step is the nearest one that raises no earlier task's loss on its memory.
 
 Paper:   Lopez-Paz & Ranzato, arXiv 1706.08840, Eqs. 6-11.
 Differs: a task's part of the memory, M/T rows as in section 2 of the paper where the number of tasks is known, is a
@@ -30,7 +30,7 @@ EPSILON = 1e-3  # added to the diagonal, as in the authors' code
 
 @dataclass(frozen=True)
 class Settings:
-    capacity: int = 200  # M, of all T tasks of the stream together; each has M/T of it
+    capacity: int = 200  # M, rows for all T tasks of the stream; each task has M/T
     margin: float = 0.5  # γ, the memory strength; 0 is the plain projection
 
     def __post_init__(self) -> None:
@@ -42,14 +42,14 @@ class Settings:
 def gem_projection(
     gradient: Float[Tensor, " w"], memories: Float[Tensor, "tasks w"], margin: float = 0.0, epsilon: float = EPSILON
 ) -> Float[Tensor, " w"]:
-    """z = Gᵀv + g with v the minimiser of ½ vᵀ(GGᵀ + εI)v + (Gg)ᵀv over v ≥ γ; g itself where no <g, g_k> < 0."""
-    autocast = memories @ gradient
-    if float(autocast.min()) >= 0:
+    """Return z = Gᵀv + g with v = argmin ½ vᵀ(GGᵀ + εI)v + (Gg)ᵀv over v ≥ γ; g itself where no <g, g_k> < 0."""
+    products = memories @ gradient
+    if float(products.min()) >= 0:
         return gradient
     gram = (memories @ memories.T).double().cpu().numpy()
     gram.flat[:: len(gram) + 1] += epsilon
     # v = u + γ with u ≥ 0
-    free = safe_multipliers(gram, -(autocast.double().cpu().numpy() + margin * gram.sum(1)))
+    free = safe_multipliers(gram, -(products.double().cpu().numpy() + margin * gram.sum(1)))
     v = torch.from_numpy(free + margin).to(gradient)
     return torch.addmv(gradient, memories.T, v)
 
@@ -62,20 +62,20 @@ class GEM(Strategy):
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, "task")
         self.share = max(1, self.settings.capacity // len(learner.stream))
-        self.kept: tuple[TaskRows, list[int]] | None = None
+        self.groups: tuple[TaskRows, list[int]] | None = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        self.kept = None
+        self.groups = None
 
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         if not len(self.memory):
             return
-        if self.kept is None:  # during a task the memory does not change
+        if self.groups is None:  # during a task the memory does not change
             found = [self.memory.rows(task=number) for number in self.memory.tasks()]
             groups = [one for one in found if one is not None]
-            self.kept = joined(groups), [len(group) for group in groups]
+            self.groups = joined(groups), [len(group) for group in groups]
         gradient = flat(learner.gradients())
-        memories = group_gradients(learner, *self.kept)
+        memories = group_gradients(learner, *self.groups)
         projected = gem_projection(gradient, memories, self.settings.margin)
         if projected is not gradient:
             learner.set_gradients(unflat(projected, learner.weights))

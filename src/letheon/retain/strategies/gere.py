@@ -1,11 +1,12 @@
-"""GeRe: one small set of general texts is replayed in every task, and activations keep the coarse state they had.
+"""GeRe: a small set of general texts is replayed in every task, and a margin keeps their activations in their states.
 
 Paper:   Zhang et al., GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay,
          arXiv 2508.04676: threshold-based margin; variants with cross-entropy alone, KL, L1 and L2.
-Differs: general texts join every step instead of taking the place of task rows, in a pass of their own, as they are
-         longer. States are kept at tokens that predict another, so not at a text's last. Of the activations only the
-         states are kept, one byte a unit; for L1, L2 and KL the activations themselves, and for KL the vocabulary
-         matrix, from which old logits are one product away. Means over a pass are means over tokens, not over rows.
+Differs: general texts join a step's task rows instead of taking their place, and pass through the model apart from
+         them, as they are longer. By default each text weighs as much as a task row, as in the authors' code. States
+         are recorded at all tokens of a text but the last. Of the activations only the states are stored, one byte per
+         unit; L1, L2 and KL store the activations themselves, and KL also the vocabulary matrix, which turns them
+         into the old logits. Means over a pass are means over tokens, not over rows.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 from letheon.retain.texts import EVALUATION_ROWS, TextLearner
 
+Share = Literal["reference", "half"]
 EPSILON = 1e-8  # in both quotients; the authors' code
 
 
 @dataclass(frozen=True)
 class Settings:
-    texts: str = ""  # file or hub data set with a field `text`; the paper: SlimPajama
+    texts: str = ""  # a file or hub data set with a field `text`; the paper: SlimPajama
     imitation: Literal["margin", "kl", "l1", "l2", "none"] = "margin"  # none: cross-entropy alone
-    weight: float | None = 100.0  # of the imitation, the code's default; none: as large as the cross-entropy ("dy")
-    per_step: int = 0  # texts of a step (batch interpolation); 0: so many that each comes once an epoch (plain)
-    count: int = 1000  # texts that are used, the first ones; the paper
-    tokens: int = 563  # of a text: 512 + 50 + 1, the code
-    sigmas: float = 1.0  # from the mean to the thresholds; fixed in the code
-    temperature: float = 2.0  # of KL; the code's helper
+    weight: float | None = 100.0  # the imitation's weight, the code's default; none: as large as cross-entropy ("dy")
+    share: Share = "reference"  # weight of a text: that of a task row; "half": all texts weigh as much as all task rows
+    per_step: int = 0  # texts per step (batch interpolation); 0: each text once per epoch (plain)
+    count: int = 1000  # number of texts, the first of the file; the paper
+    tokens: int = 563  # longest text: 512 + 50 + 1, the code
+    sigmas: float = 1.0  # standard deviations from the mean to the thresholds; fixed in the code
+    temperature: float = 2.0  # temperature of KL; the code's helper
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("count", "tokens", "sigmas", "temperature"))
@@ -53,21 +56,21 @@ class Settings:
 
 
 class Thresholds(NamedTuple):
-    """Where each hidden unit's low and its high state begin."""
+    """The activations at which each hidden unit's low and high state begin."""
 
     low: Float[Tensor, " width"]
     high: Float[Tensor, " width"]
 
 
 def thresholds_of(hidden: Float[Tensor, "tokens width"], sigmas: float = 1.0) -> Thresholds:
-    """Mean minus and plus so many standard deviations (population) of each unit over all tokens."""
+    """Return each unit's mean minus and plus `sigmas` standard deviations (population) over all tokens."""
     exact = hidden.double()
     mean, spread = exact.mean(0), exact.std(0, correction=0)
     return Thresholds((mean - sigmas * spread).to(hidden), (mean + sigmas * spread).to(hidden))
 
 
 def states_of(hidden: Float[Tensor, "tokens width"], at: Thresholds) -> Int8[Tensor, "tokens width"]:
-    """-1 low, 0 neutral, 1 high."""
+    """Return each unit's state: -1 low, 0 neutral, 1 high."""
     high = hidden >= at.high
     return high.to(torch.int8) - ((hidden <= at.low) & ~high).to(torch.int8)
 
@@ -75,9 +78,9 @@ def states_of(hidden: Float[Tensor, "tokens width"], at: Thresholds) -> Int8[Ten
 def margin_loss(
     hidden: Float[Tensor, "tokens width"], states: Int8[Tensor, "tokens width"], at: Thresholds
 ) -> Float[Tensor, ""]:
-    """How far units lie outside the interval of their state, a mean over those that do; 0 where none does.
+    """Return the mean distance of units from their state's interval, over the units outside it; 0 where there are none.
 
-    That of the high state begins at its threshold, that of the low state ends there, the neutral one is between.
+    The high state's interval begins at its threshold, the low state's ends at its own, the neutral one lies between.
     """
     bottom = torch.where(states > 0, at.high, torch.where(states < 0, -torch.inf, at.low))
     top = torch.where(states < 0, at.low, torch.where(states > 0, torch.inf, at.high))
@@ -88,21 +91,43 @@ def margin_loss(
 def logit_imitation(
     logits: Float[Tensor, "tokens vocabulary"], old: Float[Tensor, "tokens vocabulary"], temperature: float
 ) -> Float[Tensor, ""]:
-    """KL(old ‖ now) of softened distributions, a mean over tokens (nats); not times the temperature's square."""
+    """Return KL(old ‖ now) of softened distributions, a mean over tokens (nats), without the factor T²."""
     now, target = (logits / temperature).log_softmax(-1), (old / temperature).log_softmax(-1)
     return functional.kl_div(now, target, reduction="batchmean", log_target=True)
 
 
 def balanced_weight(cross_entropy: Tensor, imitation: Tensor) -> Tensor:
-    """The weight that makes the imitation as large as the cross-entropy; no gradient flows through it."""
+    """Return the weight that makes the imitation as large as the cross-entropy, without a gradient."""
     return cross_entropy.detach() / (imitation.detach() + EPSILON)
 
 
-def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
-    """Which texts are dealt from the `first` to before the `last`: all of them once, shuffled anew, and so on.
+def step_loss(
+    task: Tensor, general: Tensor, imitation: Tensor | None, weight: float | None, texts: float, share: Share
+) -> tuple[Float[Tensor, ""], float | Tensor | None]:
+    """Return the loss of a step with general texts, and the weight of the imitation.
+
+    reference: (1 - s) task + s (general + w imitation), as the authors' micro-batches of one sample add up. half: (task
+    + general) / 2 + w imitation, as their micro-batches of both kinds do; at few texts the imitation weighs far more.
 
     Args:
-        shuffled: a permutation of the texts, by the number of the round.
+        task, general: cross-entropies of task rows and of general texts.
+        imitation: None for cross-entropy alone.
+        weight: w; None makes the imitation as large as the cross-entropy that it is added to.
+        texts: s, the share of general texts among the samples of the step.
+    """
+    cross_entropy = general if share == "reference" else (task + general) / 2
+    used: float | Tensor | None = None
+    if imitation is not None:
+        used = balanced_weight(cross_entropy, imitation) if weight is None else weight
+        cross_entropy = cross_entropy + used * imitation
+    return ((1 - texts) * task + texts * cross_entropy if share == "reference" else cross_entropy), used
+
+
+def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
+    """Return draws `first` to `last` - 1 of texts that come in rounds; each round has every text once.
+
+    Args:
+        shuffled: the permutation of the texts in a round, by its number.
     """
     rounds = range(first // texts, -(-last // texts))
     deck = torch.cat([shuffled(number) for number in rounds] or [torch.empty(0, dtype=torch.long)])
@@ -110,7 +135,7 @@ def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tenso
 
 
 class Terms(NamedTuple):
-    """The terms of a step's loss; what general texts add is None in a step without them."""
+    """The terms of a step's loss; terms of general texts are None in a step without them."""
 
     task: Tensor
     general: Tensor | None = None
@@ -123,7 +148,7 @@ class GeRe(Strategy):
     """General samples replay; it stores no row of any task.
 
     Args:
-        texts: the general texts themselves, in place of `settings.texts`.
+        texts: the general texts, in place of `settings.texts`.
 
     Attributes:
         last: the terms of the last step's loss, without gradients.
@@ -131,11 +156,11 @@ class GeRe(Strategy):
 
     keeps: ClassVar[tuple[str, ...]] = ("states", "low", "high", "hidden", "head")
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
-    states: list[Tensor]  # of each text [tokens, width], as the model had them before the first task
+    states: list[Tensor]  # per text [tokens, width], before the first task
     low: Tensor | None
     high: Tensor | None
-    hidden: list[Tensor]  # of each text [tokens, width]; of L1, L2 and KL
-    head: Tensor | None  # [vocabulary, width]; of KL
+    hidden: list[Tensor]  # per text [tokens, width], for L1, L2 and KL
+    head: Tensor | None  # [vocabulary, width], for KL
     general: TaskRows
     last: Terms | None = None
 
@@ -160,7 +185,7 @@ class GeRe(Strategy):
         self.low = self.high = self.head = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
-        """Before the first task: what the model's activations on the texts are."""
+        """Record the model's activations on the texts, before the first task."""
         if learner.task > 0 or self.settings.imitation == "none":
             return
         assert isinstance(learner, TextLearner)
@@ -184,18 +209,16 @@ class GeRe(Strategy):
         with head_input(learner.language_model.base()) as seen:
             scores = learner.forward(general)
         of_texts = learner.loss(scores, general)
-        cross_entropy = (task + of_texts) / 2
-        if self.settings.imitation == "none":
-            self.last = Terms(task.detach(), of_texts.detach())
-            return cross_entropy
-        imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
-        given = self.settings.weight
-        weight = balanced_weight(cross_entropy, imitation) if given is None else given
-        self.last = Terms(task.detach(), of_texts.detach(), imitation.detach(), weight)
-        return cross_entropy + weight * imitation
+        settings, imitation = self.settings, None
+        if settings.imitation != "none":
+            imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
+        texts = len(places) / (len(places) + len(rows))
+        loss, weight = step_loss(task, of_texts, imitation, settings.weight, texts, settings.share)
+        self.last = Terms(task.detach(), of_texts.detach(), None if imitation is None else imitation.detach(), weight)
+        return loss
 
     def _places(self, learner: Learner) -> Tensor:
-        """The texts of this step."""
+        """Return the places of this step's texts."""
         step, texts = learner.task_step, len(self.general)
         each, steps = self.settings.per_step, 1
         if not each:
@@ -221,10 +244,10 @@ class GeRe(Strategy):
 
 
 def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> TaskRows:
-    """Running texts as rows, each cut to so many tokens.
+    """Encode running texts as rows of at most `tokens` tokens.
 
     Raises:
-        InputError: a text in which no token predicts another.
+        InputError: a text with fewer than two tokens.
     """
     coded = [learner.encoder.encode(text) for text in texts]
     short = next((number for number, one in enumerate(coded, start=1) if len(one.ids) < 2), None)
@@ -237,7 +260,7 @@ def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> Task
 
 @torch.no_grad()
 def head_states(learner: TextLearner, rows: TaskRows) -> tuple[list[Float[Tensor, "tokens width"]], float]:
-    """What enters the vocabulary matrix at each row's tokens that predict another, and their mean log-probability."""
+    """Return the vocabulary matrix's inputs at all tokens but the last of a row, and the mean log-probability."""
     found: dict[int, Tensor] = {}
     total = 0.0
     with learner.evaluating():
@@ -251,11 +274,11 @@ def head_states(learner: TextLearner, rows: TaskRows) -> tuple[list[Float[Tensor
 
 
 class Kept(NamedTuple):
-    """What is left of general ability after a task.
+    """The change of general ability after a task.
 
     Attributes:
-        rise: of the texts' log perplexity since before the first task (nats).
-        flipped: share of hidden units, over tokens, that are in another state than then.
+        rise: rise of the texts' log perplexity since before the first task (nats).
+        flipped: share of hidden units, over tokens, whose state has changed since then.
     """
 
     rise: float
@@ -263,16 +286,16 @@ class Kept(NamedTuple):
 
 
 class GeneralWatch(Strategy):
-    """Watches texts that are not replayed after each task: `Composition([GeRe(...), GeneralWatch(texts)], "watched")`.
+    """A strategy that measures held-out texts after each task: `Composition([GeRe(...), GeneralWatch(texts)], "gere")`.
 
     Attributes:
-        kept: one a task.
+        kept: one record per task.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
 
     def __init__(self, texts: Sequence[str], tokens: int = 64) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.texts, self.tokens = texts, tokens
         self.kept: list[Kept] = []
 
@@ -292,6 +315,6 @@ class GeneralWatch(Strategy):
         self.kept.append(Kept(surprise - self.surprise, float(flipped)))
 
     def _look(self, learner: TextLearner) -> tuple[Tensor, float]:
-        """Hidden states of all tokens, and the mean negative log-likelihood of a token."""
+        """Return the hidden states of all tokens, and the loss per token (nats)."""
         hidden, logp = head_states(learner, self.held_out)
         return torch.cat(hidden), -logp

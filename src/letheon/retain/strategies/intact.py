@@ -1,10 +1,10 @@
-"""InTAct: layers may change, but not on the intervals of activations that earlier tasks used.
+"""InTAct: a penalty keeps layers' outputs on the intervals of activations that earlier tasks used.
 
 Paper:   Interval-based Task Activation Consolidation for Continual Learning, arXiv 2511.17439; the losses as in the
          authors' repositories. Cubes are estimated on training rows (one of their hosts takes test images).
 Differs: old activations of the first protected layer are computed once, before a task, and looked up. Linear layers
          only. `form=square_of_sum` is the released core code, in which units of opposite sign cancel.
-         Language models [our extension]: L_int alone, on the MLPs' last matrices (with an adapter on what it adds).
+         Language models [our extension]: L_int alone, on the MLPs' last matrices (with an adapter, on its product).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
 Form = Literal["per_unit", "square_of_sum"]
-TEXT_ROWS = 16  # of a pass that collects activations
+TEXT_ROWS = 16  # rows per pass that collects activations
 
 
 @dataclass(frozen=True)
 class Settings:
-    strength: float = 1.0  # λ_int; the default configuration of the prompt repository
-    variance: float = 0.01  # λ_var; the same
-    features: float = 1.0  # λ_feat; the same
+    strength: float = 1.0  # λ_int; default of the prompt repository
+    variance: float = 0.01  # λ_var; default of the prompt repository
+    features: float = 1.0  # λ_feat; default of the prompt repository
     align: bool = True  # L_align, weight 1
     layers: Literal["all", "hidden", "head"] = "all"  # linear layers but the first; hidden leaves out the classifier
     lower: float = 0.05  # the cubes' quantiles: central 90 %
     upper: float = 0.95
-    classes: Literal["all", "current"] = "all"  # of the new rows' loss; current: the prompt version, class-incremental
+    classes: Literal["all", "current"] = "all"  # classes in the loss; current: the prompt version
     form: Form = "per_unit"
-    samples: int = 4000  # rows, or tokens of texts, that a cube is estimated on [ours]
+    samples: int = 4000  # rows, or tokens of texts, for the estimate of a cube [ours]
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("samples",))
@@ -58,7 +58,7 @@ class Settings:
 def interval_of(
     activations: Float[Tensor, "n width"], lower: float, upper: float
 ) -> tuple[Float[Tensor, " width"], Float[Tensor, " width"]]:
-    """Per unit the sorted values at places int(lower n) and int(upper n)."""
+    """Return per unit the sorted values at places int(lower n) and int(upper n)."""
     ordered, n = activations.sort(dim=0).values, len(activations)
     return ordered[int(lower * n)], ordered[min(int(upper * n), n - 1)]
 
@@ -69,10 +69,10 @@ def interval_affine(
     lower: Float[Tensor, " width"],
     upper: Float[Tensor, " width"],
 ) -> tuple[Float[Tensor, " out"], Float[Tensor, " out"]]:
-    """The least and the greatest value of W h + b over the cube lower <= h <= upper; both are reached at corners.
+    """Return the least and the greatest value of W h + b over the cube lower <= h <= upper, both at corners.
 
-    W+ lower - W- upper + b and W+ upper - W- lower + b, as the middle minus and plus |W| times the half widths: half
-    the products, and a true subgradient where a weight is 0.
+    They are W+ lower - W- upper + b and W+ upper - W- lower + b, computed as the middle minus and plus |W| times the
+    half widths: half as many products, and a true subgradient where a weight is 0.
     """
     middle, reach = weight @ ((lower + upper) / 2), weight.abs() @ ((upper - lower) / 2)
     if bias is not None:
@@ -97,11 +97,11 @@ def alignment_loss(
     lower: Float[Tensor, " width"],
     upper: Float[Tensor, " width"],
 ) -> Float[Tensor, ""]:
-    """L_align of one layer: way between centres over units whose batch interval misses the cube, in half widths."""
+    """L_align of one layer: distance between centres in half widths, over units whose interval misses the cube."""
     low, up = activations.amin(0), activations.amax(0)
     apart = (low > upper) | (up < lower)
-    way = torch.where(apart, (low + up - lower - upper) / 2, 0)
-    return torch.linalg.vector_norm(way) / (((upper - lower) / 2).mean() + 1e-8)
+    distance = torch.where(apart, (low + up - lower - upper) / 2, 0)
+    return torch.linalg.vector_norm(distance) / (((upper - lower) / 2).mean() + 1e-8)
 
 
 def inside(
@@ -109,7 +109,7 @@ def inside(
     lower: Float[Tensor, " width"],
     upper: Float[Tensor, " width"],
 ) -> Bool[Tensor, "n width"]:
-    """Which activations lie in the cube; its mean is the mask rate of `feature_loss`."""
+    """Return which activations lie in the cube; the mean is the mask rate of `feature_loss`."""
     return (activations >= lower) & (activations <= upper)
 
 
@@ -120,20 +120,21 @@ def feature_loss(
     return (mask * (old - activations).square()).sum() / (mask.sum() + 1e-8)
 
 
-# Its seat in the loop
+# The strategy
 
 
 @method("strategy", "intact", Settings, paper="2511.17439")
 class InTAct(Strategy):
-    """
+    """Interval penalties on protected layers.
+
     Attributes:
-        lower, upper: the cumulative cubes, one pair a protected layer; empty in the first task.
-        weights, biases: of those layers at the end of the last task.
+        lower, upper: the cumulative cubes, one pair per protected layer; empty in the first task.
+        weights, biases: values of those layers at the end of the last task.
         mask_rate: share of the last batch's activations inside the first cube.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("lower", "upper", "weights", "biases", "old")
-    old: Tensor | None  # [rows of the task, ..., width]: what entered the first protected layer before the task
+    old: Tensor | None  # inputs [rows of the task, ..., width] of the first protected layer before the task
 
     def prepare(self, learner: Learner) -> None:
         self.layers = text_layers(learner) if learner.kind == "texts" else linear_layers(learner, self.settings.layers)
@@ -148,7 +149,7 @@ class InTAct(Strategy):
 
     @property
     def widths(self) -> list[float]:
-        """Mean width of each layer's cube."""
+        """The mean width of each layer's cube."""
         return [float((up - low).mean()) for low, up in zip(self.lower, self.upper, strict=True)]
 
     @property
@@ -181,7 +182,7 @@ class InTAct(Strategy):
         return torch.stack(list(terms.values())).sum() if terms else None
 
     def terms(self, rows: TaskRows) -> dict[str, Tensor]:
-        """Each weighted loss of the last pass by its name: int, var, align, feat."""
+        """Return the weighted losses of the last pass by name: int, var, align, feat."""
         settings, found = self.settings, {}
         if self.lower and settings.strength:
             found["int"] = settings.strength * self._drift()
@@ -200,7 +201,7 @@ class InTAct(Strategy):
         return found
 
     def _drift(self) -> Tensor:
-        """Σ over layers of L_int."""
+        """Return the sum of L_int over layers."""
         terms = []
         for number, layer in enumerate(self.layers.values()):
             weight, bias = affine(layer)
@@ -212,7 +213,7 @@ class InTAct(Strategy):
 
     @torch.no_grad()
     def after_task(self, learner: Learner, task: Task) -> None:
-        """The cubes grow by the task's own intervals, and the layers are remembered as they are: both at its end."""
+        """Extend the cubes by the task's intervals and record the layers' weights."""
         collected = self._activations(learner, learner.train_rows(task), learner.generator)
         quantiles = self.settings.lower, self.settings.upper
         found = [interval_of(collected[name].flatten(0, -2), *quantiles) for name in self.layers]
@@ -228,12 +229,12 @@ class InTAct(Strategy):
     def _activations(
         self, learner: Learner, rows: TaskRows, generator: torch.Generator | None = None
     ) -> dict[str, Float[Tensor, "n *places width"]]:
-        """What enters each protected layer, in evaluation mode; with a generator a random part of what is many."""
+        """Return the inputs of each protected layer in evaluation mode; with a generator, on a random part of rows."""
         most = self.settings.samples
         if learner.kind == "texts":
             return token_activations(learner, self.layers, rows, most)
-        if generator is not None and len(rows) > most:
-            rows = rows.at(torch.randperm(len(rows), generator=generator)[:most].to(learner.device))
+        if generator is not None:
+            rows = rows.sample(most, generator)
         pieces: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         with on_inputs(self.layers, lambda name, entering: pieces[name].append(entering)):
             learner.map_rows(rows, learner.outputs)
@@ -241,10 +242,10 @@ class InTAct(Strategy):
 
 
 def linear_layers(learner: Learner, which: str) -> dict[str, nn.Module]:
-    """Linear layers that read hidden activations: all but the model's first layer; the head always does.
+    """Return linear layers that read hidden activations: all but the model's first layer, or the head alone.
 
     Raises:
-        InputError: none is left.
+        InputError: the model has no such layer.
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     matrices = [(name, one) for name, one in learner.model.named_modules() if isinstance(one, kinds)]
@@ -261,7 +262,7 @@ def linear_layers(learner: Learner, which: str) -> dict[str, nn.Module]:
 
 
 def text_layers(learner: Learner) -> dict[str, nn.Module]:
-    """Each block's last MLP matrix, wrapped by an adapter or not."""
+    """Return each block's last MLP matrix, with or without an adapter."""
     base = learner.language_model.base()  # type: ignore[attr-defined]  # texts have one
     found = {}
     for number, block in enumerate(blocks(base)):
@@ -273,7 +274,7 @@ def text_layers(learner: Learner) -> dict[str, nn.Module]:
 
 
 def affine(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """A layer's weight [outputs, inputs] and bias as they act; of an adapted layer what the adapter adds."""
+    """Return a layer's weight [outputs, inputs] and bias; for an adapted layer, the adapter's product alone."""
     if hasattr(layer, "get_delta_weight"):
         delta: Tensor = layer.get_delta_weight("default")  # type: ignore[operator]
         return (delta.T if is_transposed(layer.base_layer) else delta), None  # type: ignore[arg-type]
@@ -285,10 +286,10 @@ def affine(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
 def token_activations(
     learner: Any, layers: dict[str, nn.Module], rows: TaskRows, most: int
 ) -> dict[str, Float[Tensor, "n width"]]:
-    """What enters layers at real tokens of texts; tokens that a batch's rows begin with alike count once.
+    """Return the layers' inputs at the texts' tokens; a beginning that a batch's rows share counts once.
 
     Args:
-        most: about how many tokens are taken, each with the same chance.
+        most: approximate number of tokens, each drawn with the same probability.
     """
     share = most / max(most, int(rows.kept["length"].sum()))
     pieces: dict[str, list[Tensor]] = {name: [] for name in layers}

@@ -1,4 +1,4 @@
-"""Joint: after each task, everything seen so far is learned together from the weights before the stream; the ceiling.
+"""Joint: the model learns all tasks so far together, from the first weights; the upper bound of every comparison.
 
 Paper:   the offline baseline of every comparison; arXiv 1802.07569.
 Differs: none.
@@ -6,21 +6,14 @@ Differs: none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from letheon.core.registry import method
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows, joined
-from letheon.retain.strategy import Strategy
+from letheon.retain.strategy import NoSettings, Strategy
 from letheon.retain.stream import Task
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("strategy", "joint", Settings, paper="1802.07569")
+@method("strategy", "joint", NoSettings, paper="1802.07569")
 class Joint(Strategy):
     def before_task(self, learner: Learner, task: Task) -> None:
         learner.reset()

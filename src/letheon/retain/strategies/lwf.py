@@ -1,4 +1,4 @@
-"""Learning without forgetting (LwF): on the new task's rows the model keeps to what it said before the task.
+"""Learning without forgetting (LwF): on new rows the model distils its own outputs from before the task.
 
 Paper:   Li & Hoiem, arXiv 1606.09282, Eqs. 1-3.
 Differs: old outputs are computed once, before the task, and looked up. Where the task is known each old task's classes
@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from letheon.core.registry import check_settings, method
+from letheon.core.training.reinforcement import Anchor
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
@@ -41,18 +42,17 @@ def distillation(
 @method("strategy", "lwf", Settings, paper="1606.09282")
 class LwF(Strategy):
     keeps: ClassVar[tuple[str, ...]] = ("old", "teacher_weights")
-    old: Tensor | None  # [rows of the task, classes], before the task
-    teacher_weights: dict[str, Tensor]  # of a language model, whose outputs are too wide to be kept
+    old: Tensor | None  # outputs [rows of the task, classes] before the task
+    teacher_weights: dict[str, Tensor]  # weights of a language model before the task; its outputs are too wide to store
 
     def prepare(self, learner: Learner) -> None:
         self.old, self.teacher_weights = None, {}
-        self.teacher: nn.Module | None = None
 
     def before_task(self, learner: Learner, task: Task) -> None:
         if learner.task == 0:
             return
         if learner.kind == "texts":
-            self.teacher_weights, self.teacher = learner.weights_to_keep(), None
+            self.teacher_weights = learner.snapshot()
         else:
             self.old = learner.map_rows(learner.train_rows(task), learner.outputs)
 
@@ -67,16 +67,13 @@ class LwF(Strategy):
         return self.settings.strength * torch.stack(losses).sum()
 
     def _groups(self, learner: Learner) -> list[list[int]]:
-        """The classes of each distribution that is distilled."""
+        """Return the classes of each distilled distribution."""
         seen = learner.stream.tasks[: learner.task]
         if learner.stream.scenario == "task":
             return [list(task.classes) for task in seen]
         return [sorted({one for task in seen for one in task.classes})]
 
     def _of_texts(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
-        if self.teacher is None:
-            self.teacher = learner.frozen()
-            self.teacher.load_state_dict(self.teacher_weights, strict=False)
-        with learner.passed_through(self.teacher):
+        with Anchor(learner.parameters, self.teacher_weights).in_place():
             old = learner.forward(rows)
         return distillation(outputs.logits, old.logits, self.settings.temperature)

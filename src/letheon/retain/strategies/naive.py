@@ -1,18 +1,11 @@
-"""Naive: each task is learned by itself, with nothing against forgetting; the floor of every comparison."""
+"""Naive: the model learns each task alone, with nothing against forgetting; the lower bound of every comparison."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from letheon.core.registry import method
-from letheon.retain.strategy import Strategy
+from letheon.retain.strategy import NoSettings, Strategy
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("strategy", "naive", Settings)
+@method("strategy", "naive", NoSettings)
 class Naive(Strategy):
     pass

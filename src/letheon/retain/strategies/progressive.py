@@ -1,7 +1,7 @@
-"""Progressive networks: every task gets a network of its own that also reads the frozen ones before it.
+"""Progressive networks: every task has its own network, which also reads the frozen networks of earlier tasks.
 
 Paper:   Rusu et al., Progressive Neural Networks, arXiv 1606.04671, Eq. 2 and the adapters of Sec. 2.
-Differs: for networks of linear layers with one activation; all earlier columns share one adapter a layer.
+Differs: for networks of linear layers with one activation; all earlier columns share one adapter per layer.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    width: int = 32  # of the adapter that reads the earlier columns
-    scale: float = 0.1  # a, what a lateral input is first multiplied with (the paper: small, random)
+    width: int = 32  # width of the adapter that reads the earlier columns
+    scale: float = 0.1  # largest first factor a of a lateral input (the paper: small, random)
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("width",))
 
 
 class Lateral(nn.Module):
-    """U act(V [a ∘ h]) of the earlier columns' features h, one a a column."""
+    """U act(V [a ∘ h]) of the earlier columns' features h, with one factor a per column."""
 
     def __init__(self, widths: list[int], narrow: int, out: int, act: nn.Module, scale: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Column(nn.Module):
         self.laterals = nn.ModuleList(made)
 
     def forward(self, inputs: Tensor, earlier: list[list[Tensor]]) -> list[Tensor]:
-        """Every layer's output, given those of the earlier columns; the last are the logits."""
+        """Return every layer's output, given the earlier columns' outputs; the last output is the logits."""
         found: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             value = layer(inputs if i == 0 else found[-1])
@@ -72,7 +72,7 @@ class Column(nn.Module):
 
 
 class ProgressiveNet(nn.Module):
-    """Columns, one a task; task k's logits come from column k."""
+    """One column per task; column k gives the logits of task k."""
 
     def __init__(self, model: nn.Sequential, settings: Settings) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class ProgressiveNet(nn.Module):
         self.act = others[0] if others else nn.ReLU()
 
     def grow(self) -> Column:
-        """Add a column, new weights in the first one's shapes."""
+        """Add a column with new weights in the shapes of the first."""
         layers = [copy.deepcopy(layer) for layer in self.template]
         if self.columns:
             for layer in layers:
@@ -129,7 +129,7 @@ class Progressive(Strategy):
             self._grow(learner)
 
     def outputs(self, learner: Learner, rows: TaskRows) -> Tensor:
-        """Each row through its task's column; the last column where that task has none yet."""
+        """Pass each row through its task's column, or through the last column where that task has none yet."""
         tasks = rows.task.clamp(max=self.columns - 1)
         numbers = torch.unique(tasks).tolist()
         if len(numbers) == 1:

@@ -3,8 +3,9 @@
 Paper:   Wang et al., A Unified and General Framework for Continual Learning, arXiv 2403.13249: the objective with two
          Bregman divergences, and the update by unlearning and relearning. The ascent's noise and γ are [recalled].
 Differs: the Fisher information's diagonal is estimated after each task at the rows' own classes (the authors' code also
-         weights a row by its probability), and the noise of the paper's form is off unless asked for: at full size it
-         is many times the step. Penalties that a strategy adds after the backward pass, as ewc does, are not unlearned.
+         weights a row by its probability), and the noise of the paper's form is off by default: at full size it is many
+         times the step. Penalties that a strategy adds after the backward pass, as ewc does, are not unlearned. With
+         the default damping of 1 and a Fisher information far below 1, the ascent is nearly a plain gradient ascent.
 
 The refreshed step descends L + γ/2 ‖∇L‖² in the norm of the inverse Fisher information, to first order in γ. Unlike
 sharpness-aware minimisation it starts from where the ascent ended.
@@ -34,7 +35,7 @@ from letheon.retain.stream import Task
 
 
 def bregman(convex: Callable[[Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
-    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over everything; differentiable in both.
+    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over all entries; differentiable in both.
 
     Args:
         convex: F, a scalar of a tensor.
@@ -77,7 +78,7 @@ def ascent(gradient: Tensor, fisher: Tensor | float, rate: float, damping: float
 
 
 def langevin_noise(normal: Tensor, fisher: Tensor | float, rate: float, damping: float) -> Tensor:
-    """A draw from N(0, 2γ F⁻¹), from one of N(0, 1)."""
+    """Turn a draw from N(0, 1) into a draw from N(0, 2γ F⁻¹)."""
     return normal * torch.as_tensor(2 * rate / (fisher + damping)).sqrt()
 
 
@@ -94,10 +95,10 @@ def relative_ascent(weight: Tensor, gradient: Tensor, fisher: Tensor | float, no
 class Settings:
     rate: float = 0.02  # γ; the paper studies about 0.02 to 0.04 [recalled]
     steps: int = 1  # J; the paper studies up to 3
-    every: int = 2  # iterations; the paper
-    damping: float = 1.0  # of the Fisher information; before the first is estimated the ascent is plain [inferred]
+    every: int = 2  # steps between ascents; the paper
+    damping: float = 1.0  # added to the Fisher information, which is 0 in the first task [inferred]
     noise: float = 0.0  # share of the noise's standard deviation; the paper's equation: 1 [recalled]
-    samples: int = 256  # rows that the Fisher information is estimated on; 0 takes all
+    samples: int = 256  # rows for the estimate of the Fisher information; 0 takes all
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("rate", "steps", "every", "damping"))
@@ -109,7 +110,7 @@ class Settings:
 class ReleaseSettings:
     size: float = 1e-5  # δ: the step as a share of each tensor's norm; the code
     every: int = 1  # the code
-    decay: float = 1e-5  # τ of the Fisher information of earlier tasks; the code
+    decay: float = 1e-5  # τ, weight of earlier tasks' Fisher information; the code
     samples: int = 256  # the code takes all (0)
 
     def __post_init__(self) -> None:
@@ -119,15 +120,14 @@ class ReleaseSettings:
 
 
 class Unlearning(Strategy):
-    """What both forms share: when they unlearn, and the Fisher information of the last task.
+    """The base of both forms: the steps that unlearn, and the Fisher information of the last task.
 
     Attributes:
-        fisher: its diagonal, one tensor a weight; None in the first task.
+        fisher: the diagonal of the Fisher information, one tensor per weight; None in the first task.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("fisher",)
     fisher: Vector | None
-    decay = 0.0
 
     def prepare(self, learner: Learner) -> None:
         self.fisher = None
@@ -138,21 +138,20 @@ class Unlearning(Strategy):
                 self.unlearn(learner, rows)
 
     def unlearn(self, learner: Learner, rows: TaskRows) -> None:
-        """Move the weights so that the rows' loss rises; no gradient and no optimizer state is touched."""
-        raise NotImplementedError  # of the paper's form and the release's
+        """Move the weights so that the rows' loss rises; gradients and optimizer state stay as they are."""
+        raise NotImplementedError  # see Refresh and RefreshRelease
 
     def after_task(self, learner: Learner, task: Task) -> None:
         rows = learner.train_rows(task)
-        if 0 < self.settings.samples < len(rows):
-            order = torch.randperm(len(rows), generator=learner.stream_generator("refresh rows"))
-            rows = rows.at(order[: self.settings.samples])
+        rows = rows.sample(self.settings.samples or len(rows), learner.stream_generator("refresh rows"))
         found = diagonal_fisher(learner, rows, "empirical")
-        if self.fisher is not None and self.decay:
-            found = [new + self.decay * old for new, old in zip(found, self.fisher, strict=True)]
+        decay = getattr(self.settings, "decay", 0.0)
+        if self.fisher is not None and decay:
+            found = [new + decay * old for new, old in zip(found, self.fisher, strict=True)]
         self.fisher = found
 
     def known(self, learner: Learner) -> Sequence[Tensor | float]:
-        """The Fisher information as it is known now: 0 in the first task."""
+        """Return the current Fisher information, 0 in the first task."""
         return self.fisher if self.fisher is not None else [0.0] * len(learner.weights)
 
 
@@ -173,11 +172,7 @@ class Refresh(Unlearning):
 
 @method("strategy", "refresh_release", ReleaseSettings, paper="2403.13249")
 class RefreshRelease(Unlearning):
-    """Refresh as the authors' code does it: a step of the batch's own loss, a fixed share of each tensor's norm."""
-
-    def __init__(self, settings: ReleaseSettings | None = None) -> None:
-        super().__init__(settings if settings is not None else ReleaseSettings())
-        self.decay = self.settings.decay
+    """The authors' code: a step up the batch's own loss, a fixed share of each tensor's norm."""
 
     def unlearn(self, learner: Learner, rows: TaskRows) -> None:
         draw = noise_of(learner)
@@ -188,18 +183,21 @@ class RefreshRelease(Unlearning):
 
 
 def noise_of(learner: Learner) -> torch.Generator:
-    """A step's own random stream: what the host draws from its memory is what it draws without refresh."""
+    """Return the random stream of a step's noise; the host's draws do not depend on it.
+
+    An ascent of the whole loss still draws from the host's memory, so later draws differ from those without refresh.
+    """
     return learner.stream_generator("refresh noise", learner.task_step)
 
 
 def normal_like(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw from N(0, 1) for each entry."""
+    """Draw from N(0, 1) per entry."""
     return torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
 
 
 @contextmanager
 def statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Within the block, batch normalisation uses the batch's statistics and does not note them."""
+    """Within the block, batch normalisation uses the batch's statistics and does not record them."""
     layers: list[Any] = [one for one in model.modules() if getattr(one, "track_running_stats", False) and one.training]
     for layer in layers:
         layer.track_running_stats = False

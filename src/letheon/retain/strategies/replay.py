@@ -1,7 +1,7 @@
-"""Replay (ER): every step also learns as many old rows, drawn at random from a small memory.
+"""Replay (ER): every step also learns old rows, as many as new rows, drawn at random from a small memory.
 
-Paper:   experience replay as Chaudhry et al., On Tiny Episodic Memories, arXiv 1902.10486, have it; reservoir sampling
-         after Vitter 1985. Listed in the review of Parisi et al., arXiv 1802.07569.
+Paper:   experience replay in the form of Chaudhry et al., On Tiny Episodic Memories, arXiv 1902.10486; reservoir
+         sampling after Vitter 1985. Listed in the review of Parisi et al., arXiv 1802.07569.
 Differs: new and old rows go through the model in one pass.
 """
 
@@ -23,21 +23,21 @@ from letheon.retain.stream import Task
 
 @dataclass(frozen=True)
 class Settings:
-    capacity: int = 200  # rows in the memory; the note's reproduction
-    batch: int = 0  # old rows of a step; 0: as many as new ones (ER)
-    policy: Policy = "reservoir"  # ER's; class or task balance it
+    capacity: int = 200  # rows in the memory
+    batch: int = 0  # old rows per step; 0: as many as new rows (ER)
+    policy: Policy = "reservoir"  # ER's; class and task balance the memory
     fill: Literal["step", "task"] = "step"  # after each step (online), or after each task
-    weight: float = 1.0  # of the old rows' loss; ER: 1
+    weight: float = 1.0  # weight of the old rows' loss; ER: 1
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("capacity", "weight"))
 
 
 class Replaying(Strategy):
-    """What strategies with a memory share: filling it once with every row, and drawing from it.
+    """The base of strategies with a memory: it offers every row to the memory once, and draws from it.
 
     Attributes:
-        settings: has `capacity`, `batch`, `policy` and `fill`.
+        settings: options with `capacity`, `batch`, `policy` and `fill`.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("memory",)
@@ -45,14 +45,15 @@ class Replaying(Strategy):
 
     def prepare(self, learner: Learner) -> None:
         self.memory = learner.memory(self.settings.capacity, self.settings.policy)
+        self.stored: dict[str, Tensor] = {}  # tensors of the step's new rows that the memory stores beside them
 
     def draw(self, rows: TaskRows) -> TaskRows | None:
-        """Old rows for a step; None while the memory is empty."""
+        """Draw old rows for a step; None while the memory is empty."""
         return self.memory.sample(self.settings.batch or len(rows))
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         if self.settings.fill == "step" and learner.epoch == 0:  # later epochs show the same rows again
-            self.memory.add(rows)
+            self.memory.add(rows, **self.stored)
 
     def after_task(self, learner: Learner, task: Task) -> None:
         if self.settings.fill == "task":

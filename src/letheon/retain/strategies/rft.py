@@ -3,8 +3,8 @@
 Paper:   Lai et al., Reinforcement Fine-Tuning Naturally Mitigates Forgetting in Continual Post-Training,
          arXiv 2507.05386. GRPO with advantages within a group, a KL term to the model at the start of the stage, and
          rollout-based instance filtering (RIF): rows that the model never solves in a few rollouts are not trained on.
-Differs: one optimizer step on each set of rollouts, so that the policy is the one that drew them and clipping never
-         acts. Tokens are averaged over the whole batch. The rule of the filter and its eight rollouts are [inferred].
+Differs: one optimizer step per set of rollouts, so that the policy is the one that drew them and clipping never acts.
+         Tokens are averaged over the whole batch. The rule of the filter and its eight rollouts are [inferred].
          For classes the policy is the softmax over classes, and a rollout is one class [our extension]. No format
          reward and no chain of thought, which the paper finds not to be the cause. `rejection` (fine-tuning on the
          model's own right answers) is the control between supervised fine-tuning and reinforcement.
@@ -48,17 +48,17 @@ TextReward = Callable[[str, Example], float]
 
 @dataclass(frozen=True)
 class Settings:
-    """Options.
+    """Options of reinforcement fine-tuning.
 
     Attributes:
-        estimator: of the advantage: within a group (GRPO), against the other rollouts (RLOO), or right answers alone.
+        estimator: advantage within a group (GRPO), against the other rollouts (RLOO), or right answers alone.
         kl: weight of the divergence from the reference; 0 is the run without it.
         reference: the model at the start of each task (`stage`) or of the stream (`base`).
-        filter: keep rows that are solved at least once (`solvable`), sometimes but not always (`learnable`), or all.
-        reward: of texts: the whole answer (`exact`), or how much of it is met (`similarity`) [our extension].
+        filter: train on rows solved at least once (`solvable`), sometimes but not always (`learnable`), or all.
+        reward: reward of texts: the whole answer (`exact`), or similarity with it (`similarity`) [our extension].
     """
 
-    group: int = 5  # rollouts of a row; EasyR1's default, the authors' framework
+    group: int = 5  # rollouts per row; EasyR1's default, the authors' framework
     kl: float = 0.01  # EasyR1
     estimator: Estimator = "grpo"
     reference: Literal["stage", "base"] = "stage"  # the authors' scripts
@@ -77,7 +77,7 @@ class Settings:
 
 
 def advantages_of(rewards: Float[Tensor, "n group"], estimator: Estimator) -> Float[Tensor, "n group"]:
-    """What each rollout's log-probability is pushed by; 0 in groups that say nothing.
+    """Return the advantage of each rollout; 0 in groups whose rewards are all equal.
 
     grpo: (r - mean) / (std + eps). rloo: r minus the mean of the other rollouts. rejection: group · r / Σ r, so that
     the mean over rollouts is that over the right ones.
@@ -101,7 +101,7 @@ def policy_loss(
     """mean(-ρ A) + β mean(e^q - q - 1), q = log p_ref - log p; ρ = p/p_old is 1 and has the gradient ∇log p.
 
     Args:
-        count: what the means are over, where rollouts (tokens) whose term is 0 were left out; default all.
+        count: number that the means divide by, where rollouts (tokens) with a term of 0 were left out; default all.
     """
     loss = clipped_surrogate(logp, logp.detach(), advantage)
     if reference is not None:
@@ -110,7 +110,7 @@ def policy_loss(
 
 
 def kept_rows(rewards: Float[Tensor, "n rollouts"], rule: Literal["solvable", "learnable"]) -> Bool[Tensor, " n"]:
-    """RIF: which rows are trained on: those solved at least once, or those solved sometimes but not always."""
+    """RIF: return which rows are solved at least once, or sometimes but not always."""
     solved = rewards.amax(1) > 0
     return solved if rule == "solvable" else solved & ~equal_groups(rewards)
 
@@ -118,23 +118,23 @@ def kept_rows(rewards: Float[Tensor, "n rollouts"], rule: Literal["solvable", "l
 def drawn_classes(
     logits: Float[Tensor, "n classes"], group: int, temperature: float, generator: torch.Generator
 ) -> Int[Tensor, "n group"]:
-    """`group` classes of each row, drawn from the softmax."""
+    """Draw `group` classes per row from the softmax."""
     probability = (logits.detach() / temperature).softmax(-1).cpu()
     return torch.multinomial(probability, group, replacement=True, generator=generator).to(logits.device)
 
 
 def right_class(drawn: Int[Tensor, "n group"], rows: TaskRows) -> Float[Tensor, "n group"]:
-    """1 where the row's own class was drawn."""
+    """Reward 1 where the row's own class was drawn."""
     return (drawn == rows.targets[:, None]).float()
 
 
 def exact(text: str, example: Example) -> float:
-    """1 if the text is the answer, but for case, spaces and a full stop."""
+    """Reward 1 if the text equals the answer up to case, spaces and a full stop."""
     return float(_plain(text) == _plain(example.answer))
 
 
 def similarity(text: str, example: Example) -> float:
-    """2 · matching characters / all characters: a signal where no answer is met whole."""
+    """Reward 2 · matching characters / all characters: a signal where no answer is fully right."""
     return SequenceMatcher(None, _plain(text), _plain(example.answer), autojunk=False).ratio()
 
 
@@ -144,19 +144,20 @@ def _plain(text: str) -> str:
 
 @method("strategy", "rft", Settings, paper="2507.05386")
 class RFT(Strategy):
-    """Learn from rollouts.
+    """Reinforcement fine-tuning.
 
     Args:
-        reward: of drawn classes [n, group] and their rows, or of a text and its example; default by the settings.
+        reward: function of drawn classes [n, group] and their rows, or of a text and its example; default as the
+            settings say.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("reference", "kept", "shares")
-    wants: ClassVar[frozenset[str]] = frozenset()  # texts are scored as they were drawn, not as the rows have them
-    reference: dict[str, Tensor]  # weights that the KL term holds to
-    kept: Tensor | None  # [rows of the task] which are trained on
-    shares: list[float]  # of each task's rows, how many are
+    wants: ClassVar[frozenset[str]] = frozenset()  # texts are scored as drawn, not as in the rows
+    reference: dict[str, Tensor]  # weights of the reference in the KL term
+    kept: Tensor | None  # [rows of the task] whether a row is trained on
+    shares: list[float]  # per task the share of such rows
 
-    def __init__(self, settings: Settings = Settings(), reward: ClassReward | TextReward | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, reward: ClassReward | TextReward | None = None) -> None:
         super().__init__(settings)
         self.reward: Any = reward
 
@@ -172,7 +173,7 @@ class RFT(Strategy):
     def before_task(self, learner: Learner, task: Task) -> None:
         settings = self.settings
         if settings.kl and (settings.reference == "stage" or not self.reference):
-            self.reference = {name: weight.detach().clone() for name, weight in learner.parameters.items()}
+            self.reference = learner.snapshot()
             self.anchor = None
         rows = learner.train_rows(task)
         self.kept = torch.ones(len(rows), dtype=torch.bool)
@@ -181,7 +182,7 @@ class RFT(Strategy):
         self.shares.append(float(self.kept.float().mean()))
         if not bool(self.kept.any()):
             raise TrainingError(
-                f"task {task.name}: in {settings.filter_rollouts} rollouts a row no row is solved, so that there is "
+                f"task {task.name}: in {settings.filter_rollouts} rollouts per row no row is solved, so that there is "
                 "nothing to learn from",
                 "fine-tune a little first, draw more (filter_rollouts), or reward what is partly right "
                 "(reward=similarity)",
@@ -219,7 +220,7 @@ class RFT(Strategy):
         drawn = self._draw(learner, examples, settings.group, "rollouts")
         advantage = advantages_of(self._of_texts(drawn, examples), settings.estimator).flatten()
         tokens = sum(len(one.encoded.ids) - one.encoded.start for one in drawn)
-        if not settings.kl:  # rollouts that push nothing are not run again
+        if not settings.kl:  # rollouts without an advantage have no gradient
             places = advantage.nonzero().flatten().tolist()
             drawn, advantage = [drawn[i] for i in places], advantage[places]
         if not drawn:
@@ -251,7 +252,7 @@ class RFT(Strategy):
 
     @torch.no_grad()
     def _rewards(self, learner: Any, rows: TaskRows) -> Float[Tensor, "n rollouts"]:
-        """Of the filter's rollouts under the model as it is, before the task."""
+        """Return the rewards of the filter's rollouts under the current model, before the task."""
         settings, number = self.settings, self.settings.filter_rollouts
         if learner.kind == "texts":
             examples = learner.examples(rows)

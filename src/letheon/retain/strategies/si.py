@@ -1,8 +1,8 @@
-"""Synaptic intelligence (SI): a weight is held by how much its own path lowered the loss of earlier tasks.
+"""Synaptic intelligence (SI): a penalty holds each weight by how much its path lowered the loss of earlier tasks.
 
 Paper:   Zenke et al., Continual Learning Through Synaptic Intelligence, arXiv 1703.04200, Eqs. 3-5.
-Differs: none; the path integral takes the steps that the optimizer really makes, and the gradient of the task's loss
-         alone (before this penalty; of penalties in a composition those written to the right do not count).
+Differs: none; the path integral uses the optimizer's actual steps and the gradient before this penalty and before
+         penalties that stand to its right in a composition.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from letheon.core.registry import check_settings, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
+from letheon.retain.penalty import add_penalty_gradient
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
@@ -37,7 +38,7 @@ def path_step(path: Sequence[Tensor], gradient: Sequence[Tensor], moved: Sequenc
 
 
 def importance_of(path: Tensor, moved: Tensor, damping: float) -> Tensor:
-    """relu(ω) / (Δ² + ξ), Δ the way from the task's start to its end."""
+    """relu(ω) / (Δ² + ξ), where Δ is the change from the task's start to its end."""
     return path.clamp(min=0) / (moved.square() + damping)
 
 
@@ -50,10 +51,8 @@ class SI(Strategy):
     before: Vector  # θ before the step
 
     def prepare(self, learner: Learner) -> None:
-        self.importance = [torch.zeros_like(weight) for weight in learner.weights]
-        self.path = [torch.zeros_like(weight) for weight in learner.weights]
-        self.anchor = [weight.detach().clone() for weight in learner.weights]
-        self.before = [weight.detach().clone() for weight in learner.weights]
+        self.importance, self.path = ([torch.zeros_like(weight) for weight in learner.weights] for _ in range(2))
+        self.anchor, self.before = (list(learner.snapshot().values()) for _ in range(2))
         self.gradient: Vector = []
 
     @torch.no_grad()
@@ -63,8 +62,7 @@ class SI(Strategy):
             self.gradient = gradients
             return
         self.gradient = [gradient.clone() for gradient in gradients]
-        distance = torch._foreach_sub(list(learner.weights), self.anchor)
-        torch._foreach_addcmul_(gradients, self.importance, distance, value=2 * self.settings.strength)
+        add_penalty_gradient(gradients, learner.weights, self.importance, self.anchor, 2 * self.settings.strength)
         learner.set_gradients(gradients)
 
     @torch.no_grad()
@@ -75,7 +73,7 @@ class SI(Strategy):
 
     @torch.no_grad()
     def after_task(self, learner: Learner, task: Task) -> None:
-        weights = [weight.detach().clone() for weight in learner.weights]
+        weights = list(learner.snapshot().values())
         for total, path, end, start in zip(self.importance, self.path, weights, self.anchor, strict=True):
             total.add_(importance_of(path, end - start, self.settings.damping))
             path.zero_()

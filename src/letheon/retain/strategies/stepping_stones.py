@@ -1,10 +1,10 @@
-"""Stepping stones: surprising texts are learned as rewrites that lead up to their key word by less surprising ones.
+"""Stepping stones: surprising texts are learned as rewrites that approach their key word in less surprising words.
 
 Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, arXiv 2504.09522: a language model
          rewrites the text so that the key word is first described in words that are expected; facts and key word stay.
-Differs: the rewrites are read from a file, made by any callable, or asked of the learning model itself, as it is
-         before the task. A rewrite that has lost the key word or has no room is not used: that row is learned as it
-         is. The wording of the request is ours; the paper's was not published in what we could read.
+Differs: the rewrites come from a file, from any callable, or from the learning model itself before the task. A rewrite
+         without the key word, or too long, is not used: that row is learned unchanged. The wording of the request is
+         ours; the sources that we read do not have the paper's.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ REQUEST = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Options.
+    """Options of stepping stones.
 
     Attributes:
         stones: a file of rewrites, matched to the rows by `id`; without it the model writes them.
-        max_new_tokens: room for a rewrite beyond the stream's longest row.
+        max_new_tokens: tokens of a rewrite beyond the stream's longest row.
     """
 
     stones: str = ""
@@ -50,17 +50,17 @@ class Settings:
 
 
 def stepping_stone(example: Example, writer: Writer) -> Example:
-    """The example with its answer (for running text: the text) as the writer has it, if the key word is still there.
+    """Return the example with its answer (or running text) rewritten, if the rewrite has the key word; else unchanged.
 
     Args:
-        example: `value` is the key word; without one every rewrite is taken.
+        example: its `value` is the key word; without a value every rewrite is used.
     """
     text = (writer(example) or "").strip()
     return replace(example, answer=text) if text and (example.value or "") in text else example
 
 
 def request(example: Example) -> str:
-    """What a language model is asked for a row with a key word."""
+    """Return the request for a rewrite of a row with a key word."""
     return REQUEST.format(keyword=example.value, text=example.answer)
 
 
@@ -69,20 +69,20 @@ class SteppingStones(Strategy):
     """Learn rewrites instead of the task's own rows.
 
     Args:
-        writer: gives the rewrite of a row, None where it has none; default the file, or the model.
+        writer: returns the rewrite of a row, or None; default the file, or the model.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("written", "shares")
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})
     written: dict[str, Tensor]  # the task's rows, rewritten
-    shares: list[float]  # of each task's rows, how many were
+    shares: list[float]  # per task the share of rewritten rows
 
-    def __init__(self, settings: Settings = Settings(), writer: Writer | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, writer: Writer | None = None) -> None:
         super().__init__(settings)
-        if writer is None and settings.stones:
-            rewrites = {row.id: row.answer for row in read_examples(settings.stones)}
-            writer = lambda example: rewrites.get(example.id)  # noqa: E731
         self.writer = writer
+        if writer is None and self.settings.stones:
+            rewrites = {row.id: row.answer for row in read_examples(self.settings.stones)}
+            self.writer = lambda example: rewrites.get(example.id)
 
     def prepare(self, learner: Any) -> None:
         self.written, self.shares = {}, []
@@ -97,11 +97,11 @@ class SteppingStones(Strategy):
         taken = [new if fit else old for new, old, fit in zip(rewritten, examples, fits, strict=True)]
         self.shares.append(sum(new is not old for new, old in zip(taken, examples, strict=True)) / len(examples))
         if not self.shares[-1]:
-            logger.warning(f"stepping_stones: no row of task {task.name} was rewritten; it is learned as it is")
+            logger.warning(f"stepping_stones: no row of task {task.name} was rewritten; it is learned unchanged")
         self.written = padded(learner.encode(taken, learner.task, task.name), width).tensors()
 
     def _model(self, learner: TextLearner, examples: list[Example]) -> Writer:
-        """The learning model as the writer, of rows that have a key word and whose request fits into its context."""
+        """Return the learning model as the writer of rows with a key word whose request fits into its context."""
         room, model = self.settings.max_new_tokens, learner.language_model
         most = model.context_length - room
         asked = [row for row in examples if row.value and len(learner.encoder.prompt(request(row))) <= most]

@@ -2,8 +2,8 @@
 
 Paper:   A Heuristic Bias Addressing Approach for Online Continual Learning, arXiv 2309.04081. The two-predictor rule is
          in the abstract; equal weights of both losses, τ = 0.09 and prediction by dot products are [inferred].
-Differs: new and old rows go through the model in one pass. A head's bias, where there is one, takes part in the dot
-         products and not in the cosines; the report of the bias refuses such a head, as its logits are no products.
+Differs: new and old rows go through the model in one pass. The paper's head has no bias; where a head has one, it
+         enters the dot products and not the cosines. `BiasWatch` refuses such a head, as its logits are no products.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Form = Literal["cosine", "dot"]
 class Settings:
     capacity: int = 200  # split CIFAR-10 in the sibling's example
     tau: float = 0.09  # the authors' cosine heads [inferred]
-    batch: int = 10  # old rows of a step; the sibling's eps_mem_batch
+    batch: int = 10  # old rows per step; the sibling's eps_mem_batch
     current: Form = "cosine"  # logits of the new rows; dot with replay=dot is plain replay
     replay: Form = "dot"  # logits of the old rows
     policy: Policy = "reservoir"
@@ -44,7 +44,7 @@ class Settings:
 
     @property
     def fill(self) -> str:
-        """Online: after each step."""
+        """The memory is filled after each step, as the method is online."""
         return "step"
 
 
@@ -58,7 +58,7 @@ class Logits(NamedTuple):
 
 
 def decompose_logits(features: Float[Tensor, "n width"], weight: Float[Tensor, "classes width"]) -> Logits:
-    """<w_c, h> as norms and an angle; gradients flow through the norms of the cosine, a zero feature has cosine 0."""
+    """Split <w_c, h> into norms and a cosine; gradients flow through the norms, and a zero feature has cosine 0."""
     dot = features @ weight.T
     weight_norm, feature_norm = (torch.linalg.vector_norm(one, dim=1) for one in (weight, features))
     return Logits(dot, dot / (feature_norm[:, None] * weight_norm + EPSILON), weight_norm, feature_norm)
@@ -86,28 +86,28 @@ class UER(Replaying):
         return decompose_logits(rows.features, learner.head.weight).cosine / self.settings.tau
 
 
-# The bias that the paper rests on
+# The bias that the paper measures
 
 
 class Factor(NamedTuple):
-    """A mean over rows and over old or newest classes."""
+    """A mean over rows, for old and for the newest classes."""
 
     old: float
     newest: float
 
     @property
     def gap(self) -> float:
-        """Newest minus old: the bias towards what was learned last."""
+        """Newest minus old: the bias towards the last task."""
         return self.newest - self.old
 
 
 class BiasReport(NamedTuple):
-    """Where the bias of the logits sits, and what it does to predictions.
+    """The bias of the logits by factor, and its effect on predictions.
 
     Attributes:
         dot, cosine, weight_norm: the logit and its factors.
-        accuracy: of old and of newest rows, by dot products.
-        cosine_accuracy: the same, by cosines.
+        accuracy: accuracy on old and on newest rows, by dot products.
+        cosine_accuracy: the same accuracies, by cosines.
     """
 
     dot: Factor
@@ -125,7 +125,7 @@ def bias_report(
     old: Sequence[int],
     newest: Sequence[int],
 ) -> BiasReport:
-    """Means over balanced test rows, split into old and newest classes; predictions are among both together."""
+    """Return means over balanced test rows, for old and newest classes; predictions choose among both together."""
     groups = [list(old), list(newest)]
     seen = torch.tensor(groups[0] + groups[1], device=labels.device)
     of_group = [torch.isin(labels, torch.tensor(group, device=labels.device)) for group in groups]
@@ -144,20 +144,20 @@ def bias_report(
 
 
 class BiasWatch(Strategy):
-    """Watches the logits' bias after each task but the first: `Composition([UER(), BiasWatch()], "uer, watched")`.
+    """A strategy that reports the logits' bias from the second task on: `Composition([UER(), BiasWatch()], "uer")`.
 
     Attributes:
-        reports: one a task, from the second on.
+        reports: one report per task, from the second on.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
 
     def __init__(self) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.reports: list[BiasReport] = []
 
     def prepare(self, learner: Learner) -> None:
-        """Refuse a head whose logits are no product of norms and angle."""
+        """Refuse a head with a bias, whose logits are no product of norms and a cosine."""
         assert isinstance(learner, ClassLearner)
         if learner.head.bias is not None:
             raise InputError(

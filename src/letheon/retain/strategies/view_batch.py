@@ -1,12 +1,12 @@
-"""View batches (VBM): several views of a row in one batch, and so many epochs' worth of rest between its visits.
+"""View batches (VBM): a batch holds several views of a row, and the row then rests for as many epochs.
 
 Paper:   Do Your Best and Get Enough Rest for Continual Learning, arXiv 2503.18371: view-batch replay, strong
          augmentation of the views after the first, and one-to-many KL between views.
 Differs: views are grouped by the row's own number; the authors' code groups neighbours of one class, which merges
          rows. The divergence is a mean over rows; the code also divides by the number of classes. Strong views are a
-         turn and noise instead of AutoAugment, as the images here are small and grey. Old rows of a replay have one
-         view each; a memory beside it is filled after each task (`view_batch+replay:fill=task`), as the first epoch
-         does not show every row.
+         rotation and noise instead of AutoAugment, as the images here are small and grey. Replayed rows have one view
+         each and do not rest; the paper adds them to the task before its sampler. A memory beside it must be filled
+         after each task (`view_batch+replay:fill=task`), as the first epoch does not have every row.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from letheon.retain.strategy import Strategy
 
 @dataclass(frozen=True)
 class Settings:
-    views: int = 4  # V, of a row in a batch; the paper
-    alpha: float = 1.0  # of the divergence between views; the paper. 0: none
-    warm_up: int = 6  # epochs of a task without it: the code begins after epoch number 5
-    strong: bool = True  # views after the first are distorted strongly; with one view that one is (the control)
+    views: int = 4  # V, views of a row per batch; the paper
+    alpha: float = 1.0  # weight of the divergence between views; the paper. 0: none
+    warm_up: int = 6  # epochs of a task without the divergence: the code begins after epoch number 5
+    strong: bool = True  # views after the first are distorted strongly; a single view is too (the control)
     data: Literal["images", "vectors"] = "images"  # vectors have noise alone
-    shift: int = 1  # most pixels, of weak and strong views [the note's reproduction]
-    degrees: float = 15.0  # most, of strong views [inferred]
-    noise: float = 0.1  # standard deviation, of strong views [inferred]
-    reshuffle: bool = False  # anew each epoch, so that the rest is irregular: the control
+    shift: int = 1  # largest shift in pixels, of weak and strong views [inferred]
+    degrees: float = 15.0  # largest rotation of strong views [inferred]
+    noise: float = 0.1  # standard deviation of the noise on strong views [inferred]
+    reshuffle: bool = False  # a new order each epoch, so that the rest is irregular: the control
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("views",))
@@ -46,9 +46,9 @@ class Settings:
 
 
 def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Tensor, " n"]:
-    """The places of one epoch: part number `part` of `views` of the list in which every place comes `views` times.
+    """Return the row indices of sub-epoch `part` (of `views`): each row appears `views` times in a row, in one part.
 
-    All parts together visit every row once, `views` times in a row; between two visits lie `views` epochs.
+    All parts together visit every row once; between two visits lie `views` epochs.
     """
     n = len(permutation)
     at = torch.arange(part * n, (part + 1) * n)
@@ -56,12 +56,12 @@ def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Te
 
 
 def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, " n"]) -> Tensor:
-    """Mean over rows, then over a row's later views, of KL(first view ‖ later view), nats; 0 where all are first.
+    """Return the mean over rows, and over a row's later views, of KL(first view ‖ later view) (nats), or 0 without any.
 
     The first view is a target without gradient.
 
     Args:
-        groups: which rows are views of one; the first of each in the batch is the teacher.
+        groups: number of each view's row; the first view of a row in the batch is the teacher.
     """
     _, group = torch.unique(groups, return_inverse=True)
     n, count = len(groups), int(group.max()) + 1
@@ -84,9 +84,9 @@ def distorted(
     degrees: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "n channels height width"]:
-    """Each image moved by up to `shift` whole pixels either way; the strong ones also turned, by up to `degrees`.
+    """Shift each image by up to `shift` whole pixels either way, and rotate strong views by up to `degrees`.
 
-    What comes in at an edge is 0.
+    Pixels from beyond the edges are 0.
     """
     n, _, height, width = images.shape
     draws = torch.rand(n, 3, generator=generator) * 2 - 1
@@ -99,7 +99,7 @@ def distorted(
 
 
 def first_views(groups: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Whether a row is the first of its group; views of one row lie side by side."""
+    """Return whether a view is the first of its row; views of one row lie side by side."""
     same = torch.zeros(len(groups), dtype=torch.bool, device=groups.device)
     same[1:] = groups[1:] == groups[:-1]
     return ~same
@@ -136,10 +136,10 @@ class ViewBatch(Strategy):
 
 
 def image_of(shape: torch.Size) -> tuple[int, int, int]:
-    """Channels, height and width of rows: images with or without channels, or flat square grey ones.
+    """Return channels, height and width of images, with or without channels, or of flat square grey images.
 
     Raises:
-        InputError: they are no such images.
+        InputError: the rows are no such images.
     """
     if len(shape) == 4:
         return int(shape[1]), int(shape[2]), int(shape[3])
@@ -155,14 +155,14 @@ def image_of(shape: torch.Size) -> tuple[int, int, int]:
 
 
 class RecallWatch(Strategy):
-    """Watches when rows are visited: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
+    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
 
     Args:
-        views: of a visit.
+        views: views per visit.
     """
 
     def __init__(self, views: int = 1) -> None:
-        super().__init__(settings=())
+        super().__init__()
         self.views = views
         self.seen: list[Int[Tensor, "2 n"]] = []
 
@@ -170,7 +170,7 @@ class RecallWatch(Strategy):
         self.seen.append(torch.stack([rows.task, rows.index]).cpu())
 
     def intervals(self) -> Float[Tensor, " n"]:
-        """From the beginning of each visit to that of the same row's next: forwarded rows over rows of the task."""
+        """Return the intervals between visits of a row: views passed through the model, over rows of the task."""
         task, index = torch.cat(self.seen, 1)
         most = int(index.max()) + 1
         row = task * most + index

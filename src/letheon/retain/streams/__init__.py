@@ -1,4 +1,4 @@
-"""Streams that come with the package, and how one is read from a name or a file."""
+"""The package's own streams, and reading a stream from a name or a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NAMES = ("split-digits", "permuted-digits", "rotated-digits", "split-mnist=FILE"
 
 
 def read_stream(source: str | Path) -> Stream:
-    """A stream by name (`split-digits`, `split-mnist=FILE`; `/task` or `/domain` after it sets the scenario) or file.
+    """Read a stream by name (`split-digits`, `split-mnist=FILE`, with `/task` or `/domain` for the scenario) or file.
 
     Raises:
-        InputError: no such name or file, or what is wrong in the file: file, task, field.
+        InputError: no such name or file, or a fault in the file: names file, task and field.
     """
     from letheon.retain.streams import digits, mnist, texts
 

@@ -1,4 +1,4 @@
-"""Streams from data that a user has: split by class, or one data set a domain (anything torchvision-like)."""
+"""Streams from a user's data sets, such as torchvision's: split by class, or one data set per domain."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def split_tensors(
     order: Sequence[int] | None = None,
     source: str = "",
 ) -> Stream:
-    """A stream that splits classes evenly over tasks.
+    """Split classes evenly over the tasks of a stream.
 
     Args:
         train, test: inputs [n, ...] and classes [n].
         scenario: with `domain` every task's classes are numbered from 0 again (the first of each task is class 0).
-        order: of the classes; default rising.
+        order: order of the classes; default rising.
 
     Raises:
-        InputError: the classes cannot be split evenly, or the order is none of them.
+        InputError: the classes cannot be split evenly, or the order does not name each class once.
     """
     found = torch.unique(train[1]).tolist()
     classes = list(order) if order is not None else found
@@ -62,7 +62,7 @@ def _of_classes(pair: Pair, classes: Sequence[int], renumber: bool) -> Pair:
 def split_by_class(
     dataset: Any, tasks: int, scenario: Scenario = "class", *, test: Any = None, name: str = "", seed: int = 0
 ) -> Stream:
-    """A stream from a data set of (image, class) items, such as torchvision's.
+    """Split a data set of (image, class) items, such as torchvision's, by class.
 
     Args:
         dataset, test: items [i] -> (tensor, PIL image or array; class); without `test` a fifth is held out.
@@ -77,7 +77,7 @@ def split_by_class(
 
 
 def split_by_domain(domains: Mapping[str, Any], *, name: str = "domains", seed: int = 0) -> Stream:
-    """A stream in which each data set is a task with the same classes; a fifth of each is held out.
+    """Make a stream in which each data set is a task with the same classes; a fifth of each is held out.
 
     Args:
         domains: data sets by name, or pairs (train, test) of them.
@@ -95,7 +95,7 @@ def split_by_domain(domains: Mapping[str, Any], *, name: str = "domains", seed: 
 
 
 def as_tensors(dataset: Any) -> Pair:
-    """A whole data set as inputs [n, ...] (floats; bytes become 0..1) and classes [n]."""
+    """Return a whole data set as inputs [n, ...] (floats; bytes become 0..1) and classes [n]."""
     if isinstance(dataset, tuple):
         inputs, labels = (torch.as_tensor(part) for part in dataset)
     else:

@@ -17,7 +17,7 @@ TEST_SHARE = 0.2
 
 @lru_cache(maxsize=1)
 def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
-    """All digits: pixels scaled to 0..1, flat; and their classes."""
+    """Return all digits, flat, with pixels scaled to 0..1, and their classes."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -25,18 +25,18 @@ def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
 
 
 def _halves(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and test pairs of all digits."""
+    """Return the training and the test pair of all digits."""
     images, labels = digits()
     train, test = held_out(len(labels), TEST_SHARE, seed)
     return (images[train], labels[train]), (images[test], labels[test])
 
 
 def split_digits(tasks: int = 5, scenario: Scenario = "class", seed: int = 0) -> Stream:
-    """The ten digits in tasks of 10 / tasks classes; `domain` asks for the class within the task instead.
+    """Split the ten digits into tasks of 10 / tasks classes; `domain` numbers classes within the task.
 
     Args:
         tasks: 1, 2, 5 or 10.
-        seed: of the fifth of the rows that is held out for tests.
+        seed: seed of the fifth of the rows that is held out for tests.
     """
     train, test = _halves(seed)
     source = "" if tasks != 5 or seed else "split-digits" + ("" if scenario == "class" else f"/{scenario}")
@@ -44,7 +44,7 @@ def split_digits(tasks: int = 5, scenario: Scenario = "class", seed: int = 0) ->
 
 
 def permuted_digits(tasks: int = 5, seed: int = 0) -> Stream:
-    """All ten digits in every task, with pixels in another order from the second task on."""
+    """Make tasks of all ten digits; each task from the second on has its own order of pixels."""
     (x, y), (tx, ty) = _halves(seed)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.arange(x.shape[1])] + [torch.randperm(x.shape[1], generator=generator) for _ in range(tasks - 1)]
@@ -53,7 +53,7 @@ def permuted_digits(tasks: int = 5, seed: int = 0) -> Stream:
 
 
 def rotated_digits(angles: tuple[float, ...] = (0.0, 22.5, 45.0, 67.5, 90.0), seed: int = 0) -> Stream:
-    """All ten digits in every task, turned by an angle (degrees, anticlockwise, bilinear)."""
+    """Make tasks of all ten digits, rotated by one angle per task (degrees, anticlockwise, bilinear)."""
     from scipy.ndimage import rotate
 
     if len(set(angles)) != len(angles):

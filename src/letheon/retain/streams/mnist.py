@@ -1,4 +1,4 @@
-"""Split MNIST from a file that the user has: an .npz with `images` and `labels`, or a folder of the four idx files."""
+"""Split MNIST from a user's file: an .npz with `images` and `labels`, or a folder of the four idx files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-u
 def split_mnist(
     path: str | Path, tasks: int = 5, scenario: Scenario = "class", *, flat: bool = True, seed: int = 0
 ) -> Stream:
-    """The ten digits in tasks of 10 / tasks classes.
+    """Split the ten digits into tasks of 10 / tasks classes.
 
     Args:
         path: .npz with `images` [n, 28, 28] bytes and `labels` [n] (a fifth is held out), or a folder with the four
             idx files, packed (.gz) or not.
-        flat: rows of 784 pixels; otherwise images [1, 28, 28].
+        flat: True for rows of 784 pixels, False for images [1, 28, 28].
 
     Raises:
-        InputError: the file is not there or not of that layout.
+        InputError: the file does not exist or has another layout.
     """
     train, test = read_mnist(Path(path), seed)
     source = f"split-mnist{'' if scenario == 'class' else '/' + scenario}={path}"
@@ -37,7 +37,7 @@ def split_mnist(
 
 
 def read_mnist(path: Path, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and test pairs: images [n, 1, 28, 28] from 0 to 1 and classes [n]."""
+    """Return the training and the test pair: images [n, 1, 28, 28] from 0 to 1 and classes [n]."""
     if path.is_dir():
         arrays = [_idx(path, name) for name in IDX]
         return _pair(arrays[0], arrays[1]), _pair(arrays[2], arrays[3])
@@ -60,7 +60,7 @@ def _pair(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _idx(folder: Path, name: str) -> np.ndarray:
-    """One idx file: two zero bytes, the type (8: bytes), the number of dimensions, their sizes, the values."""
+    """Read an idx file: two zero bytes, the type (8: bytes), the number of dimensions, their sizes, the values."""
     packed, plain = folder / f"{name}.gz", folder / name
     if not packed.is_file() and not plain.is_file():
         raise InputError(f"{folder} has no {name} or {name}.gz", "put MNIST's four files there")

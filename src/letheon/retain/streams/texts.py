@@ -27,14 +27,14 @@ def read_text_stream(path: Path) -> Stream:
     """Read a stream file; paths in it are relative to it.
 
     Raises:
-        InputError: names file, task and field, and what to write.
+        InputError: a fault in the file; names file, task and field, and says how to correct it.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "give a stream file; `letheon learn --help` shows one") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}", "mend that line") from None
+        raise InputError(f"{path} is no TOML: {error}", "correct that line") from None
     tasks = content.get("task")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks) or not tasks:
         raise InputError(f"{path}: no [[task]]", "write a [[task]] with name and train for each task")
@@ -43,13 +43,13 @@ def read_text_stream(path: Path) -> Stream:
 
 
 def text_stream(name: str, tasks: dict[str, tuple[list[Example], list[Example]]]) -> Stream:
-    """A stream from examples in memory: (train, test) of each task by name."""
+    """Make a stream from examples in memory: (train, test) by task name."""
     made = tuple(Task(title, tuple(train), tuple(test)) for title, (train, test) in tasks.items())
     return Stream(name, made, "domain")
 
 
 def split_task(name: str, rows: Sequence[Example]) -> Task:
-    """A task whose every fifth row is held out for tests; of fewer than five, the last one."""
+    """Make a task from rows; every fifth row is held out for tests, or the last where there are fewer than five."""
     test = rows[4::5] or rows[-1:]
     return Task(name, tuple(row for row in rows if row not in test), tuple(test))
 

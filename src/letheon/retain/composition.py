@@ -1,0 +1,111 @@
+"""Composition: several strategies that act as one, and how one is read from text.
+
+Terms that add up are added (`extra`, `replay` with `replay_loss`). Hooks that act run from left to right. A decision
+that only one strategy can take (`loss`, `outputs`, `rows`, `order`, `epochs`) may be taken by one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from letheon.core.errors import InputError
+from letheon.core.parts import Part, read_part
+from letheon.core.registry import methods
+from letheon.retain.learner import Learner
+from letheon.retain.strategy import Strategy, overrides
+
+# Hooks that only one strategy of a composition may override -> words for the error.
+DECIDED = {
+    "loss": "the loss of the new rows",
+    "outputs": "the model's outputs",
+    "rows": "which rows are learned",
+    "order": "the order of the rows",
+    "epochs": "how many epochs a task has",
+}
+
+
+class Composition:
+    """One or several strategies that act as one; only the hooks that they override are called.
+
+    Raises:
+        InputError: two strategies take a decision that only one can take.
+    """
+
+    def __init__(self, parts: Sequence[Strategy], text: str) -> None:
+        self.parts, self.text = list(parts), text
+        for hook, words in DECIDED.items():
+            deciding = [part for part in parts if overrides(part, hook)]
+            if len(deciding) > 1:
+                names = " and ".join(_name(part) for part in deciding)
+                raise InputError(f"{text}: {names} both decide {words}", "leave one of them out")
+        self.before_task, self.after_task = self._all("before_task"), self._all("after_task")
+        self.before_step, self.after_step = self._all("before_step"), self._all("after_step")
+        self.after_backward = self._all("after_backward")
+        self.extras = self._all("extra")
+        self.replaying = [part for part in parts if overrides(part, "replay")]
+        self.rows, self.epochs, self.order = self._one("rows"), self._one("epochs"), self._one("order")
+        self.loss, self.outputs = self._one("loss"), self._one("outputs")
+        self.wants: frozenset[str] = frozenset().union(*(part.wants for part in parts))
+
+    def _all(self, hook: str) -> list[Callable[..., Any]]:
+        return [getattr(part, hook) for part in self.parts if overrides(part, hook)]
+
+    def _one(self, hook: str) -> Callable[..., Any]:
+        deciding = next((part for part in self.parts if overrides(part, hook)), self.parts[0])
+        return getattr(deciding, hook)
+
+    def check(self, kind: str) -> None:
+        """Refuse a kind of learner (`classes`, `texts`) that one of the strategies cannot work with."""
+        for part in self.parts:
+            if kind not in part.kinds:
+                raise InputError(
+                    f"{_name(part)} works with {' and '.join(sorted(part.kinds))}, not with {kind}",
+                    "see `letheon methods strategy`, or use another strategy",
+                )
+
+    def prepare(self, learner: Learner) -> None:
+        """Check the learner's kind, then prepare the strategies from left to right."""
+        self.check(learner.kind)
+        for part in self.parts:
+            part.prepare(learner)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors of all strategies as `NUMBER/NAME`."""
+        return {f"{i}/{name}": t for i, part in enumerate(self.parts) for name, t in part.state_dict().items()}
+
+    def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        for i, part in enumerate(self.parts):
+            mine = {name.removeprefix(f"{i}/"): t for name, t in state.items() if name.startswith(f"{i}/")}
+            part.load_state_dict(learner, mine)
+
+    def find(self, kind: type) -> Any:
+        """Return the first strategy of a class, or None."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+
+def read_strategy(text: str) -> Composition:
+    """Read `NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
+
+    Raises:
+        InputError: an unknown name or option, with the nearest known one; or strategies that exclude each other.
+    """
+    pieces = [piece.strip() for piece in text.split("+")]
+    if not all(pieces):
+        raise InputError(f"strategy {text!r} cannot be read", "write STRATEGY[+STRATEGY], as in replay+ewc")
+    parts: list[Part] = [read_part("strategy", piece) for piece in pieces]
+    return Composition([part.make() for part in parts], "+".join(map(str, parts)))
+
+
+def as_strategy(given: str | Strategy | Composition) -> Composition:
+    """Return a composition from its text, from one strategy, or from a composition."""
+    if isinstance(given, Composition):
+        return given
+    return read_strategy(given) if isinstance(given, str) else Composition([given], _name(given))
+
+
+def _name(part: Strategy) -> str:
+    return next((record.name for record in methods("strategy") if record.factory is type(part)), type(part).__name__)
