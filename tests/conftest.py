@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import tests.shapes  # noqa: F401
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
