@@ -1,4 +1,4 @@
-"""The plan of the house: what imports what, how long files and functions are, and that `import letheon` costs nothing."""
+"""The plan of the house: what imports what, how long files and functions are, what importing the package costs."""
 
 from __future__ import annotations
 
