@@ -214,7 +214,7 @@ def _trials(phase: str) -> list[tuple[str, str]]:
 
 def recall_fidelity(
     keys: Float[Tensor, "... n d_k"], values: Float[Tensor, "... n d_v"], rule: Rule, presentations: int = 1
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, " ..."]:
     """Mean cosine between what each stored key evokes after all pairs were presented, and its value."""
     state = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
     corrects = rule.name == "delta"
