@@ -8,6 +8,8 @@ dropped first, because a `config.json` can use them to name code to load.
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import logging
 import os
 import warnings
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256_of
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
+from letheon.core.model.embedded import smollm2, tiny
 from letheon.core.rows.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -94,12 +97,12 @@ class LanguageModel:
 
     def parameters_hash(self) -> str:
         """Compute the SHA-256 of names, shapes and bytes of all parameters, sorted by name."""
-        import hashlib
+        import torch
 
         digest = hashlib.sha256()
         for name, parameter in sorted(self.model.named_parameters()):
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-            digest.update(parameter.detach().cpu().contiguous().view(-1).view(dtype=_byte()).numpy().tobytes())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(dtype=torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path, what: Literal["auto", "full", "adapter"] = "auto", card: str = "") -> Path:
@@ -115,8 +118,6 @@ class LanguageModel:
             raise LetheonError(f"{self.name} has no adapter to save", "save it with what='full'")
         model = self.model
         if not adapter and self.has_adapter:
-            import copy
-
             model = copy.deepcopy(self.model).merge_and_unload()
         parameters = (p for p in model.parameters() if p.requires_grad) if adapter else model.parameters()
         size = sum(p.numel() * p.element_size() for p in parameters)
@@ -127,12 +128,6 @@ class LanguageModel:
             if card:
                 (temporary / "README.md").write_text(card, encoding="utf-8")
         return folder
-
-
-def _byte() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def load(
@@ -160,13 +155,14 @@ def load(
     provide(attention)
     with quiet():
         if text == "tiny":
-            loaded = _tiny(attention)
+            loaded = LanguageModel(*tiny(attention), "tiny")
         elif (Path(text) / "adapter_config.json").is_file():
             base = _adapter_base(Path(text))
             loaded = load(base, device="cpu", attention=attention)
             loaded.name, adapter = text, text
         else:
-            loaded = _from_pretrained(_embedded() if text == "smollm2" else text, text, attention)
+            source = smollm2(cache_folder()) if text == "smollm2" else text
+            loaded = _from_pretrained(source, text, attention)
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
     loaded.model.to(check_device(device)).eval()
@@ -322,16 +318,3 @@ def cache_folder() -> Path:
     if "LETHEON_CACHE" in os.environ:
         return Path(os.environ["LETHEON_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "letheon"
-
-
-def _embedded() -> Path:
-    from letheon.core.model.embedded import smollm2
-
-    return smollm2(cache_folder())
-
-
-def _tiny(attention: str | None) -> LanguageModel:
-    from letheon.core.model.embedded import tiny
-
-    model, tokenizer = tiny(attention)
-    return LanguageModel(model, tokenizer, "tiny")
