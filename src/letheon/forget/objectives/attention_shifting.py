@@ -59,7 +59,7 @@ class Settings:
 
 
 def reweighted(
-    attention: Float[Tensor, "... queries keys"], factor: Float[Tensor, "... any keys"]
+    attention: Float[Tensor, "... queries keys"], factor: Float[Tensor, "... keys"]
 ) -> Float[Tensor, "... queries keys"]:
     """A_ij f_j / Σ_k A_ik f_k; a query that sees only tokens of factor 0 keeps its row."""
     scaled = attention * factor

@@ -63,7 +63,7 @@ class Settings:
 
 
 def leading_directions(
-    terms: Sequence[tuple[float, Float[Tensor, "rows out"]]], count: int
+    terms: Sequence[tuple[float, Float[Tensor, "_ out"]]], count: int
 ) -> tuple[Float[Tensor, " count"], Float[Tensor, "out count"]]:
     """The algebraically largest eigenvalues, falling, of Σ w·(HᵀH/n + 1e-4·I), and their eigenvectors; float64.
 
