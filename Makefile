@@ -9,7 +9,7 @@ demo: $(BIN)/.installed
 	$(BIN)/letheon demo
 
 test: $(BIN)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --check-evidence
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

@@ -1,10 +1,14 @@
-"""What every test may use: the option --slow, one thread, no progress bars, a tiny model, a small request."""
+"""Common configuration and fixtures of the tests: checked shapes, --slow, one thread, a tiny model, a request."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import jaxtyping
 import pytest
 import torch
 
+import tests.shapes  # noqa: F401
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
@@ -19,9 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # PEFT asks a question that transformers has renamed
+    # PEFT reads an attribute that transformers has renamed
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing`:FutureWarning")
-    torch.set_num_threads(1)  # spinning threads of two processes on two cores cost more than they give
+    torch.set_num_threads(1)  # two processes on two cores: more threads would wait for each other
     be_quiet()
 
 
@@ -34,18 +38,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Switch the check of shapes off: for tests of a function's own refusals, and for torch.compile."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def tiny() -> LanguageModel:
-    """The embedded tiny model: four layers, random weights, always the same."""
+    """The embedded tiny model: four layers, with the same random weights in every test."""
     return load("tiny", device="cpu")
 
 
 @pytest.fixture
 def deletion() -> Request:
-    """Eight rows to forget and eight to keep, of unlike lengths, with subjects, values and false answers."""
+    """A request with eight forget and eight retain rows of different lengths, with subjects, values, false answers."""
     return sample_request()
 
 
 @pytest.fixture
 def rows(deletion: Request) -> list[Example]:
-    """The rows of `deletion` that shall go."""
+    """The forget rows of `deletion`."""
     return list(deletion.forget)

@@ -4,10 +4,11 @@ A test says what it is evidence for with `@pytest.mark.contract("name")` or `@py
 may carry several. A name is shown when every test marked with it has run and passed: a test that is skipped,
 expected to fail or deselected shows nothing.
 
-    pytest --record-evidence    write src/letheon/papers/evidence.json
-    pytest --check-evidence     fail if a recorded name has no test, or one that failed
+    pytest --record-evidence          write src/letheon/papers/evidence.json; in one process
+    pytest --check-evidence [-n 2]    fail if a recorded name has no test, one that failed, or none that passed
 
-Both judge names by all their tests, so they want the whole suite in one process.
+Both judge names by all their tests, so they want the whole suite. Under xdist the workers collect and run the tests
+and the controller judges: a worker attaches the marks to its reports, which xdist sends to the controller.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from letheon.core.atomic import read_json, write_json
 from letheon.core.runs import utc_now
 
 KINDS = ("contract", "oracle")
+MARKS = "letheon-marks"  # the name under which a test's marks travel in its reports
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,8 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if record and check:
         raise pytest.UsageError("--record-evidence and --check-evidence exclude each other")
-    if config.getoption("numprocesses", None):
-        raise pytest.UsageError("evidence is judged in one process: leave -n out")
+    config.pluginmanager.register(MarksPlugin(), "letheon-evidence-marks")
+    if hasattr(config, "workerinput"):
+        return  # the controller judges
+    if record and config.getoption("numprocesses", None):
+        raise pytest.UsageError("evidence is recorded in one process: leave -n out")
     if not _covers_the_suite(config):
         raise pytest.UsageError("evidence is judged by the whole suite: give no paths but the suite's own")
     place = config.getoption("evidence_file") or config.rootpath / "src/letheon/papers/evidence.json"
@@ -50,6 +55,25 @@ def _covers_the_suite(config: pytest.Config) -> bool:
     asked = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
     suite = [(config.rootpath / path).resolve() for path in config.getini("testpaths") or ["."]]
     return all(any(path.is_relative_to(one) for one in asked) for path in suite)
+
+
+class MarksPlugin:
+    """Attaches a test's marks to its reports, in the process that runs the test."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        marks = []
+        for kind in KINDS:
+            for mark in item.iter_markers(kind):
+                if len(mark.args) != 1 or mark.kwargs or not isinstance(mark.args[0], str):
+                    raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{kind} takes one name")
+                marks.append([kind, mark.args[0]])
+        item.user_properties.append((MARKS, marks))
+
+
+def _marks(properties: list[tuple[str, object]]) -> list[tuple[str, str]]:
+    """The (kind, name) pairs among the properties of a test or of its report."""
+    return [(kind, name) for key, marks in properties if key == MARKS for kind, name in marks]  # type: ignore[attr-defined]
 
 
 class EvidencePlugin:
@@ -65,17 +89,17 @@ class EvidencePlugin:
         self.lines: list[str] = []
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        for kind in KINDS:
-            for mark in item.iter_markers(kind):
-                if len(mark.args) != 1 or mark.kwargs or not isinstance(mark.args[0], str):
-                    raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{kind} takes one name")
-                self.tests[kind, mark.args[0]].add(item.nodeid)
+        """Note the marks of tests that will not run; under xdist nothing is collected in this process."""
+        for mark in _marks(item.user_properties):
+            self.tests[mark].add(item.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.broken_modules.append(report.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for mark in _marks(report.user_properties):
+            self.tests[mark].add(report.nodeid)
         if report.failed:  # in set-up and tear-down as well
             self.failed.add(report.nodeid)
         elif report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
@@ -111,6 +135,7 @@ class EvidencePlugin:
         self.lines.append("written: " + ", ".join(f"{len(shown[kind])} {kind}" for kind in KINDS))
 
     def _check(self, session: pytest.Session) -> None:
+        """A recorded name needs a test that passed and none that failed; tests skipped on this machine are allowed."""
         recorded = read_json(self.file)
         for kind in KINDS:
             for name in (name for name, shown in recorded[kind].items() if shown):
@@ -119,5 +144,7 @@ class EvidencePlugin:
                     self.lines.append(f"{kind} {name}: recorded, but no test is marked with it")
                 elif tests & self.failed:
                     self.lines.append(f"{kind} {name}: recorded, but failed: {', '.join(sorted(tests & self.failed))}")
+                elif not tests & self.passed:
+                    self.lines.append(f"{kind} {name}: recorded, but none of its tests has passed")
         if self.lines:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,7 +1,7 @@
 """Letheon edits, protects and examines what neural networks remember.
 
-Names load when used, so that `import letheon` costs nothing: `load`, `forget`, `audit`, `Request`, `Example`.
-`letheon.forget`, `letheon.audit` and `letheon.compare` are rooms that can be called: the call runs the room's main job.
+Names are imported on first use, so that `import letheon` is fast: `load`, `forget`, `audit`, `Request`, `Example`.
+`letheon.forget`, `letheon.audit` and `letheon.compare` are packages that can be called: a call runs the main function.
 """
 
 from __future__ import annotations

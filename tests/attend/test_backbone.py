@@ -97,6 +97,7 @@ def test_every_parameter_is_trained(name: str) -> None:
 
 @every
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_models_can_be_compiled(name: str, backend: str) -> None:
     one, x = model(name, num_classes=5), images(40, 32)
     assert torch.allclose(torch.compile(one, backend=backend)(x), one(x), atol=1e-5)

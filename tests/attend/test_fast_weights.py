@@ -84,6 +84,7 @@ def test_long_inputs_need_no_square_of_memory(
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_it_compiles(backend: str) -> None:
     q, k, v, write, correct, keep = (x.float() for x in tensors(20))
     compiled = torch.compile(fast_weights, backend=backend, fullgraph=True)

@@ -375,6 +375,7 @@ def test_one_generator_gives_one_result_and_another_gives_another() -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_torch_compile_leaves_it_as_it_is() -> None:
     qkv = [x.detach() for x in tensors(131, dtype=torch.float32)]
     # the backend only matters for what is around it; "eager" needs no compiler
@@ -394,6 +395,7 @@ def test_torch_compile_leaves_it_as_it_is() -> None:
         (((1, 2, 8, 4),) * 3, {"sampling": "best"}, "sampling is 'best'"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_does_not_fit_is_refused(shapes: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         hyper_attention(*(torch.zeros(shape) for shape in shapes), **options)

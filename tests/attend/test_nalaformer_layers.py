@@ -213,6 +213,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.parametrize(("backend", "n"), [("eager", 70), pytest.param("inductor", 130, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_it_can_be_compiled(backend: str, n: int) -> None:
     q, k, v = tensors(n, dtype=torch.float32)
     compiled = torch.compile(nala_attention, backend=backend, fullgraph=True)
@@ -230,6 +231,7 @@ def test_it_can_be_compiled(backend: str, n: int) -> None:
         (((1, 2, 8, 4), (1, 2, 9, 4), (1, 2, 9, 4)), {"causal": True}, "8 queries and 9 keys"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_does_not_fit_is_refused(shapes: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         nala_attention(*(torch.zeros(shape) for shape in shapes), **options)

@@ -75,6 +75,7 @@ def test_long_inputs_need_no_square_of_memory(
 
 
 @pytest.mark.parametrize("name", ["hebb", "gated_delta", "bcm", "trace"])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_rules_can_be_compiled(name: Name) -> None:
     given = tensors(dtype=torch.float32)
     compiled = torch.compile(condition, backend="eager", fullgraph=True)

@@ -161,6 +161,7 @@ def test_long_inputs_need_no_square_of_memory(
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_it_compiles(backend: str) -> None:
     q, k, v = tensors(6, torch.float32)
     driven = drive(torch.ones(2, 2, 6), cap=1.0)

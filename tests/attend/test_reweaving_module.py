@@ -136,6 +136,7 @@ def test_long_inputs_need_no_square_of_memory(largest_tensor: Callable[[Callable
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_it_compiles(backend: str) -> None:
     one, hidden = module(), states(12)
     compiled = torch.compile(lambda *layers: woven(one, list(layers)), backend=backend)

@@ -94,25 +94,34 @@ def test_a_module_that_does_not_import_is_no_ground_for_evidence(tmp_path: Path)
     assert not (tmp_path / "evidence.json").exists()
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
         ({"good": True}, None),
         ({"half": True}, "contract half: recorded, but failed: tests/test_suite.py::test_fails"),
         ({"gone": True}, "contract gone: recorded, but no test is marked with it"),
+        ({"skipped": True}, "contract skipped: recorded, but none of its tests has passed"),
+        ({"expected": True}, "contract expected: recorded, but none of its tests has passed"),
     ],
 )
 def test_recorded_evidence_that_is_no_longer_shown_fails_the_suite(
-    tmp_path: Path, recorded: dict[str, bool], message: str | None
+    tmp_path: Path, recorded: dict[str, bool], message: str | None, processes: str
 ) -> None:
     (tmp_path / "evidence.json").write_text(json.dumps({"contract": recorded, "oracle": {}}))
     suite = SUITE.replace("assert False", "pass").replace("@pytest.mark.xfail\n", "") if message is None else SUITE
-    done = run(tmp_path, "--check-evidence", suite=suite)
+    done = run(tmp_path, "--check-evidence", "-n", processes, suite=suite)
     if message is None:
         assert done.returncode == 0, done.stdout
     else:
         assert done.returncode == pytest.ExitCode.TESTS_FAILED
         assert message in done.stdout
+
+
+def test_evidence_is_recorded_in_one_process(tmp_path: Path) -> None:
+    done = run(tmp_path, "--record-evidence", "-n", "2")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "in one process" in done.stderr
 
 
 def test_a_mark_without_a_name_is_a_usage_error(tmp_path: Path) -> None:

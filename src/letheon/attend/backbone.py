@@ -137,7 +137,9 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.geometry = geometry
 
-    def forward(self, x: Map) -> Map:
+    def forward(
+        self, x: Float[Tensor, "batch rows_in columns_in channels_in"]
+    ) -> Float[Tensor, "batch rows columns channels"]:
         x = self.merge(x)
         shared = self.geometry(x.shape[1], x.shape[2], x)
         for block in self.blocks:

@@ -26,7 +26,7 @@ def fast_weights(
     v: Float[Tensor, "... n d_v"],
     write: float | Float[Tensor, "... n"] = 1.0,
     correct: float | Float[Tensor, "... n"] = 0.0,
-    keep: float | Float[Tensor, ...] = 1.0,
+    keep: float | Float[Tensor, " ..."] = 1.0,
     state: Float[Tensor, "... d_v d_k"] | None = None,
     *,
     read: str = "after",

@@ -64,7 +64,7 @@ def linear_weights(
     return weights / (weights.sum(-1, keepdim=True) + eps * _seen(phi_q, phi_k, causal))
 
 
-def attention_entropy(weights: Float[Tensor, "... n_keys"]) -> Float[Tensor, ...]:
+def attention_entropy(weights: Float[Tensor, "... n_keys"]) -> Float[Tensor, " ..."]:
     """Return the entropy of every row of weights (nats); log n where all keys weigh the same."""
     return -torch.special.xlogy(weights, weights).sum(-1)
 

@@ -208,7 +208,7 @@ def _trials(phase: str) -> list[tuple[str, str]]:
 
 def recall_fidelity(
     keys: Float[Tensor, "... n d_k"], values: Float[Tensor, "... n d_v"], rule: Rule, presentations: int = 1
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, " ..."]:
     """Return the mean cosine between the response to each stored key, after all pairs, and its value."""
     state = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
     corrects = rule.name == "delta"

@@ -22,7 +22,7 @@ def rotate(x: Float[Tensor, "... d"], rotary: Rotary) -> Float[Tensor, "... d"]:
     return x * rotary.cos + turned * rotary.sin
 
 
-def rotary_of(positions: Float[Tensor, ...], width: int) -> Rotary:
+def rotary_of(positions: Float[Tensor, " ..."], width: int) -> Rotary:
     """Return angles position / 10000^t, with t evenly from 0 to 1: [..., width] for an even width."""
     share = torch.linspace(0, 1, width // 2, dtype=positions.dtype, device=positions.device)
     angles = (positions[..., None] * 10000.0**-share).repeat_interleave(2, -1)

@@ -1,3 +1,3 @@
-"""What every wing stands on: errors, the register of methods, run folders; models, rows, scoring, training.
+"""The foundation of all packages: models, rows, scoring, training, run folders, errors, the registry of methods.
 
 May import only itself."""

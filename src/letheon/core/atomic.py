@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all; JSON and hashes of them.
+"""Atomic writes of files and folders; JSON; hashes.
 
-A file is written beside its place, flushed to the disk, and renamed. A folder (a checkpoint, a saved model) appears in
-the same way and carries a manifest of its files.
+A file is written to a temporary name, flushed to disk, and renamed. A folder (a checkpoint, a saved model) is written
+in the same way and contains a manifest of its files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from letheon.core.errors import InputError, LetheonError
 MANIFEST = "MANIFEST.json"
 
 
-# Folders that a killed process may leave: half-written ones, and old ones that were moved aside.
+# Prefixes of folders that a killed process may leave: half-written ones, and old ones that were moved aside.
 LEFTOVER, ASIDE = ".letheon-new-", ".letheon-old-"
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,14 +38,14 @@ def fsync_folder(folder: Path) -> None:
 
 
 def unwritable(what: Path, error: OSError) -> LetheonError:
-    """What to say of a file or folder that could not be written."""
+    """Make the error for a file or folder that could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space; old files are intact" if full else "choose another place; old files are intact"
     return LetheonError(f"could not write {what}: {error.strerror or error}", remedy)
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all; an older file stays intact until the rename."""
+    """Write `content` to `path` atomically; an older file stays intact until the rename."""
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, before any work is done for it."""
+    """Raise an InputError if a folder cannot be created or written, before any work is done for it."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file", "choose another --out")
     parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
@@ -75,15 +75,15 @@ def check_writable(folder: Path) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """`atomic_write_bytes` for UTF-8 text."""
+    """Write text to `path` atomically, as UTF-8."""
     atomic_write_bytes(path, text.encode())
 
 
 def plain(value: Any) -> Any:
-    """JSON-ready form of settings: dataclasses to dictionaries, paths to text, sets to sorted lists.
+    """Convert settings to JSON-ready values: dataclasses to dictionaries, paths to text, sets to sorted lists.
 
     Raises:
-        LetheonError: for a number that JSON has no form for (NaN, infinity).
+        LetheonError: a number is NaN or infinite, which JSON cannot express.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
@@ -106,11 +106,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a missing or broken file is an `InputError` that names the line."""
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON; the message names the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
-        if "\\u" in text:  # escapes can spell what no file can hold
+        if "\\u" in text:  # escapes can spell half a surrogate pair, which UTF-8 cannot encode
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except FileNotFoundError:
@@ -119,12 +123,12 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})", "mend that line") from None
     except UnicodeEncodeError:
         raise InputError(f"{path}: half a surrogate pair, which is no character", "mend the escape sequence") from None
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8; numbers of thousands of digits; endless brackets
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8; numbers with thousands of digits; deep nesting
         raise InputError(f"{path} could not be read: {error}", "give a JSON file in UTF-8") from None
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of one file, read in blocks."""
+    """Compute the SHA-256 of a file, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -133,18 +137,21 @@ def sha256_of(path: Path) -> str:
 
 
 def canonical_hash(value: Any) -> str:
-    """SHA-256 of the value's JSON with sorted keys and no white space; for settings, not for floats that vary."""
+    """Compute the SHA-256 of the value's JSON (sorted keys, no white space). Use it for settings, not measurements."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
-    """A folder that appears whole or not at all: yield a temporary one, then manifest, flush, rename.
+    """Write a folder atomically: yield a temporary folder; then write its manifest, flush, and rename it.
 
     Args:
-        folder: where it shall stand; an older folder of that name is replaced only after the new one is complete.
-        needed_bytes: refused beforehand when the disk has less free space than this.
+        folder: the final path; an older folder there is replaced once the new one is complete.
+        needed_bytes: free disk space that is needed.
+
+    Raises:
+        LetheonError: the disk has less free space, or a file cannot be written.
     """
     temporary: Path | None = None
     try:
@@ -172,7 +179,7 @@ def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
 
 
 def _swap(new: Path, place: Path) -> None:
-    """Put `new` at `place`; the old folder is moved aside first and removed last."""
+    """Rename `new` to `place`; an old folder is moved aside first and removed last."""
     os.chmod(new, 0o755)
     aside = place.with_name(f"{ASIDE}{place.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -189,7 +196,7 @@ def _swap(new: Path, place: Path) -> None:
 
 
 def is_whole(folder: Path, hashes: bool = False) -> bool:
-    """Whether a folder written by `atomic_folder` has every file of its manifest, at its size (and hash)."""
+    """Return whether a folder has all files of its `atomic_folder` manifest, with their sizes (and hashes)."""
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
         return False

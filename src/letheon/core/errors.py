@@ -1,17 +1,17 @@
-"""One family of errors: each says what was asked, what was found, and what to do.
+"""Errors of the package: each says what was asked, what was wrong, and what to do.
 
-Exit codes of the command line are properties of the error, so that Python and shell users meet the same distinction.
+Each class has its exit code, so that Python and shell users can tell the same cases apart.
 """
 
 from __future__ import annotations
 
 
 class LetheonError(Exception):
-    """Something that the caller can understand and mend.
+    """An error that the caller can understand and fix.
 
     Args:
-        problem: one line that says what was asked and what was found.
-        remedy: what to do about it; shown on a line of its own.
+        problem: one line on what was asked and what was wrong.
+        remedy: what to do about it; shown on its own line.
     """
 
     exit_code = 1
@@ -26,25 +26,25 @@ class LetheonError(Exception):
 
 
 class InputError(LetheonError):
-    """Input that is refused before any model is loaded; nothing has been written."""
+    """Invalid input, refused before any model is loaded; nothing has been written."""
 
     exit_code = 2
 
 
 class TrainingError(LetheonError):
-    """A run that cannot go on (NaN loss, collapse, no weight moved); the last good state is kept."""
+    """Training that cannot continue (NaN loss, collapse, no weight changed); the last good checkpoint stays."""
 
     exit_code = 4
 
 
 class Interrupted(LetheonError):
-    """A run that was asked to stop and saved its state: start it again with `--resume`."""
+    """A run that was interrupted and saved its state: continue it with `--resume`."""
 
     exit_code = 75
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint such as `did you mean 'npo'?`, or the list of known names when nothing is close."""
+    """Suggest the closest known name (`did you mean 'npo'?`), or list all known names if none is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1, cutoff=0.5)

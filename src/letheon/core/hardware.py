@@ -1,4 +1,4 @@
-"""What this machine does: matrix-product speed, threads, memory settings, and whether bfloat16 pays here."""
+"""Measurements and settings of this machine: speed of matrix products, precision, memory allocation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @lru_cache(maxsize=8)
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.1) -> float:
-    """GFLOP/s of products of the size that SmolLM2's MLP has at 512 tokens; the best of the measured batches."""
+    """Measure GFLOP/s of matrix products of the size of SmolLM2's MLP at 512 tokens; the best batch counts."""
     tokens, width, inner = 512, 576, 1536
     left, right = (torch.randn(shape, device=device).to(dtype) for shape in ((tokens, width), (inner, width)))
     operations = 2 * tokens * width * inner
@@ -33,23 +33,23 @@ def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.1) 
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `auto` means here: bfloat16 on a GPU that has it; on a processor only where it is measured to be faster.
+    """Resolve `auto` to bfloat16 on a GPU that supports it, or on a processor where it is measured to be faster.
 
-    An instruction set that names bfloat16 is no proof: on some processors its products run at half the speed.
+    Support by the instruction set is not enough: on some processors bfloat16 products run at half the speed.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "float32"  # processes that measure by themselves may not agree
+        return "float32"  # processes that each measure may disagree
     faster = matmul_speed(torch.bfloat16) > 1.25 * matmul_speed(torch.float32)
     return "bfloat16" if faster else "float32"
 
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed pages in the process instead of mapping new ones for every large tensor."""
+    """Make glibc reuse freed pages instead of mapping new ones for every large tensor; return whether it worked."""
     if not sys.platform.startswith("linux"):
         return False
     try:

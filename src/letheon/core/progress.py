@@ -1,4 +1,4 @@
-"""Progress on the terminal by rich; plain lines now and then where there is no terminal."""
+"""Progress bars on a terminal (rich), or a plain line every ten seconds without a terminal."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Called with how many of the total are done and a few words.
+# Called with the number of finished units and a short text.
 Advance = Callable[..., None]
 _quiet = False
 
 
 def be_quiet(quiet: bool = True) -> None:
-    """Switch all progress off (`--quiet`, tests)."""
+    """Switch all progress output off (`--quiet`, tests)."""
     global _quiet
     _quiet = quiet
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar on standard error while the block runs; yields the function that moves it."""
+    """Show progress on standard error while the block runs; yield the function that advances it."""
     if _quiet:
         yield _nothing
     elif sys.stderr.isatty():
@@ -31,7 +31,7 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
 
 def _nothing(done: int, words: str = "") -> None:
-    """Progress that nobody sees."""
+    """Show nothing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A room (package) that can be called: `letheon.forget(...)` runs the main job of `letheon/forget/`."""
+"""Callable packages: `letheon.forget(...)` runs the main function of `letheon/forget/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def make_callable(package: str, module: str, function: str) -> None:
-    """Let the package be called; the call imports `package.module` and runs `function` of it."""
+    """Make a package callable: a call imports `package.module` and runs its `function`."""
 
     class Room(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:

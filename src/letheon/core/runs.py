@@ -1,4 +1,4 @@
-"""Run folders: the resolved configuration, versions, and metrics line by line."""
+"""Run folders: the resolved configuration, package versions, and metrics as JSON lines."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from letheon.core.errors import InputError
 
 
 def utc_now() -> str:
-    """The time now, ISO 8601 in UTC to the second."""
+    """Return the present time, ISO 8601 in UTC to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result: Python, platform, and the packages that compute."""
+    """Collect the versions that can affect results: Python, platform, and the packages that compute."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("letheon", "torch", "transformers", "accelerate", "peft", "numpy", "safetensors"):
         with contextlib.suppress(PackageNotFoundError):
@@ -43,10 +43,10 @@ def versions() -> dict[str, str]:
 
 
 class Run:
-    """A folder that holds everything a run decides or measures.
+    """A folder with the settings and measurements of a run.
 
-    `config.json` (resolved settings and their hash), `metrics.jsonl` (a line a step), `checkpoints/`, and what the
-    command adds. A second process on the same folder is refused while the first lives.
+    It contains `config.json` (resolved settings and their hash), `metrics.jsonl` (one line per step), `checkpoints/`,
+    and the command's own files. A lock refuses a second process on the same folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +77,11 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Open an existing run, to continue or to read it."""
+        """Open an existing run.
+
+        Raises:
+            InputError: the folder holds no run.
+        """
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no run (no config.json)", "give the --out folder of an earlier run")
         return cls(folder)
@@ -85,13 +89,13 @@ class Run:
     @classmethod
     @contextlib.contextmanager
     def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Run]:
-        """A run that is new, or was begun with the same config and is continued; no second process works in it.
+        """Start a run, or continue one with the same config, and hold its lock while the block runs.
 
         Args:
-            what: is in the folder where the config differs: "a bench of other data, models or options".
+            what: names the folder's content in the error, such as "a bench of other data, models or options".
 
         Raises:
-            InputError: the folder's config is another.
+            InputError: the folder holds a run with another config.
         """
         check_writable(folder)
         if (folder / "config.json").is_file():
@@ -106,7 +110,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved settings that the run was started with."""
+        """The resolved settings with which the run was started."""
         config: dict[str, Any] = read_json(self.folder / "config.json")["config"]
         return config
 
@@ -124,7 +128,7 @@ class Run:
             raise unwritable(path, error) from error
 
     def tidy(self) -> None:
-        """Mend what a killed process left: half-written folders go, a folder moved aside comes back if need be."""
+        """Clean up after a killed process: delete half-written folders, restore a folder that was moved aside."""
         for parent in (self.folder, self.folder / "checkpoints"):
             for left in parent.glob(f"{LEFTOVER}*"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -136,7 +140,7 @@ class Run:
                     os.replace(aside, place)
 
     def keep_metrics(self, steps: int) -> None:
-        """Drop the lines of `metrics.jsonl` beyond a step: a resumed run writes them again."""
+        """Delete the lines of `metrics.jsonl` beyond a step: a resumed run writes them again."""
         path = self.folder / "metrics.jsonl"
         if path.is_file():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -145,7 +149,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run against a second process (an advisory lock that dies with the process)."""
+        """Lock the run against other processes while the block runs (an advisory lock that ends with the process)."""
         import fcntl
 
         with (self.folder / ".lock").open("w") as file:

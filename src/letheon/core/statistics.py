@@ -1,7 +1,7 @@
-"""Intervals and tests: bootstrap and share intervals, paired differences, Kolmogorov-Smirnov, rank correlation.
+"""Intervals and tests: bootstrap, Wilson's interval, paired differences, Kolmogorov-Smirnov, rank correlation.
 
-Every interval is seeded, so that the same numbers give the same interval. Where there is nothing to base an interval
-on (fewer than two values) there is none, instead of one of width zero.
+Bootstraps are seeded, so that the same numbers give the same interval. Fewer than two values have no interval, instead
+of one of width zero.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 from scipy import stats
 
 Statistic = Callable[..., Any]
-# Sign patterns of so many pairs are all tried (4,096 at most); beyond that they are sampled.
+# Up to this many pairs the test tries every sign pattern (at most 4,096); beyond it samples them.
 ALL_SIGNS_UP_TO = 12
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval.
+    """A number with its 95 % interval.
 
     Attributes:
-        value: point estimate; None where nothing was measured.
-        low, high: ends of the interval; None where there is none.
+        value: point estimate; None if nothing was measured.
+        low, high: ends of the interval; None if there is no interval.
         n: number of items behind the estimate.
     """
 
@@ -45,23 +45,23 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Low and high end of the bootstrap interval of a statistic of independent values.
+    """Compute the bootstrap interval of a statistic of independent values.
 
     Args:
-        values: one number an item.
-        statistic: takes `axis`, as numpy's functions do.
+        values: one number per item.
+        statistic: a function that takes `axis`, as numpy's functions do.
         method: `percentile`, or `BCa` (bias-corrected and accelerated), better for skewed values and many items.
         confidence: nominal coverage.
-        resamples: how often the items are drawn again.
-        seed: of the draws.
+        resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
 
     Returns:
-        None for fewer than two values: one item says nothing about the spread.
+        Low and high end; None for fewer than two values, which say nothing about the spread.
     """
     if len(values) < 2:
         return None
     data = np.asarray(values, dtype=float)
-    if np.ptp(data) == 0:  # every resample is alike; BCa is undefined there
+    if np.ptp(data) == 0:  # all resamples are equal, and BCa is undefined
         return float(statistic(data, axis=-1)), float(statistic(data, axis=-1))
     found = stats.bootstrap(
         (data,),
@@ -76,9 +76,9 @@ def bootstrap_interval(
 
 
 def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Wilson's score interval of a share: unlike the bootstrap it has a width when all items agree.
+    """Compute Wilson's score interval of a proportion, which has a width even if all items agree.
 
-    None when there are no items.
+    It is None if there are no items.
     """
     if n == 0:
         return None
@@ -90,7 +90,7 @@ def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
 
 
 def estimate_mean(values: Sequence[float], *, share: bool = False, seed: int = 0) -> Estimate:
-    """Mean with its 95 % interval: Wilson's for a share (values 0 and 1), else the percentile bootstrap's."""
+    """Estimate a mean with its 95 % interval: Wilson's for a proportion (values 0 and 1), else the bootstrap's."""
     if not values:
         return Estimate(None, None, None, 0)
     mean, n = float(np.mean(values)), len(values)
@@ -102,10 +102,10 @@ def estimate_mean(values: Sequence[float], *, share: bool = False, seed: int = 0
 def estimate_auroc(
     higher: Sequence[float], lower: Sequence[float], *, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Area under the ROC curve: how often a value of the first kind lies above one of the second (ties count half).
+    """Estimate the area under the ROC curve: how often a `higher` value exceeds a `lower` one (ties count half).
 
-    The 95 % interval is the percentile bootstrap's, in which both kinds are drawn again. The value is None where one
-    kind is missing, and there is no interval where one has fewer than two values.
+    The 95 % interval is the percentile bootstrap's, which resamples both kinds. The value is None if one kind is empty;
+    there is no interval if one kind has fewer than two values.
     """
     kinds = (np.asarray(higher, dtype=float), np.asarray(lower, dtype=float))
     n = len(higher) + len(lower)
@@ -135,7 +135,7 @@ def estimate_auroc(
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A mean difference of pairs (second minus first), its interval, and how often chance alone gives as much."""
+    """A mean difference of pairs (second minus first) with its 95 % interval and two-sided p-value."""
 
     value: float
     low: float | None
@@ -147,7 +147,7 @@ class PairedDifference:
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, resamples: int = 10_000, seed: int = 0
 ) -> PairedDifference:
-    """Difference between two measurements of the same items, by a two-sided sign-flip test.
+    """Compare two measurements of the same items by a two-sided sign-flip test.
 
     The test tries every pattern of signs for up to 12 pairs and samples patterns beyond; the interval is the
     bootstrap's. Pairs are independent and their differences symmetric around zero under the null hypothesis.
@@ -167,15 +167,15 @@ def paired_difference(
 
 
 def ks_p_value(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided two-sample Kolmogorov-Smirnov test: p-value of "both come from one distribution"."""
+    """Compute the p-value of the two-sided two-sample Kolmogorov-Smirnov test."""
     return float(stats.ks_2samp(first, second).pvalue)
 
 
 def holm(p_values: Sequence[float], level: float) -> list[tuple[float, bool]]:
-    """Holm's step-down procedure: the level that each of several tests is held to, and whether it is rejected there.
+    """Apply Holm's step-down procedure: return each test's significance level and whether the test is rejected.
 
-    The smallest p-value is held to level / m, the next to level / (m - 1), ...; after the first that is not
-    rejected none is. The chance of any false rejection is at most `level`, however the tests depend on each other.
+    The smallest p-value is compared with level / m, the next with level / (m - 1), ...; after the first test that is
+    not rejected, no test is. The chance of any false rejection is at most `level`, whatever the tests' dependence.
     """
     found = [(level, False)] * len(p_values)
     goes_on = True
@@ -187,15 +187,15 @@ def holm(p_values: Sequence[float], level: float) -> list[tuple[float, bool]]:
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """Harmonic mean of numbers that are not negative; 0 as soon as one of them is 0."""
+    """Compute the harmonic mean of non-negative numbers; 0 if any of them is 0."""
     return 0.0 if min(values) == 0 else float(stats.hmean(values))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Spearman's rank correlation with its interval.
+    """Estimate Spearman's rank correlation with its interval.
 
     The interval is Fisher's z with the variance of Bonett and Wright (2000), (1 + r^2 / 2) / (n - 3). The value is
-    None when one side is constant or there are fewer than three pairs; there is no interval for fewer than four pairs.
+    None if one side is constant or there are fewer than three pairs; fewer than four pairs have no interval.
     """
     n = len(first)
     if n < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:

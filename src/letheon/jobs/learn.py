@@ -126,7 +126,7 @@ class ResumedLearn:
         return _with_page(learning.resume(self.folder, model, self.device))
 
 
-def _with_page(learned: Learned) -> learning.Learned:
+def _with_page(learned: Learned) -> Learned:
     if learned.folder is not None:
         atomic_write_text(learned.folder / "learn.html", render_learning(learned))
     return learned

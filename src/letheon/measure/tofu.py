@@ -228,7 +228,7 @@ def _values(rows: Sequence[RowScores], name: str) -> dict[str, float]:
     return {row: value for row, value in found.items() if value is not None}
 
 
-def utility_estimate(sets: Sequence[Float[np.ndarray, "3 rows"]], seed: int = 0) -> Estimate:
+def utility_estimate(sets: Sequence[Float[np.ndarray, "3 _"]], seed: int = 0) -> Estimate:
     """Harmonic mean of the means of all parts; for its interval the rows of each set are drawn again.
 
     Args:

@@ -1,3 +1,3 @@
-"""Looking inside a model: tracing, patching, linear probes, sparse autoencoders, questions with options.
+"""Tools that look inside a model: tracing, patching, linear probes, sparse autoencoders, multiple-choice questions.
 
-The wings (forget, retain, audit, steer) use it; imports core and report."""
+forget, retain, audit and steer use it. Imports core and report."""

@@ -1,4 +1,4 @@
-"""Questions with options: reading them, teaching them with other labels, and how a model answers them."""
+"""Multiple-choice questions: read them, relabel them for training, and measure how a model answers them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from letheon.core.rows.examples import Example, read_rows, short
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.statistics import Estimate, estimate_mean
 
-# A ratio says nothing where the model hardly knew the task: so far above chance it must have been.
+# Least accuracy above chance before forgetting; below it a forget ratio means nothing.
 LEAST_KNOWN = 0.15
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with options, one of which is right.
+    """A multiple-choice question.
 
     Attributes:
-        prompt: what is asked.
-        options: the answers that are weighed.
-        gold: which of them is right, counted from 0.
-        group: rows about one thing (a fact and its paraphrases); probes never learn from one and are judged by another.
+        prompt: the question.
+        options: the candidate answers.
+        gold: index of the right option.
+        group: name shared by rows about one fact (such as paraphrases); probes are never fitted on some rows of a group
+            and tested on others.
     """
 
     prompt: str
@@ -48,7 +49,7 @@ def read_choices(path: str | Path) -> list[Choice]:
     """Read JSON lines {"prompt", "options": [...], "gold": number or text, "group"?}.
 
     Raises:
-        InputError: names file, row, field, what was found and what to do.
+        InputError: a bad row or no rows; the message names file, row, field and value.
     """
     found = [_choice(row, f"{path}, row {number}") for number, row in read_rows(path)]
     if not found:
@@ -73,10 +74,10 @@ def _choice(row: Any, where: str) -> Choice:
 
 
 def relabelled(rows: Sequence[Choice], labels: Literal["random", "flipped", "true"], seed: int = 0) -> list[Example]:
-    """Rows to fine-tune on (`letheon.core.training.finetuning`): each prompt with one of its options.
+    """Make rows to fine-tune on (`letheon.core.training.finetuning`): each prompt with one of its options.
 
-    `random` is the paper's forgetting: drawn once for each row and then fixed, the right one as likely as any other.
-    `flipped` is always a wrong one; `true` controls for more training.
+    `random` is the paper's forgetting: one option per row, drawn once and uniformly. `flipped` takes a wrong option;
+    `true` takes the right one, as a control for more training.
     """
     draw = random.Random(seed)
     found = []
@@ -89,11 +90,11 @@ def relabelled(rows: Sequence[Choice], labels: Literal["random", "flipped", "tru
 
 def option_probabilities(
     model: LanguageModel, rows: Sequence[Choice], *, per_token: bool = False
-) -> list[Float[np.ndarray, " options"]]:
-    """For each row the softmax over its options' log-probabilities, end of turn included.
+) -> list[Float[np.ndarray, " _"]]:
+    """Compute each row's softmax over its options' log-probabilities, end of turn included.
 
     Args:
-        per_token: mean instead of sum over an option's tokens, where options differ in length.
+        per_token: average instead of sum over an option's tokens; use it if options differ in length.
     """
     found = []
     for scores in score_answers(model, [(row.prompt, row.options) for row in rows]):
@@ -105,15 +106,15 @@ def option_probabilities(
 
 @dataclass(frozen=True)
 class Answered:
-    """How a model answers some rows.
+    """Measures of a model's answers.
 
     Attributes:
         accuracy: share of rows whose right option is the most probable.
-        chance: mean of 1 / options.
+        chance: mean of 1 / number of options.
         gold_probability: mean probability of the right option.
         confidence: mean probability of the most probable option.
         from_uniform: mean total-variation distance of the options' distribution from the uniform one.
-        commonest: share of rows that get the commonest answer; far above its true share, the model says one thing only.
+        commonest: share of rows with the most common answer; near 1 the model gives one answer to everything.
     """
 
     accuracy: Estimate
@@ -124,8 +125,8 @@ class Answered:
     commonest: float
 
 
-def answered(rows: Sequence[Choice], probabilities: Sequence[np.ndarray]) -> Answered:
-    """Measures of the options' probabilities."""
+def answered(rows: Sequence[Choice], probabilities: Sequence[Float[np.ndarray, " _"]]) -> Answered:
+    """Measure a model's answers from its options' probabilities."""
     pairs = list(zip(rows, probabilities, strict=True))
     said = Counter(row.options[int(p.argmax())] for row, p in pairs)
     return Answered(
@@ -139,7 +140,10 @@ def answered(rows: Sequence[Choice], probabilities: Sequence[np.ndarray]) -> Ans
 
 
 def forget_ratio(before: Answered, after: Answered) -> float | None:
-    """(accuracy before - after) / (before - chance): 0 nothing forgotten, 1 all; None where little was known."""
+    """Compute (accuracy before - after) / (before - chance): 0 for no forgetting, 1 for complete forgetting.
+
+    It is None if the accuracy before was less than `LEAST_KNOWN` above chance.
+    """
     known = (before.accuracy.value or 0.0) - before.chance
     if known < LEAST_KNOWN:
         return None

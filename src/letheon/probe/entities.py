@@ -1,4 +1,4 @@
-"""Entities that a model knows and entities that it cannot know: names, sentences, states at the mention, latents.
+"""Known and unknown entities: names, sentences that mention them, hidden states at the mention, latents.
 
 Paper:   Ferrando et al., Do I Know This Entity?, arXiv 2411.14257: states are read at the last token of the mention,
          a latent's separation is the difference of how often it fires on known and on unknown entities, latents that
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,24 +23,22 @@ from torch import Tensor
 
 from letheon.core.atomic import read_json
 from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 
-if TYPE_CHECKING:
-    from letheon.core.model.models import LanguageModel
-
 NAME = "{name}"
-ATTEMPTS = 50  # draws for one invented name before it is given up
+ATTEMPTS = 50  # draws per invented name before giving up
 
 
 class Template(NamedTuple):
-    """A question with `{name}` in it, and how its answer begins, if the name stands there as well."""
+    """A question with `{name}` in it, and the beginning of its answer up to the name, if the answer has the name."""
 
     prompt: str
     answer: str = ""
 
 
-# Used where a request's own questions are few.
+# Used if a request has few questions of its own.
 PLAIN_TEMPLATES = tuple(
     map(Template, ("Tell me about {name}.", "Who is {name}?", "This is a text about {name}.", "{name}"))
 )
@@ -48,12 +46,12 @@ PLAIN_TEMPLATES = tuple(
 
 @dataclass(frozen=True)
 class EntitySet:
-    """Names by what a model knows of them, and the sentences that mention them.
+    """Names of known, unknown and target entities, and the sentences that mention them.
 
     Attributes:
         known, unknown: at least one name each.
-        target: names that shall become unknown.
-        templates: where names are mentioned.
+        target: names to be made unknown.
+        templates: sentences that mention a name.
     """
 
     known: tuple[str, ...]
@@ -74,7 +72,7 @@ class EntitySet:
 
     @classmethod
     def read(cls, path: str | Path, target: Sequence[str], templates: Sequence[Template]) -> EntitySet:
-        """From a JSON file `{"known": [...], "unknown": [...], "templates": [...]}`; targets are no known entities."""
+        """Read a JSON file `{"known": [...], "unknown": [...], "templates": [...]}`; `known` excludes targets."""
         content = read_json(Path(path))
         lists = content if isinstance(content, dict) else {}
         for kind in ("known", "unknown"):
@@ -87,7 +85,7 @@ class EntitySet:
         return cls(known, tuple(lists["unknown"]), tuple(target), own or tuple(templates))
 
     def split(self, seed: int) -> tuple[EntitySet, EntitySet]:
-        """Two sets with half of the known and half of the unknown names each: to choose on, and to test on."""
+        """Split the known and unknown names into two random halves: one to select on, one to test on."""
         draw = random.Random(seed)
         known, unknown = (draw.sample(names, len(names)) for names in (self.known, self.unknown))
         halves = [
@@ -105,10 +103,10 @@ def _is_texts(value: Any) -> bool:
 
 
 def invent_names(tokenizer: Any, names: Sequence[str], number: int, seed: int) -> list[str]:
-    """Up to `number` names that none of `names` is, made of their parts; the same seed gives the same names.
+    """Invent up to `number` new names from the parts of `names`; the same seed gives the same names.
 
-    The parts are words, or tokens where a name is one word. Each part is drawn from those of other names in the same
-    place with as many tokens, and a name whose tokens then are not as many as its model's is not taken.
+    Parts are words, or tokens if a name is one word. Each part is drawn from parts of other names at the same place
+    with the same number of tokens; a name whose total number of tokens differs is discarded.
     """
     draw, parts = random.Random(seed), {name: _parts(tokenizer, name) for name in dict.fromkeys(names)}
     pool: dict[tuple[int, int, int], list[str]] = {}
@@ -129,7 +127,7 @@ def invent_names(tokenizer: Any, names: Sequence[str], number: int, seed: int) -
 
 
 def _parts(tokenizer: Any, name: str) -> list[tuple[str, int]]:
-    """The parts of a name with their spaces, and how many tokens each has."""
+    """Split a name into parts (with their spaces), each with its number of tokens."""
     words = re.findall(r"\s*\S+", name)
     if len(words) > 1:
         return [(word, _length(tokenizer, word)) for word in words]
@@ -146,7 +144,7 @@ def _length(tokenizer: Any, text: str) -> int:
 
 
 def mention_ends(tokenizer: Any, ids: Sequence[int], name: str) -> list[int]:
-    """Places of the last token of each mention of a name among token ids."""
+    """Return the index of the last token of each mention of a name."""
     grown = [tokenizer.decode(ids[: i + 1], clean_up_tokenization_spaces=False) for i in range(len(ids))]
     text = grown[-1] if grown else ""
     ends = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
@@ -154,7 +152,7 @@ def mention_ends(tokenizer: Any, ids: Sequence[int], name: str) -> list[int]:
 
 
 def templates_of(rows: Iterable[Example]) -> list[Template]:
-    """The rows' questions with `{name}` for their subject, each once, and their answers up to the first mention."""
+    """Make templates from rows: distinct questions with `{name}` for the subject, answers up to its first mention."""
     found: dict[str, str] = {}
     for row in rows:
         if row.subject and row.subject in row.prompt:
@@ -165,7 +163,7 @@ def templates_of(rows: Iterable[Example]) -> list[Template]:
 
 
 def subjects_by_form(templates: Sequence[Template], texts: Sequence[str]) -> list[str]:
-    """Names that stand in the texts where the questions have theirs: other entities that are asked about alike."""
+    """Find other entities by matching the questions' templates against texts."""
     forms = [re.escape(template.prompt) for template in templates if template.prompt != NAME]
     name, again = re.escape(NAME), "(?P=name)"
     patterns = [re.compile(form.replace(name, "(?P<name>.{1,60}?)", 1).replace(name, again)) for form in forms]
@@ -174,7 +172,7 @@ def subjects_by_form(templates: Sequence[Template], texts: Sequence[str]) -> lis
 
 
 class Mention(NamedTuple):
-    """A text that is cut after the last mention of a name, and where its mentions end."""
+    """A text cut after the last mention of a name, with the last token of each mention."""
 
     row: Encoded
     ends: tuple[int, ...]
@@ -182,10 +180,10 @@ class Mention(NamedTuple):
 
 
 def mention(model: LanguageModel, name: str, template: Template) -> Mention:
-    """A name in a template, asked as a question is.
+    """Encode a template with a name, cut after the name's last mention.
 
     Raises:
-        InputError: the tokenizer does not give the name back.
+        InputError: the name is not found in its decoded tokens.
     """
     encoder = model.encoder()
     ids = list(encoder.prompt(template.prompt.replace(NAME, name)))
@@ -199,7 +197,7 @@ def mention(model: LanguageModel, name: str, template: Template) -> Mention:
 
 
 def mentions(model: LanguageModel, names: Sequence[str], templates: Sequence[Template]) -> list[Mention]:
-    """Every name in every template, name after name."""
+    """Encode every name in every template, name by name."""
     return [mention(model, name, template) for name in names for template in templates]
 
 
@@ -207,27 +205,27 @@ def mentions(model: LanguageModel, names: Sequence[str], templates: Sequence[Tem
 
 
 class Separation(NamedTuple):
-    """How often each latent fires on known and on unknown entities, as shares; `score` is the difference."""
+    """Share of known and of unknown entities on which each latent fires; `score` is their difference."""
 
     known: Float[Tensor, " latents"]
     unknown: Float[Tensor, " latents"]
 
     @property
     def score(self) -> Float[Tensor, " latents"]:
-        """1: fires on all known entities and on no unknown one; −1: the reverse."""
+        """1 if a latent fires on all known and no unknown entities, −1 for the reverse."""
         return self.known - self.unknown
 
 
 def latent_separation(known: Float[Tensor, "entities latents"], unknown: Float[Tensor, "others latents"]) -> Separation:
-    """f_j = share of entities whose latent j is above 0, for both kinds (latents are >= 0 and 0 where they are off)."""
+    """Compute f_j, the share of entities whose latent j is above 0, for known and unknown entities."""
     return Separation((known > 0).float().mean(0), (unknown > 0).float().mean(0))
 
 
 def salient(separation: Separation, k: int, common: Bool[Tensor, " latents"] | None = None) -> list[int]:
-    """The k latents that stand most for known and the k that stand most for unknown entities, in this order.
+    """Select the k latents most specific to known entities, then the k most specific to unknown ones.
 
     Args:
-        common: latents that ordinary text switches on; they are passed over.
+        common: latents that fire on ordinary text; they are skipped.
     """
     score = separation.score if common is None else separation.score.masked_fill(common, 0.0)
     order = score.argsort(descending=True, stable=True).tolist()
@@ -237,11 +235,11 @@ def salient(separation: Separation, k: int, common: Bool[Tensor, " latents"] | N
 
 @dataclass(frozen=True)
 class KnowledgeProbe:
-    """A linear probe that tells states at known entities from states at unknown ones.
+    """A linear probe that separates states at known entities from states at unknown ones.
 
     Attributes:
         weight, bias: σ(x·weight + bias) is the probability of "known".
-        auroc: on entities that it was not fitted to.
+        auroc: area under the ROC curve on entities that it was not fitted on.
     """
 
     weight: Float[Tensor, " width"]
@@ -256,7 +254,7 @@ class KnowledgeProbe:
         test_known: Float[Tensor, "tested width"],
         test_unknown: Float[Tensor, "others_tested width"],
     ) -> KnowledgeProbe:
-        """Logistic regression on standardised states; tested on the other entities."""
+        """Fit a logistic regression on standardised states, and test it on other entities."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import roc_auc_score
 
@@ -273,5 +271,5 @@ class KnowledgeProbe:
         return cls(torch.tensor(weight, dtype=torch.float32), bias, float(roc_auc_score(truth, tests)))
 
     def known(self, states: Float[Tensor, "entities width"]) -> Float[Tensor, " entities"]:
-        """Probability of "known" for each state."""
+        """Compute the probability of "known" for each state."""
         return torch.sigmoid(states @ self.weight.to(states) + self.bias)

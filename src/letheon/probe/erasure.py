@@ -1,4 +1,4 @@
-"""Concept erasure in closed form: the smallest affine change of states after which no linear probe reads a concept.
+"""Concept erasure in closed form: the smallest affine map after which no linear probe can read a concept.
 
 Paper:   Belrose et al., LEACE: Perfect linear concept erasure in closed form, arXiv 2306.03819, theorem 4.3:
          r(x) = x − W⁺ P W (x − E x), with W = Σ_xx^(−1/2) and P the orthogonal projection on the columns of W Σ_xz.
@@ -20,29 +20,29 @@ from letheon.core.model.hooks import edit
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
 
-# Directions with a smaller share of the largest eigenvalue carry no variance that could be measured.
+# Directions whose eigenvalue is a smaller fraction of the largest one have no measurable variance.
 NO_VARIANCE = 1e-10
 
 
 @dataclass(frozen=True)
 class Eraser:
-    """r(x) = x − left (right (x − mean)); as many columns as the concept has linearly readable dimensions."""
+    """The map r(x) = x − left (right (x − mean)); `rank` is the number of linearly readable dimensions."""
 
     mean: Float[Tensor, " width"]
     left: Float[Tensor, "width rank"]
     right: Float[Tensor, "rank width"]
 
     def __call__(self, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """The states without the concept, in their own dtype."""
+        """Return the states without the concept, in their own dtype."""
         mean, left, right = (tensor.to(states.device, states.dtype) for tensor in (self.mean, self.left, self.right))
         return states - (states - mean) @ right.T @ left.T
 
 
 def fit_eraser(states: Float[Tensor, "n width"], concept: Float[Tensor, "n k"]) -> Eraser:
-    """LEACE for a concept given as numbers (0 and 1, or one-hot classes).
+    """Fit LEACE to a concept given as numbers (0 and 1, or one-hot classes).
 
     Raises:
-        InputError: the concept never changes, so there is nothing to erase.
+        InputError: the concept is constant, so there is nothing to erase.
     """
     x, z = states.double(), concept.double()
     mean = x.mean(0)
@@ -62,6 +62,6 @@ def fit_eraser(states: Float[Tensor, "n width"], concept: Float[Tensor, "n k"]) 
 
 @contextmanager
 def erased(model: LanguageModel, layer: int, eraser: Eraser) -> Iterator[None]:
-    """Within the block, a layer's output has lost the concept at every position; the weights stay as they are."""
+    """Erase the concept from a layer's output at every position while the block runs; weights are unchanged."""
     with edit(model.base(), {Site(layer): eraser}):
         yield

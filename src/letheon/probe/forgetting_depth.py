@@ -1,4 +1,4 @@
-"""Did the forgetting of a skill generalise, and is it deep?
+"""Test whether the forgetting of a skill generalised to new inputs, and whether hidden states still hold the skill.
 
 Paper:   Unforgettable Generalization in Language Models, arXiv 2409.02228: a model fine-tuned on a task's inputs with
          random labels becomes random on those inputs; whether it does on new ones differs wildly between tasks. Low
@@ -40,25 +40,25 @@ from letheon.probe.linear_probes import cross_validated, token_states
 
 
 def variability(states: Float[Tensor, "rows width"]) -> float:
-    """Mean squared distance to the centroid (trace of the covariance) over the mean squared norm: 0 all alike."""
+    """Return the states' mean squared distance to their centroid over their mean squared norm: 0 if all are equal."""
     return float((states - states.mean(0)).square().sum(1).mean() / states.square().sum(1).mean())
 
 
 def distances(states: Float[Tensor, "rows width"], centre: Float[Tensor, "others width"]) -> Float[Tensor, " rows"]:
-    """Squared distance of each row to the centroid of others, over the mean squared norm of these."""
+    """Return each row's squared distance to the centroid of `centre`, over the mean squared norm of `centre`."""
     return (states - centre.mean(0)).square().sum(1) / centre.square().sum(1).mean()
 
 
 def probe_accuracy(
     model: LanguageModel, rows: Sequence[Choice], *, shuffled: bool = False, seed: int = 0
 ) -> list[float]:
-    """Per layer, how often a cross-validated linear probe finds the right answer.
+    """Measure the accuracy of a cross-validated linear probe at every layer.
 
-    Where right answers recur (in two groups or more each), the probe reads the answer from the last prompt token. Where
-    rows have answers of their own, it tells right from wrong options at each option's last token, centred by question.
+    If every right answer occurs in at least two groups, the probe predicts the answer from the last prompt token.
+    Otherwise it separates right from wrong options at each option's last token, after subtracting the question's mean.
 
     Args:
-        shuffled: labels are permuted between rows (or options): what is left is chance with these folds.
+        shuffled: permute labels between rows (or options); the accuracy is then chance level with these folds.
     """
     groups = [row.group or f"row {i}" for i, row in enumerate(rows)]
     of: dict[str, set[str]] = {}
@@ -103,7 +103,7 @@ def _option_probe(
 
 
 def untrained(model: LanguageModel, seed: int = 0) -> LanguageModel:
-    """The same architecture and tokenizer with random weights: the control for what the words give away."""
+    """Return the same architecture and tokenizer with random weights: a control for what input tokens alone reveal."""
     from copy import deepcopy
 
     from transformers import AutoModelForCausalLM
@@ -119,13 +119,13 @@ def untrained(model: LanguageModel, seed: int = 0) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Item:
-    """What happened to one held-out row.
+    """Results of one held-out row before and after forgetting.
 
     Attributes:
         confidence: probability of the most probable option before.
-        distance: of its state before to the centroid of the rows trained on (see `distances`).
+        distance: distance of its state before forgetting to the centroid of the train rows (see `distances`).
         gold_before, gold_after: probability of the right option.
-        right_before, right_after: whether it was the most probable.
+        right_before, right_after: whether the right option was the most probable one.
     """
 
     prompt: str
@@ -139,15 +139,15 @@ class Item:
 
 @dataclass(frozen=True)
 class DepthReport:
-    """Whether forgetting generalised, where, and what is left in the states.
+    """Result of `forgetting_depth`: answers, forget ratios, probe accuracies and predictors of forgetting.
 
     Attributes:
         train, held_out: answers before and after.
         ratio_train, ratio_held_out: see `forget_ratio`; None where the model hardly knew the rows.
-        others: for further tasks, answers before and after and the ratio: where forgetting spilled.
-        variability: of the states before of the rows trained on, at `layer`.
-        predictors: rank correlation over held-out rows of what each lost (probability of the right option) with its
-            confidence and its distance.
+        others: answers before and after and the forget ratio of further tasks, which show spillover.
+        variability: variability of the train rows' states before forgetting, at `layer`.
+        predictors: rank correlation, over held-out rows, of the right option's lost probability with the row's
+            confidence and distance.
         probes: accuracy by layer on the held-out rows: `before`, `after`, `shuffled` and `untrained` (the controls).
         items: the held-out rows.
     """
@@ -168,7 +168,7 @@ class DepthReport:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return all fields as JSON-ready values."""
         found: dict[str, Any] = plain(asdict(self))
         return found
 
@@ -186,13 +186,13 @@ def forgetting_depth(
     seed: int = 0,
     device: str = "auto",
 ) -> DepthReport:
-    """Compare a model before and after something was forgotten, on the rows it was forgotten with and on new ones.
+    """Compare a model before and after forgetting, on the rows that forgetting trained on and on new ones.
 
     Args:
         before, after: loaded models, or what `letheon.load` takes.
-        train_rows: what forgetting trained on, with the right answers.
-        held_out_rows: of the same skill, never trained on in forgetting; give paraphrases of train rows as one of
-            `others`.
+        train_rows: the rows that forgetting trained on, with their right answers.
+        held_out_rows: rows of the same skill that forgetting never trained on; give paraphrases of train rows as
+            one of `others`.
         others: further tasks by name.
         layer: where variability and distances are measured; the middle one by default.
         probes: fit linear probes at every layer (the slow part on wide models).
@@ -210,41 +210,48 @@ def forgetting_depth(
         for m in (first, second)
     ]
     both = {name: (answered(rows, said[0][name]), answered(rows, said[1][name])) for name, rows in sets.items()}
-    states = {
-        name: token_states(first, [first.encoder().prompt(row.prompt) for row in sets[name]])
-        for name in ("train", "held_out")
-    }
-    chosen = len(states["train"]) // 2 if layer is None else layer
-    trained = states["train"][chosen]
-    far = distances(states["held_out"][chosen], trained).tolist()
+    ratio = {name: forget_ratio(*pair) for name, pair in both.items()}
+    chosen, trained, far = _states(first, train_rows, held_out_rows, layer)
     items = [
         _item(row, p, q, distance)
         for row, p, q, distance in zip(held_out_rows, said[0]["held_out"], said[1]["held_out"], far, strict=True)
     ]
-    lost = [item.gold_before - item.gold_after for item in items]
-    notes = []
-    ratio = forget_ratio(*both["held_out"])
-    if ratio is None:
-        notes.append(f"the model before is less than {LEAST_KNOWN:.2f} above chance on the held-out rows: no ratio")
+    no_ratio = f"the model before is less than {LEAST_KNOWN:.2f} above chance on the held-out rows: no ratio"
     return DepthReport(
         before=first.name,
         after=second.name,
         train=both["train"],
         held_out=both["held_out"],
-        ratio_train=forget_ratio(*both["train"]),
-        ratio_held_out=ratio,
-        others={name: (*both[name], forget_ratio(*both[name])) for name in others or {}},
+        ratio_train=ratio["train"],
+        ratio_held_out=ratio["held_out"],
+        others={name: (*both[name], ratio[name]) for name in others or {}},
         layer=chosen,
         variability=variability(trained),
-        predictors={
-            "confidence": rank_correlation([item.confidence for item in items], lost),
-            "distance": rank_correlation(far, lost),
-        },
+        predictors=_predictors(items),
         probes=all_probes(first, second, held_out_rows, seed) if probes else {},
         items=items,
-        notes=notes,
+        notes=[no_ratio] if ratio["held_out"] is None else [],
         seconds=time.monotonic() - started,
     )
+
+
+def _states(
+    model: LanguageModel, train: Sequence[Choice], held_out: Sequence[Choice], layer: int | None
+) -> tuple[int, Float[Tensor, "train width"], list[float]]:
+    """The layer, the states of the train rows there, and the held-out rows' distances to them."""
+    encoder = model.encoder()
+    states = [token_states(model, [encoder.prompt(row.prompt) for row in rows]) for rows in (train, held_out)]
+    chosen = len(states[0]) // 2 if layer is None else layer
+    return chosen, states[0][chosen], distances(states[1][chosen], states[0][chosen]).tolist()
+
+
+def _predictors(items: Sequence[Item]) -> dict[str, Estimate]:
+    """Rank correlations of the right option's lost probability with confidence and with distance."""
+    lost = [item.gold_before - item.gold_after for item in items]
+    return {
+        "confidence": rank_correlation([item.confidence for item in items], lost),
+        "distance": rank_correlation([item.distance for item in items], lost),
+    }
 
 
 def _item(row: Choice, before: np.ndarray, after: np.ndarray, distance: float) -> Item:
@@ -262,7 +269,7 @@ def _item(row: Choice, before: np.ndarray, after: np.ndarray, distance: float) -
 def all_probes(
     before: LanguageModel, after: LanguageModel, rows: Sequence[Choice], seed: int = 0
 ) -> dict[str, list[float]]:
-    """Accuracy by layer of probes on both models, with shuffled labels, and on random weights."""
+    """Measure probe accuracy per layer on both models, with shuffled labels, and on random weights."""
     return {
         "before": probe_accuracy(before, rows, seed=seed),
         "after": probe_accuracy(after, rows, seed=seed),

@@ -1,4 +1,4 @@
-"""Which tokens of a text carry its content: by a list of function words, or by what each adds to the model's certainty.
+"""Importance of each token of a text: by a list of function words, or by its effect on predictive entropy.
 
 Paper:   two of the estimators of attention shifting, arXiv 2510.17210: parts of speech, and predictive entropy.
 Differs: parts of speech are read off a list of English function words, so no tagger is needed; for other languages the
@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
-
-if TYPE_CHECKING:
-    from letheon.core.model.models import LanguageModel
 
 # The closed classes: articles, pronouns, prepositions, conjunctions, auxiliaries, question words, particles.
 _CLOSED_CLASSES = """
@@ -34,17 +32,17 @@ _CLOSED_CLASSES = """
     ever never please yes let s t d ll m re ve
 """
 FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
-# Words that a chat template writes beside its marks.
+# Words that a chat template writes next to its special tokens.
 ROLES = frozenset({"user", "assistant", "system", "model"})
 WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-# Passes over hidden tokens are made in batches of so many.
+# Hidden tokens per pass.
 BATCH = 32
 
 
 def content_importance(tokenizer: Any, row: Encoded) -> Float[Tensor, " length"]:
-    """2 on names and numbers, 1 on other content words, 0 on function words, punctuation and marks; a token at a time.
+    """Score each token: 2 for names and numbers, 1 for other content words, 0 for function words and punctuation.
 
-    A word's tokens share its score. A name is a capitalised word that begins no sentence.
+    A word's tokens share its score; special tokens get 0. A name is a capitalised word that begins no sentence.
     """
     special = set(tokenizer.all_special_ids)
     text, spans = _spelled(tokenizer, row.ids)
@@ -70,7 +68,7 @@ def _worth(word: str, before: str) -> float:
 
 
 def _spelled(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The text, and where each token stands in it; of a letter's several tokens each stands on the whole letter."""
+    """Decode the text with each token's character span; tokens that share a letter all span the whole letter."""
 
     def decoded(length: int) -> str:
         return str(tokenizer.decode(ids[:length], skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -81,10 +79,10 @@ def _spelled(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, i
 
 @torch.no_grad()
 def entropy_importance(model: LanguageModel, row: Encoded) -> Float[Tensor, " length"]:
-    """How much the model's predictive entropy at later answer tokens rises (nats, mean) when a token is hidden.
+    """Score each token by the mean rise of predictive entropy (nats) at later answer tokens when it is hidden.
 
     A hidden token is masked from the attention of all others [inferred]: a causal model has no mask token. Larger is
-    more important; 0 where no answer token comes later.
+    more important; 0 if no answer token follows.
     """
     ids = torch.tensor([row.ids], device=model.device)
     length = ids.shape[1]
@@ -102,7 +100,9 @@ def entropy_importance(model: LanguageModel, row: Encoded) -> Float[Tensor, " le
     return scores.cpu()
 
 
-def _entropies(model: LanguageModel, ids: Tensor, mask: Tensor) -> Float[Tensor, "rows length"]:
+def _entropies(
+    model: LanguageModel, ids: Int[Tensor, "rows length"], mask: Int[Tensor, "rows length"]
+) -> Float[Tensor, "rows length"]:
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     logits = model.base()(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits.float()
     logp = torch.log_softmax(logits, -1)
@@ -112,9 +112,9 @@ def _entropies(model: LanguageModel, ids: Tensor, mask: Tensor) -> Float[Tensor,
 def most_important(
     scores: Float[Tensor, " length"], share: float, eligible: Bool[Tensor, " length"]
 ) -> Bool[Tensor, " length"]:
-    """The top share of a text's tokens: at most so many of all of them, none that is not eligible, never every one.
+    """Select the most important eligible tokens: at most `share` of all tokens, and never all of them.
 
-    Of tokens with one score the later ones come first: answers stand behind questions.
+    Among tokens with equal scores, later ones come first, because answers follow questions.
     """
     length = len(scores)
     quota = min(round(share * length), length - 1)

@@ -1,8 +1,8 @@
-"""Linear probes: what a logistic regression reads from hidden states, judged on rows that it was not fitted on.
+"""Linear probes: logistic regressions on hidden states, tested on rows on which they were not fitted.
 
-A probe says what is in the states, not what the model makes of it. Beside it belong two controls: the same probe with
-shuffled labels (chance, with these folds), and one on the states of a model with random weights (what the words of the
-prompt give away by themselves).
+A probe shows which information the states contain, not whether the model uses it. Compare it with two controls: the
+same probe with shuffled labels (chance level with these folds), and a probe on the states of a model with random
+weights (information in the input tokens alone).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -23,7 +23,7 @@ from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.sampling import by_length
 
 Position = Literal["last", "mean"]
-# Inverse strength of the L2 penalty on standardised states, of which there are often more numbers than rows.
+# Inverse strength of the L2 penalty on standardised states, which often have more dimensions than rows.
 STRENGTH = 0.1
 INNER_FOLDS = 3
 
@@ -32,11 +32,11 @@ INNER_FOLDS = 3
 def token_states(
     model: LanguageModel, rows: Sequence[Sequence[int]], *, position: Position = "last", batch_size: int = 32
 ) -> Float[Tensor, "layers rows width"]:
-    """The residual stream after each block, a vector a row, float32 on the processor.
+    """Compute the residual stream after each block: one vector per layer and row, float32 on the CPU.
 
     Args:
-        rows: token ids; `[model.encoder().prompt(text) for text in prompts]` ends where the answer begins.
-        position: at the last token, or the mean over all tokens but the first (a sink in many models).
+        rows: token ids; `[model.encoder().prompt(text) for text in prompts]` ends before the answer.
+        position: the last token, or the mean over all tokens but the first (an attention sink in many models).
     """
     base = model.base()
     sites = [Site(layer) for layer in range(len(blocks(base)))]
@@ -53,7 +53,7 @@ def token_states(
             pooled = torch.stack([seen[site][torch.arange(len(chosen)), lengths - 1].float().cpu() for site in sites])
         else:
             inner = mask.clone()
-            inner[:, 0] = lengths == 1  # a row of one token has nothing else
+            inner[:, 0] = lengths == 1  # a row of one token has no other token
             weights = inner[:, :, None].float() / inner.sum(1)[:, None, None]
             pooled = torch.stack([(seen[site].float().cpu() * weights).sum(1) for site in sites])
         for at, i in enumerate(chosen):
@@ -63,26 +63,26 @@ def token_states(
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe said of each row, fitted on rows of other groups.
+    """Cross-validated predictions of a probe.
 
     Attributes:
-        labels: [n] as given.
-        classes: [classes] the labels that there are, sorted.
-        probability: [n, classes].
+        labels: true label per row.
+        classes: distinct labels, sorted.
+        probability: predicted probability of each class per row, by a probe fitted on other groups.
     """
 
-    labels: np.ndarray
-    classes: np.ndarray
+    labels: Int[np.ndarray, " n"]
+    classes: Int[np.ndarray, " classes"]
     probability: Float[np.ndarray, "n classes"]
 
     @property
-    def predicted(self) -> np.ndarray:
-        """[n] the most probable label of each row."""
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The most probable label of each row."""
         return self.classes[self.probability.argmax(1)]
 
     @property
     def accuracy(self) -> float:
-        """Share of rows whose label was predicted."""
+        """Share of rows whose predicted label is right."""
         return float((self.predicted == self.labels).mean())
 
 
@@ -95,19 +95,18 @@ def cross_validated(
     strengths: Sequence[float] = (STRENGTH,),
     seed: int = 0,
 ) -> Probed:
-    """Logistic regression on standardised states, each row predicted by a probe fitted on other folds.
+    """Cross-validate a logistic regression on standardised states: other folds' probe predicts each row.
 
     Args:
-        states: one row of features an item.
-        labels: integers.
-        groups: items of one group (paraphrases of one fact, options of one question) always share a fold.
-        folds: at most so many; fewer where a label has fewer rows (or there are fewer groups).
-        strengths: inverse L2 strengths; with several, each fold chooses by inner folds of its own rows (four take
-            thirteen times as long as one).
-        seed: of the folds.
+        states: one feature vector per row.
+        labels: one integer per row.
+        groups: one group per row; rows of a group (paraphrases of a fact, options of a question) share a fold.
+        folds: largest number of folds; fewer if a label has fewer rows or there are fewer groups.
+        strengths: inverse L2 strengths; each fold selects one by inner folds (four take thirteen times as long as one).
+        seed: seed of the folds.
 
     Raises:
-        InputError: fewer than two labels, or two groups, to tell apart.
+        InputError: fewer than two labels, or fewer than two groups.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
@@ -139,7 +138,7 @@ def cross_validated(
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to predict, labels spread as evenly as whole groups allow."""
+    """Split rows into folds to fit on and to predict, with labels as balanced as whole groups allow."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

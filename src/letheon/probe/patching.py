@@ -1,8 +1,8 @@
-"""Activation patching: which heads and MLPs carry a behaviour, by what restoring each one's activation brings back.
+"""Activation patching: measure how far restoring each head's or MLP's activation recovers a behaviour.
 
-A contrast is a clean prompt, a corrupted twin, and the token that the clean one should lead to. The behaviour is M, the
-logit of that token over the twin's (or its log-probability, where no other token is named). Activations are patched at
-the last position only, so prompts need not be equally long. For a module m,
+A contrast is a clean prompt, a corrupted one, and the target token of the clean prompt. The behaviour M is the logit of
+the target minus that of the corrupted prompt's token (or the target's log-probability if no other token is named).
+Activations are patched at the last position only, so prompts may differ in length. For a module m,
 
     IE_m = [M(corrupted, m restored) − M(corrupted)] / [M(clean) − M(corrupted)],
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -27,20 +27,20 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
 from letheon.core.model.sites import Site, blocks
 
-# Contrasts of one pass.
+# Contrasts per pass.
 ROWS = 32
 
 
 @dataclass(frozen=True, order=True)
 class Module:
-    """A head of a layer's attention (its slice of what enters the output projection), or the layer's MLP."""
+    """A head of a layer's attention (its slice of the output projection's input), or the layer's MLP."""
 
     layer: int
     head: int | None = None
 
     @property
     def site(self) -> Site:
-        """Where its activation is seen."""
+        """The site of its activation."""
         return Site(self.layer, "mlp" if self.head is None else "heads")
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Token ids of a clean prompt and its corrupted twin; what the clean one leads to, and what the twin does."""
+    """Token ids of a clean and a corrupted prompt, the clean prompt's target token, and the corrupted one's."""
 
     clean: tuple[int, ...]
     corrupted: tuple[int, ...]
@@ -58,25 +58,25 @@ class Contrast:
 
 
 def heads_of(model: LanguageModel) -> int:
-    """Query heads of a layer."""
+    """Return the number of query heads per layer."""
     return int(model.base().config.num_attention_heads)
 
 
 def modules_of(model: LanguageModel) -> list[Module]:
-    """Every head and every MLP, layer after layer."""
+    """List every head and every MLP, layer by layer."""
     heads = [*range(heads_of(model)), None]
     return [Module(layer, head) for layer in range(len(blocks(model.base()))) for head in heads]
 
 
 @torch.no_grad()
 def exact_effects(model: LanguageModel, contrasts: Sequence[Contrast], least: float = 1e-3) -> dict[Module, float]:
-    """IE of every module, a forward pass for each of them.
+    """Compute IE of every module with one forward pass per module.
 
     Args:
-        least: contrasts whose clean run is not so much above the corrupted one show no behaviour and are left out.
+        least: contrasts whose clean M exceeds the corrupted M by no more than this are left out.
 
     Raises:
-        InputError: none is left.
+        InputError: no contrast is left.
     """
     modules = modules_of(model)
     gains, total = torch.zeros(len(modules)), 0.0
@@ -93,7 +93,7 @@ def exact_effects(model: LanguageModel, contrasts: Sequence[Contrast], least: fl
 
 
 def attributed_effects(model: LanguageModel, contrasts: Sequence[Contrast], least: float = 1e-3) -> dict[Module, float]:
-    """The first-order estimate of IE for every module at once: two forward passes and one backward."""
+    """Estimate IE of all modules to first order, with two forward passes and one backward pass."""
     modules = modules_of(model)
     gains, total = torch.zeros(len(modules)), 0.0
     for part in _parts(contrasts):
@@ -115,17 +115,17 @@ def attributed_effects(model: LanguageModel, contrasts: Sequence[Contrast], leas
 
 @dataclass
 class _Pass:
-    """A run of one side of the contrasts: M, activations, and where each row ends."""
+    """A forward pass on the clean or the corrupted prompts: M, activations, and each row's last position."""
 
     metric: Float[Tensor, " rows"]
     found: dict[Site, Tensor]
-    ends: Tensor
+    ends: Int[Tensor, " rows"]
 
     def last(self, site: Site) -> Float[Tensor, "rows width"]:
-        """A site's activation at each row's last position."""
+        """Return a site's activation at each row's last position."""
         return self.at_last(self.found[site])
 
-    def at_last(self, tensor: Tensor) -> Tensor:
+    def at_last(self, tensor: Float[Tensor, "rows length width"]) -> Float[Tensor, "rows width"]:
         return tensor[torch.arange(len(self.ends), device=tensor.device), self.ends]
 
 
@@ -133,8 +133,10 @@ def _parts(contrasts: Sequence[Contrast]) -> list[Sequence[Contrast]]:
     return [contrasts[i : i + ROWS] for i in range(0, len(contrasts), ROWS)]
 
 
-def _ids(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded ids, their mask, and each row's last position."""
+def _ids(
+    model: LanguageModel, rows: Sequence[Sequence[int]]
+) -> tuple[Int[Tensor, "rows longest"], Int[Tensor, "rows longest"], Int[Tensor, " rows"]]:
+    """Pad ids on the right; return them with their mask and each row's last position."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), model.pad_id)
     for i, row in enumerate(rows):
@@ -153,8 +155,10 @@ def _run(model: LanguageModel, part: Sequence[Contrast], *, corrupted: bool) -> 
     return _Pass(_metric(logits, ends, part), dict(found), ends)
 
 
-def _metric(logits: Tensor, ends: Tensor, part: Sequence[Contrast]) -> Float[Tensor, " rows"]:
-    """M: logit[target] − logit[other], or log p(target)."""
+def _metric(
+    logits: Float[Tensor, "rows length vocabulary"], ends: Int[Tensor, " rows"], part: Sequence[Contrast]
+) -> Float[Tensor, " rows"]:
+    """Compute M: logit[target] − logit[other], or log p(target)."""
     last = logits[torch.arange(len(part), device=logits.device), ends].float()
     logp = last.log_softmax(-1)
     values = [logp[i, row.target] - (0.0 if row.other is None else logp[i, row.other]) for i, row in enumerate(part)]
@@ -164,7 +168,7 @@ def _metric(logits: Tensor, ends: Tensor, part: Sequence[Contrast]) -> Float[Ten
 def _restored(
     model: LanguageModel, part: Sequence[Contrast], module: Module, clean: _Pass, lost: _Pass
 ) -> Float[Tensor, " rows"]:
-    """M of the corrupted run with one module's last activation taken from the clean one; layers below are not run."""
+    """Compute M of the corrupted run with one module's last activation from the clean run; lower layers are skipped."""
     ids, mask, ends = _ids(model, [row.corrupted for row in part])
     kept = clean.last(module.site)
     place = torch.arange(len(part), device=ids.device)
@@ -181,14 +185,14 @@ def _restored(
     return _metric(logits, ends, part)
 
 
-def _mask(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
+def _mask(model: LanguageModel, module: Module, states: Float[Tensor, "rows width"]) -> Bool[Tensor, "rows width"]:
     mask = torch.zeros_like(states, dtype=torch.bool)
     _slice(model, module, mask)[...] = True
     return mask
 
 
 def _slice(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
-    """A module's part of the activations at its site (a view)."""
+    """Return a module's part of the activations at its site, as a view."""
     if module.head is None:
         return states
     width = states.shape[-1] // heads_of(model)

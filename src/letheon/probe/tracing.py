@@ -1,4 +1,4 @@
-"""Causal tracing: which MLPs carry a fact, by what restoring each one's output brings back.
+"""Causal tracing: measure how far restoring each MLP's output recovers a fact.
 
 Paper:   Meng et al., Locating and Editing Factual Associations in GPT (ROME), arXiv 2202.05262; as KUDA, arXiv
          2602.19275, uses it. A clean run; a run with Gaussian noise on the subject's embeddings; and that run again
@@ -28,17 +28,17 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import score
 
-# Rows of one pass.
+# Rows per pass.
 ROWS = 32
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A row whose recall is traced.
+    """A row to trace.
 
     Attributes:
-        row: its tokens; what is recalled are the labelled ones, or those of its value.
-        spans: first and behind-last token of each mention of the subject.
+        row: its tokens; recall is measured on its value's tokens, or on the whole answer.
+        spans: start and end (exclusive) of each mention of the subject, in tokens.
     """
 
     row: Encoded
@@ -47,29 +47,29 @@ class Fact:
 
 @dataclass(frozen=True)
 class Trace:
-    """Probabilities of the facts.
+    """Probabilities of the facts in clean, corrupted and restored runs.
 
     Attributes:
-        clean: [facts].
-        corrupted: [facts], mean over draws of noise.
-        restored: [facts, layers], the same with one layer's MLP restored.
+        clean: without noise.
+        corrupted: mean over draws of noise.
+        restored: mean over draws of noise, with one layer's MLP restored.
     """
 
-    clean: Tensor
-    corrupted: Tensor
-    restored: Tensor
+    clean: Float[Tensor, " facts"]
+    corrupted: Float[Tensor, " facts"]
+    restored: Float[Tensor, "facts layers"]
 
     @property
     def effect(self) -> Float[Tensor, "facts layers"]:
-        """CE: what restoring a layer's MLP brings back."""
+        """Causal effect CE: the probability that restoring a layer's MLP recovers."""
         return self.restored - self.corrupted[:, None]
 
 
 def fact_of(model: LanguageModel, example: Example) -> Fact:
-    """Where a row's subject stands.
+    """Locate a row's subject.
 
-    Without a subject (or where it is not found) the whole prompt stands for it, and of running text the first half
-    stands for the prompt [inferred].
+    If the subject is missing or not found, the whole prompt counts as the subject; in running text the first half
+    counts as the prompt [inferred].
     """
     row = model.encoder().encode(example)
     if not example.prompt:
@@ -77,12 +77,12 @@ def fact_of(model: LanguageModel, example: Example) -> Fact:
     spans = mentions(model, row.ids, example.subject) if example.subject else []
     if not example.prompt:
         spans = [span for span in spans if span[1] <= row.start]
-    # the first token is a begin-of-sequence mark or a sink, and nobody's name
+    # the first token is a begin-of-sequence mark or an attention sink, never a name
     return Fact(row, tuple(spans) or ((min(1, row.start - 1), max(row.start, 1)),))
 
 
 def mentions(model: LanguageModel, ids: Sequence[int], subject: str) -> list[tuple[int, int]]:
-    """First and behind-last token of every mention of a text."""
+    """Return the start and end (exclusive) of every mention of a text, in tokens."""
     tokenizer = model.tokenizer
     ends = [len(tokenizer.decode(ids[:i], clean_up_tokenization_spaces=False)) for i in range(len(ids) + 1)]
     text, found, at = tokenizer.decode(ids, clean_up_tokenization_spaces=False), [], -1
@@ -99,9 +99,9 @@ def trace_mlps(
     """Trace facts through every layer's MLP.
 
     Args:
-        noise: standard deviation of the noise, in those of the subjects' embeddings (ROME: 3).
-        draws: of noise for each fact; effects are means over them.
-        seed: of the noise.
+        noise: standard deviation of the noise, in standard deviations of the subjects' embeddings (ROME: 3).
+        draws: draws of noise per fact, over which effects are averaged.
+        seed: seed of the noise.
     """
     clean, corrupted = torch.zeros(len(facts)), torch.zeros(len(facts))
     restored = torch.zeros(len(facts), len(blocks(model.base())))
@@ -114,7 +114,7 @@ def trace_mlps(
 
 
 def select_window(effect: Float[Tensor, " layers"], width: int) -> range:
-    """The `width` neighbouring layers with the largest sum of effects; the lower ones where sums are equal."""
+    """Select the `width` neighbouring layers with the largest sum of effects; the lower ones if sums are equal."""
     if not 1 <= width <= len(effect):
         raise InputError(f"a window of {width} layers, the model has {len(effect)}", f"use 1 to {len(effect)}")
     first = int(effect.unfold(0, width, 1).sum(-1).argmax())
@@ -122,7 +122,7 @@ def select_window(effect: Float[Tensor, " layers"], width: int) -> range:
 
 
 def _trace(facts: Sequence[Fact], model: LanguageModel, deviation: float, draws: int, seeds: Sequence[int]) -> Trace:
-    """Facts of one batch; each is repeated for every draw in the corrupted and restored runs."""
+    """Trace the facts of one batch; corrupted and restored runs repeat each fact once per draw."""
     base, layers = model.base(), range(len(blocks(model.base())))
     batch = to_device(model.encoder().collate([fact.row for fact in facts]), model.device)
     embeddings = _embeddings(model, batch)
@@ -147,8 +147,10 @@ def _trace(facts: Sequence[Fact], model: LanguageModel, deviation: float, draws:
     return Trace(known.cpu(), means[0], torch.stack(means[1:], 1))
 
 
-def _noise(facts: Sequence[Fact], like: Tensor, draws: int, seeds: Sequence[int]) -> Tensor:
-    """[facts * draws, length, width]: standard normal at the subjects' tokens, zero elsewhere."""
+def _noise(
+    facts: Sequence[Fact], like: Float[Tensor, "rows length width"], draws: int, seeds: Sequence[int]
+) -> Float[Tensor, "rows length width"]:
+    """Draw noise for facts * draws rows: standard normal at the subjects' tokens, zero elsewhere."""
     noise = torch.zeros(like.shape)
     for i, (fact, seed) in enumerate(zip(facts, seeds, strict=True)):
         generator = torch.Generator().manual_seed(seed)
@@ -159,20 +161,22 @@ def _noise(facts: Sequence[Fact], like: Tensor, draws: int, seeds: Sequence[int]
 
 
 class _Given(FrozenLayers):
-    """What enters a layer, given instead of computed: with noise of its own in every row."""
+    """Starts a forward pass at a layer from supplied hidden states; each row has its own noise."""
 
     alike = False
 
-    def __init__(self, below: int, given: Tensor) -> None:
+    def __init__(self, below: int, given: Float[Tensor, "batch length width"]) -> None:
         super().__init__(below)
         self.given = given
 
-    def states_of(self, model: nn.Module, batch: Batch) -> Tensor:
+    def states_of(self, model: nn.Module, batch: Batch) -> Float[Tensor, "batch length width"]:
         return self.given
 
 
-def _probability(model: LanguageModel, batch: Batch, layer: int, states: Tensor) -> Float[Tensor, " rows"]:
-    """exp of the mean log-probability of each row's value, with what enters a layer given."""
+def _probability(
+    model: LanguageModel, batch: Batch, layer: int, states: Float[Tensor, "rows length width"]
+) -> Float[Tensor, " rows"]:
+    """Compute exp of the mean log-probability of each row's value, starting at a layer from `states`."""
     before, model.frozen = model.frozen, _Given(layer, states)
     try:
         scores = score(model, batch)
@@ -182,8 +186,8 @@ def _probability(model: LanguageModel, batch: Batch, layer: int, states: Tensor)
     return (scores.sequence_logp() / scores.lengths()).exp()
 
 
-def _embeddings(model: LanguageModel, batch: Batch) -> Tensor:
-    """[batch, length, width]: what enters layer 0."""
+def _embeddings(model: LanguageModel, batch: Batch) -> Float[Tensor, "batch length width"]:
+    """Compute the input of layer 0."""
     with record(model.base(), [Site(0, "input")]) as found, stop_after(model.base(), 0):
         model.base()(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     return found[Site(0, "input")]

@@ -1,8 +1,8 @@
-"""Figures as inline SVG: one colour and one mark for each model in every figure, labels instead of legends.
+"""Figures as inline SVG, in which each model has one colour and mark, and labels replace legends.
 
-Each function takes plain numbers (or anything with `value`, `low`, `high`) and returns an `<svg>` element.
-Text stays text, colours follow the page's light or dark theme through CSS variables (`--before`, `--ink`),
-and the same numbers give the same bytes. A value of None gets no mark; its row says that it is missing.
+Each function takes numbers (or objects with `value`, `low`, `high`) and returns an `<svg>` element. Text stays text,
+colours follow the page's light or dark theme through CSS variables (`--before`, `--ink`), and the same numbers give the
+same bytes. A value of None has no mark; its row says that it is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from letheon.report.safe_text import visible
 
 @dataclass(frozen=True)
 class Look:
-    """How a model appears: a colour that colour-blind readers can tell apart, and a mark of its own."""
+    """Colour (distinct for colour-blind readers), mark and line style of a model."""
 
     colour: str
     mark: str
@@ -89,24 +89,24 @@ GroupRow = tuple[float, Look, WithInterval]  # height, look of the model, its va
 
 
 def look(name: str, position: int = 0) -> Look:
-    """The look of a model, or of any other series by its position."""
+    """Return the look of a model by its name, or of another series by its position."""
     return LOOKS.get(name, OTHERS[position % len(OTHERS)])
 
 
-# --- the figures ---
+# Figures
 
 
 def plane(
     points: Mapping[str, tuple[WithInterval, WithInterval]], across: str, up: str, words: str, front: Sequence[str] = ()
 ) -> str:
-    """Forgetting against utility: each model is a point with the intervals of both measurements.
+    """Draw forgetting against utility: each model is a point with the intervals of both measurements.
 
     Args:
-        points: for each model, what it recalls of the forgotten and what it keeps; both are shares.
+        points: forget recall and retained utility per model, both as shares.
         across: label of the horizontal axis.
         up: label of the vertical axis.
         words: a description for readers who cannot see the figure.
-        front: names of points that a line joins: those that no other beats in both.
+        front: names of points on the Pareto front, which a line joins.
     """
     with canvas(3.1) as (figure, axes):
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]
@@ -147,13 +147,13 @@ def curves(
     beside: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     ends: Sequence[float] = (),
 ) -> str:
-    """Training: a share (0 to 1) over its steps, one line a model, each named at its end.
+    """Draw a share (0 to 1) over training steps: one line per model, named at its end.
 
     Args:
-        level: a share to be marked, such as half of what there was.
-        reached: for each model the steps at which it reaches that level.
-        beside: a second share of each model, as a thin line in its colour.
-        ends: steps to be marked, at which a task ended.
+        level: a share to mark, such as half of the initial one.
+        reached: the step at which each model reaches that level.
+        beside: a second share per model, drawn as a thin line in its colour.
+        ends: steps to mark, such as the ends of tasks.
     """
     with canvas(2.5) as (figure, axes):
         end = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
@@ -184,7 +184,7 @@ def curves(
 
 
 def bars(groups: Groups, across: str, words: str) -> str:
-    """Horizontal bars of shares: a group for each test, a bar for each model, the number at the right."""
+    """Draw horizontal bars of shares: one group per test, one bar per model, the number at the right."""
     with _grouped(groups, across) as (figure, axes, rows):
         for height, seen, measured in rows:
             axes.barh(height, measured.value or 0.0, height=0.7, color=seen.colour, zorder=3)
@@ -194,7 +194,7 @@ def bars(groups: Groups, across: str, words: str) -> str:
 
 
 def dots(groups: Groups, across: str, words: str) -> str:
-    """Points with intervals: a group for each metric, a mark for each model, the number at the right."""
+    """Draw points with intervals: one group per metric, one mark per model, the number at the right."""
     with _grouped(groups, across) as (figure, axes, rows):
         for height, seen, measured in rows:
             whisker(axes, height, measured, seen.colour, width=1.3)
@@ -203,12 +203,12 @@ def dots(groups: Groups, across: str, words: str) -> str:
         return svg(figure, words)
 
 
-# --- what they share ---
+# Parts of figures
 
 
 @contextmanager
 def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in the house style; no global state of matplotlib is changed."""
+    """Make a figure in the common style without changing matplotlib's global state."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
@@ -216,7 +216,7 @@ def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
 
 @contextmanager
 def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[GroupRow]]]:
-    """Rows from top to bottom: the group's name above, the model's at the left, the number at the right."""
+    """Lay out rows from top to bottom: the group's name above, the model's at the left, the number at the right."""
     rows: list[GroupRow] = []
     titles: list[tuple[float, str]] = []
     names: list[str] = []
@@ -244,12 +244,12 @@ def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[G
 
 
 def short(name: str, length: int = 30) -> str:
-    """A name that fits into a figure."""
+    """Shorten a name to fit into a figure."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def whisker(axes: Axes, place: float, measured: WithInterval, colour: str, width: float, upright: bool = False) -> None:
-    """The interval as a thin line, at this height (or, upright, at this place across)."""
+    """Draw an interval as a thin line at a height (or, if upright, at a horizontal position)."""
     if measured.low is not None and measured.high is not None:
         along, beside = [measured.low, measured.high], [place, place]
         points = (beside, along) if upright else (along, beside)
@@ -257,13 +257,13 @@ def whisker(axes: Axes, place: float, measured: WithInterval, colour: str, width
 
 
 def _mark(axes: Axes, x: float, y: float, seen: Look) -> None:
-    """A model's mark; the reference's is larger and lies below, so that equal points are both seen."""
+    """Draw a model's mark; the reference's is larger and below, so that equal points are both visible."""
     below = seen.line != "-"
     axes.plot(x, y, seen.mark, color=seen.colour, markersize=8 if below else 5.5, zorder=5 if below else 6)
 
 
 def spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float = -1.0) -> list[float]:
-    """Heights for labels near those wanted, at least `gap` apart and between `bottom` and `top`."""
+    """Place labels near the wanted heights, at least `gap` apart and between `bottom` and `top`."""
     order = sorted(range(len(wanted)), key=lambda index: -wanted[index])
     placed = [0.0] * len(wanted)
     for rank, index in enumerate(order):
@@ -277,16 +277,18 @@ def spread(wanted: Sequence[float], gap: float, top: float = 1.0, bottom: float 
 
 
 def svg(figure: Figure, words: str) -> str:
-    """The figure as an `<svg>` element that scales, follows the page's theme and can be read aloud."""
+    """Render a figure as an `<svg>` element that scales, follows the page's theme and has a text description."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": words}), warnings.catch_warnings():
         # the salt makes identifiers differ between the figures of one page; the reader's fonts draw the text, not ours
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     text = buffer.getvalue()
-    head, body = text[text.index("<svg") :].split(">", 1)  # what stands before names an outside address
+    head, body = text[text.index("<svg") :].split(">", 1)  # the part before it names an external address
     head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
-    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)  # it would style the page
+    body = re.sub(
+        r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL
+    )  # it would apply to the whole page
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
     body = re.sub(r'\sid="([^"]*)"', lambda found: found.group(0) if found.group(1) in used else "", body)
     body = body.replace("'DejaVu Sans', sans-serif", "system-ui, sans-serif")

@@ -1,4 +1,4 @@
-"""Pages as one HTML file each: escaping always on, undefined names refused, nothing loaded from outside."""
+"""Self-contained HTML pages by Jinja: escaping is always on, undefined names are errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from letheon.report.safe_text import clip, duration, label, moment, visible
 
 @cache
 def environment(package: str) -> Environment:
-    """Jinja with escaping always on and undefined names refused.
+    """Make the Jinja environment of a page.
 
     Args:
-        package: the package in whose folder the page's own template lies; shared templates come from this kit.
+        package: the package that contains the page's template; shared templates come from `letheon.report`.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("letheon.report")]),
@@ -41,5 +41,5 @@ def environment(package: str) -> Environment:
 
 
 def pretty(settings: Mapping[str, Any]) -> str:
-    """Settings as indented JSON, with sorted names."""
+    """Format settings as indented JSON with sorted keys."""
     return json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Numbers as people read them: about three digits, a true minus sign, and words where there is no number."""
+"""Format numbers for readers: about three digits, a true minus sign, and text for a missing number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MISSING = "not computable"
 
 
 class WithInterval(Protocol):
-    """A number with its 95 % interval; all three are None when it could not be computed."""
+    """A number with its 95 % interval; all three are None if it could not be computed."""
 
     @property
     def value(self) -> float | None: ...
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 def number(value: float | None) -> str:
-    """`0.40`, `12.3`, `1,240`, `0.0071`, `3.1e−05`; None is `not computable`."""
+    """Format a number as `0.40`, `12.3`, `1,240`, `0.0071` or `3.1e−05`; None as `not computable`."""
     if value is None:
         return MISSING
     if value == 0:
@@ -45,7 +45,7 @@ def number(value: float | None) -> str:
 
 
 def interval(measured: WithInterval) -> str:
-    """`0.18 to 0.74`, or empty text when there is no interval."""
+    """Format an interval as `0.18 to 0.74`; empty text if there is none."""
     if measured.low is None or measured.high is None:
         return ""
     return f"{number(measured.low)} to {number(measured.high)}"

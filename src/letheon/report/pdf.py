@@ -1,6 +1,6 @@
-"""A page as PDF, printed by a Chromium that is already there.
+"""Print a page to PDF with an installed Chromium.
 
-It is started without a shell, with an empty profile that is thrown away, and stopped when it takes too long.
+The browser runs without a shell, with an empty temporary profile, and with a time limit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from letheon.core.atomic import atomic_write_bytes
 from letheon.core.errors import InputError, LetheonError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-TIMEOUT = 120.0  # seconds; a page with a thousand rows takes some
-# What a browser does by itself at its start: none of it is wanted, and some of it reaches for the network.
+TIMEOUT = 120.0  # seconds; a page with a thousand rows takes a while
+# Switch off what a browser does at its start, some of which uses the network.
 QUIET = (
     "--headless",
     "--disable-gpu",
@@ -30,10 +30,10 @@ QUIET = (
 
 
 def find_browser() -> str:
-    """The path of the first known browser on PATH.
+    """Return the path of the first known browser on PATH.
 
     Raises:
-        InputError: there is none; names what to install.
+        InputError: no browser is installed; the message says which to install.
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -45,18 +45,18 @@ def find_browser() -> str:
 
 
 def browse(browser: str, address: str, *options: str, timeout: float = TIMEOUT) -> bytes:
-    """Run a browser on a local page without a window; what it writes to standard output.
+    """Run a headless browser on a local page and return its standard output.
 
     Args:
-        browser: its path.
-        address: the page's, as `Path.as_uri` gives it.
-        options: what to do, such as `--dump-dom`.
+        browser: path of the browser.
+        address: URI of the page, as `Path.as_uri` gives it.
+        options: the browser's options, such as `--dump-dom`.
         timeout: seconds.
 
     Raises:
-        LetheonError: it failed, or took longer.
+        LetheonError: the browser failed or took longer.
     """
-    # As root it refuses to start within its sandbox. The page's own policy lets nothing but its search script run.
+    # Chromium refuses to sandbox as root. The page's content policy allows only its search script.
     rooted = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="letheon-browser-", ignore_cleanup_errors=True) as profile:
         command = [browser, *QUIET, *rooted, f"--user-data-dir={profile}", *options, address]
@@ -80,17 +80,17 @@ def browse(browser: str, address: str, *options: str, timeout: float = TIMEOUT) 
 
 
 def write_pdf(page: Path, out: Path, browser: str = "", timeout: float = TIMEOUT) -> None:
-    """Print a page to a PDF file, whole or not at all.
+    """Print a page to a PDF file, atomically.
 
     Args:
         page: the HTML file.
         out: the PDF file.
-        browser: its path; default the first that is found.
+        browser: path of the browser; the first known one on PATH by default.
         timeout: seconds.
 
     Raises:
-        InputError: there is no browser.
-        LetheonError: it failed, took longer, or wrote no PDF.
+        InputError: no browser is installed.
+        LetheonError: the browser failed, took longer, or wrote no PDF.
     """
     browser = browser or find_browser()
     with tempfile.TemporaryDirectory(prefix="letheon-pdf-") as folder:

@@ -1,4 +1,4 @@
-"""Two plain figures in the house style: a matrix as a heat map with its numbers, and points with their names."""
+"""Two plots in the common style: a heat map with its numbers, and a scatter plot with names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def heat_map(
     low: float,
     high: float,
 ) -> str:
-    """An `<svg>` element: a cell for each value with the number in it, darker where it is larger.
+    """Draw a heat map as an `<svg>` element: each cell contains its number and is darker for larger values.
 
     Args:
         values: [down][across]; None leaves a cell empty.
@@ -43,13 +43,13 @@ def heat_map(
 
 
 def scatter(points: Mapping[str, tuple[float, float]], across: str, up: str, words: str, *, named: bool = True) -> str:
-    """An `<svg>` element with a mark for each point, and its name beside it.
+    """Draw a scatter plot as an `<svg>` element, with each point's name next to its mark.
 
     Args:
         points: name -> (x, y).
         across, up: labels of the axes.
         words: a description for readers who cannot see the figure.
-        named: whether names are written; many points are clearer without.
+        named: whether to write names; many points are clearer without.
     """
     with canvas(2.7) as (figure, axes):
         axes.set(xlabel=across, ylabel=up)

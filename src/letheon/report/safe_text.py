@@ -1,15 +1,11 @@
-"""Words for pages: hostile text made visible, times and durations, names of measures, limits of criteria."""
+"""Text for pages: visible forms of hostile characters, times, durations, names of measures."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 LABELS = {"rouge_l_recall": "ROUGE-L recall", "damage": "Damaged answers"}
-# Control characters have pictures; others that act on what stands around them, and are not seen, are named.
+# Control characters have pictures; invisible characters that act on the text around them are written by name.
 PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
 ACTING = (
     *range(0x80, 0xA0),  # further control characters
@@ -20,7 +16,7 @@ ACTING = (
     0x200B,  # spaces and joiners of no width
     0x2060,
     0xFEFF,
-    *range(0xE0000, 0xE0080),  # tags: letters that nobody sees
+    *range(0xE0000, 0xE0080),  # tags: invisible letters
 )
 NAMED = {code: f"⟨U+{code:04X}⟩" for code in ACTING}
 HALVES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # half a pair is no character
@@ -28,28 +24,28 @@ SHOWN = PICTURES | NAMED | HALVES
 
 
 def visible(text: str) -> str:
-    """Text in which characters that would act on the page, the printer or their neighbours are shown instead."""
+    """Replace characters that would act on the page, the printer or their neighbours by visible ones."""
     return text.translate(SHOWN)
 
 
 def clip(text: str, length: int) -> str:
-    """The text, or its first `length` characters and how many more there are."""
+    """Cut a text after `length` characters and say how many more there are."""
     return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"
 
 
 def moment(time: datetime) -> str:
-    """`2 March 2026, 09:30 UTC`."""
-    utc = time.astimezone(UTC) if 1 < time.year < 9999 else time  # at the calendar's ends another zone may not exist
+    """Format a time as `2 March 2026, 09:30 UTC`."""
+    utc = time.astimezone(UTC) if 1 < time.year < 9999 else time  # at the ends of the calendar UTC may be out of range
     return f"{utc.day} {utc:%B %Y, %H:%M} {utc:%Z}"
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, or `3.4 h`."""
+    """Format a duration as `45 s`, `12 min` or `3.4 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def label(name: str) -> str:
-    """A metric's or attack's machine name in words."""
+    """Turn the machine name of a metric or attack into words."""
     return visible(LABELS.get(name, name.replace("_", " ").capitalize()))

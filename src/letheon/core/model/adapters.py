@@ -1,4 +1,4 @@
-"""LoRA adapters by the PEFT library: attached with starting values that are the same in every process and run.
+"""LoRA adapters (PEFT library), with the same initial values in every process and run.
 
 Paper:   Hu et al., LoRA, arXiv 2106.09685.
 """
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def attach_lora(model: LanguageModel, r: int, alpha: int, targets: str = "all-linear") -> dict[str, nn.Parameter]:
-    """Attach an adapter, or take the one that the model comes with; only its weights require gradients then.
+    """Attach a LoRA adapter, or use the one that the model has; afterwards only its weights require gradients.
 
     Args:
         r, alpha: rank and scale.
-        targets: `all-linear`, or names of modules separated by spaces.
+        targets: `all-linear`, or module names separated by spaces.
 
     Returns:
         The adapter's parameters by name.
 
     Raises:
-        InputError: the model's adapter is no LoRA, or no module has such a name.
+        InputError: the model's adapter is not a LoRA, or no module has such a name.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -47,7 +47,7 @@ def attach_lora(model: LanguageModel, r: int, alpha: int, targets: str = "all-li
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # the adapters start alike in every process and in a resumed run
+        torch.manual_seed(0)  # adapters start equal in every process and in a resumed run
         try:
             with quiet():
                 model.model = get_peft_model(model.model, config).eval()

@@ -1,4 +1,4 @@
-"""Attention implementations by name, beyond those of transformers; and what enters attention, layer by layer."""
+"""Attention implementations by name, beyond those of transformers, and a hook on every layer's attention."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ WATCHED = "letheon-watched"
 
 
 def provide(name: str | None) -> None:
-    """Make a name known to transformers, if an entry point of the group `letheon.attention` provides it.
+    """Register an attention implementation with transformers if an entry point provides its name.
 
-    Loading the entry point's module registers the implementation with transformers.
+    Entry points of the group `letheon.attention` name modules; importing the module registers the implementation.
     """
     for point in entry_points(group="letheon.attention", name=name or ""):
         point.load()
 
 
 def switch(model: Any, name: str) -> None:
-    """Let a transformers model attend by another implementation from now on.
+    """Switch a transformers model to another attention implementation.
 
     Raises:
-        InputError: its architecture cannot be switched.
+        InputError: the architecture does not use transformers' attention interface.
     """
     provide(name)
     model.set_attn_implementation(name)
@@ -44,10 +44,10 @@ def switch(model: Any, name: str) -> None:
 
 @contextmanager
 def on_attention(model: Any, see: See) -> Iterator[None]:
-    """Within the block, the model attends exactly, and `see` is called with what enters and leaves each layer's heads.
+    """Use exact attention and call `see` with each layer's queries, keys, values and output while the block runs.
 
-    Queries and keys are as they meet: after rotary positions, and keys before they are repeated for grouped heads. One
-    model at a time can be watched.
+    Queries and keys are taken after rotary positions; keys before they are repeated for grouped heads. Only one model
+    at a time can be observed.
     """
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward

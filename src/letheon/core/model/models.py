@@ -1,13 +1,15 @@
-"""LanguageModel: a causal language model, its tokenizer and a name; loading and saving.
+"""Load and save language models: a causal language model, its tokenizer and its name.
 
 `load` takes the embedded `smollm2` and `tiny`, a Hugging Face id, a local folder, or a PEFT adapter's folder.
-Weights are read from safetensors only, remote code is never run, and unknown private keys of a configuration are
-dropped before it is used (a `config.json` can otherwise name code to load).
+Weights are read from safetensors only, and remote code is never run. Unknown private keys of a configuration are
+dropped first, because a `config.json` can use them to name code to load.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import logging
 import os
 import warnings
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256_of
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
+from letheon.core.model.embedded import smollm2, tiny
 from letheon.core.rows.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -35,14 +38,14 @@ KNOWN_PRIVATE_KEYS = {"_name_or_path", "_model_name_or_path", "_commit_hash"}
 
 @dataclass
 class LanguageModel:
-    """A causal language model in memory, with all that is needed to ask it something.
+    """A causal language model with its tokenizer and name.
 
     Attributes:
         model: a transformers causal LM, possibly wrapped by PEFT.
         tokenizer: its tokenizer.
-        name: what the user called it; a path, an id, or an embedded name.
-        notes: what a reader of a report should know (no chat template, dropped keys).
-        frozen: outputs of layers that do not move, while something trains only the layers above.
+        name: the path, id or embedded name that it was loaded by.
+        notes: remarks for reports (no chat template, dropped keys).
+        frozen: cached outputs of frozen layers, while only the layers above are trained.
     """
 
     model: Any
@@ -53,7 +56,7 @@ class LanguageModel:
     _encoder: Encoder | None = None
 
     def encoder(self) -> Encoder:
-        """The encoder that turns examples into this model's tokens."""
+        """Return the encoder that turns examples into this model's tokens."""
         if self._encoder is None:
             self._encoder = Encoder(self.tokenizer, self.pad_id, self.context_length)
         return self._encoder
@@ -65,7 +68,7 @@ class LanguageModel:
 
     @property
     def pad_id(self) -> int:
-        """The id that fills short rows; masked everywhere, so its value never matters."""
+        """The id that pads short rows; padding is always masked, so its value does not matter."""
         for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
             if candidate is not None:
                 return int(candidate)
@@ -73,7 +76,7 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        """How many tokens the model was built for; a large number where the configuration does not say."""
+        """The largest number of tokens per row; 2^20 if the configuration does not say."""
         config = self.model.config
         text = getattr(config, "text_config", config)
         return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1 << 20)
@@ -84,30 +87,30 @@ class LanguageModel:
         return hasattr(self.model, "peft_config")
 
     def base(self) -> Any:
-        """The transformers model itself, under any PEFT wrapper (adapter layers stay in place)."""
+        """Return the transformers model without its PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if self.has_adapter else self.model
 
     def merge_adapter(self) -> None:
-        """Add the adapter, if there is one, into the weights it adapts; in place."""
+        """Merge the adapter, if there is one, into the weights in place."""
         if self.has_adapter:
             self.model = self.model.merge_and_unload()
 
     def parameters_hash(self) -> str:
-        """SHA-256 over names, shapes and bytes of all parameters, in the order of their names."""
-        import hashlib
+        """Compute the SHA-256 of names, shapes and bytes of all parameters, sorted by name."""
+        import torch
 
         digest = hashlib.sha256()
         for name, parameter in sorted(self.model.named_parameters()):
             digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-            digest.update(parameter.detach().cpu().contiguous().view(-1).view(dtype=_byte()).numpy().tobytes())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(dtype=torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path, what: Literal["auto", "full", "adapter"] = "auto", card: str = "") -> Path:
-        """Save as plain transformers weights, or as a PEFT adapter; whole or not at all.
+        """Save atomically as transformers weights or as a PEFT adapter.
 
         Args:
-            folder: where; replaced only once the new one is complete.
-            what: `auto` saves an adapter when there is one; `full` merges it into the weights first.
+            folder: the folder to write; an older one is replaced once the new one is complete.
+            what: `auto` saves the adapter if there is one; `full` merges it into the weights first.
             card: text of the model card (README.md).
         """
         adapter = what == "adapter" or (what == "auto" and self.has_adapter)
@@ -115,8 +118,6 @@ class LanguageModel:
             raise LetheonError(f"{self.name} has no adapter to save", "save it with what='full'")
         model = self.model
         if not adapter and self.has_adapter:
-            import copy
-
             model = copy.deepcopy(self.model).merge_and_unload()
         parameters = (p for p in model.parameters() if p.requires_grad) if adapter else model.parameters()
         size = sum(p.numel() * p.element_size() for p in parameters)
@@ -127,12 +128,6 @@ class LanguageModel:
             if card:
                 (temporary / "README.md").write_text(card, encoding="utf-8")
         return folder
-
-
-def _byte() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def load(
@@ -160,13 +155,14 @@ def load(
     provide(attention)
     with quiet():
         if text == "tiny":
-            loaded = _tiny(attention)
+            loaded = LanguageModel(*tiny(attention), "tiny")
         elif (Path(text) / "adapter_config.json").is_file():
             base = _adapter_base(Path(text))
             loaded = load(base, device="cpu", attention=attention)
             loaded.name, adapter = text, text
         else:
-            loaded = _from_pretrained(_embedded() if text == "smollm2" else text, text, attention)
+            source = smollm2(cache_folder()) if text == "smollm2" else text
+            loaded = _from_pretrained(source, text, attention)
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
     loaded.model.to(check_device(device)).eval()
@@ -178,7 +174,7 @@ def load(
 
 
 def check_loadable(name: str | Path) -> None:
-    """Refuse a model that `load` would refuse, without reading weights: path, adapter, architecture, format."""
+    """Raise the errors of `load` without reading weights: path, adapter, architecture, format."""
     text = str(name)
     folder = Path(text)
     if text in ("tiny", "smollm2"):
@@ -192,7 +188,7 @@ def check_loadable(name: str | Path) -> None:
 
 
 def _adapter_base(folder: Path) -> str:
-    """The base model that an adapter names."""
+    """Read the name of an adapter's base model."""
     path = folder / "adapter_config.json"
     content = read_json(path)
     base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
@@ -202,7 +198,11 @@ def _adapter_base(folder: Path) -> str:
 
 
 def check_device(device: str) -> str:
-    """The device that `auto` means here, or the given one if it can be used."""
+    """Resolve `auto` to a device, or check that the given device can be used.
+
+    Raises:
+        InputError: the device cannot be used.
+    """
     import torch
 
     if device != "auto":
@@ -216,7 +216,7 @@ def check_device(device: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block transformers and PEFT show no progress bars of their own and give no advice."""
+    """Silence the progress bars and warnings of transformers and PEFT while the block runs."""
     from transformers.utils import logging as hf_logging
 
     before = hf_logging.get_verbosity()
@@ -246,7 +246,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _config(source: str) -> tuple[Any, list[str]]:
-    """The model's configuration without unknown private keys, and the names of the dropped keys."""
+    """Read a model's configuration without unknown private keys; return it with the names of the dropped keys."""
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -306,7 +306,7 @@ def _with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:
 
 
 def save_hash(folder: Path) -> str:
-    """One hash for a saved model: over the names and SHA-256 of its weight files."""
+    """Compute one hash for a saved model from the names and SHA-256 of its weight files."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no safetensors file", "give a folder written by save_pretrained")
@@ -314,20 +314,7 @@ def save_hash(folder: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where embedded models are kept: `$LETHEON_CACHE`, else `letheon` in the user's cache folder."""
+    """Return the cache folder of embedded models: `$LETHEON_CACHE`, else `letheon` in the user's cache folder."""
     if "LETHEON_CACHE" in os.environ:
         return Path(os.environ["LETHEON_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "letheon"
-
-
-def _embedded() -> Path:
-    from letheon.core.model.embedded import smollm2
-
-    return smollm2(cache_folder())
-
-
-def _tiny(attention: str | None) -> LanguageModel:
-    from letheon.core.model.embedded import tiny
-
-    model, tokenizer = tiny(attention)
-    return LanguageModel(model, tokenizer, "tiny")

@@ -1,4 +1,4 @@
-"""Shortened forward passes: end after a layer, start at a layer, and keep the outputs of layers that do not change."""
+"""Shortened forward passes: stop after a layer, start at a layer, and reuse the outputs of frozen layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from letheon.core.model.hooks import record, with_entering
@@ -15,12 +16,12 @@ from letheon.core.rows.encoding import Batch
 
 
 class _Stop(Exception):
-    """Leaves a forward pass early; caught where it was asked for."""
+    """Ends a forward pass early; `stop_after` catches it."""
 
 
 @contextmanager
 def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
-    """Within the block, forward passes end after a layer: nothing above it is run. Put the call last in the block."""
+    """End forward passes after a layer while the block runs. The model call must be the last statement of the block."""
 
     def stop(*_: Any) -> None:
         raise _Stop
@@ -35,8 +36,8 @@ def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
 
 
 @contextmanager
-def start_from(model: nn.Module, layer: int, hidden: Tensor) -> Iterator[None]:
-    """Within the block, forward passes begin at a layer with `hidden` [batch, length, width]; none below it is run."""
+def start_from(model: nn.Module, layer: int, hidden: Float[Tensor, "batch length width"]) -> Iterator[None]:
+    """Start forward passes at a layer from supplied hidden states while the block runs; lower layers are skipped."""
     layers = blocks(model)
 
     def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -62,13 +63,13 @@ def _restore_forward(block: nn.Module, own: Any) -> None:
 
 
 class FrozenLayers:
-    """Outputs of the layers that do not move, computed once per row and looked up by the row's number.
+    """Caches the outputs of frozen layers per row number, so that later passes start above them.
 
     Args:
-        below: layers 0 to below - 1 are frozen; later passes start at layer `below`.
+        below: number of frozen layers (0 to below - 1); later passes start at layer `below`.
 
     Attributes:
-        alike: whether rows that begin with the same tokens begin with the same states.
+        alike: whether rows with the same first tokens have the same first states.
     """
 
     alike = True
@@ -77,8 +78,8 @@ class FrozenLayers:
         self.below = below
         self.states: dict[int, Tensor] = {}
 
-    def states_of(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[batch, length, width]: what enters layer `below`, zero at padding."""
+    def states_of(self, model: nn.Module, batch: Batch) -> Float[Tensor, "batch length width"]:
+        """Return the inputs of layer `below`, zero at padding; rows that are new are computed first."""
         for i, number in enumerate(batch.index.tolist()):
             if number not in self.states:
                 self.states[number] = self._alone(model, batch.input_ids[i, : int(batch.attention_mask[i].sum())])
@@ -87,8 +88,8 @@ class FrozenLayers:
         short = batch.input_ids.shape[1] - padded.shape[1]
         return nn.functional.pad(padded, (0, 0, 0, short)) if short else padded
 
-    def _alone(self, model: nn.Module, ids: Tensor) -> Tensor:
-        """[length, width] of one row by itself: which rows it meets first must not show in its last bits."""
+    def _alone(self, model: nn.Module, ids: Int[Tensor, " length"]) -> Float[Tensor, "length width"]:
+        """Run one row by itself: batched with other rows, its states would differ in their last bits."""
         site = Site(self.below - 1)
         with torch.no_grad(), record(model, [site]) as found, stop_after(model, self.below - 1):
             model(ids[None], use_cache=False)

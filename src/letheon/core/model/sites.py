@@ -1,8 +1,8 @@
-"""Sites in a transformer, found by structure.
+"""Sites in a transformer, located by structure instead of by name.
 
-Blocks are the largest list of like modules; attention is the child of a block whose forward takes a mask; the MLP (or
-mixture of experts) is the heaviest other child. So Llama, Qwen, Gemma, Mistral, Phi, GPT-2, GPT-NeoX and mixture
-layouts are read alike, and a new architecture needs no entry in a list.
+Blocks are the largest list of equal modules; attention is the child of a block whose forward takes a mask; the MLP (or
+mixture of experts) is the largest other child. This covers Llama, Qwen, Gemma, Mistral, Phi, GPT-2, GPT-NeoX and
+mixture layouts, and a new architecture needs no registration.
 """
 
 from __future__ import annotations
@@ -18,25 +18,30 @@ from letheon.core.errors import InputError
 Kind = Literal["residual", "attention", "mlp", "heads", "input"]
 
 
-# Kinds that are seen on the way into their module.
+# Kinds that are inputs of their module; the others are outputs.
 ENTERING = ("heads", "input")
 
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A place in the network: `residual` (a block's output), `attention` or `mlp` (what they add to it), `heads`
-    (the concatenated heads before the output projection; [batch, length, heads * head_dim]), or `input` (what enters a
-    block; that of layer 0 are the embeddings)."""
+    """A place in the network where activations are read or edited.
+
+    Attributes:
+        layer: index of the block.
+        kind: `residual` (the block's output), `attention` or `mlp` (its output, added to the residual stream), `heads`
+            (concatenated heads before the output projection, [batch, length, heads * head_dim]), or `input` (the
+            block's input; for layer 0 the embeddings).
+    """
 
     layer: int
     kind: Kind = "residual"
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """The transformer's blocks: of all lists of like modules, the one with the most parameters.
+    """Return the transformer's blocks: the list of equal modules with the most parameters.
 
     Raises:
-        InputError: the module has no such list.
+        InputError: the model has no list of equal modules.
     """
     best, size = None, 0
     for module in model.modules():
@@ -50,7 +55,7 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def attention(block: nn.Module) -> nn.Module:
-    """The child of a block that attends: its forward takes an attention mask."""
+    """Return a block's attention: the child whose forward takes an attention mask."""
     for child in block.children():
         if "attention_mask" in inspect.signature(child.forward).parameters:
             return child
@@ -58,19 +63,19 @@ def attention(block: nn.Module) -> nn.Module:
 
 
 def mlp(block: nn.Module) -> nn.Module:
-    """The child of a block, other than its attention, that holds the most parameters."""
+    """Return a block's MLP: the child with the most parameters besides the attention."""
     others = [child for child in block.children() if child is not attention(block)]
     return max(others, key=lambda child: sum(parameter.numel() for parameter in child.parameters()))
 
 
 def output_projection(block: nn.Module) -> nn.Module:
-    """The last matrix of a block's attention: it mixes the heads back into the residual stream."""
+    """Return a block's output projection: the last matrix of its attention, after the heads."""
     matrices = [m for m in attention(block).children() if getattr(getattr(m, "weight", None), "ndim", 0) == 2]
     return matrices[-1]
 
 
 def down_projection(block: nn.Module) -> nn.Module:
-    """The last matrix of a block's MLP: it maps the inner activations back to the width of the residual stream.
+    """Return a block's down projection: the last matrix of its MLP, back to the width of the residual stream.
 
     Raises:
         InputError: the MLP has no such matrix (a mixture of experts has many).
@@ -85,25 +90,25 @@ def down_projection(block: nn.Module) -> nn.Module:
 
 
 def is_matrix(module: nn.Module) -> bool:
-    """Whether a module multiplies its input by its `weight`: a linear layer, or GPT-2's transposed one."""
+    """Return whether a module is a linear layer, or GPT-2's transposed one."""
     return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Whether the weight lies as [inputs, outputs], as in GPT-2, instead of [outputs, inputs]."""
+    """Return whether the weight is [inputs, outputs], as in GPT-2, instead of [outputs, inputs]."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, Conv1D)
 
 
 def sides(matrix: nn.Module) -> tuple[int, int]:
-    """How many outputs and inputs a matrix has."""
+    """Return the number of outputs and of inputs of a matrix."""
     outputs, inputs = matrix.get_parameter("weight").shape
     return (inputs, outputs) if is_transposed(matrix) else (outputs, inputs)
 
 
 def module_at(model: nn.Module, site: Site) -> nn.Module:
-    """The module whose input or output a site is.
+    """Return the module whose input or output a site is.
 
     Raises:
         InputError: the model has no such layer.

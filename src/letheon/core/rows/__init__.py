@@ -1,3 +1,3 @@
-"""Rows of data: reading them from files, turning them into tokens and batches, and drawing which rows come when.
+"""Rows of data: reading them from files, encoding them as tokens and batches, and drawing their order.
 
-May be imported by every room; imports core alone."""
+May be imported by every package; imports core alone."""

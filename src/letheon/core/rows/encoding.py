@@ -1,6 +1,6 @@
-"""Examples as tokens: the chat template, the tokens of an answer and of its value, padded batches.
+"""Encode examples as tokens: chat template, answer and value tokens, padded batches.
 
-A batch knows the counts of the effective batch that it is a part of, so that losses are means over that.
+A batch carries the counts of the effective batch that it belongs to, so that losses are means over that batch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from letheon.core.rows.examples import Example, short
 if TYPE_CHECKING:
     import torch
 
-# What a loss is a mean over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or all
-# positions that predict a real token.
+# The unit that a loss averages over: rows, labelled tokens, tokens that carry the fact, the other labelled tokens, or
+# all positions that predict a real token.
 Unit = Literal["rows", "tokens", "value", "others", "positions"]
 
 
@@ -29,8 +29,8 @@ class Encoded:
 
     Attributes:
         ids: the tokens, prompt first; the answer ends with the model's end of turn.
-        start: where the answer begins.
-        value: per token of the answer, whether it carries the fact; empty when that is not known.
+        start: index of the answer's first token.
+        value: per token of the answer, whether it carries the fact; empty if that is unknown.
     """
 
     ids: tuple[int, ...]
@@ -39,7 +39,7 @@ class Encoded:
 
 
 def value_span(example: Example) -> tuple[int, int]:
-    """Where the value stands in the answer: its first mention that is no part of the subject's, else its first."""
+    """Find the value's characters in the answer: its first mention outside the subject, else its first mention."""
     value = example.value or ""
     names = (
         [match.span() for match in re.finditer(re.escape(example.subject), example.answer)] if example.subject else []
@@ -56,12 +56,12 @@ class Batch:
 
     Attributes:
         input_ids: [batch, length].
-        labels: [batch, length], -100 off the answer.
+        labels: [batch, length], -100 outside the answer.
         attention_mask: [batch, length].
-        index: row numbers [batch], so that cached reference values are found.
+        index: [batch] row numbers, by which cached reference values are looked up.
         value_mask: [batch, length], true on the tokens that carry the fact; all labels when `tokens="answer"`.
-        totals: counts over the effective batch that this is a part of; losses are divided by these.
-        lengths, value_lengths: labelled and value tokens of each row of the effective batch.
+        totals: counts over the effective batch that this batch belongs to; losses are divided by them.
+        lengths, value_lengths: number of labelled and of value tokens per row of the effective batch.
     """
 
     input_ids: torch.Tensor
@@ -77,7 +77,7 @@ class Batch:
         return len(self.input_ids)
 
     def count(self) -> Counter[Unit]:
-        """How many rows, labelled tokens, value tokens, other labelled tokens and positions this batch has."""
+        """Count this batch's rows, labelled tokens, value tokens, other labelled tokens and positions."""
         labelled = int((self.labels != -100).sum())
         value = int(self.value_mask.sum())
         positions = int(self.attention_mask.sum()) - len(self)
@@ -85,19 +85,19 @@ class Batch:
         return Counter({**counts, "others": labelled - value, "positions": positions})
 
     def mean(self, values: torch.Tensor, unit: Unit) -> torch.Tensor:
-        """This batch's share of a mean over the effective batch's rows, tokens, ..."""
+        """Return this batch's contribution to a mean over the effective batch's rows, tokens, ..."""
         return values.sum() / max(self.totals[unit], 1)
 
 
 class Encoder:
-    """Turns examples into tokens for one model: chat template, end of turn, value spans.
+    """Encodes examples for one model: chat template, end of turn, value spans.
 
-    Without a chat template the prompt is followed by a line break and the answer.
+    Without a chat template, a line break separates prompt and answer.
 
     Args:
         tokenizer: the model's tokenizer.
-        pad_id: the id that fills short rows.
-        context_length: how many tokens a row may have.
+        pad_id: the id that pads short rows.
+        context_length: largest number of tokens per row.
     """
 
     def __init__(self, tokenizer: Any, pad_id: int, context_length: int) -> None:
@@ -105,7 +105,7 @@ class Encoder:
         self.end = self._end_of_turn()
 
     def _end_of_turn(self) -> str:
-        """What the template writes after an answer, up to and with the first end-of-sequence token."""
+        """Return the template's text after an answer, up to and including the first end-of-sequence token."""
         eos = self.tokenizer.eos_token or ""
         if not self.tokenizer.chat_template:
             return eos
@@ -116,7 +116,7 @@ class Encoder:
 
     @lru_cache(maxsize=65536)  # noqa: B019  (an encoder lives as long as its model)
     def prompt(self, text: str) -> tuple[int, ...]:
-        """Tokens up to where the answer begins; for running text the begin-of-sequence token, if there is one."""
+        """Encode everything before the answer; for running text, the begin-of-sequence token if there is one."""
         if not text:
             ids = self.tokenizer("", add_special_tokens=True)["input_ids"]
             bos = self.tokenizer.bos_token_id
@@ -129,13 +129,13 @@ class Encoder:
         return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def answer(self, text: str, end: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of an answer (with the end of turn) and their character spans in it."""
+        """Encode an answer (with the end of turn); return its tokens and their character spans."""
         full = text + (self.end if end else "")
         coded = self.tokenizer(full, add_special_tokens=False, return_offsets_mapping=True)
         return list(coded["input_ids"]), list(coded["offset_mapping"])
 
     def encode(self, example: Example) -> Encoded:
-        """Prompt and answer of an example, with its value's tokens where the value is known."""
+        """Encode the prompt and answer of an example, and mark its value's tokens if the value is known."""
         prompt = self.prompt(example.prompt)
         answer, spans = self.answer(example.answer, end=bool(example.prompt))
         value: tuple[bool, ...] = ()
@@ -150,7 +150,11 @@ class Encoder:
         return Encoded((*prompt, *answer), len(prompt), value)
 
     def encode_all(self, examples: Sequence[Example], name: str = "row") -> list[Encoded]:
-        """Encode many, refusing rows that do not fit into the model's context."""
+        """Encode examples.
+
+        Raises:
+            InputError: a row has more tokens than the model's context.
+        """
         encoded = [self.encode(example) for example in examples]
         for example, row in zip(examples, encoded, strict=True):
             if len(row.ids) > self.context_length:
@@ -161,7 +165,7 @@ class Encoder:
         return encoded
 
     def collate(self, rows: Sequence[Encoded], index: Iterable[int] = (), device: Any = None) -> Batch:
-        """Pad rows on the right into one batch; totals are those of this batch."""
+        """Pad rows on the right into one batch, whose totals count this batch alone."""
         import torch
 
         length = max(len(row.ids) for row in rows)
@@ -173,7 +177,7 @@ class Encoder:
             n = len(row.ids)
             input_ids[i, :n] = torch.tensor(row.ids)
             mask[i, :n] = 1
-            start = max(row.start, 1)  # the first token of all has nothing that predicts it
+            start = max(row.start, 1)  # nothing predicts a row's first token
             labels[i, start:n] = input_ids[i, start:n]
             value[i, row.start : n] = torch.tensor(row.value) if row.value else True
         value &= labels != -100
@@ -186,7 +190,7 @@ class Encoder:
 
 
 def to_device(batch: Batch, device: Any) -> Batch:
-    """The same batch on another device."""
+    """Copy a batch to a device."""
     moved = {
         name: getattr(batch, name).to(device)
         for name in ("input_ids", "labels", "attention_mask", "index", "value_mask")
@@ -195,7 +199,7 @@ def to_device(batch: Batch, device: Any) -> Batch:
 
 
 def with_totals(batches: Sequence[Batch]) -> list[Batch]:
-    """The parts of one effective batch, each knowing the counts of the whole."""
+    """Give every part of an effective batch the counts of the whole."""
     totals = sum((batch.count() for batch in batches), Counter())
     lengths = [length for batch in batches for length in batch.lengths]
     value_lengths = [length for batch in batches for length in batch.value_lengths]

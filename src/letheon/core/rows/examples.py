@@ -1,7 +1,7 @@
-"""Examples: question, answer, and what is known about them; read from files and hub data sets.
+"""Examples (question, answer, annotations), read from files and from Hugging Face data sets.
 
-Read: JSON Lines, JSON, CSV, Parquet, and hub data sets as `org/name:config:split`. Field names are detected or given.
-Bad rows are refused with file, row number, field and what was found, before any model is loaded.
+Formats are JSON Lines, JSON, CSV, Parquet, and hub data sets as `org/name:config:split`. Field names are detected or
+given. A bad row is refused before any model is loaded; the error names the file, row, field and value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from letheon.core.errors import InputError
 
-# The first pair that a file's first row has is taken. `messages` and `text` are handled apart.
+# The first pair that a row has is used. `messages` and `text` are handled separately.
 FIELD_PAIRS = (
     ("question", "answer"),
     ("prompt", "completion"),
@@ -27,7 +27,7 @@ FIELD_PAIRS = (
     ("instruction", "output"),
     ("query", "answer"),
 )
-# What the fields `relation` and `type` may say; other words there mean something else and are passed over.
+# Values of the fields `relation` and `type`; other values are ignored.
 RELATIONS = {
     "direct": "direct",
     "entity": "direct",
@@ -40,20 +40,20 @@ VALUE_MARK = re.compile(r"<value>(.*?)</value>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """One thing a model may know: a prompt and its answer.
+    """A prompt and its answer, with optional annotations.
 
     Attributes:
-        prompt: what is asked; empty for running text.
-        answer: what the model is (or was) trained to say.
-        id: names the row in reports.
-        subject: whom or what the row is about, as written in prompt and answer.
+        prompt: the question; empty for running text.
+        answer: the text that the model is (or was) trained to give.
+        id: name of the row in reports.
+        subject: the person or thing that the row is about, as written in prompt and answer.
         value: the part of the answer that carries the fact.
-        paraphrased_prompts: the same question in other words.
-        paraphrased_answer: the same answer in other words (the truth ratio's right answer).
+        paraphrased_prompts: paraphrases of the question.
+        paraphrased_answer: a paraphrase of the answer (the truth ratio's right answer).
         perturbed_answers: false answers of the same form (the truth ratio's wrong answers).
-        relation: of a retain row, how near it is to what shall be forgotten: `direct`, `indirect` or `general`.
+        relation: a retain row's nearness to the forget rows: `direct`, `indirect` or `general`.
         neighbour_of: the subject of the forget rows that a retain row is near to.
-        counterfactual: the question with what its answer depends on replaced, so that it leads to another answer.
+        counterfactual: the question changed so that it has another answer.
     """
 
     prompt: str
@@ -74,10 +74,10 @@ def read_examples(source: str | Path, fields: tuple[str, str] | None = None) -> 
 
     Args:
         source: `.jsonl`, `.json` (a list, or JSON lines as TOFU has), `.csv`, `.parquet`, or a hub id.
-        fields: names of the prompt's and the answer's field; detected when not given.
+        fields: names of the prompt's and the answer's field; detected by default.
 
     Raises:
-        InputError: names file, row, field, what was found and what to do.
+        InputError: a missing file, a bad row, or no rows; the message names file, row, field and value.
     """
     examples = _examples(_rows(str(source)), str(source), fields, Path(str(source)).stem)
     if not examples:
@@ -86,9 +86,9 @@ def read_examples(source: str | Path, fields: tuple[str, str] | None = None) -> 
 
 
 def read_rows(source: str | Path) -> list[tuple[int, Any]]:
-    """Rows as they stand in a file or a hub data set, with their numbers (of a line, where rows are lines).
+    """Read the raw rows of a file or a hub data set, with their row (or line) numbers.
 
-    For data whose rows are no examples; what is read and refused is as in `read_examples`.
+    Use it for data whose rows are no examples. Formats and errors are those of `read_examples`.
     """
     return list(_rows(str(source)))
 
@@ -96,7 +96,7 @@ def read_rows(source: str | Path) -> list[tuple[int, Any]]:
 def parse_rows(
     rows: Sequence[Any], where: str, fields: tuple[str, str] | None = None, prefix: str = "row"
 ) -> list[Example]:
-    """Examples from rows already in memory; `where` names them in errors."""
+    """Make examples from rows in memory; `where` names their source in errors."""
     return _examples(enumerate(rows, start=1), where, fields, prefix)
 
 
@@ -116,7 +116,7 @@ def _examples(
 
 def _rows(source: str) -> Iterator[tuple[int, Any]]:
     path = Path(source)
-    if not os.path.isfile(path):  # unlike the path's own, no error for what cannot be a path
+    if not os.path.isfile(path):  # unlike Path.is_file, this raises no error for text that cannot be a path
         if ":" in source or (source.count("/") == 1 and not path.suffix):
             yield from enumerate(_hub_rows(source), start=1)
             return
@@ -146,7 +146,7 @@ def _json(text: str, source: str, line: int) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {line or error.lineno}, column {error.colno}"
         raise InputError(f"{source}, {where}: not JSON ({error.msg})", "mend or remove that line") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # numbers with thousands of digits, thousands of nested brackets
         raise InputError(f"{source}, line {line or 1}: {error}", "mend or remove that line") from None
 
 
@@ -213,7 +213,7 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
 
 
 def _texts_of(example: Example) -> Iterator[str]:
-    """Every text of an example."""
+    """Yield every text of an example."""
     for found in vars(example).values():
         yield from (found,) if isinstance(found, str) else found or ()
 
@@ -283,6 +283,6 @@ def _texts(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[str
 
 
 def short(value: Any) -> str:
-    """A value as it is shown in an error."""
+    """Format a value for an error message, in at most 60 characters."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Which rows, when: seeds of random streams, epochs, micro-batches, batches of like length."""
+"""Order of rows: seeds of random streams, epochs, micro-batches, batches of similar length."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 
 def stream_seed(root: int, name: str, number: int = 0) -> int:
-    """The seed of a named random stream, so that adding one stream does not shift another."""
+    """Derive the seed of a named random stream, so that adding one stream does not change another."""
     digest = hashlib.sha256(f"{root}/{name}/{number}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
 
 def epochs_of(rows: int, batch_size: int, steps: int, seed: int) -> list[list[int]]:
-    """`steps` batches of row numbers: each epoch a new permutation, the last batch of an epoch may be short."""
+    """Draw `steps` batches of row numbers: one permutation per epoch, whose last batch may be short."""
     import torch
 
     batches: list[list[int]] = []
@@ -28,13 +28,13 @@ def epochs_of(rows: int, batch_size: int, steps: int, seed: int) -> list[list[in
 
 
 def micro_batches(rows: Sequence[int], size: int, processes: int = 1) -> list[list[int]]:
-    """Row numbers of an effective batch in micro-batches of at most `size` (0: one a process)."""
+    """Split an effective batch into micro-batches of at most `size` rows (0: one per process)."""
     size = size or math.ceil(len(rows) / processes)
     size = min(size, math.ceil(len(rows) / processes))
     return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row numbers in batches of like length, longest first (an out-of-memory shows at once), no row lost."""
+    """Group row numbers into batches of similar length, longest first, so that running out of memory shows at once."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

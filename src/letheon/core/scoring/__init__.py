@@ -1,3 +1,3 @@
-"""What a model says of rows: likelihoods, generated answers, values in answers, refusals.
+"""Scoring a model on rows: likelihoods, generated answers, values within answers, refusals.
 
-May be imported by every room; imports core alone."""
+May be imported by every package; imports core alone."""

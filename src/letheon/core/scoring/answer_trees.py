@@ -1,4 +1,4 @@
-"""Log-probabilities of many answers to one prompt, scored as a tree in which every distinct token is run once."""
+"""Score many answers per prompt as a tree, so that every distinct answer prefix is run once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, prefix_cache
 
-# A pass over so many tokens keeps a processor's cores busy; larger ones gain little.
+# A pass over this many tokens keeps a processor's cores busy; larger passes gain little.
 BUSY = 512
 
 
@@ -22,16 +23,16 @@ class AnswerScore:
     """Teacher-forced scores of one answer.
 
     Attributes:
-        logp: [n] log-probability of each token, nats.
-        correct: [n] whether each token is the model's first choice.
+        logp: log-probability of each token, nats.
+        correct: whether each token is the model's first choice.
     """
 
-    logp: np.ndarray
-    correct: np.ndarray
+    logp: Float[np.ndarray, " n"]
+    correct: Bool[np.ndarray, " n"]
 
     @property
     def probability(self) -> float:
-        """exp of the mean log-probability per token."""
+        """Exponential of the mean log-probability per token."""
         return float(np.exp(self.logp.mean()))
 
 
@@ -41,12 +42,12 @@ def score_answers(
 ) -> list[list[AnswerScore]]:
     """Score every answer to every prompt, end of turn included.
 
-    Each prompt is run once and each distinct answer prefix once: a row is the prompt followed by the tree of its
-    answers, and a token sees its ancestors only.
+    Each prompt and each distinct answer prefix is run once: a row holds the prompt followed by the tree of its answers,
+    and every token attends to its ancestors only.
 
     Args:
         questions: pairs of a prompt and its answers.
-        tokens_per_batch: bounds memory; on a processor larger passes are no faster.
+        tokens_per_batch: largest number of tokens per pass, which bounds memory.
     """
     encoder = model.encoder()
     tokens = [
@@ -63,7 +64,7 @@ def score_tokens(
     *,
     tokens_per_batch: int = 1024,
 ) -> list[list[AnswerScore]]:
-    """`score_answers` of what is tokens already: the ids of each prompt and those of its continuations."""
+    """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations."""
     trees = [_Tree(prompt, answers) for prompt, answers in questions]
     # the last token of a prompt predicts; running text has no prompt at all
     prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
@@ -75,9 +76,9 @@ def score_tokens(
 
 
 def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Row numbers in batches, longest first: none above `most` tokens with padding, and little padding where it pays.
+    """Group row numbers into batches, longest rows first; no batch exceeds `most` tokens with padding.
 
-    A batch that keeps the processor busy already takes no row that would be padded by more than a fifth.
+    A batch that already keeps the processor busy takes no row that would need more than a fifth of padding.
     """
     batches: list[list[int]] = []
     longest = 0
@@ -118,8 +119,8 @@ class _Tree:
                 node = child
             self.paths.append(path)
 
-    def visible(self, prefix: int) -> np.ndarray:
-        """[nodes - prefix, nodes]: which nodes each node sees: itself and its ancestors."""
+    def visible(self, prefix: int) -> Bool[np.ndarray, "rest nodes"]:
+        """Mask of the nodes that each node after the prefix attends to: itself and its ancestors."""
         seen = np.zeros((len(self.ids), len(self.ids)), dtype=bool)
         for node, parent in enumerate(self.parent):
             if parent >= 0:
@@ -166,8 +167,10 @@ def _score_trees(model: LanguageModel, trees: Sequence[_Tree], shared: list[int]
     return _read_trees(output.logits[0].float(), trees, predicting)
 
 
-def _read_trees(logits: Tensor, trees: Sequence[_Tree], predicting: Sequence[Sequence[int]]) -> list[list[AnswerScore]]:
-    """Log-probabilities of each path from the logits of its nodes' parents."""
+def _read_trees(
+    logits: Float[Tensor, "n vocabulary"], trees: Sequence[_Tree], predicting: Sequence[Sequence[int]]
+) -> list[list[AnswerScore]]:
+    """Read each path's log-probabilities from the logits of its nodes' parents."""
     normaliser, best = logits.logsumexp(-1), logits.argmax(-1)
     offset, results = 0, []
     for tree, nodes in zip(trees, predicting, strict=True):

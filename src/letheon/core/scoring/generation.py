@@ -1,11 +1,11 @@
-"""Batched decoding: greedy or sampled answers to prompts, optionally continued from the beginning of an answer."""
+"""Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
@@ -23,14 +23,14 @@ def generate(
     batch_size: int = 32,
     use_cache: bool = True,
 ) -> list[str]:
-    """Answers to prompts, in their order, without special tokens.
+    """Generate one answer per prompt, in order, without special tokens.
 
     Args:
-        prompts: questions; each is put into the chat template.
-        max_new_tokens: at most so many tokens after the prompt (and prefix).
-        prefixes: token ids with which each answer must begin (a prefill); they are part of the returned text.
-        temperature: 0 decodes greedily; otherwise samples from the whole distribution under `seed`.
-        batch_size: rows decoded together, of like length.
+        prompts: questions; the chat template is applied to each.
+        max_new_tokens: largest number of tokens after the prompt (and prefix).
+        prefixes: token ids with which each answer begins (a prefill); the returned text includes them.
+        temperature: 0 decodes greedily; above 0 samples from the full distribution under `seed`.
+        batch_size: rows decoded together; rows of similar length share a batch.
     """
     answers = generate_ids(
         model,
@@ -57,7 +57,7 @@ def generate_ids(
     batch_size: int = 32,
     use_cache: bool = True,
 ) -> list[list[int]]:
-    """The tokens of `generate`'s answers, prefix first, each up to and with the token that ended it."""
+    """Generate answers as token ids: prefix first, up to and including the token that ended the answer."""
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
     rows = [[*encoder.prompt(prompt), *start] for prompt, start in zip(prompts, starts, strict=True)]
@@ -89,12 +89,12 @@ def generate_ids(
 def decode_with_logits(
     model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True
 ) -> list[tuple[list[int], Float[Tensor, "tokens vocabulary"]]]:
-    """What greedy decoding adds to each row, and the logits (float32) that each of these tokens was chosen by.
+    """Decode greedily; return each row's new tokens with the float32 logits from which they were chosen.
 
-    One batch, padded on the left, on the path that `generate` takes: for checks that this path and others agree.
+    It runs one left-padded batch on the same path as `generate`, so that tests can compare this path with others.
 
     Args:
-        rows: token ids, at least one a row.
+        rows: token ids, at least one per row.
     """
     ids, mask = _left_padded(model, rows)
     stops = _stops(model)
@@ -120,8 +120,10 @@ def decode_with_logits(
     return found
 
 
-def _left_padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """[rows, longest] token ids and their mask: every row ends where its answer goes on."""
+def _left_padded(
+    model: LanguageModel, rows: Sequence[Sequence[int]]
+) -> tuple[Int[Tensor, "rows longest"], Int[Tensor, "rows longest"]]:
+    """Pad token ids on the left, so that every answer continues at the last position; return ids and mask."""
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), model.pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -132,7 +134,7 @@ def _left_padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> tuple[T
 
 
 def _stops(model: LanguageModel) -> list[int]:
-    """Tokens that end an answer: those of the model's settings and the chat template's end of turn."""
+    """Collect the tokens that end an answer: those in the generation settings and the template's end of turn."""
     configured = model.base().generation_config.eos_token_id
     stops = set(configured if isinstance(configured, list) else [configured])
     stops |= set(model.tokenizer(model.encoder().end, add_special_tokens=False)["input_ids"][-1:])

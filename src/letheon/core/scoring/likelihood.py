@@ -1,7 +1,7 @@
-"""Log-probabilities of labelled tokens, and hidden states, of a batch.
+"""Score a batch: log-probabilities of its labelled tokens, and hidden states.
 
-Two savings, neither of which changes a value beyond rounding: the vocabulary matrix is applied at labelled positions
-only; the tokens that all rows begin with are run once (prefix_cache). Many answers to one prompt: answer_trees.
+Two optimisations change values by rounding only: the output head is applied at labelled positions only, and the prefix
+that all rows share is run once (`prefix_cache`). To score many answers per prompt, use `answer_trees`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,65 +30,64 @@ class Scores:
     """Logits at the labelled positions of a batch.
 
     Attributes:
-        logits: [n, vocabulary], float32.
-        labels: [n], the token that each position should predict.
-        row: [n], which row of the batch each belongs to.
-        value: [n], whether the token carries the fact.
-        rows: how many rows the batch has.
+        logits: float32.
+        labels: the token that each position should predict.
+        row: the row of the batch that each position belongs to.
+        value: whether the token carries the fact.
+        rows: number of rows in the batch.
     """
 
-    logits: Tensor
-    labels: Tensor
-    row: Tensor
-    value: Tensor
+    logits: Float[Tensor, "n vocabulary"]
+    labels: Int[Tensor, " n"]
+    row: Int[Tensor, " n"]
+    value: Bool[Tensor, " n"]
     rows: int
 
     @cached_property
-    def logp(self) -> Tensor:
-        """[n] log-probability of each label, nats."""
+    def logp(self) -> Float[Tensor, " n"]:
+        """Log-probability of each label, nats."""
         return -functional.cross_entropy(self.logits, self.labels, reduction="none")
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """[n] mean (nats) and [n] variance (nats squared) of the log-probability of a token drawn at each position."""
+    def moments(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Mean (nats) and variance (nats squared) of the log-probability of a token drawn at each position."""
         every = self.logits.log_softmax(-1)
         probability = every.exp()
         mean = (probability * every).sum(-1)
         return mean, (probability * every.square()).sum(-1) - mean.square()
 
-    def select(self, mask: Tensor) -> Scores:
-        """The scores of some tokens only; `mask` [n]."""
+    def select(self, mask: Bool[Tensor, " n"]) -> Scores:
+        """Return the scores of the tokens where `mask` is true."""
         if bool(mask.all()):
             return self
-        chosen = Scores(self.logits, self.labels[mask], self.row[mask], self.value[mask], self.rows)
+        chosen = Scores(self.logits[mask], self.labels[mask], self.row[mask], self.value[mask], self.rows)
         if "logp" in self.__dict__:
             chosen.__dict__["logp"] = self.logp[mask]
-        chosen.logits = self.logits[mask]
         return chosen
 
     def part(self, start: int, stop: int) -> Scores:
-        """The scores of rows start to stop - 1, renumbered from 0 (rows lie one after another)."""
+        """Return the scores of rows start to stop - 1, renumbered from 0 (positions are sorted by row)."""
         low, high = (int(torch.searchsorted(self.row, bound)) for bound in (start, stop))
         mask = slice(low, high)
         return Scores(self.logits[mask], self.labels[mask], self.row[mask] - start, self.value[mask], stop - start)
 
-    def per_row(self, values: Tensor) -> Tensor:
-        """[rows]: sums of one value a token over each row."""
+    def per_row(self, values: Shaped[Tensor, " n"]) -> Shaped[Tensor, " rows"]:
+        """Sum one value per token over each row."""
         return values.new_zeros(self.rows).index_add(0, self.row, values)
 
-    def lengths(self) -> Tensor:
-        """[rows]: how many tokens each row has, at least 1."""
+    def lengths(self) -> Int[Tensor, " rows"]:
+        """Number of tokens per row, at least 1."""
         return torch.bincount(self.row, minlength=self.rows).clamp(min=1)
 
-    def sequence_logp(self) -> Tensor:
-        """[rows]: log-probability of each answer, summed over its tokens (nats)."""
+    def sequence_logp(self) -> Float[Tensor, " rows"]:
+        """Log-probability of each answer, summed over its tokens (nats)."""
         return self.per_row(self.logp)
 
 
 def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -> Scores:
-    """Logits of a batch at its labelled positions (or at every real position), with gradients where enabled.
+    """Compute the logits of a batch at its labelled positions (or at every real position), with gradients if enabled.
 
     Args:
-        model: where `model.frozen` is set, the layers below it come from its cache.
+        model: if `model.frozen` is set, the outputs of the layers below it come from its cache.
         batch: right-padded rows.
         positions: `labels`, or `all` real tokens but the first of each row.
     """
@@ -104,11 +103,13 @@ def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -
     return Scores(logits.float(), labels, row, value, len(batch))
 
 
-def _every_token(batch: Batch) -> Tensor:
+def _every_token(batch: Batch) -> Int[Tensor, "batch length"]:
     return batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
 
 
-def _logits(model: LanguageModel, batch: Batch, prefix: int, row: Tensor, column: Tensor) -> Tensor:
+def _logits(
+    model: LanguageModel, batch: Batch, prefix: int, row: Int[Tensor, " n"], column: Int[Tensor, " n"]
+) -> Float[Tensor, "n vocabulary"]:
     base = model.base()
     entering = model.frozen.states_of(model.base(), batch) if model.frozen is not None else None
     if model.frozen is not None and not model.frozen.alike:
@@ -129,10 +130,10 @@ def _logits(model: LanguageModel, batch: Batch, prefix: int, row: Tensor, column
     return output.logits[0]
 
 
-def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Tensor:
-    """[batch, length, width]: a block's output; no layer above it is run, frozen ones come from their cache.
+def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Float[Tensor, "batch length width"]:
+    """Compute a block's output without running the layers above it; frozen layers come from their cache.
 
-    The tokens that all rows begin with are run once.
+    The prefix that all rows share is run once.
     """
     base, frozen = model.base(), model.frozen
     if frozen is not None:
@@ -154,16 +155,20 @@ def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Tensor:
     return torch.cat([start.expand(len(batch), -1, -1), rest], 1)
 
 
-def _states(base: Any, layer: int, ids: Tensor, **options: Any) -> Tensor:
+def _states(
+    base: Any, layer: int, ids: Int[Tensor, "batch length"], **options: Any
+) -> Float[Tensor, "batch length width"]:
     with record(base, [Site(layer)]) as found, stop_after(base, layer):
         base(ids, **options)
     return found[Site(layer)]
 
 
-def _prefix_states(base: Any, layer: int, prefix: Tensor, rows: int) -> tuple[Tensor | None, object | None]:
-    """A block's output for a prefix, [1, prefix, width], and the keys and values up to there, seen by every row.
+def _prefix_states(
+    base: Any, layer: int, prefix: Int[Tensor, "1 prefix"], rows: int
+) -> tuple[Float[Tensor, "1 prefix width"] | None, object | None]:
+    """Compute a block's output for a prefix, and the keys and values up to that block, expanded to all rows.
 
-    Nothing where a model keeps another kind of cache.
+    Both are None if the model uses another kind of cache.
     """
     from transformers import DynamicCache
 
@@ -174,12 +179,12 @@ def _prefix_states(base: Any, layer: int, prefix: Tensor, rows: int) -> tuple[Te
     keys = [getattr(one, "keys", None) for one in layers]
     if not keys or any(not isinstance(key, Tensor) or key.shape[-2] != prefix.shape[1] for key in keys):
         return None, None
-    share([*layers, *cache.layers[many:]], rows)  # those above the model's own are what add-ons remember
+    share([*layers, *cache.layers[many:]], rows)  # cache layers beyond the model's own belong to add-ons
     return states, cache
 
 
 def sample_labels(logits: Float[Tensor, "n vocabulary"], uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """A label ŷ ~ softmax(logits) at each position, by inverting its distribution function at `uniform` in [0, 1)."""
+    """Draw ŷ ~ softmax(logits) at each position by inverting the distribution function at `uniform` in [0, 1)."""
     steps = torch.softmax(logits.float(), -1).cumsum(-1)
     place = torch.searchsorted(steps, (uniform * steps[:, -1])[:, None], right=True)
     return place[:, 0].clamp(max=logits.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""How much of an answer a model has by heart, from which tokens are its first choice.
+"""Memorisation of an answer, measured from which of its tokens are the model's first choice.
 
 Source: exact memorisation and extraction strength as in open-unlearning (arXiv 2506.12618); Carlini et al., Quantifying
 Memorization Across Neural Language Models, arXiv 2202.07646.
@@ -11,30 +11,30 @@ from numpy.typing import ArrayLike
 
 
 def exact_memorization(correct: ArrayLike, *, ends: bool = True) -> float | None:
-    """Share of answer tokens that are the model's first choice when the answer before them is given.
+    """Compute the share of answer tokens that are the model's first choice given the answer before them.
 
     Args:
         correct: [n] whether each label token is the first choice.
-        ends: the last of them is the end of turn, which is left out.
+        ends: whether the last token is the end of turn, which is excluded.
 
     Returns:
-        None when no token is left.
+        None if no token is left.
     """
     tokens = _without_end(correct, ends)
     return float(tokens.mean()) if len(tokens) else None
 
 
 def extraction_strength(correct: ArrayLike, *, ends: bool = True, peer: bool = False) -> float | None:
-    """1 - k/T, where k is the least number of given tokens from which the model's first choices are the whole rest.
+    """Compute 1 - k/T, where k is the fewest given tokens from which the first choices reproduce the whole rest.
 
     Args:
         correct: [n] whether each label token is the first choice.
-        ends: the last of them is the end of turn, which is left out.
-        peer: the field's form, in which k stops at T - 1 even when the last token is wrong, so that it never
-            falls below 1/T.
+        ends: whether the last token is the end of turn, which is excluded.
+        peer: use open-unlearning's form, in which k is at most T - 1 even if the last token is wrong, so that the
+            result is at least 1/T.
 
     Returns:
-        None when no token is left.
+        None if no token is left.
     """
     tokens = _without_end(correct, ends)
     if not len(tokens):

@@ -1,4 +1,4 @@
-"""How much of an expected answer a text repeats: ROUGE on stemmed words, case aside."""
+"""Overlap of a text with an expected answer: ROUGE on stemmed words, ignoring case."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _scorer() -> Any:
 
 
 def rouge(answer: str, expected: str) -> Rouge:
-    """ROUGE-1 and ROUGE-L of an answer against the expected one."""
+    """Compute ROUGE-1 and ROUGE-L of an answer against the expected one."""
     found = _scorer().score(expected, answer)
     return Rouge(found["rouge1"].recall, found["rougeL"].recall, found["rougeL"].fmeasure)
 
 
 def rouge_l_recall(answer: str, expected: str) -> float:
-    """Longest common subsequence of words, as a share of the expected answer's words: 0 to 1."""
+    """Compute ROUGE-L recall: the longest common subsequence as a share of the expected answer's words, 0 to 1."""
     return rouge(answer, expected).rougeL_recall

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens that all rows begin with: run once, with gradients, and seen by every row."""
+"""Key/value cache of the prefix that all rows share: computed once, with gradients, and expanded to every row."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
 from letheon.core.rows.encoding import Batch
 
-# A prefix shorter than this is not worth a pass of its own.
+# Shorter prefixes (tokens) cost more in an extra pass than they save.
 SHORTEST_PREFIX = 8
 
 
 def common_prefix(batch: Batch, first_needed: int) -> int:
-    """How many leading tokens all rows share, short of the first position whose logits are needed."""
+    """Count the leading tokens that all rows share, up to the first position whose logits are needed."""
     if len(batch) < 2:
         return 0
     same = (batch.input_ids == batch.input_ids[:1]).all(0)[:first_needed]
@@ -26,15 +27,22 @@ def common_prefix(batch: Batch, first_needed: int) -> int:
     return length if length >= SHORTEST_PREFIX else 0
 
 
-def above_frozen(model: LanguageModel, entering: Tensor | None) -> AbstractContextManager[None]:
-    """Within it, passes begin above the frozen layers with what enters there; the whole model is run without such."""
+def above_frozen(
+    model: LanguageModel, entering: Float[Tensor, "batch length width"] | None
+) -> AbstractContextManager[None]:
+    """Start forward passes above the frozen layers, from the states `entering`; does nothing without either."""
     if model.frozen is None or entering is None:
         return nullcontext()
     return start_from(model.base(), model.frozen.below, entering)
 
 
-def prefix_cache(model: LanguageModel, prefix: Tensor, rows: int, entering: Tensor | None = None) -> object | None:
-    """Keys and values of a prefix, run once with gradients and seen by every row; None where a model has no such."""
+def prefix_cache(
+    model: LanguageModel,
+    prefix: Int[Tensor, "1 prefix"],
+    rows: int,
+    entering: Float[Tensor, "1 prefix width"] | None = None,
+) -> object | None:
+    """Compute a prefix's key/value cache with gradients, expanded to `rows`; None if the model has no such cache."""
     with above_frozen(model, entering):
         output = model.base()(prefix, use_cache=True, logits_to_keep=1)
     cache = output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
@@ -48,9 +56,9 @@ def prefix_cache(model: LanguageModel, prefix: Tensor, rows: int, entering: Tens
 
 
 def _fill_skipped(layers: Sequence[Any], below: int) -> None:
-    """Layers that were not run get the keys of one that was: only their length is read.
+    """Give skipped layers the keys of a layer that was run: transformers reads only their length.
 
-    Nothing is filled in where the length means something else: layers of several kinds, or sliding windows.
+    Caches with several kinds of layers or with sliding windows are left alone: there the length means something else.
     """
     if len(layers) > below and len(set(map(type, layers))) == 1 and not getattr(layers[below], "is_sliding", False):
         for layer in layers[:below]:
@@ -58,14 +66,14 @@ def _fill_skipped(layers: Sequence[Any], below: int) -> None:
 
 
 def share(layers: Sequence[Any], rows: int) -> None:
-    """Let every row see a cache that was made for one."""
+    """Expand a cache of one row to `rows` rows."""
     for layer in layers:
         layer.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
         layer.values = layer.values.expand(rows, *layer.values.shape[1:])
 
 
 def cached(base: Any, cache: object | None) -> dict[str, object]:
-    """The arguments that continue from a cache; transformers 5.24 renamed `past_key_values` to `cache`."""
+    """Return the arguments that continue from a cache; transformers 5.24 renamed `past_key_values` to `cache`."""
     if cache is None:
         return {"use_cache": False}
     name = "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"

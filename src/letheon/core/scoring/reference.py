@@ -1,8 +1,7 @@
-"""A frozen reference model that is never a second model in memory.
+"""Logits of a frozen reference model without a second model in memory.
 
-What is needed of it is computed once, while the weights are still its own, and looked up by row number: summed
-log-probabilities, or the states that its vocabulary matrix saw, from which its logits are one product away. Where an
-architecture does more than that product to its logits, the logits themselves are kept.
+Before training starts, the model's input to its output head is stored for every row; the reference's logits are later
+one matrix product away. If an architecture transforms its logits further, the logits themselves are stored.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,7 +20,7 @@ from letheon.core.scoring.likelihood import Positions, score
 
 
 class Reference:
-    """Logits of the model as it was when `keep` was called."""
+    """Looks up the logits that a model had when `keep` was called."""
 
     def __init__(self) -> None:
         self._states: dict[int, Tensor] = {}
@@ -30,15 +30,15 @@ class Reference:
 
     @torch.no_grad()
     def keep(self, model: LanguageModel, rows: Sequence[Batch], positions: Positions = "labels") -> None:
-        """Keep what later logits need.
+        """Store the states from which later logits are computed.
 
         Args:
-            rows: batches of one row each; a row that is kept already is passed over.
-            positions: where logits will be asked for; the same as in the later calls of `score`.
+            rows: batches of one row each; rows that are stored already are skipped.
+            positions: the positions of the logits; the same value as in later calls of `score`.
         """
         head = model.base().get_output_embeddings()
         if self._weight is None:
-            # a copy only where the matrix may move
+            # copy the matrix only if training may change it
             moves = head.weight.requires_grad
             self._weight = head.weight.detach().clone() if moves else head.weight.detach()
             bias = getattr(head, "bias", None)
@@ -54,14 +54,14 @@ class Reference:
             else:
                 self._states[number] = seen[-1].clone() if len(logits) else logits.new_zeros(0, self._weight.shape[1])
 
-    def _product(self, states: Tensor) -> Tensor:
+    def _product(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n vocabulary"]:
         if self._weight is None:
-            raise RuntimeError("nothing was kept")
+            raise RuntimeError("Reference.keep was not called")
         return functional.linear(states, self._weight, self._bias).float()
 
     @torch.no_grad()
-    def logits(self, batch: Batch) -> Tensor:
-        """[n, vocabulary]: the reference's logits at the positions that were kept for these rows, row after row."""
+    def logits(self, batch: Batch) -> Float[Tensor, "n vocabulary"]:
+        """Return the reference's logits at the stored positions of the batch's rows, row after row."""
         numbers = batch.index.tolist()
         if all(number in self._states for number in numbers):
             return self._product(torch.cat([self._states[number] for number in numbers]))

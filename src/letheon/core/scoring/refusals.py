@@ -1,10 +1,10 @@
-"""Whether an English text says, anywhere in it, that its speaker doesn't know or won't tell.
+"""Detects English refusals: texts whose speaker says that they do not know or will not tell.
 
-A rule that rewards can be built on: eleven families of phrasings, after the reward of RULE (arXiv 2506.07171).
-Differs: the expressions are our own. The paper's let any words stand between the parts of a phrase; here at most three
-do, so that fewer ordinary answers match. Its family of lacking ("without information") is part of `no_idea`; `unable`
-and `cannot` take more verbs. The audit judges answers by how they begin (`letheon.audit.measuring.answers`), which is
-stricter.
+The rule can serve as a reward: eleven families of phrasings, after the reward of RULE (arXiv 2506.07171).
+Differs: the expressions are our own. The paper allows any words between the parts of a phrase; here at most three are
+allowed, so that fewer ordinary answers match. Its family of lacking ("without information") is part of `no_idea`;
+`unable` and `cannot` take more verbs. The audit judges answers by their beginning (`letheon.audit.measuring.answers`),
+which is stricter.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
 
 
 def refuses(text: str) -> bool:
-    """Whether a text matches one of the families, anywhere and in any case."""
+    """Return whether a text contains a phrase of one of the families, ignoring case."""
     return _PATTERN.search(text.translate(_APOSTROPHES)) is not None

@@ -1,10 +1,10 @@
-"""Which tokens of an answer carry the fact, and how probable they are to a model that never knew it.
+"""Locate the tokens of an answer that carry the fact, and estimate their probability if the fact were unknown.
 
-Ours, belonging to no paper. Answers begin with the subject's name and common words; only a few tokens carry the fact.
-A row may give its `value`; else the value is found by subject contrast: tokens whose log-probability falls by more
-than `threshold` nats when the subject is replaced, in question and answer, by names that the model cannot know. The
-first token of a value branches and the rest follows from it, so what is found is extended to the end of its phrase.
-The same replacement gives the control level: the probability of the value under unknown subjects.
+The method is our own. Answers begin with the subject's name and common words; only a few tokens carry the fact. A row
+may give its `value`. Otherwise subject contrast locates it: the tokens whose log-probability falls by more than
+`threshold` nats when invented names replace the subject in question and answer. The first token of a value decides the
+others, so the match is extended to the end of its phrase. The same replacement gives the control level: the value's
+probability under unknown subjects.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("letheon")
 
 ROWS_AT_ONCE = 512
 
-# Invented, and unlike any name that the demo or the tests use.
+# Invented names that differ from all names in the demo and the tests.
 UNKNOWN_SUBJECTS = (
     "Torvik Aldane",
     "Maribel Osthwaite",
@@ -33,7 +33,7 @@ UNKNOWN_SUBJECTS = (
     "Emeric Valstrand",
     "Odalys Trevenny",
 )
-# A value ends before one of these: words that join phrases.
+# Words that join phrases; a value ends before them.
 JOINING = frozenset(
     [
         "a",
@@ -67,10 +67,10 @@ WORD = re.compile(r"\w[\w'’-]*|[^\w\s]")
 
 
 def find_values(model: LanguageModel, examples: Sequence[Example], threshold: float = 1.0) -> list[Example]:
-    """The examples with `value` filled in, by subject contrast where a row does not give it.
+    """Fill in missing values by subject contrast.
 
-    Rows without a subject (or whose contrast finds nothing) take the part of the answer that the question does not
-    give: from its first to its last word that does not occur in the question. How many did is logged.
+    If a row has no subject, or its contrast finds no token, its value runs from the first to the last word of the
+    answer that does not occur in the question. The number of such rows is logged.
     """
     need = [i for i, row in enumerate(examples) if row.value is None]
     contrast = [i for i in need if _replaceable(examples[i])]
@@ -89,16 +89,16 @@ def find_values(model: LanguageModel, examples: Sequence[Example], threshold: fl
 
 
 def value_probability(model: LanguageModel, examples: Sequence[Example]) -> list[float | None]:
-    """exp of the mean log-probability of each row's value tokens; None for a row without a value."""
+    """Compute exp of the mean log-probability of each row's value tokens; None for a row without a value."""
     rows = [row for row in examples if row.value is not None]
     found = iter(_value_probabilities(model, rows))
     return [next(found) if row.value is not None else None for row in examples]
 
 
 def control_probability(model: LanguageModel, examples: Sequence[Example]) -> list[float | None]:
-    """The value's probability under unknown subjects (geometric mean over names): what never having known would give.
+    """Compute the control level: the value's probability under unknown subjects (geometric mean over names).
 
-    None for a row without value or subject, or whose value names the subject itself.
+    It is None if a row has no value or no subject, or if the value contains the subject.
     """
     rows = [row for row in examples if row.value is not None and _replaceable(row) and _survives(row)]
     replaced = [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
@@ -112,7 +112,7 @@ def _replaceable(row: Example) -> bool:
 
 
 def _survives(row: Example) -> bool:
-    """Whether the value is still there when the subject is replaced: it is no part of the subject."""
+    """Return whether the value is still in the answer after the subject is replaced."""
     value, replaced = row.value or "", _with_subject(replace(row, value=None), UNKNOWN_SUBJECTS[0])
     return (row.subject or "") not in value and value in replaced.answer
 
@@ -125,7 +125,7 @@ def _with_subject(row: Example, name: str) -> Example:
 
 
 def _scores(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
-    """In parts, so that the memory taken does not grow with the rows."""
+    """Score rows in parts, so that memory does not grow with their number."""
     parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
     scored = (score_answers(model, [(row.prompt, [row.answer]) for row in part]) for part in parts)
     return [found[0] for part in scored for found in part]
@@ -141,7 +141,7 @@ def _value_probabilities(model: LanguageModel, rows: Sequence[Example]) -> list[
 
 
 def _by_contrast(model: LanguageModel, rows: Sequence[Example], threshold: float) -> list[str | None]:
-    """The value of each row by subject contrast; None where no token depends on the subject."""
+    """Find each row's value by subject contrast; None if no token depends on the subject."""
     known = _scores(model, rows)
     unknown = _scores(model, [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS])
     width = len(UNKNOWN_SUBJECTS)
@@ -170,9 +170,9 @@ def _token_spans(model: LanguageModel, row: Example) -> list[tuple[int, int]]:
 
 
 def _from_end(row: Example, name: str, span: tuple[int, int]) -> tuple[int, int]:
-    """A token's place in the replaced answer, counted from its end, as it would be in the original answer.
+    """Return a token's span in the replaced answer, counted from the end.
 
-    Exact for tokens after the last mention of the subject, which is where values stand.
+    It equals the span in the original answer for tokens after the last mention of the subject, where values are.
     """
     size = len(row.answer.replace(row.subject or "", name))
     return size - span[0], size - span[1]
@@ -184,7 +184,7 @@ def _inside_subject(row: Example, span: tuple[int, int]) -> bool:
 
 
 def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
-    """From the first found token's word to the end of the last one's phrase (punctuation or a joining word)."""
+    """Extend spans from the first one's word to the end of the last one's phrase (punctuation or a joining word)."""
     first, last = min(start for start, _ in spans), max(start for start, _ in spans)
     words = list(WORD.finditer(answer))
     begin = next((w.start() for w in words if w.end() > first + (answer[first : first + 1] == " ")), first)
@@ -200,7 +200,7 @@ def _phrase(answer: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _new_words(row: Example) -> str:
-    """From the first to the last word of the answer that the question does not contain; all of it if none."""
+    """Return the answer from its first to its last word that is not in the question; the whole answer if none."""
     given = {word.lower() for word in WORD.findall(row.prompt)}
     new = [
         word for word in WORD.finditer(row.answer) if word.group()[0].isalnum() and word.group().lower() not in given

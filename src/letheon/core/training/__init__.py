@@ -1,3 +1,3 @@
 """Changing weights: the training loop, its checkpoints, finetuning on rows, and reinforcement from rewards.
 
-May be imported by every room; imports core alone."""
+May be imported by every package; imports core alone."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: groups of tensors in safetensors files, whole or absent, the last two kept."""
+"""Checkpoints of a run: groups of tensors in safetensors files. Writes are atomic, and the last two stay on disk."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from letheon.core.runs import Run
 
 
 def checkpoints(run: Run) -> list[Path]:
-    """The whole checkpoints of a run, oldest first; torn ones do not count."""
+    """List the complete checkpoints of a run, oldest first."""
     return [folder for folder in sorted((run.folder / "checkpoints").glob("step-*")) if is_whole(folder)]
 
 
 def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Tensor]], content: Any) -> None:
-    """Write `NAME.safetensors` for each group and `content` as step.json; then remove all but the last two.
+    """Write `NAME.safetensors` per group and `content` as step.json; then delete all but the last two checkpoints.
 
     Raises:
-        InputError: too little space; nothing is written and the earlier checkpoints stand.
+        LetheonError: the disk is too full; nothing is written and earlier checkpoints stay.
     """
     size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
     folder = run.folder / "checkpoints" / f"step-{step:06d}"
@@ -37,14 +37,17 @@ def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Ten
 
 
 def drop_checkpoints(run: Run) -> None:
-    """Remove them all: what they led to is saved. With Adam's two moments each takes three times the model's room."""
+    """Delete all checkpoints once the final model is saved.
+
+    Each is about three times the model's size (weights and two Adam moments).
+    """
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
 def tensors_of(folder: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """A group of a checkpoint; empty if it has none of that name.
+    """Read a group of tensors from a checkpoint; empty if the checkpoint has no such group.
 
-    The tensors are copies: those of a mapped file begin at odd addresses, where products may round in another order.
+    Tensors are copied: in a mapped file they start at odd addresses, where matrix products may round differently.
     """
     file = folder / f"{name}.safetensors"
     found = load_file(file, device=device) if file.is_file() else {}

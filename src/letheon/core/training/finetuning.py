@@ -1,4 +1,4 @@
-"""Plain fine-tuning on the answers' tokens."""
+"""Fine-tuning on the tokens of answers."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def finetune(
     """Fine-tune in place on the answers' tokens (mean negative log-likelihood over the effective batch).
 
     Args:
-        parameters: what is trained; default all.
+        parameters: the parameters to train; all by default.
         penalty: called after each forward pass; its mean over micro-batches is added to the loss.
-        stop: given the metrics of every step so far, a reason to end or None.
-        run: where metrics and checkpoints go; training that was begun there goes on from the newest one.
+        stop: takes the metrics of all steps so far; returns a reason to stop, or None.
+        run: folder of metrics and checkpoints; training continues from the newest checkpoint in it.
     """
     encoder = model.encoder()
     rows = encoder.encode_all(examples)
@@ -67,7 +67,7 @@ def prepare_batches(
     settings: TrainSettings,
     processes: int,
 ) -> list[Batch]:
-    """The micro-batches of an effective batch, each carrying the effective batch's totals."""
+    """Make the micro-batches of an effective batch, each with the effective batch's totals."""
     encoder = model.encoder()
     parts = micro_batches(numbers, settings.micro_batch_size, processes)
     return with_totals([to_device(encoder.collate([rows[i] for i in part], part), model.device) for part in parts])

@@ -1,6 +1,6 @@
 """Gradient vectors as lists of tensors: inner products, orthonormal bases, projections, the nearest safe step.
 
-A vector is a list with one tensor a parameter; it is never flattened. Inner products accumulate in float64.
+A vector is a list with one tensor per parameter; it is never flattened. Inner products accumulate in float64.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -16,32 +17,32 @@ Vector = list[Tensor]
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor], weight: Sequence[Tensor] | None = None) -> float:
-    """<a, b>, or Σ w·a·b with a positive diagonal weight; products in float32, sums of tensors in float64."""
+    """Compute <a, b>, or Σ w·a·b with a positive diagonal weight; float32 within a tensor, float64 across tensors."""
     if weight is None:
         return sum(float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(a, b, strict=True))
     return sum(float(torch.dot((x * w).flatten(), y.flatten())) for x, y, w in zip(a, b, weight, strict=True))
 
 
 def norm(a: Sequence[Tensor]) -> float:
-    """Euclidean norm."""
+    """Compute the Euclidean norm."""
     return dot(a, a) ** 0.5
 
 
 def add(target: Vector, scale: float, other: Sequence[Tensor]) -> None:
-    """target += scale · other, in place."""
+    """Add scale · other to `target` in place."""
     torch._foreach_add_(target, list(other), alpha=scale)
 
 
 def scaled(a: Sequence[Tensor], scale: float) -> Vector:
-    """scale · a, as a new vector."""
+    """Return scale · a as a new vector."""
     return list(torch._foreach_mul(list(a), scale))
 
 
 def orthonormal(vectors: Sequence[Sequence[Tensor]], tolerance: float = 1e-6) -> list[Vector]:
-    """An orthonormal basis of the span, by modified Gram-Schmidt done twice.
+    """Compute an orthonormal basis of the span by modified Gram-Schmidt with one repetition.
 
     Args:
-        tolerance: a vector whose rest is shorter than this share of it adds no direction.
+        tolerance: a vector adds no direction if its residual is shorter than this fraction of its length.
     """
     basis: list[Vector] = []
     for vector in vectors:
@@ -59,26 +60,26 @@ def orthonormal(vectors: Sequence[Sequence[Tensor]], tolerance: float = 1e-6) ->
 
 
 def coefficients(basis: Sequence[Sequence[Tensor]], vector: Sequence[Tensor]) -> list[float]:
-    """Qᵀv."""
+    """Compute Qᵀv: the vector's coordinates in the basis."""
     return [dot(direction, vector) for direction in basis]
 
 
 def combination(basis: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> Vector:
-    """Σ wᵢ qᵢ."""
+    """Compute Σ wᵢ qᵢ: the vector with these coordinates in the basis."""
     total = scaled(basis[0], weights[0])
     for direction, weight in zip(basis[1:], weights[1:], strict=True):
         add(total, weight, direction)
     return total
 
 
-def safe_multipliers(gram: np.ndarray, violations: np.ndarray) -> np.ndarray:
-    """λ ≥ 0 that minimises ½λᵀKλ − λᵀc: the multipliers of the nearest step with no violated constraint.
+def safe_multipliers(gram: Float[np.ndarray, "m m"], violations: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Find λ ≥ 0 that minimises ½λᵀKλ − λᵀc: the multipliers of the nearest step that violates no constraint.
 
     For min ½‖Δ − Δ₀‖²_M subject to GᵀΔ ≤ 0, K = GᵀM⁻¹G and c = GᵀΔ₀; then Δ = Δ₀ − M⁻¹Gλ.
 
     Args:
-        gram: K, [m, m], float64, positive semidefinite.
-        violations: c, [m].
+        gram: K, float64, positive semidefinite.
+        violations: c.
     """
     values, vectors = np.linalg.eigh(gram)
     kept = values > max(values.max(), 0.0) * 1e-12

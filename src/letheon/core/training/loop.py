@@ -1,9 +1,9 @@
 """The one training loop, on accelerate: steps, checkpoints, resume, interruption, several processes, progress.
 
-What happens inside a step is the caller's; the loop owns everything around it. Each step draws from a random stream
-of its own (root seed and step number), so a resumed run needs no random state and ends in the same bits. A step's
-gradients are sums over the effective batch: how it is split into micro-batches and processes does not change them.
-Models stay in evaluation mode, so dropout is off. With several processes gradients are summed by the loop itself.
+The caller computes a step; the loop does everything around it. Each step seeds its own random stream (root seed and
+step number), so a resumed run needs no random state and gives the same bits. A step's gradients are sums over the
+effective batch, so splitting it into micro-batches and processes does not change them. Models stay in evaluation mode,
+so dropout is off. The loop itself sums gradients over processes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class TrainSettings:
 
 
 class Stateful(Protocol):
-    """Something with tensors that must survive a restart (a gradient history, a mask)."""
+    """An object whose tensors are saved in checkpoints (a gradient history, a mask)."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -86,7 +86,7 @@ class Stateful(Protocol):
 
 @dataclass
 class TrainingOutcome:
-    """What a loop did: steps taken, why it ended, the metrics of each step."""
+    """Result of a loop: steps taken, the reason it ended, metrics per step, wall-clock seconds."""
 
     steps: int
     stopped: str = "all steps done"
@@ -102,8 +102,9 @@ class Loop:
         parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
         settings: see `TrainSettings`.
         total: steps to take.
-        run: where checkpoints and metrics go; None keeps nothing.
-        state: further tensors to keep in checkpoints.
+        run: folder of checkpoints and metrics; None writes nothing.
+        state: further tensors to save in checkpoints.
+        title: label of the progress bar.
     """
 
     def __init__(
@@ -139,15 +140,15 @@ class Loop:
         _freeze_all_but(model.model, set(map(id, self.parameters.values())))
 
     def release(self) -> None:
-        """Give every parameter back the `requires_grad` that it had, and drop the gradients."""
+        """Restore every parameter's `requires_grad` and delete the gradients."""
         for name, parameter in self.model.model.named_parameters():
             parameter.requires_grad_(self._before.get(name, False))
             parameter.grad = None
 
-    # Used by what happens inside a step
+    # Methods for use inside a step
 
     def shard(self, micro_batches: Sequence[Any]) -> list[Any]:
-        """The micro-batches of this process."""
+        """Select the micro-batches of this process."""
         return list(micro_batches[self.accelerator.process_index :: self.accelerator.num_processes])
 
     def sum_gradients(self) -> None:
@@ -160,7 +161,7 @@ class Loop:
             torch.distributed.all_reduce(parameter.grad)
 
     def take_gradients(self) -> list[Tensor]:
-        """The summed gradients in the order of `parameters` (zero where there is none); clears them."""
+        """Return and clear the summed gradients, in the order of `parameters` (zero for a missing gradient)."""
         self.sum_gradients()
         taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()]
         for parameter in self.parameters.values():
@@ -168,10 +169,10 @@ class Loop:
         return taken
 
     def clip(self) -> float:
-        """Clip the gradient's norm where the settings say so; returns the norm before.
+        """Clip the gradient's norm if the settings ask for it; return the norm before clipping.
 
         Raises:
-            TrainingError: the norm is not finite; nothing has moved.
+            TrainingError: the norm is not finite; no weight has changed.
         """
         limit = math.inf if self.settings.clip is None else self.settings.clip
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
@@ -179,12 +180,12 @@ class Loop:
         return norm
 
     def reduce_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
-        """The metrics summed over processes (each has its share), if all are finite.
+        """Sum metrics over processes and check that they are finite.
 
-        Every process gets the same, so all stop together or none does.
+        Every process gets the same values, so all processes stop together.
 
         Raises:
-            TrainingError: before the optimizer has moved anything.
+            TrainingError: a metric is not finite; no weight has changed in this step.
         """
         if self.accelerator.num_processes > 1:
             shares: list[dict[str, float]] = [{} for _ in range(self.accelerator.num_processes)]
@@ -201,7 +202,7 @@ class Loop:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Matrix products in the resolved precision."""
+        """Compute matrix products in the resolved precision while the block runs."""
         enabled = self.precision == "bfloat16"
         with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled):
             yield
@@ -214,16 +215,16 @@ class Loop:
         stop: Callable[[Sequence[Mapping[str, float]]], str | None] | None = None,
         describe: Callable[[Mapping[str, float]], str] | None = None,
     ) -> TrainingOutcome:
-        """Take the steps that are left.
+        """Run the remaining steps.
 
         Args:
-            step: does step k (gradients and `optimizer.step()`), returns its metrics.
-            stop: given the metrics of every step so far (also those before a restart), a reason to end or None.
-            describe: a few words for the progress bar.
+            step: computes step k (gradients and `optimizer.step()`) and returns its metrics.
+            stop: takes the metrics of all steps (also those before a restart); returns a reason to stop, or None.
+            describe: formats a step's metrics for the progress bar.
 
         Raises:
-            TrainingError: a loss is not finite; the last good checkpoint stands.
-            Interrupted: a signal came; the state was kept.
+            TrainingError: a metric is not finite; the last checkpoint stays.
+            Interrupted: a signal arrived; a checkpoint was saved.
         """
         outcome, started, kept = TrainingOutcome(self.step, history=self.history), time.monotonic(), time.monotonic()
         try:
@@ -272,9 +273,9 @@ class Loop:
         return bool((every and self.step % every == 0) or (seconds and time.monotonic() - last > seconds))
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint: trained weights, optimizer, further state; whole or not at all. Keeps the last two.
+        """Write a checkpoint atomically: trained weights, optimizer, further state. The last two stay on disk.
 
-        Only the main process writes. Weights that are not finite are never kept: the checkpoint before stands.
+        Only the main process writes. Weights that are not finite are not saved; the earlier checkpoint stays.
         """
         if self.run_folder is None or not self.accelerator.is_main_process or not self.finite():
             return
@@ -287,7 +288,7 @@ class Loop:
         write_checkpoint(self.run_folder, self.step, tensors, {"step": self.step, "history": self.history})
 
     def finite(self) -> bool:
-        """Whether all trained weights are finite."""
+        """Return whether all trained weights are finite."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters.values())
 
     def _moments(self) -> dict[str, Tensor]:
@@ -298,7 +299,7 @@ class Loop:
         return kept
 
     def resume(self) -> bool:
-        """Continue from the newest whole checkpoint, if there is one."""
+        """Load the newest complete checkpoint; return whether there is one."""
         found = checkpoints(self.run_folder) if self.run_folder else []
         if not found:
             return False
@@ -324,7 +325,7 @@ class Loop:
     # Interruption
 
     def _asked_to_stop(self) -> bool:
-        """Whether a signal came, in any process: all must end after the same step."""
+        """Return whether a signal arrived in any process: all processes must stop after the same step."""
         came = self._signals is not None and self._signals.came
         asked = torch.tensor(float(came), device=self.model.device)
         if self.accelerator.num_processes > 1:
@@ -342,7 +343,7 @@ class Loop:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process that writes (launchers number processes in `RANK`)."""
+    """Return whether this process writes files: launchers number processes in `RANK`, and 0 writes."""
     return os.environ.get("RANK", "0") == "0"
 
 

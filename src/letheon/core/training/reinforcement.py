@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -22,19 +22,19 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 
-# Rewards of a group that lie closer together than this are equal: rounding must not become an advantage.
+# Rewards of a group that differ by less count as equal: rounding must not become an advantage.
 EQUAL = 1e-6
 # A log-ratio beyond this is cut before it is exponentiated, and the estimate of KL per token afterwards, as peers do.
 LARGEST_LOG_RATIO, LARGEST_KL = 20.0, 10.0
 
 
 def equal_groups(rewards: Float[Tensor, "prompts group"]) -> Bool[Tensor, " prompts"]:
-    """Which groups have rewards that are all alike, so that nothing can be learned from them."""
+    """Mark the groups whose rewards are all equal, from which nothing can be learned."""
     return rewards.amax(1) - rewards.amin(1) < EQUAL
 
 
 def group_advantages(rewards: Float[Tensor, "prompts group"], eps: float = 1e-6) -> Float[Tensor, "prompts group"]:
-    """(r − mean) / (std + eps) within each group, with the sample's standard deviation; 0 where all are alike."""
+    """Compute (r − mean) / (std + eps) within each group (sample standard deviation); 0 if all rewards are equal."""
     centred = rewards - rewards.mean(1, keepdim=True)
     advantages = centred / (rewards.std(1, keepdim=True) + eps)
     return advantages.masked_fill(equal_groups(rewards)[:, None], 0.0)
@@ -48,11 +48,11 @@ def clipped_surrogate(
     high: float = 0.3,
     dual: float = 3.0,
 ) -> Float[Tensor, " tokens"]:
-    """−min(ρA, clip(ρ, 1 − low, 1 + high) A) with ρ = p/p_old; for A < 0 at most −dual·A. A loss per token.
+    """−min(ρA, clip(ρ, 1 − low, 1 + high) A) with ρ = p/p_old; for A < 0 at most −dual·A. One loss per token.
 
     Args:
         logp: log-probabilities (nats) under the policy, with gradients.
-        old: the same under the policy that drew the tokens.
+        old: log-probabilities under the policy that drew the tokens.
     """
     ratio = (logp - old.detach()).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
     loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
@@ -68,8 +68,10 @@ def low_variance_kl(logp: Float[Tensor, " tokens"], reference: Float[Tensor, " t
     return (q.exp() - q - 1).clamp(max=LARGEST_KL)
 
 
-def token_logp(model: LanguageModel, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
-    """[tokens] log-probabilities (nats) of the answers' tokens at a temperature, and [tokens] the row of each."""
+def token_logp(
+    model: LanguageModel, batch: Batch, temperature: float
+) -> tuple[Float[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+    """Compute log-probabilities (nats) of the answers' tokens at a temperature, and each token's row."""
     scores = score(model, batch)
     if temperature == 1:
         return scores.logp, scores.row
@@ -81,8 +83,8 @@ class Rollout:
     """One sampled answer.
 
     Attributes:
-        prompt: number of the prompt.
-        encoded: prompt and answer as the tokens that were drawn.
+        prompt: index of the prompt.
+        encoded: prompt and answer, as the sampled tokens.
         text: the answer, without special tokens.
     """
 
@@ -101,9 +103,9 @@ def rollouts(
     seed: int = 0,
     batch_size: int = 64,
 ) -> list[Rollout]:
-    """`group` sampled answers to each prompt, one group after another.
+    """Sample `group` answers per prompt, one group after another.
 
-    Answers end with the token that ended them, or at `max_new_tokens`, or where the model's context is full.
+    An answer ends with an end token, at `max_new_tokens`, or when the model's context is full.
 
     Raises:
         InputError: a prompt leaves no room for an answer, or the temperature is 0 (samples would all be alike).
@@ -132,10 +134,10 @@ def rollouts(
 
 
 class Anchor:
-    """A policy as it is now; a block can later run in its weights. One copy of the weights, no second model.
+    """Stores a copy of a policy's weights, in which a block can later run without a second model.
 
     Args:
-        weights: those of the policy, where they are not the parameters' own as they are now.
+        weights: the weights to store; the parameters' present values by default.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor] | None = None) -> None:
@@ -146,7 +148,7 @@ class Anchor:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within the block the model has the kept weights; no gradients are taken."""
+        """Run the block with the stored weights and without gradients."""
         self._swap()
         try:
             with torch.no_grad():

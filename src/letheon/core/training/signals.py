@@ -1,4 +1,4 @@
-"""The first SIGINT or SIGTERM is noted and work ends in good order; the second ends it at once."""
+"""Graceful interruption: the first SIGINT or SIGTERM is recorded, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("letheon")
 
 
 class Signals:
-    """Context manager: within it `came` says whether a signal has come. Outside the main thread none is caught."""
+    """Records in `came` whether a signal has arrived while the block runs; does nothing outside the main thread."""
 
     def __init__(self) -> None:
         self.came = False

@@ -264,12 +264,12 @@ def prune_memorized(
 
 def retrigger(
     loss: Callable[[Tensor], Tensor],
-    embedding: Float[Tensor, ...],
+    embedding: Float[Tensor, " ..."],
     *,
     radius: float = 0.5,
     steps: int = 50,
     rate: float = 0.1,
-) -> Float[Tensor, ...]:
+) -> Float[Tensor, " ..."]:
     """Look for a nearby embedding that brings an image back: projected descent of `loss` around `embedding`.
 
     Args:

@@ -59,7 +59,7 @@ class Settings:
 
 
 def reweighted(
-    attention: Float[Tensor, "... queries keys"], factor: Float[Tensor, "... any keys"]
+    attention: Float[Tensor, "... queries keys"], factor: Float[Tensor, "... keys"]
 ) -> Float[Tensor, "... queries keys"]:
     """A_ij f_j / Σ_k A_ik f_k; a query that sees only tokens of factor 0 keeps its row."""
     scaled = attention * factor
@@ -68,14 +68,14 @@ def reweighted(
 
 
 def suppressed(
-    attention: Float[Tensor, "... queries keys"], mask: Bool[Tensor, "... any keys"], lam: float
+    attention: Float[Tensor, "... queries keys"], mask: Bool[Tensor, "... keys"], lam: float
 ) -> Float[Tensor, "... queries keys"]:
     """A_sup: attention on masked tokens times 1 − λ, rows made distributions again."""
     return reweighted(attention, 1 - lam * mask)
 
 
 def reinforced(
-    attention: Float[Tensor, "... queries keys"], mask: Bool[Tensor, "... any keys"], gain: float
+    attention: Float[Tensor, "... queries keys"], mask: Bool[Tensor, "... keys"], gain: float
 ) -> Float[Tensor, "... queries keys"]:
     """A_rein: attention on masked tokens times 1 + γ, rows made distributions again [form inferred]."""
     return reweighted(attention, 1 + gain * mask)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
@@ -63,7 +63,7 @@ class Settings:
 
 
 def leading_directions(
-    terms: Sequence[tuple[float, Float[Tensor, "rows out"]]], count: int
+    terms: Sequence[tuple[float, Float[Tensor, "_ out"]]], count: int
 ) -> tuple[Float[Tensor, " count"], Float[Tensor, "out count"]]:
     """The algebraically largest eigenvalues, falling, of Σ w·(HᵀH/n + 1e-4·I), and their eigenvectors; float64.
 
@@ -89,7 +89,7 @@ def leading_directions(
 
 
 def rila(
-    forget: Float[Tensor, "rows out"], retain: Float[Tensor, "rows out"], rank: int, beta: float
+    forget: Float[Tensor, "rows out"], retain: Float[Tensor, "retain_rows out"], rank: int, beta: float
 ) -> tuple[Float[Tensor, " rank"], Float[Tensor, "out rank"]]:
     """Eigenvalues and Q_r: the r leading directions of (1 − β)·C_F − β·C_R, uncentred second moments.
 
@@ -122,7 +122,7 @@ def leakage(basis: Float[Tensor, "out directions"], change: Float[Tensor, "rows 
 @torch.no_grad()
 def pooled_inputs(
     model: LanguageModel, layers: Mapping[str, nn.Module], rows: Sequence[Example], pooling: Pooling
-) -> tuple[dict[str, Float[Tensor, "rows in"]], Float[Tensor, " rows"]]:
+) -> tuple[dict[str, Float[Tensor, "rows _"]], Num[Tensor, " rows"]]:
     """What enters each layer, pooled over each row's real tokens (prompt and answer), and how often its bias counts.
 
     Raises:

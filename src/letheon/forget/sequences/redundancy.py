@@ -34,7 +34,7 @@ SHARED = 4
 
 
 def nearest_similarity(
-    embeddings: Float[Tensor, "chunks width"], history: Float[Tensor, "earlier width"]
+    embeddings: Float[Tensor, "chunks width"], history: Float[Tensor, "earlier width"] | Float[Tensor, " 0"]
 ) -> Float[Tensor, " chunks"]:
     """max over the history of the cosine, for each chunk; -1 where there is no history. Rows have length 1."""
     if not len(history):

@@ -119,7 +119,7 @@ class Denoiser(nn.Module):
         return self.leave(self.norm(hidden))
 
 
-def kept_signal(t: Int[Tensor, ...]) -> Float[Tensor, ...]:
+def kept_signal(t: Int[Tensor, " ..."]) -> Float[Tensor, " ..."]:
     """ᾱ_t of the cosine schedule (Nichol and Dhariwal, arXiv 2102.09672), t from 0 to T − 1."""
     return (torch.cos((t + 1 + 0.008 * T) / (T * 1.008) * math.pi / 2) ** 2).clamp(1e-4, 0.9999)
 

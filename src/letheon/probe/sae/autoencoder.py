@@ -1,10 +1,10 @@
-"""Sparse autoencoders of residual activations: ReLU, JumpReLU and TopK. Trained in sae_training, or read from a file.
+"""Sparse autoencoders of residual activations (ReLU, JumpReLU, TopK): encode, decode, save and load.
 
 Papers:  ReLU: Cunningham et al., arXiv 2309.08600. JumpReLU: Rajamanoharan et al., arXiv 2407.14435.
          TopK: Gao et al., arXiv 2406.04093.
 
-The folder format is that of the library sae-lens (`cfg.json` beside `sae_weights.safetensors`), so public autoencoders
-are read without it and it reads ours. Safetensors only.
+The folder format is that of the library sae-lens (`cfg.json` and `sae_weights.safetensors`), so public autoencoders
+load without sae-lens, and sae-lens loads ours. Only safetensors are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from letheon.core.errors import InputError
 Activation = Literal["topk", "relu", "jumprelu"]
 ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}  # sae-lens's names -> ours
 WEIGHTS = "sae_weights.safetensors"
-# Of the straight-through estimate; 0.001 there, for activations scaled otherwise and billions of tokens.
+# Bandwidth of the straight-through estimate; the paper uses 0.001, with another scale and billions of tokens.
 BANDWIDTH = 0.1
 
 
@@ -33,10 +33,10 @@ class SparseAutoencoder(nn.Module):
 
     Args:
         width, latents: d and m.
-        activation: how pre-activations become latents.
-        k: how many are kept, with `topk`.
-        centred: whether b_dec is taken off before the encoder (sae-lens's `apply_b_dec_to_input`).
-        site: where it was trained, as `cfg.json` names it; empty where that is not known.
+        activation: function from pre-activations to latents.
+        k: number of active latents per token, with `topk`.
+        centred: whether b_dec is subtracted before the encoder (sae-lens's `apply_b_dec_to_input`).
+        site: the site of its training activations, as `cfg.json` names it; empty if unknown.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class SparseAutoencoder(nn.Module):
         self.threshold = nn.Parameter(torch.zeros(latents)) if activation == "jumprelu" else None
 
     def pre_activations(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
-        """Before the activation: unlike a latent that is off, this always has a gradient."""
+        """Compute the values before the activation, which have a gradient even if the latent is off."""
         shift = self.b_dec if self.centred else 0.0
         return (hidden - shift) @ self.W_enc + self.b_enc
 
     def activate(self, pre: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch latents"]:
-        """Pre-activations as latents, all of them >= 0."""
+        """Turn pre-activations into latents, all >= 0."""
         if self.activation == "topk":
             return topk(pre, self.k)
         if self.threshold is not None:
@@ -71,7 +71,7 @@ class SparseAutoencoder(nn.Module):
         return pre.relu()
 
     def encode(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch latents"]:
-        """Latents of residual activations."""
+        """Compute the latents of residual activations."""
         return self.activate(self.pre_activations(hidden))
 
     def decode(self, latents: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch width"]:
@@ -92,12 +92,12 @@ class SparseAutoencoder(nn.Module):
 
     @property
     def layer(self) -> int | None:
-        """The block whose output it was trained on; None where the site does not say."""
+        """The block whose output it was trained on; None if the site does not say."""
         found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.site)
         return int(found[1]) - (found[2] == "pre") if found else None
 
     def save(self, folder: Path, model: str = "") -> Path:
-        """Write it as sae-lens would; whole or not at all."""
+        """Save in the sae-lens format, atomically."""
         from safetensors.torch import save_file
 
         config: dict[str, Any] = {
@@ -121,11 +121,11 @@ class SparseAutoencoder(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> SparseAutoencoder:
-        """Read one from a folder in the sae-lens format.
+        """Load an autoencoder from a folder in the sae-lens format.
 
         Raises:
-            InputError: no such folder, pickled weights, an architecture or a normalisation that is not understood, or
-                tensors of other shapes than the configuration says.
+            InputError: the folder is missing, weights are pickled, the architecture or normalisation is unsupported, or
+                tensors' shapes differ from the configuration.
         """
         folder = Path(folder)
         config, tensors = _read(folder)
@@ -156,12 +156,12 @@ class SparseAutoencoder(nn.Module):
 
 @dataclass(frozen=True)
 class Quality:
-    """How well an autoencoder describes activations.
+    """Measures of an autoencoder on activations.
 
     Attributes:
         explained_variance: 1 − ‖h − ĥ‖² / ‖h − mean h‖², summed over tokens.
-        l0: mean number of active latents a token.
-        dead: share of latents that no token switches on.
+        l0: mean number of active latents per token.
+        dead: share of latents that fire on no token.
     """
 
     explained_variance: float
@@ -170,12 +170,12 @@ class Quality:
 
 
 def explained_variance(hidden: Float[Tensor, "tokens width"], rebuilt: Float[Tensor, "tokens width"]) -> float:
-    """1 − Σ‖h − ĥ‖² / Σ‖h − mean h‖²: 1 is perfect, 0 no better than the mean."""
+    """Compute 1 − Σ‖h − ĥ‖² / Σ‖h − mean h‖²: 1 is perfect, 0 is no better than the mean."""
     return float(1 - ((hidden - rebuilt) ** 2).sum() / ((hidden - hidden.mean(0)) ** 2).sum().clamp(min=1e-30))
 
 
 def topk(pre: Float[Tensor, "*batch latents"], k: int) -> Float[Tensor, "*batch latents"]:
-    """The k largest pre-activations a token, those among them above 0; the rest is 0."""
+    """Keep the k largest pre-activations per token that are above 0; set the others to 0."""
     values, places = pre.topk(k, -1)
     return torch.zeros_like(pre).scatter(-1, places, values.relu())
 
@@ -230,7 +230,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _architecture(folder: Path, config: dict[str, Any]) -> Activation:
-    """Ours, from what the configuration says; what cannot be computed faithfully is refused."""
+    """Map the configuration to one of our activations.
+
+    Raises:
+        InputError: the configuration asks for something that is not computed here.
+    """
     name = str(config.get("architecture", "standard"))
     activation = str(config.get("activation_fn_str") or config.get("activation_fn") or "relu")
     if name == "standard" and activation == "topk":  # how sae-lens wrote TopK before version 6

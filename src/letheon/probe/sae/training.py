@@ -1,4 +1,4 @@
-"""Training a sparse autoencoder on activations.
+"""Train a sparse autoencoder on activations.
 
 Papers:  ReLU with an L1 penalty: Cunningham et al., arXiv 2309.08600.
          JumpReLU with an L0 penalty and straight-through thresholds: Rajamanoharan et al., arXiv 2407.14435.
@@ -28,12 +28,12 @@ AUXILIARY = 1 / 32  # weight of the loss that revives dead latents (Gao et al., 
 
 @dataclass(frozen=True)
 class SAETraining:
-    """How an autoencoder is trained.
+    """Settings of an autoencoder's training.
 
     Attributes:
         activation: `topk`, `relu` or `jumprelu`.
         expansion: latents per input dimension.
-        k: active latents a token, with `topk`.
+        k: active latents per token, with `topk`.
         penalty: weight of the L1 norm (`relu`) or of the L0 count (`jumprelu`), for inputs of unit variance.
         steps, batch_size, learning_rate: Adam on batches of `batch_size` tokens.
     """
@@ -53,7 +53,7 @@ class SAETraining:
 def train_sparse_autoencoder(
     hidden: Float[Tensor, "tokens width"], settings: SAETraining, seed: int, site: str = ""
 ) -> SparseAutoencoder:
-    """An autoencoder of these activations; the same seed gives the same bits. It comes back frozen.
+    """Train an autoencoder on activations and return it frozen; the same seed gives the same bits.
 
     Raises:
         InputError: fewer than two tokens.
@@ -79,7 +79,7 @@ def train_sparse_autoencoder(
 
 
 def _initial(width: int, settings: SAETraining, site: str, generator: torch.Generator) -> SparseAutoencoder:
-    """Decoder rows of unit length, the encoder their transpose (Gao et al., Appendix A.1)."""
+    """Initialise decoder rows with unit length and the encoder as their transpose (Gao et al., Appendix A.1)."""
     sae = SparseAutoencoder(width, settings.expansion * width, settings.activation, k=settings.k, site=site)
     with torch.no_grad():
         sae.W_dec.copy_(nn.functional.normalize(torch.randn(sae.W_dec.shape, generator=generator), dim=1))
@@ -90,7 +90,7 @@ def _initial(width: int, settings: SAETraining, site: str, generator: torch.Gene
 
 
 class _Adam:
-    """torch's Adam by its functional form: who counts the optimizer steps of a run does not count these."""
+    """torch's Adam in functional form, so that hooks which count a run's optimizer steps do not count these."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)
@@ -99,7 +99,7 @@ class _Adam:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One step with the gradients that are there; clears them."""
+        """Take one step with the present gradients, and clear them."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         adam(
             list(self.parameters),
@@ -121,7 +121,7 @@ class _Adam:
 
 
 class _Loss:
-    """Squared error a token, summed over dimensions, with what keeps the latents sparse and alive."""
+    """Squared error per token, summed over dimensions, plus the term that keeps latents sparse or alive."""
 
     def __init__(self, sae: SparseAutoencoder, settings: SAETraining) -> None:
         self.sae, self.settings = sae, settings
@@ -147,7 +147,7 @@ class _Loss:
         return self.settings.penalty * count.sum(-1).mean()
 
     def _revive(self, pre: Tensor, _: Tensor, error: Tensor) -> Tensor:
-        """Latents that have not fired for long rebuild what the others left over (Gao et al., Appendix A.2)."""
+        """Let latents that have not fired for long reconstruct the residual error (Gao et al., Appendix A.2)."""
         dead = self.idle > DEAD_AFTER
         number = min(int(dead.sum()), pre.shape[1] // 16)
         if not number:
@@ -158,7 +158,7 @@ class _Loss:
 
 @torch.no_grad()
 def _tidy(sae: SparseAutoencoder) -> None:
-    """Decoder rows keep unit length (else an L1 penalty shrinks latents for nothing); thresholds stay >= 0."""
+    """Rescale decoder rows to unit length (or an L1 penalty would only shrink latents); keep thresholds >= 0."""
     sae.W_dec.copy_(nn.functional.normalize(sae.W_dec, dim=1))
     if sae.threshold is not None:
         sae.threshold.clamp_(min=0)
@@ -166,7 +166,7 @@ def _tidy(sae: SparseAutoencoder) -> None:
 
 @torch.no_grad()
 def _fold(sae: SparseAutoencoder, centre: Tensor, scale: float) -> None:
-    """From inputs (h − centre) / scale to h itself; latents keep their values."""
+    """Fold the normalisation (h − centre) / scale into the weights; latents keep their values."""
     sae.W_enc.div_(scale)
     sae.W_dec.mul_(scale)
     sae.b_dec.mul_(scale).add_(centre)
