@@ -25,8 +25,9 @@ from torch import Tensor
 from letheon.attend.gated_swinrmt import SIZES, GatedSwinRMT, Settings, gate_maps, log_decay
 from letheon.core.rows.sampling import epochs_of
 from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.classify import accuracy, fit, made
+from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.figures import lines
+from letheon.papers.common.networks import seeded
 from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
 from letheon.retain.streams.mnist import read_mnist
 
@@ -140,7 +141,7 @@ def run(name: str, data: Images, seed: int, steps: int, device: str = "cpu") -> 
     settings = arms(data.window)[name]
     train, test = ([x.to(device) for x in part] for part in (data.train, data.test))
     options = {"num_classes": 10, "in_chans": 1, "stem_stride": data.stem_stride}
-    model: Any = made(lambda: GatedSwinRMT(settings, **options), seed).to(device)  # type: ignore[arg-type]
+    model: Any = seeded(lambda: GatedSwinRMT(settings, **options), seed).to(device)  # type: ignore[arg-type]
     batches = iter(epochs_of(len(train[1]), BATCH, steps, seed))
 
     def draw() -> tuple[tuple[Tensor, ...], Tensor]:

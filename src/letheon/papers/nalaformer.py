@@ -20,8 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from letheon.attend.linear import attention_entropy, elu_features, linear_attention, linear_weights, relu_features
 from letheon.attend.nalaformer import key_features, nala_attention, nala_weights, query_features
 from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.classify import accuracy, fit, made
+from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.figures import lines
+from letheon.papers.common.networks import seeded
 from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
 
 Attend = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -127,7 +128,7 @@ def arms() -> dict[str, Attend]:
 def recall(attend: Attend, seed: int, steps: int) -> float:
     """Share of the values that a trained layer gives for the keys it is asked."""
 
-    model = made(lambda: _layer(attend), seed)
+    model = seeded(lambda: _layer(attend), seed)
     generator = torch.Generator().manual_seed(seed)
     fit(model, lambda: questions(BATCH, generator), steps=steps, rate=RATE)
     inputs, wanted = questions(TESTED, torch.Generator().manual_seed(10**6 + seed))

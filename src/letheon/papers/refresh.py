@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from letheon.core.statistics import estimate_mean
 from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.learning import several
+from letheon.papers.common.networks import several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 from letheon.report.figures import dots
 from letheon.retain.classes import ClassLearner

@@ -15,7 +15,7 @@ from typing import Any
 from letheon.core.statistics import estimate_mean
 from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.common.figures import lines
-from letheon.papers.common.learning import several
+from letheon.papers.common.networks import several
 from letheon.papers.common.parity import Matched, fine_tuned, make_parity, right_parity
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
 from letheon.report.figures import dots

@@ -12,7 +12,7 @@ from typing import Any
 from letheon.core.statistics import estimate_mean
 from letheon.papers.catalogue import Outcome, Scale, paper
 from letheon.papers.common.figures import lines
-from letheon.papers.common.learning import network, several
+from letheon.papers.common.networks import network, several
 from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
 from letheon.report.figures import dots
 from letheon.retain.learn import learn
