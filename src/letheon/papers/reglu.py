@@ -38,7 +38,7 @@ from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_
 from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
 from letheon.papers.kit.figures import lines, mean_course
-from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting
 from letheon.papers.outcome import Scale
 
@@ -91,7 +91,7 @@ TOLD = {
 EVERY = 2  # steps between two measurements; half of the retain rows are measured
 LEVELS = tuple(level / 20 for level in range(2, 19))
 MEASURES = ("retain_probability", "retain_es", "leakage", "own_leakage")
-SIDES: dict[str, dict[str, float]] = {"retain_probability": {"above": 0.0}, "leakage": {"below": 0.0}}
+SIDES = {"retain_probability": Threshold(above=0.0), "leakage": Threshold(below=0.0)}
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
