@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from letheon.forget.run import forget
 from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.outcome import Scale
 
+Name = TypeVar("Name")
 Measure = Callable[[LanguageModel], dict[str, float]]
 
 
@@ -159,7 +160,7 @@ class Arms:
         return run_each(self.arms(), taught, seed)
 
 
-def run_each(arms: Mapping[str, Arm], taught: Taught, seed: int) -> dict[str, Trajectory]:
+def run_each(arms: Mapping[Name, Arm], taught: Taught, seed: int) -> dict[Name, Trajectory]:
     """Run arms, each from a copy of the taught model."""
     return {name: follow(taught._replace(model=copy_of(taught.model)), arm, seed) for name, arm in arms.items()}
 

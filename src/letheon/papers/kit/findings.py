@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from letheon.core.errors import LetheonError
 from letheon.core.statistics import paired_difference
 from letheon.papers.outcome import Outcome, Scale, Verdict, together, verdict_from_interval
 
 Values = Sequence[float | None]
+
+
+class Threshold(TypedDict, total=False):
+    """A threshold as data: `Threshold(above=0.5)`, to be given as `**threshold`."""
+
+    above: float
+    below: float
 
 
 class Pairs(NamedTuple):
