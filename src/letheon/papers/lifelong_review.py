@@ -39,7 +39,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare every family of strategies on split digits in class-, task- and domain-incremental form."""
     found.baselines += ["naive", "joint"]
     chosen = {scenario: {name: tuned(name, scenario) for name in TUNED} for scenario in SCENARIOS}
-    tables: dict[str, Results] = {}
+    tables: dict[Scenario, Results] = {}
     for scenario, best in chosen.items():
         progressive = {"progressive": "progressive"} if scenario == "task" else {}
         arms = {name: name for name in OTHERS} | best | progressive
@@ -55,7 +55,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.figures |= figures(tables)
 
 
-def judge(tables: Mapping[str, Results], found: Findings) -> None:
+def judge(tables: Mapping[Scenario, Results], found: Findings) -> None:
     """Decide on average accuracy in the class-incremental form, and on forgetting in the task-incremental form."""
     for name in ("ewc", "si"):
         pairs = tables["class"].pairs("average accuracy", name, "naive")
@@ -98,7 +98,7 @@ def measured(text: str, scenario: Scenario, seed: int) -> dict[str, Any]:
     return {"seed": seed, **metrics, "largest change": change, "seconds": run.seconds}
 
 
-def figures(tables: Mapping[str, Results]) -> dict[str, str]:
+def figures(tables: Mapping[Scenario, Results]) -> dict[str, str]:
     """Average accuracy of each strategy, one figure per scenario."""
     words = "Average accuracy after the last task, {}-incremental digits"
     return {
