@@ -11,7 +11,6 @@ from letheon.forget.request import Request
 from letheon.papers import catalogue, gu
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
 from letheon.papers.kit.findings import Findings
-from letheon.papers.kit.levels import first_crossing
 from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
 from letheon.papers.outcome import Scale
 
@@ -57,12 +56,6 @@ def test_watching_does_not_change_the_run(tiny: LanguageModel, deletion: Request
     other = load("tiny", device="cpu")
     forget(other, deletion, "npo", steps=2, learning_rate=1e-3, batch_size=4, precision="float32")
     assert tiny.parameters_hash() == other.parameters_hash()
-
-
-@pytest.mark.parametrize(("level", "expected"), [(0.9, 10.0), (0.75, 15.0), (0.2, 35.0), (0.05, None)])
-def test_a_level_is_read_where_it_is_first_crossed(level: float, expected: float | None) -> None:
-    found = first_crossing([0.9, 0.6, 0.3, 0.1, 0.4], [10.0, 20.0, 30.0, 40.0, 50.0], level)
-    assert found == (expected if expected is None else pytest.approx(expected))
 
 
 # The verdict

@@ -60,6 +60,7 @@ __all__ = [
 FOLDER = Path(__file__).parent
 EVIDENCE = FOLDER / "evidence.json"
 RESULTS = FOLDER / "results.json"
+LIKE_OURS = "write its [[paper]] tables like those of letheon/papers/catalogue.toml"
 
 Badge = Literal["planned", "untested", "runs", "faithful", "reproduced"]
 MethodBadge = Literal["untested", "runs", "faithful"]
@@ -144,7 +145,10 @@ def read_catalogue(package: str) -> list[Paper]:
     try:
         entries = tomllib.loads((place / "catalogue.toml").read_text(encoding="utf-8"))["paper"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"package {package} has no readable catalogue.toml: {error}", "see docs/papers.md") from None
+        raise InputError(
+            f"package {package} has no readable catalogue.toml: {error}",
+            LIKE_OURS,
+        ) from None
     return [_read_entry(entry, package, place) for entry in entries]
 
 
@@ -155,7 +159,10 @@ def _read_entry(entry: Mapping[str, Any], package: str, place: Traversable) -> P
     try:
         return Paper(**{**entry, **lists}, module=module)
     except TypeError as error:
-        raise InputError(f"catalogue.toml of {package}, paper {name!r}: {error}", "see docs/papers.md") from None
+        raise InputError(
+            f"catalogue.toml of {package}, paper {name!r}: {error}",
+            LIKE_OURS,
+        ) from None
 
 
 @cache

@@ -10,14 +10,14 @@ on other people; (4) relearning, which recovers what was forgotten, as the paper
 Full scale in the paper: TOFU and WMDP on Llama-2-7B, Phi-1.5 and Zephyr-7B.
 
 Rules. Equal forgetting is a rise of the forget loss by 0.5 nats per token. "Several-fold" is read as three-fold,
-against plain gradient ascent of the same layers (the identity in the curvature's place) and against AdamW's. A re-applied
-update still works if it raises the forget loss by half of what it raised first, at a retain KL of at most 0.1 (twice
-the recipe's budget), after thirty steps of AdamW at a third of the rate that the model was trained with. No order is
-demanded of EK-FAC and K-FAC, which the paper finds alike. World, rates, steps, the 0.5 nats and the three-fold were
-chosen on trial runs of two other worlds, the first of which showed six- to twenty-fold differences (the digits had been
-looked at before, too). What is demanded of re-application was fixed before any of it had been run, and stayed although
-a trial run missed it. The same at a tenth of the training rate ("gently") was added after that and decides nothing; nor
-does the share of the rise that stands in the end ("returned").
+against plain gradient ascent of the same layers (the identity in the curvature's place) and against AdamW's. An update
+that is added again still works if it raises the forget loss by half of what it raised first, at a retain KL of at most
+0.1 (twice the recipe's budget), after thirty steps of AdamW at a third of the rate that the model was trained with. No
+order is demanded of EK-FAC and K-FAC, which the paper finds alike. World, rates, steps, the 0.5 nats and the three-fold
+were chosen on trial runs of two other worlds, the first of which showed six- to twenty-fold differences (the digits had
+been looked at before, too). What is demanded of re-application was fixed before any of it had been run, and stayed
+although a trial run missed it. The same at a tenth of the training rate ("gently") was added after that and decides
+nothing; nor does the share of the rise that stands in the end ("returned").
 Differs: the models are trained from nothing; the predicted KL of the forget direction is far too small here (the
 measured one over it is among the results), so the measured one limits the steps.
 """

@@ -1,4 +1,4 @@
-"""What running a paper takes and gives back: a `Scale` goes in, an `Outcome` with a verdict comes out."""
+"""The input and the output of a reproduction: a `Scale`, and an `Outcome` with a verdict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim and what was measured of it.
+    """A claim and its measurements.
 
     Attributes:
         key: the paper's key.
