@@ -86,13 +86,18 @@ def arms(window: int) -> dict[str, Settings]:
 
 
 class Images(NamedTuple):
-    """What is trained and tested on: images [n, 1, rows, columns] from 0 to 1, and their classes [n]."""
+    """Training and test images [n, 1, rows, columns] from 0 to 1, with their classes [n].
+
+    Attributes:
+        stem_stride: stride of the model's first convolution.
+        window: half the side of the first feature map.
+    """
 
     name: str
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     stem_stride: int
-    window: int  # half of the first map's side
+    window: int
 
 
 def images(seed: int) -> Images:

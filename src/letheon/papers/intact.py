@@ -46,7 +46,7 @@ PARITY = {
     "all four losses": [f"intact:strength={strength},variance=0.01,features=0.1" for strength in (0.1, 1.0)],
 }
 
-# A stream, how it is trained on, and the network under a seed
+# A stream, the training options, and the network under a seed
 Setting = tuple[Stream, Mapping[str, Any], Callable[[int], nn.Module]]
 
 

@@ -31,7 +31,7 @@ from letheon.forget.run import forget
 from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
 from letheon.papers.common.small_llama import accuracy, copy_of, world_settings
 from letheon.papers.common.tofu_mini import World, paraphrased, train
-from letheon.papers.outcome import means
+from letheon.papers.kit.findings import means
 from letheon.probe.erasure import erased, fit_eraser
 
 # Methods that take steps end at this forget probability, or after this number of steps.

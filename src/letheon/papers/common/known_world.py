@@ -1,4 +1,4 @@
-"""A small world of people whom a model knows and people of whom it has learned that nobody knows them.
+"""A small world of known and unknown people, in which a model learns who belongs to which kind.
 
 Known people have facts, stated in running text and asked about in two forms. The unknown people have names of the same
 kind and number of tokens, and the texts say that nobody knows them. How a text goes on after a name then depends on

@@ -113,7 +113,6 @@ def train(
 
     `finetune` does not apply here, because the answers are not part of the text.
     """
-
     trained = list(parameters)
     for weight in model.model.parameters():
         weight.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The results of a comparison: one dictionary of values per arm and seed, and what is read off them."""
+"""The results of a comparison: one dictionary of values per arm and seed, with columns, pairs, means and courses."""
 
 from __future__ import annotations
 

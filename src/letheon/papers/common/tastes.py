@@ -53,8 +53,8 @@ def make_tastes(
     """Draw a world; the same seed gives the same world.
 
     Args:
-        people: people whom the full model knows, of whom `forgotten` are to be forgotten.
-        later: further people.
+        people: number of people whom the full model knows; `forgotten` of them are to be forgotten.
+        later: number of further people.
         texts, new: training texts and measuring texts per person.
     """
     draw = random.Random(seed)
