@@ -70,7 +70,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     results = run_arms(measured, ARMS | chosen, found.seeds)
     moves = [moved(network_of(seed), seed) for seed in found.seeds]
     convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
-    results.report(found)
+    results.record(found)
     found.measured |= {
         "movement across tasks, per parameter": _by_role(moves, "distance"),
         "the same, relative to the module's norm": _by_role(moves, "relative"),
@@ -87,28 +87,22 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(results: Results, moves: Moves, found: Findings) -> None:
     """Decide on movement per parameter, on finetuning here and elsewhere, and on k-FPF beside replay."""
-
-    def decide(name: str, ours: str, other: str, above: float) -> None:
-        found.decide(name, results.pairs("average accuracy", ours, other), above=above, value=False)
-
-    def report(name: str, ours: str, other: str, above: float = 0.0) -> None:
-        found.report(name, results.pairs("average accuracy", ours, other), above=above, value=False)
-
+    accuracy = "average accuracy"
     for role in ("head", "norm"):
         name = f"{role} over hidden weights, movement per parameter"
         found.decide(name, _over(moves, role, "hidden"), above=TIMES, value=False)
-    decide("fpf minus fpf elsewhere", "fpf", "fpf elsewhere", FAR)
-    decide("k-fpf minus replay", "k-fpf", "replay", -NEAR)
+        name = f"{role} over the first layer, movement per parameter"
+        found.report(name, _over(moves, role, "bottom"), above=TIMES, value=False)
+    results.decide(found, "fpf minus fpf elsewhere", accuracy, "fpf", "fpf elsewhere", above=FAR)
+    results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
     drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
     shares = [ours / replayed for ours, replayed in zip(*drawn, strict=True)]
     found.decide("share of replay's rows that k-fpf draws", shares, below=FRACTION, value=False)
-    everywhere = "fpf, all parameters, rate 0.03"
-    report("finetuning all parameters is better than the forgetful ones", everywhere, "fpf, rate 0.03")
-    report("fpf improves replay", "replay + fpf", "replay")
-    report("10-fpf at 50 steps near replay", "10-fpf, 50 steps each", "replay", -NEAR)
-    for role in ("head", "norm"):
-        name = f"{role} over the first layer, movement per parameter"
-        found.report(name, _over(moves, role, "bottom"), above=TIMES, value=False)
+    name, everywhere = "finetuning all parameters is better than the forgetful ones", "fpf, all parameters, rate 0.03"
+    results.report(found, name, accuracy, everywhere, "fpf, rate 0.03", above=0.0)
+    results.report(found, "fpf improves replay", accuracy, "replay + fpf", "replay", above=0.0)
+    name, many = "10-fpf at 50 steps near replay", "10-fpf, 50 steps each"
+    results.report(found, name, accuracy, many, "replay", above=-NEAR)
 
 
 def _over(moves: Moves, role: str, other: str) -> list[float]:

@@ -68,7 +68,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += [NONE, LABELS]
     training, arms = (FULL, {**ARMS, **MORE}) if scale.name == "full" else (FAST, ARMS)
     results = run_arms(lambda arm, seed: measured(arm, seed, training, device=scale.device), arms, scale.seeds)
-    results.report(found, METRICS)
+    results.record(found, METRICS)
     judge(results, found)
     found.figures |= figures(results)
 
@@ -76,17 +76,12 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on perplexity, flipped states and old accuracy; report the margin beside no replay, and the new task."""
     for metric in ("rise", "flipped"):
-        plain, margin = (results.pairs(metric, ours, LABELS) for ours in (NONE, MARGIN))
-        found.decide(f"{metric}: no replay above cross-entropy", plain, above=0.0, value=False)
-        found.decide(f"{metric}: margin no larger than cross-entropy", margin, below=ALIKE, value=False)
+        results.decide(found, f"{metric}: no replay above cross-entropy", metric, NONE, LABELS, above=0.0)
+        results.decide(found, f"{metric}: margin no larger than cross-entropy", metric, MARGIN, LABELS, below=ALIKE)
+        results.report(found, f"{metric}: margin below no replay", metric, MARGIN, NONE, below=0.0)
     for name in (LABELS, MARGIN):
-        pairs = results.pairs("old task", name, NONE)
-        found.decide(f"old task: {name} above no replay", pairs, above=0.0, value=False)
-    for metric in ("rise", "flipped"):
-        pairs = results.pairs(metric, MARGIN, NONE)
-        found.report(f"{metric}: margin below no replay", pairs, below=0.0, value=False)
-    pairs = results.pairs("new task", MARGIN, NONE)
-    found.report("new task: margin at most 0.05 below no replay", pairs, above=-0.05, value=False)
+        results.decide(found, f"old task: {name} above no replay", "old task", name, NONE, above=0.0)
+    results.report(found, "new task: margin at most 0.05 below no replay", "new task", MARGIN, NONE, above=-0.05)
 
 
 def measured(

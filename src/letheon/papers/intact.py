@@ -79,13 +79,10 @@ def judge(results: Results, top: str, found: Findings) -> None:
     strengths = [f"{strength:g}" for strength in STRENGTHS]
     first, last = strengths[0], strengths[-1]
     for a, b in pairwise(strengths):
-        pairs = results.pairs("forgetting", b, a)
-        found.decide(f"forgetting at {b} not above that at {a}", pairs, below=NONE, value=False)
-    fall = results.pairs("forgetting", first, last)
-    found.decide("forgetting falls from the first to the last", fall, above=FALL, value=False)
+        results.decide(found, f"forgetting at {b} not above that at {a}", "forgetting", b, a, below=NONE)
+    results.decide(found, "forgetting falls from the first to the last", "forgetting", first, last, above=FALL)
     for other in (first, last, *EWC):
-        pairs = results.pairs("average accuracy", top, other)
-        found.decide(f"peak ({top}) above {other}", pairs, above=0.0, value=False)
+        results.decide(found, f"peak ({top}) above {other}", "average accuracy", top, other, above=0.0)
 
 
 def best(texts: Sequence[str], setting: Setting) -> str:

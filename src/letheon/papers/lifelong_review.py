@@ -57,12 +57,11 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(tables: Mapping[Scenario, Results], found: Findings) -> None:
     """Decide on average accuracy in the class-incremental form, and on forgetting in the task-incremental form."""
+    accuracy, classes = "average accuracy", tables["class"]
     for name in ("ewc", "si"):
-        pairs = tables["class"].pairs("average accuracy", name, "naive")
-        found.decide(f"class, {name} minus naive (alike)", pairs, below=ALIKE, value=False)
+        classes.decide(found, f"class, {name} minus naive (alike)", accuracy, name, "naive", below=ALIKE)
     for name in ("replay", "der"):
-        pairs = tables["class"].pairs("average accuracy", name, "naive")
-        found.decide(f"class, {name} minus naive (far better)", pairs, above=FAR, value=False)
+        classes.decide(found, f"class, {name} minus naive (far better)", accuracy, name, "naive", above=FAR)
     lost = tables["task"].column("naive", "forgetting")
     for name in TUNED:
         # accuracies are near their ceiling here, so the part compares forgetting with half of naive training's

@@ -57,7 +57,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     }
     found.seeds = several(scale.seeds, EACH)
     results = run_arms(measured, ARMS, found.seeds)
-    results.report(found, METRICS)
+    results.record(found, METRICS)
     report_effects(results, found)
     found.figures |= figures(results)
 
@@ -167,11 +167,9 @@ def report_effects(results: Results, found: Findings) -> None:
     """Report each arm minus no refresh, paired by seed: accuracy above, sharpness below."""
     for name in results.arms:
         if name != PLAIN:
-            accuracies, sharpnesses = (
-                results.pairs(metric, name, PLAIN) for metric in ("average accuracy", "sharpness")
-            )
-            found.report(f"{name}: average accuracy above no refresh", accuracies, above=0.0, value=False)
-            found.report(f"{name}: sharpness below no refresh", sharpnesses, below=0.0, value=False)
+            accuracy, sharpness = f"{name}: average accuracy above no refresh", f"{name}: sharpness below no refresh"
+            results.report(found, accuracy, "average accuracy", name, PLAIN, above=0.0)
+            results.report(found, sharpness, "sharpness", name, PLAIN, below=0.0)
 
 
 def figures(results: Results) -> dict[str, str]:

@@ -40,7 +40,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += ["experience replay", "the other two ways to form logits", "UER without a temperature"]
     found.seeds = several(scale.seeds, EACH)
     results = run_arms(measured, ARMS, found.seeds)
-    results.report(found)
+    results.record(found)
     judge(results, found)
     found.figures |= figures(results)
 
@@ -48,12 +48,12 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on average accuracy and accuracy on old tasks; report the bias, the newest task and the other ways."""
     for metric in ("average", "old tasks"):
-        found.decide(f"{metric}: uer minus replay", results.pairs(metric, "uer", "replay"), above=0.0, value=False)
+        results.decide(found, f"{metric}: uer minus replay", metric, "uer", "replay", above=0.0)
     for gap in GAPS:
-        found.report(f"{gap}: uer below replay", results.pairs(gap, "uer", "replay"), below=0.0, value=False)
-    others = [("newest task", "replay"), *(("average", arm) for arm in ("cosine replay", "reversed", "uer, tau 1"))]
-    for metric, other in others:
-        found.report(f"{metric}: uer above {other}", results.pairs(metric, "uer", other), above=0.0, value=False)
+        results.report(found, f"{gap}: uer below replay", gap, "uer", "replay", below=0.0)
+    results.report(found, "newest task: uer above replay", "newest task", "uer", "replay", above=0.0)
+    for other in ("cosine replay", "reversed", "uer, tau 1"):
+        results.report(found, f"average: uer above {other}", "average", "uer", other, above=0.0)
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:

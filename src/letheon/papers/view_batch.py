@@ -40,7 +40,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare one to eight views at equal steps, with controls for distortion, rest and steps."""
     found.baselines += ["replay", ONE, RESHUFFLED, FEWER]
     results = run_arms(lambda arm, seed: measured(*arm, seed), ARMS, scale.seeds)
-    results.report(found, METRICS)
+    results.record(found, METRICS)
     judge(results, found)
     for views in VIEWS:
         apart = max(abs(interval - views) for interval in results.column(f"{views} views", "interval"))
@@ -51,15 +51,11 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on forgetting; report accuracies and steps."""
     for other in (ONE, RESHUFFLED, FEWER):
-        pairs = results.pairs("forgetting", FOUR, other)
-        found.decide(f"forgetting: {FOUR} below {other}", pairs, below=0.0, value=False)
-    pairs = results.pairs("forgetting", "8 views", FOUR)
-    found.decide("forgetting: 8 views above 4", pairs, above=0.0, value=False)
+        results.decide(found, f"forgetting: {FOUR} below {other}", "forgetting", FOUR, other, below=0.0)
+    results.decide(found, "forgetting: 8 views above 4", "forgetting", "8 views", FOUR, above=0.0)
     for other in ("plain replay", ONE, RESHUFFLED, "4 views, no divergence"):
-        pairs = results.pairs("average accuracy", FOUR, other)
-        found.report(f"average accuracy: {FOUR} above {other}", pairs, above=0.0, value=False)
-    steps = results.pairs("steps", FOUR, ONE)
-    found.report("steps of 4 views are not more than of 1", steps, below=0.5, value=False)
+        results.report(found, f"average accuracy: {FOUR} above {other}", "average accuracy", FOUR, other, above=0.0)
+    results.report(found, "steps of 4 views are not more than of 1", "steps", FOUR, ONE, below=0.5)
 
 
 def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[str, Any]:

@@ -51,7 +51,15 @@ class Results:
         """All rows in one list, each with its arm."""
         return [{"arm": arm, **row} for arm, rows in self.arms.items() for row in rows]
 
-    def report(self, found: Findings, metrics: Iterable[str] | None = None) -> None:
+    def decide(self, found: Findings, part: str, metric: str, ours: str, baseline: str, **threshold: float) -> None:
+        """Decide a part of the claim by ours minus the baseline; `threshold` is `above` or `below`."""
+        found.decide(part, self.pairs(metric, ours, baseline), value=False, **threshold)
+
+    def report(self, found: Findings, name: str, metric: str, ours: str, baseline: str, **threshold: float) -> None:
+        """Report ours minus the baseline with a verdict beside the claim; `threshold` is `above` or `below`."""
+        found.report(name, self.pairs(metric, ours, baseline), value=False, **threshold)
+
+    def record(self, found: Findings, metrics: Iterable[str] | None = None) -> None:
         """Add the means of every arm and all rows to the findings."""
         found.measured |= self.means(None if metrics is None else tuple(metrics))
         found.rows += self.rows()
