@@ -39,8 +39,8 @@ UNLEARNED = ("cooking", "chess", "weather", "music")
 FORGET_ROWS, RETAIN_ROWS = 24, 12
 RATE, STEPS, LOOK = 1e-4, 96, 8  # NPO with beta 0.1; refusals are measured every LOOK steps
 CONTAINED_STEPS = 96  # NPO's gradient fades where it has done its work; the retained refusals need longer
-# The position at which concepts are read: wordings differ between prompts, and a small model's last token sees little but them early
-# on, so the mean over the prompt's tokens decides and the last token stands beside it.
+# Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them in early
+# layers, so the mean over the prompt's tokens decides and the last token is reported.
 POSITIONS: tuple[Position, ...] = ("mean", "last")
 GONE = 0.1  # unlearning ends at this share of refused prompts of its topic
 AFFECTED = 0.1  # a topic is affected if it lost more

@@ -157,7 +157,7 @@ def split(world: World) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
 
 
 def compared(trials: Mapping[int, Trial]) -> EqualForgetting:
-    """The runs at the deepest forget probability that all compared runs reach; utility is that of known rows not shown."""
+    """The runs at the deepest forget probability that all compared runs reach, read on known rows not shown."""
     runs = {seed: one.runs for seed, one in trials.items()}
     return at_equal_forgetting(runs, compare=CURVES, keep="other_probability")
 

@@ -153,7 +153,7 @@ def of_seed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def skill(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """Probe accuracies at the layer that is best before; `kept` is the share left of the accuracy above random weights."""
+    """Probe accuracies at the layer that is best before; `kept` is the share left of what exceeds random weights."""
     probes: Mapping[str, list[float]] = row["probes"]
     layer = max(range(len(probes["before"])), key=lambda one: probes["before"][one])
     at = {name: values[layer] for name, values in probes.items()}
