@@ -16,7 +16,6 @@ the test suite from the tests that passed, and `results.json`, written by `recor
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import platform
 import re
@@ -115,12 +114,8 @@ class Paper:
 
         if self.planned:
             raise InputError(f"paper {self.key!r} is planned and cannot be run", "see letheon papers")
-        reproduce = importlib.import_module(self.module).reproduce
-        if len(inspect.signature(reproduce).parameters) == 1:  # the form before `found`, which makes its own outcome
-            outcome: Outcome = reproduce(scale)
-            return outcome
         found, started = Findings(), time.monotonic()
-        reproduce(scale, found)
+        importlib.import_module(self.module).reproduce(scale, found)
         return found.outcome(self.key, self.claim, scale, time.monotonic() - started)
 
 

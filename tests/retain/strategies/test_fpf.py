@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.papers.common.learning import network
+from letheon.papers.common.networks import network
 from letheon.retain.learn import Learned, learn, make_learner
 from letheon.retain.learner import Learner
 from letheon.retain.replay_cost import pass_operations, replay_cost

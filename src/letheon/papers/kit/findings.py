@@ -85,6 +85,7 @@ class Findings:
         figures: name -> SVG text.
         rows: one dictionary per seed and arm, the values behind the means.
         ruled: a verdict by another rule than all parts together.
+        seeds: the seeds of the runs, where they are not the scale's.
     """
 
     baselines: list[str] = field(default_factory=list)
@@ -95,6 +96,7 @@ class Findings:
     figures: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     ruled: Verdict | None = None
+    seeds: list[int] = field(default_factory=list)
 
     def decide(
         self,
@@ -153,7 +155,7 @@ class Findings:
             measured=self.measured | verdicts | beside,
             interval=self.intervals,
             verdict=self.verdict,
-            seeds=list(scale.seeds),
+            seeds=self.seeds or list(scale.seeds),
             seconds=seconds,
             figures=self.figures,
             rows=self.rows,
