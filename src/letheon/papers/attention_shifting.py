@@ -68,8 +68,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 
 def universe(form: str) -> list[str]:
-    """Every value that an attribute can have in such a world."""
-
+    """Every value that an attribute can have in TOFU-mini."""
     return {
         "birthplace": lambda: list(words.TOWNS),
         "year": lambda: [str(year) for year in range(1901, 1991)],
@@ -91,7 +90,6 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     """Every arm from the same trained model, with the same adapters, rows and steps."""
-
     full = scale.name == "full"
     world = make_world(seed, authors=12, forgotten=2)
     rows = [*world.forget, *world.retain]
@@ -113,9 +111,8 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
 def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -> dict[str, float]:
     """True values and wrong entities in answers about forgotten authors, and how well neighbours are still known.
 
-    ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats a token.
+    ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats per token.
     """
-
     asked = [*world.forget, *neighbours]
     answers = generate(model, [row.prompt for row in asked], max_new_tokens=20, batch_size=len(asked))
     recalls = [rouge_l_recall(answer, row.answer) for answer, row in zip(answers, asked, strict=True)]

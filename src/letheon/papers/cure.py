@@ -127,7 +127,7 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 
 def make_shop(seed: int, users: int) -> Shop:
-    """Every user with every item but those of the history; every third user has some that go against the genres."""
+    """Rows of every user with every item outside its history; every third user has rows against its genre."""
     draw = random.Random(seed)
     loved = {user: draw.randrange(GENRES) for user in range(users)}
     taken = {user: draw.sample(range(ITEMS), ITEMS) for user in range(users)}
@@ -145,8 +145,7 @@ def make_shop(seed: int, users: int) -> Shop:
 
 
 def twins_of(taken: Mapping[int, Sequence[int]]) -> dict[int, int]:
-    """For each user the one whose items are farthest from it by personalised PageRank."""
-
+    """User -> the user whose items are farthest from it by personalised PageRank."""
     found = {}
     for user in taken:
         scores = personalised_pagerank(taken, user, tolerance=1e-6)
@@ -169,7 +168,6 @@ def _row(
 
 def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
     """Train until nearly every answer is known."""
-
     for parameter in model.model.parameters():
         if parameter.ndim == 2:
             parameter.data.mul_(START)
@@ -181,7 +179,6 @@ def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
 
 def answers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float]]:
     """Probabilities of Yes and of No as the next token."""
-
     scored = score_answers(model, [(row.prompt, ["Yes", "No"]) for row in rows])
     return [(float(np.exp(a.logp[0])), float(np.exp(b.logp[0]))) for a, b in scored]
 
@@ -193,7 +190,6 @@ def yes(found: tuple[float, float]) -> float:
 
 def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
     """Mean Jensen-Shannon divergence (nats) of two lists of Yes probabilities."""
-
     p, q = (np.stack([np.array(values), 1 - np.array(values)], 1) for values in (found, target))
     middle = (p + q) / 2
     return float((0.5 * rel_entr(p, middle) + 0.5 * rel_entr(q, middle)).sum(1).mean())
@@ -201,7 +197,6 @@ def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
 
 def auc(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Area under the ROC curve of p(Yes) for what users liked."""
-
     return float(roc_auc_score([row.answer == "Yes" for row in rows], [yes(p) for p in answers(model, rows)]))
 
 

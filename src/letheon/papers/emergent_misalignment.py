@@ -39,8 +39,8 @@ UNLEARNED = ("cooking", "chess", "weather", "music")
 FORGET_ROWS, RETAIN_ROWS = 24, 12
 RATE, STEPS, LOOK = 1e-4, 96, 8  # NPO with beta 0.1; refusals are measured every LOOK steps
 CONTAINED_STEPS = 96  # NPO's gradient fades where it has done its work; the retained refusals need longer
-# Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them early
-# on, so the mean over the prompt's tokens decides and the last token stands beside it.
+# Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them in early
+# layers, so the mean over the prompt's tokens decides and the last token is reported.
 POSITIONS: tuple[Position, ...] = ("mean", "last")
 GONE = 0.1  # unlearning ends at this share of refused prompts of its topic
 AFFECTED = 0.1  # a topic is affected if it lost more
@@ -68,7 +68,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def interventions(seed: int, scale: Scale) -> list[dict[str, Any]]:
     """Each topic unlearned from the same model, plain and contained in two ways, and the control."""
-
     policy = make_policy(seed)
     model = helpful_model(policy, seed)
     model.model.to(scale.device)
@@ -117,7 +116,6 @@ def shares(kinds: Sequence[Kind], domains: Sequence[str], kind: Kind) -> dict[st
 
 def intervention(look: Look, topic: str, seed: int) -> dict[str, Any]:
     """One topic unlearned plainly, and with retained refusals of the others from the start or from the end of that."""
-
     suite, others = look.policy.suite, [one for one in look.topics if one != topic]
     curve: list[dict[str, float]] = []
 
@@ -177,7 +175,6 @@ def restored(
 
 def control(look: Look, seed: int, steps: int) -> float:
     """Mean share of refusals that the seven topics lose when answers of allowed topics are unlearned."""
-
     answers = [row for row in look.policy.aligned if not refuses(row.answer)][:: 397 // FORGET_ROWS][:FORGET_ROWS]
     model = copy_of(look.model)
     options: dict[str, Any] = {"learning_rate": RATE, "batch_size": 8, "precision": "float32", "collapse": False}
@@ -190,8 +187,7 @@ def control(look: Look, seed: int, steps: int) -> float:
 
 
 def order(rows: Sequence[Mapping[str, Any]], layers: slice | int, position: Position = POSITIONS[0]) -> Order:
-    """Do refusals fall in the order of similarity at some layers? Pooled over interventions."""
-
+    """Rank correlation of lost refusals with similarity at some layers, pooled over interventions."""
     similarity, lost, groups = [], [], []
     for number, row in enumerate(rows):
         for topic, value in row["lost_along"].items():
@@ -203,7 +199,6 @@ def order(rows: Sequence[Mapping[str, Any]], layers: slice | int, position: Posi
 
 def early(rows: Sequence[Mapping[str, Any]]) -> slice:
     """The early third of the layers."""
-
     return slice(0, early_layers(layers_of(rows)))
 
 
@@ -240,7 +235,6 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Refusals by topic unlearned, refusals over the steps, similarity against loss, correlation over the layers."""
-
     topics = [topic for topic in rows[0]["refused_before"] if topic != "neutral"]
     unlearned = list(dict.fromkeys(row["unlearned"] for row in rows))
     drawn = {}

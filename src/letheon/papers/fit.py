@@ -69,7 +69,7 @@ class Triple(NamedTuple):
     accuracy: float
 
     def score(self) -> float:
-        """The geometric mean, F or R in the paper; 0 as soon as one of the three is."""
+        """The geometric mean of the three (F or R in the paper); 0 if one of them is 0."""
         return float((self.probability * self.rouge * self.accuracy) ** (1 / 3))
 
 
@@ -92,8 +92,7 @@ def retain_utility(unlearned: Triple, reference: Triple) -> float:
 
 
 def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
-    """The three numbers on some rows."""
-
+    """The three numbers of a model, as means over rows."""
     found = [answers[0] for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
     limit = max(len(one.logp) for one in found)
     candidates = [[(row.answer, one)] for row, one in zip(rows, found, strict=True)]
@@ -157,7 +156,6 @@ class Arm:
 
 def serve(model: LanguageModel, reference: LanguageModel, stream: Stream, settings: SequenceSettings, seed: int) -> Arm:
     """One arm over the whole stream, from the taught model (changed in place)."""
-
     training = TrainSettings(RATES[len(stream.requests)], precision="float32", seed=seed)
     queue = Queue(model, settings, ForgetSettings(epochs=EPOCHS, collapse=False), training)
     queue.calibrate(stream.requests[: settings.calibration])
@@ -195,7 +193,6 @@ def scores(model: LanguageModel, reference: LanguageModel, stream: Stream, numbe
 
 def recovery(model: LanguageModel, reference: LanguageModel, stream: Stream, seed: int) -> dict[str, float]:
     """Forget degree now, with weights rounded to 4 bits, and after ten steps on retain rows."""
-
     rows = asked(stream, len(stream.requests))
     never = measure(reference, rows)
     found = {"at the end": forget_degree(measure(model, rows), never)}
@@ -223,7 +220,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     """Teach target and reference by one recipe, then serve the stream under every arm."""
-
     full = scale.name == "full"
     stream = make_stream(seed, 120 if full else 36, retained=24 if full else 12, sentences=2 if full else 1)
     models = []
@@ -271,7 +267,6 @@ def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:
 
 def figures(found: Arms) -> dict[str, str]:
     """Forget degree, retain utility and drift over the requests served, mean of the seeds."""
-
     drawn = {}
     for column, words in (
         ("forget_degree", "forget degree"),

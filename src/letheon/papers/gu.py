@@ -80,7 +80,6 @@ class Order(NamedTuple):
 
 def step_orders(seed: int) -> list[Order]:
     """Plain and normal steps on `DRAWS` quadratic and as many logistic problems, in float64."""
-
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _, (kind, make) in product(range(DRAWS), (("quadratic", _quadratic), ("logistic", _logistic))):
@@ -92,7 +91,6 @@ def step_orders(seed: int) -> list[Order]:
 
 def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Callable[[Tensor], Tensor]) -> Order:
     """One descent step of the negated forget loss from the origin, at every rate."""
-
     point = torch.zeros(12, dtype=torch.float64, requires_grad=True)
     (g_forget,) = torch.autograd.grad(-forget(point), point)
     (g_retain,) = torch.autograd.grad(retain(point), point)

@@ -15,7 +15,7 @@ that is added again still works if it raises the forget loss by half of what it 
 0.1 (twice the recipe's budget), after thirty steps of AdamW at a third of the rate that the model was trained with. No
 order is demanded of EK-FAC and K-FAC, which the paper finds alike. World, rates, steps, the 0.5 nats and the three-fold
 were chosen on trial runs of two other worlds, the first of which showed six- to twenty-fold differences (the digits had
-been looked at before, too). What is demanded of re-application was fixed before any of it had been run, and stayed
+been looked at before, too). The demand on re-application was fixed before any of it had been run, and stayed
 although a trial run missed it. The same at a tenth of the training rate ("gently") was added after that and decides
 nothing; nor does the share of the rise that stands in the end ("returned").
 Differs: the models are trained from nothing; the predicted KL of the forget direction is far too small here (the
@@ -59,7 +59,7 @@ from letheon.papers.outcome import Scale
 CURVATURES = ("kfac", "ekfac", "diagonal", "identity")
 BUDGET, STEPS = 0.6, 12  # of the runs: the last of twelve steps may lead to this KL, nats per predicted token
 UNBOUNDED = 1e6  # a step size that only the budget limits
-# What is trained by AdamW: method, learning rate. All but RMU then take about ten steps to equal forgetting.
+# Baselines trained by AdamW: method, learning rate. All but RMU then take about ten steps to equal forgetting.
 BASELINES = {
     "gradient ascent": ("gradient_ascent", 3e-4),
     "grad_diff": ("grad_diff", 3e-4),
@@ -70,7 +70,7 @@ BASELINE_STEPS = 24
 RISE = 0.5  # nats per token: equal forgetting
 FOLD = 3.0
 TRANSFER, DEAR = 0.5, 0.1
-# Rates of further training, and what results under them are called. The models were trained at 3e-3.
+# Rates of further training, and the suffix of results under them. The models were trained at 3e-3.
 FURTHER = {1e-3: "", 3e-4: ", gently"}
 Curve = list[tuple[float, float]]  # rise of the forget loss, retain KL; from the start on
 
@@ -119,7 +119,7 @@ def forgetting(seed: int, scale: Scale) -> dict[str, Any]:
 
 
 class Ruler:
-    """Forget loss on new texts of the forgotten, and KL from models as they are now, nats per token."""
+    """Forget loss on new texts of forgotten people, and KL from models as they are now; nats per token."""
 
     def __init__(self, model: LanguageModel, world: Tastes) -> None:
 
@@ -162,8 +162,7 @@ def curve(
 
 
 def at_rise(points: Curve, rise: float = RISE) -> float | None:
-    """Retain KL where the forget loss has first risen so far; √KL is taken as linear between two steps."""
-
+    """Retain KL where the forget loss has first risen by `rise`; √KL is taken as linear between two steps."""
     root = first_crossing([-up for up, _ in points], [math.sqrt(max(kl, 0.0)) for _, kl in points], -rise)
     return None if root is None else root**2
 
@@ -198,7 +197,6 @@ def again(model: LanguageModel, world: Tastes, request: Request, seed: int) -> d
 
 def trained_on(origin: LanguageModel, rows: Sequence[Example], rate: float, seed: int) -> LanguageModel:
     """A copy that was trained further, thirty steps of AdamW."""
-
     further = copy_of(origin)
     finetune(further, rows, TrainSettings(rate, batch_size=16, precision="float32", seed=seed), 30)
     return further
@@ -206,7 +204,6 @@ def trained_on(origin: LanguageModel, rows: Sequence[Example], rate: float, seed
 
 def cost(model: LanguageModel, request: Request, seed: int) -> dict[str, Any]:
     """Seconds to fit each curvature, in epochs of training on the same rows; the predicted KL against the measured."""
-
     model = copy_of(model)
     rows = Rows(model, (), [], model.encoder().encode_all(request.retain))
     batches = retain_batches(rows, range(len(rows.retain)))
@@ -237,7 +234,6 @@ def cost(model: LanguageModel, request: Request, seed: int) -> dict[str, Any]:
 
 def _forget_gradient(model: LanguageModel, request: Request) -> float:
     """Leave the gradient of the forget rows' mean loss in the weights; returns the loss."""
-
     batch = model.encoder().collate(model.encoder().encode_all(request.forget), device=model.device)
     loss = -score(model, batch).logp.mean()
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -291,7 +287,6 @@ def _ends(points: Curve) -> dict[str, Any]:
 
 def figures(worlds: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
     """Retain KL over the rise of the forget loss; measured over predicted KL of the first seed's first step."""
-
     levels = [level / 20 for level in range(11)]
     series = {}
     for arm in next(iter(worlds.values()))["curves"]:

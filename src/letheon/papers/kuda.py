@@ -108,7 +108,7 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 
 def plans_of(window: tuple[int, int], layers: int, seed: int) -> dict[str, Arm]:
-    """Every run of a seed; the random window is neither the traced nor the last one if there is a third."""
+    """The runs of one seed by name; the random window is neither the traced nor the last one if there is a third."""
     width = window[1] - window[0] + 1
     places = [(first, first + width - 1) for first in range(layers - width + 1)]
     last = places[-1]
@@ -157,7 +157,7 @@ def split(world: World) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
 
 
 def compared(trials: Mapping[int, Trial]) -> EqualForgetting:
-    """The runs at the deepest forget probability that all compared ones reach, read on known rows not shown."""
+    """The runs at the deepest forget probability that all compared runs reach, read on known rows not shown."""
     runs = {seed: one.runs for seed, one in trials.items()}
     return at_equal_forgetting(runs, compare=CURVES, keep="other_probability")
 

@@ -110,7 +110,7 @@ def forgetting_runs(seed: int, scale: Scale) -> tuple[dict[tuple[str, str], dict
 
 
 def utilities_of(world: Neighbourly) -> Callable[[LanguageModel], Point]:
-    """A measure: utility of each relation and of the rows that no run sees, forget efficacy, perplexity."""
+    """A measure of a model: utility per relation and on rows that no run sees, forget efficacy, perplexity."""
     sets = {
         "forget": list(world.forget),
         **{relation: world.of(relation) for relation in ("direct", "indirect", "general")},
@@ -148,23 +148,21 @@ def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[
 @cache
 def _overlap(text: str, truth: str) -> tuple[float, float]:
     """ROUGE-L recall, and the cosine of the two texts' word counts."""
-
     said, right = Counter(text.lower().split()), Counter(truth.lower().split())
     size = math.sqrt(sum(n * n for n in said.values()) * sum(n * n for n in right.values()))
     return rouge_l_recall(text, truth), sum(n * right[word] for word, n in said.items()) / size if size else 0.0
 
 
-# What is decided ----------------------------------------------------------------------------------------------------
+# The verdict ----------------------------------------------------------------------------------------------------
 
 
 def level(points: Mapping[int, Point], name: str = "direct") -> float:
-    """A number at the last step."""
+    """A measurement after the last step."""
     return points[max(points)][name]
 
 
 def swing(points: Mapping[int, Point]) -> float:
     """Standard deviation of the direct neighbours' utility over the points of the claim (equal shares of the steps)."""
-
     last = max(points)
     return float(np.std([points[round(share * last)]["direct"] for share in POINTS]))
 
@@ -172,7 +170,7 @@ def swing(points: Mapping[int, Point]) -> float:
 def averaged(
     runs: Runs, scheme: str, number: Callable[[Mapping[int, Point]], float], objectives: Sequence[str] = OBJECTIVES
 ) -> list[float]:
-    """A number of a scheme, averaged over objectives: one per seed."""
+    """One number per seed: a scheme's measurement, averaged over objectives."""
     return [sum(number(arms[o, scheme]) for o in objectives) / len(objectives) for arms in runs.values()]
 
 

@@ -65,7 +65,7 @@ RADIUS = 0.5
 
 
 class Measured(NamedTuple):
-    """One model: how much it replays for held-out prompts, and how good its class samples are."""
+    """One model: replay of images for held-out prompts, and quality of class samples."""
 
     similarity: float
     replayed: float
@@ -74,7 +74,7 @@ class Measured(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One seed: the unpruned model, every arm at every sparsity, overlaps of masks, and what searches bring back."""
+    """One seed: the unpruned model, every arm at every sparsity, overlaps of masks, and similarity after searches."""
 
     before: Measured
     arms: dict[tuple[str, float], Measured]
@@ -98,7 +98,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """Train, find masks from half of the special prompts and from classes, prune, measure, search, restore."""
-
     digits = load_digits(seed, SPECIAL)
     model = train(digits, seed, steps=8000 if scale.name == "full" else 1500)
     judge = Judge(digits)
@@ -127,19 +126,16 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 def norms(model: Denoiser, prompts: Sequence[int]) -> Norms:
     """Activation norms over the first ten sampler steps of each prompt."""
-
     return record_norms(model, lambda number, seed: sample(model, prompts_of(model, [number], DRAWS), seed), prompts)
 
 
 def union_of(model: Denoiser, target: Norms, reference: Norms, sparsity: float) -> Masks:
     """The union over steps of the masks at one sparsity."""
-
     return {name: union(masks) for name, masks in step_masks(model, target, reference, sparsity).items()}
 
 
 def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequence[int]) -> Measured:
     """Samples of the held-out special prompts against their images, and of the classes against real digits."""
-
     replays = sample(model, prompts_of(model, held_out, DRAWS), seed=1)
     tied = _tied(digits, held_out).repeat_interleave(DRAWS, 0)
     ordinary = sample(model, prompts_of(model, range(CLASSES), PER_CLASS), seed=2)
@@ -161,7 +157,6 @@ def searched(model: Denoiser, digits: Digits, held_out: Sequence[int], seed: int
 
     The wanted image is the prompt's own, or one of the classes' that no prompt is tied to.
     """
-
     chosen = held_out[:SEARCHED]
     wanted = _tied(digits, chosen) if tied else digits.images[:SEARCHED]
     found = []
@@ -206,7 +201,7 @@ def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
 
 
 def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """Over the sparsities at which quality is kept: all must hold; one that fails is enough against it."""
+    """The verdict over the sparsities that preserve quality: all must hold, and one that fails decides against."""
     kept = [s for s in map(_percent, SPARSITIES) if verdicts[f"accuracy lost, {s}"] == "holds"]
     lost = [verdicts[f"similarity lost beyond random, {s}"] for s in kept]
     if "fails" in lost or all(verdicts[f"accuracy lost, {_percent(s)}"] == "fails" for s in SPARSITIES):

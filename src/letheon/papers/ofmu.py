@@ -88,7 +88,6 @@ def _problem(generator: Any) -> tuple[Tensor, float, Tensor, Tensor]:
 
 def least_on_line(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> Tensor:
     """The constrained minimiser by search: L_r at 200,001 points of the line."""
-
     along = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
     points = b * a + along[:, None] * torch.stack([-a[1], a[0]])
     far = points - centre
@@ -100,7 +99,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
 
     β = 0: on the line ∇L_f is zero, and its cosine with anything has no value.
     """
-
     point = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
     forget = _side(lambda: -0.5 * (a @ point - b) ** 2, point)
     retain = _side(lambda: 0.5 * (point - centre) @ matrix @ (point - centre), point)

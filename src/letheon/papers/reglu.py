@@ -79,7 +79,7 @@ class Setting:
 
 FAST = Setting("r=8,alpha=16", "rank=24,samples=24", 2e-3, 36)
 FULL = Setting("r=16,alpha=32", "rank=36,samples=72", 1e-3, 16)
-# These decide nothing.
+# Reported arms, no part of the claim.
 TOLD = {
     "fast": {
         NARROW: f"inverted_hinge@reglu:{FAST.rank},rank=6,samples=24",
@@ -114,7 +114,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     """Every arm from the same trained model, with the same rows and steps."""
-
     full = scale.name == "full"
     setting = FULL if full else FAST
     world = make_world(seed, authors=16)
@@ -138,7 +137,6 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
 
 def start_overlap(model: LanguageModel, request: Request, setting: Setting) -> float:
     """Mean over layers of ‖B₀ᵀP‖²_F/r: 1 where RILA's directions are all protected, k/d for directions at random."""
-
     scope = Recipe.parse(setting.method).scope.make()
     scope.select(model, request)
     shares = [
@@ -165,8 +163,7 @@ class Geometry:
 
     @classmethod
     def before(cls, model: LanguageModel, request: Request, setting: Setting) -> Geometry:
-        """P from the rows that the arms with ROL take it from; outputs on every second retain row."""
-
+        """Measure a model before forgetting: P from the same rows as ROL, outputs on every second retain row."""
         settings = Recipe.parse(setting.method).scope.settings
         inside = {id(module) for block in blocks(model.base()) for module in block.modules()}
         matrices = {
@@ -205,7 +202,7 @@ def effective(layer: Any) -> Tensor:
     return whole
 
 
-# What is decided ----------------------------------------------------------------------------------------------------
+# The verdict ----------------------------------------------------------------------------------------------------
 
 
 def compared(runs: Runs) -> EqualForgetting:

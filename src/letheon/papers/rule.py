@@ -5,7 +5,7 @@ arXiv 2506.07171, 2025-06; NeurIPS 2025.
 Measured here, on a small Llama that was taught a world of namesakes (`common/people`): how often the target's questions
 and its namesakes' are refused after rejection steering alone, after both stages, after both stages on forget questions
 alone, and after gradient ascent, NPO with a retain term, and DPO towards refusals. All questions that measure are asked
-in ways that no stage trained on, half of the namesakes occur in none. What is judged is the policy's own rate of
+in ways that no stage trained on, half of the namesakes occur in none. The claim is judged on the policy's own rate of
 refusals, over answers sampled at temperature 1; greedy answers, naming, accuracy and distinct bigrams stand beside it.
 Blanks are off: an answer of this world is its value alone. Rates and step counts, and the margin of over-refusing, were
 chosen on worlds 100 and 101, where steering leaves 30 to 80 % of refusals on the target; seeds 0, 1 and 2 were not
@@ -120,8 +120,7 @@ def methods(named: Path, unnamed: Path, trivia: Path) -> dict[str, str]:
 
 
 def write_rows(path: Path, rows: Sequence[Example]) -> None:
-    """A file of questions and answers."""
-
+    """Write rows as a JSONL file of questions and answers."""
     lines = [json.dumps({"question": row.prompt, "answer": row.answer}) for row in rows]
     path.write_text("\n".join(lines), encoding="utf-8")
 
@@ -133,7 +132,6 @@ def refusals(model: LanguageModel, people: People, seed: int) -> dict[str, float
     `named` is the share of greedy answers about the target that refuse and name it; `distinct` that of different word
     pairs among all word pairs of the greedy answers about the target.
     """
-
     sets = {
         "target": ways(people.target, HELD_OUT),
         "neighbours": ways([*people.neighbours, *people.others], HELD_OUT),
@@ -160,13 +158,13 @@ def _share(values: Sequence[bool]) -> float:
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float:
-    """Different pairs of neighbouring words as a share of all such pairs; 0 where there are none."""
+    """Distinct pairs of neighbouring words as a share of all such pairs; 0 if there are none."""
     pairs = [pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 def column(rows: Sequence[Mapping[str, Any]], arm: str, name: str) -> list[float]:
-    """One measurement of an arm, seed after seed."""
+    """One measurement of an arm, one value per seed."""
     return [row[name] for row in rows if row["arm"] == arm]
 
 

@@ -70,14 +70,14 @@ CASES: tuple[tuple[str, str, str, float], ...] = (
 
 @dataclass
 class Trial:
-    """One seed and target: every score of the untouched model's copy once taught, and after each method."""
+    """One seed and target: all scores of the taught model, and of the model after each method."""
 
     target: str
     taught: Scores
     after: dict[str, Scores]
 
     def states(self) -> dict[str, Scores]:
-        """The models by name, in their order."""
+        """Scores by model: `taught` first, then one entry per method."""
         return {"taught": self.taught, **self.after}
 
 
@@ -87,7 +87,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
     Raises:
         InputError: the data set is not in the folder that LETHEON_DATA names.
     """
-
     found.baselines += ["recall on the neighbours' probes under the same method"]
     full = scale.name == "full"
     read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
@@ -112,11 +111,10 @@ def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
 
 
 def trial(read: RWKU, untouched: LanguageModel) -> Trial:
-    """Teach a copy of a model, measure, forget by each method from what was taught, measure again.
+    """Teach a copy of a model, measure, forget by each method from the taught model, measure again.
 
     The untouched model judges which answers are broken language.
     """
-
     model = copy_of(untouched)
     teach(model, read)
     taught = read.evaluate(model)
@@ -134,7 +132,6 @@ def trial(read: RWKU, untouched: LanguageModel) -> Trial:
 
 def teach(model: LanguageModel, read: RWKU) -> None:
     """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
-
     rows = [
         Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
         for kind in ("forget 1", "forget 2", "neighbor 1", "neighbor 2")

@@ -8,7 +8,7 @@ and are (the known ones) the retain rows; the rest, in question forms that no ru
 measured on. A TopK autoencoder is trained on all of the world's texts and serves every run as a meter, the method
 also as its space. Baselines (gradient ascent, NPO, RMU) are read where they have made the model forget: where it
 answers at most a tenth of the target's questions. Reported, no part of the verdict: the layer above, the ablation in
-the raw residual space, and what becomes of the target's questions, which the claim does not speak of. Full scale in the
+the raw residual space, and the answers to the target's questions, which are no part of the claim. Full scale in the
 paper: models of billions of weights with public autoencoders.
 
 Chosen after results of seed 0 had been seen: the form of the loss, the rates and numbers of steps; `FAR`, the largest
@@ -50,7 +50,7 @@ ARMS = {
 }
 BASELINES = tuple(ARMS)[2:]
 FORGOTTEN = 0.1  # share of the target's questions that are still answered
-# What must be there before anything is claimed: explained variance, best separation score on the tested names.
+# Conditions without which the verdict is "inconclusive": explained variance, best separation score on the tested names.
 EXPLAINED, SEPARATED = 0.8, 0.5
 HALF = 0.5  # which side: of the prototypes, of the probe
 FAR = 0.1  # shift of the retained entities' position
@@ -99,7 +99,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """Teach a world, train the autoencoder, run every arm from the same model."""
-
     full = scale.name == "full"
     people, size, steps = (38, 3, 180) if full else (28, 1, STEPS)
     world = make_known_world(seed, known=people, unknown=people)
@@ -179,8 +178,7 @@ def _means(points: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
-    """The target's way along each run, the names in the latents' plane, and how often latents fire."""
-
+    """The target's position along each run, the names in the latents' plane, and firing rates of the latents."""
     first = next(iter(trials.values()))
     ways = {name: [(p["step"], p["position"]) for p in arm.points] for name, arm in first.runs.items()}
     words = "Position of the target between the prototypes of known (0) and unknown (1) entities, over the steps"
@@ -208,7 +206,6 @@ def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
 
 def scatter(clouds: Mapping[str, Sequence[Sequence[float]]], across: str, up: str, words: str) -> str:
     """Points of several kinds, each kind named at its middle."""
-
     with canvas(3.0) as (figure, axes):
         axes.set(xlabel=across, ylabel=up)
         axes.grid(True)

@@ -59,7 +59,6 @@ def judged(complete: bool, moved: Sequence[float], changed: Sequence[float]) -> 
 
 def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:
     """Every member's numbers under one seed."""
-
     authors = 40 if scale.name == "full" else 20
     world = make_world(seed, authors=authors, forgotten=4, held_out=4)
     blank = new_model(world, seed)

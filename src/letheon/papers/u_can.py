@@ -48,7 +48,7 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass
 class Point:
-    """One adapter, measured: ranking on both sets, and its distance from the original and the retrained one."""
+    """The measurements of one adapter: ranking on both sets, and distance from the original and the retrained one."""
 
     arm: str
     strength: str
@@ -78,7 +78,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def measured_point(world: World, model: LanguageModel, arm: str, strength: str = "") -> Point:
     """Ranking metrics on both sets; on the forget set also distances and perplexity."""
-
     found = {}
     for name, rows in (("forget", some(world.forget)), ("retain", some(world.retain))):
         logits = first_logits(model, rows)[:, world.items]
@@ -108,7 +107,6 @@ def trade_off(original: Point, point: Point) -> float:
 
 def references(world: World, seed: int) -> list[Point]:
     """The original, the retrained adapter, and a few steps of gradient ascent and NPO on the adapter."""
-
     points = [measured_point(world, world.original, "original"), measured_point(world, world.retrained, "retrained")]
     request = Request(forget=tuple(world.forget), retain=tuple(world.retain))
     options: dict[str, Any] = {"steps": 10, "learning_rate": 1e-3, "batch_size": 32, "precision": "float32"}
@@ -120,8 +118,7 @@ def references(world: World, seed: int) -> list[Point]:
 
 
 def curves(world: World, seed: int) -> list[Point]:
-    """Every arm over all strengths, weakest first; activations are measured once."""
-
+    """The points of every arm over all strengths, weakest first; activations are measured once."""
     factors = measure(world.original, some(world.forget), some(world.retain))
     kept = {name: factor.weight.clone() for name, factor in factors.items()}
     strengths = [(quantile, 4.0) for quantile in QUANTILES] + [(0.0, kappa) for kappa in KAPPAS]
@@ -145,14 +142,12 @@ def curves(world: World, seed: int) -> list[Point]:
 
 def arm_settings(arm: str, quantile: float, kappa: float) -> Settings:
     """Hard pruning zeroes what attenuation would shrink; the gap alone is attenuation without utility."""
-
     decay: Any = "hard" if arm == "hard pruning" else "exp"
     return Settings(quantile=quantile, kappa=kappa, decay=decay, lam=0.0 if arm == "gap only" else 0.5)
 
 
 def attenuated_units(world: World, seed: int) -> float:
-    """How many units are shrunk where the forget rows are a quarter of all rows, drawn at random."""
-
+    """The number of units that are shrunk if the forget rows are a quarter of all rows, drawn at random."""
     rows = [*world.forget, *world.retain]
     random.Random(seed).shuffle(rows)
     cut = int(FORGOTTEN * len(rows))
@@ -166,7 +161,7 @@ Runs = Mapping[int, Sequence[Point]]
 
 
 def compared(runs: Runs) -> EqualForgetting:
-    """Every arm where the forget recall, as a share of the original's, has fallen to the level all arms reach."""
+    """Every arm where the forget recall, as a share of the original's, has fallen to a level that all reach."""
     paths = {seed: {arm: path(points, arm) for arm in ARMS} for seed, points in runs.items()}
     compare = (ARMS[0], *BASELINES)
     return at_equal_forgetting(paths, compare, keep="retain", by="forget_share", levels=LEVELS)

@@ -59,7 +59,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
     """Each task but the control forgotten from the same model."""
-
     tasks = make_tasks(seed)
     model = learned(tasks, seed, epochs=8 if scale.name == "full" else 4)
     model.model.to(scale.device)
@@ -68,8 +67,7 @@ def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
 
 
 def measures(model: LanguageModel, task: Task) -> dict[str, Answered]:
-    """How a model answers each split of a task."""
-
+    """A model's answers to each split of a task."""
     splits = {"train": task.train, "held_out": task.held_out, "paraphrases": task.paraphrases}
     return {name: answered(rows, option_probabilities(model, rows)) for name, rows in splits.items() if rows}
 
@@ -83,7 +81,6 @@ def forgetting(
     scale: Scale,
 ) -> dict[str, Any]:
     """One task forgotten with random answers, and the controls with as many steps."""
-
     task = tasks[name]
     after, steps = tuned(model, task, "random", seed, STEPS, NEAR_RANDOM)
     found = {other: measures(after, one) for other, one in tasks.items()}
@@ -116,7 +113,6 @@ def tuned(
     model: LanguageModel, task: Task, labels: Literal["random", "flipped", "true"], seed: int, steps: int, least: float
 ) -> tuple[LanguageModel, int]:
     """A copy fine-tuned on the train rows until their accuracy is at most `least` or the steps end; steps taken."""
-
     copy = copy_of(model)
 
     def forgotten(history: Sequence[Any]) -> str | None:
