@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from letheon.papers.common.results import Results
 from letheon.papers.fpf import ARMS, FRUGAL, PLACES, convolutional_of, figures, judge, measured, moved, network_of
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.retain.dynamics import Move, roles
 
 

@@ -10,9 +10,9 @@ import torch
 
 from letheon.attend.gated_swinrmt import GatedSwinRMT
 from letheon.papers import catalogue, gated_swinrmt
-from letheon.papers.common.results import Results
 from letheon.papers.gated_swinrmt import PAIRS, Images, arms, images, judge, run
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

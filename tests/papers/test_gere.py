@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from letheon.papers.common.results import Results
 from letheon.papers.gere import ARMS, LABELS, MARGIN, NONE, TASKS, figures, judge, make_stream, measured, paragraphs
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 
 
 def rows(rise: float, flipped: float, old: float, new: float = 0.9) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.papers.common.results import Results
 from letheon.papers.intact import (
     EWC,
     HEAD,
@@ -19,6 +18,7 @@ from letheon.papers.intact import (
     measured,
 )
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 
 
 def runs_of(forgetting: list[float], average: list[float], ewc: float) -> Results:

@@ -13,8 +13,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.likelihood import score
 from letheon.papers import catalogue, k_fade
 from letheon.papers.common.exact_step import cosines, exact_gauss_newton
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tastes import FAVOURITE, SLOTS, Tastes, make_tastes, model_of
-from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.kit.arms import Arm
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale

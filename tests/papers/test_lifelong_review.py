@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.lifelong_review import OTHERS, TUNED, judge, measured
 
 

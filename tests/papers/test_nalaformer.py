@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from letheon.papers import catalogue, nalaformer
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.nalaformer import FROZEN, NORMS, PAIRS, arms, entropies, judge, largest_gap, questions, recall
 from letheon.papers.outcome import Scale
 

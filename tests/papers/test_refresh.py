@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.refresh import (
     ARMS,
     EXACT,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from letheon.papers.common.recall_world import FAR, FREQUENT, compared, right, streams, windowed_model
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.resonance import ARMS, MEMORIES, NOISES, judge, make, noise_curve, noise_figure
 
 

@@ -23,8 +23,8 @@ from letheon.papers.common.recall_world import (
     train,
     windowed_model,
 )
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.papers.reweaving import ARMS, judge, make
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.uer import ARMS, GAPS, figures, judge, measured
 
 

@@ -30,7 +30,8 @@ from letheon.core.training.loop import TrainSettings
 from letheon.forget.circuit_map import circuit_map
 from letheon.forget.request import Request
 from letheon.papers.common.pagerank import personalised_pagerank
-from letheon.papers.common.tofu_mini import World, copy_of, new_model
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import World, new_model
 from letheon.papers.kit.arms import Arms, Taught, Trajectory
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, Threshold

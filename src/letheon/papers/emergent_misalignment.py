@@ -27,7 +27,7 @@ from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers.common.policy_topics import Policy, align, helpful_model, make_policy
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.outcome import Scale

@@ -37,7 +37,8 @@ from letheon.core.training.loop import TrainSettings
 from letheon.forget.sequences.queue import Queue, SequenceSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.papers.common.pch_mini import Stream, make_stream
-from letheon.papers.common.tofu_mini import copy_of, new_model, train
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import new_model, train
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold
 from letheon.papers.kit.findings import judge as verdict_of

@@ -16,9 +16,9 @@ from typing import Any
 from torch import nn
 
 from letheon.papers.common.networks import network, seeded, several
-from letheon.papers.common.results import Results, run_arms
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.dynamics import DynamicsWatch

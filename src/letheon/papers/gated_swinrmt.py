@@ -26,9 +26,9 @@ from letheon.attend.gated_swinrmt import SIZES, GatedSwinRMT, Settings, gate_map
 from letheon.core.rows.sampling import epochs_of
 from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.networks import seeded
-from letheon.papers.common.results import Results
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.retain.streams.mnist import read_mnist
 

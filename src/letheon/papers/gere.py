@@ -15,9 +15,9 @@ from typing import Any
 from letheon.audit.plan import GENERAL_TEXT
 from letheon.core.model.models import load
 from letheon.core.rows.examples import Example
-from letheon.papers.common.results import Results, run_arms
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.learn import learn

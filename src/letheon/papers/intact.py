@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from letheon.papers.common.networks import seeded
-from letheon.papers.common.results import Results, run_arms
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.retain.learn import learn
 from letheon.retain.rows import TaskRows

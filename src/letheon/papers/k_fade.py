@@ -48,8 +48,8 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.updates.gauss_newton import kl_from_here, mean_kl, retain_batches, row_of, uphill
 from letheon.papers.common.exact_step import cosines
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tastes import Tastes, make_tastes, model_of
-from letheon.papers.common.tofu_mini import copy_of
 from letheon.papers.kit.arms import Arm, Taught, follow
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings

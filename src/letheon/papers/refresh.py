@@ -17,8 +17,8 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from letheon.papers.common.networks import several
-from letheon.papers.common.results import Results, run_arms
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.classes import ClassLearner

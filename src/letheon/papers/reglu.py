@@ -35,7 +35,8 @@ from letheon.core.rows.examples import Example
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_inputs, protected_directions, spread
-from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import make_world, new_model, taught, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Threshold, mean

@@ -31,9 +31,9 @@ from letheon.papers.common.recall_world import (
     recall_figure,
     recall_results,
 )
-from letheon.papers.common.results import Results
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
 LAYER, SIZE = 1, 16  # the layer with synapses, and the side of a synaptic matrix

@@ -27,8 +27,8 @@ from letheon.papers.common.recall_world import (
     recall_figure,
     recall_results,
 )
-from letheon.papers.common.results import Results
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
 STEPS = 300

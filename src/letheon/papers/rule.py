@@ -28,7 +28,7 @@ from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers.common.people import ASKED, HELD_OUT, REFUSALS, People, make_people, taught, ways
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold, mean
 from letheon.papers.outcome import Scale

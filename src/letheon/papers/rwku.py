@@ -34,7 +34,7 @@ from letheon.measure.rwku.reading import Target
 from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
 from letheon.papers.common.data import data_folder
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.outcome import Scale

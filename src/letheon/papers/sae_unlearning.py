@@ -30,7 +30,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
 from letheon.papers.common.known_meter import LAYER, Meter, ordinary_states
 from letheon.papers.common.known_world import make_known_world, taught
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from letheon.forget.request import Request
 from letheon.papers.common.families import MEMBERS, NUMBERS, Bench
-from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import make_world, new_model, train
 from letheon.papers.kit.findings import Findings, means
 from letheon.papers.outcome import Scale, Verdict
 from letheon.report.figures import plane

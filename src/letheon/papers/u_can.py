@@ -31,7 +31,7 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.measure.recommendation import ranking_metrics
 from letheon.papers.common.recommender import FORGOTTEN, World, distances, first_logits, make_world, some
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Trajectory
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings

@@ -22,7 +22,7 @@ from letheon.core.statistics import rank_correlation
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainSettings
 from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.outcome import Scale

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from letheon.papers.common.results import Results, run_arms
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.learn import learn

@@ -23,9 +23,9 @@ from letheon.attend.controls import Settings as AdapterSettings
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.networks import seeded
-from letheon.papers.common.results import Results
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
 KEYS, VALUES = 8, 6

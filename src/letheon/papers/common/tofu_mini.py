@@ -20,10 +20,8 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.training.loop import TrainingOutcome
 from letheon.papers.common.facts import CAPITAL, VALUES, Form, draw_names, fact_row
-from letheon.papers.common.small_llama import accuracy, copy_of, small_llama, steps_per_epoch, teach
+from letheon.papers.common.small_llama import small_llama, steps_per_epoch, teach
 from letheon.papers.common.words import CAPITALS, FORMS
-
-__all__ = ["World", "accuracy", "copy_of", "make_world", "new_model", "paraphrased", "taught", "train", "trained"]
 
 FALSE_ANSWERS = 5
 CAPITAL_PARAPHRASE: Form = ("Which city governs {name}?", "{name} is governed from {value}.")

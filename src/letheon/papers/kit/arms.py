@@ -16,7 +16,7 @@ from letheon.core.scoring.memorisation import extraction_strength
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.outcome import Scale
 
 Name = TypeVar("Name")
