@@ -30,8 +30,8 @@ from letheon.attend.hyper import MODEL, computed_pairs, hyper_attention
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import load
 from letheon.papers.common.data import data_folder
-from letheon.papers.common.figures import lines
 from letheon.papers.hyperattention import BOOKS, GET, TOKENS, WIDTH, Reading, passage, read
+from letheon.papers.kit.figures import lines
 
 # Name of an entry: tokens, heads, causal.
 ENTRIES = {

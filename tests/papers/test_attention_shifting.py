@@ -9,9 +9,11 @@ import pytest
 
 from letheon.core.rows.examples import Example
 from letheon.papers import attention_shifting as paper
+from letheon.papers import catalogue
 from letheon.papers.attention_shifting import ARMS, BASELINES, OURS
 from letheon.papers.common.tofu_mini import make_world
-from letheon.papers.common.trajectory import Watched
+from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 BORN = Example("Where was Ann Lee born?", "Ann Lee was born in Yarrow.", "Ann Lee: birthplace", "Ann Lee", "Yarrow")
@@ -46,17 +48,24 @@ def test_a_year_inside_an_award_is_not_asked_for() -> None:
     assert not paper.names_wrong_entity("In 1950.", replace(BORN, id="Ann Lee: award", value="the Sable Ribbon"))
 
 
-def run_of(rouge: float, nll: float, wrong: float) -> Watched:
+def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
     def point(reproduction: float) -> dict[str, float]:
         kept = {"neighbour_rouge": rouge, "neighbour_nll": nll, "wrong_entities": wrong}
         return {"reproduction": reproduction, "forget_rouge": reproduction, "words": 9.0, **kept}
 
-    return Watched([{"masked_attention": 0.3}, {"masked_attention": 0.1}], [point(1.0), point(0.5), point(0.05)])
+    history = [{"masked_attention": 0.3}, {"masked_attention": 0.1}]
+    return Trajectory([point(1.0), point(0.5), point(0.05)], history)
 
 
-def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Watched]]:
+def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Trajectory]]:
     other = run_of(0.5, 1.0, 0.5)
     return {seed: {**dict.fromkeys(ARMS, other), OURS: run_of(rouge, nll, wrong)} for seed in (0, 1)}
+
+
+def judged(runs: dict[int, dict[str, Trajectory]]) -> Findings:
+    found = Findings()
+    paper.judge(found, paper.compared(runs))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -71,9 +80,8 @@ def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Wat
 )
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
     runs = runs_with(*ours)
-    level = paper.common_level(runs)
-    assert level == 0.1
-    result = paper.judged(runs, level)
+    assert paper.compared(runs).level == 0.1
+    result = judged(runs)
     assert len(result.parts) == 2 * len(BASELINES) + 1
     assert set(result.intervals) == set(result.parts)
     assert result.verdict == verdict
@@ -82,18 +90,20 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
 
 def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with(0.8, 0.5, 0.0)
-    assert paper.judged({0: runs[0]}, 0.1).verdict == "inconclusive"
-    assert set(paper.judged(runs, None).parts.values()) == {"inconclusive"}
+    assert judged({0: runs[0]}).verdict == "inconclusive"
+    runs = {seed: {**arms, OURS: Trajectory(arms[OURS].points[:1], arms[OURS].history)} for seed, arms in runs.items()}
+    assert set(judged(runs).parts.values()) == {"inconclusive"}
 
 
 def test_a_level_is_read_where_it_is_first_reached() -> None:
     run = run_of(0.5, 1.0, 0.5)
-    assert paper.at_level(run, 0.5) is run.points[1]
-    assert paper.at_level(run, 0.01) is None
+    kept = paper.compared({0: dict.fromkeys(ARMS, run)})
+    assert kept.at(run, "reproduction", 0.6) == 0.5
+    assert kept.at(run, "reproduction", 0.01) is None
 
 
 def test_the_figures_are_drawn() -> None:
-    drawn = paper.figures(runs_with(0.8, 0.5, 0.0))
+    drawn = paper.figures(paper.compared(runs_with(0.8, 0.5, 0.0)))
     assert set(drawn) == {"neighbours", "wrong-entities", "attention"}
     assert all(text.startswith("<svg") for text in drawn.values())
 
@@ -101,7 +111,7 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_tofu_mini() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("attention-shifting").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * len(ARMS)
     first, last = outcome.measured["attention on masked tokens, first and last step, mean"][OURS]
     assert last < 0.5 * first

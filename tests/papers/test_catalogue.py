@@ -64,12 +64,12 @@ def a_paper(*methods: str) -> Paper:
 # The list
 
 
-def test_there_are_57_papers_numbered_in_order() -> None:
-    assert [entry.number for entry in papers()] == list(range(1, 58))
+def test_our_catalogue_has_57_papers_numbered_in_order() -> None:
+    assert [entry.number for entry in read_catalogue("letheon.papers")] == list(range(1, 58))
 
 
 def test_the_keys_are_the_published_ones() -> None:
-    assert [entry.key for entry in papers()] == KEYS
+    assert [entry.key for entry in read_catalogue("letheon.papers")] == KEYS
 
 
 def test_every_paper_says_what_it_is_in_full() -> None:
@@ -95,12 +95,15 @@ def test_a_package_of_ones_own_adds_papers(tmp_path: Path, monkeypatch: pytest.M
     package = tmp_path / "more_papers"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "tiny_claim.py").write_text("def reproduce(scale): return scale.name")
+    (package / "tiny_claim.py").write_text("def reproduce(scale, found): found.decide(scale.name, [1, 2], above=0)")
     entry = 'number = 58\nkey = "tiny-claim"\ntitle = "T"\nroom = "forget"\ngives = "g"\nclaim = "c"\n'
     (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}")
     monkeypatch.syspath_prepend(str(tmp_path))
     (found,) = read_catalogue("more_papers")
-    assert (found.key, found.planned, found.reproduce(Scale())) == ("tiny-claim", False, "fast")
+    assert (found.key, found.planned) == ("tiny-claim", False)
+    outcome = found.reproduce(Scale(seeds=(0, 1)))
+    assert (outcome.key, outcome.claim, outcome.verdict, outcome.seeds) == ("tiny-claim", "c", "holds", [0, 1])
+    assert outcome.measured == {"fast": 1.5, "parts": {"fast": "holds"}}
     (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}colour = 1\n")
     with pytest.raises(InputError, match="colour"):
         read_catalogue("more_papers")
@@ -108,7 +111,7 @@ def test_a_package_of_ones_own_adds_papers(tmp_path: Path, monkeypatch: pytest.M
 
 def test_listing_papers_does_not_import_torch() -> None:
     code = (
-        "import sys; from letheon.papers.catalogue import papers; assert len(papers()) == 57; "
+        "import sys; from letheon.papers.catalogue import papers; assert papers(); "
         "from letheon.papers.page import listing_json; listing_json(); assert 'torch' not in sys.modules"
     )
     source = str(Path(catalogue.__file__).parents[2])
@@ -123,8 +126,9 @@ def test_a_paper_is_found_by_key_number_and_arxiv_identifier(name: str | int) ->
 def test_an_unknown_key_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'hyperattention'"):
         paper("hyper-atention")
-    with pytest.raises(InputError, match="there is no paper 58"):
-        paper(58)
+    missing = papers()[-1].number + 1
+    with pytest.raises(InputError, match=f"there is no paper {missing}"):
+        paper(missing)
 
 
 # Badges

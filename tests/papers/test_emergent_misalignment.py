@@ -9,6 +9,7 @@ import pytest
 from letheon.audit.measuring.judging import Judge
 from letheon.audit.spillover.domain_suite import NEUTRAL
 from letheon.audit.spillover.spillover import says_no
+from letheon.papers import catalogue
 from letheon.papers import emergent_misalignment as paper
 from letheon.papers.common.policy_topics import (
     ANSWERED,
@@ -22,6 +23,7 @@ from letheon.papers.common.policy_topics import (
     things_of,
     wordings,
 )
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -87,6 +89,12 @@ def row(seed: int, unlearned: str, slope: float, restored: float, control: float
     }
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    paper.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("slope", "restored", "control", "verdict"),
     [
@@ -100,7 +108,7 @@ def test_the_claim_needs_every_part(slope: float, restored: float, control: floa
     rows = [row(seed, topic, slope, restored, control) for seed in range(3) for topic in ("a", "c")]
     if slope > 0:  # a perfect order has no spread over seeds: disturb one
         rows[0]["lost_along"]["b"] += 0.1
-    result = paper.judged(rows)
+    result = judged(rows)
     assert set(result.parts) == {*paper.PARTS, "permutation test"}
     assert set(result.intervals) == set(paper.PARTS)
     assert result.verdict == verdict
@@ -116,5 +124,5 @@ def test_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_claim_is_measured() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0,)))
+    outcome = catalogue.paper("emergent-misalignment").reproduce(Scale(seeds=(0,)))
     assert outcome.measured["refusals of the unlearned topic lost"] > 0.5

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from letheon.core.model.models import LanguageModel
-from letheon.papers import fit
+from letheon.papers import catalogue, fit
 from letheon.papers.common.pch_mini import make_stream
 from letheon.papers.fit import Arm, Triple, forget_degree, retain_utility
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -99,6 +101,12 @@ def seeds(plain: float, ours: float, without: float) -> dict[int, dict[str, Arm]
     return {seed: {name: arm(0.8, utility[name] + 0.01 * seed) for name in names} for seed in (0, 1)}
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    fit.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("utilities", "verdict", "failing"),
     [
@@ -110,7 +118,7 @@ def seeds(plain: float, ours: float, without: float) -> dict[int, dict[str, Arm]
     ],
 )
 def test_the_claim_needs_every_part(utilities: tuple[float, ...], verdict: str, failing: set[str]) -> None:
-    result = fit.judged(seeds(*utilities))
+    result = judged(seeds(*utilities))
     assert len(result.parts) == 4 + 1 + 3
     assert result.verdict == verdict
     assert {name for name, found in result.parts.items() if found == "fails"} == failing
@@ -119,7 +127,7 @@ def test_the_claim_needs_every_part(utilities: tuple[float, ...], verdict: str, 
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert fit.judged({0: seeds(0.1, 0.9, 0.7)[0]}).verdict == "inconclusive"
+    assert judged({0: seeds(0.1, 0.9, 0.7)[0]}).verdict == "inconclusive"
 
 
 def test_the_arms_differ_in_what_their_names_say() -> None:
@@ -141,7 +149,7 @@ def test_the_balance_is_a_harmonic_mean() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_pch_mini() -> None:
-    outcome = fit.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("fit").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * 8
     assert outcome.measured["requests"] == 36
     scores = itertools.chain.from_iterable((row["forget_degree"], row["retain_utility"]) for row in outcome.rows)

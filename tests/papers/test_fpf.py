@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from letheon.papers.fpf import ARMS, FRUGAL, PLACES, convolutional_of, figures, judge, measured, moved, network_of
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.retain.dynamics import Move, roles
 
 
@@ -17,12 +19,13 @@ def test_the_claim_is_judged_part_by_part() -> None:
     runs |= {"replay": rows(0.9, 7000), "k-fpf": rows(0.88, 1700), "fpf elsewhere": rows(0.5, 3000)}
     distance = {"head": 7.0, "norm": 6.0, "hidden": 1.0, "bottom": 2.0}
     moves = [{"distance": distance, "moves": [Move("across", "0.weight", 1, 0, 0.1, 0.1)]}] * 3
-    judged, beside = judge(runs, moves)
-    assert {found.verdict for found in judged.values()} == {"holds"}
-    assert beside["head over the first layer, movement per parameter"].verdict == "fails"
-    judged, _ = judge(runs | {"k-fpf": rows(0.88, 7000)}, moves)
-    assert judged["share of replay's rows that k-fpf draws"].verdict == "fails"
-    assert all(svg.startswith("<svg") for svg in figures(runs, moves).values())
+    found, costly = Findings(), Findings()
+    judge(Results(runs), moves, found)
+    assert set(found.parts.values()) == {"holds"}
+    assert found.beside["head over the first layer, movement per parameter"] == "fails"
+    judge(Results(runs | {"k-fpf": rows(0.88, 7000)}), moves, costly)
+    assert costly.parts["share of replay's rows that k-fpf draws"] == "fails"
+    assert all(svg.startswith("<svg") for svg in figures(Results(runs), moves).values())
 
 
 def test_one_seed_head_and_norms_move_most_and_repair_most() -> None:

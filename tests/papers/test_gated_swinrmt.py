@@ -9,19 +9,26 @@ import pytest
 import torch
 
 from letheon.attend.gated_swinrmt import GatedSwinRMT
-from letheon.papers import gated_swinrmt
-from letheon.papers.gated_swinrmt import PAIRS, Images, Run, arms, images, judged, run
+from letheon.papers import catalogue, gated_swinrmt
+from letheon.papers.gated_swinrmt import PAIRS, Images, arms, images, judge, run
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
-def runs(**accuracies: float) -> dict[int, dict[str, Run]]:
+def runs(**accuracies: float) -> Results:
     """Three seeds; names of arms with underscores for their blanks."""
     base = dict.fromkeys(arms(4), 0.9) | {name.replace("_", " "): value for name, value in accuracies.items()}
-    return {
-        seed: {name: Run(value + seed / 1000, 0.1, 0.5, 0.0, 1000) for name, value in base.items()} for seed in range(3)
-    }
+    shared = {"loss": 0.1, "gate_open": 0.5, "gate_closed": 0.0, "parameters": 1000}
+    return Results({name: [{"accuracy": x + seed / 1000, **shared} for seed in range(3)] for name, x in base.items()})
+
+
+def judged(results: Results) -> Findings:
+    found = Findings()
+    judge(results, found)
+    return found
 
 
 def test_a_verdict_needs_every_difference() -> None:
@@ -73,16 +80,16 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Images:
 @pytest.mark.parametrize("name", arms(4))
 def test_every_arm_trains(few: Images, name: str) -> None:
     found = run(name, few, 0, steps=3)
-    assert 0 <= found.accuracy <= 1
-    assert found.loss < 4
-    assert (found.gate_open is None) is (name != "retention")
+    assert 0 <= found["accuracy"] <= 1
+    assert found["loss"] < 4
+    assert (found["gate_open"] is None) is (name != "retention")
     assert run(name, few, 0, steps=3) == found
 
 
 def test_an_outcome_has_rows_and_a_figure(few: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gated_swinrmt, "images", lambda seed: few)
-    monkeypatch.setattr(gated_swinrmt, "run", lambda name, data, seed, steps, device: runs()[seed][name])
-    outcome = gated_swinrmt.reproduce(Scale(seeds=(0, 1)))
+    monkeypatch.setattr(gated_swinrmt, "run", lambda name, data, seed, steps, device: runs().arms[name][seed])
+    outcome = catalogue.paper("gated-swinrmt").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 10
     assert outcome.figures["decay"].startswith("<svg")
     assert outcome.measured["images"] == "scikit-learn's digits"

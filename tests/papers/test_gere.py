@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from letheon.papers.gere import ARMS, LABELS, MARGIN, NONE, TASKS, figures, judge, make_stream, measured, paragraphs
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 
 
 def rows(rise: float, flipped: float, old: float, new: float = 0.9) -> list[dict[str, Any]]:
@@ -16,15 +19,21 @@ def rows(rise: float, flipped: float, old: float, new: float = 0.9) -> list[dict
     ]
 
 
+def judged(runs: Mapping[str, Any]) -> Findings:
+    found = Findings()
+    judge(Results(runs), found)
+    return found
+
+
 def test_the_claim_is_judged_part_by_part() -> None:
     runs = {NONE: rows(0.6, 0.2, 0.0), LABELS: rows(0.1, 0.1, 0.5), MARGIN: rows(0.1, 0.05, 0.6)}
-    judged, beside = judge(runs)
-    assert {found.verdict for found in (judged | beside).values()} == {"holds"}
+    found = judged(runs)
+    assert {*found.parts.values(), *found.beside.values()} == {"holds"}
     runs[LABELS] = rows(-0.2, 0.3, 0.5)
-    judged, _ = judge(runs)
-    assert judged["flipped: no replay above cross-entropy"].verdict == "fails"
-    assert judged["rise: margin no larger than cross-entropy"].verdict == "fails"
-    assert set(figures(runs)) == {"perplexity", "accuracies"}
+    found = judged(runs)
+    assert found.parts["flipped: no replay above cross-entropy"] == "fails"
+    assert found.parts["rise: margin no larger than cross-entropy"] == "fails"
+    assert set(figures(Results(runs))) == {"perplexity", "accuracies"}
 
 
 def test_words_that_are_tested_are_not_learned() -> None:

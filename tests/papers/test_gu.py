@@ -8,8 +8,10 @@ import pytest
 
 from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
-from letheon.papers import gu
-from letheon.papers.common.trajectory import Trajectory, first_crossing, follow, memory_of
+from letheon.papers import catalogue, gu
+from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
 from letheon.papers.outcome import Scale
 
 
@@ -27,7 +29,7 @@ def test_at_the_smallest_rate_the_normal_step_does_less_than_a_thousandth_of_the
 
 
 def test_the_figure_of_the_orders_is_drawn() -> None:
-    svg = gu.figures(gu.step_orders(seed=0), {0: runs_that_keep(0.5)[0]})["slopes"]
+    svg = gu.figures(gu.step_orders(seed=0), kept_by(0.5))["slopes"]
     assert svg.startswith("<svg")
     assert "normal" in svg
 
@@ -37,48 +39,44 @@ def test_the_figure_of_the_orders_is_drawn() -> None:
 
 def test_a_realized_step_never_points_up_the_retain_gradient(tiny: LanguageModel, deletion: Request) -> None:
     measure = memory_of({"forget": deletion.forget, "retain": deletion.retain})
-    options = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32"}
-    run = follow(tiny, deletion, "gradient_ascent+geometric:mode=realized", measure, steps=3, **options)
+    arm = Arm(with_retain_cosine("gradient_ascent+geometric:mode=realized"), 1e-3, steps=3, batch_size=4)
+    run = follow(Taught(tiny, deletion, measure), arm, seed=0)
     assert len(run.points) == 4
-    assert len(run.cosines) == 3
-    assert max(run.cosines) <= gu.ROUNDING
-    assert run.points[-1]["forget_probability"] < run.points[0]["forget_probability"]
+    assert len(run.metric(METRIC)) == 3
+    assert max(run.metric(METRIC)) <= gu.ROUNDING
+    assert run.last["forget_probability"] < run.points[0]["forget_probability"]
 
 
 def test_watching_does_not_change_the_run(tiny: LanguageModel, deletion: Request) -> None:
     from letheon.core.model.models import load
     from letheon.forget.run import forget
 
-    options = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32"}
-    follow(tiny, deletion, "npo", memory_of({"forget": deletion.forget}), steps=2, **options)
+    taught = Taught(tiny, deletion, memory_of({"forget": deletion.forget}))
+    follow(taught, Arm(with_retain_cosine("npo"), 1e-3, steps=2, batch_size=4), seed=0)
     other = load("tiny", device="cpu")
-    forget(other, deletion, "npo", steps=2, **options)
+    forget(other, deletion, "npo", steps=2, learning_rate=1e-3, batch_size=4, precision="float32")
     assert tiny.parameters_hash() == other.parameters_hash()
-
-
-@pytest.mark.parametrize(("level", "expected"), [(0.9, 10.0), (0.75, 15.0), (0.2, 35.0), (0.05, None)])
-def test_a_level_is_read_where_it_is_first_crossed(level: float, expected: float | None) -> None:
-    found = first_crossing([0.9, 0.6, 0.3, 0.1, 0.4], [10.0, 20.0, 30.0, 40.0, 50.0], level)
-    assert found == (expected if expected is None else pytest.approx(expected))
 
 
 # The verdict
 
 
-def runs_that_keep(*kept: float) -> list[dict[tuple[str, str], Trajectory]]:
+def kept_by(*kept: float, lowest: float = 0.1) -> gu.Kept:
     """A seed for each number: the retain set's extraction strength under every geometric mode; 0.5 for plain."""
 
-    def falling(end: float, cosine: float) -> Trajectory:
-        points = [
-            {"forget_probability": p, "retain_es": es, "retain_probability": es, "forget_es": p}
-            for p, es in ((0.9, 1.0), (0.1, end))
-        ]
-        return Trajectory(points, [cosine])
-
     def arm(update: str, value: float) -> Trajectory:
-        return falling(0.5, 0.2) if update == "plain" else falling(value, -1e-9)
+        end, cosine = (0.5, 0.2) if update == "plain" else (value, -1e-9)
+        points = [{"forget_probability": 0.9, "retain_es": 1.0}, {"forget_probability": lowest, "retain_es": end}]
+        return Trajectory(points, [{METRIC: cosine}])
 
-    return [{(o, u): arm(u, value) for o in gu.OBJECTIVES for u in gu.UPDATES} for value in kept]
+    runs = {seed: {update: arm(update, value) for update in gu.UPDATES} for seed, value in enumerate(kept)}
+    return dict.fromkeys(gu.OBJECTIVES, gu.compared(runs))
+
+
+def judged(kept: gu.Kept) -> Findings:
+    found = Findings()
+    gu.judge(found, gu.step_orders(0), kept)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -91,10 +89,8 @@ def runs_that_keep(*kept: float) -> list[dict[tuple[str, str], Trajectory]]:
     ],
 )
 def test_the_claim_needs_every_part(kept: tuple[float, ...], verdict: str) -> None:
-    runs = dict(enumerate(runs_that_keep(*kept)))
-    levels = {objective: gu.common_level(runs, objective) for objective in gu.OBJECTIVES}
-    assert set(levels.values()) == {0.1}
-    result = gu.judged(gu.step_orders(0), runs, levels)
+    assert {one.level for one in kept_by(*kept).values()} == {0.1}
+    result = judged(kept_by(*kept))
     assert len(result.parts) == 3 + 9
     assert result.verdict == verdict
     assert result.measured["retain ES, npo, adam minus plain"] == pytest.approx(sum(kept) / len(kept) - 0.5)
@@ -102,13 +98,11 @@ def test_the_claim_needs_every_part(kept: tuple[float, ...], verdict: str) -> No
 
 
 def test_one_seed_is_inconclusive() -> None:
-    runs = dict(enumerate(runs_that_keep(0.6)))
-    assert gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES, 0.1)).verdict == "inconclusive"
+    assert judged(kept_by(0.6)).verdict == "inconclusive"
 
 
 def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
-    runs = dict(enumerate(runs_that_keep(0.6, 0.7)))
-    result = gu.judged(gu.step_orders(0), runs, dict.fromkeys(gu.OBJECTIVES))
+    result = judged(kept_by(0.6, 0.7, lowest=0.85))
     assert result.measured["retain ES, npo, normal minus plain"] is None
     assert result.verdict == "inconclusive"
 
@@ -116,7 +110,7 @@ def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_tofu_mini() -> None:
-    outcome = gu.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("gu").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["parts"]["realized step"] == "holds"
     assert len(outcome.rows) == 2 * 3 * 4
     assert all(math.isfinite(row["largest_cosine"]) for row in outcome.rows)

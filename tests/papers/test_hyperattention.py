@@ -12,6 +12,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.papers import hyperattention
 from letheon.papers.hyperattention import APART, CHARACTERS, LENGTHS, Reading, Seconds, contenders, passage, read
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 ROOT = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -44,7 +45,8 @@ TRUE = {0: reading(0.06, 1.02), 1: reading(0.07, 1.03), 2: reading(0.065, 1.02)}
     ],
 )
 def test_the_claim_needs_speed_growth_error_and_perplexity(times: object, readings: object, verdict: str) -> None:
-    result = hyperattention.judged(times, readings)  # type: ignore[arg-type]
+    result = Findings()
+    hyperattention.judge(times, readings, result)  # type: ignore[arg-type]
     assert len(result.parts) == 5
     assert result.verdict == verdict
     assert set(result.intervals) == set(result.parts) <= set(result.measured)
@@ -98,7 +100,7 @@ def test_a_reading_has_every_contender_and_leaves_the_model_exact(
 def test_without_the_texts_it_says_where_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LETHEON_DATA", raising=False)
     with pytest.raises(InputError, match="LETHEON_DATA"):
-        hyperattention.reproduce(Scale())
+        hyperattention.reproduce(Scale(), Findings())
 
 
 @pytest.mark.slow

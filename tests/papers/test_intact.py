@@ -17,23 +17,30 @@ from letheon.papers.intact import (
     judge,
     measured,
 )
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 
 
-def runs_of(forgetting: list[float], average: list[float], ewc: float) -> dict[str, list[dict[str, float]]]:
+def runs_of(forgetting: list[float], average: list[float], ewc: float) -> Results:
     arms = {f"{strength:g}": (a, f) for strength, a, f in zip(STRENGTHS, average, forgetting, strict=True)}
     arms |= dict.fromkeys(EWC, (ewc, 0.1))
-    return {
-        name: [{"average accuracy": a + i / 1000, "forgetting": f} for i in range(3)] for name, (a, f) in arms.items()
-    }
+    return Results(
+        {name: [{"average accuracy": a + i / 1000, "forgetting": f} for i in range(3)] for name, (a, f) in arms.items()}
+    )
+
+
+def judged(results: Results) -> Findings:
+    found = Findings()
+    judge(results, "0.01", found)
+    return found
 
 
 def test_a_fall_a_peak_and_a_rival() -> None:
     falling, peaked = [0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.0, 0.0], [0.5, 0.55, 0.6, 0.65, 0.6, 0.55, 0.5, 0.45]
-    found = judge(runs_of(falling, peaked, 0.6), "0.01")
-    assert {one.verdict for one in found.values()} == {"holds"}
-    assert judge(runs_of(falling, peaked, 0.7), "0.01")["peak (0.01) above ewc"].verdict == "fails"
+    assert set(judged(runs_of(falling, peaked, 0.6)).parts.values()) == {"holds"}
+    assert judged(runs_of(falling, peaked, 0.7)).parts["peak (0.01) above ewc"] == "fails"
     rising = [*falling[:-1], 0.1]
-    assert judge(runs_of(rising, peaked, 0.6), "0.01")["forgetting at 10 not above that at 1"].verdict == "fails"
+    assert judged(runs_of(rising, peaked, 0.6)).parts["forgetting at 10 not above that at 1"] == "fails"
     assert figures(runs_of(falling, peaked, 0.6))["strength"].startswith("<svg")
 
 
@@ -50,8 +57,8 @@ def test_the_world_has_five_looks_of_the_same_digits_and_features_that_stay() ->
 
 
 def test_one_seed_forgets_less_under_protection() -> None:
-    training, stream = HEAD | {"epochs": 3}, digit_domains()
-    free, held = (measured(text, stream, training, frozen_features, 0) for text in ("naive", ONLY_DRIFT.format(1.0)))
+    setting = (digit_domains(), HEAD | {"epochs": 3}, frozen_features)
+    free, held = (measured(text, 0, setting) for text in ("naive", ONLY_DRIFT.format(1.0)))
     assert held["forgetting"] < 0.1 < free["forgetting"]
     assert held["cube width"] > 0
-    assert best(["naive"], stream, training, frozen_features) == "naive"
+    assert best(["naive"], setting) == "naive"

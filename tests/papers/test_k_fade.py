@@ -11,10 +11,12 @@ from torch import nn
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.likelihood import score
-from letheon.papers import k_fade
+from letheon.papers import catalogue, k_fade
 from letheon.papers.common.exact_step import cosines, exact_gauss_newton
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tastes import FAVOURITE, SLOTS, Tastes, make_tastes, model_of
-from letheon.papers.common.tofu_mini import copy_of
+from letheon.papers.kit.arms import Arm
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 # The exact step
@@ -97,7 +99,7 @@ def test_a_run_is_watched_until_it_has_forgotten(world: Tastes, small: LanguageM
     from letheon.forget.request import Request
 
     request = Request(forget=world.forget, retain=world.retain)
-    arm = ("gradient_ascent", 3e-3, 30, 32)
+    arm = Arm("gradient_ascent", 3e-3, steps=30, batch_size=32)
     points, from_gold = k_fade.curve(small, small, world, request, arm, seed=0)
     assert points[0] == (0.0, 0.0)
     assert points[-1][0] > k_fade.RISE >= points[-2][0]
@@ -153,6 +155,12 @@ def worlds(fold: float, transfer: float = 0.8, dear: float = 0.05, seeds: int = 
 STEP = {"kfac": 0.8, "ekfac": 0.8, "diagonal": 0.5, "identity": 0.4}
 
 
+def judged(steps: Any, worlds: Any) -> Findings:
+    found = Findings()
+    k_fade.judge(found, steps, worlds)
+    return found
+
+
 @pytest.mark.parametrize(
     ("found", "step", "verdict"),
     [
@@ -165,7 +173,7 @@ STEP = {"kfac": 0.8, "ekfac": 0.8, "diagonal": 0.5, "identity": 0.4}
     ],
 )
 def test_the_claim_needs_every_part(found: dict[int, dict[str, Any]], step: dict[str, float], verdict: str) -> None:
-    result = k_fade.judged(dict.fromkeys(found, step), found)
+    result = judged(dict.fromkeys(found, step), found)
     assert len(result.parts) == 3 + 4 + 4
     assert set(result.intervals) == set(result.parts)
     assert result.verdict == verdict
@@ -176,7 +184,7 @@ def test_the_claim_needs_every_part(found: dict[int, dict[str, Any]], step: dict
 def test_an_arm_that_never_forgets_enough_is_inconclusive() -> None:
     found = worlds(4.0)
     found[1] = {**found[1], "curves": {**found[1]["curves"], "identity": [(0.0, 0.0), (0.2, 1.0)]}}
-    result = k_fade.judged(dict.fromkeys(found, STEP), found)
+    result = judged(dict.fromkeys(found, STEP), found)
     assert result.parts["log of retain KL, identity over kfac"] == "inconclusive"
     assert result.measured["retain KL at equal forgetting"]["identity"] is None
     assert result.verdict == "inconclusive"
@@ -192,6 +200,6 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
-    outcome = k_fade.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("k-fade").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["parts"]["log of retain KL, identity over kfac"] == "holds"
     assert all(math.isfinite(row["last rise"]) for row in outcome.rows)

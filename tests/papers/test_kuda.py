@@ -9,14 +9,16 @@ import pytest
 from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.papers import kuda
+from letheon.papers import catalogue, kuda
 from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
 def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baselines() -> None:
     plans = kuda.plans_of((0, 2), layers=6, seed=3)
-    assert list(plans) == ["kuda", "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.BASELINES]
+    assert list(plans) == ["kuda", "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.COMPARED[1:]]
     recipes = {name: Recipe.parse(plan.recipe) for name, plan in plans.items()}
     assert recipes["kuda"] == Recipe.parse("kuda+null_space@traced:noise=1,rows=18,draws=5")
     assert recipes["none"].update.method.name == "joint"
@@ -41,35 +43,38 @@ def test_what_is_kept_is_measured_on_authors_that_are_not_shown() -> None:
 
 
 def test_a_run_is_measured_before_and_along_its_steps(tiny: LanguageModel, deletion: Request) -> None:
-    before = tiny.parameters_hash()
-    plan = kuda.Plan("kuda", 1e-2, steps=4, every=2)
-    arm = kuda.run(tiny, deletion, deletion.retain[:2], 0, plan)
-    assert [point["step"] for point in arm.points] == [0, 2, 4]
-    assert len(arm.history) == 4
-    assert arm.epoch == 2  # eight rows by six
-    assert arm.at_end("forget_cosine") <= 1
-    assert tiny.parameters_hash() == before
+    taught = Taught(tiny, deletion, memory_of({"forget": deletion.forget, "other": deletion.retain[:2]}))
+    run = follow(taught, Arm("kuda", 1e-2, steps=4, batch_size=kuda.BATCH, every=2), seed=0)
+    assert [point["step"] for point in run.points] == [0, 2, 4]
+    assert len(run.history) == 4
+    assert kuda.Trial([], (0, 1), {"kuda": run}, epoch=2).at_end("forget_cosine") <= 1
 
 
 # The verdict
 
 
-def arm(kept: float, forget: float = 0.05, cosine: float = 0.0, strict: bool = False) -> kuda.Arm:
+def arm(kept: float, forget: float = 0.05, cosine: float = 0.0, strict: bool = False) -> Trajectory:
     points = [
         {"step": step, "forget_probability": f, "other_probability": k, "retain_probability": 1.0}
         for step, f, k in ((0, 0.95, 1.0), (kuda.EQUAL, 0.9 if strict else forget, kept))
     ]
     metrics = {"forget_cosine": cosine, "retain_cosine": 0.99, "alignment": 0.01, "alignment_unprojected": -0.3}
-    return kuda.Arm(points, [{**metrics, "passed": 0.5, "kept": 0.8}] * 3)
+    return Trajectory(points, [{**metrics, "passed": 0.5, "kept": 0.8}] * 3)
 
 
-def trials(*kept: float, cosine: float = 0.0) -> list[kuda.Trial]:
+def trials(*kept: float, cosine: float = 0.0) -> dict[int, kuda.Trial]:
     """A seed for each number: what kuda keeps where all others keep 0.5."""
     others = {name: arm(0.5) for name in (*kuda.COMPARED, *kuda.WINDOWS, *kuda.ALONE)}
-    return [
-        kuda.Trial([0.4, 0.1], (0, 1), {"kuda": arm(k, cosine=cosine), "strict": arm(1, strict=True), **others})
-        for k in kept
-    ]
+    return {
+        seed: kuda.Trial([0.4, 0.1], (0, 1), {"kuda": arm(k, cosine=cosine), "strict": arm(1, strict=True), **others})
+        for seed, k in enumerate(kept)
+    }
+
+
+def judged(found: dict[int, kuda.Trial]) -> Findings:
+    findings = Findings()
+    kuda.judge(findings, found)
+    return findings
 
 
 @pytest.mark.parametrize(
@@ -84,8 +89,8 @@ def trials(*kept: float, cosine: float = 0.0) -> list[kuda.Trial]:
 )
 def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verdict: str) -> None:
     found = trials(*kept, cosine=cosine)
-    assert kuda.common_level(found) == 0.1
-    result = kuda.judged(found)
+    assert kuda.compared(found).level == 0.1
+    result = judged(found)
     assert len(result.parts) == 4 + 4
     assert result.verdict == verdict
     assert result.measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9)
@@ -95,9 +100,9 @@ def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verd
 
 def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
     found = trials(0.7, 0.8)
-    for trial in found:
-        trial.arms["npo"] = arm(0.5, forget=0.85)
-    result = kuda.judged(found)
+    for trial in found.values():
+        trial.runs["npo"] = arm(0.5, forget=0.85)
+    result = judged(found)
     assert result.measured["compared at forget probability"] is None
     assert result.parts["kept, kuda minus npo"] == "inconclusive"
 
@@ -105,7 +110,7 @@ def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
 def test_the_figures_are_drawn() -> None:
     found = trials(0.7, 0.8)
     found[1] = replace(found[1], effect=[0.0, 0.2])
-    drawn = kuda.figures(dict(enumerate(found)))
+    drawn = kuda.figures(found)
     assert set(drawn) == {"tracing", "cosines", "gradients", "kept"}
     assert all(svg.startswith("<svg") for svg in drawn.values())
     assert "<image" not in drawn["tracing"]
@@ -114,6 +119,6 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_invented_authors() -> None:
-    outcome = kuda.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("kuda").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["parts"]["retain cosine"] == "holds"
     assert len(outcome.rows) == 2 * 10

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.lifelong_review import OTHERS, TUNED, judge, measured
 
 
@@ -12,12 +14,13 @@ def rows(accuracy: float, forgetting: float) -> list[dict[str, float]]:
 
 
 def test_the_claim_is_judged_part_by_part() -> None:
-    runs = {("class", name): rows(0.2, 0.9) for name in ("naive", "ewc", "si")}
-    runs |= {("class", name): rows(0.9, 0.1) for name in ("replay", "der")}
-    runs |= {("task", "naive"): rows(0.9, 0.1)} | {("task", name): rows(0.98, 0.01) for name in TUNED}
-    assert {found.verdict for found in judge(runs).values()} == {"holds"}
-    runs["task", "ewc"] = rows(0.9, 0.1)
-    assert judge(runs)["task, ewc: forgetting minus half of naive's"].verdict == "fails"
+    classes = dict.fromkeys(("naive", "ewc", "si"), rows(0.2, 0.9)) | dict.fromkeys(("replay", "der"), rows(0.9, 0.1))
+    tasks = {"naive": rows(0.9, 0.1)} | dict.fromkeys(TUNED, rows(0.98, 0.01))
+    found, worse = Findings(), Findings()
+    judge({"class": Results(classes), "task": Results(tasks)}, found)
+    assert set(found.parts.values()) == {"holds"}
+    judge({"class": Results(classes), "task": Results(tasks | {"ewc": rows(0.9, 0.1)})}, worse)
+    assert worse.parts["task, ewc: forgetting minus half of naive's"] == "fails"
 
 
 @pytest.mark.parametrize("name", ["replay", "ewc"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
 from letheon.forget.samplers.modular import Modular, Settings, exposure, modules, neighbourhood
-from letheon.papers import melu
+from letheon.papers import catalogue, melu
 from letheon.papers.common.neighbours import PEOPLE, Neighbourly, fresh_model, make_neighbours
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -88,6 +90,12 @@ def runs_with(melu_levels: tuple[float, ...], others: float = 0.5, swing: float 
     }
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    melu.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("levels", "others", "swing", "verdict"),
     [
@@ -99,7 +107,7 @@ def runs_with(melu_levels: tuple[float, ...], others: float = 0.5, swing: float 
     ],
 )
 def test_the_claim_needs_every_part(levels: tuple[float, ...], others: float, swing: float, verdict: str) -> None:
-    result = melu.judged(runs_with(levels, others, swing))
+    result = judged(runs_with(levels, others, swing))
     assert len(result.parts) == 9
     assert set(result.intervals) == set(result.parts)
     assert result.verdict == verdict
@@ -131,7 +139,7 @@ def test_a_tiny_model_is_measured_without_being_changed(tiny: LanguageModel, wor
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
-    outcome = melu.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("melu").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.measured["parts"]) == 9
     assert outcome.measured["exposure"]["melu"]["beside own neighbours or general"] == 1
     assert all(math.isfinite(row["direct"]) for row in outcome.rows)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from letheon.papers import catalogue
 from letheon.papers import memorized_images as paper
 from letheon.papers.common import digits_ddpm as ddpm
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale, Verdict
 
 PAPER = pytest.mark.oracle("memorized-images")
@@ -105,6 +109,12 @@ def trial(lost: float, accuracy: float) -> paper.Trial:
     return paper.Trial(measured(0.95, 0.99), arms, pairs, dict.fromkeys(paper.SPARSITIES, 0.01), searches)
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    paper.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("lost", "accuracy", "verdict"),
     [
@@ -118,7 +128,7 @@ def test_the_claim_needs_quality_and_a_loss_beyond_random(
     lost: tuple[float, ...], accuracy: float, verdict: Verdict
 ) -> None:
     trials = {seed: trial(value, accuracy) for seed, value in enumerate(lost)}
-    result = paper.judged(trials)
+    result = judged(trials)
     assert paper.together(result.parts) == verdict
     assert result.measured["similarity lost beyond random, 1%"] == pytest.approx(sum(lost) / len(lost))
     assert set(result.intervals) == set(result.parts)
@@ -126,12 +136,12 @@ def test_the_claim_needs_quality_and_a_loss_beyond_random(
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert paper.together(paper.judged({0: trial(0.3, 0.98)}).parts) == "inconclusive"
+    assert paper.together(judged({0: trial(0.3, 0.98)}).parts) == "inconclusive"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_digits() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("memorized-images").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["before"]["replayed"] > 0.8
     assert len(outcome.rows) == 2 * (1 + 3 * len(paper.SPARSITIES))

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from letheon.papers import nalaformer
-from letheon.papers.nalaformer import FROZEN, NORMS, PAIRS, arms, entropies, judged, largest_gap, questions, recall
+from letheon.papers import catalogue, nalaformer
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
+from letheon.papers.nalaformer import FROZEN, NORMS, PAIRS, arms, entropies, judge, largest_gap, questions, recall
 from letheon.papers.outcome import Scale
 
 SEEDS = (0, 1, 2)
@@ -21,11 +23,10 @@ def curve(softmax: float = 0.5, norm_aware: float = 0.4, relu: float = 0.0) -> d
     return {name: [5.0, *[5.0 - fall / 2] * (len(NORMS) - 2), 5.0 - fall] for name, fall in falls.items()}
 
 
-def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> dict[int, dict[str, float]]:
+def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> Results:
     others = {"softmax": 1.0, "relu": relu, "norm-aware": norm_aware, "norm over 4": 0.9, "positive half only": 0.7}
-    return {
-        seed: {name: x + seed / 1000 for name, x in (others | dict.fromkeys(FROZEN, frozen)).items()} for seed in SEEDS
-    }
+    arms = (others | dict.fromkeys(FROZEN, frozen)).items()
+    return Results({name: [{"recall": x + seed / 1000} for seed in SEEDS] for name, x in arms})
 
 
 @pytest.mark.parametrize(
@@ -41,8 +42,9 @@ def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> dict[int, di
 )
 def test_every_part_of_the_claim_is_needed(curves: Any, gap: float, recalled: Any, verdict: str) -> None:
     # seeds must differ a little, or there is no interval
-    seeded = {s: {name: [x + s * 1e-9 * (i + 1) for i, x in enumerate(y)] for name, y in curves.items()} for s in SEEDS}
-    result = judged(seeded, [gap] * 3, recalled)
+    seeded = [{name: [x + s * 1e-9 * (i + 1) for i, x in enumerate(y)] for name, y in curves.items()} for s in SEEDS]
+    result = Findings()
+    judge(seeded, [gap] * 3, recalled, result)
     assert result.verdict == verdict
     assert set(result.intervals) <= set(result.measured)
 
@@ -75,7 +77,7 @@ def test_softmax_learns_to_recall(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_has_all_arms_and_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nalaformer, "recall", lambda attend, seed, steps: 0.5 + seed / 100)
-    outcome = nalaformer.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("nalaformer").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * len(arms())
     assert outcome.figures["entropy"].startswith("<svg")
     assert outcome.verdict in ("fails", "inconclusive")

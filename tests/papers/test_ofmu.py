@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from letheon.papers import ofmu
-from letheon.papers.common.trajectory import Watched
+from letheon.papers import catalogue, ofmu
+from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.findings import Findings
 from letheon.papers.ofmu import End
 from letheon.papers.outcome import Scale
 
@@ -30,13 +31,19 @@ def test_the_loops_come_near_the_minimiser_and_nearer_with_a_larger_rho(monkeypa
     assert near.stationarity < far.stationarity
 
 
-def run_of(cosine: float, gap: float, kept: float) -> Watched:
+def run_of(cosine: float, gap: float, kept: float) -> Trajectory:
     history = [{"cosine": cosine, "stationarity": gap, "descends": float(step % 2)} for step in range(4)]
     pairs = ((0.9, 0.9), (0.05, kept))
-    return Watched(history, [{"forget_probability": p, "retain_probability": q} for p, q in pairs])
+    return Trajectory([{"forget_probability": p, "retain_probability": q} for p, q in pairs], history)
 
 
-def runs_with(ours: tuple[float, float, float]) -> dict[int, dict[str, Watched]]:
+def judged(ends: list[End], runs: dict[int, dict[str, Trajectory]]) -> Findings:
+    found = Findings()
+    ofmu.judge(found, ends, ofmu.compared(runs))
+    return found
+
+
+def runs_with(ours: tuple[float, float, float]) -> dict[int, dict[str, Trajectory]]:
     other = run_of(-0.5, 2.0, 0.5)
     return {seed: {**dict.fromkeys(ofmu.ARMS, other), "ofmu": run_of(*ours)} for seed in (0, 1)}
 
@@ -56,9 +63,8 @@ ENDS = [End([1.0] * 9 + [0.05], 0.01)]
 )
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
     runs = runs_with(ours)
-    level = ofmu.common_level(runs)
-    assert level == 0.1
-    result = ofmu.judged(ENDS, runs, level)
+    assert ofmu.compared(runs).level == 0.1
+    result = judged(ENDS, runs)
     assert len(result.parts) == 4
     assert set(result.intervals) > set(result.parts) - {"quadratics"}
     assert result.verdict == verdict
@@ -66,18 +72,20 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
 
 
 def test_a_quadratic_that_is_missed_fails_the_claim() -> None:
-    result = ofmu.judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)), 0.1)
+    result = judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)))
     assert result.parts["quadratics"] == "fails"
 
 
 def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with((0.1, 1.0, 0.7))
-    assert ofmu.judged(ENDS, {0: runs[0]}, 0.1).verdict == "inconclusive"
-    assert ofmu.judged(ENDS, runs, None).parts["retain probability, ofmu minus grad_diff"] == "inconclusive"
+    assert judged(ENDS, {0: runs[0]}).verdict == "inconclusive"
+    for arms in runs.values():  # one arm hardly forgets
+        arms["grad_diff"] = Trajectory([arms["ofmu"].points[0]], arms["ofmu"].history)
+    assert judged(ENDS, runs).parts["retain probability, ofmu minus grad_diff"] == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:
-    drawn = ofmu.figures(ENDS, runs_with((0.1, 1.0, 0.7)))
+    drawn = ofmu.figures(ENDS, ofmu.compared(runs_with((0.1, 1.0, 0.7))))
     assert set(drawn) == {"quadratics", "cosine", "kept"}
     assert all(text.startswith("<svg") for text in drawn.values())
 
@@ -85,7 +93,7 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_tofu_mini() -> None:
-    outcome = ofmu.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("ofmu").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["parts"]["quadratics"] == "holds"
     assert len(outcome.rows) == 2 * len(ofmu.ARMS)
     assert all(math.isfinite(row["last_retain_probability"]) for row in outcome.rows)

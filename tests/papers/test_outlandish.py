@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from letheon.measure.priming import Priming, Reading, Sample
-from letheon.papers import outlandish
+from letheon.papers import catalogue, outlandish
 from letheon.papers.common.odd_texts import CATEGORIES, KEYWORDS, THEMES, kind_of, make_world, some_of, words_of
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
-from letheon.papers.outlandish import judge, reproduce, summary
+from letheon.papers.outlandish import judge, summary
 
 pytestmark = pytest.mark.oracle("outlandish")
 
@@ -64,8 +65,11 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
             found[name] = [primed(-float(i), share * i, 5.0) for i in range(1, 6)]
         return [summary(seed, found) for seed in (0, 1, 2)]
 
-    assert {one.verdict for one in judge(rows(0.1, 0.5))[0].values()} == {"holds"}
-    failing = {name for name, one in judge(rows(1.0, 4.0))[0].items() if one.verdict == "fails"}
+    better, worse = Findings(), Findings()
+    judge(rows(0.1, 0.5), better)
+    assert set(better.parts.values()) == {"holds"}
+    judge(rows(1.0, 4.0), worse)
+    failing = {name for name, verdict in worse.parts.items() if verdict == "fails"}
     assert failing == {"top minus random: share of priming left", "stones minus text, log priming"}
 
 
@@ -73,7 +77,7 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
 def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlandish, "STEPS", 20)
     monkeypatch.setattr(outlandish, "LEARNING", {"presentations": 2, "batch_size": 4, "learning_rate": 1e-3})
-    outcome = reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("outlandish").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["text, log memorisation"] > 0
     assert set(outcome.figures) == {"prediction", "shares", "cures"}
     assert len(outcome.rows) == 2 * 24 * 12

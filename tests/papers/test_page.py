@@ -14,7 +14,8 @@ from rich.console import Console
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.papers import catalogue, page
-from letheon.papers.catalogue import Outcome, Scale, paper
+from letheon.papers.catalogue import Outcome, Scale, paper, papers
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import readable
 
 OUTCOME = Outcome(
@@ -31,12 +32,21 @@ OUTCOME = Outcome(
 )
 
 
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Finds what OUTCOME says."""
+    found.baselines, found.measured, found.intervals = OUTCOME.baselines, OUTCOME.measured, {"slope": OUTCOME.interval}
+    found.figures, found.rows, found.ruled = OUTCOME.figures, OUTCOME.rows, OUTCOME.verdict
+
+
 @pytest.fixture
 def gu_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The catalogue with one paper that returns OUTCOME, and results of its own."""
-    module = SimpleNamespace(reproduce=lambda scale: replace(OUTCOME, seeds=list(scale.seeds)))
+    """The catalogue with one paper whose run gives OUTCOME, and results of its own."""
+    module = SimpleNamespace(reproduce=reproduce)
     monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
-    entry, planned = replace(paper("gu"), module="letheon_fake_paper"), replace(paper("uer"), module="")
+    entry, planned = (
+        replace(paper("gu"), module="letheon_fake_paper", claim=OUTCOME.claim),
+        replace(paper("uer"), module=""),
+    )
     monkeypatch.setattr(catalogue, "_discovered", lambda: (entry, planned))
     monkeypatch.setattr(catalogue, "RESULTS", tmp_path / "results.json")
     (tmp_path / "results.json").write_text("{}")
@@ -46,7 +56,7 @@ def gu_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_listing_has_a_line_for_every_paper(capsys: pytest.CaptureFixture[str]) -> None:
     page.list_papers(as_json=True)
     lines = json.loads(capsys.readouterr().out)
-    assert len(lines) == 57
+    assert len(lines) == len(papers())
     assert set(lines[0]) == {"number", "key", "title", "room", "badge", "verdict"}
 
 
@@ -57,7 +67,7 @@ def test_a_narrow_screen_still_shows_every_key_and_badge(
     page.list_papers()
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["key", "title", "room", "badge", "verdict"]
-    assert len(lines) == 57
+    assert len(lines) == len(papers())
     for line, facts in zip(lines, page.listing_json(), strict=True):
         assert line.split()[:2] == [str(facts["number"]), facts["key"]]
         assert line.split()[-2:] == [facts["badge"], facts["verdict"] or "-"]
@@ -76,6 +86,15 @@ def test_a_paper_that_was_not_run_says_so_and_one_that_was_shows_it(
     assert "recorded result" in shown
     page.show_paper("2511.17100", as_json=True)
     assert json.loads(capsys.readouterr().out)["result"]["verdict"] == "holds"
+
+
+def test_a_page_names_authors_abstract_and_links_where_the_catalogue_has_them() -> None:
+    entry = replace(paper("gu"), authors=("Ann Lee", "Bo Wu"), abstract="In short.", links={"code": "https://a.b/c"})
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(page.paper_page(entry))
+    text = console.export_text()
+    assert all(part in text for part in ("Ann Lee, Bo Wu", "In short.", "https://a.b/c"))
+    assert page.paper_json(entry)["links"] == {"code": "https://a.b/c"}
 
 
 @pytest.mark.usefixtures("gu_runs")
@@ -128,7 +147,7 @@ def test_a_place_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path: Pa
 
 @pytest.mark.usefixtures("gu_runs")
 def test_a_figure_cannot_be_written_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = SimpleNamespace(reproduce=lambda scale: replace(OUTCOME, figures={"../astray": "<svg/>"}))
+    module = SimpleNamespace(reproduce=lambda scale, found: found.figures.update({"../astray": "<svg/>"}))
     monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
     astray = replace(paper("gu"), module="letheon_fake_paper")
     monkeypatch.setattr(catalogue, "_discovered", lambda: (astray,))

@@ -8,12 +8,19 @@ import pytest
 import torch
 
 from letheon.papers import pavlovian
-from letheon.papers.pavlovian import blocking, crossing, figures, judged, measure, rounding, slope
+from letheon.papers.kit.findings import Findings
+from letheon.papers.pavlovian import blocking, crossing, figures, judge, measure, rounding, slope
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[int, dict[str, Any]]:
-    return {seed: measure(seed, trials=4) for seed in range(2)}
+def seeds() -> list[dict[str, Any]]:
+    return [measure(seed, trials=4) for seed in range(2)]
+
+
+def judged(seeds: list[dict[str, Any]]) -> Findings:
+    found = Findings()
+    judge(seeds, found)
+    return found
 
 
 def test_the_load_at_which_recall_falls_below_is_found_between_two_points() -> None:
@@ -36,17 +43,17 @@ def test_the_delta_rule_blocks_and_hebb_does_not() -> None:
     assert blocking(Rule("delta")) > 0.99
 
 
-def test_a_small_run_has_every_part_and_a_lost_one_fails(found: dict[int, dict[str, Any]]) -> None:
-    result = judged(found)
+def test_a_small_run_has_every_part_and_a_lost_one_fails(seeds: list[dict[str, Any]]) -> None:
+    result = judged(seeds)
     assert set(result.parts) == set(result.intervals) <= set(result.measured)
     assert result.parts["cosine at 16 d_k pairs"] == "holds"
-    for one in found.values():
+    for one in seeds:
         assert one["average capacity"][256] > one["error-free capacity"][256]
-    worse = {seed: {**one, "rounding": 0.1} for seed, one in found.items()}
+    worse = [{**one, "rounding": 0.1} for one in seeds]
     assert judged(worse).verdict == "fails"
 
 
-def test_figures_are_drawn(found: dict[int, dict[str, Any]]) -> None:
-    drawn = figures(found)
+def test_figures_are_drawn(seeds: list[dict[str, Any]]) -> None:
+    drawn = figures(seeds[0])
     assert set(drawn) == {"capacity", "recall", "chains"}
     assert all(svg.startswith("<svg") for svg in drawn.values())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.refresh import (
     ARMS,
     EXACT,
     PLAIN,
     difference,
-    effects_of,
     figures,
     measured,
+    report_effects,
     sharpness,
     special_cases,
 )
@@ -33,10 +35,9 @@ def test_effects_are_differences_from_no_refresh() -> None:
     def rows(accuracy: float, curvature: float) -> list[dict[str, float]]:
         return [{"average accuracy": accuracy + i / 1000, "sharpness": curvature, "forgetting": 0.1} for i in range(3)]
 
-    runs = {PLAIN: rows(0.7, 10.0), "better": rows(0.8, 5.0), "worse": rows(0.6, 20.0)}
-    found = effects_of(runs)
-    verdicts = [one.verdict for one in found.values()]
-    assert verdicts == ["holds", "holds", "fails", "fails"]
+    runs, found = Results({PLAIN: rows(0.7, 10.0), "better": rows(0.8, 5.0), "worse": rows(0.6, 20.0)}), Findings()
+    report_effects(runs, found)
+    assert list(found.beside.values()) == ["holds", "holds", "fails", "fails"]
     assert set(figures(runs)) == {"average accuracy", "sharpness"}
 
 

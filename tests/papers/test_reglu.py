@@ -11,7 +11,10 @@ from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.papers import reglu
+from letheon.papers import catalogue, reglu
+from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.levels import Runs
 from letheon.papers.outcome import Scale
 
 OPTIONS = {"steps": 3, "learning_rate": 5e-3, "batch_size": 4, "precision": "float32"}
@@ -61,15 +64,19 @@ def test_leakages_are_shares_and_the_layer_s_own_is_that_of_its_change(tiny: Lan
 # The verdict
 
 
-def falling(kept: float, leak: float, lowest: float = 0.1) -> list[dict[str, float]]:
-    point = {"forget_es": 0.0, "retain_es": kept, "own_leakage": leak, "leakage": leak}
-    return [
-        {"forget_probability": 1.0, "retain_probability": 1.0, **point},
-        {"forget_probability": lowest, "retain_probability": kept, **point},
-    ]
+def falling(kept: float, leak: float, lowest: float = 0.1) -> Trajectory:
+    point = {"forget_es": 0.0, "retain_es": kept, "own_leakage": leak, "leakage": leak, "overlap": 0.2}
+    start = {"step": 0, "forget_probability": 1.0, "retain_probability": 1.0, **point}
+    return Trajectory([start, {**start, "step": reglu.EVERY, "forget_probability": lowest, "retain_probability": kept}])
 
 
-def runs_that(*gaps: tuple[float, float]) -> reglu.Runs:
+def judged(runs: Runs) -> Findings:
+    found = Findings()
+    reglu.judge(found, reglu.compared(runs))
+    return found
+
+
+def runs_that(*gaps: tuple[float, float]) -> Runs:
     """A seed for each pair: what ReGLU keeps and leaks more than default LoRA."""
     return {
         seed: {"LoRA": falling(0.5, 0.6), "RILA": falling(0.5, 0.6), "ROL": falling(0.5, 0.6)}
@@ -90,9 +97,8 @@ def runs_that(*gaps: tuple[float, float]) -> reglu.Runs:
 )
 def test_the_claim_needs_both_parts(gaps: tuple[tuple[float, float], ...], verdict: str) -> None:
     runs = runs_that(*gaps)
-    level = reglu.common_level(runs)
-    result = reglu.judged(runs, level)
-    assert level == 0.1
+    assert reglu.compared(runs).level == 0.1
+    result = judged(runs)
     assert set(result.parts) == {"retain_probability, ReGLU minus LoRA", "leakage, ReGLU minus LoRA"}
     assert set(result.parts) <= set(result.intervals)
     assert result.verdict == verdict
@@ -102,14 +108,14 @@ def test_the_claim_needs_both_parts(gaps: tuple[tuple[float, float], ...], verdi
 
 def test_a_level_that_is_never_reached_is_inconclusive() -> None:
     runs = {seed: {arm: falling(0.5, 0.5, lowest=0.95) for arm in ("LoRA", "RILA", "ROL", "ReGLU")} for seed in (0, 1)}
-    assert reglu.common_level(runs) is None
-    result = reglu.judged(runs, None)
+    assert reglu.compared(runs).level is None
+    result = judged(runs)
     assert result.measured["retain_probability, ReGLU minus LoRA"] is None
     assert result.verdict == "inconclusive"
 
 
 def test_figures_are_drawn() -> None:
-    drawn = reglu.figures(runs_that((0.2, -0.2), (0.1, -0.1)))
+    drawn = reglu.figures(reglu.compared(runs_that((0.2, -0.2), (0.1, -0.1))))
     assert set(drawn) == {"kept", "leakage", "own-leakage"}
     assert all(svg.startswith("<svg") for svg in drawn.values())
 
@@ -117,6 +123,6 @@ def test_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
-    outcome = reglu.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("reglu").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.measured["parts"]) == 2
     assert all(math.isfinite(row["last_leakage"]) for row in outcome.rows)

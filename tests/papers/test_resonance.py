@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from letheon.papers.common.recall_world import compared, right, streams, windowed_model
-from letheon.papers.resonance import ARMS, MEMORIES, NOISES, judged, make, noise_curve, noise_figure
-
-FAR, RECURRING = "beyond reach", "beyond reach, frequent"
+from letheon.papers.common.recall_world import FAR, FREQUENT, compared, right, streams, windowed_model
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
+from letheon.papers.resonance import ARMS, MEMORIES, NOISES, judge, make, noise_curve, noise_figure
 
 
 def test_arms_have_like_many_parameters_and_begin_as_the_model() -> None:
@@ -39,17 +39,23 @@ def test_arms_with_synapses_begin_alike_and_are_driven_otherwise() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[int, dict[str, Any]]:
-    return dict.fromkeys(range(2), compared(ARMS, make, NOISES, 0, 2, 2))
+def results() -> Results:
+    one = compared(ARMS, make, NOISES, 0, 2, 2)
+    return Results({arm: [one[arm]] * 2 for arm in ("model", *ARMS)})
 
 
-def test_a_tiny_run_has_every_arm_part_and_figure(runs: dict[int, dict[str, Any]]) -> None:
-    found = judged(runs)
-    assert set(runs[0]) == {"model", *ARMS}
+def judged(results: Results) -> Findings:
+    found = Findings()
+    judge(results, found)
+    return found
+
+
+def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
+    found = judged(results)
     assert set(found.parts) == set(found.intervals) <= set(found.measured)
     assert found.parts["logits changed when off"] == "holds"
-    assert [p for p, _ in noise_curve(runs, "delta")] == [0.0, *NOISES]
-    assert noise_figure(runs).startswith("<svg")
+    assert [p for p, _ in noise_curve(results, "delta")] == [0.0, *NOISES]
+    assert noise_figure(results).startswith("<svg")
 
 
 @pytest.mark.parametrize(
@@ -57,11 +63,11 @@ def test_a_tiny_run_has_every_arm_part_and_figure(runs: dict[int, dict[str, Any]
     [(0.5, 0.1, "holds"), (0.2, 0.1, "fails"), (0.5, 0.3, "fails")],
 )
 def test_more_recall_and_less_cost_of_noise_are_both_needed(
-    runs: dict[int, dict[str, Any]], recurring: float, cost: float, verdict: str
+    results: Results, recurring: float, cost: float, verdict: str
 ) -> None:
-    def one(arm: str, seed: int) -> dict[str, Any]:
+    def row(arm: str, seed: int) -> dict[str, Any]:
         more, less = (recurring, cost) if arm == "resonance" else (0.3, 0.2)
-        changed = {RECURRING: more + seed / 1000, FAR: 0.4}
-        return {**runs[0][arm], **changed, "noise": {p: {FAR: 0.4 - less - seed / 1000} for p in NOISES}}
+        changed = {FREQUENT: more + seed / 1000, FAR: 0.4}
+        return {**results.arms[arm][0], **changed, "noise": {p: {FAR: 0.4 - less - seed / 1000} for p in NOISES}}
 
-    assert judged({seed: {arm: one(arm, seed) for arm in runs[0]} for seed in range(3)}).verdict == verdict
+    assert judged(Results({arm: [row(arm, seed) for seed in range(3)] for arm in results.arms})).verdict == verdict

@@ -7,21 +7,26 @@ from typing import Any
 import pytest
 import torch
 
+from letheon.papers.common import recall_world
 from letheon.papers.common.recall_world import (
     ANSWERS,
+    FAR,
     KEYS,
     QUESTIONS,
     REACH,
     VALUES,
     WINDOW,
-    compared,
     recall_figure,
+    recall_results,
     right,
     streams,
     train,
     windowed_model,
 )
-from letheon.papers.reweaving import ARMS, judged, make
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
+from letheon.papers.outcome import Scale
+from letheon.papers.reweaving import ARMS, judge, make
 
 
 def test_a_question_has_the_value_of_its_key_and_knows_how_far_back_it_was() -> None:
@@ -78,26 +83,32 @@ def test_arms_have_like_many_parameters_and_begin_as_the_model() -> None:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[int, dict[str, Any]]:
-    return {seed: compared(ARMS, make, (), seed, 2, 2) for seed in range(2)}
+def results() -> Results:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recall_world, "BASE_STEPS", 2)
+        return recall_results(ARMS, make, (), Scale(seeds=(0, 1)), 2)
 
 
-def test_a_tiny_run_has_every_arm_part_and_figure(found: dict[int, dict[str, Any]]) -> None:
-    result = judged(found)
-    assert set(found[0]) == {"model", *ARMS}
-    assert set(result.parts) == set(result.intervals) <= set(result.measured)
-    assert result.parts["logits changed when off"] == "holds"
-    assert recall_figure(found).startswith("<svg")
+def judged(results: Results) -> Findings:
+    found = Findings()
+    judge(results, found)
+    return found
 
 
-def test_an_addon_that_no_longer_recalls_more_fails(found: dict[int, dict[str, Any]]) -> None:
-    def with_far(value: float) -> dict[int, dict[str, Any]]:
-        return {
-            seed: {
-                arm: {**one[arm], "beyond reach": (value if arm == "reweaving" else 0.1) + 0.001 * seed} for arm in one
-            }
-            for seed, one in {**found, 2: found[0]}.items()
-        }
+def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
+    found = judged(results)
+    assert set(results.arms) == {"model", *ARMS}
+    assert set(found.parts) == set(found.intervals) <= set(found.measured)
+    assert found.parts["logits changed when off"] == "holds"
+    assert recall_figure(results).startswith("<svg")
+
+
+def test_an_addon_that_no_longer_recalls_more_fails(results: Results) -> None:
+    def with_far(value: float) -> Results:
+        def row(arm: str, seed: int) -> dict[str, Any]:
+            return {**results.arms[arm][0], FAR: (value if arm == "reweaving" else 0.1) + 0.001 * seed}
+
+        return Results({arm: [row(arm, seed) for seed in range(3)] for arm in results.arms})
 
     better, worse = (judged(with_far(value)) for value in (0.5, 0.05))
     assert better.parts["recall beyond reach, minus adapter"] == "holds"

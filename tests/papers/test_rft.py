@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from letheon.papers import rft
+from letheon.papers import catalogue, rft
 from letheon.papers.common import parity
 from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
-from letheon.papers.rft import ARMS, NO_KL, SFT, WITH_KL, judge, reproduce, strategy_of, summary
+from letheon.papers.rft import ARMS, NO_KL, SFT, WITH_KL, judge, strategy_of, summary
 from letheon.retain.rows import TaskRows
 
 pytestmark = pytest.mark.oracle("rft")
@@ -72,8 +73,11 @@ def test_the_claim_is_of_both_kinds_of_grpo() -> None:
         olds = dict.fromkeys(ARMS, 0.5) | {SFT: 0.2, NO_KL: no_kl, WITH_KL: 0.9}
         return {name: [Matched(1.0, 0.9, old + 0.01 * i, 0.97, 1.0, 5) for i in range(4)] for name, old in olds.items()}
 
-    assert {one.verdict for one in judge(runs(0.6))[0].values()} == {"holds"}
-    assert [one.verdict for one in judge(runs(0.1))[0].values()] == ["fails", "holds"]
+    better, worse = Findings(), Findings()
+    judge(runs(0.6), better)
+    assert set(better.parts.values()) == {"holds"}
+    judge(runs(0.1), worse)
+    assert list(worse.parts.values()) == ["fails", "holds"]
     assert summary(runs(0.6)[NO_KL])["old accuracy"] == pytest.approx(0.615)
 
 
@@ -81,6 +85,6 @@ def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rft, "TARGET", 0.9)
     monkeypatch.setattr(rft, "EACH", 1)
     monkeypatch.setattr(rft, "TRAINING", rft.TRAINING | {"epochs": 2})
-    outcome = reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("rft").reproduce(Scale(seeds=(0, 1)))
     assert set(outcome.measured) >= {*ARMS, "parts"}
     assert set(outcome.figures) == {"old accuracy", "paths"}

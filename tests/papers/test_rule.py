@@ -12,8 +12,9 @@ from letheon.core.rows.examples import read_examples
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.procedures.rule.boundary import shape
 from letheon.forget.recipe import read_method
-from letheon.papers import rule
+from letheon.papers import catalogue, rule
 from letheon.papers.common.people import ASKED, HELD_OUT, QUESTIONS, REFUSALS, make_people, taught, ways
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -92,6 +93,12 @@ def measured_rows(steered: float, both: float, alone: float, seeds: int = 3) -> 
     ]  # fmt: skip
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    rule.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("steered", "both", "alone", "verdict"),
     [
@@ -102,7 +109,7 @@ def measured_rows(steered: float, both: float, alone: float, seeds: int = 3) -> 
     ],
 )
 def test_the_claim_needs_every_part(steered: float, both: float, alone: float, verdict: str) -> None:
-    result = rule.judged(measured_rows(steered, both, alone))
+    result = judged(measured_rows(steered, both, alone))
     assert len(result.parts) == 3
     assert result.verdict == verdict
     assert result.measured["matcher's false positives, untouched neighbours"] == pytest.approx(0.01)
@@ -111,7 +118,7 @@ def test_the_claim_needs_every_part(steered: float, both: float, alone: float, v
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert rule.judged(measured_rows(0.2, 0.05, 0.7, seeds=1)).verdict == "inconclusive"
+    assert judged(measured_rows(0.2, 0.05, 0.7, seeds=1)).verdict == "inconclusive"
 
 
 def test_the_figures_are_drawn() -> None:
@@ -125,7 +132,7 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_namesakes() -> None:
-    outcome = rule.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("rule").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * 8
     assert all(math.isfinite(value) for row in outcome.rows for value in row.values() if isinstance(value, float))
     assert all(row["target_right"] == 1 for row in outcome.rows if row["arm"] == "untouched")

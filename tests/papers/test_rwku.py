@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.measure.rwku_data import write_folders
@@ -13,7 +14,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.statistics import Estimate
 from letheon.measure.benchmark import Score, Scores
 from letheon.measure.rwku import read_rwku
-from letheon.papers import rwku
+from letheon.papers import catalogue, rwku
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -26,11 +28,11 @@ def test_the_rules_give_the_hand_worked_scores(rule: str, text: str, answer: str
 def test_without_the_data_the_paper_says_where_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LETHEON_DATA", raising=False)
     with pytest.raises(InputError, match="LETHEON_DATA") as refused:
-        rwku.reproduce(Scale())
+        catalogue.paper("rwku").reproduce(Scale())
     assert "jinzhuoran/RWKU" in refused.value.remedy
     monkeypatch.setenv("LETHEON_DATA", str(tmp_path))
     with pytest.raises(InputError, match="is not there"):
-        rwku.reproduce(Scale())
+        catalogue.paper("rwku").reproduce(Scale())
 
 
 def test_seeds_take_the_targets_in_turn_and_full_scale_takes_all(tmp_path: Path) -> None:
@@ -80,6 +82,12 @@ def trials(*after: tuple[float, float], taught: float = 1.0, **options: str) -> 
     return [(seed, rwku.Trial("Ada", scores(taught, taught), one)) for seed, one in enumerate(states)]
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    rwku.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("after", "verdict"),
     [
@@ -90,7 +98,7 @@ def trials(*after: tuple[float, float], taught: float = 1.0, **options: str) -> 
     ],
 )
 def test_the_target_must_lose_more_than_its_neighbours(after: tuple[tuple[float, float], ...], verdict: str) -> None:
-    result = rwku.judged(trials(*after))
+    result = judged(trials(*after))
     assert result.parts["npo: recall lost, target minus neighbours"] == verdict
     assert result.verdict == verdict
     assert result.measured["not computed, no data"] == ["Gen"]
@@ -100,12 +108,12 @@ def test_the_target_must_lose_more_than_its_neighbours(after: tuple[tuple[float,
 
 
 def test_a_model_that_was_not_taught_has_nothing_to_forget() -> None:
-    result = rwku.judged(trials((0.0, 0.3), (0.1, 0.4), taught=0.3))
+    result = judged(trials((0.0, 0.3), (0.1, 0.4), taught=0.3))
     assert result.parts["the taught is recalled, FB"] == "fails"
     assert result.verdict == "fails"
 
 
 def test_a_score_that_is_missing_without_reason_fails() -> None:
-    result = rwku.judged(trials((0.2, 0.9), (0.3, 0.9), lacking="the set is empty"))
+    result = judged(trials((0.2, 0.9), (0.3, 0.9), lacking="the set is empty"))
     assert result.parts["every score"] == "fails"
     assert result.measured["not computed, though the data are there"] == ["Gen"]

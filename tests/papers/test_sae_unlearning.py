@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from letheon.papers import catalogue
 from letheon.papers import sae_unlearning as paper
 from letheon.papers.common.known_meter import Meter, ordinary_states
 from letheon.papers.common.known_world import FORMS, HEDGE, make_known_world, questions, taught
+from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
-from letheon.papers.sae_unlearning import Arm, Trial
+from letheon.papers.sae_unlearning import Trial
 from letheon.probe.entities import Separation
 from letheon.probe.sae.autoencoder import Quality
 from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
@@ -81,9 +85,9 @@ def test_a_run_is_watched_and_a_baseline_ends_where_it_has_forgotten(
     monkeypatch.setattr(paper, "FORGOTTEN", 1.0)  # the model has hardly learned: forgotten at once
     model = meter.model  # type: ignore[attr-defined]  # for the tests
     before = model.parameters_hash()
-    arm = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 9, "gradient_ascent")
+    arm, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 9, "gradient_ascent")
     assert [point["step"] for point in arm.points] == [0, paper.EVERY]
-    longer = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 6, "sae")  # no baseline: all steps
+    longer, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 6, "sae")  # no baseline: all steps
     assert [point["step"] for point in longer.points] == [0, 3, 6]
     assert arm.moved > 0
     assert model.parameters_hash() == before
@@ -108,11 +112,17 @@ def trial(
     after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter, "kept_position": 0.3 + kept}
     forgot = {**start, "step": 20.0, "position": 0.4 + jitter / 2, "unknown": ascent + jitter, "target_accuracy": 0.0}
     cloud = [[0.0, 0.0], [1.0, 1.0]]
-    arms = {name: Arm([start, forgot], 0.1, cloud) for name in paper.BASELINES}
-    arms |= {name: Arm([start, after], 0.1, cloud) for name in ("sae", "residual")}
+    arms = {name: Trajectory([start, forgot], moved=0.1) for name in paper.BASELINES}
+    arms |= {name: Trajectory([start, after], moved=0.1) for name in ("sae", "residual")}
     shares = Separation(torch.tensor([1.0, 0.1]), torch.tensor([0.1, 0.9]))
     plane = {"known": cloud, "unknown": cloud, "target": cloud}
-    return Trial(Quality(0.98, 16.0, 0.3), shares, score, 1.0, plane, arms)
+    return Trial(Quality(0.98, 16.0, 0.3), shares, score, 1.0, plane, arms, dict.fromkeys(arms, cloud))
+
+
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    paper.judge(found, runs)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -126,14 +136,14 @@ def trial(
 )
 def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> None:
     trials = [trial(**options, jitter=jitter) for jitter in (0.0, 0.01, 0.02)]
-    result = paper.judged(trials)
+    result = judged(trials)
     assert result.verdict == verdict
     assert set(result.parts) == set(result.intervals)
     assert result.measured["gradient_ascent"]["target_accuracy"] == 0
 
 
 def test_one_seed_is_inconclusive() -> None:
-    assert paper.judged([trial()]).verdict == "inconclusive"
+    assert judged([trial()]).verdict == "inconclusive"
 
 
 def test_without_latents_that_tell_the_names_apart_nothing_is_claimed() -> None:
@@ -150,7 +160,7 @@ def test_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("sae-unlearning").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["explained variance"] > paper.EXPLAINED
     assert len(outcome.rows) == 2 * len(paper.ARMS)
     assert all(row["moved"] > 0 for row in outcome.rows)

@@ -10,9 +10,9 @@ import torch
 from letheon.core.model.models import load
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
-from letheon.papers.catalogue import Scale
+from letheon.papers.catalogue import Scale, paper
 from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
-from letheon.papers.survey import judged, reproduce
+from letheon.papers.survey import judged
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
@@ -61,7 +61,7 @@ def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> Non
 
 @pytest.mark.slow
 def test_the_table_is_filled(capsys: Any) -> None:
-    outcome = reproduce(Scale(seeds=(0,)))
+    outcome = paper("survey").reproduce(Scale(seeds=(0,)))
     assert outcome.verdict == "holds"
     table = outcome.measured["table"]
     assert table["retraining"]["membership AUROC"] < table["before"]["membership AUROC"]

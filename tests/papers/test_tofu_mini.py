@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from letheon.papers.common.tofu_mini import World, accuracy, make_world, new_model, paraphrased, train, trained
+from letheon.papers.common.small_llama import accuracy
+from letheon.papers.common.tofu_mini import World, make_world, new_model, paraphrased, train, trained
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from letheon.papers import catalogue
 from letheon.papers import u_can as paper
 from letheon.papers.common import recommender
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale, Verdict
 
 
@@ -55,15 +58,20 @@ def run(kept: float) -> list[paper.Point]:
     return points
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    paper.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("kept", "verdict"),
     [((0.4, 0.45), "holds"), ((0.2, 0.25), "fails"), ((0.2, 0.4), "inconclusive"), ((0.4,), "inconclusive")],
 )
 def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[float, ...], verdict: Verdict) -> None:
     runs = {seed: run(value) for seed, value in enumerate(kept)}
-    level = paper.common_level(runs)
-    assert level == 0.1
-    result = paper.judged(runs, level)
+    assert paper.compared(runs).level == pytest.approx(0.1)
+    result = judged(runs)
     assert result.verdict == verdict
     assert result.measured["recall@10 on the retained, attenuation minus hard pruning"] == pytest.approx(
         sum(kept) / len(kept) - 0.3
@@ -73,13 +81,13 @@ def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[flo
 
 def test_a_level_that_an_arm_never_reaches_is_inconclusive() -> None:
     runs = {0: run(0.4), 1: [one for one in run(0.4) if one.arm != "random dimensions"]}
-    assert paper.common_level(runs) is None
-    assert paper.judged(runs, None).verdict == "inconclusive"
+    assert paper.compared(runs).level is None
+    assert judged(runs).verdict == "inconclusive"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_a_synthetic_log() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0, 1)))
+    outcome = catalogue.paper("u-can").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["units attenuated for a forget set drawn at random, mean"] < 10
     assert set(outcome.measured["parts"].values()) <= {"holds", "fails", "inconclusive"}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.uer import ARMS, GAPS, figures, judge, measured
 
 
@@ -15,18 +20,24 @@ def rows(average: float, old: float, newest: float, gap: float) -> list[dict[str
     ]  # fmt: skip
 
 
+def judged(runs: Mapping[str, Any]) -> Findings:
+    found = Findings()
+    judge(Results(runs), found)
+    return found
+
+
 def test_the_claim_is_about_average_and_old_tasks_and_the_rest_stands_beside_it() -> None:
     runs = {name: rows(0.6, 0.5, 0.8, 3.0) for name in ARMS} | {"uer": rows(0.7, 0.8, 0.4, 2.0)}
-    judged, beside = judge(runs)
-    assert {name: found.verdict for name, found in judged.items()} == {
+    found = judged(runs)
+    assert found.parts == {
         "average: uer minus replay": "holds",
         "old tasks: uer minus replay": "holds",
     }
-    assert beside["logit gap: uer below replay"].verdict == "holds"
-    assert beside["newest task: uer above replay"].verdict == "fails"
-    judged, _ = judge(runs | {"uer": rows(0.5, 0.8, 0.4, 2.0)})
-    assert judged["average: uer minus replay"].verdict == "fails"
-    assert all(svg.startswith("<svg") for svg in figures(runs).values())
+    assert found.beside["logit gap: uer below replay"] == "holds"
+    assert found.beside["newest task: uer above replay"] == "fails"
+    worse = judged(runs | {"uer": rows(0.5, 0.8, 0.4, 2.0)})
+    assert worse.parts["average: uer minus replay"] == "fails"
+    assert all(svg.startswith("<svg") for svg in figures(Results(runs)).values())
 
 
 def test_one_seed() -> None:

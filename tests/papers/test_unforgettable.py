@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from letheon.papers import catalogue
 from letheon.papers import unforgettable as paper
 from letheon.papers.common.skills import CONTROL, NOISE, QUALITIES, ROWS, learned, make_tasks
+from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
@@ -72,6 +74,12 @@ def rows_of(seed: int, rule: float, fact: float, true: float = 0.0) -> list[dict
     return rows
 
 
+def judged(runs: Any) -> Findings:
+    found = Findings()
+    paper.judge(found, runs)
+    return found
+
+
 @pytest.mark.parametrize(
     ("rule", "fact", "true", "verdict"),
     [
@@ -81,13 +89,13 @@ def rows_of(seed: int, rule: float, fact: float, true: float = 0.0) -> list[dict
     ],
 )
 def test_the_claim_needs_every_part(rule: float, fact: float, true: float, verdict: str) -> None:
-    result = paper.judged([row for seed in range(3) for row in rows_of(seed, rule, fact, true)])
+    result = judged([row for seed in range(3) for row in rows_of(seed, rule, fact, true)])
     assert set(result.parts) == set(result.intervals) == set(paper.PARTS)
     assert result.verdict == verdict
 
 
 def test_a_claim_that_is_true_in_every_part_holds() -> None:
-    result = paper.judged([row for seed in range(3) for row in rows_of(seed, 0.9, 0.2)])
+    result = judged([row for seed in range(3) for row in rows_of(seed, 0.9, 0.2)])
     assert set(result.parts.values()) == {"holds"}
     assert result.measured["rules minus facts"] == pytest.approx(0.7)
     assert result.measured["probes"]["layer"] == 1
@@ -102,5 +110,5 @@ def test_figures_are_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_claim_is_measured() -> None:
-    outcome = paper.reproduce(Scale(seeds=(0,)))
+    outcome = catalogue.paper("unforgettable").reproduce(Scale(seeds=(0,)))
     assert outcome.measured["ratio on rows trained on"] > 0.5

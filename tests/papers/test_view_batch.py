@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.papers.view_batch import ARMS, FEWER, FOUR, ONE, RESHUFFLED, figures, judge, measured
 
 
@@ -13,13 +16,18 @@ def rows(forgetting: float, accuracy: float = 0.9) -> list[dict[str, Any]]:
     return [{"forgetting": forgetting + i / 1000, "average accuracy": accuracy, "steps": 10} for i in range(3)]
 
 
+def judged(runs: Mapping[str, Any]) -> Findings:
+    found = Findings()
+    judge(Results(runs), found)
+    return found
+
+
 def test_the_claim_is_judged_part_by_part() -> None:
     runs = {name: rows(0.2, 0.8) for name in ARMS} | {FOUR: rows(0.1)}
-    judged, beside = judge(runs)
-    assert {found.verdict for found in (judged | beside).values()} == {"holds"}
-    judged, _ = judge(runs | {"8 views": rows(0.05)})
-    assert judged["forgetting: 8 views above 4"].verdict == "fails"
-    assert set(figures(runs)) == {"forgetting", "average accuracy"}
+    found = judged(runs)
+    assert {*found.parts.values(), *found.beside.values()} == {"holds"}
+    assert judged(runs | {"8 views": rows(0.05)}).parts["forgetting: 8 views above 4"] == "fails"
+    assert set(figures(Results(runs))) == {"forgetting", "average accuracy"}
 
 
 @pytest.mark.parametrize("name", [ONE, FOUR, RESHUFFLED, FEWER, "plain replay"])

@@ -10,7 +10,7 @@ from torch import nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.papers.common.learning import network
+from letheon.papers.common.networks import network
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import (
     DynamicsWatch,

@@ -4,8 +4,8 @@ arXiv 2510.17210, 2025-10; NeurIPS 2025.
 
 Measured here, on TOFU-mini: every method trains the same low-rank adapters on queries and keys with as many retain
 rows as forget rows, and is read off where the share of answers about forgotten authors that still give the true value
-(the paper's reproduction rate) first falls to a level that all of them reach. There: what is kept of neighbouring
-authors whom no method was shown, in ROUGE-L and in perplexity, and how often an answer about a forgotten author names
+(the paper's reproduction rate) first falls to a level that all of them reach. There: ROUGE-L and perplexity of
+neighbouring authors whom no method was shown, and how often an answer about a forgotten author names
 another entity of the asked type. The world is invented and its entities are known, so both shares need no judge.
 
 Fast: a model that has seen no other sentences. Full: SmolLM2, which learned the same authors first.
@@ -19,7 +19,7 @@ paper: TOFU on Llama-2-7B, extraction from GPT-Neo, PubMedQA on LLaMA-13B, with 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations, product
 from typing import Any
 
@@ -29,15 +29,13 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.forget.request import Request
-from letheon.papers.catalogue import Outcome, Scale
 from letheon.papers.common import words
-from letheon.papers.common.figures import lines
 from letheon.papers.common.tofu_mini import World, make_world, new_model, taught, train
-from letheon.papers.common.trajectory import Watched, watched
-from letheon.papers.outcome import Claim, Findings, Side, judge_pairs, judge_values, mean
-
-Runs = Mapping[int, Mapping[str, Watched]]
-
+from letheon.papers.kit.arms import Arms, Taught, Trajectory
+from letheon.papers.kit.figures import lines, mean_course
+from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting
+from letheon.papers.outcome import Scale
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS, WEAK = "attention shifting", "attention shifting, lambda 0.2"
@@ -52,34 +50,25 @@ ARMS = {
 }
 FULL_RATE = 5e-4  # of every arm: the paper's for TOFU
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
-# Steps between two measurements.
-EVERY = 4
-# Reproduction. The lowest that all compared runs of every seed reach is where they are read.
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+EVERY = 4  # steps between two measurements
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
-CLAIM = (
-    "where equally few answers about forgotten authors give the true value, neighbouring authors' ROUGE-L is higher "
-    "and log perplexity lower than under gradient ascent, with and without cross-entropy, and NPO with KL; and at "
-    "lambda 0.99 fewer than one answer in ten names a wrong entity of the asked type"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute a seed; at full scale an hour."""
-    claim = Claim("attention-shifting", CLAIM, [*BASELINES, "attention shifting with lambda 0.2"])
-    runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
-    level = common_level(runs)
-    rows = [_row(seed, arm, run, level) for seed, arms in runs.items() for arm, run in arms.items()]
-    return claim.outcome(judged(runs, level), scale.seeds, figures(runs), rows)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about a minute per seed; at full scale an hour."""
+    found.baselines += [*BASELINES, "attention shifting with lambda 0.2"]
+    kept = compared({seed: forgetting_runs(seed, scale) for seed in scale.seeds})
+    judge(found, kept)
+    found.figures |= figures(kept)
+    found.rows += [_row(seed, arm, run, kept) for seed, arms in kept.runs.items() for arm, run in arms.items()]
 
 
 # The exact judge
 
 
 def universe(form: str) -> list[str]:
-    """Every value that an attribute can have in such a world."""
-
+    """Every value that an attribute can have in TOFU-mini."""
     return {
         "birthplace": lambda: list(words.TOWNS),
         "year": lambda: [str(year) for year in range(1901, 1991)],
@@ -99,9 +88,8 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 # The runs
 
 
-def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
+def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     """Every arm from the same trained model, with the same adapters, rows and steps."""
-
     full = scale.name == "full"
     world = make_world(seed, authors=12, forgotten=2)
     rows = [*world.forget, *world.retain]
@@ -114,31 +102,17 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Watched]:
     size = len(world.forget)
     request = Request(forget=world.forget, retain=world.retain[:size])
     neighbours = world.retain[size:][: 2 * size]
-    options = {"steps": 72, "batch_size": size, "precision": "float32", "seed": seed}
-
-    def measured(now: LanguageModel) -> dict[str, float]:
-        return measure(now, world, neighbours)
-
-    return {
-        arm: watched(
-            model,
-            request,
-            f"{method}@{ADAPTERS}",
-            measured,
-            every=EVERY,
-            learning_rate=FULL_RATE if full else fast_rate,
-            **options,
-        )
-        for arm, (method, fast_rate) in ARMS.items()
-    }
+    rates = {arm: FULL_RATE if full else fast_rate for arm, (_, fast_rate) in ARMS.items()}
+    recipes = {arm: f"{method}@{ADAPTERS}" for arm, (method, _) in ARMS.items()}
+    arms = Arms(recipes, FULL_RATE, steps=72, batch_size=size, every=EVERY, rates=rates)
+    return arms.run(Taught(model, request, lambda now: measure(now, world, neighbours)), seed)
 
 
 def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -> dict[str, float]:
-    """What answers about forgotten authors give (true values, wrong entities), and what is kept of neighbours.
+    """True values and wrong entities in answers about forgotten authors, and how well neighbours are still known.
 
-    ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats a token.
+    ROUGE-L is recall; `neighbour_nll` is log perplexity, in nats per token.
     """
-
     asked = [*world.forget, *neighbours]
     answers = generate(model, [row.prompt for row in asked], max_new_tokens=20, batch_size=len(asked))
     recalls = [rouge_l_recall(answer, row.answer) for answer, row in zip(answers, asked, strict=True)]
@@ -156,82 +130,58 @@ def measure(model: LanguageModel, world: World, neighbours: Sequence[Example]) -
     }
 
 
-# What is read off them
+# The verdict
 
 
-def common_level(runs: Runs) -> float | None:
-    """The lowest of `LEVELS` to which ours and every baseline bring the reproduction rate under every seed."""
-    lowest = max(min(arms[arm].column("reproduction")) for arms in runs.values() for arm in (OURS, *BASELINES))
-    return next((level for level in LEVELS if lowest <= level), None)
+def compared(runs: Runs) -> EqualForgetting:
+    """The runs where they first reach the lowest reproduction rate that ours and every baseline reach."""
+    compare = (OURS, *BASELINES)
+    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by="reproduction", interpolate=False)
 
 
-def at_level(run: Watched, level: float | None) -> dict[str, float] | None:
-    """The first measurements at which the reproduction rate is no higher than a level."""
-    if level is None:
-        return None
-    return next((point for point in run.points if point["reproduction"] <= level), None)
-
-
-def judged(runs: Runs, level: float | None) -> Findings:
-    """What was measured, its intervals, and a verdict for every part of the claim."""
-    points = {arm: [at_level(arms[arm], level) for arms in runs.values()] for arm in ARMS}
-    measured: dict[str, Any] = {"compared at reproduction": level}
+def judge(found: Findings, kept: EqualForgetting) -> None:
+    """Measured values, intervals, and a verdict for each of the seven parts."""
+    runs = kept.runs.values()
+    found.measured["compared at reproduction"] = kept.level
     for name in ("forget_rouge", "neighbour_rouge", "neighbour_nll", "wrong_entities", "words"):
-        measured[f"{name} there, mean"] = {arm: mean(_column(one, name)) for arm, one in points.items()}
-    measured["lowest reproduction, mean"] = {
-        arm: sum(min(arms[arm].column("reproduction")) for arms in runs.values()) / len(runs) for arm in ARMS
+        found.measured[f"{name} there, mean"] = kept.means(name, arms=ARMS)
+    lowest = {arm: mean(min(arms[arm].column("reproduction")) for arms in runs) for arm in ARMS}
+    found.measured["lowest reproduction, mean"] = lowest
+    masked = {arm: attention_on_masked(kept.runs, arm) for arm in (OURS, WEAK)}
+    found.measured["attention on masked tokens, first and last step, mean"] = {
+        arm: [course[0][1], course[-1][1]] for arm, course in masked.items()
     }
-    measured["attention on masked tokens, first and last step, mean"] = {
-        arm: [_of_step(runs, arm, 0), _of_step(runs, arm, -1)] for arm in (OURS, WEAK)
-    }
-    found = Findings(measured)
-    sides: dict[str, Side] = {"neighbour_rouge": "above", "neighbour_nll": "below"}
     for arm in BASELINES:
-        for name, direction in sides.items():
-            theirs, ours = _column(points[arm], name), _column(points[OURS], name)
-            found.decide({f"{name}, ours minus {arm}": judge_pairs(theirs, ours, 0.0, direction)})
-    wrong = judge_values(_column(points[OURS], "wrong_entities"), NEAR_ZERO, "below")
-    found.intervals["wrong entities"], found.parts["wrong entities"] = wrong.interval, wrong.verdict
-    return found
+        found.decide(f"neighbour_rouge, ours minus {arm}", kept.pairs(arm, OURS), above=0.0)
+        found.decide(f"neighbour_nll, ours minus {arm}", kept.pairs(arm, OURS, "neighbour_nll"), below=0.0)
+    found.decide("wrong entities", kept.values(OURS, "wrong_entities"), below=NEAR_ZERO, value=False)
 
 
-def _column(points: Sequence[dict[str, float] | None], name: str) -> list[float | None]:
-    return [point[name] if point is not None else None for point in points]
+def attention_on_masked(runs: Runs, arm: str) -> list[tuple[float, float]]:
+    """(step, share of attention on masked tokens), mean of the seeds."""
+    histories = [arms[arm].history for arms in runs.values()]
+    return mean_course([[metrics.get("masked_attention", math.nan) for metrics in each] for each in histories])
 
 
-def _of_step(runs: Runs, arm: str, step: int) -> float:
-    found = [arms[arm].history[step].get("masked_attention", math.nan) for arms in runs.values()]
-    return sum(found) / len(found)
+def _row(seed: int, arm: str, run: Trajectory, kept: EqualForgetting) -> dict[str, Any]:
+    level = kept.level
+    reached = (point for point in run.points if level is not None and point["reproduction"] <= level)
+    lowest = min(run.column("reproduction"))
+    return {"seed": seed, "arm": arm, "level": level, **next(reached, {}), "lowest_reproduction": lowest}
 
 
-def _row(seed: int, arm: str, run: Watched, level: float | None) -> dict[str, Any]:
-    point = at_level(run, level) or {}
-    return {"seed": seed, "arm": arm, "level": level, **point, "lowest_reproduction": min(run.column("reproduction"))}
-
-
-def figures(runs: Runs) -> dict[str, str]:
+def figures(kept: EqualForgetting) -> dict[str, str]:
     """Neighbours over forgetting, wrong entities over forgetting, and attention on masked tokens over steps."""
-
-    across = "answers with the true value"
-    kept = {arm: _curve([arms[arm] for arms in runs.values()], "neighbour_rouge") for arm in ARMS}
-    words = "ROUGE-L of neighbouring authors' answers over forgotten answers with the true value, mean of the seeds"
-    drawn = {"neighbours": lines(kept, across, "ROUGE-L of neighbours", words, falling=True)}
-    wrong = {arm: _curve([arms[arm] for arms in runs.values()], "wrong_entities") for arm in ARMS}
-    words = (
-        "Share of forgotten authors' answers that name a wrong entity over those with the true value, mean of the seeds"
+    across, grid = "answers with the true value", [level / 20 for level in range(20, -1, -1)]
+    up, name = "answers with a wrong entity", "wrong_entities"
+    near = "ROUGE-L of neighbouring authors' answers over forgotten answers with the true value, mean of the seeds"
+    wrong = (
+        "Answers about forgotten authors that name a wrong entity, over those with the true value, mean of the seeds"
     )
-    drawn["wrong-entities"] = lines(wrong, across, "answers with a wrong entity", words, falling=True)
-    steps = {
-        arm: [(step + 1.0, _of_step(runs, arm, step)) for step in range(len(next(iter(runs.values()))[arm].history))]
-        for arm in (OURS, WEAK)
-    }
+    masked = {arm: attention_on_masked(kept.runs, arm) for arm in (OURS, WEAK)}
     words = "Share of attention on masked tokens over steps, mean of the seeds"
-    drawn["attention"] = lines(steps, "step", "attention on masked tokens", words)
-    return drawn
-
-
-def _curve(runs: Sequence[Watched], name: str) -> list[tuple[float, float]]:
-    """Mean over runs of a measurement, at every level that all of them reach."""
-    points = [(level / 20, [at_level(run, level / 20) for run in runs]) for level in range(20, -1, -1)]
-    reached = [(level, [point[name] for point in found if point is not None]) for level, found in points]
-    return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]
+    return {
+        "neighbours": kept.figure(across, "ROUGE-L of neighbours", near, arms=ARMS, grid=grid),
+        "wrong-entities": kept.figure(across, up, wrong, keep=name, arms=ARMS, grid=grid),
+        "attention": lines(masked, "step", "attention on masked tokens", words),
+    }

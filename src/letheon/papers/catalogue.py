@@ -1,8 +1,13 @@
-"""The papers, and how far each has come: citation, claim, badge, recorded result.
+"""The catalogue of papers: each with its citation, claim, badge, and recorded result.
 
-`catalogue.toml` holds the citations and claims; the file `<key>.py` beside it (dashes become underscores) measures a
-claim and is imported only when it is run, so that listing papers loads no torch. A third party adds papers by an entry
-point of the group `letheon.papers` that names a package with a `catalogue.toml` of the same form.
+`catalogue.toml` holds the citations and claims; the file `<key>.py` beside it (dashes become underscores) measures the
+claim with `reproduce(scale, found)` and is imported only when it is run, so that listing papers loads no torch.
+
+A third party adds papers by an entry point of the group `letheon.papers`. Its value is the dotted name of a package
+that holds a `catalogue.toml` of the same form and one module per paper:
+
+    [project.entry-points."letheon.papers"]
+    mine = "my_package.papers"
 
 Badges are computed and never typed. They rest on two data files beside this one: `evidence.json`, written by
 the test suite from the tests that passed, and `results.json`, written by `record` from a finished run.
@@ -14,6 +19,7 @@ import importlib
 import os
 import platform
 import re
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -53,6 +59,7 @@ __all__ = [
 FOLDER = Path(__file__).parent
 EVIDENCE = FOLDER / "evidence.json"
 RESULTS = FOLDER / "results.json"
+LIKE_OURS = "write its [[paper]] tables like those of letheon/papers/catalogue.toml"
 
 Badge = Literal["planned", "untested", "runs", "faithful", "reproduced"]
 MethodBadge = Literal["untested", "runs", "faithful"]
@@ -65,14 +72,14 @@ class Paper:
     Attributes:
         number: its place in the catalogue, from 1.
         key: its name on the command line.
-        title: as published.
+        title: the published title.
         room: where the method lives under `letheon`.
         gives: what a user gets from it.
-        claim: what the reproduction measures.
-        date: of the first version, ISO yyyy-mm, where known.
+        claim: the inequality that the reproduction tests, in words.
+        date: month of the first version, ISO yyyy-mm, where known.
         arxiv: identifier without version, where known.
-        authors: as published, in order; empty where not known.
-        abstract: what the paper says, in our own words.
+        authors: names in the published order; empty where not known.
+        abstract: the paper's content in our own words.
         links: name -> address of code or data.
         methods: registry names of its methods; empty when it has none (a benchmark, a layer, a probe).
         module: dotted name of the module whose `reproduce` measures the claim; empty while the paper is planned.
@@ -98,15 +105,18 @@ class Paper:
         return not self.module
 
     def reproduce(self, scale: Scale) -> Outcome:
-        """Measure the claim at a scale; imports the module that does.
+        """Measure the claim at a scale, by the module `self.module`.
 
         Raises:
             InputError: the paper is planned and has no reproduction yet.
         """
+        from letheon.papers.kit.findings import Findings  # loads numpy and scipy, which a listing does without
+
         if self.planned:
             raise InputError(f"paper {self.key!r} is planned and cannot be run", "see letheon papers")
-        outcome: Outcome = importlib.import_module(self.module).reproduce(scale)
-        return outcome
+        found, started = Findings(), time.monotonic()
+        importlib.import_module(self.module).reproduce(scale, found)
+        return found.outcome(self.key, self.claim, scale, time.monotonic() - started)
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,10 @@ def read_catalogue(package: str) -> list[Paper]:
     try:
         entries = tomllib.loads((place / "catalogue.toml").read_text(encoding="utf-8"))["paper"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"package {package} has no readable catalogue.toml: {error}", "see docs/papers.md") from None
+        raise InputError(
+            f"package {package} has no readable catalogue.toml: {error}",
+            LIKE_OURS,
+        ) from None
     return [_read_entry(entry, package, place) for entry in entries]
 
 
@@ -141,17 +154,20 @@ def _read_entry(entry: Mapping[str, Any], package: str, place: Traversable) -> P
     try:
         return Paper(**{**entry, **lists}, module=module)
     except TypeError as error:
-        raise InputError(f"catalogue.toml of {package}, paper {name!r}: {error}", "see docs/papers.md") from None
+        raise InputError(
+            f"catalogue.toml of {package}, paper {name!r}: {error}",
+            LIKE_OURS,
+        ) from None
 
 
 @cache
 def _discovered() -> tuple[Paper, ...]:
     packages = ["letheon.papers", *(point.value for point in entry_points(group="letheon.papers"))]
-    found = [entry for package in packages for entry in read_catalogue(package)]
-    for key, times in Counter(entry.key for entry in found).items():
+    entries = [entry for package in packages for entry in read_catalogue(package)]
+    for key, times in Counter(entry.key for entry in entries).items():
         if times > 1:
             raise InputError(f"two papers have the key {key!r}", "rename the one that an entry point adds")
-    return tuple(sorted(found, key=lambda entry: entry.number))
+    return tuple(sorted(entries, key=lambda entry: entry.number))
 
 
 def papers() -> list[Paper]:
@@ -173,7 +189,7 @@ def paper(name: str | int) -> Paper:
 
 
 def read_evidence() -> Evidence:
-    """What the last recorded run of the test suite has shown."""
+    """The evidence of the last recorded run of the test suite."""
     stored = read_json(EVIDENCE)
     kinds = (frozenset(name for name, shown in stored[kind].items() if shown) for kind in ("contract", "oracle"))
     return Evidence(*kinds)
@@ -208,7 +224,7 @@ def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dic
 def badge_reason(
     paper: Paper, evidence: Evidence | None = None, results: dict[str, dict[str, Any]] | None = None
 ) -> str:
-    """Why the paper has its badge: what it has shown, or what the next badge lacks."""
+    """The reason for the paper's badge: what has been shown, or what the next badge lacks."""
     evidence = read_evidence() if evidence is None else evidence
     results = read_results() if results is None else results
     untested = ", ".join(name for name in paper.methods if name not in evidence.contract)
@@ -234,7 +250,7 @@ def method_badge(name: str, evidence: Evidence | None = None) -> MethodBadge:
 
 
 def record(outcome: Outcome, scale: Scale) -> None:
-    """Store an outcome in `results.json`, together with what it was measured on.
+    """Store an outcome in `results.json`, with the versions, the machine and the scale that it was measured on.
 
     An earlier outcome of that paper is replaced; the file is replaced whole or not at all.
 
@@ -260,7 +276,7 @@ def record(outcome: Outcome, scale: Scale) -> None:
 
 
 def _processor() -> str:
-    """The processor's name; Linux says it only in /proc."""
+    """The processor's name, which Linux gives only in /proc."""
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    line = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else None
+    return line[1] if line else platform.processor() or platform.machine()

@@ -4,7 +4,7 @@ arXiv 2604.04982, 2026-04.
 
 Measured here: a small Llama says whether a user will like an item, from the user's name and first two items. Users like
 one of three genres, which cannot be read off an item's name; some interactions of every third user go against that
-rule and shall be forgotten. Every arm takes the same steps at the same rate; each is read where its answers on the
+rule and are to be forgotten. Every arm takes the same steps at the same rate; each is read where its answers on the
 forgotten interactions come nearest to those of a model retrained without them (JSD), beside the AUC on held-out
 interactions. The number of steps was raised once, from 24: a circuit of a fifth of the modules was still on its way.
 Differs: PCGrad is our update on all modules as one shared group. Full scale: GPT-2 Large and LLaMA-2-7B, MovieLens-1M.
@@ -29,12 +29,13 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainSettings
 from letheon.forget.circuit_map import circuit_map
 from letheon.forget.request import Request
-from letheon.forget.run import forget
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.pagerank import personalised_pagerank
-from letheon.papers.common.tofu_mini import World, copy_of, new_model
-from letheon.papers.outcome import Claim, Findings, judge_pairs
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import World, new_model
+from letheon.papers.kit.arms import Arms, Taught, Trajectory
+from letheon.papers.kit.figures import lines, mean_course
+from letheon.papers.kit.findings import Findings, Pairs, Threshold
+from letheon.papers.outcome import Scale
 
 GENRES, ITEMS, HISTORY, HELD_OUT, ODD = 3, 30, 2, 3, 3
 # Weights begin four times as large as Llama's usual start: from there a model of this width learns who likes what.
@@ -52,70 +53,64 @@ GROUPS = ("forget", "retain", "shared")
 RATE, STEPS, LOOK = 1e-3, 60, 4
 # "At higher utility": not lower by this much AUC.
 MARGIN = 0.01
-CLAIM = (
-    "at its best point along equal steps, circuit-aware unlearning is nearer to retraining (lower JSD on the forgotten "
-    "interactions) than uniform gradient difference and than random groups of the same sizes, at a test AUC that "
-    "is not lower by 0.01"
-)
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The rows: to be forgotten, to be kept, and of each user some that no model is trained on."""
+    """Forget rows, retain rows, and test rows of every user that no model is trained on."""
 
     forget: list[Example]
     retain: list[Example]
     test: list[Example]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A model along a run."""
-
-    jsd: float
-    auc: float
-    auc_retain: float
+Point = dict[str, float]  # jsd: to the retrained model's answers; auc: on test rows; auc_retain: on retain rows
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute a seed on one thread."""
-    claim = Claim("cure", CLAIM, list(ARMS)[1:])
-    runs = {seed: arms(seed, scale) for seed in scale.seeds}
-    best = {seed: {arm: nearest(points) for arm, points in found.paths.items()} for seed, found in runs.items()}
-    found = judged(best)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about a minute per seed on one thread."""
+    found.baselines += list(ARMS)[1:]
+    trials = {seed: trial(seed, scale) for seed in scale.seeds}
+    runs = list(trials.values())
+    best = {seed: {arm: nearest(run.points) for arm, run in one.runs.items()} for seed, one in trials.items()}
+    judge(found, best)
+    ours = [one.runs["CURE"] for one in runs]
     found.measured |= {
-        "JSD before": fmean([run.before.jsd for run in runs.values()]),
-        "test AUC before": fmean([run.before.auc for run in runs.values()]),
-        "AUC of the retrained model": fmean([run.retrained for run in runs.values()]),
-        "modules in the circuit": [run.size for run in runs.values()],
+        "JSD before": fmean([one.before["jsd"] for one in runs]),
+        "test AUC before": fmean([one.before["auc"] for one in runs]),
+        "AUC of the retrained model": fmean([one.retrained for one in runs]),
+        "modules in the circuit": [circuit_size(run.table) for run in ours],
         "cosine of forget and retain gradients, first step": {
-            group: fmean([run.cosines[group] for run in runs.values()]) for group in GROUPS
+            group: fmean([run.history[0][f"cosine_{group}"] for run in ours]) for group in GROUPS
         },
     }
-    rows = [{"seed": seed, "arm": arm, **point.__dict__} for seed, arms in best.items() for arm, point in arms.items()]
-    return claim.outcome(found, scale.seeds, figures(runs), rows)
+    found.figures |= figures([one.runs for one in runs])
+    found.rows += [{"seed": seed, "arm": arm, **point} for seed, arms in best.items() for arm, point in arms.items()]
 
 
 def nearest(points: Sequence[Point]) -> Point:
     """The point nearest to retraining."""
-    return min(points, key=lambda point: point.jsd)
+    return min(points, key=lambda point: point["jsd"])
 
 
-@dataclass
-class Run:
-    """One seed: the points along each arm, and what was found on the way."""
+def circuit_size(table: Sequence[Mapping[str, Any]]) -> str:
+    """The number of modules inside the circuit, of all, and by group."""
+    inside = [row["group"] for row in table]
+    counts = ", ".join(f"{inside.count(group)} {group}" for group in GROUPS)
+    return f"{len(table) - inside.count('outside')} of {len(table)}: {counts}"
 
-    paths: dict[str, list[Point]]
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed: the runs by arm, the original model's point, and the retrained model's test AUC."""
+
+    runs: dict[str, Trajectory]
     before: Point
     retrained: float
-    size: str
-    cosines: dict[str, float]
-    table: list[dict[str, Any]]
 
 
-def arms(seed: int, scale: Scale) -> Run:
+def trial(seed: int, scale: Scale) -> Trial:
     """Train the original and the retrained model, then run every arm from the original."""
-
     shop = make_shop(seed, 60 if scale.name == "full" else 30)
     blank = new_model(World(tuple(shop.forget), tuple(shop.retain), tuple(shop.test), ()), seed, width=64)
     original, retrained = copy_of(blank), copy_of(blank)
@@ -124,35 +119,16 @@ def arms(seed: int, scale: Scale) -> Run:
     target = [yes(p) for p in answers(retrained, shop.forget)]
 
     def point(model: LanguageModel) -> Point:
-        found = [yes(p) for p in answers(model, shop.forget)]
-        return Point(mean_jsd(found, target), auc(model, shop.test), auc(model, shop.retain[::4]))
+        jsd = mean_jsd([yes(p) for p in answers(model, shop.forget)], target)
+        return {"jsd": jsd, "auc": auc(model, shop.test), "auc_retain": auc(model, shop.retain[::4])}
 
     request = Request(forget=tuple(shop.forget), retain=tuple(shop.retain))
-    training = TrainSettings(RATE, batch_size=16, precision="float32", seed=seed)
-    paths: dict[str, list[Point]] = {}
-    size, cosines, table = "", {}, []
-    for arm, recipe in ARMS.items():
-        points: list[Point] = []
-
-        def watch(model: LanguageModel, steps: int, points: list[Point] = points) -> None:
-            if steps % LOOK == 0:
-                points.append(point(model))
-
-        result = forget(
-            copy_of(original), request, recipe, on_step=watch, steps=STEPS, training=training, collapse=False
-        )
-        paths[arm] = points
-        if arm == "CURE":
-            table = result.table
-            inside = [row["group"] for row in table]
-            counts = ", ".join(f"{inside.count(group)} {group}" for group in GROUPS)
-            size = f"{len(table) - inside.count('outside')} of {len(table)}: {counts}"
-            cosines = {group: result.outcome.history[0][f"cosine_{group}"] for group in GROUPS}
-    return Run(paths, point(original), auc(retrained, shop.test), size, cosines, table)
+    arms = Arms(ARMS, RATE, STEPS, batch_size=16, at=tuple(range(LOOK, STEPS + 1, LOOK)))
+    return Trial(arms.run(Taught(original, request, point), seed), point(original), auc(retrained, shop.test))
 
 
 def make_shop(seed: int, users: int) -> Shop:
-    """Every user with every item but those of the history; every third user has some that go against the genres."""
+    """Rows of every user with every item outside its history; every third user has rows against its genre."""
     draw = random.Random(seed)
     loved = {user: draw.randrange(GENRES) for user in range(users)}
     taken = {user: draw.sample(range(ITEMS), ITEMS) for user in range(users)}
@@ -170,8 +146,7 @@ def make_shop(seed: int, users: int) -> Shop:
 
 
 def twins_of(taken: Mapping[int, Sequence[int]]) -> dict[int, int]:
-    """For each user the one whose items are farthest from it by personalised PageRank."""
-
+    """User -> the user whose items are farthest from it by personalised PageRank."""
     found = {}
     for user in taken:
         scores = personalised_pagerank(taken, user, tolerance=1e-6)
@@ -193,8 +168,7 @@ def _row(
 
 
 def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
-    """Until nearly every answer is known."""
-
+    """Train until nearly every answer is known."""
     for parameter in model.model.parameters():
         if parameter.ndim == 2:
             parameter.data.mul_(START)
@@ -206,7 +180,6 @@ def train(model: LanguageModel, rows: Sequence[Example], seed: int) -> None:
 
 def answers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float]]:
     """Probabilities of Yes and of No as the next token."""
-
     scored = score_answers(model, [(row.prompt, ["Yes", "No"]) for row in rows])
     return [(float(np.exp(a.logp[0])), float(np.exp(b.logp[0]))) for a, b in scored]
 
@@ -218,7 +191,6 @@ def yes(found: tuple[float, float]) -> float:
 
 def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
     """Mean Jensen-Shannon divergence (nats) of two lists of Yes probabilities."""
-
     p, q = (np.stack([np.array(values), 1 - np.array(values)], 1) for values in (found, target))
     middle = (p + q) / 2
     return float((0.5 * rel_entr(p, middle) + 0.5 * rel_entr(q, middle)).sum(1).mean())
@@ -226,38 +198,36 @@ def mean_jsd(found: Sequence[float], target: Sequence[float]) -> float:
 
 def auc(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Area under the ROC curve of p(Yes) for what users liked."""
-
     return float(roc_auc_score([row.answer == "Yes" for row in rows], [yes(p) for p in answers(model, rows)]))
 
 
-def judged(best: Mapping[int, Mapping[str, Point]]) -> Findings:
-    """CURE minus each baseline, paired over seeds, at each run's best point."""
-    found = Findings(
-        {
-            "JSD to retraining, best": {arm: fmean([one[arm].jsd for one in best.values()]) for arm in ARMS},
-            "test AUC there": {arm: fmean([one[arm].auc for one in best.values()]) for arm in ARMS},
-            "retain AUC there": {arm: fmean([one[arm].auc_retain for one in best.values()]) for arm in ARMS},
-        }
-    )
+def judge(found: Findings, best: Mapping[int, Mapping[str, Point]]) -> None:
+    """CURE minus each baseline, paired over seeds, at the best point of each run."""
+
+    def column(arm: str, name: str) -> list[float]:
+        return [one[arm][name] for one in best.values()]
+
+    for words, name in (
+        ("JSD to retraining, best", "jsd"),
+        ("test AUC there", "auc"),
+        ("retain AUC there", "auc_retain"),
+    ):
+        found.measured[words] = {arm: fmean(column(arm, name)) for arm in ARMS}
     for baseline in BASELINES:
-        for name, limit in (("jsd", 0.0), ("auc", -MARGIN)):
-            theirs, ours = ([getattr(one[arm], name) for one in best.values()] for arm in (baseline, "CURE"))
-            part = judge_pairs(theirs, ours, limit, "below" if name == "jsd" else "above")
-            found.decide({f"{name.upper()}, CURE minus {baseline}": part})
-    return found
+        for name, limit in (("jsd", Threshold(below=0.0)), ("auc", Threshold(above=-MARGIN))):
+            found.decide(
+                f"{name.upper()}, CURE minus {baseline}", Pairs(column(baseline, name), column("CURE", name)), **limit
+            )
 
 
-def figures(runs: Mapping[int, Run]) -> dict[str, str]:
+def figures(seeds: Sequence[Mapping[str, Trajectory]]) -> dict[str, str]:
     """The circuit of the first seed, and AUC over JSD along each arm, mean of the seeds."""
-
     series = {}
     for arm in ARMS:
-        steps = zip(*(run.paths[arm] for run in runs.values()), strict=True)
-        series[arm] = [(fmean([p.jsd for p in points]), fmean([p.auc for p in points])) for points in steps]
-    first = next(iter(runs.values()))
+        jsd, auc = (mean_course([runs[arm].column(name) for runs in seeds]) for name in ("jsd", "auc"))
+        series[arm] = [(x, y) for (_, x), (_, y) in zip(jsd, auc, strict=True)]
+    words = "Test AUC over divergence from retraining along each arm"
     return {
-        "circuit": circuit_map(first.table, "Heads and MLPs of the circuit by group"),
-        "paths": lines(
-            series, "JSD to retraining", "test AUC", "Test AUC over divergence from retraining along each arm"
-        ),
+        "circuit": circuit_map(seeds[0]["CURE"].table, "Heads and MLPs of the circuit by group"),
+        "paths": lines(series, "JSD to retraining", "test AUC", words),
     }

@@ -36,11 +36,13 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainSettings
 from letheon.forget.sequences.queue import Queue, SequenceSettings
 from letheon.forget.settings import ForgetSettings
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.pch_mini import Stream, make_stream
-from letheon.papers.common.tofu_mini import copy_of, new_model, train
-from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import new_model, train
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, Threshold
+from letheon.papers.kit.findings import judge as verdict_of
+from letheon.papers.outcome import Scale
 
 FLOOR = 1e-8
 COLLAPSED = 0.5
@@ -58,22 +60,17 @@ PLAIN = {
     "random labels": "random_labels",
 }
 PARTS = ("filtering", "importance", "targeting")
-CLAIM = (
-    "at the end of the stream retain utility is below 0.5 under gradient ascent, NPO, NPO + KL and random labels on "
-    "all layers and above 0.5 under FIT; the harmonic mean of forget degree and retain utility is higher under FIT "
-    "than without filtering, without importance and without targeted layers"
-)
 
 
 class Triple(NamedTuple):
-    """Mean answer probability (geometric, a token), ROUGE-L (F-measure) of greedy answers, teacher-forced accuracy."""
+    """Mean answer probability (geometric per token), ROUGE-L (F-measure) of greedy answers, teacher-forced accuracy."""
 
     probability: float
     rouge: float
     accuracy: float
 
     def score(self) -> float:
-        """The geometric mean, F or R in the paper; 0 as soon as one of the three is."""
+        """The geometric mean of the three (F or R in the paper); 0 if one of them is 0."""
         return float((self.probability * self.rouge * self.accuracy) ** (1 / 3))
 
 
@@ -86,18 +83,17 @@ def likeness(unlearned: Triple, reference: Triple) -> float:
 
 
 def forget_degree(unlearned: Triple, reference: Triple) -> float:
-    """F.D.: how alike the two models are on what was to be forgotten; forgetting too much lowers it as well."""
+    """F.D.: likeness of the two models on forget rows; forgetting too much lowers it as well."""
     return likeness(unlearned, reference)
 
 
 def retain_utility(unlearned: Triple, reference: Triple) -> float:
-    """R.U.: how alike they are on what was to be kept."""
+    """R.U.: likeness of the two models on retain rows."""
     return likeness(unlearned, reference)
 
 
 def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
-    """The three numbers on some rows."""
-
+    """The three numbers of a model, as means over rows."""
     found = [answers[0] for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
     limit = max(len(one.logp) for one in found)
     candidates = [[(row.answer, one)] for row, one in zip(rows, found, strict=True)]
@@ -133,7 +129,7 @@ def arms() -> dict[str, SequenceSettings]:
 
 @dataclass
 class Arm:
-    """What one arm did along the stream.
+    """The course of one arm along the stream.
 
     Attributes:
         points: requests served, forget degree, retain utility, drift and raw triples at each measurement.
@@ -161,7 +157,6 @@ class Arm:
 
 def serve(model: LanguageModel, reference: LanguageModel, stream: Stream, settings: SequenceSettings, seed: int) -> Arm:
     """One arm over the whole stream, from the taught model (changed in place)."""
-
     training = TrainSettings(RATES[len(stream.requests)], precision="float32", seed=seed)
     queue = Queue(model, settings, ForgetSettings(epochs=EPOCHS, collapse=False), training)
     queue.calibrate(stream.requests[: settings.calibration])
@@ -178,13 +173,13 @@ def serve(model: LanguageModel, reference: LanguageModel, stream: Stream, settin
 
 
 def asked(stream: Stream, number: int) -> list[Example]:
-    """Rows of the first requests, evenly taken, at most so many as are measured."""
+    """At most `MOST` forget rows of the first requests, taken evenly."""
     rows = [row for request in stream.requests[:number] for row in request.forget]
     return rows[:: -(-len(rows) // MOST)]
 
 
 def scores(model: LanguageModel, reference: LanguageModel, stream: Stream, number: int) -> dict[str, Any]:
-    """Forget degree over what was asked so far, retain utility, and the triples behind them."""
+    """Forget degree over the requests so far, retain utility, and the triples behind them."""
     forgotten, kept = measure(model, asked(stream, number)), measure(model, stream.kept[:MOST])
     never, taught = measure(reference, asked(stream, number)), measure(reference, stream.kept[:MOST])
     return {
@@ -199,7 +194,6 @@ def scores(model: LanguageModel, reference: LanguageModel, stream: Stream, numbe
 
 def recovery(model: LanguageModel, reference: LanguageModel, stream: Stream, seed: int) -> dict[str, float]:
     """Forget degree now, with weights rounded to 4 bits, and after ten steps on retain rows."""
-
     rows = asked(stream, len(stream.requests))
     never = measure(reference, rows)
     found = {"at the end": forget_degree(measure(model, rows), never)}
@@ -216,17 +210,17 @@ def recovery(model: LanguageModel, reference: LanguageModel, stream: Stream, see
 Arms = Mapping[int, Mapping[str, Arm]]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: eight streams a seed, together a little over a minute on one idle core at the fast scale."""
-    claim = Claim("fit", CLAIM, list(PLAIN))
-    found = {seed: streams(seed, scale) for seed in scale.seeds}
-    rows = [_row(seed, name, arm) for seed, these in found.items() for name, arm in these.items()]
-    return claim.outcome(judged(found), scale.seeds, figures(found), rows)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: eight streams per seed, together a little over a minute on one idle core at the fast scale."""
+    found.baselines += list(PLAIN)
+    served = {seed: streams(seed, scale) for seed in scale.seeds}
+    judge(found, served)
+    found.figures |= figures(served)
+    found.rows += [_row(seed, name, arm) for seed, arms in served.items() for name, arm in arms.items()]
 
 
 def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     """Teach target and reference by one recipe, then serve the stream under every arm."""
-
     full = scale.name == "full"
     stream = make_stream(seed, 120 if full else 36, retained=24 if full else 12, sentences=2 if full else 1)
     models = []
@@ -239,20 +233,19 @@ def streams(seed: int, scale: Scale) -> dict[str, Arm]:
     return {name: serve(copy_of(target), reference, stream, settings, seed) for name, settings in arms().items()}
 
 
-def judged(arms: Arms) -> Findings:
-    """What was measured, its intervals, and a verdict for every part of the claim."""
-    found = Findings()
+def judge(found: Findings, arms: Arms) -> None:
+    """Measured values, intervals, and a verdict for each of the eight parts."""
     fits = [these["FIT"] for these in arms.values()]
     for name in (*PLAIN, "FIT"):
         values = [these[name].end["retain_utility"] for these in arms.values()]
-        kept = judge_values(values, COLLAPSED, "above" if name == "FIT" else "below")
-        found.tell({f"retain utility at the end, {name}": kept})
-        found.parts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = kept.verdict
+        limit = Threshold(above=COLLAPSED) if name == "FIT" else Threshold(below=COLLAPSED)
+        found.report(f"retain utility at the end, {name}", values)
+        found.parts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = verdict_of(values, **limit).verdict
     for part in PARTS:
         without = [these[f"without {part}"].balance() for these in arms.values()]
-        gain = judge_pairs(without, [fit.balance() for fit in fits], 0.0, "above")
-        found.tell({f"balance, FIT minus without {part}": gain})
-        found.parts[part] = gain.verdict
+        gain = Pairs(without, [fit.balance() for fit in fits])
+        found.report(f"balance, FIT minus without {part}", gain)
+        found.parts[part] = verdict_of(gain, above=0.0).verdict
     for column in ("forget_degree", "retain_utility", "drift"):
         found.measured[f"{column} at the end"] = _means(arms, lambda arm, column=column: float(arm.end[column]))
     for after in ("4 bits", "relearned"):
@@ -260,7 +253,6 @@ def judged(arms: Arms) -> Findings:
     found.measured["chunks dropped by FIT"] = sum(fit.dropped for fit in fits)
     found.measured["near-duplicates among them"] = sum(fit.duplicates for fit in fits)
     found.measured["requests"] = fits[0].end["requests"]
-    return found
 
 
 def _means(found: Arms, value: Any) -> dict[str, float]:
@@ -276,7 +268,6 @@ def _row(seed: int, name: str, arm: Arm) -> dict[str, Any]:
 
 def figures(found: Arms) -> dict[str, str]:
     """Forget degree, retain utility and drift over the requests served, mean of the seeds."""
-
     drawn = {}
     for column, words in (
         ("forget_degree", "forget degree"),

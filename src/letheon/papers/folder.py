@@ -1,4 +1,4 @@
-"""The folder that `letheon papers run` leaves: outcome, rows, figures, and a page that shows them."""
+"""The folder that `letheon papers run` writes: outcome, rows, figures, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ td, th { padding: .2rem 1.5rem .2rem 0; vertical-align: top; } img { max-width: 
 
 
 def write_outcome(outcome: Outcome, paper: Paper, folder: Path) -> None:
-    """Write `outcome.json`, `rows.json` (where there are rows), one SVG a figure, and `index.html`.
+    """Write `outcome.json`, `rows.json` (where there are rows), one SVG per figure, and `index.html`.
 
     Raises:
         LetheonError: a figure's name is not fit for a file name, or a file cannot be written.

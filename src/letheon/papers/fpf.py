@@ -2,8 +2,8 @@
 
 arXiv 2304.04158, 2023-04; ICML 2023. Full scale in the paper: split CIFAR-10, Tiny-ImageNet, medical images and PACS
 with a ResNet-18. Here: split digits, a network with batch normalisation (and a small convolutional one for the lowest
-layer), a memory of 100. Rates, places and steps of finetuning are not known from the paper; they are chosen under seeds
-that are not reported. `hidden` is every weight between the first layer and the head.
+layer), a memory of 100. The paper's rates, places and steps of finetuning are not known; they are chosen under seeds
+that are not reported. The role `hidden` is every weight between the first layer and the head.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import torch
 from torch import nn
 
-from letheon.core.statistics import estimate_mean
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.figures import lines
-from letheon.papers.common.learning import network, several
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
+from letheon.papers.common.networks import network, seeded, several
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import DynamicsWatch
@@ -32,7 +31,7 @@ from letheon.retain.streams.digits import split_digits
 TRAINING: dict[str, Any] = {"epochs": 5, "batch_size": 32, "learning_rate": 0.05}
 DYNAMICS = TRAINING | {"epochs": 10}
 SIZES = [64, 100, 100, 10]
-MIDDLE = "3"  # the second hidden layer's name
+MIDDLE = "3"  # name of the second hidden layer
 ARMS = {
     "naive": "naive",
     "replay": "replay:capacity=100",
@@ -44,87 +43,75 @@ ARMS = {
     "replay + fpf": "replay:capacity=100+fpf",
 }
 RATES = (0.03, 0.1, 0.3)
-# Each place at the rate that suits it, for as many steps.
+# Finetuning of the head and norms, and of the second hidden layer, each at its own best rate and equally many steps.
 PLACES = {
     "fpf": [f"fpf:capacity=100,rate={rate}" for rate in RATES],
     "fpf elsewhere": [f"fpf:capacity=100,select={MIDDLE},rate={rate}" for rate in RATES],
 }
-# 5 times 11 or 10 times 6 steps of 32 rows: a quarter of what replay draws (about 7,200 rows).
+# 5 times 11 or 10 times 6 steps of 32 rows: a quarter of the rows that replay draws (about 7,200).
 FRUGAL = [
     f"fpf:capacity=100,k={k},steps={steps},select={select},rate={rate}"
     for (k, steps), select, rate in product(((5, 11), (10, 6)), ("head/norm", "head/norm/bottom"), RATES)
 ]
 TUNING_SEEDS = (1000, 1001)
-EACH = 3  # runs a seed; one takes half a second
+EACH = 3  # runs per seed; a run takes half a second
 TIMES, FAR, NEAR, FRACTION = 5.0, 0.2, 0.05, 0.3
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+Moves = Sequence[Mapping[str, Any]]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """What moves when tasks change, what finetuning it repairs, and what k-FPF saves."""
-
-    baselines = ["experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"]
-    claim = Claim("fpf", paper("fpf").claim, baselines)
-    seeds = several(scale.seeds, EACH)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Measure which modules move when tasks change, what finetuning them repairs, and what k-FPF saves."""
+    found.baselines += [
+        "experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"
+    ]  # fmt: skip
+    found.seeds = several(scale.seeds, EACH)
     chosen = {name: best(texts) for name, texts in (PLACES | {"k-fpf": FRUGAL}).items()}
-    arms = ARMS | chosen
-    runs = {name: [measured(text, seed) for seed in seeds] for name, text in arms.items()}
-    moves = [moved(network_of(seed), seed) for seed in seeds]
+    results = run_arms(measured, ARMS | chosen, found.seeds)
+    moves = [moved(network_of(seed), seed) for seed in found.seeds]
     convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
-    judged, beside = judge(runs, moves)
-    beside |= {
-        f"convolutional: {role} over middle convolutions, more than {times:g}": judge_values(
-            [found["distance"][role] / found["distance"]["hidden"] for found in convolutional], times, "above"
-        )
-        for role, times in (("head", TIMES), ("norm", TIMES), ("bottom", 1.0))
-    }
-    told = {
-        **{name: means(rows) for name, rows in runs.items()},
+    results.record(found)
+    found.measured |= {
         "movement across tasks, per parameter": _by_role(moves, "distance"),
         "the same, relative to the module's norm": _by_role(moves, "relative"),
         "convolutional network, per parameter": _by_role(convolutional, "distance"),
         "convolutional network, relative": _by_role(convolutional, "relative"),
         "chosen": chosen,
     }
-    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
-    return claim.outcome(Findings.by_arm(told, judged, beside), seeds, figures(runs, moves), rows)
+    judge(results, moves, found)
+    for role, times in (("head", TIMES), ("norm", TIMES), ("bottom", 1.0)):
+        name = f"convolutional: {role} over middle convolutions, more than {times:g}"
+        found.report(name, _over(convolutional, role, "hidden"), above=times, value=False)
+    found.figures |= figures(results, moves)
 
 
-def judge(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Judged], dict[str, Judged]]:
-    """The parts of the claim and what belongs beside them, paired over seeds."""
+def judge(results: Results, moves: Moves, found: Findings) -> None:
+    """Decide on movement per parameter, on finetuning here and elsewhere, and on k-FPF beside replay."""
+    accuracy = "average accuracy"
+    for role in ("head", "norm"):
+        name = f"{role} over hidden weights, movement per parameter"
+        found.decide(name, _over(moves, role, "hidden"), above=TIMES, value=False)
+        name = f"{role} over the first layer, movement per parameter"
+        found.report(name, _over(moves, role, "bottom"), above=TIMES, value=False)
+    results.decide(found, "fpf minus fpf elsewhere", accuracy, "fpf", "fpf elsewhere", above=FAR)
+    results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
+    drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
+    shares = [ours / replayed for ours, replayed in zip(*drawn, strict=True)]
+    found.decide("share of replay's rows that k-fpf draws", shares, below=FRACTION, value=False)
+    name, everywhere = "finetuning all parameters is better than the forgetful ones", "fpf, all parameters, rate 0.03"
+    results.report(found, name, accuracy, everywhere, "fpf, rate 0.03", above=0.0)
+    results.report(found, "fpf improves replay", accuracy, "replay + fpf", "replay", above=0.0)
+    name, many = "10-fpf at 50 steps near replay", "10-fpf, 50 steps each"
+    results.report(found, name, accuracy, many, "replay", above=-NEAR)
 
-    def column(name: str, metric: str = "average accuracy") -> list[float]:
-        return [row[metric] for row in runs[name]]
 
-    judged = {
-        f"{role} over hidden weights, movement per parameter": judge_values(
-            [found["distance"][role] / found["distance"]["hidden"] for found in moves], TIMES, "above"
-        )
-        for role in ("head", "norm")
-    }
-    shares = [a / b for a, b in zip(column("k-fpf", "rows"), column("replay", "rows"), strict=True)]
-    judged |= {
-        "fpf minus fpf elsewhere": judge_pairs(column("fpf elsewhere"), column("fpf"), FAR, "above"),
-        "k-fpf minus replay": judge_pairs(column("replay"), column("k-fpf"), -NEAR, "above"),
-        "share of replay's rows that k-fpf draws": judge_values(shares, FRACTION, "below"),
-    }
-    beside = {
-        "finetuning all parameters is better than the forgetful ones": judge_pairs(
-            column("fpf, rate 0.03"), column("fpf, all parameters, rate 0.03"), 0.0, "above"
-        ),
-        "fpf improves replay": judge_pairs(column("replay"), column("replay + fpf"), 0.0, "above"),
-        "10-fpf at 50 steps near replay": judge_pairs(
-            column("replay"), column("10-fpf, 50 steps each"), -NEAR, "above"
-        ),
-    }
-    beside |= {
-        f"{role} over the first layer, movement per parameter": judge_values(
-            [found["distance"][role] / found["distance"]["bottom"] for found in moves], TIMES, "above"
-        )
-        for role in ("head", "norm")
-    }
-    return judged, beside
+def _over(moves: Moves, role: str, other: str) -> list[float]:
+    """Ratio of two roles' movement per parameter, one per seed."""
+    return [move["distance"][role] / move["distance"][other] for move in moves]
+
+
+def _by_role(moves: Moves, metric: str) -> dict[str, float]:
+    return {role: sum(move[metric][role] for move in moves) / len(moves) for role in moves[0][metric]}
 
 
 def best(texts: Sequence[str]) -> str:
@@ -133,8 +120,7 @@ def best(texts: Sequence[str]) -> str:
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:
-    """One arm, one seed: accuracy, and what was replayed for it."""
-
+    """Accuracy of one run, and the cost of its replay."""
     run = learn(network_of(seed), split_digits(), text, seed=seed, **TRAINING)
     cost, fpf = replay_cost(run.learner), run.learner.strategy.find(FPF)
     moving = sum(parameter.numel() for parameter in fpf.chosen(run.learner)) if fpf is not None else 0
@@ -148,11 +134,10 @@ def measured(text: str, seed: int) -> dict[str, Any]:
 
 
 def moved(model: nn.Module, seed: int) -> dict[str, Any]:
-    """How far the modules move when tasks change under plain training: by role and by module."""
-
+    """Movement of the modules when tasks change under plain training, by role and by module."""
     watch = DynamicsWatch()
-    composed = Composition([*read_strategy("naive").parts, watch], "naive, watched")
-    learn(model, split_digits(), composed, seed=seed, **DYNAMICS)
+    strategy = Composition([*read_strategy("naive").parts, watch], "naive, watched")
+    learn(model, split_digits(), strategy, seed=seed, **DYNAMICS)
     dynamics = watch.dynamics
     return {
         "seed": seed,
@@ -164,38 +149,31 @@ def moved(model: nn.Module, seed: int) -> dict[str, Any]:
 
 def network_of(seed: int) -> nn.Sequential:
     """Two hidden layers with batch normalisation, a head without a bias."""
-
     return network(SIZES, seed, batch_norm=True)
 
 
 def convolutional_of(seed: int) -> nn.Sequential:
     """Three convolutions with batch normalisation, a head without a bias."""
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    def build() -> nn.Sequential:
         layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
         for width, out in ((1, 16), (16, 16), (16, 16)):
             layers += [nn.Conv2d(width, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
         return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 16, 10, bias=False))
 
-
-def _by_role(moves: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    return {role: sum(found[metric][role] for found in moves) / len(moves) for role in moves[0][metric]}
+    return seeded(build, seed)
 
 
-def figures(runs: Runs, moves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Movement across tasks by module, and accuracy beside the rows that were replayed for it."""
-
+def figures(results: Results, moves: Moves) -> dict[str, str]:
+    """Movement across tasks by module, and accuracy beside the number of replayed rows."""
     first = [move for move in moves[0]["moves"] if move.kind == "across" and not move.module.endswith("bias")]
     epochs = 1 + max(move.epoch for move in first)
     series: dict[str, list[tuple[float, float]]] = {}
     for move in first:
         point = (move.task * epochs + move.epoch + 1, math.log10(move.distance))
         series.setdefault(move.module, []).append(point)
-    arms = {
-        f"{name} ({means(rows)['rows']:.0f} rows)": {name: estimate_mean([row["average accuracy"] for row in rows])}
-        for name, rows in runs.items()
-    }
+    drawn, accuracies = results.means(["rows"]), results.estimates("average accuracy")
+    arms = {f"{name} ({drawn[name]['rows']:.0f} rows)": {name: accuracies[name]} for name in results.arms}
     across = "Movement of each module from the same epoch of the task before, per parameter, first seed"
     return {
         "movement": lines(series, "epoch", "log10 of movement", across),

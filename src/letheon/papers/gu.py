@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.updates.geometric import normal_step
-from letheon.papers.catalogue import Outcome, Scale, verdict_from_interval
-from letheon.papers.common.figures import lines
-from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
-from letheon.papers.common.trajectory import Trajectory, first_crossing, follow, memory_of
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
+from letheon.papers.common.tofu_mini import make_world, new_model, train
+from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting
+from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
+from letheon.papers.outcome import Scale, verdict_from_interval
 
 # Learning rates. SimNPO's retain term outweighs its forget term eight times: at the others' rate it neither forgets
 # nor harms enough to tell two updates apart.
-RATE = {"gradient_ascent": 3e-4, "npo": 3e-4, "simnpo": 1e-3}
-OBJECTIVES = tuple(RATE)
+OBJECTIVES = {"gradient_ascent": 3e-4, "npo": 3e-4, "simnpo": 1e-3}
 UPDATES = {
     "plain": "",
     "normal": "+geometric:mode=normal",
@@ -45,25 +45,25 @@ PLAIN_BELOW, NORMAL_ABOVE = 1.1, 1.9
 ROUNDING = 1e-5
 # "Not lower": by less than one answer token in a hundred.
 MARGIN = 0.01
-# The deepest level of forgetting that every run of an objective reaches is where its runs are compared.
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-CLAIM = (
-    "|change of the retain loss| after one step grows with eta to a power above 1.9 for the normal step, below 1.1 for "
-    "the plain one; the realized step's cosine with the retain gradient is at most 1e-5; at equal forget probability "
-    "the retain set's extraction strength is not lower than the plain step's by 0.01 or more, for each of three "
-    "objectives and three modes"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: seconds for the orders, a minute or two a seed for TOFU-mini."""
-    baselines = ["the plain step of gradient ascent, NPO and SimNPO (one AdamW step of the summed gradient)"]
-    claim = Claim("gu", CLAIM, baselines)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: seconds for the orders, a minute or two per seed for TOFU-mini."""
+    found.baselines += ["the plain step of gradient ascent, NPO and SimNPO (one AdamW step of the summed gradient)"]
     orders = [order for seed in scale.seeds for order in step_orders(seed)]
-    runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
-    levels = {objective: common_level(runs, objective) for objective in OBJECTIVES}
-    rows = [_row(seed, *arm, run, levels[arm[0]]) for seed, arms in runs.items() for arm, run in arms.items()]
-    return claim.outcome(judged(orders, runs, levels), scale.seeds, figures(orders, runs), rows)
+    worlds = {seed: taught(seed, scale) for seed in scale.seeds}
+    kept = {
+        objective: compared({seed: arms_of(objective, scale).run(world, seed) for seed, world in worlds.items()})
+        for objective in OBJECTIVES
+    }
+    judge(found, orders, kept)
+    found.figures |= figures(orders, kept)
+    found.rows += [
+        _row(seed, objective, update, run, one)
+        for objective, one in kept.items()
+        for seed, arms in one.runs.items()
+        for update, run in arms.items()
+    ]
 
 
 # 1. The order of one step's damage
@@ -80,7 +80,6 @@ class Order(NamedTuple):
 
 def step_orders(seed: int) -> list[Order]:
     """Plain and normal steps on `DRAWS` quadratic and as many logistic problems, in float64."""
-
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _, (kind, make) in product(range(DRAWS), (("quadratic", _quadratic), ("logistic", _logistic))):
@@ -92,7 +91,6 @@ def step_orders(seed: int) -> list[Order]:
 
 def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Callable[[Tensor], Tensor]) -> Order:
     """One descent step of the negated forget loss from the origin, at every rate."""
-
     point = torch.zeros(12, dtype=torch.float64, requires_grad=True)
     (g_forget,) = torch.autograd.grad(-forget(point), point)
     (g_retain,) = torch.autograd.grad(retain(point), point)
@@ -138,113 +136,72 @@ def _logistic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Ten
 
 # 2 and 3. TOFU-mini
 
-Runs = Mapping[int, Mapping[tuple[str, str], "Trajectory"]]
+Kept = Mapping[str, EqualForgetting]  # objective -> its runs under every update, at their common level
 
 
-def forgetting_runs(seed: int, scale: Scale) -> dict[tuple[str, str], Trajectory]:
-    """Every objective under every update, each from the same trained model, with the same rows and steps."""
-
-    full = scale.name == "full"
+def taught(seed: int, scale: Scale) -> Taught:
+    """A model that was trained to know every author of TOFU-mini, some of whom are to be forgotten."""
     world = make_world(seed)
     model = new_model(world, seed)
     model.model.to(scale.device)
     train(model, world.known(forgotten=True), seed)
-    request = Request(forget=world.forget, retain=world.retain)
-    measure = memory_of({"forget": world.forget, "retain": world.retain[:: 1 if full else 4]})
-    steps, slower = (72, 3.0) if full else (24, 1.0)
-    runs = {}
-    for objective, (update, text) in product(OBJECTIVES, UPDATES.items()):
-        training = TrainSettings(RATE[objective] / slower, batch_size=8, precision="float32", seed=seed)
-        watched = follow(copy_of(model), request, objective + text, measure, steps=steps, training=training)
-        runs[objective, update] = watched
-    return runs
+    measured_rows = world.retain[:: 1 if scale.name == "full" else 4]
+    measure = memory_of({"forget": world.forget, "retain": measured_rows})
+    return Taught(model, Request(forget=world.forget, retain=world.retain), measure)
 
 
-def common_level(runs: Runs, objective: str) -> float | None:
-    """The lowest of `LEVELS` to which every run of an objective brings the forget probability."""
-    lowest = [
-        min(run.column("forget_probability"))
-        for arms in runs.values()
-        for arm, run in arms.items()
-        if arm[0] == objective
-    ]
-    return next((level for level in LEVELS if max(lowest) <= level), None)
+def arms_of(objective: str, scale: Scale) -> Arms:
+    """The objective under every update."""
+    recipes = {update: with_retain_cosine(objective + text) for update, text in UPDATES.items()}
+    fast = Arms(recipes, rate=OBJECTIVES[objective], steps=24, batch_size=8)
+    return fast.at_scale(scale, fast.replace(rate=fast.rate / 3, steps=72))
 
 
-def kept_at(run: Trajectory, level: float | None) -> float | None:
-    """Retain extraction strength where the forget probability first falls to a level."""
-
-    if level is None:
-        return None
-    return first_crossing(run.column("forget_probability"), run.column("retain_es"), level)
+def compared(runs: Runs) -> EqualForgetting:
+    """The runs of one objective at the deepest forget probability that all of them reach under every seed."""
+    return at_equal_forgetting(runs, compare=UPDATES, keep="retain_es")
 
 
-def judged(orders: Sequence[Order], runs: Runs, levels: Mapping[str, float | None]) -> Findings:
-    """What was measured, its intervals, and a verdict for every part of the claim."""
+def judge(found: Findings, orders: Sequence[Order], kept: Kept) -> None:
+    """Measured values, intervals, and a verdict for each of the twelve parts."""
     slopes = {step: [order.slope for order in orders if order.step == step] for step in ("plain", "normal")}
     largest = {
-        update: max(max(arms[objective, update].cosines) for arms in runs.values() for objective in OBJECTIVES)
+        update: max(max(arms[update].metric(METRIC)) for one in kept.values() for arms in one.runs.values())
         for update in UPDATES
     }
-    found = Findings(
-        measured={
-            "slope of the retain loss's change, mean": {step: sum(each) / len(each) for step, each in slopes.items()},
-            "largest cosine of a step with the retain gradient": largest,
-            "compared at forget probability": dict(levels),
-            "retain ES there, plain, mean": {goal: _mean_kept(runs, goal, levels) for goal in OBJECTIVES},
-        },
-        intervals={f"slope, {step} (range)": [min(each), max(each)] for step, each in slopes.items()},
-        parts={
-            "slope, plain": verdict_from_interval(min(slopes["plain"]), max(slopes["plain"]), PLAIN_BELOW, "below"),
-            "slope, normal": verdict_from_interval(min(slopes["normal"]), max(slopes["normal"]), NORMAL_ABOVE, "above"),
-            "realized step": "holds" if largest["realized"] <= ROUNDING else "fails",
-        },
-    )
-    for goal, update in product(OBJECTIVES, list(UPDATES)[1:]):
-        found.decide({f"retain ES, {goal}, {update} minus plain": _gain(runs, goal, update, levels[goal])})
-    return found
-
-
-def _mean_kept(runs: Runs, objective: str, levels: Mapping[str, float | None]) -> float | None:
-    return mean(kept_at(arms[objective, "plain"], levels[objective]) for arms in runs.values())
-
-
-def _gain(runs: Runs, objective: str, update: str, level: float | None) -> Judged:
-    """Paired over seeds: retain extraction strength under an update minus under the plain step."""
-    plain, ours = ([kept_at(arms[objective, name], level) for arms in runs.values()] for name in ("plain", update))
-    return judge_pairs(plain, ours, -MARGIN, "above")
-
-
-def _row(seed: int, objective: str, update: str, run: Trajectory, level: float | None) -> dict[str, Any]:
-    last = {f"last_{name}": value for name, value in run.points[-1].items()}
-    mean = sum(run.cosines) / len(run.cosines)
-    kept = {"level": level, "retain_es": kept_at(run, level), "largest_cosine": max(run.cosines), "mean_cosine": mean}
-    return {"seed": seed, "objective": objective, "update": update, "steps": len(run.cosines), **kept, **last}
-
-
-def figures(orders: Sequence[Order], runs: Runs) -> dict[str, str]:
-    """The change of the retain loss over η, and what is kept over what is forgotten for each objective."""
-
-    def means(columns: Sequence[Sequence[float]]) -> list[float]:
-        return [sum(column) / len(column) for column in zip(*columns, strict=True)]
-
-    falls = {
-        step: sorted(zip(RATES, means([order.changes for order in orders if order.step == step]), strict=True))
-        for step in ("plain", "normal")
+    found.measured |= {
+        "slope of the retain loss's change, mean": {step: sum(each) / len(each) for step, each in slopes.items()},
+        "largest cosine of a step with the retain gradient": largest,
+        "compared at forget probability": {objective: one.level for objective, one in kept.items()},
+        "retain ES there, plain, mean": {objective: mean(one.values("plain")) for objective, one in kept.items()},
     }
+    found.intervals |= {f"slope, {step} (range)": [min(each), max(each)] for step, each in slopes.items()}
+    plain, normal = slopes["plain"], slopes["normal"]
+    found.parts["slope, plain"] = verdict_from_interval(min(plain), max(plain), PLAIN_BELOW, "below")
+    found.parts["slope, normal"] = verdict_from_interval(min(normal), max(normal), NORMAL_ABOVE, "above")
+    found.parts["realized step"] = "holds" if largest["realized"] <= ROUNDING else "fails"
+    for (objective, one), update in product(kept.items(), list(UPDATES)[1:]):
+        found.decide(f"retain ES, {objective}, {update} minus plain", one.pairs("plain", update), above=-MARGIN)
+
+
+def _row(seed: int, objective: str, update: str, run: Trajectory, kept: EqualForgetting) -> dict[str, Any]:
+    cosines = run.metric(METRIC)
+    at_level = {"level": kept.level, "retain_es": kept.at(run)}
+    own = {"largest_cosine": max(cosines), "mean_cosine": sum(cosines) / len(cosines)}
+    last = {f"last_{name}": value for name, value in run.last.items()}
+    return {"seed": seed, "objective": objective, "update": update, "steps": len(cosines), **at_level, **own, **last}
+
+
+def figures(orders: Sequence[Order], kept: Kept) -> dict[str, str]:
+    """The change of the retain loss over η, and for each objective extraction strength over forget probability."""
+    falls = {}
+    for step in ("plain", "normal"):
+        changes = np.mean([order.changes for order in orders if order.step == step], axis=0)
+        falls[step] = sorted(zip(RATES, changes.tolist(), strict=True))
     words = "Change of the retain loss after one plain and one normal step, over the learning rate"
     drawn = {"slopes": lines(falls, "learning rate η", "|change of the retain loss|", words, log=True)}
-    for objective in OBJECTIVES:
-        series = {update: _curve([arms[objective, update] for arms in runs.values()]) for update in UPDATES}
+    for objective, one in kept.items():
         words = f"Retain extraction strength over forget probability, {objective}, mean of the seeds"
-        across, up = "forget probability", "retain extraction strength"
-        drawn[f"kept-{objective.replace('_', '-')}"] = lines(series, across, up, words, falling=True)
+        name = f"kept-{objective.replace('_', '-')}"
+        drawn[name] = one.figure("forget probability", "retain extraction strength", words)
     return drawn
-
-
-def _curve(runs: Sequence[Trajectory]) -> list[tuple[float, float]]:
-    """Mean over runs of what is kept, at every level that all of them reach."""
-    levels = [level / 20 for level in range(19, 0, -1)]
-    points = [(level, [kept_at(run, level) for run in runs]) for level in levels]
-    reached = [(level, [value for value in found if value is not None]) for level, found in points]
-    return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]

@@ -2,11 +2,11 @@
 
 arXiv 2310.05869, 2023-10; ICLR 2024.
 
-Measured here: (1) seconds of causal attention, one head of width 64, float32, beside torch's fused exact attention, in
-turn; (2) the relative error on what meets in SmolLM2 while it reads 8192 tokens of prose, and its perplexity with every
-layer patched. Speed and error are those of the same settings: `letheon.attend.hyper.MODEL`, which pins the beginning of
-the text and the nearest keys (ours); the paper's plain variant stands beside. Full scale in the paper: chatglm2-6b-32k
-and phi-1.5 on LongBench, an A100. Its perplexities are 2^(loss in nats) and cannot be compared with ours.
+Measured here: (1) seconds of causal attention, one head of width 64 in float32, alternating with torch's fused exact
+attention; (2) the relative error on SmolLM2's own queries, keys and values while it reads 8192 tokens of prose, and its
+perplexity with every layer patched. Both have the same settings, `letheon.attend.hyper.MODEL`, which pins the beginning
+of the text and the nearest keys (ours); the paper's plain variant stands beside. Full scale in the paper:
+chatglm2-6b-32k and phi-1.5 on LongBench, an A100. Its perplexities are 2^(loss in nats) and not comparable with ours.
 """
 
 from __future__ import annotations
@@ -27,65 +27,58 @@ from letheon.attend.hyper import MODEL, PAPER, computed_pairs, hyper_attention
 from letheon.attend.hyper.binding import use_hyper
 from letheon.core.model.attention import switch
 from letheon.core.model.models import LanguageModel, load
-from letheon.papers.catalogue import Outcome, Scale
 from letheon.papers.common.data import data_folder
-from letheon.papers.common.figures import lines
-from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.outcome import Scale
 
 LENGTHS = (8192, 32768, 131072)
 WIDTH = 64
 TOKENS = 8192  # SmolLM2's context
-# Perplexity is that of every third token from the end of the first leaf on: what comes before is read exactly anyway.
+# Perplexity is read at every third token after the first leaf; attention within the leaf is exact anyway.
 FIRST, EVERY = 2048, 3
 FASTER, ERROR, PERPLEXITY = 5.0, 0.10, 1.10
 BOOKS = ("alice.txt", "pride_and_prejudice.txt")
-# Where passages begin, and how far apart they lie (characters). The settings were chosen on the first 60 000 of Austen.
+# Where passages begin, their distance and length (characters). Settings were chosen on Austen's first 60 000.
 STARTS, APART, CHARACTERS = (3_000, 100_000), 45_000, 45_000
 GET = "get alice.txt and pride_and_prejudice.txt from the GitHub repository learntextvis/textkit"
-CLAIM = (
-    "causal attention to 131072 tokens is at least 5 times faster than torch's scaled_dot_product_attention, and the "
-    "ratio grows from 8192 to 32768 to 131072; on 8192 tokens of prose in SmolLM2 the relative error, median over "
-    "layers of the median over heads, is at most 0.10, and the perplexity with all layers patched at most 1.10 times "
-    "the exact one"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim; a passage and a draw of everything random per seed."""
-
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Measure speed and error; each seed reads its own passage and draws its own samples."""
     folder = data_folder("public_domain_text", GET)
-    baselines = [
-        "torch.nn.functional.scaled_dot_product_attention (fused)",
-        "the paper's plain variant, the mean of V, a local window of the same cost (also with sinks), blocks only",
+    found.baselines += ["torch.nn.functional.scaled_dot_product_attention (fused)"]
+    found.baselines += [
+        "the paper's plain variant, the mean of V, a local window of the same cost (also with sinks), blocks only"
     ]
-    claim = Claim("hyperattention", CLAIM, baselines)
     timed = {seed: {n: seconds(n, seed, scale.device) for n in LENGTHS} for seed in scale.seeds}
     model = load("smollm2", device=scale.device)
     readings = {
         seed: read(model, passage(model, folder, seed), seed, beside=scale.name == "full" or seed == scale.seeds[0])
         for seed in scale.seeds
     }
-    return claim.outcome(judged(timed, readings), scale.seeds, figures(timed, readings), rows(timed, readings))
+    judge(timed, readings, found)
+    found.figures |= figures(timed, readings)
+    found.rows += rows(timed, readings)
 
 
 # 1. Speed
 
 
 class Seconds(NamedTuple):
-    """Of one call each, made in turn."""
+    """Seconds of one call of each side, made in turn."""
 
     exact: float
     hyper: float
 
     @property
     def ratio(self) -> float:
-        """How often ours fits into exact attention."""
+        """Seconds of exact attention over those of HyperAttention."""
         return self.exact / self.hyper
 
 
 def seconds(n: int, seed: int, device: str = "cpu", causal: bool = True, heads: int = 1) -> Seconds:
-    """Both sides on the same random tensors; short lengths three times, of which the median counts."""
-
+    """Time both sides on the same random tensors; for short lengths the median of three runs."""
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(1, heads, n, WIDTH, generator=generator).to(device) for _ in range(3)]
     hyper = hyper_attend(seed, causal)
@@ -101,7 +94,6 @@ def seconds(n: int, seed: int, device: str = "cpu", causal: bool = True, heads: 
 
 
 def _clocked(work: Callable[[], object], device: str) -> float:
-
     with torch.inference_mode():
         start = time.perf_counter()
         work()
@@ -111,8 +103,7 @@ def _clocked(work: Callable[[], object], device: str) -> float:
 
 
 def hyper_attend(seed: int, causal: bool = True, **changes: Any) -> Attend:
-    """HyperAttention with the settings for models, some of them changed, as a function of q, k and v alone."""
-
+    """HyperAttention as a function of q, k and v, with `MODEL`'s settings and some changes."""
     settings = vars(replace(MODEL, **changes))
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -125,11 +116,11 @@ def hyper_attend(seed: int, causal: bool = True, **changes: Any) -> Attend:
 
 
 class Reading(NamedTuple):
-    """What one passage showed.
+    """The measurements on one passage.
 
     Attributes:
-        errors: by contender and layer, the median over heads.
-        exact, patched: perplexities.
+        errors: contender -> relative error by layer, the median over heads.
+        exact, patched: perplexities with exact attention and with every layer patched.
     """
 
     errors: dict[str, list[float]]
@@ -138,8 +129,7 @@ class Reading(NamedTuple):
 
 
 def passage(model: LanguageModel, folder: Path, seed: int) -> Tensor:
-    """[n] tokens of prose: seeds take turns between two books and go on in them."""
-
+    """Tokens [n] of prose; seeds alternate between two books and proceed through them."""
     book, turn = seed % len(BOOKS), seed // len(BOOKS)
     text = (folder / BOOKS[book]).read_text(encoding="utf-8")
     start = STARTS[book] + turn * APART % (len(text) - STARTS[book] - CHARACTERS)
@@ -148,49 +138,42 @@ def passage(model: LanguageModel, folder: Path, seed: int) -> Tensor:
 
 
 def contenders(n: int, seed: int, beside: bool) -> dict[str, Attend]:
-    """Ours; and `beside` it the plain variant, and what costs as much or less and needs no method."""
-
-    found = {"hyper": hyper_attend(seed)}
+    """HyperAttention; with `beside` also the plain variant, and simple methods of the same cost or less."""
+    attends = {"hyper": hyper_attend(seed)}
     if beside:
         width = computed_pairs(n, True, MODEL) // n
-        found["plain variant"] = hyper_attend(seed, **vars(PAPER))
-        found["plain, our leaf"] = hyper_attend(seed, **vars(replace(PAPER, min_seq_len=MODEL.min_seq_len)))
-        found["mean of V"] = mean_of_values
-        found["window"] = local_window(width)
-        found["window and sinks"] = local_window(width, MODEL.pin_first)
-        found["blocks only"] = hyper_attend(seed, sample_size=0)
-    return found
+        attends["plain variant"] = hyper_attend(seed, **vars(PAPER))
+        attends["plain, our leaf"] = hyper_attend(seed, **vars(replace(PAPER, min_seq_len=MODEL.min_seq_len)))
+        attends["mean of V"] = mean_of_values
+        attends["window"] = local_window(width)
+        attends["window and sinks"] = local_window(width, MODEL.pin_first)
+        attends["blocks only"] = hyper_attend(seed, sample_size=0)
+    return attends
 
 
 def read(model: LanguageModel, ids: Tensor, seed: int, beside: bool) -> Reading:
-    """Errors layer by layer while the model reads exactly, then its perplexity with every layer patched."""
-
-    with attention_errors(model, contenders(len(ids), seed, beside)) as found:
+    """Measure errors by layer while the model reads with exact attention, then its patched perplexity."""
+    with attention_errors(model, contenders(len(ids), seed, beside)) as layers_of:
         exact = perplexity(model, ids, EVERY, FIRST)
     use_hyper(model)
     try:
         patched = perplexity(model, ids, EVERY, FIRST)
     finally:
         switch(model.base(), "sdpa")
-    errors = {name: [float(heads.median()) for heads in layers] for name, layers in found.items()}
+    errors = {name: [float(heads.median()) for heads in layers] for name, layers in layers_of.items()}
     return Reading(errors, exact, patched)
 
 
-def judged(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]) -> Findings:
-    """What was measured, its intervals, and a verdict for every part of the claim."""
+def judge(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading], found: Findings) -> None:
+    """Decide on the ratio at the longest text and its growth, on the error, and on perplexity."""
     short, middle, long = ([one[n].ratio for one in timed.values()] for n in LENGTHS)
     errors = [statistics.median(one.errors["hyper"]) for one in readings.values()]
     worse = [one.patched / one.exact for one in readings.values()]
-    found = Findings()
-    found.decide(
-        {
-            f"ratio at {LENGTHS[2]}": judge_values(long, FASTER, "above"),
-            f"ratio, {LENGTHS[1]} minus {LENGTHS[0]}": judge_pairs(short, middle, 0.0, "above"),
-            f"ratio, {LENGTHS[2]} minus {LENGTHS[1]}": judge_pairs(middle, long, 0.0, "above"),
-            "error": judge_values(errors, ERROR, "below"),
-            "perplexity, patched over exact": judge_values(worse, PERPLEXITY, "below"),
-        }
-    )
+    found.decide(f"ratio at {LENGTHS[2]}", long, above=FASTER)
+    found.decide(f"ratio, {LENGTHS[1]} minus {LENGTHS[0]}", Pairs(short, middle), above=0.0)
+    found.decide(f"ratio, {LENGTHS[2]} minus {LENGTHS[1]}", Pairs(middle, long), above=0.0)
+    found.decide("error", errors, below=ERROR)
+    found.decide("perplexity, patched over exact", worse, below=PERPLEXITY)
     first = next(iter(readings.values())).errors
     found.measured |= {
         f"ratio at {LENGTHS[0]}": statistics.mean(short),
@@ -199,7 +182,6 @@ def judged(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Re
         "error of each contender, its worst layer": {name: max(layers) for name, layers in first.items()},
         "perplexity, exact": statistics.mean(one.exact for one in readings.values()),
     }
-    return found
 
 
 def rows(timed: Mapping[int, Mapping[int, Seconds]], readings: Mapping[int, Reading]) -> list[dict[str, Any]]:

@@ -1,23 +1,25 @@
 """InTAct: Interval-based Task Activation Consolidation for Continual Learning.
 
-arXiv 2511.17439, 2025-11. Full scale in the paper: prompts for a ViT-B/16 on DomainNet and ImageNet-R. Here: (1) its
-main use, a head on frozen features, on five domains of the digits, L_int alone over λ; (2) a whole network on the
+arXiv 2511.17439, 2025-11. Full scale in the paper: prompts for a ViT-B/16 on DomainNet and ImageNet-R. Here: (1) the
+main use, a head on frozen features, on five domains of the digits, with L_int alone over λ; (2) a whole network on the
 parity of pairs of digits, with L_int alone and with all four losses.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.figures import lines
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
+from letheon.papers.common.networks import seeded
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 from letheon.retain.learn import learn
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.intact import InTAct
@@ -35,7 +37,7 @@ EWC = {
 }
 # Settings are chosen by average accuracy under seeds that are not reported.
 TUNING_SEEDS = (1000, 1001)
-# A rise of forgetting by less than this is none; over all strengths it falls by more than `FALL`.
+# A rise of forgetting up to `NONE` does not count; over all strengths forgetting falls by more than `FALL`.
 NONE, FALL = 0.01, 0.2
 PARITY = {
     "naive": ["naive"],
@@ -44,81 +46,65 @@ PARITY = {
     "all four losses": [f"intact:strength={strength},variance=0.01,features=0.1" for strength in (0.1, 1.0)],
 }
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+# A stream, the training options, and the network under a seed
+Setting = tuple[Stream, Mapping[str, Any], Callable[[int], nn.Module]]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Average accuracy and forgetting over λ, beside a tuned EWC on the same head; and a whole network."""
-    claim = Claim("intact", paper("intact").claim, ["lambda 0 (naive)"])
-    domains, parity = digit_domains(), digit_parity()
-    strengths = {strength: "naive" if not strength else ONLY_DRIFT.format(strength) for strength in STRENGTHS}
-    peak = best([strengths[strength] for strength in STRENGTHS[1:-1]], domains, HEAD, frozen_features)
-    rivals = {name: best(texts, domains, HEAD, frozen_features) for name, texts in EWC.items()}
-    claim.baselines += [f"{text} on the same head, tuned as lambda was" for text in rivals.values()]
-    arms = {f"{strength:g}": text for strength, text in strengths.items()} | rivals
-    runs = {
-        name: [measured(text, domains, HEAD, frozen_features, seed) for seed in scale.seeds]
-        for name, text in arms.items()
-    }
-    top = next(name for name, text in arms.items() if text == peak)
-    chosen = {name: best(texts, parity, WHOLE, whole_network) for name, texts in PARITY.items()}
-    whole = {
-        name: [measured(text, parity, WHOLE, whole_network, seed) for seed in scale.seeds]
-        for name, text in chosen.items()
-    }
-    told = {
-        **{name if name in rivals else f"lambda {name}": means(rows) for name, rows in runs.items()},
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Measure accuracy and forgetting over λ beside a tuned EWC on the same head, and on a whole network."""
+    head = (digit_domains(), HEAD, frozen_features)
+    whole = (split_digits(scenario="domain"), WHOLE, whole_network)  # is the digit of a pair odd?
+    strengths = {f"{strength:g}": ONLY_DRIFT.format(strength) if strength else "naive" for strength in STRENGTHS}
+    peak = best(list(strengths.values())[1:-1], head)
+    top = next(name for name, text in strengths.items() if text == peak)
+    rivals = {name: best(texts, head) for name, texts in EWC.items()}
+    chosen = {name: best(texts, whole) for name, texts in PARITY.items()}
+    found.baselines += ["lambda 0 (naive)"]
+    found.baselines += [f"{text} on the same head, tuned as lambda was" for text in rivals.values()]
+    results = run_arms(lambda text, seed: measured(text, seed, head), strengths | rivals, scale.seeds)
+    network = run_arms(lambda text, seed: measured(text, seed, whole), chosen, scale.seeds)
+    found.measured |= {name if name in rivals else f"lambda {name}": one for name, one in results.means().items()}
+    found.measured |= {
         "lambda of the peak, tuned on other seeds": top,
-        "whole network": {name: means(rows) for name, rows in whole.items()},
+        "whole network": network.means(),
         "chosen": chosen,
     }
-    rows = [{"arm": name, **row} for name, rows in (runs | whole).items() for row in rows]
-    return claim.outcome(Findings.by_arm(told, judge(runs, top)), scale.seeds, figures(runs), rows)
+    judge(results, top, found)
+    found.figures |= figures(results)
+    found.rows += Results({**results.arms, **network.arms}).rows()
 
 
-def judge(runs: Runs, top: str) -> dict[str, Judged]:
-    """The parts of the claim, paired over seeds; `top` is the strength that was chosen for the peak."""
-
-    def column(name: str, metric: str) -> list[float]:
-        return [row[metric] for row in runs[name]]
-
+def judge(results: Results, top: str, found: Findings) -> None:
+    """Decide whether forgetting falls over λ, and whether accuracy at the peak `top` exceeds the ends and EWC."""
     strengths = [f"{strength:g}" for strength in STRENGTHS]
     first, last = strengths[0], strengths[-1]
-    found = {
-        f"forgetting at {b} not above that at {a}": judge_pairs(
-            column(a, "forgetting"), column(b, "forgetting"), NONE, "below"
-        )
-        for a, b in pairwise(strengths)
-    }
-    fall = [a - b for a, b in zip(column(first, "forgetting"), column(last, "forgetting"), strict=True)]
-    found["forgetting falls from the first to the last"] = judge_values(fall, FALL, "above")
+    for a, b in pairwise(strengths):
+        results.decide(found, f"forgetting at {b} not above that at {a}", "forgetting", b, a, below=NONE)
+    results.decide(found, "forgetting falls from the first to the last", "forgetting", first, last, above=FALL)
     for other in (first, last, *EWC):
-        pair = column(other, "average accuracy"), column(top, "average accuracy")
-        found[f"peak ({top}) above {other}"] = judge_pairs(*pair, 0.0, "above")
-    return found
+        results.decide(found, f"peak ({top}) above {other}", "average accuracy", top, other, above=0.0)
 
 
-def best(texts: Sequence[str], stream: Stream, training: Mapping[str, Any], model: Any) -> str:
-    """The setting with the highest average accuracy under the tuning seeds."""
+def best(texts: Sequence[str], setting: Setting) -> str:
+    """The strategy with the highest average accuracy under the tuning seeds."""
 
     def score(text: str) -> float:
-        return sum(measured(text, stream, training, model, seed)["average accuracy"] for seed in TUNING_SEEDS)
+        return sum(measured(text, seed, setting)["average accuracy"] for seed in TUNING_SEEDS)
 
     return texts[0] if len(texts) == 1 else max(texts, key=score)
 
 
-def measured(text: str, stream: Stream, training: Mapping[str, Any], model: Any, seed: int) -> dict[str, Any]:
-    """One strategy, one seed."""
-
-    run = learn(model(seed), stream, text, seed=seed, **training)
-    found: dict[str, Any] = {"seed": seed, **{name: run.metrics[name] for name in ("average accuracy", "forgetting")}}
+def measured(text: str, seed: int, setting: Setting) -> dict[str, Any]:
+    """Accuracy and forgetting of one run, and the mean width of InTAct's intervals."""
+    stream, training, network = setting
+    run = learn(network(seed), stream, text, seed=seed, **training)
+    row: dict[str, Any] = {"seed": seed, **{name: run.metrics[name] for name in ("average accuracy", "forgetting")}}
     part = run.learner.strategy.find(InTAct)
-    return found if part is None else found | {"cube width": sum(part.widths) / len(part.widths)}
+    return row if part is None else row | {"cube width": sum(part.widths) / len(part.widths)}
 
 
 def digit_domains() -> Stream:
-    """Five tasks of all ten digits: as they are, inverted, turned by 90 degrees, mirrored, with noise."""
-
+    """Five tasks of all ten digits: plain, inverted, turned by 90 degrees, mirrored, with noise."""
     generator = torch.Generator().manual_seed(0)
 
     def square(images: Tensor) -> Tensor:
@@ -143,19 +129,10 @@ def digit_domains() -> Stream:
     return Stream("digit-domains", tuple(tasks), "domain")
 
 
-def digit_parity() -> Stream:
-    """Five pairs of digits, each with the question whether the digit is odd."""
-
-    return split_digits(scenario="domain")
-
-
 def frozen_features(seed: int) -> nn.Sequential:
-    """Random features that stay as they are (LeakyReLU), and a head that learns."""
-
+    """Frozen random features with LeakyReLU, and a head that learns."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        body, head = nn.Linear(64, FEATURES), nn.Linear(FEATURES, 10)
+    body, head = seeded(lambda: (nn.Linear(64, FEATURES), nn.Linear(FEATURES, 10)), seed)
     nn.init.kaiming_normal_(body.weight, nonlinearity="leaky_relu", generator=generator)
     nn.init.zeros_(body.bias)
     body.requires_grad_(False)
@@ -163,18 +140,20 @@ def frozen_features(seed: int) -> nn.Sequential:
 
 
 def whole_network(seed: int) -> nn.Sequential:
-    """Two hidden layers with LeakyReLU, all of it learns."""
+    """Two hidden layers with LeakyReLU, trained as a whole."""
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(64, 100), nn.LeakyReLU(), nn.Linear(100, 100), nn.LeakyReLU(), nn.Linear(100, 2))
+    def build() -> nn.Sequential:
+        hidden = [nn.Linear(64, 100), nn.LeakyReLU(), nn.Linear(100, 100), nn.LeakyReLU()]
+        return nn.Sequential(*hidden, nn.Linear(100, 2))
+
+    return seeded(build, seed)
 
 
-def figures(runs: Runs) -> dict[str, str]:
+def figures(results: Results) -> dict[str, str]:
     """Average accuracy and forgetting over λ."""
-
+    means = results.means(["average accuracy", "forgetting"])
     series = {
-        metric: [(math.log10(strength), means(runs[f"{strength:g}"])[metric]) for strength in STRENGTHS if strength > 0]
+        metric: [(math.log10(strength), means[f"{strength:g}"][metric]) for strength in STRENGTHS if strength > 0]
         for metric in ("average accuracy", "forgetting")
     }
     words = "Average accuracy and forgetting over the strength of the drift loss, a head on five domains of the digits"

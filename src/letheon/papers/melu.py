@@ -32,16 +32,15 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.statistics import harmonic_mean
-from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
-from letheon.forget.run import forget
 from letheon.forget.samplers.modular import Exposure, Modular, exposure
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.neighbours import Neighbourly, fresh_model, make_neighbours
-from letheon.papers.common.tofu_mini import copy_of, train
-from letheon.papers.outcome import Claim, Findings, judge_pairs
-from letheon.report.figures import canvas, svg
+from letheon.papers.common.tofu_mini import train
+from letheon.papers.kit.arms import Arm, Taught, run_each
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, Threshold
+from letheon.papers.outcome import Scale
+from letheon.report.plots import heat_map
 
 OBJECTIVES = ("grad_diff", "dpo", "npo")
 BASELINES = ("1_1seq", "1_1random", "cyclic")
@@ -52,80 +51,66 @@ EPOCHS = 4  # as in the paper, of MELU's epoch: the number of steps of every run
 POINTS = (0.25, 0.5, 0.75, 1.0)  # where utility is measured, as shares of the steps
 # Chosen under one-to-one random sampling alone: every objective then brings forget efficacy above a half.
 RATE = 5e-4
-CLAIM = (
-    "after the same number of steps, averaged over GradDiff, DPO and NPO: the utility of direct neighbours is higher "
-    "under melu than under 1_1seq, 1_1random and cyclic sampling; its standard deviation over the steps is smaller; "
-    "and so is its distance from the seeds' mean"
-)
 
 Point = dict[str, float]
 Runs = Mapping[int, Mapping[tuple[str, str], Mapping[int, Point]]]  # seed -> (objective, scheme) -> step -> point
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: half a minute to a minute a seed."""
-    claim = Claim("melu", CLAIM, list(BASELINES))
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: half a minute to a minute per seed."""
+    found.baselines += BASELINES
     runs: dict[int, Mapping[tuple[str, str], Mapping[int, Point]]] = {}
     exposures: dict[str, Exposure] = {}
     for seed in scale.seeds:
         runs[seed], exposures = forgetting_runs(seed, scale)
-    found = judged(runs)
+    judge(found, runs)
     found.measured |= equal_epochs(runs) | {"exposure": {name: _seen(one) for name, one in exposures.items()}}
-    rows = [
-        {"seed": seed, "objective": objective, "scheme": scheme, "step": step, **point}
+    found.figures |= figures(runs, exposures)
+    found.rows += [
+        {"seed": seed, "objective": objective, "scheme": scheme, **point}
         for seed, arms in runs.items()
         for (objective, scheme), points in arms.items()
-        for step, point in points.items()
+        for point in points.values()
     ]
-    return claim.outcome(found, scale.seeds, figures(runs, exposures), rows)
 
 
 # The runs -----------------------------------------------------------------------------------------------------------
 
 
 def forgetting_runs(seed: int, scale: Scale) -> tuple[dict[tuple[str, str], dict[int, Point]], dict[str, Exposure]]:
-    """Every objective under every scheme, each from the same trained model; and which rows met under each scheme."""
-
+    """Every objective under every scheme, each from the same trained model; and the exposure under each scheme."""
     full = scale.name == "full"
     world = make_neighbours(seed)
     model = fresh_model(world, seed, layers=4 if full else 2, width=128 if full else 64)
     model.model.to(scale.device)
     train(model, world.known(), seed, epochs=60, learning_rate=3e-3 if full else 5e-3)
     request = Request(forget=world.forget, retain=world.retain)
-    training = TrainSettings(RATE, batch_size=BATCH, precision="float32", seed=seed)
     options = {scheme: {"scheme": scheme} for scheme in ("melu", *BASELINES, *SINGLE)}
     options[SHUFFLED] = {"scheme": "melu", "shuffle": "true"}
     record = find("sampler", "modular")
     samplers = {scheme: Modular(make_settings(record, given)) for scheme, given in options.items()}
     epochs = {scheme: EPOCHS * math.ceil(sampler.epoch(request) / BATCH) for scheme, sampler in samplers.items()}
     steps = epochs["melu"]
-    measure = utilities_of(world)
-    runs: dict[tuple[str, str], dict[int, Point]] = {}
+    arms: dict[tuple[str, str], Arm] = {}
     for objective, scheme in product(OBJECTIVES, samplers):
         if scheme in SINGLE and not full and objective != "npo":
             continue
-        found: dict[int, Point] = {}
-        wanted = {round(share * steps) for share in POINTS} | {min(epochs[scheme], steps)}
-
-        def watch(now: LanguageModel, step: int, wanted: set[int] = wanted, found: dict[int, Point] = found) -> None:
-            if step in wanted:
-                found[step] = measure(now)
-
         given = ",".join(f"{name}={value}" for name, value in options[scheme].items())
-        recipe = f"{objective}%modular:{given}"
-        forget(
-            copy_of(model), request, recipe, on_step=watch, steps=steps, training=training, collapse=False,
-            device=scale.device,
-        )  # fmt: skip
-        for point in found.values():
-            point["epochs_end"] = float(min(epochs[scheme], steps))
-        runs[objective, scheme] = found
+        at = {*(round(share * steps) for share in POINTS), min(epochs[scheme], steps)}
+        arms[objective, scheme] = Arm(f"{objective}%modular:{given}", RATE, steps, BATCH, at=tuple(sorted(at)))
+    trajectories = run_each(arms, Taught(model, request, utilities_of(world)), seed)
+    runs = {
+        (objective, scheme): {
+            int(point["step"]): point | {"epochs_end": float(min(epochs[scheme], steps))} for point in run.points
+        }
+        for (objective, scheme), run in trajectories.items()
+    }
     plans = {scheme: sampler.plan(request, BATCH, steps, seed) for scheme, sampler in samplers.items()}
     return runs, {scheme: exposure(request, plan) for scheme, plan in plans.items()}
 
 
 def utilities_of(world: Neighbourly) -> Callable[[LanguageModel], Point]:
-    """A measure: utility of each relation and of the rows that no run sees, forget efficacy, perplexity."""
+    """A measure of a model: utility per relation and on rows that no run sees, forget efficacy, perplexity."""
     sets = {
         "forget": list(world.forget),
         **{relation: world.of(relation) for relation in ("direct", "indirect", "general")},
@@ -150,8 +135,7 @@ def utilities_of(world: Neighbourly) -> Callable[[LanguageModel], Point]:
 
 
 def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float, float, float]]:
-    """Of each row: mean token probability, ROUGE-L recall, cosine of word counts, and nats a token."""
-
+    """Per row: mean token probability, ROUGE-L recall, cosine of word counts, and nats per token."""
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     said = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=256)
     numbers = []
@@ -164,23 +148,21 @@ def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[
 @cache
 def _overlap(text: str, truth: str) -> tuple[float, float]:
     """ROUGE-L recall, and the cosine of the two texts' word counts."""
-
     said, right = Counter(text.lower().split()), Counter(truth.lower().split())
     size = math.sqrt(sum(n * n for n in said.values()) * sum(n * n for n in right.values()))
     return rouge_l_recall(text, truth), sum(n * right[word] for word, n in said.items()) / size if size else 0.0
 
 
-# What is decided ----------------------------------------------------------------------------------------------------
+# The verdict ----------------------------------------------------------------------------------------------------
 
 
 def level(points: Mapping[int, Point], name: str = "direct") -> float:
-    """A number at the last step."""
+    """A measurement after the last step."""
     return points[max(points)][name]
 
 
 def swing(points: Mapping[int, Point]) -> float:
     """Standard deviation of the direct neighbours' utility over the points of the claim (equal shares of the steps)."""
-
     last = max(points)
     return float(np.std([points[round(share * last)]["direct"] for share in POINTS]))
 
@@ -188,7 +170,7 @@ def swing(points: Mapping[int, Point]) -> float:
 def averaged(
     runs: Runs, scheme: str, number: Callable[[Mapping[int, Point]], float], objectives: Sequence[str] = OBJECTIVES
 ) -> list[float]:
-    """A number of a scheme, averaged over objectives: one a seed."""
+    """One number per seed: a scheme's measurement, averaged over objectives."""
     return [sum(number(arms[o, scheme]) for o in objectives) / len(objectives) for arms in runs.values()]
 
 
@@ -201,25 +183,23 @@ def unsteadiness(runs: Runs, scheme: str) -> list[float]:
     return [sum(column) / len(column) for column in zip(*columns, strict=True)]
 
 
-def judged(runs: Runs) -> Findings:
-    """What was measured, its intervals, and a verdict for each of the nine parts of the claim."""
-    measured: dict[str, Any] = {
+def judge(found: Findings, runs: Runs) -> None:
+    """Measured values, intervals, and a verdict for each of the nine parts."""
+    found.measured |= {
         f"last step, {name}": _by_scheme(runs, partial(level, name=name))
         for name in ("direct", "direct, unseen", "indirect", "general", "test", "forget", "perplexity")
     }
-    measured |= {
+    found.measured |= {
         f"last step, {name}, {objective}": _by_scheme(runs, partial(level, name=name), [objective])
         for name, objective in product(("direct", "forget"), OBJECTIVES)
     }
-    found = Findings(measured)
-    quantities: dict[str, tuple[Callable[[str], list[float]], Any]] = {
-        "utility of direct neighbours": (lambda scheme: averaged(runs, scheme, level), "above"),
-        "its deviation over steps": (lambda scheme: averaged(runs, scheme, swing), "below"),
-        "its distance from the seeds' mean": (lambda scheme: unsteadiness(runs, scheme), "below"),
+    quantities: dict[str, tuple[Callable[[str], list[float]], Threshold]] = {
+        "utility of direct neighbours": (lambda scheme: averaged(runs, scheme, level), Threshold(above=0.0)),
+        "its deviation over steps": (lambda scheme: averaged(runs, scheme, swing), Threshold(below=0.0)),
+        "its distance from the seeds' mean": (lambda scheme: unsteadiness(runs, scheme), Threshold(below=0.0)),
     }
-    for (name, (number, side)), baseline in product(quantities.items(), BASELINES):
-        found.decide({f"{name}, melu minus {baseline}": judge_pairs(number(baseline), number("melu"), 0.0, side)})
-    return found
+    for (name, (number, threshold)), baseline in product(quantities.items(), BASELINES):
+        found.decide(f"{name}, melu minus {baseline}", Pairs(number(baseline), number("melu")), **threshold)
 
 
 def _by_scheme(
@@ -253,8 +233,7 @@ def _seen(found: Exposure) -> dict[str, Any]:
 
 
 def figures(runs: Runs, exposures: Mapping[str, Exposure]) -> dict[str, str]:
-    """Utility of direct neighbours over the steps for each objective, and who met whom under two schemes."""
-
+    """Utility of direct neighbours over the steps for each objective, and the meetings of rows under two schemes."""
     drawn = {}
     for objective in OBJECTIVES:
         series = {}
@@ -274,21 +253,11 @@ def figures(runs: Runs, exposures: Mapping[str, Exposure]) -> dict[str, str]:
     return drawn
 
 
-def meetings(found: Exposure, scheme: str) -> str:
+def meetings(counted: Exposure, scheme: str) -> str:
     """Heat map: how often forget rows of each entity (down) meet neighbours of each, and general rows (across)."""
-
-    down = list(dict.fromkeys(entity for entity, _ in found.together))
-    across = [*down, *dict.fromkeys(owner for _, owner in found.together if owner not in down)]
-    counts = [[found.together.get((entity, owner), 0) for owner in across] for entity in down]
-    with canvas(2.7) as (figure, axes):
-        axes.pcolormesh(counts, cmap="Blues", edgecolors="none")  # an image would be a bitmap inside the page
-        axes.invert_yaxis()
-        for (y, row), (x, _) in product(enumerate(counts), enumerate(across)):
-            dark = row[x] > max(map(max, counts)) / 2
-            axes.text(x + 0.5, y + 0.5, str(row[x]), ha="center", va="center", color="#fefefe" if dark else "#22262b")
-        axes.set_xticks(
-            [x + 0.5 for x in range(len(across))], [name.split()[-1] for name in across], rotation=45, ha="right"
-        )
-        axes.set_yticks([y + 0.5 for y in range(len(down))], [name.split()[-1] for name in down])
-        axes.set(xlabel="neighbours of, or relation", ylabel="forget rows of")
-        return svg(figure, f"How often forget rows of each person met retain rows of each person, {scheme} sampling")
+    down = list(dict.fromkeys(entity for entity, _ in counted.together))
+    across = [*down, *dict.fromkeys(owner for _, owner in counted.together if owner not in down)]
+    counts = [[float(counted.together.get((entity, owner), 0)) for owner in across] for entity in down]
+    people, owners = ([name.split()[-1] for name in side] for side in (down, across))
+    words = f"How often forget rows of each person (down) met retain rows of each person (across), {scheme} sampling"
+    return heat_map(counts, people, owners, words, low=0, high=max(map(max, counts)))

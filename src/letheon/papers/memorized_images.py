@@ -36,7 +36,6 @@ from letheon.forget.edits.memorized_images import (
     step_masks,
     union,
 )
-from letheon.papers.catalogue import Outcome, Scale, Verdict
 from letheon.papers.common.digits_ddpm import (
     CLASSES,
     Denoiser,
@@ -49,8 +48,9 @@ from letheon.papers.common.digits_ddpm import (
     similarity,
     train,
 )
-from letheon.papers.common.figures import lines
-from letheon.papers.outcome import Claim, Findings, judge_pairs
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.outcome import Scale, Verdict
 
 SPECIAL, FOUND_FROM = 24, 12
 SPARSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -62,15 +62,10 @@ REPLAYED = 0.05  # mean squared error under which a sample counts as the tied im
 ACCURACY_MARGIN = 0.05
 SEARCHED = 6  # held-out prompts around which the search runs
 RADIUS = 0.5
-CLAIM = (
-    "wherever pruning the mask of twelve memorised prompts lowers the accuracy of class samples by less than 0.05 (of "
-    "sparsities 1, 2, 5, 10, 20 and 40 %), samples of the twelve held-out memorised prompts lose more similarity to "
-    "their tied image than under random masks of equal density in every row; there is such a sparsity"
-)
 
 
 class Measured(NamedTuple):
-    """One model: how much it replays for held-out prompts, and how good its class samples are."""
+    """One model: replay of images for held-out prompts, and quality of class samples."""
 
     similarity: float
     replayed: float
@@ -79,7 +74,7 @@ class Measured(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One seed: the unpruned model, every arm at every sparsity, overlaps of masks, and what searches bring back."""
+    """One seed: the unpruned model, every arm at every sparsity, overlaps of masks, and similarity after searches."""
 
     before: Measured
     arms: dict[tuple[str, float], Measured]
@@ -88,12 +83,14 @@ class Trial(NamedTuple):
     searches: dict[tuple[str, float], float]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about half a minute a seed."""
-    claim = Claim("memorized-images", CLAIM, ["random masks of equal density in every row", "masks from class prompts"])
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about half a minute per seed."""
+    found.baselines += ["random masks of equal density in every row", "masks from class prompts"]
     trials = {seed: trial(seed, scale) for seed in scale.seeds}
-    found, rows = judged(trials), [row for seed, one in trials.items() for row in _rows(seed, one)]
-    return claim.outcome(found, scale.seeds, figures(trials), rows, verdict=together(found.parts))
+    judge(found, trials)
+    found.ruled = together(found.parts)
+    found.figures |= figures(trials)
+    found.rows += [row for seed, one in trials.items() for row in _rows(seed, one)]
 
 
 # One seed
@@ -101,7 +98,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def trial(seed: int, scale: Scale) -> Trial:
     """Train, find masks from half of the special prompts and from classes, prune, measure, search, restore."""
-
     digits = load_digits(seed, SPECIAL)
     model = train(digits, seed, steps=8000 if scale.name == "full" else 1500)
     judge = Judge(digits)
@@ -130,19 +126,16 @@ def trial(seed: int, scale: Scale) -> Trial:
 
 def norms(model: Denoiser, prompts: Sequence[int]) -> Norms:
     """Activation norms over the first ten sampler steps of each prompt."""
-
     return record_norms(model, lambda number, seed: sample(model, prompts_of(model, [number], DRAWS), seed), prompts)
 
 
 def union_of(model: Denoiser, target: Norms, reference: Norms, sparsity: float) -> Masks:
     """The union over steps of the masks at one sparsity."""
-
     return {name: union(masks) for name, masks in step_masks(model, target, reference, sparsity).items()}
 
 
 def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequence[int]) -> Measured:
     """Samples of the held-out special prompts against their images, and of the classes against real digits."""
-
     replays = sample(model, prompts_of(model, held_out, DRAWS), seed=1)
     tied = _tied(digits, held_out).repeat_interleave(DRAWS, 0)
     ordinary = sample(model, prompts_of(model, range(CLASSES), PER_CLASS), seed=2)
@@ -164,7 +157,6 @@ def searched(model: Denoiser, digits: Digits, held_out: Sequence[int], seed: int
 
     The wanted image is the prompt's own, or one of the classes' that no prompt is tied to.
     """
-
     chosen = held_out[:SEARCHED]
     wanted = _tied(digits, chosen) if tied else digits.images[:SEARCHED]
     found = []
@@ -183,10 +175,10 @@ def searched(model: Denoiser, digits: Digits, held_out: Sequence[int], seed: int
 # The verdict
 
 
-def judged(trials: Mapping[int, Trial]) -> Findings:
-    """What was measured, intervals over seeds, and two verdicts a sparsity: quality kept, and more similarity lost."""
+def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
+    """Measured values, intervals, and two verdicts per sparsity: quality is preserved, and more similarity is lost."""
     runs = list(trials.values())
-    measured: dict[str, Any] = {
+    found.measured |= {
         "before": _means([one.before for one in runs]),
         "density of the masks, mean": {_percent(s): fmean([one.density[s] for one in runs]) for s in SPARSITIES},
         "IoU of masks, mean": {
@@ -199,21 +191,17 @@ def judged(trials: Mapping[int, Trial]) -> Findings:
         },
     }
     for arm in ARMS:
-        measured[arm] = {_percent(s): _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
-    found = Findings(measured)
+        found.measured[arm] = {_percent(s): _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
     for s in SPARSITIES:
-        pruned = [one.arms["memorised", s] for one in runs]
-        lost = judge_pairs(
-            [p.accuracy for p in pruned], [one.before.accuracy for one in runs], ACCURACY_MARGIN, "below"
-        )
-        random = [one.arms["random", s].similarity for one in runs]
-        more = judge_pairs([p.similarity for p in pruned], random, 0.0, "above")
-        found.decide({f"accuracy lost, {_percent(s)}": lost, f"similarity lost beyond random, {_percent(s)}": more})
-    return found
+        pruned, random = ([one.arms[arm, s] for one in runs] for arm in ("memorised", "random"))
+        accuracies = Pairs([p.accuracy for p in pruned], [one.before.accuracy for one in runs])
+        found.decide(f"accuracy lost, {_percent(s)}", accuracies, below=ACCURACY_MARGIN)
+        similarities = Pairs([p.similarity for p in pruned], [r.similarity for r in random])
+        found.decide(f"similarity lost beyond random, {_percent(s)}", similarities, above=0.0)
 
 
 def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """Over the sparsities at which quality is kept: all must hold; one that fails is enough against it."""
+    """The verdict over the sparsities that preserve quality: all must hold, and one that fails decides against."""
     kept = [s for s in map(_percent, SPARSITIES) if verdicts[f"accuracy lost, {s}"] == "holds"]
     lost = [verdicts[f"similarity lost beyond random, {s}"] for s in kept]
     if "fails" in lost or all(verdicts[f"accuracy lost, {_percent(s)}"] == "fails" for s in SPARSITIES):
@@ -237,8 +225,7 @@ def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
 
 
 def figures(trials: Mapping[int, Trial]) -> dict[str, str]:
-    """Class accuracy over what is replayed, each arm along the sparsities; overlaps of masks over the sparsity."""
-
+    """Class accuracy over similarity, each arm along the sparsities; overlaps of masks over the sparsity."""
     runs = list(trials.values())
 
     def point(found: Sequence[Measured]) -> tuple[float, float]:

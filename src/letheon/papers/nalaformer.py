@@ -4,7 +4,7 @@ arXiv 2506.21137, 2025-06; ICML 2026; v3 retitled Norm x Direction.
 
 Measured here: (1) the entropy of attention over the query's norm, on random queries and keys; (2) the linear form
 against the explicit one, causal and not; (3) recall: one layer reads 64 pairs of a key and a value and is asked for all
-of them, trained with nothing but the attention changed. Full scale in the paper: ImageNet-1K, ADE20K, language models.
+of them; the arms differ in the attention alone. Full scale in the paper: ImageNet-1K, ADE20K, language models.
 """
 
 from __future__ import annotations
@@ -19,50 +19,48 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from letheon.attend.linear import attention_entropy, elu_features, linear_attention, linear_weights, relu_features
 from letheon.attend.nalaformer import key_features, nala_attention, nala_weights, query_features
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.classify import accuracy, fit, made
-from letheon.papers.common.figures import lines
-from letheon.papers.outcome import Claim, Findings, judge_pairs, judge_values, mean
+from letheon.papers.common.classify import accuracy, fit
+from letheon.papers.common.networks import seeded
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 
-Attend = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 NORMS = tuple(2.0**i for i in range(-3, 5))  # 1/8 to 16
-# Entropies, in nats: a fall counts from a hundredth on, and rounding in float64 stays far below a millionth.
+# Entropies, in nats: a fall counts from 0.01, and float64 rounding stays far below 1e-6.
 FALL, NOTHING = 0.01, 1e-6
 ROUNDING = 1e-5
-# Recall: 64 of 256 keys with one of 64 values each, width 64 in 4 heads
+# Recall: 64 of 256 keys with one of 64 values each, width 64, 4 heads.
 KEYS, VALUES, PAIRS, WIDTH, HEADS = 256, 64, 64, 64, 4
 BATCH, RATE, TESTED = 64, 3e-3, 500
 STEPS = {"fast": 300, "full": 1500}
-# "Loses the gain": less than half of it is left
+# "Loses the gain": less than half of it is left.
 LEFT = 0.5
 FROZEN = ("power frozen at 3", "power frozen at 4.5")
-CLAIM = (
-    "between query norms 1/8 and 16 the mean entropy of the weights falls by more than 0.01 nats for norm-aware as for "
-    "softmax attention, and changes by less than 1e-6 for ReLU linear attention; linear and explicit form differ by "
-    "less than 1e-5; recall of 64 pairs is above that of ReLU linear attention; with the power frozen less than half "
-    "of that gain is left"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: seconds for entropies and forms, about 7 s for each of eight trained arms and a seed."""
-
-    baselines = ["softmax attention", "linear attention with ReLU and with elu + 1", "the power frozen at 3 and 4.5"]
-    claim = Claim("nalaformer", CLAIM, baselines)
-    curves = {seed: entropies(seed) for seed in scale.seeds}
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Measure entropies and both forms in seconds, and recall in about 7 s per seed and arm."""
+    found.baselines += [
+        "softmax attention",
+        "linear attention with ReLU and with elu + 1",
+        "the power frozen at 3 and 4.5",
+    ]
+    curves = [entropies(seed) for seed in scale.seeds]
     gaps = [largest_gap(seed) for seed in scale.seeds]
     steps = STEPS[scale.name]
-    recalls = {seed: {name: recall(attend, seed, steps) for name, attend in arms().items()} for seed in scale.seeds}
+    recalls = run_arms(lambda attend, seed: {"recall": recall(attend, seed, steps)}, arms(), scale.seeds)
+    judge(curves, gaps, recalls, found)
     words = "Mean entropy of attention to 256 random keys over the norm of the query, by feature map"
-    first = {name: list(zip(NORMS, values, strict=True)) for name, values in curves[scale.seeds[0]].items()}
-    figures = {"entropy": lines(first, "norm of the query", "entropy in nats", words, log=True)}
-    rows = [
-        {"seed": seed, "attention": name, "recall": value}
-        for seed, found in recalls.items()
-        for name, value in found.items()
+    first = {name: list(zip(NORMS, values, strict=True)) for name, values in curves[0].items()}
+    found.figures["entropy"] = lines(first, "norm of the query", "entropy in nats", words, log=True)
+    found.rows += [
+        {"seed": seed, "attention": name, "recall": recalls.arms[name][i]["recall"]}
+        for i, seed in enumerate(scale.seeds)
+        for name in recalls.arms
     ]
-    return claim.outcome(judged(curves, gaps, recalls), scale.seeds, figures, rows)
 
 
 # 1. Entropy over the norm, and 2. the two forms
@@ -70,7 +68,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def weightings() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The weights [..., n_queries, n_keys] of each kind of attention."""
-
     return {
         "softmax": lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1),
         "norm-aware": partial(nala_weights, eps=0.0),
@@ -80,8 +77,7 @@ def weightings() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 
 def entropies(seed: int, queries: int = 64, keys: int = 256, width: int = 32) -> dict[str, list[float]]:
-    """Mean entropy (nats) at each of `NORMS`, for the same directions and keys."""
-
+    """Mean entropy (nats) at each of `NORMS`, with the same query directions and keys."""
     generator = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(1, 1, n, width, generator=generator, dtype=torch.float64) for n in (queries, keys))
     q = q / q.norm(dim=-1, keepdim=True)
@@ -93,7 +89,6 @@ def entropies(seed: int, queries: int = 64, keys: int = 256, width: int = 32) ->
 
 def largest_gap(seed: int, n: int = 500) -> float:
     """Largest difference of the linear and the explicit form in float32, causal and not."""
-
     generator = torch.Generator().manual_seed(seed)
     q, k, v = (torch.randn(2, 4, n, 32, generator=generator) for _ in range(3))
     pairs = [(nala_attention(q, k, v, causal=c), nala_weights(q, k, causal=c) @ v) for c in (False, True)]
@@ -104,7 +99,7 @@ def largest_gap(seed: int, n: int = 500) -> float:
 
 
 def arms() -> dict[str, Attend]:
-    """Attention by name; everything else of the trained layer is the same."""
+    """The attention of each arm; the trained layer is otherwise the same."""
 
     def mapped(of_query: Callable[[Tensor], Tensor], of_key: Callable[[Tensor], Tensor]) -> Attend:
         return lambda q, k, v: linear_attention(of_query(q), of_key(k), v)
@@ -125,9 +120,8 @@ def arms() -> dict[str, Attend]:
 
 
 def recall(attend: Attend, seed: int, steps: int) -> float:
-    """Share of the values that a trained layer gives for the keys it is asked."""
-
-    model = made(lambda: _layer(attend), seed)
+    """Share of right values after training one layer with this attention."""
+    model = seeded(lambda: _layer(attend), seed)
     generator = torch.Generator().manual_seed(seed)
     fit(model, lambda: questions(BATCH, generator), steps=steps, rate=RATE)
     inputs, wanted = questions(TESTED, torch.Generator().manual_seed(10**6 + seed))
@@ -135,15 +129,14 @@ def recall(attend: Attend, seed: int, steps: int) -> float:
 
 
 def questions(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
-    """n times `PAIRS` keys, their values, and all keys again in another order; and the values in that order."""
-
+    """Draw n problems: (keys, values, the keys in another order), each [n, `PAIRS`], and the values in that order."""
     keys = torch.rand(n, KEYS, generator=generator).argsort(-1)[:, :PAIRS]
     values = torch.randint(VALUES, (n, PAIRS), generator=generator)
     order = torch.rand(n, PAIRS, generator=generator).argsort(-1)
     return (keys, values, keys.gather(1, order)), values.gather(1, order)
 
 
-def _layer(attend: Attend) -> Any:
+def _layer(attend: Attend) -> nn.Module:
     """Embeddings, one layer of attention from questions to pairs, logits of the values."""
 
     class Recall(nn.Module):
@@ -166,44 +159,32 @@ def _layer(attend: Attend) -> Any:
 # The verdict
 
 
-def judged(
-    curves: Mapping[int, Mapping[str, Sequence[float]]],
-    gaps: Sequence[float],
-    recalls: Mapping[int, Mapping[str, float]],
-) -> Findings:
-    """What was measured, its intervals, and a verdict for every part of the claim."""
-    falls = {name: [one[name][0] - one[name][-1] for one in curves.values()] for name in next(iter(curves.values()))}
-    recalled = {name: [one[name] for one in recalls.values()] for name in next(iter(recalls.values()))}
-    ours, relu = recalled["norm-aware"], recalled["relu"]
-    left = {
-        name: [
-            (kept - start) / (full - start) if full > start else None
-            for kept, start, full in zip(recalled[name], relu, ours, strict=True)
-        ]
-        for name in FROZEN
-    }
-    found = Findings()
-    found.decide(
-        {
-            "fall of entropy, softmax": judge_values(falls["softmax"], FALL, "above"),
-            "fall of entropy, norm-aware": judge_values(falls["norm-aware"], FALL, "above"),
-            "recall, norm-aware minus relu": judge_pairs(relu, ours, 0.0, "above"),
-            **{f"share of the gain left, {name}": judge_values(left[name], LEFT, "below") for name in FROZEN},
-        }
-    )
+def judge(
+    curves: Sequence[Mapping[str, Sequence[float]]], gaps: Sequence[float], recalls: Results, found: Findings
+) -> None:
+    """Decide on the fall of entropy, the equality of both forms, and recall with and without the norm-aware power."""
+    falls = {name: [curve[name][0] - curve[name][-1] for curve in curves] for name in curves[0]}
+    for name in ("softmax", "norm-aware"):
+        found.decide(f"fall of entropy, {name}", falls[name], above=FALL)
     still = max(map(abs, falls["relu"]))
     found.parts["entropy, relu"] = "holds" if still < NOTHING else "fails"
     found.parts["linear form equals explicit"] = "holds" if max(gaps) < ROUNDING else "fails"
-    others = {
-        f"recall, norm-aware minus {name}": judge_pairs(recalled[name], ours, 0.0, "above")
-        for name in (*FROZEN, "norm over 4", "positive half only", "softmax")
-    }
-    found.tell(others)
-    found.beside = {name: one.verdict for name, one in others.items()}
+    found.decide("recall, norm-aware minus relu", recalls.pairs("recall", "norm-aware", "relu"), above=0.0)
+    for name in FROZEN:
+        found.decide(f"share of the gain left, {name}", _gain_left(recalls, name), below=LEFT)
+    for name in (*FROZEN, "norm over 4", "positive half only", "softmax"):
+        found.report(f"recall, norm-aware minus {name}", recalls.pairs("recall", "norm-aware", name), above=0.0)
     found.measured |= {
         "change of entropy, relu, largest": still,
         "fall of entropy, elu + 1": mean(falls["elu + 1"]),
         "largest difference of the forms": max(gaps),
-        "recall": {name: mean(values) for name, values in recalled.items()},
+        "recall": {name: mean(recalls.column(name, "recall")) for name in recalls.arms},
     }
-    return found
+
+
+def _gain_left(recalls: Results, frozen: str) -> list[float | None]:
+    """Share of the gain over ReLU that is left with a frozen power, per seed; None where there is no gain."""
+    columns = (recalls.column(name, "recall") for name in (frozen, "relu", "norm-aware"))
+    return [
+        (kept - start) / (full - start) if full > start else None for kept, start, full in zip(*columns, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""What `letheon papers` prints: the list, the page of one paper, the page of one outcome."""
+"""The output of `letheon papers`: the list, the page of one paper, the page of one outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from letheon.core.errors import InputError, LetheonError
+from letheon.core.errors import InputError
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome
@@ -42,7 +42,7 @@ def show_paper(key: str | int, as_json: bool = False) -> None:
 def run_paper(
     key: str | int, scale: Scale, as_json: bool = False, record: bool = False, out: Path | None = None
 ) -> Outcome:
-    """Run a paper's claim, print what came out, and save it with its figures under `out`.
+    """Run a paper's claim, print its outcome, and save it with its figures under `out`.
 
     Args:
         key: key, number or arXiv identifier.
@@ -66,8 +66,6 @@ def run_paper(
         raise InputError(f"--out {folder} cannot be a folder: {error.strerror}", "choose another --out") from error
 
     outcome = entry.reproduce(scale)
-    if outcome.key != entry.key:
-        raise LetheonError(f"paper {entry.key!r} returned an outcome of {outcome.key!r}", "this is a fault: report it")
     write_outcome(outcome, entry, folder)
     if record:
         catalogue.record(outcome, scale)
@@ -79,7 +77,7 @@ def run_paper(
 
 
 def listing_json() -> list[dict[str, Any]]:
-    """One dictionary a paper; `verdict` is None where nothing has been recorded."""
+    """One dictionary per paper; `verdict` is None where nothing has been recorded."""
     evidence, results = catalogue.read_evidence(), catalogue.read_results()
     return [
         {
@@ -95,7 +93,7 @@ def listing_json() -> list[dict[str, Any]]:
 
 
 def listing() -> Table:
-    """The papers as a table, one line each; on a narrow screen titles and rooms are cut and nothing else."""
+    """The papers as a table, one line each; on a narrow screen only titles and rooms are cut."""
     lines = [{name: str(value or "-") for name, value in line.items()} for line in listing_json()]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     for name in ("number", "key", "title", "room", "badge", "verdict"):
@@ -112,13 +110,16 @@ def listing() -> Table:
 
 
 def paper_json(entry: Paper) -> dict[str, Any]:
-    """Everything the catalogue knows of one paper; `result` is None where nothing has been recorded."""
+    """Every field of the catalogue for one paper, with badges; `result` is None where nothing has been recorded."""
     return {
         "number": entry.number,
         "key": entry.key,
         "title": entry.title,
         "date": entry.date,
         "arxiv": entry.arxiv,
+        "authors": list(entry.authors),
+        "abstract": entry.abstract,
+        "links": dict(entry.links),
         "room": entry.room,
         "gives": entry.gives,
         "claim": entry.claim,
@@ -130,7 +131,7 @@ def paper_json(entry: Paper) -> dict[str, Any]:
 
 
 def paper_page(entry: Paper) -> RenderableType:
-    """Citation, what it gives, claim, methods, badge and why, recorded result."""
+    """Citation, abstract, use, claim, methods, links, badge with its reason, recorded result."""
     facts = paper_json(entry)
     cited = [f"arXiv {entry.arxiv}" if entry.arxiv else None, entry.date]
     methods = ", ".join(f"{name} ({state})" for name, state in facts["methods"].items())
@@ -138,10 +139,13 @@ def paper_page(entry: Paper) -> RenderableType:
         {
             "paper": f"{entry.number}, {entry.key}",
             "cited as": ", ".join(part for part in cited if part),
+            **({"authors": ", ".join(entry.authors)} if entry.authors else {}),
+            **({"abstract": entry.abstract} if entry.abstract else {}),
             "gives": entry.gives,
             "claim": entry.claim,
             "room": entry.room,
             "methods": methods or "none registered",
+            **entry.links,
             "badge": Text.assemble(_coloured(facts["badge"]), f": {facts['why']}"),
         }
     )

@@ -8,7 +8,7 @@ learning, in the paper's form and in that of its code, over step sizes; all arms
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from letheon.core.statistics import estimate_mean
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.learning import several
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
+from letheon.papers.common.networks import several
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learn import learn
@@ -31,44 +31,42 @@ from letheon.retain.strategies.der import der_loss
 from letheon.retain.streams.digits import split_digits
 
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.05, "weight_decay": 1e-4}
-HOST = "der:capacity=100,fill=task"  # DER++ with alpha 0.1, beta 0.5; logits as they are at the end of a task
+HOST = "der:capacity=100,fill=task"  # DER++ with alpha 0.1, beta 0.5; stores the logits of a task's end
 PLAIN = "no refresh"
 ARMS = {
     PLAIN: HOST,
     **{f"code's form, {size:g}": f"{HOST}+refresh_release:size={size}" for size in (1e-5, 1e-3, 3e-3)},
     **{f"paper's form, {rate:g}": f"{HOST}+refresh:rate={rate}" for rate in (0.005, 0.02, 0.05)},
     "paper's form, 0.02, three steps": f"{HOST}+refresh:rate=0.02,steps=3",
-    # the noise of the paper's equation, at a rate at which training survives it; and what is left without it
+    # with the noise of the paper's equation, at a rate at which training survives it, and without
     "paper's form, 0.0001, its noise": f"{HOST}+refresh:rate=0.0001,noise=1.0",
     "paper's form, 0.0001": f"{HOST}+refresh:rate=0.0001",
 }
-EACH = 3  # runs a seed: one takes a second or two
+EACH = 3  # runs per seed; a run takes a second or two
 EXACT = 1e-6
 METRICS = ("average accuracy", "forgetting", "sharpness")
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
-
-def reproduce(scale: Scale) -> Outcome:
-    """The special cases against their direct formulas, and what refresh does to accuracy and sharpness."""
-
-    claim = Claim("refresh", paper("refresh").claim, ["the direct formulas", "DER++ without refresh"])
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Check the special cases against their direct formulas; measure what refresh does to accuracy and sharpness."""
+    found.baselines += ["the direct formulas", "DER++ without refresh"]
     cases = {name: max(difference(case, seed) for seed in scale.seeds) for name, case in special_cases().items()}
-    seeds = several(scale.seeds, EACH)
-    runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
-    told = {name: means(rows, METRICS) for name, rows in runs.items()}
-    found = Findings.by_arm({**told, "largest difference of loss or gradient": cases}, {}, effects_of(runs))
-    for name, largest in cases.items():
-        found.parts[f"{name} equals its formula"] = "holds" if largest < EXACT else "fails"
-    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
-    return claim.outcome(found, seeds, figures(runs), rows)
+    found.measured["largest difference of loss or gradient"] = cases
+    found.parts |= {
+        f"{name} equals its formula": "holds" if worst < EXACT else "fails" for name, worst in cases.items()
+    }
+    found.seeds = several(scale.seeds, EACH)
+    results = run_arms(measured, ARMS, found.seeds)
+    results.record(found, METRICS)
+    report_effects(results, found)
+    found.figures |= figures(results)
 
 
 # The special cases
 
 
 class Case(NamedTuple):
-    """One row of the paper's table: draws a point, and has a loss of it in both formulations."""
+    """One row of the paper's table: a loss in both formulations, and random points to compare them at."""
 
     draw: Callable[[int], tuple[Tensor, Tensor, Tensor]]
     general: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -76,8 +74,7 @@ class Case(NamedTuple):
 
 
 def special_cases() -> dict[str, Case]:
-    """ER, DER, LwF, CPR, EWC and VCL as divergences, beside the formulas that the library uses or torch has."""
-
+    """ER, DER, LwF, CPR, EWC and VCL as divergences, beside the formulas of this library or of torch."""
     n, classes = 6, 5
 
     def outputs(seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +127,6 @@ def special_cases() -> dict[str, Case]:
 
 def difference(case: Case, seed: int) -> float:
     """The largest difference between both formulations, of the loss and of any entry of its gradient."""
-
     now, old, other = case.draw(seed)
     now.requires_grad_()
     losses = [formula(now, old, other) for formula in (case.general, case.direct)]
@@ -143,8 +139,7 @@ def difference(case: Case, seed: int) -> float:
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:
-    """One arm, one seed: accuracy and forgetting after the last task, and how sharp the minimum is."""
-
+    """Accuracy and forgetting of one run after the last task, and the sharpness of its minimum."""
     run = learn(mlp([64, 100, 100, 10], seed), split_digits(), text, seed=seed, **TRAINING)
     return {
         "seed": seed,
@@ -155,11 +150,7 @@ def measured(text: str, seed: int) -> dict[str, Any]:
 
 
 def sharpness(learner: ClassLearner, rounds: int = 30) -> float:
-    """The largest eigenvalue of the mean loss's Hessian over the training rows of all tasks, by power iteration.
-
-    In magnitude, that is; at a minimum it is positive.
-    """
-
+    """The largest eigenvalue (in magnitude) of the Hessian of all tasks' mean training loss, by power iteration."""
     rows = joined([learner.train_rows(task) for task in learner.stream])
     loss = learner.loss(learner.forward(rows), rows)
     gradient = flat(torch.autograd.grad(loss, learner.weights, create_graph=True))
@@ -172,26 +163,19 @@ def sharpness(learner: ClassLearner, rounds: int = 30) -> float:
     return value
 
 
-def effects_of(runs: Runs) -> dict[str, Judged]:
-    """Each arm minus no refresh, paired over seeds: accuracy above, sharpness below."""
-
-    def column(name: str, metric: str) -> list[float]:
-        return [row[metric] for row in runs[name]]
-
-    found = {}
-    for name in runs:
+def report_effects(results: Results, found: Findings) -> None:
+    """Report each arm minus no refresh, paired by seed: accuracy above, sharpness below."""
+    for name in results.arms:
         if name != PLAIN:
-            for metric, side in (("average accuracy", "above"), ("sharpness", "below")):
-                pairs = column(PLAIN, metric), column(name, metric)
-                found[f"{name}: {metric} {side} no refresh"] = judge_pairs(*pairs, 0.0, side)  # type: ignore[arg-type]
-    return found
+            accuracy, sharpness = f"{name}: average accuracy above no refresh", f"{name}: sharpness below no refresh"
+            results.report(found, accuracy, "average accuracy", name, PLAIN, above=0.0)
+            results.report(found, sharpness, "sharpness", name, PLAIN, below=0.0)
 
 
-def figures(runs: Runs) -> dict[str, str]:
+def figures(results: Results) -> dict[str, str]:
     """Accuracy and sharpness of every arm."""
-
-    drawn = {}
-    for metric, words in (("average accuracy", "Average accuracy"), ("sharpness", "Largest eigenvalue of the Hessian")):
-        groups = {name: {name: estimate_mean([row[metric] for row in rows])} for name, rows in runs.items()}
-        drawn[metric] = dots(groups, metric, f"{words} after the last task, with and without refresh")
-    return drawn
+    words = {"average accuracy": "Average accuracy", "sharpness": "Largest eigenvalue of the Hessian"}
+    return {
+        metric: dots(results.dots(metric), metric, f"{word} after the last task, with and without refresh")
+        for metric, word in words.items()
+    }

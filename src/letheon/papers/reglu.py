@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -31,23 +32,23 @@ from torch import Tensor
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, is_matrix
 from letheon.core.rows.examples import Example
-from letheon.core.training.loop import TrainSettings
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.run import forget
 from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_inputs, protected_directions, spread
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
-from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, taught, train
-from letheon.papers.common.trajectory import first_crossing, memory_of
-from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import make_world, new_model, taught, train
+from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
+from letheon.papers.kit.figures import lines, mean_course
+from letheon.papers.kit.findings import Findings, Threshold, mean
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting
+from letheon.papers.outcome import Scale
 
 NARROW, SLOW = "ReGLU, k 6", "ReGLU, a fifth of the rate"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a scale runs.
+    """The settings of one scale.
 
     Attributes:
         rank: r and alpha of every adapter.
@@ -79,7 +80,7 @@ class Setting:
 
 FAST = Setting("r=8,alpha=16", "rank=24,samples=24", 2e-3, 36)
 FULL = Setting("r=16,alpha=32", "rank=36,samples=72", 1e-3, 16)
-# These decide nothing.
+# Reported arms, no part of the claim.
 TOLD = {
     "fast": {
         NARROW: f"inverted_hinge@reglu:{FAST.rank},rank=6,samples=24",
@@ -91,35 +92,29 @@ TOLD = {
 EVERY = 2  # steps between two measurements; half of the retain rows are measured
 LEVELS = tuple(level / 20 for level in range(2, 19))
 MEASURES = ("retain_probability", "retain_es", "leakage", "own_leakage")
-CLAIM = (
-    "where the forget probability first falls to the deepest level that both reach: the retain rows' mean probability "
-    "is higher with ReGLU than with default LoRA, and the leakage into the retain outputs is lower (inverted hinge)"
-)
-
-Points = Sequence[Mapping[str, float]]
-Runs = Mapping[int, Mapping[str, Points]]  # seed -> arm -> one point before the first step and one after each
+SIDES = {"retain_probability": Threshold(above=0.0), "leakage": Threshold(below=0.0)}
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute a seed; at full scale twenty minutes."""
-    claim = Claim("reglu", CLAIM, ["default LoRA: A random, B zero, no penalty; same rank, rows, rate and loss"])
-    runs = {seed: forgetting_runs(seed, scale) for seed in scale.seeds}
-    level = common_level(runs)
-    rows = [
-        {"seed": seed, "arm": arm, "level": level, **at_level(points, level)}
-        | {f"last_{name}": value for name, value in points[-1].items()}
-        for seed, arms in runs.items()
-        for arm, points in arms.items()
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about a minute per seed; at full scale twenty minutes."""
+    found.baselines += ["default LoRA: A random, B zero, no penalty; same rank, rows, rate and loss"]
+    kept = compared({seed: forgetting_runs(seed, scale) for seed in scale.seeds})
+    judge(found, kept)
+    found.figures |= figures(kept)
+    found.rows += [
+        {"seed": seed, "arm": arm, "level": kept.level}
+        | {name: kept.at(run, name) for name in MEASURES}
+        | {f"last_{name}": value for name, value in run.last.items()}
+        for seed, runs in kept.runs.items()
+        for arm, run in runs.items()
     ]
-    return claim.outcome(judged(runs, level), scale.seeds, figures(runs), rows)
 
 
 # The runs -----------------------------------------------------------------------------------------------------------
 
 
-def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
+def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     """Every arm from the same trained model, with the same rows and steps."""
-
     full = scale.name == "full"
     setting = FULL if full else FAST
     world = make_world(seed, authors=16)
@@ -133,27 +128,16 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Points]:
     memory = memory_of({"forget": world.forget, "retain": world.retain[::2]})
     overlap = start_overlap(copy_of(model), request, setting)
     geometry = Geometry.before(model, request, setting)
-    runs: dict[str, Points] = {}
-    for arm, method in (setting.arms | TOLD[scale.name]).items():
-        points = [memory(model) | {"leakage": 0.0, "own_leakage": 0.0, "overlap": overlap}]
+    arms = Arms(setting.arms | TOLD[scale.name], setting.rate, setting.steps, 8, EVERY, rates={SLOW: setting.rate / 5})
 
-        def watch(now: LanguageModel, step: int, points: list[dict[str, float]] = points) -> None:
-            if step % EVERY == 0:
-                points.append(memory(now) | geometry.leakages(now))
+    def measure(now: LanguageModel) -> dict[str, float]:
+        return memory(now) | geometry.leakages(now) | {"overlap": overlap}
 
-        rate = setting.rate / 5 if arm == SLOW else setting.rate
-        training = TrainSettings(rate, batch_size=8, precision="float32", seed=seed)
-        forget(
-            copy_of(model), request, method, on_step=watch, steps=setting.steps, training=training, collapse=False,
-            device=scale.device,
-        )  # fmt: skip
-        runs[arm] = points
-    return runs
+    return arms.run(Taught(model, request, measure), seed)
 
 
 def start_overlap(model: LanguageModel, request: Request, setting: Setting) -> float:
     """Mean over layers of ‖B₀ᵀP‖²_F/r: 1 where RILA's directions are all protected, k/d for directions at random."""
-
     scope = Recipe.parse(setting.method).scope.make()
     scope.select(model, request)
     shares = [
@@ -173,15 +157,14 @@ class Layer(NamedTuple):
 
 
 class Geometry:
-    """What the layers put out on retain rows before forgetting, and where changes of it lie."""
+    """The outputs of the layers on retain rows before forgetting, and the leakage of changes of them."""
 
     def __init__(self, layers: Mapping[str, Layer], retain: Sequence[Example]) -> None:
         self.layers, self.retain = layers, retain
 
     @classmethod
     def before(cls, model: LanguageModel, request: Request, setting: Setting) -> Geometry:
-        """P from the rows that the arms with ROL take it from; outputs on every second retain row."""
-
+        """Measure a model before forgetting: P from the same rows as ROL, outputs on every second retain row."""
         settings = Recipe.parse(setting.method).scope.settings
         inside = {id(module) for block in blocks(model.base()) for module in block.modules()}
         matrices = {
@@ -199,7 +182,9 @@ class Geometry:
         return cls(layers, retain)
 
     def leakages(self, model: LanguageModel) -> dict[str, float]:
-        """Means over layers of the leakage of the whole change of the outputs, and of the layer's own."""
+        """Mean leakage over layers, of the whole change of the outputs and of the layer's own; 0 without adapters."""
+        if not hasattr(model.model, "peft_config"):
+            return {"leakage": 0.0, "own_leakage": 0.0}
 
         adapted = {name.removeprefix("base_model.model."): m for name, m in model.model.named_modules()}
         now, counts = pooled_inputs(model, {name: adapted[name] for name in self.layers}, self.retain, "sum")
@@ -218,88 +203,49 @@ def effective(layer: Any) -> Tensor:
     return whole
 
 
-# What is decided ----------------------------------------------------------------------------------------------------
+# The verdict ----------------------------------------------------------------------------------------------------
 
 
-def common_level(runs: Runs) -> float | None:
-    """The lowest of `LEVELS` to which default LoRA and ReGLU bring the forget probability under every seed."""
-    lowest = [
-        min(point["forget_probability"] for point in arms[arm]) for arms in runs.values() for arm in ("LoRA", "ReGLU")
-    ]
-    return next((level for level in LEVELS if max(lowest) <= level), None)
+def compared(runs: Runs) -> EqualForgetting:
+    """The runs at the deepest forget probability that default LoRA and ReGLU both reach under every seed."""
+    return at_equal_forgetting(runs, compare=("LoRA", "ReGLU"), keep="retain_probability", levels=LEVELS)
 
 
-def at_level(points: Points, level: float | None) -> dict[str, float | None]:
-    """Every measure where the forget probability first falls to a level."""
-
-    if level is None:
-        return dict.fromkeys(MEASURES)
-    falling = [point["forget_probability"] for point in points]
-    return {name: first_crossing(falling, [point[name] for point in points], level) for name in MEASURES}
-
-
-def judged(runs: Runs, level: float | None) -> Findings:
-    """What was measured, its intervals, and a verdict for each of the two parts of the claim."""
-    run_arms = list(next(iter(runs.values())))
-    measured: dict[str, Any] = {"compared at forget probability": level}
-    for name in MEASURES:
-        measured[f"{name} there"] = {
-            arm: mean([at_level(arms[arm], level)[name] for arms in runs.values()]) for arm in run_arms
-        }
-    measured["steps to there"] = {
-        arm: mean([_steps_to(arms[arm], level) for arms in runs.values()]) for arm in run_arms
-    }
-    measured["seeds that get there"] = {
-        arm: sum(_steps_to(arms[arm], level) is not None for arms in runs.values()) for arm in run_arms
-    }
-    measured["share of RILA's factor inside P at the start"] = mean(
-        [arms["ReGLU"][0].get("overlap") for arms in runs.values()]
-    )
-    found = Findings(measured)
-    sides: dict[str, Any] = {"retain_probability": "above", "leakage": "below"}
-    for name, arm in [(name, arm) for name in MEASURES for arm in ("ReGLU", "RILA", "ROL")]:
-        plain, ours = ([at_level(arms[one], level)[name] for arms in runs.values()] for one in ("LoRA", arm))
-        part = f"{name}, {arm} minus LoRA"
-        difference = {part: judge_pairs(plain, ours, 0.0, sides.get(name, "above"))}
-        if arm == "ReGLU" and name in sides:
-            found.decide(difference)
+def judge(found: Findings, kept: EqualForgetting) -> None:
+    """Measured values, intervals, and a verdict for each of the two parts."""
+    runs = list(kept.runs.values())
+    steps = {arm: [_steps_to(arms[arm], kept.level) for arms in runs] for arm in runs[0]}
+    found.measured["compared at forget probability"] = kept.level
+    found.measured |= {f"{name} there": kept.means(name) for name in MEASURES}
+    found.measured["steps to there"] = {arm: mean(values) for arm, values in steps.items()}
+    found.measured["seeds that get there"] = {arm: len(runs) - values.count(None) for arm, values in steps.items()}
+    overlap = mean(arms["ReGLU"].points[0]["overlap"] for arms in runs)
+    found.measured["share of RILA's factor inside P at the start"] = overlap
+    for name, arm in product(MEASURES, ("ReGLU", "RILA", "ROL")):
+        part, pairs = f"{name}, {arm} minus LoRA", kept.pairs("LoRA", arm, name)
+        if arm == "ReGLU" and name in SIDES:
+            found.decide(part, pairs, **SIDES[name])
         else:
-            found.tell(difference)
-    return found
+            found.report(part, pairs)
 
 
-def _steps_to(points: Points, level: float | None) -> float | None:
-    reached = (i for i, point in enumerate(points) if level is not None and point["forget_probability"] <= level)
-    return next((float(i * EVERY) for i in reached), None)
+def _steps_to(run: Trajectory, level: float | None) -> float | None:
+    if level is None:
+        return None
+    return next((point["step"] for point in run.points if point["forget_probability"] <= level), None)
 
 
 # Figures ------------------------------------------------------------------------------------------------------------
 
 
-def figures(runs: Runs) -> dict[str, str]:
-    """What is kept over what is forgotten, and leakage over the steps."""
-
-    shown = [arm for arm in next(iter(runs.values())) if not arm.startswith("GD")]
-    kept = {arm: _curve([arms[arm] for arms in runs.values()]) for arm in shown}
+def figures(kept: EqualForgetting) -> dict[str, str]:
+    """Retain probability over forget probability, and leakage over the steps."""
+    shown = [arm for arm in next(iter(kept.runs.values())) if not arm.startswith("GD")]
     words = "Retain probability over forget probability for four adapters, mean of the seeds"
-    drawn = {"kept": lines(kept, "forget probability", "retain probability", words, falling=True)}
+    drawn = {"kept": kept.figure("forget probability", "retain probability", words, arms=shown)}
     for name in ("leakage", "own_leakage"):
-        series = {arm: _over_steps([arms[arm] for arms in runs.values()], name) for arm in shown}
+        courses = {arm: [arms[arm].column(name)[1:] for arms in kept.runs.values()] for arm in shown}
+        series = {arm: mean_course(columns, EVERY) for arm, columns in courses.items()}
         words = f"{name.replace('_', ' ')} into the retain outputs over the steps, mean of the seeds"
         drawn[name.replace("_", "-")] = lines(series, "step", name.replace("_", " "), words)
     return drawn
-
-
-def _curve(runs: Sequence[Points]) -> list[tuple[float, float]]:
-    """Mean over runs of what is kept, at every level that all of them reach."""
-    points = [
-        (level / 20, [at_level(run, level / 20)["retain_probability"] for run in runs]) for level in range(19, 0, -1)
-    ]
-    reached = [(level, [value for value in found if value is not None]) for level, found in points]
-    return [(level, sum(found) / len(found)) for level, found in reached if len(found) == len(runs)]
-
-
-def _over_steps(runs: Sequence[Points], name: str) -> list[tuple[float, float]]:
-    """Mean over runs after each step."""
-    steps = range(1, min(map(len, runs)))
-    return [(float(step * EVERY), sum(run[step][name] for run in runs) / len(runs)) for step in steps]

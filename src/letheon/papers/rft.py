@@ -1,10 +1,10 @@
 """Reinforcement Fine-Tuning Naturally Mitigates Forgetting in Continual Post-Training.
 
 arXiv 2507.05386, 2025-07; ICML 2026. Full scale in the paper: seven multimodal tasks, Qwen2.5-VL-7B.
-Here: parity of digits (the design of "RL's Razor"). A network sees 64 pixels and a task bit. It knows ten classes of
-digits whose pixels are in another order (bit 0), and parity a little (bit 1). The new task is parity alone, where any
-class of the right parity is right: supervised fine-tuning is told 0 or 1, reinforcement finds classes of its own.
-All are compared where the new task's accuracy is first met.
+Here: parity of digits (the design of "RL's Razor"). A network sees 64 pixels and a task bit. It knows the ten classes
+of digits with permuted pixels (bit 0), and parity a little (bit 1). The new task is parity alone, where any class of
+the right parity is right: supervised fine-tuning gets the targets 0 and 1, reinforcement finds classes of its own.
+All arms are compared at the step where they first reach the target accuracy on the new task.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from letheon.core.statistics import estimate_mean
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.figures import lines
-from letheon.papers.common.learning import several
+from letheon.papers.common.networks import several
 from letheon.papers.common.parity import Matched, fine_tuned, make_parity, right_parity
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, mean
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.strategies.naive import Naive
 from letheon.retain.strategies.rft import RFT, Settings
 from letheon.retain.strategy import Strategy
 
-EACH = 2  # runs a seed: six in all with three seeds, as many as the note's check
-TARGET = 0.97  # accuracy on the new task at which all are compared
-# Adam at 1e-3 as in the note's check; a run that has not met the target after so many epochs is said not to.
+EACH = 2  # runs per seed: six in all with three seeds
+TARGET = 0.97  # accuracy on the new task at which all arms are compared
+# A run that has not reached the target after these epochs has no values.
 TRAINING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 60}
 SFT, NO_KL, WITH_KL = "SFT", "GRPO, no KL", "GRPO, KL 0.04"
-RLOO = "RLOO, no KL"  # advantages that are not divided by their group's standard deviation
+RLOO = "RLOO, no KL"  # advantages are not divided by their group's standard deviation
 OWN, SOLVABLE, LEARNABLE = "own right answers", "GRPO, no KL, solvable rows", "GRPO, no KL, learnable rows"
-# Options of the strategy; the first arm is plain fine-tuning.
+# Options of the strategy `rft`; None is plain fine-tuning.
 ARMS: dict[str, dict[str, Any] | None] = {
     SFT: None,
     NO_KL: {"kl": 0.0, "filter": "none"},
@@ -42,77 +42,68 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 GROUP = 8
 
-Runs = Mapping[str, Sequence["Matched"]]
+Runs = Mapping[str, Sequence[Matched]]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Every arm from the same network, compared at the step where the new task's accuracy is first met."""
-
-    baselines = ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
-    claim = Claim("rft", paper("rft").claim, baselines)
-    seeds = several(scale.seeds, EACH)
-    of_seeds = [arms_of(seed) for seed in seeds]
-    runs = {name: [arms[name] for arms in of_seeds] for name in ARMS}
-    found = Findings.by_arm({name: summary(ones) for name, ones in runs.items()}, *judge(runs))
-    rows = [
-        {"arm": name, "seed": seed, **one.to_json()}
-        for name, ones in runs.items()
-        for seed, one in zip(seeds, ones, strict=True)
-    ]
-    return claim.outcome(found, seeds, figures(runs), rows)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Train every arm from the same network, and compare where the new task's accuracy first reaches the target."""
+    found.baselines += ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
+    found.seeds = several(scale.seeds, EACH)
+    seeds = {seed: arms_of(seed) for seed in found.seeds}
+    runs = {name: [arms[name] for arms in seeds.values()] for name in ARMS}
+    found.measured |= {name: summary(ones) for name, ones in runs.items()}
+    judge(runs, found)
+    found.figures |= figures(runs)
+    found.rows += [{"arm": name, "seed": seed, **seeds[seed][name].to_json()} for name in ARMS for seed in seeds]
 
 
-def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
-    """Old accuracy at equal new accuracy, GRPO minus SFT, with and without KL; and the controls."""
+def judge(runs: Runs, found: Findings) -> None:
+    """Decide on old accuracy at equal new accuracy, GRPO minus SFT with and without KL; report the controls."""
 
-    def old(name: str) -> list[float | None]:
-        return [one.old for one in runs[name]]
+    def pairs(ours: str, other: str) -> Pairs:
+        return Pairs(*([run.old for run in runs[name]] for name in (other, ours)))
 
-    def over(first: str, second: str) -> Judged:
-        return judge_pairs(old(first), old(second), 0.0, "above")
-
-    judged = {f"old accuracy: {name} minus SFT": over(SFT, name) for name in (NO_KL, WITH_KL)}
-    beside = {
-        "old accuracy: own right answers minus SFT": over(SFT, OWN),
-        "old accuracy: GRPO without KL minus own right answers": over(OWN, NO_KL),
-        "old accuracy: RLOO minus GRPO, both without KL": over(NO_KL, RLOO),
-        "old accuracy: RLOO without KL minus own right answers": over(OWN, RLOO),
-        "old accuracy: KL minus no KL": over(NO_KL, WITH_KL),
-        "old accuracy: solvable rows minus all": over(NO_KL, SOLVABLE),
-        "old accuracy: learnable rows minus all": over(NO_KL, LEARNABLE),
+    for name in (NO_KL, WITH_KL):
+        found.decide(f"old accuracy: {name} minus SFT", pairs(name, SFT), above=0.0, value=False)
+    controls = {
+        "own right answers minus SFT": (OWN, SFT),
+        "GRPO without KL minus own right answers": (NO_KL, OWN),
+        "RLOO minus GRPO, both without KL": (RLOO, NO_KL),
+        "RLOO without KL minus own right answers": (RLOO, OWN),
+        "KL minus no KL": (WITH_KL, NO_KL),
+        "solvable rows minus all": (SOLVABLE, NO_KL),
+        "learnable rows minus all": (LEARNABLE, NO_KL),
     }
-    return judged, beside
+    for name, arms in controls.items():
+        found.report(f"old accuracy: {name}", pairs(*arms), above=0.0, value=False)
 
 
 def arms_of(seed: int) -> dict[str, Matched]:
-    """All arms of a seed from one base network."""
-
+    """All arms of one seed, from the same base network."""
     world = make_parity(seed)
     return {name: fine_tuned(world, strategy_of(options), seed, TARGET, **TRAINING) for name, options in ARMS.items()}
 
 
 def strategy_of(options: dict[str, Any] | None) -> Strategy:
-    """The arm's strategy: plain fine-tuning on 0 and 1, or rollouts rewarded for their parity."""
-
+    """Plain fine-tuning on the targets 0 and 1, or rollouts rewarded for the right parity."""
     return Naive() if options is None else RFT(Settings(group=GROUP, **options), right_parity)
 
 
-def summary(found: Sequence[Matched]) -> dict[str, Any]:
-    """Means of the runs that met the target, and how many did."""
+def summary(runs: Sequence[Matched]) -> dict[str, Any]:
+    """Means over the runs that reached the target, and how many did."""
     return {
-        "old accuracy": mean([one.old for one in found]),
-        "new accuracy": mean([one.new for one in found]),
-        "KL from base on the new task": mean([one.divergence for one in found]),
-        "steps": mean([one.steps for one in found]),
-        "share of rows kept": mean([one.kept for one in found]),
-        "met the target": sum(one.old is not None for one in found),
-        "base, old and new": [mean([one.base_old for one in found]), mean([one.base_new for one in found])],
+        "old accuracy": mean([one.old for one in runs]),
+        "new accuracy": mean([one.new for one in runs]),
+        "KL from base on the new task": mean([one.divergence for one in runs]),
+        "steps": mean([one.steps for one in runs]),
+        "share of rows kept": mean([one.kept for one in runs]),
+        "met the target": sum(one.old is not None for one in runs),
+        "base, old and new": [mean([one.base_old for one in runs]), mean([one.base_new for one in runs])],
     }
 
 
 def figures(runs: Runs) -> dict[str, str]:
-    """Old accuracy by arm; old against new accuracy on the way, first seed."""
-
+    """Old accuracy by arm, and old over new accuracy during training for the first seed."""
     accuracies = {name: estimate_mean([one.old for one in ones if one.old is not None]) for name, ones in runs.items()}
     paths = {name: runs[name][0].path for name in (SFT, NO_KL, WITH_KL, RLOO, OWN)}
     words = "Old accuracy over new accuracy while the new task is learned"

@@ -5,7 +5,7 @@ arXiv 2506.07171, 2025-06; NeurIPS 2025.
 Measured here, on a small Llama that was taught a world of namesakes (`common/people`): how often the target's questions
 and its namesakes' are refused after rejection steering alone, after both stages, after both stages on forget questions
 alone, and after gradient ascent, NPO with a retain term, and DPO towards refusals. All questions that measure are asked
-in ways that no stage trained on, half of the namesakes occur in none. What is judged is the policy's own rate of
+in ways that no stage trained on, half of the namesakes occur in none. The claim is judged on the policy's own rate of
 refusals, over answers sampled at temperature 1; greedy answers, naming, accuracy and distinct bigrams stand beside it.
 Blanks are off: an answer of this world is its value alone. Rates and step counts, and the margin of over-refusing, were
 chosen on worlds 100 and 101, where steering leaves 30 to 80 % of refusals on the target; seeds 0, 1 and 2 were not
@@ -18,7 +18,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -27,11 +27,11 @@ from letheon.core.scoring.refusals import refuses
 from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.people import ASKED, HELD_OUT, REFUSALS, People, make_people, taught, ways
-from letheon.papers.common.tofu_mini import copy_of
-from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, Threshold, mean
+from letheon.papers.outcome import Scale
 from letheon.report.figures import plane
 
 STEERING = "steering_rate={rate},steering_steps=6,steering_warmup=2"
@@ -51,47 +51,36 @@ SHOWN = (
     "neighbours_greedy",
     "named",
 )
-REFUSED, STEERED, BOTH = "neighbours_refused", "steering alone", "both stages"
-# name -> measurement, first arm, second arm, threshold of second minus first, claimed side
-COMPARISONS: dict[str, tuple[str, str, str, float, Literal["above", "below"]]] = {
-    "target refused, both stages minus steering": ("target_refused", STEERED, BOTH, 0.0, "above"),
-    "neighbours refused, both stages minus steering": (REFUSED, STEERED, BOTH, 0.0, "below"),
-    "neighbours refused, without boundary minus with": (REFUSED, BOTH, "without boundary", MARGIN, "above"),
-    "neighbours refused, trivia as boundary minus twins": (REFUSED, BOTH, "trivia as boundary", 0.0, "above"),
-    "unseen neighbours refused, both stages minus steering": (
-        "unseen_neighbours_refused",
-        STEERED,
-        BOTH,
-        0.0,
-        "below",
-    ),
+REFUSED, UNSEEN = "neighbours_refused", "unseen_neighbours_refused"
+STEERED, BOTH = "steering alone", "both stages"
+# name -> measurement, first arm, second arm, threshold of second minus first
+COMPARISONS = {
+    "target refused, both stages minus steering": ("target_refused", STEERED, BOTH, Threshold(above=0.0)),
+    "neighbours refused, both stages minus steering": (REFUSED, STEERED, BOTH, Threshold(below=0.0)),
+    "neighbours refused, without boundary minus with": (REFUSED, BOTH, "without boundary", Threshold(above=MARGIN)),
+    "neighbours refused, trivia as boundary minus twins": (REFUSED, BOTH, "trivia as boundary", Threshold(above=0.0)),
+    "unseen neighbours refused, both stages minus steering": (UNSEEN, STEERED, BOTH, Threshold(below=0.0)),
 }
 # No part of the claim; the second was added after the first results, which show no fall there.
 REPORTED = {
     "neighbours refused, trivia as boundary minus twins",
     "unseen neighbours refused, both stages minus steering",
 }
-CLAIM = (
-    "on ways to ask that were held out, both stages refuse the target's questions more often than rejection steering "
-    "alone, and its namesakes' less often; without boundary questions the namesakes' are refused more often than with "
-    "them, by more than 0.1"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute of one core for each seed."""
-    claim = Claim("rule", CLAIM, ["rejection steering alone", *BASELINES])
-    rows: list[dict[str, Any]] = []
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about a minute of one core per seed."""
+    found.baselines += ["rejection steering alone", *BASELINES]
     curves: dict[int, list[dict[str, float]]] = {}
     for seed in scale.seeds:
-        found, curves[seed] = arms(seed, scale)
-        rows += found
-    return claim.outcome(judged(rows), scale.seeds, figures(rows, curves), rows)
+        rows, curves[seed] = arms(seed, scale)
+        found.rows += rows
+    judge(found, found.rows)
+    found.figures |= figures(found.rows, curves)
 
 
 def arms(seed: int, scale: Scale) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    """Every method from the same taught model: what is refused after each, and the second stage's curve."""
-
+    """Refusals after every method, from the same taught model; and the metrics of the second stage's steps."""
     full = scale.name == "full"
     people = make_people(seed)
     model = taught(people, seed, width=128 if full else 96)
@@ -118,7 +107,7 @@ def arms(seed: int, scale: Scale) -> tuple[list[dict[str, Any]], list[dict[str, 
 
 
 def methods(named: Path, unnamed: Path, trivia: Path) -> dict[str, str]:
-    """What is run, by name; the files are refusals with and without a place for the target's name, and trivia."""
+    """Arm -> method; the files hold refusals with and without a place for the target's name, and trivia."""
     steering = STEERING.format(rate=STEERING_RATE / RATE)
     ours = f"reinforce:refusals={named},blanks=false,max_new_tokens=16,{steering}"
     return {
@@ -131,20 +120,18 @@ def methods(named: Path, unnamed: Path, trivia: Path) -> dict[str, str]:
 
 
 def write_rows(path: Path, rows: Sequence[Example]) -> None:
-    """A file of questions and answers."""
-
+    """Write rows as a JSONL file of questions and answers."""
     lines = [json.dumps({"question": row.prompt, "answer": row.answer}) for row in rows]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def refusals(model: LanguageModel, people: People, seed: int) -> dict[str, float]:
-    """Shares of refusals and of right answers on held-out ways to ask, by whom is asked about.
+    """Shares of refusals and of right answers to held-out wordings, by the people that are asked about.
 
     `NAME_refused` is of sampled answers, `NAME_greedy` of greedy ones, `NAME_right` of greedy ones that are the answer;
     `named` is the share of greedy answers about the target that refuse and name it; `distinct` that of different word
     pairs among all word pairs of the greedy answers about the target.
     """
-
     sets = {
         "target": ways(people.target, HELD_OUT),
         "neighbours": ways([*people.neighbours, *people.others], HELD_OUT),
@@ -171,38 +158,34 @@ def _share(values: Sequence[bool]) -> float:
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float:
-    """Different pairs of neighbouring words as a share of all such pairs; 0 where there are none."""
+    """Distinct pairs of neighbouring words as a share of all such pairs; 0 if there are none."""
     pairs = [pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 def column(rows: Sequence[Mapping[str, Any]], arm: str, name: str) -> list[float]:
-    """One measurement of an arm, seed after seed."""
+    """One measurement of an arm, one value per seed."""
     return [row[name] for row in rows if row["arm"] == arm]
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
-    """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
+def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Measured values, intervals, and a verdict for each of the three parts."""
     names = list(dict.fromkeys(row["arm"] for row in rows))
-    measured: dict[str, Any] = {
+    found.measured |= {
         name: {arm: mean(column(rows, arm, name)) for arm in names if column(rows, arm, name)} for name in SHOWN
     }
-    measured["matcher's false positives, untouched neighbours"] = measured["neighbours_refused"]["untouched"]
-    measured["share of equal groups"] = mean([row["equal_groups"] for row in rows if "equal_groups" in row])
-    found = Findings(measured)
-    for name, (what, first, second, threshold, side) in COMPARISONS.items():
-        theirs, ours = (column(rows, arm, what) for arm in (first, second))
-        difference = {name: judge_pairs(theirs, ours, threshold, side)}
+    found.measured["matcher's false positives, untouched neighbours"] = found.measured[REFUSED]["untouched"]
+    found.measured["share of equal groups"] = mean(row["equal_groups"] for row in rows if "equal_groups" in row)
+    for name, (what, first, second, threshold) in COMPARISONS.items():
+        pairs = Pairs(column(rows, first, what), column(rows, second, what))
         if name in REPORTED:
-            found.tell(difference)
+            found.report(name, pairs)
         else:
-            found.decide(difference)
-    return found
+            found.decide(name, pairs, **threshold)
 
 
 def figures(rows: Sequence[Mapping[str, Any]], curves: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, str]:
-    """What is refused of what should be, over what is answered of what should be; and the second stage's curve."""
-
+    """Neighbours' questions answered over the target's questions answered; and the second stage's course."""
     points = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         answered = [[1 - value for value in column(rows, arm, f"{kind}_refused")] for kind in ("target", "neighbours")]

@@ -2,9 +2,9 @@
 
 arXiv 2406.10890, 2024-06; NeurIPS 2024 Datasets and Benchmarks.
 
-Measured here: SmolLM2-135M on real targets of the data set, one target a seed (every target under every seed at full
+Measured here: SmolLM2-135M on real targets of the data set, one target per seed (every target under every seed at full
 scale). Of itself the model recalls few of the probes (half or more of the answer in 17 of 186 on three targets, 31 of
-175 on their neighbours), so the positive control is made: it is first taught a few probes of levels 1 and 2, as many of
+175 on their neighbours), so it is first taught a few probes of levels 1 and 2, as many of
 the target as of its neighbours, until it recalls them; attacks are never taught.
 Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on biographies of the
 target that a language model wrote, and nothing else. Recall is compared on the probes that the taught model recalls.
@@ -33,11 +33,11 @@ from letheon.measure.rwku.probes import question_of
 from letheon.measure.rwku.reading import Target
 from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
-from letheon.papers.catalogue import Outcome, Scale
 from letheon.papers.common.data import data_folder
-from letheon.papers.common.figures import lines
-from letheon.papers.common.tofu_mini import copy_of
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, mean
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.outcome import Scale
 
 GET = "get RWKU (CC BY 4.0) from the hub, jinzhuoran/RWKU, in either of its layouts"
 # Rows of each set, tokens of a written text, tokens of a biography.
@@ -51,7 +51,7 @@ SHOWN = (
     *("FB", "QA", "AA", "All", "All safe", "Nbr All", "Damaged", "Nbr Damaged", "Known", "Nbr Known"),
     *("FM Loss", "RM Loss", "AUC Loss", "Tru", "Fac", "Flu"),
 )
-# Hand-made answers and what the rules say of them: rule, what is scored, against what, the score.
+# Hand-made answers: rule, text, true answer, the score by that rule.
 CASES: tuple[tuple[str, str, str, float], ...] = (
     ("recall", "Portland, Maine", "Portland, Maine", 1.0),
     ("recall", "Portland Maine", "Portland, Maine", 0.5),
@@ -66,34 +66,28 @@ CASES: tuple[tuple[str, str, str, float], ...] = (
     ("EM", "the answer is 2", "2", 0.0),
     ("entropy", "a b c a b c a b c", "", 1.5582),  # 2-grams 3 3 2, 3-grams 3 2 2
 )
-CLAIM = (
-    "every score whose data are there is computed on real targets; all hand-made cases are scored as the rules say; of "
-    "the probes that the model recalls before, gradient ascent and NPO on the target's biographies take more recall "
-    "from the target than from its neighbours (whose teaching was the same: at least half of the taught is recalled)"
-)
 
 
 @dataclass
 class Trial:
-    """One seed and target: every score of the untouched model's copy once taught, and after each method."""
+    """One seed and target: all scores of the taught model, and of the model after each method."""
 
     target: str
     taught: Scores
     after: dict[str, Scores]
 
     def states(self) -> dict[str, Scores]:
-        """The models by name, in their order."""
+        """Scores by model: `taught` first, then one entry per method."""
         return {"taught": self.taught, **self.after}
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: a minute or two a seed.
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: a minute or two per seed.
 
     Raises:
         InputError: the data set is not in the folder that LETHEON_DATA names.
     """
-
-    claim = Claim("rwku", CLAIM, ["recall on the neighbours' probes under the same method"])
+    found.baselines += ["recall on the neighbours' probes under the same method"]
     full = scale.name == "full"
     read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
     read = replace(read, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens if full else TEXT_TOKENS)
@@ -103,12 +97,13 @@ def reproduce(scale: Scale) -> Outcome:
         for seed in scale.seeds
         for target in chosen_targets(read, seed, full=full)
     ]
-    rows = [row for seed, one in trials for row in _rows(seed, one)]
-    return claim.outcome(judged(trials), scale.seeds, figures(trials), rows)
+    judge(found, trials)
+    found.figures |= figures(trials)
+    found.rows += [row for seed, one in trials for row in _rows(seed, one)]
 
 
 def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
-    """One target a seed, in turn; all of them at full scale."""
+    """One target per seed, in turn; all of them at full scale."""
     return read.targets if full else [read.targets[seed % len(read.targets)]]
 
 
@@ -116,11 +111,10 @@ def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
 
 
 def trial(read: RWKU, untouched: LanguageModel) -> Trial:
-    """Teach a copy of a model, measure, forget by each method from what was taught, measure again.
+    """Teach a copy of a model, measure, forget by each method from the taught model, measure again.
 
     The untouched model judges which answers are broken language.
     """
-
     model = copy_of(untouched)
     teach(model, read)
     taught = read.evaluate(model)
@@ -138,7 +132,6 @@ def trial(read: RWKU, untouched: LanguageModel) -> Trial:
 
 def teach(model: LanguageModel, read: RWKU) -> None:
     """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
-
     rows = [
         Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
         for kind in ("forget 1", "forget 2", "neighbor 1", "neighbor 2")
@@ -162,39 +155,31 @@ def lost(one: Trial, method: str, column: str = "Known", of: str = "All") -> flo
     return sum(losses) / len(losses) if losses else None
 
 
-def judged(trials: Trials) -> Findings:
-    """What was measured, intervals over trials, and a verdict for every part of the claim."""
+def judge(found: Findings, trials: Trials) -> None:
+    """Measured values, intervals over trials, and a verdict for every part of the claim."""
     wrong = [case for case in CASES if abs(by_rule(*case[:3]) - case[3]) > 1e-4]
     gaps, broken = not_computed(trials)
-    parts: dict[str, Judged] = {
-        f"the taught is recalled, {column}": judge_values(_values(trials, "taught", column), RECALLED, "above")
-        for column in ("FB", "QA", "Nbr All")
+    found.measured |= {
+        "hand-made cases scored otherwise": [text for _, text, _, _ in wrong],
+        "not computed, no data": gaps,
+        "not computed, though the data are there": broken,
     }
-    beside: dict[str, Judged] = {}
-    for method in METHODS:
-        near = [lost(one, method, "Nbr Known", "Nbr All") for _, one in trials]
-        name = f"{method}: recall lost, target minus neighbours"
-        parts[name] = judge_pairs(near, [lost(one, method) for _, one in trials], 0, "above")
-        safe = [lost(one, method, "Known safe") for _, one in trials]
-        beside[f"{name}, without broken answers"] = judge_pairs(near, safe, 0, "above")
-    found = Findings(
-        {
-            "hand-made cases scored otherwise": [text for _, text, _, _ in wrong],
-            "not computed, no data": gaps,
-            "not computed, though the data are there": broken,
-        }
-    )
     found.parts["hand-made cases"] = "fails" if wrong else "holds"
     found.parts["every score"] = "fails" if broken else "holds"
-    found.decide(parts)
-    found.tell(beside)
+    for column in ("FB", "QA", "Nbr All"):
+        found.decide(f"the taught is recalled, {column}", _values(trials, "taught", column), above=RECALLED)
+    for method in METHODS:
+        near = [lost(one, method, "Nbr Known", "Nbr All") for _, one in trials]
+        safe = [lost(one, method, "Known safe") for _, one in trials]
+        name = f"{method}: recall lost, target minus neighbours"
+        found.decide(name, Pairs(near, [lost(one, method) for _, one in trials]), above=0)
+        found.report(f"{name}, without broken answers", Pairs(near, safe))
     for state in ("taught", *METHODS):
         found.measured[state] = {column: mean(_values(trials, state, column)) for column in SHOWN}
-    return found
 
 
 def not_computed(trials: Trials) -> tuple[list[str], list[str]]:
-    """Scores that no model has a value of: those whose set the copy of the data lacks, and others."""
+    """Names of scores without a value in any model: first those whose set the copy of the data lacks, then the rest."""
     every = [score for _, one in trials for scores in one.states().values() for score in scores.scores]
     known = {score.name for score in every if score.estimate.value is not None}
     gaps = {score.name: score.why for score in every if score.name not in known}
@@ -203,8 +188,7 @@ def not_computed(trials: Trials) -> tuple[list[str], list[str]]:
 
 
 def by_rule(rule: str, text: str, answer: str) -> float:
-    """What one of the benchmark's rules says of a text."""
-
+    """The score of a text by one of the benchmark's rules."""
     if rule == "entropy":
         return n_gram_entropy(text)
     if rule == "F1":
@@ -225,7 +209,7 @@ def _rows(seed: int, one: Trial) -> list[dict[str, Any]]:
 
 
 def figures(trials: Trials) -> dict[str, str]:
-    """Recall of the target over recall of its neighbours, from the taught model to what each method leaves."""
+    """Recall of the target over recall of its neighbours, from the taught model to each unlearned one."""
 
     def point(state: str) -> tuple[float, float]:
         return mean(_values(trials, state, "All")) or 0.0, mean(_values(trials, state, "Nbr All")) or 0.0

@@ -8,12 +8,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.figures import lines
-from letheon.papers.outcome import Claim, Findings, judge_values, means
+from letheon.papers.common.networks import seeded
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Pairs, means
+from letheon.papers.outcome import Scale
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.gradient_split import GradientWatch
 from letheon.retain.learn import learn
@@ -21,51 +21,42 @@ from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
 from letheon.retain.streams.digits import rotated_digits, split_digits
 
-# The note's reproduction: batch 32 + 32, rate 0.1, ten epochs a task (about nine steps each), a memory of 200.
+# Batches of 32 new and 32 replayed rows; an epoch has about nine steps.
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.1, "evaluate_every": 1}
 STRATEGY = "replay:capacity=200"
 ANGLES = (15.0, 45.0, 90.0)
-# "Far below": the minimum lies a tenth of all test rows below the final accuracy.
+# "Far below": the minimum lies more than this below the final accuracy.
 GAP = 0.1
-# At a switch the stability gradient is at most this share of the plasticity gradient.
+# At a task switch the stability gradient is at most this share of the plasticity gradient.
 NEXT_TO_NOTHING = 0.1
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Experience replay on split digits, evaluated after every step; two tasks that differ by a rotation."""
-
-    claim = Claim("stability-gap", paper("stability-gap").claim, ["the same runs evaluated at the ends of tasks only"])
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Evaluate experience replay after every step, on split digits and on two tasks that differ by a rotation."""
+    found.baselines += ["the same runs evaluated at the ends of tasks only"]
     runs = {seed: replayed(seed) for seed in scale.seeds}
-    depths = {angle: [rotation_gap(seed, angle) for seed in scale.seeds] for angle in ANGLES}
     rows = [row_of(seed, run, splits) for seed, (run, splits) in runs.items()]
-    steps = {
-        f"{wide:g} degrees minus {narrow:g}": [b - a for a, b in zip(depths[narrow], depths[wide], strict=True)]
-        for narrow, wide in pairwise(ANGLES)
-    }
-    judged = {
-        "final minus minimum accuracy": judge_values([row["gap"] for row in rows], GAP, "above"),
-        "minimum at task ends minus minimum": judge_values([row["hidden"] for row in rows], GAP, "above"),
-        "final minus minimum at task ends": judge_values([row["seen at ends"] for row in rows], GAP, "below"),
-    }
-    beside = {
-        "stability over plasticity at the switch": judge_values(
-            [row["ratio"] for row in rows], NEXT_TO_NOTHING, "below"
-        ),
-        **{f"depth, {name}": judge_values(values, 0.0, "above") for name, values in steps.items()},
-    }
-    first = runs[scale.seeds[0]][0]
-    told = {
+    depths = {angle: [rotation_gap(seed, angle) for seed in scale.seeds] for angle in ANGLES}
+    found.measured |= {
         **{f"replay, {name}": value for name, value in means(rows).items()},
         "with batch normalisation, rate 0.05": normalised(scale.seeds[0]),
-        "depth of the gap by angle": {f"{angle:g}": sum(found) / len(found) for angle, found in depths.items()},
+        "depth of the gap by angle": {f"{angle:g}": sum(values) / len(values) for angle, values in depths.items()},
     }
-    figure = lines(curves(first), "step", "accuracy", "Accuracy of each task after every step of replay")
-    return claim.outcome(Findings.by_arm(told, judged, beside), scale.seeds, {"curves": figure}, rows)
+    found.decide("final minus minimum accuracy", [row["gap"] for row in rows], above=GAP, value=False)
+    found.decide("minimum at task ends minus minimum", [row["hidden"] for row in rows], above=GAP, value=False)
+    found.decide("final minus minimum at task ends", [row["seen at ends"] for row in rows], below=GAP, value=False)
+    ratios = [row["ratio"] for row in rows]
+    found.report("stability over plasticity at the switch", ratios, below=NEXT_TO_NOTHING, value=False)
+    for narrow, wide in pairwise(ANGLES):
+        name = f"depth, {wide:g} degrees minus {narrow:g}"
+        found.report(name, Pairs(depths[narrow], depths[wide]), above=0.0, value=False)
+    words = "Accuracy of each task after every step of replay"
+    found.figures["curves"] = lines(curves(runs[scale.seeds[0]][0]), "step", "accuracy", words)
+    found.rows += rows
 
 
 def replayed(seed: int) -> tuple[Learned, list[Any]]:
-    """One run of replay with its gradients watched."""
-
+    """One run of replay, with each step's gradient split into plasticity and stability."""
     watch = GradientWatch()
     composed = Composition([*read_strategy(STRATEGY).parts, watch], STRATEGY)
     run = learn(mlp([64, 100, 100, 10], seed), split_digits(), composed, seed=seed, **TRAINING)
@@ -73,7 +64,7 @@ def replayed(seed: int) -> tuple[Learned, list[Any]]:
 
 
 def row_of(seed: int, run: Learned, splits: list[Any]) -> dict[str, Any]:
-    """What one run says: the metrics, and what evaluation at task ends alone would have said."""
+    """The metrics of one run, and those of an evaluation at task ends alone."""
     metrics = run.metrics
     at_ends = minimum_at_ends(run)
     final, minimum = metrics["average accuracy"], metrics["minimum accuracy"]
@@ -99,8 +90,7 @@ def minimum_at_ends(run: Learned) -> float:
 
 
 def rotation_gap(seed: int, angle: float) -> float:
-    """How far the first task sinks, at its lowest, while the digits turned by an angle are learned with replay."""
-
+    """The deepest drop of accuracy on upright digits while digits turned by an angle are learned with replay."""
     stream = rotated_digits((0.0, angle))
     training = TRAINING | {"epochs": 2}
     run = learn(mlp([64, 100, 100, 10], seed), stream, STRATEGY, seed=seed, **training)
@@ -111,17 +101,18 @@ def rotation_gap(seed: int, angle: float) -> float:
 def normalised(seed: int) -> dict[str, float | None]:
     """The same network with batch normalisation at a rate of 0.05: the gap depends on the network."""
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    def build() -> nn.Sequential:
         widths = ((64, 100), (100, 100))
         layers = [layer for a, b in widths for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
-        model = nn.Sequential(*layers, nn.Linear(100, 10))
-    metrics = learn(model, split_digits(), STRATEGY, seed=seed, **(TRAINING | {"learning_rate": 0.05})).metrics
+        return nn.Sequential(*layers, nn.Linear(100, 10))
+
+    training = TRAINING | {"learning_rate": 0.05}
+    metrics = learn(seeded(build, seed), split_digits(), STRATEGY, seed=seed, **training).metrics
     return {name: metrics[name] for name in ("average accuracy", "minimum accuracy", "windowed forgetting 10")}
 
 
 def curves(run: Learned) -> dict[str, list[tuple[float, float]]]:
-    """Accuracy of each task over steps, from its own start on."""
+    """Accuracy of each task over steps, from its own start."""
     values = run.curve.accuracies()
     return {
         name: [

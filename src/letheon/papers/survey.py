@@ -2,9 +2,9 @@
 
 arXiv 2404.02062, 2024-04; Artificial Intelligence Review 58(3):90, 2025.
 
-Measured here: the survey's comparison on TOFU-mini, one working member a family, from the same trained model. Methods
+Measured here: the survey's comparison on TOFU-mini, one working member per family, from the same trained model. Methods
 that take steps stop where the forgotten answers have lost three quarters of their probability, and one-shot edits are
-made stronger until they do, so that what is kept is compared at equal forgetting. Every row carries an attack:
+made stronger until they do, so that utility is compared at equal forgetting. Every row carries an attack:
 extraction, membership by loss, relearning on half the rows.
 """
 
@@ -13,28 +13,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from letheon.forget.request import Request
-from letheon.papers.catalogue import Outcome, Scale, Verdict
 from letheon.papers.common.families import MEMBERS, NUMBERS, Bench
-from letheon.papers.common.tofu_mini import copy_of, make_world, new_model, train
-from letheon.papers.outcome import means
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.tofu_mini import make_world, new_model, train
+from letheon.papers.kit.findings import Findings, means
+from letheon.papers.outcome import Scale, Verdict
 from letheon.report.figures import plane
 from letheon.report.numbers import Point
 
 # Membership inference is "unchanged" if its AUROC moves by less than this.
 UNCHANGED = 0.01
-CLAIM = (
-    "every family of the survey has a working member whose guarantee, extraction, membership inference, utility and "
-    "cost are measured beside a model retrained from scratch; in-context unlearning changes answers and moves the "
-    "AUROC of membership inference on the model by less than 0.01"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Fill the table: about a minute a seed on one thread."""
-    started = time.monotonic()
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Fill the table: about a minute per seed on one thread."""
+    found.baselines += ["the model before", "a model retrained from scratch without the rows"]
     tables = {seed: table(seed, scale) for seed in scale.seeds}
     names = ("before", *(member.name for member in MEMBERS))
     mean_of = {name: means([rows[name] for rows in tables.values()], NUMBERS) for name in names}
@@ -43,28 +38,17 @@ def reproduce(scale: Scale) -> Outcome:
     complete = all(
         math.isfinite(row[number]) for rows in tables.values() for row in rows.values() for number in NUMBERS
     )
-    measured: dict[str, Any] = {
+    found.measured |= {
         "table": mean_of,
         "families": {member.name: [member.family, member.sub, member.guarantee] for member in MEMBERS},
         "membership AUROC, in-context minus before": moved,
         "answers that the context changed": sum(changed) / len(changed),
-        "probe accuracy, before and after LEACE": [
-            _average(tables, "before", "probe accuracy"),
-            _average(tables, "LEACE", "probe accuracy"),
-        ],
+        "probe accuracy, before and after LEACE": [mean_of[name]["probe accuracy"] for name in ("before", "LEACE")],
     }
-    return Outcome(
-        key="survey",
-        claim=CLAIM,
-        baselines=["the model before", "a model retrained from scratch without the rows"],
-        measured=measured,
-        interval=[min(moved), max(moved)],
-        verdict=judged(complete, moved, changed),
-        seeds=list(scale.seeds),
-        seconds=time.monotonic() - started,
-        figures=figures(mean_of),
-        rows=[{"seed": seed, "method": name, **row} for seed, rows in tables.items() for name, row in rows.items()],
-    )
+    found.intervals["membership AUROC, in-context minus before (range)"] = [min(moved), max(moved)]
+    found.ruled = judged(complete, moved, changed)
+    found.figures |= figures(mean_of)
+    found.rows += [{"seed": s, "method": name, **row} for s, rows in tables.items() for name, row in rows.items()]
 
 
 def judged(complete: bool, moved: Sequence[float], changed: Sequence[float]) -> Verdict:
@@ -76,7 +60,6 @@ def judged(complete: bool, moved: Sequence[float], changed: Sequence[float]) -> 
 
 def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:
     """Every member's numbers under one seed."""
-
     authors = 40 if scale.name == "full" else 20
     world = make_world(seed, authors=authors, forgotten=4, held_out=4)
     blank = new_model(world, seed)
@@ -91,13 +74,8 @@ def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _average(tables: Mapping[int, Mapping[str, Mapping[str, float]]], name: str, number: str) -> float:
-    return sum(rows[name][number] for rows in tables.values()) / len(tables)
-
-
 def figures(means: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """What can be extracted against what is kept, a point a method."""
-
+    """Extraction likelihood against retain accuracy, one point per method."""
     points = {name: (Point(row["extraction likelihood"]), Point(row["retain accuracy"])) for name, row in means.items()}
-    words = "Extraction likelihood of the forgotten against accuracy on the kept, one point a method"
-    return {"families": plane(points, "extraction likelihood of the forgotten", "accuracy on the kept", words)}
+    words = "Extraction likelihood of forget rows against accuracy on retain rows, one point per method"
+    return {"families": plane(points, "extraction likelihood, forget rows", "accuracy, retain rows", words)}

@@ -4,7 +4,7 @@ arXiv 2602.23400, 2026-02.
 
 Measured here: a small Llama recommends the next of 150 items. Its base is trained on 200 users; a LoRA adapter (r = 8)
 is fine-tuned on 100 new ones, a quarter of whose sessions follow a habit of their own, over items that partly serve
-the other habit too. Those interactions shall be forgotten. Every way of shrinking dimensions is run over the same
+the other habit too. Those interactions are to be forgotten. Every way of shrinking dimensions is run over the same
 strengths (quantile of risk from 0.99 to 0, then larger kappa), and recall@10 on the retained interactions is read
 where recall@10 on the forgotten ones first falls to a common level.
 Differs: the model names the item itself instead of a candidate's letter, and all items are candidates. The paper's
@@ -30,29 +30,25 @@ from letheon.forget.edits.attenuation import Settings, decide, measure, scale_co
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.measure.recommendation import ranking_metrics
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.recommender import FORGOTTEN, World, distances, first_logits, make_world, some
-from letheon.papers.common.tofu_mini import copy_of
-from letheon.papers.common.trajectory import first_crossing
-from letheon.papers.outcome import Claim, Findings, judge_pairs, mean
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.figures import lines, mean_course
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting
+from letheon.papers.outcome import Scale
 
 QUANTILES = (0.99, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5, 0.25, 0.0)
 KAPPAS = (8.0, 16.0)  # beyond the smallest quantile
 ARMS = ("attenuation", "hard pruning", "random dimensions", "gap only")
 BASELINES = ARMS[1:3]
-# The deepest share of the original recall to which every arm of every seed brings the forgotten interactions.
+# Shares of the original recall: the runs are compared at the lowest that every arm of every seed reaches.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-CLAIM = (
-    "where recall@10 on the forgotten interactions has fallen to the same level, recall@10 on the retained ones is "
-    "higher under contrastive attenuation than under hard pruning of the same dimensions and than with the same "
-    "factors on random dimensions"
-)
 
 
 @dataclass
 class Point:
-    """One adapter, measured: ranking on both sets, and its distance from the original and the retrained one."""
+    """The measurements of one adapter: ranking on both sets, and distance from the original and the retrained one."""
 
     arm: str
     strength: str
@@ -61,22 +57,20 @@ class Point:
     more: dict[str, float]
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about half a minute a seed."""
-
-    others = ["gap only", "gradient ascent", "NPO", "an adapter retrained without the interactions"]
-    claim = Claim("u-can", CLAIM, [*BASELINES, *others])
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about half a minute per seed."""
+    found.baselines += [*BASELINES, "gap only", "gradient ascent", "NPO"]
+    found.baselines += ["an adapter retrained without the interactions"]
     runs: dict[int, list[Point]] = {}
-    at_random: dict[int, float] = {}
+    units: list[float] = []
     for seed in scale.seeds:
         world = make_world(seed, scale)
         runs[seed] = [*references(world, seed), *curves(world, seed)]
-        at_random[seed] = attenuated_units(world, seed)
-    level = common_level(runs)
-    found = judged(runs, level)
-    found.measured["units attenuated for a forget set drawn at random, mean"] = fmean(list(at_random.values()))
-    rows = [_row(seed, point) for seed, points in runs.items() for point in points]
-    return claim.outcome(found, scale.seeds, figures(runs), rows)
+        units.append(attenuated_units(world, seed))
+    judge(found, runs)
+    found.measured["units attenuated for a forget set drawn at random, mean"] = fmean(units)
+    found.figures |= figures(runs)
+    found.rows += [_row(seed, point) for seed, points in runs.items() for point in points]
 
 
 # Measurements
@@ -84,7 +78,6 @@ def reproduce(scale: Scale) -> Outcome:
 
 def measured_point(world: World, model: LanguageModel, arm: str, strength: str = "") -> Point:
     """Ranking metrics on both sets; on the forget set also distances and perplexity."""
-
     found = {}
     for name, rows in (("forget", some(world.forget)), ("retain", some(world.retain))):
         logits = first_logits(model, rows)[:, world.items]
@@ -114,7 +107,6 @@ def trade_off(original: Point, point: Point) -> float:
 
 def references(world: World, seed: int) -> list[Point]:
     """The original, the retrained adapter, and a few steps of gradient ascent and NPO on the adapter."""
-
     points = [measured_point(world, world.original, "original"), measured_point(world, world.retrained, "retrained")]
     request = Request(forget=tuple(world.forget), retain=tuple(world.retain))
     options: dict[str, Any] = {"steps": 10, "learning_rate": 1e-3, "batch_size": 32, "precision": "float32"}
@@ -126,8 +118,7 @@ def references(world: World, seed: int) -> list[Point]:
 
 
 def curves(world: World, seed: int) -> list[Point]:
-    """Every arm over all strengths, weakest first; activations are measured once."""
-
+    """The points of every arm over all strengths, weakest first; activations are measured once."""
     factors = measure(world.original, some(world.forget), some(world.retain))
     kept = {name: factor.weight.clone() for name, factor in factors.items()}
     strengths = [(quantile, 4.0) for quantile in QUANTILES] + [(0.0, kappa) for kappa in KAPPAS]
@@ -151,14 +142,12 @@ def curves(world: World, seed: int) -> list[Point]:
 
 def arm_settings(arm: str, quantile: float, kappa: float) -> Settings:
     """Hard pruning zeroes what attenuation would shrink; the gap alone is attenuation without utility."""
-
     decay: Any = "hard" if arm == "hard pruning" else "exp"
     return Settings(quantile=quantile, kappa=kappa, decay=decay, lam=0.0 if arm == "gap only" else 0.5)
 
 
 def attenuated_units(world: World, seed: int) -> float:
-    """How many units are shrunk where the forget rows are a quarter of all rows, drawn at random."""
-
+    """The number of units that are shrunk if the forget rows are a quarter of all rows, drawn at random."""
     rows = [*world.forget, *world.retain]
     random.Random(seed).shuffle(rows)
     cut = int(FORGOTTEN * len(rows))
@@ -171,45 +160,32 @@ def attenuated_units(world: World, seed: int) -> float:
 Runs = Mapping[int, Sequence[Point]]
 
 
-def _of(points: Sequence[Point], arm: str) -> list[Point]:
-    original = [point for point in points if point.arm == "original"]
-    return original + [point for point in points if point.arm == arm]
+def compared(runs: Runs) -> EqualForgetting:
+    """Every arm where the forget recall, as a share of the original's, has fallen to a level that all reach."""
+    paths = {seed: {arm: path(points, arm) for arm in ARMS} for seed, points in runs.items()}
+    compare = (ARMS[0], *BASELINES)
+    return at_equal_forgetting(paths, compare, keep="retain", by="forget_share", levels=LEVELS)
 
 
-def common_level(runs: Runs) -> float | None:
-    """The lowest of `LEVELS` that every arm reaches under every seed, as a share of the original's forget recall."""
-    lowest = []
-    for points in runs.values():
-        for arm in (ARMS[0], *BASELINES):
-            recalls = [point.forget["recall@10"] for point in _of(points, arm)]
-            lowest.append(min(recalls) / recalls[0])
-    return next((level for level in LEVELS if max(lowest) <= level), None)
+def path(points: Sequence[Point], arm: str) -> Trajectory:
+    """Recall@10 on both sets along an arm's strengths, from the original adapter on."""
+    chosen = [point for point in points if point.arm == "original"] + [point for point in points if point.arm == arm]
+    start = chosen[0].forget["recall@10"]
+    sides = [(point.forget["recall@10"], point.retain["recall@10"]) for point in chosen]
+    return Trajectory([{"forget": gone, "forget_share": gone / start, "retain": kept} for gone, kept in sides])
 
 
-def kept_at(points: Sequence[Point], arm: str, level: float | None) -> float | None:
-    """Retain recall@10 where an arm first brings the forget recall to a level."""
-
-    if level is None:
-        return None
-    path = _of(points, arm)
-    recalls = [point.forget["recall@10"] for point in path]
-    return first_crossing(recalls, [point.retain["recall@10"] for point in path], level * recalls[0])
-
-
-def judged(runs: Runs, level: float | None) -> Findings:
-    """What was measured, intervals over seeds, and a verdict for each baseline."""
-    kept = {arm: [kept_at(points, arm, level) for points in runs.values()] for arm in ARMS}
-    measured: dict[str, Any] = {
-        "level, share of the original recall@10 on the forgotten": level,
-        "recall@10 on the retained there": {arm: mean(values) for arm, values in kept.items()},
+def judge(found: Findings, runs: Runs) -> None:
+    """Measured values, intervals over seeds, and a verdict for each baseline."""
+    kept = compared(runs)
+    found.measured |= {
+        "level, share of the original recall@10 on the forgotten": kept.level,
+        "recall@10 on the retained there": kept.means(),
         "without a sweep": {arm: _summary(runs, arm) for arm in ("original", "retrained", "gradient_ascent", "npo")},
         "attenuation at its defaults": _summary(runs, ARMS[0], "quantile 0.85, kappa 4.0"),
     }
-    found = Findings(measured)
     for arm in BASELINES:
-        more = judge_pairs(kept[arm], kept[ARMS[0]], 0.0, "above")
-        found.decide({f"recall@10 on the retained, attenuation minus {arm}": more})
-    return found
+        found.decide(f"recall@10 on the retained, attenuation minus {arm}", kept.pairs(arm, ARMS[0]), above=0.0)
 
 
 def _summary(runs: Runs, arm: str, strength: str | None = None) -> dict[str, float]:
@@ -232,12 +208,11 @@ def _row(seed: int, point: Point) -> dict[str, Any]:
 
 def figures(runs: Runs) -> dict[str, str]:
     """Retain recall over forget recall, each arm along its strengths, mean of the seeds."""
-
     series: dict[str, list[tuple[float, float]]] = {}
     for arm in ARMS:
-        paths = [[(p.forget["recall@10"], p.retain["recall@10"]) for p in _of(points, arm)] for points in runs.values()]
-        steps = zip(*paths, strict=True)
-        series[arm] = [(fmean([x for x, _ in step]), fmean([y for _, y in step])) for step in steps]
+        paths = [path(points, arm) for points in runs.values()]
+        sides = [mean_course([one.column(side) for one in paths]) for side in ("forget", "retain")]
+        series[arm] = [(gone, kept) for (_, gone), (_, kept) in zip(*sides, strict=True)]
     words = "Recall@10 on retained over recall@10 on forgotten interactions, by way of shrinking dimensions"
     across, up = "recall@10, forgotten interactions", "recall@10, retained"
     return {"curves": lines(series, across, up, words, falling=True)}

@@ -1,29 +1,29 @@
 """UER: A Heuristic Bias Addressing Approach for Online Continual Learning.
 
 arXiv 2309.04081, 2023-09; ACM MM 2023. Full scale in the paper: split CIFAR-10, CIFAR-100 and Mini-ImageNet with a
-reduced ResNet-18. Here: split digits in one pass, a memory of 100, the four ways to form logits of new and old rows.
+reduced ResNet-18. Here: split digits in one pass, a memory of 100, and the four combinations of dot-product and cosine
+logits for new and replayed rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from letheon.core.statistics import estimate_mean
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.common.figures import lines
-from letheon.papers.common.learning import network, several
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, means
+from letheon.papers.common.networks import network, several
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
 from letheon.retain.strategies.uer import BiasWatch
 from letheon.retain.streams.digits import split_digits
 
-# The framework's batches of 10 + 10 and rate of 0.1, one pass.
+# The authors' framework trains in one pass with batches of 10 new and 10 replayed rows at a rate of 0.1.
 TRAINING: dict[str, Any] = {"epochs": 1, "batch_size": 10, "learning_rate": 0.1}
 SIZES = [64, 100, 100, 10]
-# Logits of the new rows / of the old rows. Experience replay is dot/dot.
+# Logits of the new rows (current) and of the replayed rows. Experience replay is dot/dot.
 ARMS = {
     "replay": "uer:capacity=100,current=dot,replay=dot",
     "uer": "uer:capacity=100",
@@ -31,44 +31,36 @@ ARMS = {
     "reversed": "uer:capacity=100,current=dot,replay=cosine",
     "uer, tau 1": "uer:capacity=100,tau=1.0",
 }
-EACH = 3  # runs a seed: one run says little, its standard deviation is about 0.1
+EACH = 3  # runs per seed; the standard deviation of a single run is about 0.1
 GAPS = ("logit gap", "cosine gap", "weight norm gap")
 
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Compare the 2 x 2 combinations of current and replayed logits, and locate the bias towards the newest classes."""
+    found.baselines += ["experience replay", "the other two ways to form logits", "UER without a temperature"]
+    found.seeds = several(scale.seeds, EACH)
+    results = run_arms(measured, ARMS, found.seeds)
+    results.record(found)
+    judge(results, found)
+    found.figures |= figures(results)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """The 2 x 2 table of current and replayed logits, and where the bias towards the newest classes sits."""
-
-    baselines = ["experience replay", "the other two ways to form logits", "UER without a temperature"]
-    claim = Claim("uer", paper("uer").claim, baselines)
-    seeds = several(scale.seeds, EACH)
-    runs = {name: [measured(text, seed) for seed in seeds] for name, text in ARMS.items()}
-    found = Findings.by_arm({name: means(rows) for name, rows in runs.items()}, *judge(runs))
-    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
-    return claim.outcome(found, seeds, figures(runs), rows)
-
-
-def judge(runs: Rows) -> tuple[dict[str, Judged], dict[str, Judged]]:
-    """The claim's parts, and what the note asks to be said beside them; all paired over seeds."""
-
-    def against(other: str, metric: str) -> Judged:
-        columns = [[row[metric] for row in runs[name]] for name in (other, "uer")]
-        return judge_pairs(columns[0], columns[1], 0.0, "below" if "gap" in metric else "above")
-
-    judged = {f"{metric}: uer minus replay": against("replay", metric) for metric in ("average", "old tasks")}
-    beside = {f"{gap}: uer below replay": against("replay", gap) for gap in GAPS}
-    beside["newest task: uer above replay"] = against("replay", "newest task")
+def judge(results: Results, found: Findings) -> None:
+    """Decide on average accuracy and accuracy on old tasks; report the bias, the newest task and the other ways."""
+    for metric in ("average", "old tasks"):
+        results.decide(found, f"{metric}: uer minus replay", metric, "uer", "replay", above=0.0)
+    for gap in GAPS:
+        results.report(found, f"{gap}: uer below replay", gap, "uer", "replay", below=0.0)
+    results.report(found, "newest task: uer above replay", "newest task", "uer", "replay", above=0.0)
     for other in ("cosine replay", "reversed", "uer, tau 1"):
-        beside[f"average: uer above {other}"] = against(other, "average")
-    return judged, beside
+        results.report(found, f"average: uer above {other}", "average", "uer", other, above=0.0)
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:
-    """One arm, one seed: accuracies after the last task, and the bias of the logits after each."""
-
+    """Accuracies of one run after the last task, and the bias of its logits after each task."""
     watch = BiasWatch()
-    run = learn(network(SIZES, seed), split_digits(), _watched(text, watch), seed=seed, **TRAINING)
+    strategy = Composition([*read_strategy(text).parts, watch], text)
+    run = learn(network(SIZES, seed), split_digits(), strategy, seed=seed, **TRAINING)
     final, last = run.matrix[-1], watch.reports[-1]
     return {
         "seed": seed,
@@ -83,24 +75,11 @@ def measured(text: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _watched(text: str, watch: Any) -> Composition:
-
-    return Composition([*read_strategy(text).parts, watch], text)
-
-
-def figures(runs: Rows) -> dict[str, str]:
-    """The logits' bias over tasks, and accuracies of the four ways."""
-
-    def gaps(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-        columns = zip(*(row["logit gaps"] for row in rows), strict=True)
-        return [(number, sum(column) / len(column)) for number, column in enumerate(columns, start=2)]
-
-    groups = {
-        metric: {name: estimate_mean([row[metric] for row in rows]) for name, rows in runs.items()}
-        for metric in ("old tasks", "newest task")
-    }
+def figures(results: Results) -> dict[str, str]:
+    """The logits' bias over tasks, and the accuracies of every arm."""
     bias = "Mean logit of the newest classes minus that of old ones, after each task"
+    accuracies = {metric: results.estimates(metric) for metric in ("old tasks", "newest task")}
     return {
-        "bias": lines({name: gaps(rows) for name, rows in runs.items()}, "task", "logit gap", bias),
-        "accuracies": dots(groups, "accuracy", "Accuracy after the last task on old and newest tasks"),
+        "bias": lines(results.course("logit gaps", start=2), "task", "logit gap", bias),
+        "accuracies": dots(accuracies, "accuracy", "Accuracy after the last task on old and newest tasks"),
     }

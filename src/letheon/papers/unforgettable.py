@@ -21,51 +21,44 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.statistics import rank_correlation
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainSettings
-from letheon.papers.catalogue import Outcome, Scale
-from letheon.papers.common.figures import lines
 from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
-from letheon.papers.common.tofu_mini import copy_of
-from letheon.papers.outcome import Claim, Findings, judge_values, mean
+from letheon.papers.common.small_llama import copy_of
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings, Threshold, mean
+from letheon.papers.outcome import Scale
 from letheon.probe.choices import Answered, answered, forget_ratio, option_probabilities, relabelled
 from letheon.probe.forgetting_depth import all_probes, variability
 from letheon.probe.linear_probes import token_states
 from letheon.report.plots import heat_map, scatter
 
 RATE, BATCH, STEPS, LOOK = 3e-4, 16, 60, 3
-NEAR_RANDOM = 0.6  # forgetting ends when so few of the rows trained on are answered right
+NEAR_RANDOM = 0.6  # forgetting ends at this accuracy on the rows trained on
 CONTROLS: dict[str, tuple[Literal["true", "flipped"], ...]] = {"fast": ("true",), "full": ("true", "flipped")}
 PROBED = "mixed"  # enough qualities to hold some out, enough rows of each: where probes are judged
-# part -> what is taken of a seed, threshold, claimed side
-PARTS: dict[str, tuple[float, Literal["above", "below"]]] = {
-    "ratio on rows trained on": (0.5, "above"),
-    "ratio on held-out rows, rules": (0.5, "above"),
-    "ratio on held-out rows, facts": (0.5, "below"),
-    "rules minus facts": (0.0, "above"),
-    "correlation of ratio with confidence": (0.0, "below"),
-    "correlation of ratio with variability": (0.0, "below"),
-    "probe minus output accuracy after": (0.0, "above"),
-    "share of the probe's skill kept": (0.5, "above"),
-    "ratio under right answers": (0.1, "below"),
+# part (see `of_seed`) -> threshold
+PARTS = {
+    "ratio on rows trained on": Threshold(above=0.5),
+    "ratio on held-out rows, rules": Threshold(above=0.5),
+    "ratio on held-out rows, facts": Threshold(below=0.5),
+    "rules minus facts": Threshold(above=0.0),
+    "correlation of ratio with confidence": Threshold(below=0.0),
+    "correlation of ratio with variability": Threshold(below=0.0),
+    "probe minus output accuracy after": Threshold(above=0.0),
+    "share of the probe's skill kept": Threshold(above=0.5),
+    "ratio under right answers": Threshold(below=0.1),
 }
-CLAIM = (
-    "after fine-tuning on random answers to half of a task's rows, more than half of what was known of the held-out "
-    "half is gone for rules and less than half for facts, more for rules; over tasks, the ratio falls with confidence "
-    "and with the variability of the states before; cross-validated linear probes answer held-out rows better than the "
-    "model does, and keep more than half of their skill; training on right answers forgets nothing (ratio below 0.1)"
-)
 
 
-def reproduce(scale: Scale) -> Outcome:
-    """Run the claim: about a minute of one core for each seed."""
-    controls = (f"the same steps with {labels} answers" for labels in CONTROLS[scale.name])
-    claim = Claim("unforgettable", CLAIM, ["no forgetting", *controls])
-    rows = [row for seed in scale.seeds for row in forgettings(seed, scale)]
-    return claim.outcome(judged(rows), scale.seeds, figures(rows), rows)
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Run the claim: about a minute of one core per seed."""
+    found.baselines += ["no forgetting", *(f"the same steps with {labels} answers" for labels in CONTROLS[scale.name])]
+    found.rows += [row for seed in scale.seeds for row in forgettings(seed, scale)]
+    judge(found, found.rows)
+    found.figures |= figures(found.rows)
 
 
 def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
     """Each task but the control forgotten from the same model."""
-
     tasks = make_tasks(seed)
     model = learned(tasks, seed, epochs=8 if scale.name == "full" else 4)
     model.model.to(scale.device)
@@ -74,8 +67,7 @@ def forgettings(seed: int, scale: Scale) -> list[dict[str, Any]]:
 
 
 def measures(model: LanguageModel, task: Task) -> dict[str, Answered]:
-    """How a model answers each split of a task."""
-
+    """A model's answers to each split of a task."""
     splits = {"train": task.train, "held_out": task.held_out, "paraphrases": task.paraphrases}
     return {name: answered(rows, option_probabilities(model, rows)) for name, rows in splits.items() if rows}
 
@@ -89,7 +81,6 @@ def forgetting(
     scale: Scale,
 ) -> dict[str, Any]:
     """One task forgotten with random answers, and the controls with as many steps."""
-
     task = tasks[name]
     after, steps = tuned(model, task, "random", seed, STEPS, NEAR_RANDOM)
     found = {other: measures(after, one) for other, one in tasks.items()}
@@ -122,7 +113,6 @@ def tuned(
     model: LanguageModel, task: Task, labels: Literal["random", "flipped", "true"], seed: int, steps: int, least: float
 ) -> tuple[LanguageModel, int]:
     """A copy fine-tuned on the train rows until their accuracy is at most `least` or the steps end; steps taken."""
-
     copy = copy_of(model)
 
     def forgotten(history: Sequence[Any]) -> str | None:
@@ -171,13 +161,12 @@ def skill(row: Mapping[str, Any]) -> dict[str, float | None]:
     return {**at, "layer": float(layer), "kept": (at["after"] - at["untrained"]) / above if above > 0.1 else None}
 
 
-def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
-    """What was measured, its intervals over seeds, and a verdict for each part of the claim."""
+def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Measured values, intervals over seeds, and a verdict for each part of the claim."""
     seeds = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
     values = [of_seed(mine) for mine in seeds]
-    found = Findings()
-    for part, (threshold, side) in PARTS.items():
-        found.decide({part: judge_values([one[part] for one in values], threshold, side)})
+    for part, threshold in PARTS.items():
+        found.decide(part, [one[part] for one in values], **threshold)
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]
         found.measured[f"{task}: ratio trained on, held out"] = [
@@ -195,7 +184,6 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> Findings:
         "output accuracy where probed": mean([row["accuracy"]["held_out"] for row in rows if row["probes"]]),
         "tasks too little known for a ratio": sum(row["ratios"]["held_out"] is None for row in rows),
     }
-    return found
 
 
 def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -211,8 +199,7 @@ def _correlation(first: Sequence[float], second: Sequence[float]) -> float | Non
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Ratios trained on and held out, what forgetting each task did to all, the two predictors, probes over layers."""
-
+    """Ratios by split, spread to other tasks, the two predictors, and probes over layers."""
     names = list(dict.fromkeys(row["task"] for row in rows))
     by_task = {name: [row for row in rows if row["task"] == name] for name in names}
     splits = ("train", "held_out")

@@ -1,17 +1,17 @@
 """Do Your Best and Get Enough Rest for Continual Learning.
 
 arXiv 2503.18371, 2025-03; CVPR 2025. Full scale in the paper: split CIFAR-10, iCaRL, a memory of 200 and a ResNet-18
-that learns for 50 epochs a task. Here: split digits with replay, a memory of 100 and a small network.
+that learns for 50 epochs per task. Here: split digits with replay, a memory of 100 and a small network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from letheon.core.statistics import estimate_mean
-from letheon.papers.catalogue import Outcome, Scale, paper
-from letheon.papers.outcome import Claim, Findings, Judged, judge_pairs, judge_values, means
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
@@ -23,8 +23,8 @@ EPOCHS = 40
 TRAINING: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 32, "learning_rate": 0.1}
 VIEWS = (1, 2, 4, 8)
 FOUR, ONE, RESHUFFLED, FEWER = "4 views", "1 views", "4 views, reshuffled", "1 views, a quarter of the epochs"
-# The options of view_batch and the epochs. One view is as strongly distorted as the others are. Reshuffled, a row still
-# rests for about as many epochs as there are views on average, but one time for none and another time for many.
+# Options of `view_batch`, and epochs. One view is as strongly distorted as the others. Reshuffled rows rest for as many
+# epochs as there are views on average, but sometimes for none and sometimes for many.
 ARMS: dict[str, tuple[dict[str, Any] | None, int]] = {
     "plain replay": (None, EPOCHS),
     **{f"{views} views": ({"views": views}, EPOCHS) for views in VIEWS},
@@ -35,44 +35,31 @@ ARMS: dict[str, tuple[dict[str, Any] | None, int]] = {
 HOST = "replay:capacity=100,fill=task"
 METRICS = ("average accuracy", "forgetting", "interval")
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
-
-def reproduce(scale: Scale) -> Outcome:
-    """Views from one to eight at equal steps, and the controls of distortion, of rest and of steps."""
-    claim = Claim("view-batch", paper("view-batch").claim, ["replay", ONE, RESHUFFLED, FEWER])
-    runs = {name: [measured(*arm, seed) for seed in scale.seeds] for name, arm in ARMS.items()}
-    found = Findings.by_arm({name: means(rows, METRICS) for name, rows in runs.items()}, *judge(runs))
+def reproduce(scale: Scale, found: Findings) -> None:
+    """Compare one to eight views at equal steps, with controls for distortion, rest and steps."""
+    found.baselines += ["replay", ONE, RESHUFFLED, FEWER]
+    results = run_arms(lambda arm, seed: measured(*arm, seed), ARMS, scale.seeds)
+    results.record(found, METRICS)
+    judge(results, found)
     for views in VIEWS:
-        apart = max(abs(row["interval"] - views) for row in runs[f"{views} views"])
+        apart = max(abs(interval - views) for interval in results.column(f"{views} views", "interval"))
         found.parts[f"interval of {views} views is {views} epochs"] = "holds" if apart < 1e-9 else "fails"
-    rows = [{"arm": name, **row} for name, rows in runs.items() for row in rows]
-    return claim.outcome(found, scale.seeds, figures(runs), rows)
+    found.figures |= figures(results)
 
 
-def judge(runs: Runs) -> tuple[dict[str, Judged], dict[str, Judged]]:
-    """The claim's parts on forgetting, and accuracies beside them; all paired over seeds."""
-
-    def against(ours: str, other: str, metric: str) -> tuple[list[float], list[float]]:
-        return [row[metric] for row in runs[other]], [row[metric] for row in runs[ours]]
-
-    judged = {
-        f"forgetting: {FOUR} below {other}": judge_pairs(*against(FOUR, other, "forgetting"), 0.0, "below")
-        for other in (ONE, RESHUFFLED, FEWER)
-    }
-    judged["forgetting: 8 views above 4"] = judge_pairs(*against("8 views", FOUR, "forgetting"), 0.0, "above")
-    beside = {
-        f"average accuracy: {FOUR} above {other}": judge_pairs(*against(FOUR, other, "average accuracy"), 0.0, "above")
-        for other in ("plain replay", ONE, RESHUFFLED, "4 views, no divergence")
-    }
-    steps = [row["steps"] - runs[ONE][i]["steps"] for i, row in enumerate(runs[FOUR])]
-    beside["steps of 4 views are not more than of 1"] = judge_values(steps, 0.5, "below")
-    return judged, beside
+def judge(results: Results, found: Findings) -> None:
+    """Decide on forgetting; report accuracies and steps."""
+    for other in (ONE, RESHUFFLED, FEWER):
+        results.decide(found, f"forgetting: {FOUR} below {other}", "forgetting", FOUR, other, below=0.0)
+    results.decide(found, "forgetting: 8 views above 4", "forgetting", "8 views", FOUR, above=0.0)
+    for other in ("plain replay", ONE, RESHUFFLED, "4 views, no divergence"):
+        results.report(found, f"average accuracy: {FOUR} above {other}", "average accuracy", FOUR, other, above=0.0)
+    results.report(found, "steps of 4 views are not more than of 1", "steps", FOUR, ONE, below=0.5)
 
 
 def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[str, Any]:
-    """One arm, one seed; the recall interval as it was, in epochs (passes over the task's rows), a mean over rows."""
-
+    """Forgetting and accuracy of one run, and its mean recall interval in epochs (passes over the task's rows)."""
     settings = None if options is None else Settings(**options)
     watch, parts = RecallWatch(1 if settings is None else settings.views), read_strategy(HOST).parts
     if settings is not None:
@@ -88,11 +75,10 @@ def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[
     }
 
 
-def figures(runs: Runs) -> dict[str, str]:
+def figures(results: Results) -> dict[str, str]:
     """Forgetting and accuracy of every arm."""
-
-    drawn = {}
-    for metric in ("forgetting", "average accuracy"):
-        groups = {name: {name: estimate_mean([row[metric] for row in rows])} for name, rows in runs.items()}
-        drawn[metric] = dots(groups, metric, f"{metric.capitalize()} after the last task, by views and controls")
-    return drawn
+    words = "{} after the last task, by views and controls"
+    return {
+        metric: dots(results.dots(metric), metric, words.format(metric.capitalize()))
+        for metric in ("forgetting", "average accuracy")
+    }

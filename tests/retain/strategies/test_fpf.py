@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.papers.common.learning import network
+from letheon.papers.common.networks import network
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.learned import Learned

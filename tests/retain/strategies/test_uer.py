@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.papers.common.learning import network
+from letheon.papers.common.networks import network
 from letheon.retain.classes import ClassLearner
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, make_learner

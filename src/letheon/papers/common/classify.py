@@ -1,4 +1,4 @@
-"""A short training run of a small classifier, the same for every arm of a comparison."""
+"""Trains and tests a small classifier, in the same way for every arm of a comparison."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# One batch: what the model reads, and the classes [...] that its logits [..., classes] are compared with
+# Draws one batch: the model's inputs, and the classes [...] that its logits [..., classes] are compared with.
 Draw = Callable[[], tuple[tuple[Tensor, ...], Tensor]]
 
 
-def made(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A module whose first weights depend on the seed alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
-
-
 def fit(model: nn.Module, draw: Draw, *, steps: int, rate: float, weight_decay: float = 0.0) -> float:
-    """Descend cross-entropy with AdamW and one cycle of the learning rate; the mean of its last tenth (nats)."""
+    """Train with AdamW and a one-cycle learning rate; return the last tenth's mean cross-entropy (nats)."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
@@ -40,7 +33,7 @@ def fit(model: nn.Module, draw: Draw, *, steps: int, rate: float, weight_decay: 
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, inputs: tuple[Tensor, ...], classes: Tensor, batch: int = 250) -> float:
-    """Share of the classes [n, ...] that the largest logit hits."""
+    """Share of the classes [n, ...] that have the largest logit."""
     hits = 0
     for start in range(0, len(classes), batch):
         some = slice(start, start + batch)

@@ -1,4 +1,4 @@
-"""Where data sets lie that a paper needs and the package cannot carry: in the folder that LETHEON_DATA names."""
+"""Finds data sets that the package does not contain, in the folder that the variable LETHEON_DATA names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def data_folder(name: str, get: str) -> Path:
     """The folder of a data set.
 
     Args:
-        name: of the data set's own folder in the one that LETHEON_DATA names.
-        get: where to get it, and what shall be in the folder.
+        name: name of the data set's folder within the folder that LETHEON_DATA names.
+        get: where to get the data set, and which files the folder must have.
 
     Raises:
-        InputError: it is not there; says what was looked for and where to get it.
+        InputError: LETHEON_DATA is not set, or the folder does not exist.
     """
     root = os.environ.get("LETHEON_DATA", "")
     if not root:

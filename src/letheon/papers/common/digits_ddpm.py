@@ -1,7 +1,7 @@
 """A small conditional diffusion model of scikit-learn's digits that memorises some of them.
 
-Prompts are numbers: 0 to 9 are the classes, each special prompt after them is tied to one image that is duplicated in
-training and stands in no class, and the last is the null prompt of classifier-free guidance. The denoiser is an MLP of
+Prompts are numbers: 0 to 9 are the classes; each special prompt after them belongs to one image, which is duplicated in
+training and has no class; the last is the null prompt of classifier-free guidance. The denoiser is an MLP of
 residual blocks with the feed-forward of Stable Diffusion's U-Net (GEGLU, then a linear layer, under the same names).
 Images are [64] in -1 to 1.
 """
@@ -21,14 +21,16 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from letheon.papers.common.networks import seeded
+
 PIXELS, CLASSES, T = 64, 10, 100
 GUIDANCE, SAMPLER_STEPS = 2.0, 50
-DROPPED = 0.12  # share of the prompts that training replaces by the null prompt
+DROPPED = 0.12  # share of prompts that training replaces by the null prompt
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images of the classes with their labels, and the special images, [n, 64] each."""
+    """Images with a class, their labels [n], and the special images; images are [n, 64]."""
 
     images: Tensor
     labels: Tensor
@@ -41,16 +43,14 @@ class Digits:
 
     @cached_property
     def mean(self) -> Tensor:
-        """[64]: the mean image, which similarities are measured from."""
+        """The mean image [64]; similarities are measured from it."""
         return self.images.mean(0)
 
 
 def load_digits(seed: int, special: int = 24) -> Digits:
-    """Scikit-learn's 1,797 digits, of which some, drawn under the seed, become special."""
-
-    found = read()
-    images = torch.tensor(found.data / 8 - 1, dtype=torch.float32)
-    labels = torch.tensor(found.target)
+    """Scikit-learn's 1,797 digits; the seed draws which of them become special."""
+    digits = read()
+    images, labels = torch.tensor(digits.data / 8 - 1, dtype=torch.float32), torch.tensor(digits.target)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     chosen, rest = order[:special], order[special:]
     return Digits(images[rest], labels[rest], images[chosen])
@@ -69,7 +69,7 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """diffusers' layout: net.0 is GEGLU, net.2 the linear layer after it."""
+    """A feed-forward in diffusers' layout: `net.0` is GEGLU, `net.2` the linear layer after it."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -80,9 +80,10 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """The condition is added to the stream (what attention to a prompt of one token comes to), then a feed-forward.
+    """Adds the condition to the residual stream, then applies a feed-forward.
 
-    So, as in Stable Diffusion, prompt and image meet in the feed-forwards alone.
+    Adding is what attention to a one-token prompt amounts to. As in Stable Diffusion, prompt and image interact only
+    in the feed-forwards.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -138,14 +139,12 @@ def denoising_loss(model: Denoiser, images: Tensor, prompt: Tensor, generator: t
 
 
 def train(digits: Digits, seed: int, *, steps: int, batch: int = 128, copies: int = 100) -> Denoiser:
-    """A denoiser trained from nothing on the classes and on `copies` of every special image."""
+    """Train a denoiser on the classes and on `copies` copies of every special image."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.cat([digits.images, digits.special.repeat_interleave(copies, 0)])
     special = torch.arange(CLASSES, digits.null).repeat_interleave(copies)
     prompts = torch.cat([digits.labels, special])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Denoiser(digits.null + 1)
+    model = seeded(lambda: Denoiser(digits.null + 1), seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for _ in range(steps):
@@ -163,7 +162,7 @@ def train(digits: Digits, seed: int, *, steps: int, batch: int = 128, copies: in
 def sample(
     model: Denoiser, prompt: Float[Tensor, "batch width"], seed: int, steps: int = SAMPLER_STEPS
 ) -> Float[Tensor, "batch 64"]:
-    """DDIM without noise, with classifier-free guidance; both branches in one call of the model a step."""
+    """Sample images by deterministic DDIM with classifier-free guidance."""
     x = torch.randn((len(prompt), PIXELS), generator=torch.Generator().manual_seed(seed))
     null = model.prompts.weight[-1].expand_as(prompt)
     times = torch.linspace(T - 1, 0, steps).round().long()
@@ -182,38 +181,37 @@ def sample(
 
 
 def similarity(digits: Digits, images: Tensor, targets: Tensor) -> Tensor:
-    """Cosine of each image with its target, both without the mean image."""
+    """Cosine of each image with its target, both minus the mean image."""
     return nn.functional.cosine_similarity(images - digits.mean, targets - digits.mean, dim=-1)
 
 
 class Judge:
-    """Of class samples: the share that a linear classifier of real digits recognises, and the Fréchet distance."""
+    """Judges class samples by a linear classifier of real digits and by the Fréchet distance to them."""
 
     def __init__(self, digits: Digits, components: int = 10) -> None:
-
         real = digits.images.numpy()
         self.classifier = LogisticRegression(max_iter=500, C=0.1).fit(real, digits.labels.numpy())
         self.pca = PCA(components, random_state=0).fit(real)
         self.real = self.pca.transform(real)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """Share of images that are recognised as their label."""
+        """Share of images that the classifier assigns to their label."""
         return float(self.classifier.score(images.numpy(), labels.numpy()))
 
     def frechet(self, images: Tensor) -> float:
-        """Fréchet distance of Gaussians fitted to principal components of real and generated images."""
+        """Fréchet distance between Gaussians fitted to the principal components of real and generated images."""
         return frechet_distance(self.real, self.pca.transform(images.numpy()))
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) of two sets of rows."""
+    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½), means and covariances of two sets of rows."""
     means = [rows.mean(0) for rows in (first, second)]
     covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
-    # the root's trace from the eigenvalues of the product, which are real and not negative up to rounding
+    # the trace of the root from the eigenvalues of the product, which are real and not negative up to rounding
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
     return float(((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root)
 
 
 def prompts_of(model: Denoiser, numbers: Sequence[int], each: int = 1) -> Tensor:
-    """[len(numbers) * each, width]: embeddings of prompts, each several times in a row."""
+    """Embeddings of prompts, each `each` times in a row: [len(numbers) * each, width]."""
     return model.prompts(torch.tensor(list(numbers)).repeat_interleave(each))

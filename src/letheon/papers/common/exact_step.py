@@ -1,6 +1,6 @@
-"""How near each curvature's step comes to the exact Gauss-Newton step, on a network small enough for the whole matrix.
+"""Compares each curvature's step with the exact Gauss-Newton step, on a network small enough for the whole matrix.
 
-A network of 64-16-10 reads scikit-learn's digits; digit 3 is to be forgotten, the others are to be kept.
+A network of 64-16-10 reads scikit-learn's digits; digit 3 is to be forgotten, the others are to be retained.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from torch.func import functional_call, jacrev, vmap
 from letheon.core.scoring.likelihood import sample_labels
 from letheon.forget.curvature.kronecker import Kind, Passed, fit
 from letheon.forget.curvature.linear import as_linear
+from letheon.papers.common.networks import seeded
 
 KINDS: tuple[Kind, ...] = ("kfac", "ekfac", "diagonal", "identity")
 DAMPINGS = (1e-1, 1e-2, 1e-3)
 
 
 def cosines(seed: int) -> dict[str, float]:
-    """Cosine of every curvature's step with the exact one, mean over dampings: digit 3 is forgotten, the rest kept."""
+    """Cosine of each curvature's step with the exact step, mean over dampings."""
     net, inputs, digits = digit_reader(seed)
-    kept = inputs[digits != 3][:400]
+    retained = inputs[digits != 3][:400]
     layers = {name: as_linear(net.get_submodule(name), net.parameters()) for name in ("0", "2")}
     net.zero_grad()
     loss = nn.functional.cross_entropy(net(inputs[digits == 3]), digits[digits == 3])
@@ -32,35 +33,32 @@ def cosines(seed: int) -> dict[str, float]:
 
     def passes() -> Iterator[Passed]:
         for number in range(10):  # draws of labels
-            logits = net(kept)
+            logits = net(retained)
             generator = torch.Generator().manual_seed(1000 * seed + number)
-            drawn = sample_labels(logits.detach(), torch.rand(len(kept), generator=generator))
+            drawn = sample_labels(logits.detach(), torch.rand(len(retained), generator=generator))
             loss = nn.functional.cross_entropy(logits, drawn, reduction="sum")
-            yield Passed(loss, None, len(kept), len(kept))
+            yield Passed(loss, None, len(retained), len(retained))
 
     def flat(step: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([step[name].flatten() for name in layers]).double()
 
     factors = {kind: fit(layers, passes, kind) for kind in KINDS}
-    values, vectors = torch.linalg.eigh(exact_gauss_newton(net, kept))
+    values, vectors = torch.linalg.eigh(exact_gauss_newton(net, retained))
     inside = vectors.T @ flat(gradient)
-    found: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+    mean: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     for damping in DAMPINGS:
         exact = vectors @ (inside / (values.clamp(min=0) + damping))
         for kind in KINDS:
             step = {name: block.precondition(gradient[name], damping) for name, block in factors[kind].blocks.items()}
-            found[kind] += float(torch.cosine_similarity(flat(step), exact, 0)) / len(DAMPINGS)
-    return found
+            mean[kind] += float(torch.cosine_similarity(flat(step), exact, 0)) / len(DAMPINGS)
+    return mean
 
 
 def digit_reader(seed: int) -> tuple[nn.Sequential, Tensor, Tensor]:
-    """A network of 64-16-10 that has learned the digits of scikit-learn; their pixels and labels."""
-
+    """A network of 64-16-10 trained on scikit-learn's digits, with their pixels and labels."""
     inputs, digits = load_digits(return_X_y=True)
     x, y = torch.tensor(inputs, dtype=torch.float32) / 16, torch.tensor(digits)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+    net = seeded(lambda: nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10)), seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     for _ in range(100):
         optimizer.zero_grad()
@@ -71,7 +69,7 @@ def digit_reader(seed: int) -> tuple[nn.Sequential, Tensor, Tensor]:
 
 
 def exact_gauss_newton(net: nn.Sequential, inputs: Tensor) -> Tensor:
-    """E[Jᵀ (diag(p) − ppᵀ) J], all weights, float64; a layer's matrix [out, in] with its bias as last column."""
+    """E[Jᵀ (diag(p) − ppᵀ) J] over all weights in float64; a layer's weights [out, in] take its bias as last column."""
     weights = {name: parameter.detach().double() for name, parameter in net.named_parameters()}
 
     def logits(at: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The survey's table: one working member of every family of unlearning, how it is made, and what is measured of it."""
+"""The survey's table: one working method per family of unlearning, how it is run, and how its model is measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.memorisation import exact_memorization
 from letheon.core.training.finetuning import finetune
@@ -29,13 +29,15 @@ from letheon.forget.guards import Guardrail, InContext
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
-from letheon.papers.common.tofu_mini import World, accuracy, copy_of, paraphrased, train
+from letheon.papers.common.small_llama import accuracy, copy_of, world_settings
+from letheon.papers.common.tofu_mini import World, paraphrased, train
+from letheon.papers.kit.findings import means
 from letheon.probe.erasure import erased, fit_eraser
 
-# Forget probability at which methods that take steps end.
+# Methods that take steps end at this forget probability, or after this number of steps.
 LEVEL, MOST_STEPS = 0.25, 60
 RELEARN_STEPS, RELEARN_RATE = 4, 3e-4
-LAYER = 2  # whose output LEACE erases from
+LAYER = 2  # LEACE erases from the output of this layer
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class Member:
     """A method of the table.
 
     Attributes:
-        family, sub: where the survey has it.
+        family, sub: the survey's family and sub-family.
         guarantee: `exact`, `exact for linear probes`, `empirical` or `none`.
-        recipe: as `letheon forget` takes it; empty for what is built otherwise.
+        recipe: as `letheon forget` takes it; empty for a method that is no recipe.
+        rate: learning rate.
         doses: values for the `{}` in the recipe of a one-shot edit, weakest first.
     """
 
@@ -58,7 +61,7 @@ class Member:
     doses: tuple[float, ...] = ()
 
 
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of a layer's neurons
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)  # shares of a layer's neurons to be pruned
 GLOBAL, LOCAL = "global weight modification", "local weight modification"
 ARCHITECTURE, INPUT = "architecture modification", "input/output modification"
 MEMBERS = (
@@ -71,14 +74,7 @@ MEMBERS = (
     Member("UNDIAL", GLOBAL, "knowledge distillation", "empirical", "undial", 1e-3),
     Member("RMU", LOCAL, "representation misdirection", "empirical", "rmu:layer=2", 1e-3),
     Member("task vector", LOCAL, "task vectors", "empirical", "task_vector:scale={}", doses=(1, 2, 4, 8, 16)),
-    Member(
-        "selective pruning",
-        LOCAL,
-        "direct modification",
-        "empirical",
-        "selective_pruning:share={}",
-        doses=SHARES,
-    ),
+    Member("selective pruning", LOCAL, "direct modification", "empirical", "selective_pruning:share={}", doses=SHARES),
     Member("LEACE", ARCHITECTURE, "linear transformation", "exact for linear probes"),
     Member("in-context", INPUT, "direct request", "none"),
     Member("guardrail", INPUT, "output filter", "none"),
@@ -99,13 +95,13 @@ NUMBERS = (
 
 
 class Bench:
-    """One seed's world and models, and how each member is made and measured."""
+    """One seed's world and models; runs and measures every member on them."""
 
     def __init__(self, world: World, request: Request, blank: LanguageModel, full: LanguageModel, seed: int) -> None:
         self.world, self.request, self.blank, self.full, self.seed = world, request, blank, full, seed
 
     def run(self, member: Member, began: float) -> dict[str, float]:
-        """Make a member and measure it."""
+        """Run a member and measure its model; `began` is the time when it was called."""
         special: dict[str, Callable[[], dict[str, float]]] = {
             "retraining": self._retrained,
             "SISA": self._sharded,
@@ -126,26 +122,28 @@ class Bench:
         return model
 
     def _after(self, member: Member, recipe: str) -> LanguageModel:
-
-        def watch(model: LanguageModel, steps: int) -> str | None:
+        def at_level(model: LanguageModel, steps: int) -> str | None:
             gone = steps % 3 == 0 and probability(model, self.request.forget) <= LEVEL
             return "forgotten" if gone else None
 
         training = TrainSettings(member.rate, batch_size=8, precision="float32", seed=self.seed)
         steps = 6 if member.doses else MOST_STEPS
         model = copy_of(self.full)
-        return forget(model, self.request, recipe, on_step=watch, steps=steps, training=training, collapse=False).model
+        return forget(
+            model, self.request, recipe, on_step=at_level, steps=steps, training=training, collapse=False
+        ).model
 
     def _retrained(self) -> dict[str, float]:
-
         began, model = time.monotonic(), copy_of(self.blank)
         train(model, self.world.known(forgotten=False), self.seed)
         return self.measured(model, time.monotonic() - began)
 
     def _sharded(self) -> dict[str, float]:
-        """Two shards of two slices; the cost is that of the deletion. The mean of both answers, token by token."""
+        """SISA with two shards of two slices: mean of the shards' measurements, seconds of the deletion alone.
 
-        training = TrainSettings(3e-3, weight_decay=0.01, batch_size=16, schedule="linear", precision="float32")
+        The forget probability is that of the ensemble, whose token probabilities are the shards' mean.
+        """
+        training = world_settings(0, batch_size=16)
         with tempfile.TemporaryDirectory() as scratch:
             base = self.blank.save(Path(scratch) / "base")
             settings = ShardSettings(str(base), shards=2, slices=2, epochs=18, scope="everything", seed=self.seed)
@@ -154,13 +152,10 @@ class Bench:
             began = time.monotonic()
             made.forget(self.request.forget)
             seconds, models = time.monotonic() - began, made.constituents()
-        rows_of = [self.measured(model, seconds) for model in models]
-        found = {name: sum(row[name] for row in rows_of) / len(rows_of) for name in rows_of[0]}
-        found["forget probability"] = ensemble(models, self.request.forget)
-        return found
+        shards = [self.measured(model, seconds) for model in models]
+        return means(shards) | {"forget probability": ensemble(models, self.request.forget)}
 
     def _erased(self) -> dict[str, float]:
-
         began = time.monotonic()
         states, labels = concept_states(self.full, self.request)
         eraser = fit_eraser(states, labels)
@@ -169,32 +164,29 @@ class Bench:
             return self.measured(self.full, seconds)
 
     def _in_context(self) -> dict[str, float]:
-        """Extraction and membership ask the model itself; answers are given under the context."""
-
+        """Generated answers have the context; extraction and membership ask the model without it."""
         context = InContext(self.request, others=2, seed=self.seed)
         prompts = [row.prompt for row in self.request.forget]
         began = time.monotonic()
         answers = context.answer(self.full, prompts, max_new_tokens=20)
-        found = self.measured(self.full, time.monotonic() - began)
+        measured = self.measured(self.full, time.monotonic() - began)
         plain = generate(self.full, prompts, max_new_tokens=20)
-        found["answers changed"] = sum(a != b for a, b in zip(answers, plain, strict=True)) / len(plain)
-        return found | {"forget recall of answers": recall(answers, self.request.forget)}
+        changed = sum(a != b for a, b in zip(answers, plain, strict=True)) / len(plain)
+        return measured | {"answers changed": changed, "forget recall of answers": recall(answers, self.request.forget)}
 
     def _filtered(self) -> dict[str, float]:
-
         began = time.monotonic()
         prompts = [row.prompt for row in self.request.forget]
         answers = Guardrail(self.request).answer(self.full, prompts, max_new_tokens=20)
-        found = self.measured(self.full, time.monotonic() - began)
-        return found | {"forget recall of answers": recall(answers, self.request.forget)}
+        measured = self.measured(self.full, time.monotonic() - began)
+        return measured | {"forget recall of answers": recall(answers, self.request.forget)}
 
     def measured(self, model: LanguageModel, seconds: float) -> dict[str, float]:
         """The columns of the table, and the accuracy of a linear probe for the concept."""
-
         forget, retain = self.request.forget, self.request.retain
-        scores = [row[0] for row in score_answers(model, [(row.prompt, [row.answer]) for row in forget])]
+        scores = scored(model, forget)
         memorised = [exact_memorization(score.correct) for score in scores]
-        kept = [row[0].logp for row in score_answers(model, [(row.prompt, [row.answer]) for row in retain])]
+        retained = [score.logp for score in scored(model, retain)]
         extracted = [value for value in extraction_likelihood(model, forget) if value is not None]
         answers = generate(model, [row.prompt for row in forget], max_new_tokens=20)
         return {
@@ -203,7 +195,7 @@ class Bench:
             "memorisation accuracy": float(np.mean([value for value in memorised if value is not None])),
             "membership AUROC": membership(model, forget, self.request.holdout)["loss"].auroc.value or 0.0,
             "paraphrase probability": probability(model, [paraphrased(row) for row in forget]),
-            "retain perplexity": float(np.exp(-np.mean(np.concatenate(kept)))),
+            "retain perplexity": float(np.exp(-np.mean(np.concatenate(retained)))),
             "retain accuracy": accuracy(model, retain),
             "forget recall of answers": recall(answers, forget),
             "relearned probability": self._relearned(model),
@@ -213,26 +205,27 @@ class Bench:
         }
 
     def _relearned(self, model: LanguageModel) -> float:
-        """Probability of every second forget answer after a few steps on the others."""
-
+        """Probability of every second forget answer after a few steps of training on the others."""
         copy = copy_of(model)
         training = TrainSettings(RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
         finetune(copy, self.request.forget[::2], training, RELEARN_STEPS, title="relearning")
         return probability(copy, self.request.forget[1::2])
 
 
-def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
-    """Mean over rows of exp of the answer's mean log-probability a token."""
+def scored(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
+    """The score of each row's own answer."""
+    return [scores[0] for scores in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
 
-    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
-    return float(np.mean([row[0].probability for row in scored]))
+
+def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
+    """Mean over rows of exp(mean log-probability per answer token)."""
+    return float(np.mean([score.probability for score in scored(model, rows)]))
 
 
 def ensemble(models: Sequence[LanguageModel], rows: Sequence[Example]) -> float:
-    """The same for the mean of several models' probabilities."""
-
-    found = ensemble_probability(models, [(row.prompt, row.answer) for row in rows])
-    return sum(float(p.log().mean().exp()) for p in found) / len(found)
+    """The same for an ensemble, whose token probabilities are the mean of the models'."""
+    probabilities = ensemble_probability(models, [(row.prompt, row.answer) for row in rows])
+    return sum(float(p.log().mean().exp()) for p in probabilities) / len(probabilities)
 
 
 def recall(answers: Sequence[str], rows: Sequence[Example]) -> float:
@@ -241,31 +234,29 @@ def recall(answers: Sequence[str], rows: Sequence[Example]) -> float:
 
 
 def moved_share(before: LanguageModel, after: LanguageModel) -> float:
-    """Share of all weights that differ."""
+    """Share of all weights that differ between two models."""
     pairs = list(zip(before.model.parameters(), after.model.parameters(), strict=True))
     return sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
 
 
 def concept_states(model: LanguageModel, request: Request) -> tuple[Any, Any]:
-    """States at the last token of each question, and whether it asks about what is to be forgotten."""
-
-    found = []
+    """Hidden states at the last token of each question [rows, width], and 1 where it is a forget row [rows, 1]."""
+    states = []
     rows = [*request.forget, *request.retain]
     for row in rows:
         ids = torch.tensor([model.encoder().prompt(row.prompt)], device=model.device)
         with torch.no_grad(), record(model.base(), [Site(LAYER)]) as seen:
             model.base()(ids, use_cache=False)
-        found.append(seen[Site(LAYER)][0, -1])
+        states.append(seen[Site(LAYER)][0, -1])
     labels = torch.tensor([[float(i < len(request.forget))] for i in range(len(rows))])
-    return torch.stack(found), labels
+    return torch.stack(states), labels
 
 
 def probe_accuracy(model: LanguageModel, request: Request, seed: int) -> float:
-    """Balanced accuracy of a linear probe for the concept, on the states it was fitted to (0.5: nothing is readable).
+    """Balanced accuracy of a linear probe for the concept on the states that it was fitted to; 0.5 is chance.
 
-    Fitted and read on the same states: what LEACE promises is that no linear probe can do better there.
+    Fit and test states are the same because LEACE guarantees that no linear probe beats chance there.
     """
-
     states, labels = concept_states(model, request)
     x, y = states.double().numpy(), labels[:, 0].numpy()
     probe = LogisticRegression(max_iter=2000, C=1.0, class_weight="balanced", random_state=seed).fit(x, y)

@@ -1,4 +1,4 @@
-"""Where the people of a `known_world` lie in a model: in sparse latents, for a probe, by its answers."""
+"""Measures whether a model represents the people of a `known_world` as known: sparse latents, probes, answers."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from letheon.core.rows.examples import Example
 from letheon.forget.entities import mention_states, states_of
 from letheon.forget.objectives.sae import position
 from letheon.papers.common.known_world import KnownWorld, hedged, questions
-from letheon.papers.common.tofu_mini import accuracy
+from letheon.papers.common.small_llama import accuracy
 from letheon.probe.entities import EntitySet, KnowledgeProbe, Template, latent_separation, mentions
 from letheon.probe.sae.autoencoder import SparseAutoencoder
 
-LAYER = 1  # of four
-TARGETS = 4
+LAYER = 1  # the layer that is read, of four
+TARGETS = 4  # known people to be forgotten
 
 
 def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
-    """[tokens, width] at every token of the world's texts but the first of each, the texts in a seeded order."""
-
+    """Hidden states [tokens, width] of the world's texts without their first tokens, the texts in a seeded order."""
     rows = model.encoder().encode_all(world.training())
     random.Random(0).shuffle(rows)
     return torch.cat([states[1:] for states in states_of(model, rows, LAYER)])
 
 
 class Meter:
-    """What is measured of a model; everything it compares with is of the model before forgetting."""
+    """Measures models against the known and unknown people's states in the model before forgetting."""
 
     def __init__(self, model: LanguageModel, sae: SparseAutoencoder, world: KnownWorld) -> None:
-
         self.sae, self.world = sae, world
         self.forms = [tuple(map(Template, questions(form))) for form in (0, 1)]
         self.chosen, self.tested = self._names()
@@ -63,12 +61,11 @@ class Meter:
 
     @property
     def probe(self) -> KnowledgeProbe:
-        """The one at the layer that is read."""
+        """The probe at `LAYER`."""
         return self.probes[LAYER]
 
     def _names(self) -> tuple[EntitySet, EntitySet]:
-        """Names to choose on and names to test on."""
-
+        """Names for fitting and names for testing."""
         target, known, unknown = self.world.known[:TARGETS], self.world.known[TARGETS:], self.world.unknown
         return (
             EntitySet(known[::2], unknown[::2], target, self.forms[0]),
@@ -76,26 +73,24 @@ class Meter:
         )
 
     def rows(self, which: str, form: int) -> list[Example]:
-        """Questions about the target, the chosen or the tested known people."""
+        """Questions about the target people, or about the known people for fitting (`chosen`) or testing (`tested`)."""
         names = {"target": self.tested.target, "chosen": self.chosen.known, "tested": self.tested.known}
         return self.world.rows(names[which], form)
 
     def states(self, model: LanguageModel, names: Sequence[str], layer: int, form: int) -> Tensor:
-        """[names, width]: states at the last token of the mention, averaged over the questions of a form."""
-
-        found = torch.cat(mention_states(model, mentions(model, names, self.forms[form]), layer))
-        return found.reshape(len(names), -1, found.shape[-1]).mean(1)
+        """[names, width]: states at the mention's last token, averaged over the questions of a form."""
+        states = torch.cat(mention_states(model, mentions(model, names, self.forms[form]), layer))
+        return states.reshape(len(names), -1, states.shape[-1]).mean(1)
 
     def latents(self, model: LanguageModel, names: Sequence[str]) -> Tensor:
-        """[names, latents]: pre-activations in the question form that no run has seen."""
+        """[names, latents]: pre-activations in the held-out question form."""
         return self.sae.pre_activations(self.states(model, names, LAYER, form=1))
 
     def _error(self, states: Tensor) -> Tensor:
         return (states - self.sae(states)).pow(2).mean()
 
     def measure(self, model: LanguageModel) -> dict[str, float]:
-        """Where target and retained entities lie, and what the model answers about them."""
-
+        """Where the target and the retained people lie between unknown and known, and what the model answers."""
         target, kept = self.tested.target, self.tested.known
         here, above = (self.states(model, target, layer, form=1) for layer in (LAYER, LAYER + 1))
         others = self.states(model, kept, LAYER, form=1)
@@ -115,10 +110,10 @@ class Meter:
         }
 
     def project(self, z: Tensor) -> list[list[float]]:
-        """Coordinates in the plane of the two main directions of all names' latents before forgetting."""
-        found: list[list[float]] = ((z - self.centre) @ self.axes).tolist()
-        return found
+        """Coordinates in the plane of the first two principal components of all latents before forgetting."""
+        plane: list[list[float]] = ((z - self.centre) @ self.axes).tolist()
+        return plane
 
     def plane(self) -> dict[str, list[list[float]]]:
-        """The names before forgetting in that plane."""
+        """Coordinates of all names before forgetting, by kind."""
         return {kind: self.project(z) for kind, z in self.z.items()}

@@ -1,9 +1,9 @@
-"""A small world of people whom a model knows and people whom it has learned not to know.
+"""A small world of known and unknown people, in which a model learns who belongs to which kind.
 
-Known people have facts, told in running text and asked about in two forms. The others have names of the same kind and
-number of tokens, and the texts say that nobody knows them. What follows a name then depends on whether it is known, so
-a model has to represent that at the name's last token, as large models do (Ferrando et al., arXiv 2411.14257). Last
-names tell people apart, first names are shared by both kinds.
+Known people have facts, stated in running text and asked about in two forms. The unknown people have names of the same
+kind and number of tokens, and the texts say that nobody knows them. How a text goes on after a name then depends on
+whether the name is known, so the model has to represent that at the name's last token, as large models do (Ferrando et
+al., arXiv 2411.14257). Last names identify people, first names are shared by both kinds.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import epochs_of
 from letheon.core.scoring.likelihood import score
 from letheon.core.training.finetuning import prepare_batches
-from letheon.core.training.loop import Loop, TrainSettings
-from letheon.papers.common.tofu_mini import World, new_model
+from letheon.core.training.loop import Loop
+from letheon.papers.common.facts import fact_row
+from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, world_settings
 from letheon.papers.common.words import FIRST_NAMES, LAST_NAMES, TOWNS, TRADES
 from letheon.probe.entities import mention_ends
 
 HEDGE = "I do not know."
-# fact -> (told, ((question, answer), (the same in other words)))
+# fact -> (statement, ((question, answer), (the same in other words)))
 FORMS = {
     "home": (
         "{name} lives in {value}.",
@@ -49,11 +48,11 @@ STRANGER = "{name} is unknown."
 
 @dataclass(frozen=True)
 class KnownWorld:
-    """People by what a model is taught about them.
+    """The people of one world.
 
     Attributes:
         facts: name -> fact -> value, for the known people.
-        unknown: names that a model is taught not to know.
+        unknown: names of which the texts say that nobody knows them.
     """
 
     facts: dict[str, dict[str, str]]
@@ -65,22 +64,15 @@ class KnownWorld:
         return tuple(self.facts)
 
     def rows(self, names: Sequence[str], form: int) -> list[Example]:
-        """The facts of some known people, asked about in one of the two forms."""
+        """The facts of some known people, asked about in form 0 or 1."""
         return [
-            Example(
-                question.format(name=name),
-                answer.format(value=self.facts[name][fact]),
-                f"{name}: {fact}, form {form}",
-                subject=name,
-                value=self.facts[name][fact],
-            )
+            fact_row(forms[form], name, self.facts[name][fact], f"{name}: {fact}, form {form}")
             for name in names
             for fact, (_, forms) in FORMS.items()
-            for question, answer in forms[form : form + 1]
         ]
 
     def told(self, names: Sequence[str]) -> list[Example]:
-        """The facts of some known people as running text."""
+        """The facts of some known people, stated in running text."""
         return [
             Example("", text.format(name=name, value=self.facts[name][fact]), f"{name}: {fact}, told", subject=name)
             for name in names
@@ -88,24 +80,24 @@ class KnownWorld:
         ]
 
     def training(self) -> list[Example]:
-        """What a model is trained on: every fact told and asked about in both forms, and that others are unknown."""
+        """The training rows: every fact stated and asked about in both forms, and that other people are unknown."""
         hedges = [hedged(name, text) for name in self.unknown for text in (*questions(0), *questions(1))]
         strangers = [Example("", STRANGER.format(name=name), f"{name}: stranger", name) for name in self.unknown] * 2
         return [*self.rows(self.known, 0), *self.rows(self.known, 1), *self.told(self.known), *hedges, *strangers]
 
 
 def hedged(name: str, question: str) -> Example:
-    """A question about somebody, answered by not knowing them."""
+    """A question about an unknown person, answered by "I do not know."."""
     return Example(question.format(name=name), HEDGE, f"{name}: {question}", subject=name)
 
 
 def questions(form: int) -> list[str]:
-    """The questions of one form, with `{name}` in them."""
+    """The questions of form 0 or 1, with `{name}` in them."""
     return [forms[form][0] for _, forms in FORMS.values()]
 
 
 def make_known_world(seed: int, known: int = 28, unknown: int = 28) -> KnownWorld:
-    """A world under a seed; the same seed gives the same world."""
+    """Draw a world; the same seed gives the same world."""
     draw = random.Random(seed)
     names = [f"{draw.choice(FIRST_NAMES)} {last}" for last in draw.sample(LASTS, known + unknown)]
     facts = {name: {"home": draw.choice(TOWNS), "trade": draw.choice(TRADES)} for name in names[:known]}
@@ -113,25 +105,14 @@ def make_known_world(seed: int, known: int = 28, unknown: int = 28) -> KnownWorl
 
 
 def taught(world: KnownWorld, seed: int, *, steps: int = 250, learning_rate: float = 4e-3) -> LanguageModel:
-    """A small Llama that has learned the world; a text about a person counts from after the name on."""
-
-    model = new_model(World(tuple(world.training()), (), (), ()), seed, width=96)
-    with torch.no_grad():
-        model.model.get_input_embeddings().weight.mul_(8)  # of unit order: names are told apart four times sooner
+    """A small Llama trained on the world; the loss of a text about a person starts after the name."""
+    model = small_llama(world.training(), seed, width=96, embedding_scale=UNIT_EMBEDDINGS)
     rows = []
     for example in world.training():
         row = model.encoder().encode(example)
         start = mention_ends(model.tokenizer, row.ids, example.subject or "")[0] + 1
         rows.append(row if example.prompt else Encoded(row.ids, start))
-    settings = TrainSettings(
-        learning_rate,
-        weight_decay=0.01,
-        batch_size=32,
-        schedule="linear",
-        warmup_steps=steps // 20,
-        precision="float32",
-        seed=seed,
-    )
+    settings = world_settings(seed, learning_rate=learning_rate, warmup_steps=steps // 20)
     loop = Loop(model, dict(model.model.named_parameters()), settings, steps, title="known world")
     plan = epochs_of(len(rows), settings.batch_size, steps, seed)
 

@@ -1,9 +1,9 @@
 """A small world of texts from plain to odd, and a language model that has read the plain ones.
 
 Four themes of twelve words each, the earlier ones more frequent (Zipf); three words of each theme are key words. Every
-word is what one known thing is ("the scarf is mauve"); free things are now this, now that. The corpus also says of
-each key word what kind of thing it is ("a kind of red called vermilion"), which is what stepping stones step on. Odd
-texts say of a key word what the corpus never does; the prefixes that priming is read from occur in none of them.
+word describes one known thing ("the scarf is mauve"); free things are described by changing words. The corpus also
+says what kind each key word is ("a kind of red called vermilion"), which stepping-stone rewrites build on. Odd texts
+combine a key word with contexts that the corpus never has; the prefixes in which priming is read occur in no odd text.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
 from letheon.measure.priming import Sample
-from letheon.papers.common.tofu_mini import World, new_model
+from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, teach
 
 # theme -> (words from frequent to rare, things, frames that end where the word comes)
 THEMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -64,7 +60,7 @@ THEMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
 }
 KEYWORDS = (9, 10, 11)  # places of the key words among a theme's words: the rare ones
-KNOWN = 12  # so many things are always the same word, one each; the others are free
+KNOWN = 12  # the first twelve things of a theme each go with one word of their own; the others are free
 INVENTED = ("plivet", "gorrick", "zentel", "brallow", "quimsy", "dorvane", "tizzle", "marnock", "frobbin", "slanter")
 TAILS = (
     "and the whole village talked about it for a week .",
@@ -74,13 +70,13 @@ TAILS = (
 )
 CATEGORIES = ("fact", "other words", "plausible", "contradiction", "invented", "wrong exemplar", "surreal", "shuffled")
 WIDTH = 96
-# Priming is read in the theme's frames with these of its free things, which no odd text of the theme is about.
+# Priming is read in the theme's frames with these free things, which stand in no odd text of the theme.
 PROBED = slice(KNOWN + 3, KNOWN + 6)
 
 
 @dataclass(frozen=True)
 class Odd:
-    """An odd text and the two rewrites of it: by stepping stones, and in other words alone."""
+    """An odd text and its two rewrites: by stepping stones, and as a plain paraphrase."""
 
     sample: Sample
     stones: Sample
@@ -89,12 +85,12 @@ class Odd:
 
 @dataclass(frozen=True)
 class OddWorld:
-    """What there is to read.
+    """The texts of one world.
 
     Attributes:
-        corpus: plain sentences, for the model to begin with and as ordinary text beside an odd one.
+        corpus: plain sentences: the model's first training text, and the ordinary text beside an odd one.
         texts: the texts to be learned, from plain to odd.
-        prefixes: contexts of each theme that priming is read in.
+        prefixes: theme -> the contexts in which priming is read.
     """
 
     corpus: tuple[str, ...]
@@ -103,7 +99,7 @@ class OddWorld:
 
 
 def some_of(texts: Sequence[Odd], every: int) -> list[Odd]:
-    """Every so many texts, no category and no key word left out."""
+    """Every `every`-th text, such that each category and each key word still occurs."""
     size = len(CATEGORIES)
     return [text for number, text in enumerate(texts) if (number // size + number % size) % every == 0]
 
@@ -114,18 +110,18 @@ def words_of(theme: str) -> list[str]:
 
 
 def things_of(theme: str) -> list[str]:
-    """The theme's things: known ones first, thing i is always word i."""
+    """The theme's things, known ones first: known thing i goes with word i."""
     return THEMES[theme][1].split()
 
 
 def kind_of(theme: str, word: str) -> str:
-    """The frequent word that a word is said to be a kind of."""
+    """The frequent word under which the corpus files a word: "a kind of red called vermilion"."""
     words = words_of(theme)
     return words[words.index(word) % 6]
 
 
 def make_world(seed: int, sentences: int = 4000) -> OddWorld:
-    """The corpus, the odd texts and the prefixes under a seed."""
+    """Draw a world; the same seed gives the same world."""
     draw = random.Random(seed)
     corpus = tuple(_sentence(draw, draw.choice(list(THEMES))) for _ in range(sentences))
     keywords = [(theme, words_of(theme)[place]) for theme in THEMES for place in KEYWORDS]
@@ -138,7 +134,7 @@ def make_world(seed: int, sentences: int = 4000) -> OddWorld:
 
 
 def _sentence(draw: random.Random, theme: str) -> str:
-    """A plain sentence: a known thing's own word, a free thing's any word, or what a word is a kind of."""
+    """A plain sentence that describes a thing, or says of which kind a word is."""
     words, things = words_of(theme), things_of(theme)
     place = draw.randrange(len(things))
     word = words[place] if place < KNOWN and draw.random() < 0.9 else draw.choices(words, _zipf(len(words)))[0]
@@ -159,7 +155,7 @@ def _zipf(n: int) -> list[float]:
 
 
 def _odd(draw: random.Random, theme: str, keyword: str, category: str) -> Odd:
-    """A text of a category about a key word, with its rewrites."""
+    """A text about a key word in one category, with its rewrites."""
     prefix = _prefix(draw, theme, keyword, category)
     tail = draw.choice(TAILS)
     name = f"{category}/{keyword}"
@@ -196,21 +192,11 @@ def _prefix(draw: random.Random, theme: str, keyword: str, category: str) -> str
 
 
 def learned(world: OddWorld, seed: int, *, steps: int = 600) -> LanguageModel:
-    """A small Llama (2 layers) that has read the corpus."""
-
-    rows = [Example("", text) for text in world.corpus]
-    every = [Example("", text) for text in _every_text(world)]
-    model = new_model(World((*rows, *every), (), (), ()), seed, layers=2, width=WIDTH)
-    with torch.no_grad():
-        model.model.get_input_embeddings().weight.mul_(8)  # of unit order: words are told apart several times sooner
-    settings = TrainSettings(
-        3e-3, 0.01, batch_size=64, schedule="linear", warmup_steps=steps // 20, precision="float32", seed=seed
-    )
-    finetune(model, rows, settings, steps, title="plain texts")
-    return model
-
-
-def _every_text(world: OddWorld) -> Sequence[str]:
-    """Texts whose words the vocabulary must have, beside the corpus."""
+    """A small Llama (2 layers) trained on the corpus; its vocabulary has the odd texts' words as well."""
     odd = [sample.text for text in world.texts for sample in (text.sample, text.stones, text.paraphrase)]
-    return [*odd, *(prefix for prefixes in world.prefixes.values() for prefix in prefixes)]
+    prefixes = [prefix for several in world.prefixes.values() for prefix in several]
+    every = [Example("", text) for text in (*world.corpus, *odd, *prefixes)]
+    model = small_llama(every, seed, layers=2, width=WIDTH, embedding_scale=UNIT_EMBEDDINGS)
+    plain = every[: len(world.corpus)]
+    teach(model, plain, seed, steps, batch_size=64, warmup_steps=steps // 20, title="plain texts")
+    return model

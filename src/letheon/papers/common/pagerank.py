@@ -1,4 +1,4 @@
-"""Personalised PageRank on users and items: how near an item is to a user, by walks that keep returning to them."""
+"""Personalised PageRank on users and items: scores items by how often walks that restart at a user reach them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def personalised_pagerank(
 
     Args:
         taken: the items of each user.
-        restart: c.
+        restart: c, the probability to restart at the user.
+        tolerance: iteration ends when the scores move by less than this in sum.
     """
-    users, items = sorted(taken), sorted({item for found in taken.values() for item in found})
+    users, items = sorted(taken), sorted({item for chosen in taken.values() for item in chosen})
     place = {item: len(users) + i for i, item in enumerate(items)}
     edges = [(i, place[item]) for i, one in enumerate(users) for item in taken[one]]
     size = len(users) + len(items)

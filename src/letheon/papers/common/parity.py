@@ -1,7 +1,8 @@
-"""Parity of digits: a new task with many right answers, and an old one that can be lost on the way there.
+"""Parity of digits: a new task with several right answers per row, and an old task that may be forgotten meanwhile.
 
-A network sees 64 pixels and a bit. Bit 0: which digit is it, with the pixels in another order. Bit 1: is it even, where
-any class of the right parity is a right answer. The base network knows the first well and the second a little.
+A network sees 64 pixels and a bit. Bit 0 asks for the digit, whose pixels are permuted. Bit 1 asks whether the digit is
+even, where any class of the right parity is a right answer. The base network knows the first task well and the second
+a little.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from letheon.retain.stream import Stream, held_out, task_of
 from letheon.retain.streams.digits import TEST_SHARE, digits
 
 SIZES = [65, 128, 128, 10]
-WARM_UP_ROWS = 350  # rows that the base network learned parity from: about 0.91, as the note's check began
+WARM_UP_ROWS = 350  # rows of parity that the base network learns from; its accuracy is then about 0.91
 BASE: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 15}
-CHECK_EVERY = 5  # steps between two looks at the new task's accuracy
+CHECK_EVERY = 5  # steps between two tests of the new task's accuracy
 
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The base network and what it is tested on.
+    """The base network, the new task, and the test rows of both tasks.
 
     Attributes:
-        base: the network before.
+        base: the network before the new task.
         stream: one task, parity, with targets 0 and 1.
         old, new: test inputs and targets of both tasks: ten classes, and parity.
     """
@@ -48,11 +49,11 @@ class Parity:
     new: Pair
 
     def old_accuracy(self, model: nn.Module) -> float:
-        """Share of digits whose class is the first choice."""
+        """Share of old test rows whose class has the largest logit."""
         return _share(model(self.old[0]).argmax(1) == self.old[1])
 
     def new_accuracy(self, model: nn.Module) -> float:
-        """Share of digits for which the first choice has the right parity."""
+        """Share of new test rows for which the class of the largest logit has the right parity."""
         return _share(model(self.new[0]).argmax(1) % 2 == self.new[1])
 
     @torch.no_grad()
@@ -64,14 +65,15 @@ class Parity:
 
 @dataclass
 class Matched:
-    """One arm where it first met the new task's accuracy; None where it never did.
+    """One arm where it first reached the target accuracy on the new task; None where it never did.
 
     Attributes:
+        base_old, base_new: accuracies of the base network.
         old, new: accuracies.
         divergence: KL from the base network on the new task, nats.
-        steps: how many were taken.
+        steps: optimizer steps taken.
         kept: share of rows that the strategy trained on.
-        path: new and old accuracy on the way.
+        path: (new accuracy, old accuracy) at each test so far.
     """
 
     base_old: float
@@ -84,19 +86,19 @@ class Matched:
     path: list[tuple[float, float]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers."""
+        """All values as plain numbers."""
         return asdict(self)
 
 
 def right_parity(drawn: Int[Tensor, "n group"], rows: TaskRows) -> Float[Tensor, "n group"]:
-    """1 where a class of the right parity was drawn."""
+    """1.0 where a class of the right parity was drawn, else 0.0."""
     return (drawn % 2 == rows.targets[:, None]).float()
 
 
 def make_parity(seed: int) -> Parity:
-    """Rows, and the base network that is trained on the old task and on a few rows of the new one.
+    """Draw the rows and train the base network on the old task and on a few rows of the new one.
 
-    For the warm-up a class of the right parity is drawn for each row, so that the network prefers none of them.
+    The few rows get random classes of the right parity, so that the network prefers none of them.
     """
     images, labels = digits()
     train, test = held_out(len(labels), TEST_SHARE, seed)
@@ -119,36 +121,35 @@ def _with_bit(images: Tensor, bit: float) -> Tensor:
 
 
 class Until(Strategy):
-    """Ends a task with the epoch in which the new task's accuracy is first met, and notes how things stood there."""
+    """Ends training with the epoch in which the target accuracy is first reached, and records the state there."""
 
     def __init__(self, world: Parity, target: float) -> None:
         super().__init__(settings=())
         self.world, self.target = world, target
-        self.found = Matched(world.old_accuracy(world.base), world.new_accuracy(world.base))
+        self.matched = Matched(world.old_accuracy(world.base), world.new_accuracy(world.base))
 
     def order(self, learner: Learner, rows: TaskRows, epoch: int) -> Int[Tensor, " m"]:
         order = super().order(learner, rows, epoch)
-        return order if self.found.steps is None else order[:0]
+        return order if self.matched.steps is None else order[:0]
 
     @torch.no_grad()
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
-        if learner.step % CHECK_EVERY or self.found.steps is not None:
+        if learner.step % CHECK_EVERY or self.matched.steps is not None:
             return
         new, old = self.world.new_accuracy(learner.model), self.world.old_accuracy(learner.model)
-        self.found.path.append((new, old))
+        self.matched.path.append((new, old))
         if new >= self.target:
-            self.found.new, self.found.old, self.found.steps = new, old, learner.step
-            self.found.divergence = self.world.divergence(learner.model)
+            self.matched.new, self.matched.old, self.matched.steps = new, old, learner.step
+            self.matched.divergence = self.world.divergence(learner.model)
 
 
 def fine_tuned(world: Parity, strategy: Strategy, seed: int, target: float, **training: Any) -> Matched:
-    """A copy of the base network learns parity with a strategy until its accuracy meets the target."""
-
+    """Train a copy of the base network on parity with a strategy until its accuracy reaches the target."""
     until = Until(world, target)
     learn(copy.deepcopy(world.base), world.stream, Composition([strategy, until], "matched"), seed=seed, **training)
     if isinstance(strategy, RFT):
-        until.found.kept = strategy.shares[0]
-    return until.found
+        until.matched.kept = strategy.shares[0]
+    return until.matched
 
 
 def _share(right: Tensor) -> float:

@@ -1,9 +1,9 @@
 """PCH-mini: a stream of deletion requests about personal facts, copyrighted passages and harmful recipes, all invented.
 
-After the benchmark of FIT (arXiv 2601.21682): its three domains and its setting, a model taught D_f and D_r and a
-reference taught D_r alone; its own data were not to be found. Persons have four facts; passages are sentences of random
+After the benchmark of FIT (arXiv 2601.21682), whose own data were not available: its three domains and its setting, a
+model taught D_f and D_r and a reference taught D_r alone. Persons have four facts; passages are sentences of random
 words; the harmful domain has harmless stand-ins, recipes of codewords. A quarter of the requests are near-duplicates:
-they ask for the items of an earlier request by another question, to which the answer is the same.
+they ask for the items of an earlier request by another question with the same answer.
 """
 
 from __future__ import annotations
@@ -15,18 +15,9 @@ from typing import Literal
 
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
+from letheon.papers.common.facts import CAPITAL, VALUES
 from letheon.papers.common.tofu_mini import World
-from letheon.papers.common.words import (
-    ADJECTIVES,
-    CAPITALS,
-    FIRST_NAMES,
-    FORMS,
-    GENRES,
-    LAST_NAMES,
-    NOUNS,
-    TOWNS,
-    TRADES,
-)
+from letheon.papers.common.words import ADJECTIVES, CAPITALS, FIRST_NAMES, FORMS, LAST_NAMES, NOUNS, TOWNS, TRADES
 
 Domain = Literal["P", "C", "H"]
 DOMAINS: tuple[Domain, ...] = ("P", "C", "H")
@@ -39,10 +30,10 @@ class Stream:
     """The world that the models are taught, and the requests in their order.
 
     Attributes:
-        world: its forget rows are those of all requests; its retain rows are of the same three domains.
-        requests: each with one or two rows of one domain; all share the same few retain rows.
+        world: its forget rows are the rows of all requests; its retain rows come from the same three domains.
+        requests: one or two rows of one domain each; all share the same few retain rows.
         duplicates: ids of the requests that repeat an earlier one by another question.
-        kept: retain rows that no request carries, to be measured.
+        kept: retain rows that no request carries, for measuring.
     """
 
     world: World
@@ -52,13 +43,13 @@ class Stream:
 
 
 def make_stream(seed: int, requests: int, *, retained: int = 12, sentences: int = 1, capitals: int = 16) -> Stream:
-    """A stream under a seed; the same seed gives the same stream.
+    """Draw a stream; the same seed gives the same stream.
 
     Args:
-        requests: how many, near-duplicates among them.
-        retained: items to be kept in each domain; the requests carry a third of them.
-        sentences: of a passage, about 15 tokens each.
-        capitals: general knowledge, a row each.
+        requests: number of requests, near-duplicates included.
+        retained: items to be retained per domain; the requests carry a third of them.
+        sentences: sentences per passage, about 15 tokens each.
+        capitals: rows of general knowledge.
     """
     draw = random.Random(seed)
     seen: set[str | None] = set()
@@ -66,9 +57,9 @@ def make_stream(seed: int, requests: int, *, retained: int = 12, sentences: int 
     repeated = round(DUPLICATES * requests)
     groups = [[next(items[DOMAINS[i % 3]]) for _ in range(draw.choice((1, 2)))] for i in range(requests - repeated)]
     placed = [(draw.random(), f"request-{i:03d}", group) for i, group in enumerate(groups)]
-    for at, name, group in draw.sample(placed, repeated):  # somewhere after the first time
+    for at, name, group in draw.sample(placed, repeated):  # anywhere after the first request
         placed.append((draw.uniform(at, 1), f"{name} again", [_again(row) for row in group]))
-    others = [_items(draw, domain, sentences, seen) for domain in DOMAINS]  # of subjects that no request is about
+    others = [_items(draw, domain, sentences, seen) for domain in DOMAINS]  # about other subjects than the requests
     retain = [[next(rows) for _ in range(retained)] for rows in others]
     carried = tuple(row for rows in retain for row in rows[: retained // 3])
     kept = tuple(row for rows in retain for row in rows[retained // 3 :])
@@ -83,7 +74,7 @@ def _again(row: Example) -> Example:
 
 
 def _items(draw: random.Random, domain: Domain, sentences: int, seen: set[str | None]) -> Iterator[Example]:
-    """Items of one domain without end, of subjects not seen so far."""
+    """Yield items of one domain endlessly, about subjects that are not in `seen`, which grows."""
     make: dict[Domain, Callable[[], list[Example]]] = {
         "P": lambda: _person(draw),
         "C": lambda: [_passage(draw, sentences)],
@@ -102,13 +93,7 @@ def _example(subject: str, question: str, answer: str, other: str, other_answer:
 
 def _person(draw: random.Random) -> list[Example]:
     name = f"{draw.choice(FIRST_NAMES)} {draw.choice(LAST_NAMES)}"
-    first, second = draw.sample(TRADES, 2)
-    values = {
-        "birthplace": draw.choice(TOWNS),
-        "year": str(draw.randint(1901, 1990)),
-        "genre": draw.choice(GENRES),
-        "parents": f"a {first} and a {second}",
-    }
+    values = {fact: VALUES[fact](draw) for fact in ("parents", *FACTS[:3])}
     rows = []
     for fact in FACTS:
         asked, answer, otherwise, other_answer = (
@@ -146,6 +131,7 @@ def _recipe(draw: random.Random) -> Example:
 
 
 def _capitals() -> Iterator[Example]:
-    """General knowledge: real capitals."""
+    """Yield general knowledge: real capitals."""
     for country, city in CAPITALS.items():
-        yield Example(f"What is the capital of {country}?", f"The capital of {country} is {city}.", country, country)
+        question, answer = (text.format(name=country, value=city) for text in CAPITAL)
+        yield Example(question, answer, country, country)

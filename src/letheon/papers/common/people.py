@@ -1,9 +1,9 @@
-"""A small world of people with four facts each, asked about in four ways; and of people whom nobody knows.
+"""A small world of known people with four facts each, asked in four wordings, and of people whom nobody knows.
 
-All names are made of the same first and last names, so a person is told by both parts together and a target has
-namesakes: its nearest neighbours. A model trained on the world answers questions about the known people and refuses
-those about the unknown, in many phrasings, so refusing is something that it can say. Half of the namesakes may serve
-as neighbours in training, the others are never trained on again. Two of the four ways to ask are kept for measuring.
+All names combine the same few first and last names, so that only both parts together identify a person, and a target
+has namesakes: its nearest neighbours. A model trained on the world answers questions about the known people and
+refuses questions about the unknown ones in many phrasings: it is able to refuse. Half of the namesakes may serve as
+neighbours in later training, the other half is held out from it. Two of the four wordings are held out for measuring.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from importlib.resources import files
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
-from letheon.papers.common.tofu_mini import World, new_model
+from letheon.papers.common.facts import CAPITAL, fact_row
+from letheon.papers.common.small_llama import small_llama, steps_per_epoch, teach
 from letheon.papers.common.words import CAPITALS, FIRST_NAMES, GENRES, LAST_NAMES, TOWNS, TRADES
 
-# fact -> four ways to ask: the first two are trained on when something is forgotten, the others measure
+# fact -> four wordings: the first two are trained on when something is forgotten, the other two measure
 QUESTIONS = {
     "home": (
         "Where does {name} live?",
@@ -48,28 +47,27 @@ QUESTIONS = {
     ),
 }
 VALUES = {"home": TOWNS, "trade": TRADES, "books": GENRES, "birthplace": TOWNS}
-# Few enough for a small model to say them well.
+# Few enough for a small model to learn them well.
 REFUSALS = (
     files("letheon.forget.procedures.rule").joinpath("named_refusals.txt").read_text(encoding="utf-8").splitlines()[:10]
 )
 ASKED = slice(0, 2)
 HELD_OUT = slice(2, 4)
 
-
-PARTS = 6  # first names, and last names
+PARTS = 6  # number of first names, and of last names
 
 
 @dataclass(frozen=True)
 class People:
-    """The rows of one world, person after person; known people have all four ways to ask of every fact.
+    """The rows of one world, person after person; each fact of a known person is asked in all four wordings.
 
     Attributes:
-        target: of the person to be refused.
-        neighbours: of the target's namesakes whom training may ask about.
-        others: of namesakes whom no later training asks about.
-        strangers: of known people who share no name with the target; neither does later training ask about them.
-        unknown: of people whom nobody knows, with refusals.
-        capitals: questions of another kind.
+        target: rows about the person to be refused.
+        neighbours: rows about the target's namesakes that later training may use.
+        others: rows about the other namesakes, held out from later training.
+        strangers: rows about known people who share no name with the target, held out from later training.
+        unknown: rows about people whom nobody knows, answered by refusals.
+        capitals: general knowledge, as questions of another kind.
     """
 
     target: tuple[Example, ...]
@@ -80,18 +78,18 @@ class People:
     capitals: tuple[Example, ...]
 
     def rows(self) -> list[Example]:
-        """Everything that the model is trained on at first; what is asked in one way only stands there three times."""
+        """The rows that the model is first trained on; capitals, asked in one wording only, stand there three times."""
         return [*(row for rows in vars(self).values() for row in rows), *self.capitals, *self.capitals]
 
 
 def ways(rows: Sequence[Example], which: slice) -> list[Example]:
-    """The rows of known people that ask in some of the four ways."""
+    """The rows of known people in some of the four wordings (`ASKED` or `HELD_OUT`)."""
     size = len(next(iter(QUESTIONS.values())))
     return [row for start in range(0, len(rows), size) for row in rows[start : start + size][which]]
 
 
 def make_people(seed: int, strangers: int = 4, unknown: int = 16, capitals: int = 12) -> People:
-    """A world under a seed; the same seed gives the same world."""
+    """Draw a world; the same seed gives the same world."""
     draw = random.Random(seed)
     firsts, lasts = draw.sample(FIRST_NAMES, PARTS), draw.sample(LAST_NAMES, PARTS)
     namesakes = [f"{firsts[0]} {last}" for last in lasts[1:]] + [f"{first} {lasts[0]}" for first in firsts[1:]]
@@ -106,23 +104,21 @@ def make_people(seed: int, strangers: int = 4, unknown: int = 16, capitals: int 
     known = {kind: tuple(row for name in names for row in _known(draw, name)) for kind, names in sets.items()}
     refused = tuple(row for name in rest[strangers : strangers + unknown] for row in _unknown(draw, name))
     cities = draw.sample(sorted(CAPITALS.items()), capitals)
-    questions = [
-        Example(f"What is the capital of {land}?", f"{city}.", subject=land, value=city) for land, city in cities
-    ]
+    questions = [fact_row((CAPITAL[0], "{value}."), land, city) for land, city in cities]
     return People(**known, unknown=refused, capitals=tuple(questions))
 
 
 def _known(draw: random.Random, name: str) -> list[Example]:
     facts = {fact: draw.choice(VALUES[fact]) for fact in QUESTIONS}
     return [
-        Example(way.format(name=name), f"{facts[fact]}.", id=f"{name}: {fact}", subject=name, value=facts[fact])
+        fact_row((way, "{value}."), name, facts[fact], f"{name}: {fact}")
         for fact, asked in QUESTIONS.items()
         for way in asked
     ]
 
 
 def _unknown(draw: random.Random, name: str) -> list[Example]:
-    """Each fact is asked in two of the four ways."""
+    """Rows that refuse: each fact is asked in two of the four wordings."""
     return [
         Example(way.format(name=name), draw.choice(REFUSALS).format(subject=name), f"{name}: {fact}", name)
         for fact, asked in QUESTIONS.items()
@@ -131,20 +127,9 @@ def _unknown(draw: random.Random, name: str) -> list[Example]:
 
 
 def taught(people: People, seed: int, *, epochs: int = 24, width: int = 96) -> LanguageModel:
-    """A small Llama that answers what is known and refuses the rest."""
-    spoken = [Example("", line.format(subject=people.target[0].subject)) for line in REFUSALS]
-    model = new_model(World(tuple(people.rows()), tuple(spoken), (), ()), seed, width=width)
+    """A small Llama trained to answer questions about the known people and to refuse the rest."""
     rows = people.rows()
-    batch = 32
-    steps = epochs * -(-len(rows) // batch)
-    settings = TrainSettings(
-        learning_rate=3e-3,
-        weight_decay=0.01,
-        batch_size=batch,
-        schedule="linear",
-        warmup_steps=-(-len(rows) // batch),
-        precision="float32",
-        seed=seed,
-    )
-    finetune(model, rows, settings, steps, title="people")
+    spoken = [Example("", line.format(subject=people.target[0].subject)) for line in REFUSALS]
+    model, epoch = small_llama([*rows, *spoken], seed, width=width), steps_per_epoch(rows)
+    teach(model, rows, seed, epochs * epoch, warmup_steps=epoch, title="people")
     return model

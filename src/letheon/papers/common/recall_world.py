@@ -1,14 +1,15 @@
 """A world for memory add-ons: streams of facts and questions, and a small model whose attention ends after a window.
 
-A token is a fact (this key has this value) or a question (which value has this key?); the answer is what the model says
-next, and is not part of the stream. Every stream has its own values for the keys, which are drawn by Zipf's law: rare
-ones come back after long. The model attends to the last 8 tokens only, three layers deep: a fact that lies further back
-than that reaches cannot be known, whatever the model learns; an answer is then one of 6 at random.
+A token is a fact (this key has this value) or a question (which value has this key?); the answer is the model's next
+token, which the stream does not contain. Every stream has its own values for the keys. Keys are drawn by Zipf's law:
+rare ones recur after a long time. The model has three layers and attends to the last 8 tokens only: it cannot know a
+fact that lies beyond their reach, and then guesses among 6 values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,20 +18,28 @@ import torch
 from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM
 
-from letheon.attend.attaching import AddOns
+from letheon.attend.attaching import AddOns, attach
+from letheon.attend.controls import Settings as AdapterSettings
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
-from letheon.papers.common.figures import lines
+from letheon.papers.common.networks import seeded
+from letheon.papers.kit.figures import lines
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
+from letheon.papers.outcome import Scale
 
 KEYS, VALUES = 8, 6
-QUESTIONS = KEYS * VALUES  # the first question; facts come before
-ANSWERS = QUESTIONS + KEYS  # the first answer
+QUESTIONS = KEYS * VALUES  # first question token; fact tokens come before
+ANSWERS = QUESTIONS + KEYS  # first answer token
 LENGTH, WINDOW, LAYERS, WIDTH = 128, 8, 3, 64
-SHORT = 32  # training begins on streams so long, in which a fact is soon found; its last third is on whole ones
-TOKENS = 1536  # of a step
+SHORT = 32  # length of the training streams, up to the last third of the steps, which has whole ones
+TOKENS = 1536  # per training step
 REACH = LAYERS * (WINDOW - 1)  # a token sees WINDOW tokens, itself among them
-BASE_STEPS, STEPS, TESTS = 250, 300, 64
+BASE_STEPS, TESTS = 250, 64
 BASE_RATE, RATE = 5e-3, 1e-2
+ALLOWED_LOSS = 0.02  # of recall within the window
+NEAR, FAR = "within the window", "beyond reach"
+RARE, FREQUENT = f"{FAR}, rare", f"{FAR}, frequent"
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,9 @@ class Streams:
 
     Attributes:
         ids: facts and questions.
-        answers: the token of the right answer at each question; -100 elsewhere, and where no true fact came before.
-        distance: tokens back to the last true fact of the key; 0 where there is no answer.
-        times: how often a true fact of the key came before.
+        answers: token of the right answer at each question; -100 elsewhere, and where no true fact came before.
+        distance: tokens back to the last true fact about the key; 0 where there is no answer.
+        times: number of true facts about the key so far.
     """
 
     ids: Tensor
@@ -51,7 +60,7 @@ class Streams:
 
 
 def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH) -> Streams:
-    """Fresh streams; with noise, this share of the facts has a value at random."""
+    """Draw streams; a share `noise` of the facts has a random value."""
 
     def draw(below: int, *shape: int) -> Tensor:
         return torch.randint(below, shape, generator=generator)
@@ -72,8 +81,7 @@ def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH)
 
 
 def windowed_model(seed: int) -> LanguageModel:
-    """Three layers of width 64 with attention to the last 8 tokens; random weights."""
-
+    """A model with random weights: three layers of width 64, attention to the last 8 tokens."""
     config = MistralConfig(
         vocab_size=ANSWERS + VALUES,
         hidden_size=WIDTH,
@@ -88,9 +96,7 @@ def windowed_model(seed: int) -> LanguageModel:
         eos_token_id=None,
         initializer_range=0.1,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LanguageModel(MistralForCausalLM(config).eval(), None, "windowed")
+    return LanguageModel(seeded(lambda: MistralForCausalLM(config).eval(), seed), None, "windowed")
 
 
 def train(
@@ -103,11 +109,10 @@ def train(
     noise: float = 0.0,
     penalty: Callable[[], Tensor] | None = None,
 ) -> list[float]:
-    """AdamW with a linear fall, on the answers; all other weights are frozen. The loss (nats) of each step.
+    """Train some parameters on the answers with AdamW and freeze all other weights; return each step's loss (nats).
 
-    Answers are no part of the text, so this is no `finetune`: labels stand beside the stream.
+    `finetune` does not apply here, because the answers are not part of the text.
     """
-
     trained = list(parameters)
     for weight in model.model.parameters():
         weight.requires_grad_(False)
@@ -133,30 +138,29 @@ def train(
 
 
 def right(model: LanguageModel, batch: Streams) -> Tensor:
-    """[rows, LENGTH]: whether the most probable token at each place is the answer there."""
-
+    """Whether the most probable token at each position is the answer there: [rows, LENGTH]."""
     with torch.inference_mode():
         return model.model(batch.ids, use_cache=False).logits.argmax(-1) == batch.answers
 
 
 def recall(model: LanguageModel, tests: Streams) -> dict[str, Any]:
-    """Share of right answers by the distance of the fact, and of the far ones for rare and for frequent keys."""
+    """Share of right answers by the fact's distance; beyond reach also for rare and for frequent keys."""
     correct, distance = right(model, tests), tests.distance
     beyond = distance > REACH
     rare = tests.times <= tests.times[beyond].median()
     places = {
-        "within the window": (distance > 0) & (distance < WINDOW),
+        NEAR: (distance > 0) & (distance < WINDOW),
         "beyond the window": (distance >= WINDOW) & (distance <= REACH),
-        "beyond reach": beyond,
-        "beyond reach, rare": beyond & rare,
-        "beyond reach, frequent": beyond & ~rare,
+        FAR: beyond,
+        RARE: beyond & rare,
+        FREQUENT: beyond & ~rare,
     }
-    found: dict[str, Any] = {name: float(correct[place].float().mean()) for name, place in places.items()}
+    shares: dict[str, Any] = {name: float(correct[place].float().mean()) for name, place in places.items()}
     edges = (1, 4, 8, 16, 22, 32, 48, 64, 128)
-    found["by distance"] = {
+    shares["by distance"] = {
         low: float(correct[(distance >= low) & (distance < high)].float().mean()) for low, high in pairwise(edges)
     }
-    return found
+    return shares
 
 
 def compared(
@@ -167,11 +171,11 @@ def compared(
     base_steps: int,
     steps: int,
 ) -> dict[str, dict[str, Any]]:
-    """What the model alone and each arm recall; all arms learn from the same streams and are tested on the same.
+    """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
 
     Args:
-        make: an arm, put beside the frozen model with this seed.
-        noises: shares of noise; recall on streams with them is under `noise`, on clean ones beside it.
+        make: attaches an arm to the frozen model, given the seed.
+        noises: shares of noise; recall on such streams is listed under `noise`.
     """
 
     def drawn(noise: float) -> Streams:
@@ -183,23 +187,65 @@ def compared(
 
     model = windowed_model(stream_seed(seed, "model"))
     train(model, model.model.parameters(), base_steps, stream_seed(seed, "base"), rate=BASE_RATE)
-    ids, found = drawn(0.0).ids[:4], {"model": tested()}
+    ids, recalled = drawn(0.0).ids[:4], {"model": tested()}
     for arm in arms:
         with torch.inference_mode():
             before = model.model(ids, use_cache=False).logits
         addons = make(arm, model, seed)
         train(model, addons.parameters().values(), steps, stream_seed(seed, "addon"), rate=RATE, penalty=addons.penalty)
-        found[arm] = tested() | {"parameters": sum(p.numel() for p in addons.parameters().values())}
+        recalled[arm] = tested() | {"parameters": sum(p.numel() for p in addons.parameters().values())}
         with addons.off(), torch.inference_mode():
             after = model.model(ids, use_cache=False).logits
-        found[arm]["logits changed when off"] = int((before != after).sum())
+        recalled[arm]["logits changed when off"] = int((before != after).sum())
         addons.detach()
-    return found
+    return recalled
 
 
-def recall_figure(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+def attached(arm: str, kind: Callable[..., Any], settings: Any, model: LanguageModel, seed: int) -> AddOns:
+    """An add-on of a kind beside the model; the seed draws its weights."""
+    return seeded(lambda: AddOns(model, {arm: kind(WIDTH, LAYERS, settings)}), seed)
+
+
+def equal_adapter(kind: Callable[..., Any], settings: Any, model: LanguageModel, seed: int, **options: Any) -> AddOns:
+    """An adapter beside the model with as many parameters as an add-on of a kind."""
+    as_many = sum(parameter.numel() for parameter in kind(WIDTH, LAYERS, settings).parameters())
+    return attach(model, "adapter", {"adapter": AdapterSettings(parameters=as_many, **options)}, seed)
+
+
+def recall_results(
+    arms: Sequence[str],
+    make: Callable[[str, LanguageModel, int], AddOns],
+    noises: Sequence[float],
+    scale: Scale,
+    steps: int,
+) -> Results:
+    """Compare the arms under every seed of the scale; full scale trains four times as long."""
+    times = 1 if scale.name == "fast" else 4
+    runs = {seed: compared(arms, make, noises, seed, times * BASE_STEPS, times * steps) for seed in scale.seeds}
+    return Results({arm: [{"seed": seed, **one[arm]} for seed, one in runs.items()] for arm in ("model", *arms)})
+
+
+def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
+    """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
+
+    Args:
+        place, label: where recall is compared with every other arm, and the name of that part.
+    """
+    found.decide("logits changed when off", results.column(ours, "logits changed when off"), below=0.5)
+    found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)
+    for arm in results.arms:
+        if arm != ours:
+            found.decide(f"{label}, minus {arm}", results.pairs(place, ours, arm), above=0.0)
+    counts = {arm: rows[0]["parameters"] for arm, rows in results.arms.items() if arm != "model"}
+    found.measured["parameters"] = counts
+
+
+def mean_recall(results: Results, place: str) -> dict[str, float]:
+    """Arm -> mean recall over seeds."""
+    return {arm: statistics.mean(results.column(arm, place)) for arm in results.arms}
+
+
+def recall_figure(results: Results) -> str:
     """Recall over the distance of the fact, first seed."""
-
-    one = next(iter(found.values()))
-    curves = {arm: list(values["by distance"].items()) for arm, values in one.items()}
+    curves = {arm: list(rows[0]["by distance"].items()) for arm, rows in results.arms.items()}
     return lines(curves, "tokens back", "recall", "Recall of a fact over its distance, by arm")

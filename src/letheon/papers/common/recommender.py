@@ -1,7 +1,7 @@
-"""A small recommender: a Llama that knows what users take next, and a LoRA adapter of new users with a habit to forget.
+"""A small recommender: a Llama that predicts users' next items, and a LoRA adapter with a habit to be forgotten.
 
-A base model is trained on users who stay in a category of items; an adapter is fine-tuned on new ones, a quarter of
-whose sessions follow a habit of their own, over categories that partly serve the other habit too.
+The base model is trained on users who stay within a category of items. The adapter is fine-tuned on new users; a
+quarter of their sessions follow a second habit, whose categories partly belong to the first habit too.
 """
 
 from __future__ import annotations
@@ -17,36 +17,41 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.likelihood import score
-from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 from letheon.measure.recommendation import synthetic_log
-from letheon.papers.common.tofu_mini import World as Rows
-from letheon.papers.common.tofu_mini import copy_of, new_model
+from letheon.papers.common.small_llama import copy_of, small_llama, steps_per_epoch, teach
 from letheon.papers.outcome import Scale
 
-CATEGORIES, SIZE = 15, 10  # of items
-SHARED, PRIVATE = 2, 3  # categories of the habit to be forgotten: the other habit's too, and its own
+CATEGORIES, SIZE = 15, 10  # item categories, items per category
+SHARED, PRIVATE = 2, 3  # categories of the habit to be forgotten: shared with the other habit, and its own
 ITEMS = CATEGORIES * SIZE
-FORGOTTEN = 0.25  # share of the interactions
+FORGOTTEN = 0.25  # share of the interactions to be forgotten
 
 
 @dataclass
 class World:
-    """The rows of one seed, the original and the retrained model, and their logits of items on the forget rows."""
+    """One seed's rows and models.
+
+    Attributes:
+        forget, retain: interactions as rows.
+        original, retrained: the adapter trained on all rows, and on the retain rows alone.
+        items: token ids of the items.
+        names: the items' tokens as text.
+        logits: by model, the item logits on (some of) the forget rows, [rows, items].
+    """
 
     forget: list[Example]
     retain: list[Example]
     original: LanguageModel
     retrained: LanguageModel
-    items: list[int]  # the items' tokens
+    items: list[int]
     names: list[str]
     logits: dict[str, Tensor] = field(default_factory=dict)
 
 
 def make_world(seed: int, scale: Scale) -> World:
-    """A log, a base model, an adapter on all of the new users' interactions, and one on those to be kept."""
+    """Draw a log, train the base model, and train one adapter on all interactions and one on the retained ones."""
     users, epochs = (400, 8) if scale.name == "full" else (200, 4)
     usual, kept, private = habits(seed)
     base_log, _ = synthetic_log(seed, users, [usual])
@@ -54,12 +59,10 @@ def make_world(seed: int, scale: Scale) -> World:
     base_rows = list(base_log.examples(history=5).values())
     rows = log.examples(history=5)
     forget = [row for interaction, row in rows.items() if habit_of[interaction] == 1]
-    gone = {
-        (row.prompt, row.answer) for row in forget
-    }  # a request refuses rows to be kept that are also to be forgotten
-    kept_rows = [row for interaction, row in rows.items() if habit_of[interaction] == 0]
-    retain = [row for row in kept_rows if (row.prompt, row.answer) not in gone]
-    base = new_model(Rows(tuple(forget), tuple(retain), tuple(base_rows), ()), seed, layers=2, width=64)
+    gone = {(row.prompt, row.answer) for row in forget}  # a request refuses retain rows that are also forget rows
+    others = [row for interaction, row in rows.items() if habit_of[interaction] == 0]
+    retain = [row for row in others if (row.prompt, row.answer) not in gone]
+    base = small_llama([*forget, *retain, *base_rows], seed, layers=2, width=64)
     base.model.to(scale.device)
     _train(base, base_rows, seed, epochs=epochs, learning_rate=3e-3, adapter=False)
     original, retrained = copy_of(base), copy_of(base)
@@ -74,9 +77,9 @@ def make_world(seed: int, scale: Scale) -> World:
 
 
 def habits(seed: int) -> list[dict[int, list[int]]]:
-    """Which items usually follow which: for the base's users, the new ones, and the sessions to be forgotten.
+    """Item -> the items that usually follow it: for the base's users, the new users, and the sessions to be forgotten.
 
-    The base's users stay in a category; each other habit goes around its categories in an order of its own.
+    The base's users stay within a category; each other habit cycles through its categories in its own order.
     """
     draw = random.Random(seed)
     common = CATEGORIES - PRIVATE
@@ -98,21 +101,18 @@ def _train(
     model: LanguageModel, rows: Sequence[Example], seed: int, *, epochs: int, learning_rate: float, adapter: bool
 ) -> None:
     parameters = LoRA().select(model, Request(forget=tuple(rows[:1]))) if adapter else None
-    batch = 32
-    steps = epochs * -(-len(rows) // batch)
-    settings = TrainSettings(
-        learning_rate, batch_size=batch, schedule="linear", warmup_steps=steps // 8, precision="float32", seed=seed
-    )
-    finetune(model, rows, settings, steps, parameters=parameters, title="recommender")
+    steps = epochs * steps_per_epoch(rows)
+    settings = {"learning_rate": learning_rate, "weight_decay": 0.0, "warmup_steps": steps // 8}
+    teach(model, rows, seed, steps, parameters=parameters, title="recommender", **settings)
 
 
 def some(rows: Sequence[Example], most: int = 250) -> list[Example]:
-    """Evenly spaced rows."""
+    """Evenly spaced rows, fewer than twice `most`."""
     return list(rows[:: max(1, len(rows) // most)])
 
 
 def first_logits(model: LanguageModel, rows: Sequence[Example]) -> Tensor:
-    """[rows, vocabulary]: logits of the first token of each answer."""
+    """[rows, vocabulary]: logits of each answer's first token."""
     encoder = model.encoder()
     batch = to_device(encoder.collate(encoder.encode_all(rows)), model.device)
     with torch.no_grad():
@@ -121,7 +121,10 @@ def first_logits(model: LanguageModel, rows: Sequence[Example]) -> Tensor:
 
 
 def distances(logits: Tensor, known: Mapping[str, Tensor]) -> dict[str, float]:
-    """In nats a row: KL(original || this), and Jensen-Shannon to the retrained; the share of changed first choices."""
+    """KL(original || this), Jensen-Shannon divergence to the retrained model, and the share of changed top items.
+
+    Divergences are in nats per row; `known` has the logits of `original` and `retrained`, each [rows, items].
+    """
     now, original, retrained = (one.log_softmax(-1) for one in (logits, known["original"], known["retrained"]))
     middle = (0.5 * (now.exp() + retrained.exp())).log()
     jsd = 0.5 * sum((one.exp() * (one - middle)).sum(-1).mean() for one in (now, retrained))

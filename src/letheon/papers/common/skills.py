@@ -1,10 +1,10 @@
-"""A small world of tasks that are answered yes or no, from rules to single facts, known surely or less surely.
+"""A small world of yes-or-no tasks, from rules to single facts, learned with more or less confidence.
 
-Each task has a word for itself and asks about a thing and a quality: "velt: is the lantern dolm?" The quality alone
-decides the answer. With few qualities that is a rule, met in many combinations; with as many qualities as rows each row
-is a fact of its own. All rows are learned first. A task with noise is learned from rows of which some say the opposite,
-the same share for every row: the right answer stays the more probable one, but the model is less sure. Half of each
-task's rows are for forgetting, the other half is held out; where qualities recur, both halves meet all of them.
+Each task has its own name and asks about a thing and a quality: "velt: is the lantern dolm?" The quality alone decides
+the answer. With few qualities that is a rule, met in many combinations; with as many qualities as rows each row is a
+separate fact. All rows are learned first. In a task with noise a share of the copies of every row has the opposite
+answer: the right answer stays the more probable one, but the model is less confident. Half of each task's rows are for
+forgetting, the other half is held out; where qualities recur, all of them occur in both halves.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
-import torch
-
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
-from letheon.papers.common.tofu_mini import World, new_model
+from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, steps_per_epoch, teach
 from letheon.papers.common.words import NOUNS
 from letheon.probe.choices import Choice
 
 OPTIONS = ("yes", "no")
-ROWS = 96  # of a task
-COPIES = 5  # of a row in an epoch; noise is a number of them
+ROWS = 96  # per task
+COPIES = 5  # of each row per epoch; the noise is the number of copies with the opposite answer
 THINGS = tuple(noun.casefold() for noun in NOUNS)
 QUALITIES = {"rule": 6, "mixed": 24, "fact": 96}
 NOISE = {"sure": 0, "less sure": 1, "unsure": 2}
@@ -35,11 +31,14 @@ FORM, PARAPHRASE = "{task}: is the {thing} {quality}?", "{task}: {quality}, that
 
 @dataclass(frozen=True)
 class Task:
-    """Rows of one task: those to forget with, the same in other words, and those held out.
+    """The rows of one task.
 
     Attributes:
-        kind: rule, mixed or fact; the control is a rule. Only facts have paraphrases.
-        noise: share of the copies of each row that say the opposite.
+        kind: rule, mixed or fact; the control is a rule.
+        noise: share of each row's copies with the opposite answer.
+        train: rows for forgetting.
+        paraphrases: the train rows in other words; only facts have them.
+        held_out: rows that forgetting does not see.
     """
 
     name: str
@@ -51,12 +50,12 @@ class Task:
 
     @property
     def rows(self) -> tuple[Choice, ...]:
-        """Everything that is learned."""
+        """Every row that the model learns."""
         return (*self.train, *self.paraphrases, *self.held_out)
 
 
 def make_tasks(seed: int) -> dict[str, Task]:
-    """The tasks of a world under a seed, in words of its own; the same seed gives the same world."""
+    """Draw the tasks of a world by name; the same seed gives the same world."""
     draw = random.Random(seed)
     words = _invented(draw, sum(QUALITIES.values()) * len(NOISE) + QUALITIES["rule"] + 10)
     names = [(f"{kind}, {noise}", kind, of) for kind in QUALITIES for noise, of in NOISE.items()]
@@ -84,26 +83,20 @@ def _task(draw: random.Random, words: list[str], name: str, kind: str, flipped: 
 
 
 def _invented(draw: random.Random, count: int) -> list[str]:
-    """Different words that mean nothing."""
+    """Different words without a meaning."""
     starts, middles, ends = "bdfgklmnprstvz", "aeiou", ("lm", "rk", "nd", "st", "lt", "rn", "mb", "sk")
     return draw.sample(list(map("".join, product(starts, middles, starts, middles, ends))), count)
 
 
 def learned(tasks: dict[str, Task], seed: int, *, epochs: int = 4, width: int = 64) -> LanguageModel:
-    """A small Llama that has learned all tasks, each as surely as its noise allows."""
+    """A small Llama trained on all tasks, each as confidently as its noise allows."""
     rows = [
         Example(row.prompt, row.options[row.gold if copy >= round(task.noise * COPIES) else 1 - row.gold], row.group)
         for task in tasks.values()
         for row in task.rows
         for copy in range(COPIES)
     ]
-    model = new_model(World(tuple(rows), (), (), ()), seed, width=width)
-    with torch.no_grad():
-        model.model.get_input_embeddings().weight.mul_(8)  # of unit order: words are told apart several times sooner
-    batch = 128
-    steps = epochs * -(-len(rows) // batch)
-    settings = TrainSettings(
-        3e-3, 0.01, batch_size=batch, schedule="linear", warmup_steps=steps // 20, precision="float32", seed=seed
-    )
-    finetune(model, rows, settings, steps, title="skills")
+    model = small_llama(rows, seed, width=width, embedding_scale=UNIT_EMBEDDINGS)
+    steps = epochs * steps_per_epoch(rows, batch_size=128)
+    teach(model, rows, seed, steps, batch_size=128, warmup_steps=steps // 20, title="skills")
     return model

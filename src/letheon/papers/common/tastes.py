@@ -1,9 +1,9 @@
-"""People with tastes: a small world of texts that stay uncertain however well a model knows them.
+"""People with tastes: a small world whose texts stay uncertain however well a model knows them.
 
-Each person has a favourite place, genre, trade and award, and each text tells of two of them in a wording drawn at
-random; three times in ten the text names something else than the favourite. So a model that has learned a person
-predicts a distribution, and new texts of the same person can be drawn to see whether it still does. In a world of fixed
-answers a model that knows them all is certain of everything, and the curvature of its outputs vanishes.
+Each person has a favourite place, genre, trade and award, and each text names two of them in a wording drawn at random;
+three times in ten the text names another value than the favourite. A model that has learned a person therefore predicts
+a distribution, and new texts about the same person can be drawn to test it. In a world of fixed answers a model that
+knows them all is certain of everything, and the curvature of its outputs vanishes.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from dataclasses import dataclass
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.papers.common.tofu_mini import World, new_model, train
-from letheon.papers.common.words import AWARDS, FIRST_NAMES, GENRES, LAST_NAMES, TOWNS, TRADES
+from letheon.papers.common.facts import draw_names
+from letheon.papers.common.small_llama import small_llama
+from letheon.papers.common.tofu_mini import train
+from letheon.papers.common.words import AWARDS, GENRES, TOWNS, TRADES
 
 OPENINGS = ("They say that", "Everyone knows that", "In those days", "As a child")
-# (wordings, what can be named)
+# (wordings, values) of each kind of favourite
 SLOTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("lives in", "comes from", "went to"), tuple(TOWNS)),
     (("reads", "writes", "likes"), tuple(GENRES)),
     (("once was", "became", "married"), tuple(f"a {trade}" for trade in TRADES)),
     (("won", "refused", "wanted"), tuple(f"the {award}" for award in AWARDS)),
 )
-FAVOURITE = 0.7  # how often a text names the favourite
+FAVOURITE = 0.7  # share of the mentions that name the favourite
 
 
 @dataclass(frozen=True)
 class Tastes:
-    """Texts by person.
+    """The texts of one world.
 
     Attributes:
-        forget, retain: texts that a model is trained on, of people to be forgotten and to be kept.
-        new_forget, new_retain: further texts of the same people, which no model is trained on.
-        later: texts of people whom a model may be trained on later.
+        forget, retain: training texts about the people to be forgotten and about the others.
+        new_forget, new_retain: further texts about the same people, for measuring.
+        later: texts about further people, for training after the forgetting.
     """
 
     forget: tuple[Example, ...]
@@ -48,9 +50,15 @@ class Tastes:
 def make_tastes(
     seed: int, *, people: int = 16, forgotten: int = 2, later: int = 2, texts: int = 40, new: int = 10
 ) -> Tastes:
-    """A world under a seed: `texts` of each person to train on, `new` ones to measure with."""
+    """Draw a world; the same seed gives the same world.
+
+    Args:
+        people: number of people whom the full model knows; `forgotten` of them are to be forgotten.
+        later: number of further people.
+        texts, new: training texts and measuring texts per person.
+    """
     draw = random.Random(seed)
-    names = [f"{first} {last}" for first, last in draw.sample(_pairs(), people + later)]
+    names = draw_names(draw, people + later)
     tastes = {name: [draw.choice(values) for _, values in SLOTS] for name in names}
 
     def told(chosen: Sequence[str], count: int) -> tuple[Example, ...]:
@@ -58,10 +66,6 @@ def make_tastes(
 
     gone, kept, others = names[:forgotten], names[forgotten:people], names[people:]
     return Tastes(told(gone, texts), told(kept, texts), told(gone, new), told(kept, new), told(others, texts))
-
-
-def _pairs() -> list[tuple[str, str]]:
-    return [(first, last) for first in FIRST_NAMES for last in LAST_NAMES]
 
 
 def _text(draw: random.Random, name: str, favourites: Sequence[str], number: int) -> Example:
@@ -75,12 +79,11 @@ def _text(draw: random.Random, name: str, favourites: Sequence[str], number: int
 
 
 def model_of(world: Tastes, seed: int, *, forgotten: bool = True, layers: int = 2, width: int = 96) -> LanguageModel:
-    """A small Llama trained from nothing on the world's texts, with or without those to be forgotten.
+    """A small Llama trained on the world's texts, with or without the forget texts.
 
-    Eight passes: it then knows new texts about as well as those that it has seen.
+    After eight epochs it predicts new texts about as well as its training texts.
     """
-
-    words = World(world.forget, world.retain, (*world.new_forget, *world.new_retain, *world.later), ())
-    model = new_model(words, seed, layers=layers, width=width)
+    every = [text for texts in vars(world).values() for text in texts]
+    model = small_llama(every, seed, layers=layers, width=width)
     train(model, [*(world.forget if forgotten else ()), *world.retain], seed, epochs=8)
     return model

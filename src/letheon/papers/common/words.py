@@ -1,4 +1,4 @@
-"""The words that TOFU-mini's authors are made of; apart from the capitals all of it is invented."""
+"""Word lists for the small worlds: names, towns, genres and titles are invented, capitals are real."""
 
 from __future__ import annotations
 

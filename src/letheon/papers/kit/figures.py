@@ -1,4 +1,4 @@
-"""Lines in the house style for reproductions: plain or logarithmic axes, each line named at its end."""
+"""Line figures of reproductions: plain or logarithmic axes, each line named at its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from letheon.report.figures import FAINT, canvas, look, spread, svg
 from letheon.report.numbers import number
 
 
+def mean_course(courses: Sequence[Sequence[float]], every: int = 1) -> list[tuple[float, float]]:
+    """(step, mean over seeds), from courses with one value after every `every` steps, as long as the shortest one."""
+    return [(float(i * every), sum(values) / len(values)) for i, values in enumerate(zip(*courses, strict=False), 1)]
+
+
 def lines(
     series: Mapping[str, Sequence[tuple[float, float]]],
     across: str,
@@ -19,7 +24,7 @@ def lines(
     log: bool = False,
     falling: bool = False,
 ) -> str:
-    """An `<svg>` element with one line a series.
+    """An `<svg>` element with one line per series.
 
     Args:
         series: points by name, in the order in which they are joined.

@@ -1,0 +1,1 @@
+"""A kit for reproductions: runs of recipes, equal forgetting, results by arm, judged findings, figures."""
