@@ -13,7 +13,7 @@ import letheon
 SOURCE = Path(letheon.__file__).parent
 # A room imports from lower levels and itself; rooms of one level do not know each other.
 LEVELS = {"core": 0, "report": 1, "probe": 2, "forget": 3, "retain": 3, "steer": 3, "attend": 3, "recall": 3}
-LEVELS |= {"audit": 4, "measure": 5, "compare": 5, "papers": 6, "jobs": 7, "printing": 8, "cli": 8}
+LEVELS |= {"audit": 4, "measure": 5, "compare": 5, "papers": 6, "jobs": 7, "printing": 8, "cli": 8, "testing": 8}
 TOP = 8  # the command line, demo, testing and what else stands beside the rooms
 
 

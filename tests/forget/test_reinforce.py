@@ -302,10 +302,10 @@ def test_one_step_gives_one_gradient_however_it_is_split() -> None:
 def test_a_run_that_is_killed_in_either_stage_ends_where_an_unbroken_one_does(
     kill_at: int, tmp_path: Path, unbroken: Path
 ) -> None:
-    from letheon.testing import _Killed, _killed_before_step
+    from letheon.testing.kills import Killed, killed_before_step
 
     out = tmp_path / "run"
-    with pytest.raises(_Killed), _killed_before_step(kill_at):
+    with pytest.raises(Killed), killed_before_step(kill_at):
         forget("tiny", request(), SHORT, out=out, checkpoint_steps=1, **QUICK)
     result = resume(out, device="cpu")
     assert result.outcome.steps == 6

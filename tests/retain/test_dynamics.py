@@ -23,7 +23,7 @@ from letheon.retain.dynamics import (
 )
 from letheon.retain.learn import learn
 from letheon.retain.strategy import Composition, read_strategy
-from letheon.strategy_checks import sample_stream, sample_texts
+from letheon.testing.strategies import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("fpf")
 

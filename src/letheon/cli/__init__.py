@@ -20,6 +20,7 @@ JOBS = (
     "derivatives",
     "learning",
     "papers",
+    "new",
     "about",
 )
 for job in JOBS:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from letheon.core.errors import TrainingError
 from letheon.core.model.models import LanguageModel
+from letheon.core.registry import Configured
 from letheon.core.runs import Run
 from letheon.core.training.loop import TrainingOutcome, TrainSettings
 from letheon.forget.recipe import StandaloneMethod
@@ -44,7 +45,7 @@ class ProcedureContext:
     warnings: list[str] = field(default_factory=list)
 
 
-class Procedure:
+class Procedure(Configured):
     """Base of edits and procedures."""
 
     def check(self, work: ProcedureContext) -> None:

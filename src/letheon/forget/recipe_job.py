@@ -19,7 +19,7 @@ from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
-from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
+from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result
@@ -57,7 +57,7 @@ class RecipeJob:
         self.plan = self._plan()
         self.update: Update = self.recipe.update.make()
         self.scope: Scope = self.recipe.scope.make()
-        self.objective: Objective = Penalised(self.recipe.objective.make(), self.scope)
+        self.objective: Objective = self.recipe.objective.make()
         parameters = self.scope.select(self.model, self.request)
         self._freeze(parameters)
         title = f"forgetting ({self.recipe})"
@@ -88,7 +88,7 @@ class RecipeJob:
         self.model.frozen = None
 
     def _with_values(self) -> Request:
-        tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
+        tokens = self.recipe.option("tokens")
         if tokens != "value" and self.settings.stop != "control":
             return self.request
         request = dataclasses.replace(self.request, forget=tuple(find_values(self.model, self.request.forget)))
@@ -104,7 +104,7 @@ class RecipeJob:
         encoder = self.model.encoder()
         forget = encoder.encode_all(self.request.forget, "forget row")
         retain = encoder.encode_all(self.request.retain, "retain row")
-        if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
+        if self.recipe.option("tokens") != "value":
             forget = [dataclasses.replace(row, value=()) for row in forget]
         return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
@@ -116,14 +116,14 @@ class RecipeJob:
     def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
         below = lowest_layer(self.model, parameters)
-        width = self.model.base().get_input_embeddings().weight.shape[1]
         tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
-        if below > 0 and 4 * width * tokens < LARGEST_CACHE:
+        if below > 0 and 4 * self.model.width * tokens < LARGEST_CACHE:
             self.model.frozen = FrozenLayers(below)
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
-        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
+        processes, penalty = loop.accelerator.num_processes, self.scope.penalty
+        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, processes, step, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
@@ -137,7 +137,8 @@ class RecipeJob:
             for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
                 for number in numbers:
                     alone: PairIndices = ([number], []) if name == "forget" else ([], [number])
-                    total = self.objective.terms(self.model, make_pairs(self.rows, alone, 0, 1, step)[0]).total()
+                    pair = make_pairs(self.rows, alone, 0, 1, step, self.scope.penalty)[0]
+                    total = terms_of(self.model, self.objective, pair).total()
                     if total is not None and not math.isfinite(float(total)) and guilty == "no row alone is to blame":
                         row: Example = getattr(self.request, name)[number]
                         guilty = f"{name} row {row.id}"
@@ -169,7 +170,7 @@ class RecipeJob:
             self.model.frozen = frozen
 
     def _uniform(self) -> float:
-        return math.log(self.model.base().get_output_embeddings().weight.shape[0])
+        return math.log(self.model.vocabulary)
 
     def _finish(self, outcome: TrainingOutcome, change: Mapping[str, Tensor]) -> Result:
         if not self.loop.finite():
@@ -187,25 +188,6 @@ class RecipeJob:
         kept = dict(change) if self.settings.keep_update and fits else {}
         table = [dict(row) for row in self.scope.table]
         return Result(self.model, outcome, moved, self.request, self.warnings, table=table, change=kept)
-
-
-class Penalised:
-    """An objective with the scope's penalty beside its retain loss."""
-
-    def __init__(self, objective: Objective, scope: Scope) -> None:
-        self.objective, self.scope = objective, scope
-
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        self.objective.prepare(model, rows, plan)
-
-    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        terms = self.objective.terms(model, pair)
-        penalty = self.scope.penalty() if pair.share else None
-        if penalty is not None:
-            terms.metrics["penalty"] = pair.share * float(penalty.detach())
-            share = pair.share * penalty
-            terms.retain = share if terms.retain is None else terms.retain + share
-        return terms
 
 
 def planned_steps(
@@ -235,7 +217,9 @@ def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -
     return min((place.get(parameter, 0) for parameter in chosen), default=0)
 
 
-def make_pairs(rows: Rows, meeting: PairIndices, size: int, processes: int, step: int) -> list[Pair]:
+def make_pairs(
+    rows: Rows, meeting: PairIndices, size: int, processes: int, step: int, penalty: Penalty | None = None
+) -> list[Pair]:
     """The micro-batches of one effective batch, each half knowing the counts of the whole."""
     forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
     forget_batches = with_totals([rows.forget_batch(part) for part in forget])
@@ -245,7 +229,7 @@ def make_pairs(rows: Rows, meeting: PairIndices, size: int, processes: int, step
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None
-        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0))
+        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty))
     return pairs
 
 

@@ -146,17 +146,12 @@ def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:
     """Refuse what cannot work, before a model is loaded."""
     if not request.retain and "retain" in recipe.needs():
         raise InputError(f"{recipe} needs retain rows", "give --retain (or --retain auto), or use another method")
-    if not isinstance(recipe, Recipe):
-        return
-    if stop == "control" and getattr(recipe.objective.settings, "tokens", "") != "value":
+    if isinstance(recipe, Recipe) and stop == "control" and recipe.option("tokens") != "value":
         raise InputError(
             "stop=control compares the tokens that carry the fact, which this recipe does not look at",
             "use a likelihood objective with tokens=value (--tokens value)",
         )
-    if getattr(recipe.objective.settings, "alternates", "") == "perturbed":
-        for row in request.forget:
-            if not row.perturbed_answers:
-                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
+    recipe.check(request)
 
 
 def config_of(

@@ -17,8 +17,7 @@ def show_methods(kind: str, as_json: bool) -> None:
     from typing import get_args
 
     from letheon.core.errors import InputError, nearest
-    from letheon.core.registry import Kind, methods
-    from letheon.forget.recipe import NAMED
+    from letheon.core.registry import Kind, methods, named_recipes
     from letheon.papers.catalogue import method_badge
 
     if kind and kind not in get_args(Kind):
@@ -53,7 +52,8 @@ def show_methods(kind: str, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(Text("\nOBJECTIVE[+UPDATE][@SCOPE][%SAMPLER], each NAME[=VALUE][:OPTION=VALUE,...]", style="dim"))
-    console.print("[dim]named recipes: " + ", ".join(f"{name} = {recipe}" for name, recipe in NAMED.items()))
+    names = [f"{name} = {record.recipes[name]}" for name, record in named_recipes().items()]
+    console.print("[dim]named recipes: " + ", ".join(names))
 
 
 def methods_markdown() -> str:

@@ -31,7 +31,7 @@ from letheon.retain.strategies.gere import (
 )
 from letheon.retain.strategy import Composition, read_strategy
 from letheon.retain.texts import TextLearner
-from letheon.strategy_checks import sample_texts
+from letheon.testing.strategies import sample_texts
 
 pytestmark = pytest.mark.oracle("gere")
 

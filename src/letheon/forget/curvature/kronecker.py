@@ -42,6 +42,7 @@ from letheon.core.progress import progress
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import sample_labels
+from letheon.core.training.gradients import backward
 from letheon.forget.curvature.linear import Linear
 
 logger = logging.getLogger("letheon")
@@ -242,7 +243,7 @@ def _run(layers: Mapping[str, Linear], passes: Passes, sums: _Sums, title: str, 
     with torch.enable_grad(), on_backward(modules, sums.add), progress(title, total) as advance:
         for passed in passes():
             sums.real = passed.real
-            passed.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            backward(passed.loss)
             sums.tokens += passed.predictions if passed.real is None else int(passed.real.sum())
             sums.predictions += passed.predictions
             done += passed.rows

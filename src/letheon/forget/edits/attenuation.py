@@ -26,7 +26,7 @@ from letheon.core.registry import check_settings, method
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.loop import TrainingOutcome
-from letheon.forget.adapter_activity import (
+from letheon.forget.edits.adapter_activity import (
     Activity,
     Dims,
     Tokens,
@@ -233,12 +233,20 @@ def attenuate(
 # Its seat -----------------------------------------------------------------------------------------------------------
 
 
-@method("edit", "attenuation", Settings, paper="2602.23400", needs={"retain"})
+@method(
+    "edit",
+    "attenuation",
+    Settings,
+    paper="2602.23400",
+    needs={"retain"},
+    recipes={"u-can": "attenuation"},
+    seeded=False,
+    adapter=True,
+)
 class Attenuation(Procedure):
     changes = r"\.lora_[AB]\."
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def check(self, work: ProcedureContext) -> None:
         lora_factors(work.model, self.settings.dims)

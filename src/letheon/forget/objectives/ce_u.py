@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,15 @@ def ce_u_loss(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " 
     return -(teacher * torch.log_softmax(logits, -1)).sum(-1)
 
 
-@method("objective", "ce_u", Settings, paper="2503.01224")
+@method(
+    "objective",
+    "ce_u",
+    Settings,
+    paper="2503.01224",
+    # ours; chosen by docs/results/demo_recipes.md
+    recipes={"fact_spans": "ce_u:tokens=value,alpha=1.0,skip=0"},
+    recommended={"epochs": 6, "learning_rate": 2e-5},
+)
 class CEU(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         kept = scores.select(place_in_row(scores) >= self.settings.skip)

@@ -23,10 +23,13 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
+from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Pair, PairIndices, Rows, Terms
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,26 @@ def dpo_loss(
     return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
 
 
-@method("objective", "dpo", Settings, paper="2305.18290", needs={"reference", "alternates"}, wants={"retain"})
+@method(
+    "objective",
+    "dpo",
+    Settings,
+    paper="2305.18290",
+    needs={"reference", "alternates"},
+    wants={"retain"},
+    recipes={"idk": "dpo:alternates=idk"},
+    tiny=({}, {"alternates": "perturbed"}),
+)
 class DPO(LikelihoodObjective):
+    settings: Settings
     needs_reference = True
+
+    @staticmethod
+    def check_recipe(recipe: Recipe, request: Request | None) -> None:
+        """Refuse forget rows without perturbed answers where `alternates=perturbed` needs them."""
+        if request is not None and recipe.option("alternates") == "perturbed":
+            for row in request.forget:
+                perturbed_of(row)
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
@@ -76,10 +96,7 @@ class DPO(LikelihoodObjective):
 
     def _pool(self, i: int) -> Sequence[str]:
         if self.settings.alternates == "perturbed":
-            row = self.rows.examples[i]
-            if not row.perturbed_answers:
-                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
-            return row.perturbed_answers
+            return perturbed_of(self.rows.examples[i])
         return read_refusals(self.settings.refusals)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
@@ -96,6 +113,17 @@ class DPO(LikelihoodObjective):
             self.chosen, self.chosen_reference, scores.sequence_logp(), rejected_reference, self.settings.beta
         )
         return batch.mean(loss, "rows")
+
+
+def perturbed_of(row: Example) -> Sequence[str]:
+    """A row's perturbed answers.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not row.perturbed_answers:
+        raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
+    return row.perturbed_answers
 
 
 def read_refusals(path: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Pair, PairIndices, Rows, Terms
 
 
@@ -48,7 +48,7 @@ class RandomLabels(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
         self.seed, self.step = rows.seed, 0
-        self.vocabulary = min(len(model.tokenizer), model.base().get_output_embeddings().weight.shape[0])
+        self.vocabulary = min(len(model.tokenizer), model.vocabulary)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         self.step = pair.step

@@ -21,7 +21,7 @@ from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Positions, Scores
 from letheon.core.scoring.reference import Reference
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import PairIndices, Rows
 
 
@@ -30,6 +30,10 @@ class Settings(LikelihoodSettings):
     beta: float = 10.0  # the paper tries 3, 10, 30
     alpha: float = 0.0
     positions: Positions = "labels"
+
+    def __post_init__(self) -> None:
+        if self.positions == "all" and self.tokens == "value":
+            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
 
 
 def undial_loss(
@@ -43,11 +47,16 @@ def undial_loss(
     return -(lowered.softmax(-1) * torch.log_softmax(logits, -1)).sum(-1)
 
 
-@method("objective", "undial", Settings, paper="2402.10052", needs={"reference"})
+@method(
+    "objective",
+    "undial",
+    Settings,
+    paper="2402.10052",
+    needs={"reference"},
+    tiny=({}, {"positions": "all"}),
+)
 class UNDIAL(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        if self.settings.positions == "all" and self.settings.tokens == "value":
-            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
         super().prepare(model, rows, plan)
         self.forget_reference = Reference()
         batches = [rows.forget_batch([i]) for i in range(len(rows.forget))]

@@ -21,10 +21,18 @@ class Settings:
     base: str = "smollm2"  # the model before anything was taught: a path or id
 
 
-@method("procedure", "retrain", Settings, needs={"retain"})
+@method(
+    "procedure",
+    "retrain",
+    Settings,
+    needs={"retain"},
+    tiny={"base": "tiny"},
+)
 class Retrain(Procedure):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         check_loadable(self.settings.base)
 
     def check(self, work: ProcedureContext) -> None:

@@ -19,11 +19,13 @@ class Settings:
     pass
 
 
-@method("sampler", "cyclic", Settings)
+@method(
+    "sampler",
+    "cyclic",
+    Settings,
+    seeded=False,
+)
 class Cyclic(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def epoch(self, request: Request) -> int:
         return max(len(request.forget), len(request.retain))
 

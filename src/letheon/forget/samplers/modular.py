@@ -175,10 +175,20 @@ def _cycled(request: Request, forget: Sequence[int], retain: Sequence[int], leng
     return [(forget[met[0]], retain[kept[0]]) for met, kept in plan]
 
 
-@method("sampler", "modular", Settings, paper="2509.05316", needs={"retain"}, wants={"subject"})
+@method(
+    "sampler",
+    "modular",
+    Settings,
+    paper="2509.05316",
+    needs={"retain"},
+    wants={"subject"},
+    recipes={"melu": "npo%modular"},
+    recommended={"epochs": 4, "learning_rate": 2e-5, "weight_decay": 0.01, "schedule": "linear"},
+    tiny=({}, {"scheme": "balanced"}),
+    seeded=False,
+)
 class Modular(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def epoch(self, request: Request) -> int:
         """|F| for the one-to-one schemes, max(|F|, |R|) for the cyclic ones, the sum over modules for melu."""

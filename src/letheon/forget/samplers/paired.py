@@ -23,9 +23,6 @@ class Settings:
 
 @method("sampler", "paired", Settings)
 class Paired(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         forget, retain = len(request.forget), len(request.retain)
         generator = torch.Generator().manual_seed(stream_seed(seed, "retain rows"))

@@ -82,8 +82,10 @@ class Circuit(Scope):
     table: every module's scores and group.
     """
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.groups: dict[str, Tensor] = {}
         self.modules: dict[Module, Group] = {}
         self.table: list[dict[str, Any]] = []

@@ -19,9 +19,6 @@ class Settings:
 
 @method("scope", "everything", Settings)
 class Everything(Scope):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
         return dict(model.model.named_parameters())

@@ -185,10 +185,21 @@ class Start:
         return int((self.eigenvalues > 0).sum())
 
 
-@method("scope", "reglu", Settings, paper="2604.17396", needs={"retain"})
+@method(
+    "scope",
+    "reglu",
+    Settings,
+    paper="2604.17396",
+    needs={"retain"},
+    recipes={"reglu": "inverted_hinge@reglu"},
+    recommended={"epochs": 5, "learning_rate": 1e-4, "weight_decay": 0.01, "batch_size": 32, "schedule": "linear"},
+    tiny=({}, {"init": "lora", "pooling": "mean"}),
+)
 class ReGLU(Scope):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.starts: dict[str, Start] = {}
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
         self.layers: dict[str, Any] = {}

@@ -69,12 +69,20 @@ def top_layers(effects: Sequence[float], k: int) -> list[int]:
     return sorted(sorted(range(len(effects)), key=lambda layer: -effects[layer])[:k])
 
 
-@method("scope", "targeted", Settings, paper="2601.21682")
+@method(
+    "scope",
+    "targeted",
+    Settings,
+    paper="2601.21682",
+    tiny={"k": 2},
+)
 class Targeted(Scope):
     """After `select`, `layers` are the chosen ones and `effects` those of all layers."""
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.layers: list[int] = []
         self.effects: list[float] = []
 

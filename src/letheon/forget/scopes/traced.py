@@ -38,15 +38,24 @@ class Settings:
         check_settings(self, positive=("width", "noise", "rows", "draws"))
 
 
-@method("scope", "traced", Settings, paper="2602.19275", wants={"subject"})
+@method(
+    "scope",
+    "traced",
+    Settings,
+    paper="2602.19275",
+    wants={"subject"},
+    tiny=({}, {"matrices": "all"}),
+)
 class Traced(Scope):
     """Attributes:
     window: the layers that move, once selected.
     table: for every layer its mean effect over the traced rows, and whether it is in the window.
     """
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.window = range(0)
         self.table: list[dict[str, Any]] = []
 

@@ -234,15 +234,23 @@ def place_in_round(step: int, total: int, inner_steps: int) -> tuple[int, bool]:
 # Its seat in the loop ------------------------------------------------------------------------------------------------
 
 
-@method("update", "bilevel", Settings, paper="2509.22483", needs={"retain"})
+@method(
+    "update",
+    "bilevel",
+    Settings,
+    paper="2509.22483",
+    needs={"retain"},
+    recipes={"ofmu": "grad_diff+bilevel"},
+    # a shorter finite difference is closer to the derivative, and magnifies rounding
+    tiny=({"epsilon": 1e-3}, {"hvp": "exact", "cap": 0, "inner_steps": 1}),
+)
 class Bilevel(Update):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         self.ascent = torch.optim.AdamW(loop.parameters.values(), weight_decay=0.0, fused=True)
         self.keeps = any(not all(row.value) for row in rows.forget if row.value)
-        self.uniform = math.log(loop.model.base().get_output_embeddings().weight.shape[0])
+        self.uniform = math.log(loop.model.vocabulary)
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         settings = self.settings

@@ -36,7 +36,8 @@ from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
 from letheon.forget.curvature.kronecker import Factors, Kind, cached, fit, sampled_passes, warn_of_few_tokens
 from letheon.forget.curvature.linear import Linear, linear_layers
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.separate_gradients import accumulate
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
@@ -131,10 +132,32 @@ class Uphill(torch.optim.Optimizer):
             self.layers[name].move(direction, self.size)
 
 
-@method("update", "gauss_newton", Settings, paper="2602.10568", needs={"retain"})
+@method(
+    "update",
+    "gauss_newton",
+    Settings,
+    paper="2602.10568",
+    needs={"retain"},
+    recipes={"k-fade": "gradient_ascent+gauss_newton"},
+    # steps over the whole forget set; the rate is the top of the paper's range and, under a KL budget, only a bound
+    recommended={
+        "steps": 5,
+        "learning_rate": 1e-2,
+        "batch_size": 1_000_000,
+        "micro_batch_size": 8,
+        "keep_update": True,
+    },
+    tiny=(
+        {"cache": False},
+        {"curvature": "ekfac", "layers": "all", "cache": False},
+        {"budget": None, "damping": 1.0, "cache": False},
+    ),
+)
 class GaussNewton(Update):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.measure: Callable[[], float] | None = None
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
@@ -175,16 +198,7 @@ class GaussNewton(Update):
         return cached(facts, make, str(loop.model.device))
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        watches = []
-        for pair in pairs:
-            with loop.autocast():
-                terms = objective.terms(loop.model, pair.only_forget())
-                total = terms.total()
-            if total is not None:
-                total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                watches.append({**terms.metrics, "loss": float(total.detach())})
-        metrics = loop.reduce_metrics(mean_metrics(watches))
-        loop.sum_gradients()
+        metrics = accumulate(loop, objective, [pair.only_forget() for pair in pairs])
         limit = self._limit(loop)
         self.optimizer.limit = limit
         self.optimizer.step()

@@ -20,7 +20,7 @@ from letheon.core.rows.encoding import Batch, Encoded, Unit
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import Positions, Scores, score
 from letheon.core.scoring.reference import Reference
-from letheon.forget.parts import Pair, PairIndices, Rows, Terms, score_pair
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, score_pair
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class LikelihoodSettings:
     keep: float = 1.0
 
 
-class LikelihoodObjective:
+class LikelihoodObjective(Objective):
     """Base of the objectives that are functions of the answers' logits."""
 
     Settings: ClassVar[type] = LikelihoodSettings
     needs_reference: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings or self.Settings()
+        super().__init__(settings)
         self.reference_logp = torch.zeros(0)
         self.reference = Reference()
 
@@ -72,8 +72,7 @@ class LikelihoodObjective:
         if self.needs_reference:
             self.reference_logp = self.sequence_logps(model, rows, rows.forget, range(len(rows.forget)))
         if self.settings.alpha and self.settings.retain_loss == "kl":
-            visited = sorted({number for _, retain in plan for number in retain})
-            self.reference.keep(model, [rows.retain_batch([i]) for i in visited], self.settings.kl_positions)
+            self.reference.keep(model, rows.visited(plan)[1], self.settings.kl_positions)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         """Forget, keep and retain terms; both halves in one forward pass where both are there."""
