@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,9 +44,10 @@ def test_in_a_checkout_the_files_go_to_the_folders_of_their_kind(tmp_path: Path)
         assert f"from letheon.{place.replace('/', '.')}.shorter import" in test.read_text()
         file.rename(file.with_name("shorter_" + kind + ".py"))
         test.rename(test.with_name(f"test_{kind}.py"))
-    config = str(ROOT / "pyproject.toml")
-    run("ruff", "check", "--config", config, ".", folder=tmp_path)
-    run("ruff", "format", "--check", "--config", config, ".", folder=tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    first_party = 'lint.isort.known-first-party=["letheon"]'  # this checkout lacks the package's own files
+    run("ruff", "check", "--config", first_party, ".", folder=tmp_path)
+    run("ruff", "format", "--check", ".", folder=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -306,16 +306,14 @@ def naive_losses(objective: SAE, model: LanguageModel, reference: LanguageModel)
     def squared(a: Tensor, b: Tensor) -> Tensor:
         return ((a - b) ** 2).sum()
 
-    space = objective.space
-    unit = squared(space.known, space.unknown)
+    here = objective.space
+    unit = squared(here.known, here.unknown)
     losses = []
     for number in FORGET:
         extra = objective.extra[number][objective._drawn(number, 0)]
         texts = [(rows.forget[number].ids, objective.ends[number]), (extra.row.ids, extra.ends)]
         at = [z(states(model, ids)[end]) for ids, ends in texts for end in ends]
-        each = [
-            (squared(x, space.unknown) - settings.mu * squared(x, space.known)) / unit + settings.margin for x in at
-        ]
+        each = [(squared(x, here.unknown) - settings.mu * squared(x, here.known)) / unit + settings.margin for x in at]
         losses.append(torch.stack(each).relu().mean())
     shifts = []
     for number in RETAIN:

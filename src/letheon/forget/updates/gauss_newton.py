@@ -34,7 +34,9 @@ from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
-from letheon.forget.curvature.kronecker import Factors, Kind, cached, fit, sampled_passes, warn_of_few_tokens
+from letheon.forget.curvature.cache import cached
+from letheon.forget.curvature.fitting import fit, sampled_passes, warn_of_few_tokens
+from letheon.forget.curvature.kronecker import Factors, Kind
 from letheon.forget.curvature.linear import Linear, linear_layers
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.separate_gradients import accumulate
