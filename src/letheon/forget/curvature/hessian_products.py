@@ -43,13 +43,13 @@ class LossDerivatives:
 
     def _derivative(self, along: Sequence[Vector]) -> Vector:
         """The gradient of the loss, which is first differentiated along the given vectors."""
-        total = [torch.zeros_like(weight) for weight in self.weights]
+        summed = [torch.zeros_like(weight) for weight in self.weights]
         for loss in self.shares():
             for direction in along:
                 slope = self._grad(loss, create_graph=True)
                 loss = inner_product(slope, direction)
-            add(total, 1.0, self._grad(loss))
-        return self.total(total)
+            add(summed, 1.0, self._grad(loss))
+        return self.total(summed)
 
     def _grad(self, loss: Tensor, create_graph: bool = False) -> Vector:
         if not loss.requires_grad:  # linear: nothing is left to differentiate

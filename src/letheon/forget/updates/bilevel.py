@@ -179,8 +179,12 @@ class Bilevel(Update):
     def _inner(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], seen: FirstMetrics) -> Inner:
         """Φ on the step's rows."""
         weights = list(loop.parameters.values())
-        losses = (self._forget(loop, objective, pairs, seen), self._retain(loop, objective, pairs, seen))
-        return Inner(*(LossDerivatives(loss, weights, lambda v: _summed(loop, v)) for loss in losses), self.settings)
+        forget, retain = self._forget(loop, objective, pairs, seen), self._retain(loop, objective, pairs, seen)
+        return Inner(
+            LossDerivatives(forget, weights, lambda v: _summed(loop, v)),
+            LossDerivatives(retain, weights, lambda v: _summed(loop, v)),
+            self.settings,
+        )
 
     def _too_far(self, metrics: Mapping[str, float]) -> bool:
         """Whether the forget answers' loss is past the cap."""
@@ -253,7 +257,7 @@ class Bilevel(Update):
 
 
 class FirstMetrics:
-    """The objective's metrics per micro-batch at the weights where a step begins; evaluations elsewhere do not count."""
+    """Metrics per micro-batch where a step begins; later evaluations, at displaced weights, do not count."""
 
     def __init__(self) -> None:
         self.parts: dict[tuple[str, int], dict[str, float]] = {}

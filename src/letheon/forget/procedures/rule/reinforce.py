@@ -5,7 +5,7 @@ Paper:   RULE: Reinforcement UnLEarning Achieves Forget-Retain Pareto Optimality
          from there, with a reward that a rule computes, on forget questions and their twins about neighbours.
          maximise E[ r(x, y) ] − β KL(π || π_steered) over the model's own answers y.
 Differs: the paper draws one refusal of 100 for each record from templates that name the target; ours are 40. Its
-         matcher of refusals, its twins and its blanks are written anew (`core.refusals`, `forget.boundary`). A step
+         matcher of refusals, its twins and its blanks are written anew (`letheon.core.scoring.refusals`, `boundary`). A step
          takes as many forget as boundary questions, where the paper shuffles a file that is half and half. Token
          losses are means over the whole step, which the authors' code takes per micro-batch. ROUGE-L is that of
          rouge_score. The steering's rate is a share of the learning rate, so that one number fits a smaller model.
@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.rows.sampling import epochs_of, stream_seed
@@ -43,56 +43,13 @@ from letheon.core.training.reinforcement import (
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedure import Procedure, ProcedureContext
 from letheon.forget.procedures.rule.boundary import Query, blanks, drawn_refusals, twins
-from letheon.forget.procedures.rule.rewards import Reward, remarks, reward, watched
+from letheon.forget.procedures.rule.rewards import reward, reward_metrics, reward_warnings
+from letheon.forget.procedures.rule.settings import Settings
+from letheon.forget.procedures.rule.stage_state import History, StepLines, continue_stage, load_stage, save_stage
 from letheon.forget.procedures.rule.trl_engine import check_trl, reinforce_with_trl
-from letheon.forget.procedures.rule.two_stage_state import History, Lines, continue_stage, keep_stage, kept_stage
 
 STEERED = "steering"  # the model after the first stage, in the run's folder
 SAMPLES = "rollouts.jsonl"  # of each step the first answer to each question
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Options; sources are the paper's main runs on RWKU with Llama-3-8B-Instruct, as its scripts have them.
-
-    Attributes:
-        stages: both, or the rejection steering alone (the paper's baseline RS).
-        engine: of the second stage: our own loop, or TRL's GRPOTrainer (`forget.trl_engine`; the extra `trl`).
-        boundary: `twins`; `retain` takes the retain rows as they are; `none` trains on forget questions alone, which
-            over-refuses; else a file of boundary questions with answers.
-        max_new_tokens: the paper's limit is 1024; the answers of forget sets are a sentence or two.
-        refusals: a file of refusals, a line each, with {subject} where the target is named; default our 40.
-    """
-
-    stages: Literal["both", "steering"] = "both"
-    engine: Literal["letheon", "trl"] = "letheon"
-    boundary: str = "twins"
-    blanks: bool = True  # both kinds of question also as texts to be completed
-    reward: Reward = "target"  # forget_two_stage_abs_target
-    steering_steps: int = 76  # two epochs of 300 records; the second stage starts from step 76 or 114
-    steering_batch: int = 8
-    steering_warmup: int = 20
-    steering_rate: float = 0.2  # of the learning rate: 4e-7 beside 2e-6
-    group: int = 8  # rollouts of a question
-    temperature: float = 1.0
-    max_new_tokens: int = 128
-    clip_low: float = 0.2
-    clip_high: float = 0.3
-    clip_dual: float = 3.0
-    kl: float = 1e-2
-    passes: int = 1  # optimizer steps on the same rollouts
-    refusals: str = ""
-
-    def __post_init__(self) -> None:
-        names = ("steering_batch", "steering_rate", "temperature", "max_new_tokens", "passes")
-        check_settings(self, positive=names)
-        if self.group < 2:
-            raise InputError(f"groups of {self.group}", "a group needs at least 2 rollouts to compare")
-        if not 0 <= self.clip_low < 1 or self.clip_high < 0 or self.clip_dual <= 1:
-            found = f"clip_low {self.clip_low}, clip_high {self.clip_high}, clip_dual {self.clip_dual}"
-            raise InputError(found, "0 <= clip_low < 1, clip_high >= 0, clip_dual > 1")
-        if min(self.kl, self.steering_steps, self.steering_warmup) < 0:
-            raise InputError("kl, steering_steps or steering_warmup below 0", "use 0 or more")
 
 
 def policy_loss(
@@ -142,7 +99,7 @@ class Reinforce(Procedure):
         history = self.steer(work, refuse)
         if self.settings.stages == "steering":
             return TrainingOutcome(len(history), history=history)
-        return self.bound(work, refuse, answer, history)
+        return self.optimize_boundary(work, refuse, answer, history)
 
     # What is asked
 
@@ -172,7 +129,7 @@ class Reinforce(Procedure):
 
     def steer(self, work: ProcedureContext, refuse: Sequence[Query]) -> History:
         """Fine-tune on refusals of the forget questions (not on their blanks); the metrics of each step."""
-        if (kept := kept_stage(work.model, work.run, STEERED)) is not None:
+        if (kept := load_stage(work.model, work.run, STEERED)) is not None:
             return kept
         settings, model = self.settings, work.model
         records = [Example(query.prompt, query.answer) for query in refuse[: len(work.request.forget)]]
@@ -202,12 +159,12 @@ class Reinforce(Procedure):
             return _stepped(loop, {"loss": loss})
 
         history = loop.run(step).history
-        keep_stage(model, work.run, STEERED, history)
+        save_stage(model, work.run, STEERED, history)
         return history
 
     # Stage 2: refusal boundary optimisation
 
-    def bound(
+    def optimize_boundary(
         self, work: ProcedureContext, refuse: Sequence[Query], answer: Sequence[Query], history: History
     ) -> TrainingOutcome:
         """GRPO from the steered model, which is also the reference; steps are counted on from the steering's."""
@@ -217,14 +174,14 @@ class Reinforce(Procedure):
         most = max(len(refuse), len(answer))
         steps = work.settings.steps or work.settings.epochs * math.ceil(most / half)
         if settings.engine == "trl":
-            return self._bound_with_trl(work, [*refuse, *answer], history, steps)
+            return self._optimize_with_trl(work, [*refuse, *answer], history, steps)
         plan = _halves(refuse, answer, half, steps, training.seed)
         parameters = _parameters(model)
         anchor = Anchor(parameters) if settings.kl else None
         loop = Loop(model, parameters, training, first + steps, run=work.run, title="refusal boundary")
         loop.history = list(history)
         continue_stage(loop, first)
-        samples = Lines(work.run, SAMPLES, loop.step)
+        samples = StepLines(work.run, SAMPLES, loop.step)
 
         def step(number: int) -> dict[str, float]:
             asked = plan[number - first]
@@ -232,30 +189,30 @@ class Reinforce(Procedure):
                 drawn = self.draw(model, asked, stream_seed(training.seed, "rollouts", number))
             rewards = self.rewards(drawn, asked)
             samples.add(_lines(number + 1, asked, drawn[:: settings.group], rewards[:, 0]))
-            return self._reinforce(loop, drawn, rewards, anchor) | watched(asked, drawn, rewards)
+            return self._reinforce(loop, drawn, rewards, anchor) | reward_metrics(asked, drawn, rewards)
 
         outcome = loop.run(step, describe=_words)
-        work.warnings.extend(remarks(outcome.history[first:]))
+        work.warnings.extend(reward_warnings(outcome.history[first:]))
         return outcome
 
-    def _bound_with_trl(
+    def _optimize_with_trl(
         self, work: ProcedureContext, questions: Sequence[Query], history: History, steps: int
     ) -> TrainingOutcome:
         """The same by TRL; begins anew when it was killed."""
         first, run = self.settings.steering_steps, work.run
         if run is not None:
             run.keep_metrics(first)
-        samples, group = Lines(run, SAMPLES, first), self.settings.group
+        samples, group = StepLines(run, SAMPLES, first), self.settings.group
         history = list(history)
 
         def note(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor, logs: dict[str, float]) -> None:
-            history.append(logs | watched(asked, drawn, rewards))
+            history.append(logs | reward_metrics(asked, drawn, rewards))
             samples.add(_lines(len(history), asked, drawn[::group], rewards[:, 0]))
             if run is not None:
                 run.log(step=len(history), **history[-1])
 
         reinforce_with_trl(work.model, questions, self.settings, work.training, steps, self.rewards, note)
-        work.warnings.extend(remarks(history[first:]))
+        work.warnings.extend(reward_warnings(history[first:]))
         return TrainingOutcome(len(history), history=history)
 
     def draw(self, model: LanguageModel, asked: Sequence[Query], seed: int) -> list[Rollout]:
