@@ -51,7 +51,7 @@ class RecipeJob:
         self.control: float | None = None
 
     def prepare(self) -> None:
-        """Values, rows, plan, parts, reference values: in this order."""
+        """Find values, encode rows, plan steps, make the parts and compute reference values, in this order."""
         self.request = self._with_values()
         self.rows = self._rows()
         self.plan = self._plan()
@@ -71,7 +71,7 @@ class RecipeJob:
             raise
 
     def work(self, run: Run | None) -> Result:
-        """Take the steps, check what they did, save."""
+        """Take the steps and check the weights that they leave."""
         loop = self.loop
         loop.run_folder = self.run = run
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
@@ -114,7 +114,7 @@ class RecipeJob:
         return sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
 
     def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
+        """Cache the output of the layers below the lowest one that moves, if there are any and the cache fits."""
         below = lowest_layer(self.model, parameters)
         tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
         if below > 0 and 4 * self.model.width * tokens < LARGEST_CACHE:
@@ -131,7 +131,7 @@ class RecipeJob:
         return metrics
 
     def _blamed(self, error: TrainingError, step: int) -> TrainingError:
-        """The error with the first row whose own loss is not finite; the last good state is kept."""
+        """Name the first row whose own loss is not finite, and save the last good state."""
         guilty = "no row alone is to blame"
         with torch.no_grad():
             for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
@@ -162,7 +162,7 @@ class RecipeJob:
         return None
 
     def _ask_on_step(self, steps: int) -> str | None:
-        """What the watcher says; it may ask the model about rows of its own, which the frozen layers do not know."""
+        """Call `on_step` without frozen layers, because it may run the model on rows that their cache does not have."""
         frozen, self.model.frozen = self.model.frozen, None
         try:
             return self.on_step(self.model, steps) if self.on_step is not None else None
@@ -193,7 +193,7 @@ class RecipeJob:
 def planned_steps(
     recipe: Recipe | StandaloneMethod, request: Request, settings: ForgetSettings, training: TrainSettings
 ) -> int:
-    """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to."""
+    """Optimizer steps of a run that does not end early: the requested number, or that of the epochs."""
     pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
     return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
 
@@ -220,7 +220,7 @@ def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -
 def make_pairs(
     rows: Rows, meeting: PairIndices, size: int, processes: int, step: int, penalty: Penalty | None = None
 ) -> list[Pair]:
-    """The micro-batches of one effective batch, each half knowing the counts of the whole."""
+    """Split one effective batch into micro-batches; each half carries the counts of the whole batch."""
     forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
     forget_batches = with_totals([rows.forget_batch(part) for part in forget])
     retain_batches = with_totals([rows.retain_batch(part) for part in retain])

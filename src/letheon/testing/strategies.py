@@ -38,7 +38,7 @@ class StrategyTrial:
         self.stream = sample_texts() if kind == "texts" else sample_stream(scenario)
 
     def run(self, **options: Any) -> Learned:
-        """A run on fresh weights."""
+        """Run the strategy on fresh weights."""
         model = load("tiny", device="cpu") if self.kind == "texts" else mlp([8, 16, 16, 6])
         rate = 1e-3 if self.kind == "texts" else 0.05
         epochs = 1 if self.kind == "texts" else 2
@@ -47,7 +47,7 @@ class StrategyTrial:
 
     @cached_property
     def first(self) -> Learned:
-        """Under seed 0."""
+        """The run under seed 0."""
         return self.run()
 
 

@@ -36,12 +36,12 @@ class MethodTrial:
         self.recipe, self.start = recipe, start
 
     def run(self, **options: Any) -> Result:
-        """A run on a fresh tiny model."""
+        """Run the method on a fresh tiny model."""
         return forget(self.start, sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
 
     @cached_property
     def first(self) -> Result:
-        """Three steps, or one edit, under seed 0."""
+        """The run under seed 0: three steps, or one edit."""
         return self.run()
 
 

@@ -30,15 +30,15 @@ class LossDerivatives:
         self.shares, self.weights, self.total = shares, list(weights), total
 
     def gradient(self) -> Vector:
-        """g."""
+        """The gradient g."""
         return self._derivative([])
 
     def hessian(self, v: Vector) -> Vector:
-        """H v."""
+        """The product H v with the Hessian."""
         return self._derivative([v])
 
     def third(self, u: Vector, v: Vector) -> Vector:
-        """∇(uᵀHv) with u and v held still."""
+        """The third-derivative product ∇(uᵀHv), with u and v constant."""
         return self._derivative([v, u])
 
     def _derivative(self, along: Sequence[Vector]) -> Vector:

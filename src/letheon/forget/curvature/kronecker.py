@@ -49,7 +49,7 @@ class Block:
     right: Float[Tensor, "in in"] | None = None
 
     def rotated(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-        """Q_Sᵀ M Q_A."""
+        """M in the eigenbasis: Q_Sᵀ M Q_A."""
         return matrix if self.left is None or self.right is None else self.left.T @ matrix @ self.right
 
     def precondition(self, gradient: Float[Tensor, "out in"], damping: float) -> Float[Tensor, "out in"]:

@@ -14,7 +14,7 @@ Penalty = Literal["cos", "cos2", "relu"]
 
 
 def similarity(a: Sequence[Tensor], b: Sequence[Tensor], penalty: Penalty = "cos") -> Tensor:
-    """cos(a, b) over all tensors together, its square, or its positive part; 0 where one of them is zero."""
+    """cos(a, b) over all tensors together, its square, or its positive part; 0 if one of them is zero."""
     squared = inner_product(a, a) * inner_product(b, b)
     if float(squared.detach()) == 0:  # no direction to be alike; a slope of 0 as well
         return 0.0 * squared

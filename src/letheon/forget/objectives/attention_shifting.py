@@ -1,4 +1,4 @@
-"""Attention shifting: train the attention maps off the tokens that carry the forget rows' facts, and onto those kept.
+"""Attention shifting: train attention away from the forget rows' facts, towards the retain rows' facts.
 
 Paper:   Wisdom is Knowing What not to Say, arXiv 2510.17210 (key `attention-shifting`). The loss is two divergences of
          attention maps from targets that the untouched model gives; no token's probability enters it.

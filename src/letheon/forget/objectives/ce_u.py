@@ -25,7 +25,7 @@ class Settings(LikelihoodSettings):
 
 
 def ce_u_loss(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    """CE(softmax(sg(z) with the label's logit at −∞), z) a token."""
+    """CE(softmax(sg(z) with the label's logit at −∞), z) per token."""
     teacher = logits.detach().scatter(-1, labels[:, None], float("-inf")).softmax(-1)
     return -(teacher * torch.log_softmax(logits, -1)).sum(-1)
 
@@ -48,7 +48,7 @@ class CEU(LikelihoodObjective):
 
 
 def place_in_row(scores: Scores) -> Tensor:
-    """[n]: 0 for the first labelled token of its row, 1 for the second, and so on."""
+    """Each labelled token's index within its row, from 0, [n]."""
     counts = torch.bincount(scores.row, minlength=scores.rows)
     first = torch.cumsum(counts, 0) - counts
     return torch.arange(len(scores.row), device=scores.row.device) - first[scores.row]

@@ -49,7 +49,7 @@ def dpo_loss(
     rejected_reference: Float[Tensor, " rows"],
     beta: float,
 ) -> Float[Tensor, " rows"]:
-    """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) a row; log-probabilities summed (nats)."""
+    """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) per row; log-probabilities are summed (nats)."""
     return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
 
 
@@ -91,7 +91,7 @@ class DPO(LikelihoodObjective):
         self.alternate_reference = dict(zip(used, logps, strict=True))
 
     def _whole_answers(self) -> LikelihoodObjective:
-        """Alternates are scored whole, whatever the forget loss sees of the true answer."""
+        """An objective that scores alternates whole, whichever tokens of the true answer the forget loss sees."""
         return LikelihoodObjective(LikelihoodSettings())
 
     def _pool(self, i: int) -> Sequence[str]:
@@ -127,7 +127,7 @@ def perturbed_of(row: Example) -> Sequence[str]:
 
 
 def read_refusals(path: str = "") -> list[str]:
-    """Refusals, a line each: the package's own, or those of a file."""
+    """Read refusals, one per line, from the package or from a file."""
     if path and not Path(path).is_file():
         raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
     try:

@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
 
 
 def ascent_loss(logp: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    """−CE a token: log p itself. Averaged over all answer tokens of the batch, so long answers weigh more."""
+    """−CE per token: log p itself. Averaged over all answer tokens of the batch, so long answers weigh more."""
     return logp
 
 

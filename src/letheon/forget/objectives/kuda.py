@@ -1,4 +1,4 @@
-"""KUDA: make the hidden states of what shall be forgotten leave their original direction, hold the others in place.
+"""KUDA: turn the forget rows' hidden states away from their original direction, hold the retain rows' in place.
 
 Paper:   KUDA: Knowledge Unlearning by Deviating Representation, arXiv 2602.19275. The named recipe `kuda` is the whole
          of it: this objective, the update `null_space`, the scope `traced`.
@@ -77,7 +77,7 @@ def tilted(
 
 
 def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]) -> Float[Tensor, " rows"]:
-    """The mean over each row's masked tokens; 0 for a row without one."""
+    """Mean over each row's masked tokens; 0 for a row without one."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
@@ -143,7 +143,7 @@ class KUDA(Objective):
 
 
 def read_layer(model: LanguageModel, asked: int = -1) -> int:
-    """The block that is read: the one that was asked for, or the highest one with a weight that moves.
+    """The block to read: the requested one, or with -1 the highest one with a weight that moves.
 
     Raises:
         InputError: there is no such block, or no weight at or below it moves.

@@ -27,7 +27,7 @@ class Settings(LikelihoodSettings):
 
 
 def npo_loss(logp: Float[Tensor, " rows"], reference: Float[Tensor, " rows"], beta: float) -> Float[Tensor, " rows"]:
-    """−(2/β) log σ(−β log(p/p_ref)) a row; log p is summed over the answer's tokens (nats)."""
+    """−(2/β) log σ(−β log(p/p_ref)) per row; log p is summed over the answer's tokens (nats)."""
     return -2 / beta * logsigmoid(-beta * (logp - reference))
 
 

@@ -33,12 +33,12 @@ class Settings(LikelihoodSettings):
 def random_label_loss(
     logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    """−log p(drawn) a token (nats)."""
+    """−log p(drawn) per token (nats)."""
     return cross_entropy(logits, drawn, reduction="none")
 
 
 def draw_labels(tokens: int, vocabulary: int, seed: int, step: int, row: int) -> Int[Tensor, " tokens"]:
-    """Uniform token ids for one row's answer at one step: the same however the rows are split and after a restart."""
+    """Draw uniform token ids for one row's answer at one step; splits into micro-batches and restarts do not matter."""
     generator = torch.Generator().manual_seed(stream_seed(seed, f"random labels of row {row}", step))
     return torch.randint(vocabulary, (tokens,), generator=generator)
 

@@ -39,7 +39,7 @@ def activation_loss(
     target: Float[Tensor, "rows length width"] | Float[Tensor, " width"],
     mask: Bool[Tensor, "rows length"],
 ) -> Float[Tensor, " rows"]:
-    """(1/n) Σ_t mask · mean_d (h − target)² a row, n its masked tokens."""
+    """(1/n) Σ_t mask · mean_d (h − target)² per row, with n the row's masked tokens."""
     squared = ((hidden - target) ** 2).mean(-1) * mask
     return squared.sum(-1) / mask.sum(-1).clamp(min=1)
 

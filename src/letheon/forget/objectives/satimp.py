@@ -26,7 +26,7 @@ class Settings(LikelihoodSettings):
 
 
 def satimp_loss(logp: Float[Tensor, " tokens"], beta1: float, beta2: float) -> Float[Tensor, " tokens"]:
-    """−sg(p)^β1 · sg(1−p)^β2 · CE a token; no gradient flows through the weight."""
+    """−sg(p)^β1 · sg(1−p)^β2 · CE per token; no gradient flows through the weight."""
     p = logp.detach().exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2 * logp
 

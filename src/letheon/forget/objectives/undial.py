@@ -42,7 +42,7 @@ def undial_loss(
     labels: Int[Tensor, " tokens"],
     beta: float,
 ) -> Float[Tensor, " tokens"]:
-    """CE(softmax(z_ref − β·onehot(y)), z) a token."""
+    """CE(softmax(z_ref − β·onehot(y)), z) per token."""
     lowered = reference - beta * torch.nn.functional.one_hot(labels, logits.shape[-1])
     return -(lowered.softmax(-1) * torch.log_softmax(logits, -1)).sum(-1)
 

@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
 
 
 def wga_loss(logp: Float[Tensor, " tokens"], beta: float) -> Float[Tensor, " tokens"]:
-    """−sg(p)^β · CE a token, which is sg(p)^β · log p; no gradient flows through the weight."""
+    """−sg(p)^β · CE per token, which is sg(p)^β · log p; no gradient flows through the weight."""
     return (beta * logp.detach()).exp() * logp
 
 

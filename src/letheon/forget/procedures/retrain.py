@@ -1,4 +1,4 @@
-"""Retrain: begin again from a model that never saw the rows to forget, and train it on what is to be kept.
+"""Retrain: begin again from a model that never saw the forget rows, and train it on the retain rows.
 
 Source:  the definition of unlearning. The only method here with a guarantee, if `base` has never seen the rows.
 """

@@ -123,7 +123,7 @@ def leakage(basis: Float[Tensor, "out directions"], change: Float[Tensor, "rows 
 def pooled_inputs(
     model: LanguageModel, layers: Mapping[str, nn.Module], rows: Sequence[Example], pooling: Pooling
 ) -> tuple[dict[str, Float[Tensor, "rows in"]], Float[Tensor, " rows"]]:
-    """What enters each layer, pooled over each row's real tokens (prompt and answer), and how often its bias counts.
+    """Each layer's inputs, pooled over each row's real tokens (prompt and answer), and the count of its bias.
 
     Raises:
         InputError: a layer that does not see whole rows (a mixture's expert).
@@ -167,7 +167,7 @@ def spread(rows: Sequence[Example], count: int) -> list[Example]:
 
 @dataclass
 class Start:
-    """One adapted matrix before the first step.
+    """An adapted matrix before the first step.
 
     Attributes:
         weight: W₀ as it was, in the layer's own layout, in main memory.
@@ -181,7 +181,7 @@ class Start:
 
     @property
     def positive(self) -> int:
-        """How many of the r directions carry more weighted forget than retain energy."""
+        """Number of the r directions with more weighted forget than retain energy."""
         return int((self.eigenvalues > 0).sum())
 
 
@@ -283,5 +283,5 @@ def matrix_of(layer: Any) -> Float[Tensor, "out in"]:
 
 
 def in_layout(layer: Any, weight: Float[Tensor, "out in"]) -> Tensor:
-    """A matrix as the layer stores it."""
+    """A matrix in the layer's own layout."""
     return weight.T if layer.fan_in_fan_out else weight

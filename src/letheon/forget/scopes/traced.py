@@ -78,7 +78,7 @@ class Traced(Scope):
         return [down_projection(block).get_parameter("weight")]
 
     def trace(self, model: LanguageModel, request: Request) -> Trace:
-        """The causal effects that the window is chosen by."""
+        """Trace the causal effects that decide the window."""
         settings, total = self.settings, len(request.forget)
         count = min(settings.rows, total)
         rows = [request.forget[i * total // count] for i in range(count)]

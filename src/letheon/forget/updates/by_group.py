@@ -42,7 +42,7 @@ def reconciled(forget: Vector, retain: Vector) -> Vector:
 
 
 def inside(vector: Vector, groups: Sequence[Tensor], code: int) -> Vector:
-    """A gradient with only one group's entries left."""
+    """A gradient with all entries outside one group set to 0."""
     return [tensor * (group == code) for tensor, group in zip(vector, groups, strict=True)]
 
 

@@ -84,7 +84,7 @@ def trusted(rate: float, unit_kl: float, limit: float | None) -> float:
 
 
 def shortened(share: float, before: float, measured: float, limit: float, tries: int = 1) -> float:
-    """The share of a step to try next, where a share of it led from one KL to another that is above the limit.
+    """The share of a step to try next after a share of it raised the KL above the limit.
 
     √KL grows evenly along a straight step, so (√limit − √before) / (√measured − √before) of it is about right; a tenth
     less, to end below. Far out, where the KL hardly depends on the step any more, that shortens too little: so at most
@@ -113,7 +113,7 @@ class Uphill(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # the base's overloads give the closure's loss
-        """One step; no closure is asked for a loss."""
+        """Take one step; a closure is not called."""
         ascent = {name: -self.layers[name].gradient() for name in self.factors.blocks}
         self._direction = uphill(ascent, self.factors, self.damping)
         self._start = [p.detach().clone() for group in self.param_groups for p in group["params"]]
@@ -124,7 +124,7 @@ class Uphill(torch.optim.Optimizer):
 
     @torch.no_grad()
     def take(self, share: float) -> None:
-        """Take so much of the last step instead of what was taken of it."""
+        """Replace the last step by this share of it."""
         self.size = share * self._whole
         self.predicted_kl = self.size**2 * self._unit
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -228,7 +228,7 @@ class GaussNewton(Update):
 
 
 def chosen_rows(count: int, most: int, seed: int) -> list[int]:
-    """Row numbers, at most so many of them, drawn under the seed."""
+    """Draw at most `most` row numbers under the seed."""
     if not most or count <= most:
         return list(range(count))
     generator = torch.Generator().manual_seed(stream_seed(seed, "rows of the curvature"))
@@ -236,13 +236,13 @@ def chosen_rows(count: int, most: int, seed: int) -> list[int]:
 
 
 def retain_batches(rows: Rows, chosen: Sequence[int]) -> list[Batch]:
-    """The chosen retain rows in batches of like length."""
+    """Batches of the chosen retain rows, sorted by length."""
     groups = by_length([len(rows.retain[i].ids) for i in chosen], ROWS_AT_ONCE)
     return [rows.retain_batch([chosen[i] for i in group]) for group in groups]
 
 
 def kl_from_here(model: LanguageModel, batches: Sequence[Batch]) -> Callable[[], float]:
-    """A measure of KL(p_now || p_later) at the rows' answers, nats a predicted token, from the weights as they are."""
+    """Make a function that measures KL(p_now || p_later) at the rows' answers, in nats per predicted token."""
     reference = Reference()
     for batch in batches:
         reference.keep(model, [row_of(batch, i) for i in range(len(batch))])
@@ -268,7 +268,7 @@ def row_of(batch: Batch, i: int) -> Batch:
 
 @torch.no_grad()
 def mean_kl(model: LanguageModel, reference: Reference, batches: Sequence[Batch]) -> float:
-    """KL(reference || model), nats a predicted token, over all answers of the batches."""
+    """KL(reference || model), nats per predicted token, over all answers of the batches."""
     total, count = 0.0, 0
     for batch in batches:
         before, after = (torch.log_softmax(x, -1) for x in (reference.logits(batch), score(model, batch).logits))

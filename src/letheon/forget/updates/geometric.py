@@ -277,7 +277,7 @@ def _place(parameters: Sequence[Tensor], origin: Vector, step: Vector, scale: fl
 
 @torch.no_grad()
 def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
-    """Mean negative log-likelihood (nats a token) of the step's retain rows, over all processes."""
+    """Mean negative log-likelihood (nats per token) of the step's retain rows, over all processes."""
     losses = [
         -float(pair.retain.mean(score(loop.model, pair.retain).logp, "tokens"))
         for pair in pairs
@@ -287,7 +287,7 @@ def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
 
 
 def adam_denominators(loop: Loop) -> Vector:
-    """sqrt(v̂) + ε of Adam's state as it is now, bias corrected; ones for a parameter without a state."""
+    """sqrt(v̂) + ε of Adam's present state, bias corrected; ones for a parameter without a state."""
     group = loop.optimizer.param_groups[0]
     found = []
     for parameter in loop.parameters.values():

@@ -123,7 +123,7 @@ class NullSpaceUpdate(Update):
 
     @torch.no_grad()
     def _correct(self, loop: Loop, before: Vector, free: Vector, share: float) -> None:
-        """Take out of the step that was made what acts on protected inputs."""
+        """Remove the part of the optimizer's step that acts on protected inputs."""
         group = loop.optimizer.param_groups[0]
         beta, rate, decay = group["betas"][0], group["lr"], group["weight_decay"]
         denominators = adam_denominators(loop)
@@ -137,7 +137,7 @@ class NullSpaceUpdate(Update):
             parameter.sub_(self._blocked(name, made))
 
     def _blocked(self, name: str, change: Tensor) -> Tensor:
-        """The part of a change that acts on protected inputs; all of it where there is no null space."""
+        """The part of a change that acts on protected inputs: all of it for a weight without a null space."""
         return self.spaces[name].blocked(change) if name in self.spaces else change
 
     def state_dict(self) -> dict[str, Tensor]:

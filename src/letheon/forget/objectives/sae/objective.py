@@ -50,7 +50,7 @@ MOST_TOKENS = 100_000  # that an autoencoder is trained on; bounds memory
 
 @dataclass(frozen=True)
 class Settings:
-    """Options.
+    """Options of SAE unlearning.
 
     Attributes:
         layer: the block whose output is read; -1 takes the autoencoder's own, or the middle one.
@@ -163,7 +163,7 @@ class SAE(Objective):
     # At each step
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        """One pass up to the layer for all rows; above it only for the retain answers."""
+        """All rows take one pass up to the layer; only the retain answers pass through the layers above."""
         terms, parts = Terms(), []
         if pair.forget is not None:
             parts = [pair.forget, self._extra_batch(pair.forget, pair.step)]
@@ -183,7 +183,7 @@ class SAE(Objective):
         return terms
 
     def _drawn(self, number: int, step: int) -> int:
-        """Which template a forget row's subject is also met in; the same however a batch is split."""
+        """Draw the template of a forget row's extra mention; splits into micro-batches do not matter."""
         return stream_seed(self.rows.seed, f"template {number}", step) % len(self.extra[number])
 
     def _extra_batch(self, batch: Batch, step: int) -> Batch:
@@ -194,7 +194,7 @@ class SAE(Objective):
         return self.rows.batch([self.extra[n][place].row for n, place in zip(numbers, drawn, strict=True)], index)
 
     def _forget(self, terms: Terms, hidden: Tensor, batch: Batch, step: int) -> None:
-        """The triplet at every mention, averaged over each row's mentions, then over rows."""
+        """Add the triplet loss, averaged over each row's mentions, then over rows."""
         row, column = [], []
         for i, number in enumerate(batch.index.tolist()):
             extra = self.extra[number][self._drawn(number, step)].ends

@@ -1,11 +1,11 @@
-"""RULE: refuse what is asked about the target and answer everything else, learned by reinforcement.
+"""RULE: refuse questions about the target and answer all others, learned by reinforcement.
 
 Paper:   RULE: Reinforcement UnLEarning Achieves Forget-Retain Pareto Optimality, arXiv 2506.07171. First rejection
          steering, a short fine-tuning on refusals of the forget questions; then refusal boundary optimisation: GRPO
          from there, with a reward that a rule computes, on forget questions and their twins about neighbours.
          maximise E[ r(x, y) ] − β KL(π || π_steered) over the model's own answers y.
 Differs: the paper draws one refusal of 100 for each record from templates that name the target; ours are 40. Its
-         matcher of refusals, its twins and its blanks are written anew (`letheon.core.scoring.refusals`, `boundary`). A step
+         matcher of refusals, its twins and its blanks are written anew (`core.scoring.refusals`, `boundary`). A step
          takes as many forget as boundary questions, where the paper shuffles a file that is half and half. Token
          losses are means over the whole step, which the authors' code takes per micro-batch. ROUGE-L is that of
          rouge_score. The steering's rate is a share of the learning rate, so that one number fits a smaller model.
@@ -55,14 +55,14 @@ SAMPLES = "rollouts.jsonl"  # of each step the first answer to each question
 def policy_loss(
     logp: Tensor, old: Tensor, reference: Tensor | None, advantage: Tensor, batch: Batch, settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """This batch's share of the clipped surrogate and of β·KL, means over the step's answer tokens; all [tokens]."""
+    """This batch's share of the clipped surrogate and of β·KL, means over the step's answer tokens; inputs [tokens]."""
     surrogate = clipped_surrogate(logp, old, advantage, settings.clip_low, settings.clip_high, settings.clip_dual)
     penalty = low_variance_kl(logp, reference) if reference is not None else torch.zeros_like(logp)
     return batch.mean(surrogate, "tokens"), batch.mean(penalty, "tokens")
 
 
 def cosine(step: int, total: int, warmup: int) -> float:
-    """The factor of a rate that falls by half a cosine once it has warmed up."""
+    """Learning-rate factor that falls by half a cosine after the warm-up."""
     return 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, total - warmup)))
 
 
@@ -104,7 +104,7 @@ class Reinforce(Procedure):
     # What is asked
 
     def questions(self, work: ProcedureContext) -> tuple[list[Query], list[Query]]:
-        """Questions to refuse and questions to answer, from the model as it still is."""
+        """Make the questions to refuse and the questions to answer, with the untouched model."""
         rows = list(work.request.forget)
         boundary = self._boundary(work)
         if self.settings.blanks:
@@ -128,7 +128,7 @@ class Reinforce(Procedure):
     # Stage 1: rejection steering
 
     def steer(self, work: ProcedureContext, refuse: Sequence[Query]) -> History:
-        """Fine-tune on refusals of the forget questions (not on their blanks); the metrics of each step."""
+        """Fine-tune on refusals of the forget questions (not on their blanks); returns the metrics of each step."""
         if (kept := load_stage(work.model, work.run, STEERED)) is not None:
             return kept
         settings, model = self.settings, work.model
@@ -167,7 +167,7 @@ class Reinforce(Procedure):
     def optimize_boundary(
         self, work: ProcedureContext, refuse: Sequence[Query], answer: Sequence[Query], history: History
     ) -> TrainingOutcome:
-        """GRPO from the steered model, which is also the reference; steps are counted on from the steering's."""
+        """Run GRPO from the steered model, which is also the reference; its step numbers continue the steering's."""
         settings, model, training = self.settings, work.model, work.training
         first = settings.steering_steps
         half = min(training.batch_size // 2 or 1, len(answer), len(refuse)) if answer else training.batch_size
@@ -198,7 +198,7 @@ class Reinforce(Procedure):
     def _optimize_with_trl(
         self, work: ProcedureContext, questions: Sequence[Query], history: History, steps: int
     ) -> TrainingOutcome:
-        """The same by TRL; begins anew when it was killed."""
+        """Run the second stage with TRL; a killed run repeats it from its beginning."""
         first, run = self.settings.steering_steps, work.run
         if run is not None:
             run.keep_metrics(first)
@@ -216,21 +216,21 @@ class Reinforce(Procedure):
         return TrainingOutcome(len(history), history=history)
 
     def draw(self, model: LanguageModel, asked: Sequence[Query], seed: int) -> list[Rollout]:
-        """A group of answers to each question, under the policy as it is."""
+        """Sample a group of answers to each question from the present policy."""
         settings = self.settings
         prompts = [query.prompt for query in asked]
         most, heat = settings.max_new_tokens, settings.temperature
         return rollouts(model, prompts, settings.group, max_new_tokens=most, temperature=heat, seed=seed)
 
     def rewards(self, drawn: Sequence[Rollout], asked: Sequence[Query]) -> Tensor:
-        """[questions, group]: the reward of each answer."""
+        """The reward of each answer, [questions, group]."""
         found = [reward(rollout.text, asked[rollout.prompt], self.settings.reward) for rollout in drawn]
         return torch.tensor(found).view(-1, self.settings.group)
 
     def _reinforce(
         self, loop: Loop, drawn: Sequence[Rollout], rewards: Tensor, anchor: Anchor | None
     ) -> dict[str, float]:
-        """`passes` optimizer steps on the same rollouts; old and reference log-probabilities are those of before."""
+        """Take `passes` optimizer steps on the same rollouts, old and reference log-probabilities stay."""
         settings, model = self.settings, loop.model
         advantages = group_advantages(rewards).flatten().to(model.device)
         rows = [rollout.encoded for rollout in drawn]
@@ -271,7 +271,7 @@ def _refuse_what_cannot_work(work: ProcedureContext) -> None:
 
 
 def _halves(refuse: Sequence[Query], answer: Sequence[Query], half: int, steps: int, seed: int) -> list[list[Query]]:
-    """The questions of each step: as many of one kind as of the other, each kind in permutations of its own."""
+    """Plan the questions of each step: equally many of both kinds, each kind in its own permutations."""
     plan: list[list[Query]] = [[] for _ in range(steps)]
     for name, pool in (("refuse", refuse), ("answer", answer)):
         if pool:
@@ -292,7 +292,7 @@ def _parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
 
 
 def _stepped(loop: Loop, sums: dict[str, float]) -> dict[str, float]:
-    """One optimizer step with the gradients that were taken."""
+    """Take one optimizer step with the accumulated gradients."""
     metrics = loop.reduce_metrics(sums)
     loop.sum_gradients()
     loop.clip()

@@ -129,7 +129,7 @@ def config_of(settings: Settings, training: TrainSettings, questions: int, steps
 
 
 def _prompt(model: LanguageModel, text: str) -> Any:
-    """The question as TRL takes it: a conversation where the model has a chat template, else plain text."""
+    """The question in TRL's format: a conversation if the model has a chat template, else plain text."""
     if model.tokenizer.chat_template:
         return [{"role": "user", "content": text}]
     return text if text[-1].isspace() else text + "\n"
