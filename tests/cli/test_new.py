@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from letheon.core.errors import InputError
-from letheon.jobs.new import PLACES, write_method
+from letheon.jobs.new import PLACES, write_new
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def run(*command: str, folder: Path) -> str:
 
 def test_every_kind_passes_the_linter_its_oracle_and_the_battery(tmp_path: Path) -> None:
     for kind in PLACES:
-        write_method(kind, f"my_{kind}", tmp_path)
+        write_new(kind, f"my_{kind}", tmp_path)
     assert len(list(tmp_path.iterdir())) == 2 * len(PLACES)
     run("ruff", "check", "--select", "E,F,I,UP,B", "--ignore", "F722", "--line-length", "120", ".", folder=tmp_path)
     shown = run("pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", ".", folder=tmp_path)
@@ -39,7 +39,8 @@ def test_every_kind_passes_the_linter_its_oracle_and_the_battery(tmp_path: Path)
 def test_in_a_checkout_the_files_go_to_the_folders_of_their_kind(tmp_path: Path) -> None:
     for kind, (place, _) in PLACES.items():
         (tmp_path / "src" / "letheon" / place).mkdir(parents=True)
-        file, test = write_method(kind, "shorter", tmp_path)
+        written = write_new(kind, "shorter", tmp_path)
+        file, test = written.file, written.test
         assert file == tmp_path / "src" / "letheon" / place / "shorter.py"
         assert f"from letheon.{place.replace('/', '.')}.shorter import" in test.read_text()
         file.rename(file.with_name("shorter_" + kind + ".py"))
@@ -55,7 +56,8 @@ def test_in_a_checkout_the_files_go_to_the_folders_of_their_kind(tmp_path: Path)
     [
         ("objectve", "mine", "no kind 'objectve'"),
         ("objective", "My-Loss", "name 'My-Loss'"),
-        ("update", "npo", "a method is called 'npo' already"),
+        ("update", "npo", "'npo' exists already"),
+        ("paper", "kuda", "'kuda' exists already"),
         ("scope", "here", "exists"),
     ],
 )
@@ -64,6 +66,6 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_written(
 ) -> None:
     (tmp_path / "test_here.py").write_text("mine")
     with pytest.raises(InputError, match=problem):
-        write_method(kind, name, tmp_path)
+        write_new(kind, name, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["test_here.py"]
     assert (tmp_path / "test_here.py").read_text() == "mine"

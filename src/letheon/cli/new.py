@@ -1,4 +1,4 @@
-"""`letheon new`: start a method of your own."""
+"""`letheon new`: start a method or a paper of your own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from letheon.cli.app import app
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="objective, update, scope, sampler, edit, procedure or strategy.")],
-    name: Annotated[str, typer.Argument(help="The method's name: lower-case letters, digits, underscores.")],
+    kind: Annotated[str, typer.Argument(help="objective, update, scope, sampler, edit, procedure, strategy or paper.")],
+    name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, underscores.")],
     out: Annotated[Path, typer.Option(help="A checkout of letheon, or any folder for a package of your own.")] = Path(),
 ) -> None:
-    """Write a method's file and its test: a working example to be changed. Existing files are never overwritten."""
-    from letheon.jobs.new import write_method
+    """Write the file of a method or a paper, and its test: a working example to be changed. It overwrites no file."""
+    from letheon.jobs.new import write_new
 
-    file, test = write_method(kind, name, out)
-    typer.echo(f"{file}\n{test}")
-    typer.echo(f"run its test with: pytest {test}", err=True)
+    written = write_new(kind, name, out)
+    typer.echo(f"{written.file}\n{written.test}")
+    if written.entry:
+        typer.echo(f"add this to the catalogue.toml beside it:\n\n{written.entry}", err=True)
+    typer.echo(f"run its test with: pytest {written.test}", err=True)
