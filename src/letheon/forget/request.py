@@ -22,7 +22,7 @@ class Request:
     """A deletion request.
 
     Attributes:
-        forget: rows whose knowledge shall go.
+        forget: rows to forget.
         retain: rows that must stay; used in training.
         neighbours: rows close to the forget rows that must stay; never trained on, only audited.
         holdout: rows like the forget rows that the model never saw: the control group.

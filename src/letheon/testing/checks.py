@@ -57,7 +57,7 @@ def check_edits(trial: MethodTrial) -> None:
 
 
 def check_changes_what_it_says(trial: MethodTrial) -> None:
-    """It adds and removes no weight, and changes only those that its `changes` names (a regular expression)."""
+    """It adds and removes no weight, and changes only weights that its `changes` names (a regular expression)."""
     assert isinstance(trial.recipe, StandaloneMethod)
     says = getattr(trial.recipe.part.make(), "changes", "")  # nothing said: any weight may change
     start, end = _weights(load(trial.start, device="cpu")), _weights(trial.first.model)

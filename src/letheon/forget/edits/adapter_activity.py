@@ -91,7 +91,7 @@ def lora_factors(model: LanguageModel, dims: Dims = "both") -> dict[str, nn.Line
 def content_masks(rows: Sequence[Encoded], endings: Sequence[int], tokens: Tokens = "content") -> list[list[bool]]:
     """Mark the tokens that count, per row: the answer without its end of turn, and the tokens of the row's own prompt.
 
-    The tokens that all prompts begin with, and those that all end with, are template or instruction: they would
+    Tokens with which all prompts begin, or all end, are template or instruction: they would
     dominate every mean.
 
     Args:

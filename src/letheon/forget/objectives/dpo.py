@@ -36,7 +36,7 @@ from letheon.forget.request import Request
 class Settings(LikelihoodSettings):
     beta: float = 0.1
     alternates: Literal["idk", "perturbed"] = "idk"  # refusals, or the row's own perturbed answers
-    refusals: str = ""  # a file of refusals, a line each; default the package's own
+    refusals: str = ""  # a file of refusals, one per line; default the package's own
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("beta",))
@@ -129,7 +129,7 @@ def perturbed_of(row: Example) -> Sequence[str]:
 def read_refusals(path: str = "") -> list[str]:
     """Read refusals, one per line, from the package or from a file."""
     if path and not Path(path).is_file():
-        raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
+        raise InputError(f"{path} does not exist", "give a text file with one refusal per line")
     try:
         place = Path(path) if path else files("letheon.forget.objectives").joinpath("refusals.txt")
         text = place.read_text(encoding="utf-8")
@@ -137,5 +137,5 @@ def read_refusals(path: str = "") -> list[str]:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise InputError(f"{path} holds no refusal", "write a refusal a line")
+        raise InputError(f"{path} holds no refusal", "write one refusal per line")
     return lines

@@ -40,7 +40,7 @@ logger = logging.getLogger("letheon")
 Group = Literal["forget", "retain", "shared"]
 # How a weight's entries are marked in `Circuit.groups`.
 CODES: dict[Group, int] = {"forget": 1, "retain": 2, "shared": 3}
-# Up to so many modules each is patched by a pass of its own; beyond, all at once to first order.
+# Up to this number of modules each is patched in its own pass; more are scored all at once, to first order.
 FEW = 64
 
 

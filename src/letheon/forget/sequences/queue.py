@@ -67,7 +67,7 @@ class SequenceSettings:
         thresholds: importances below and above which a request is low or high; None takes the 33rd and the 66th
             percentile over the first `calibration` requests.
         tau: cosine above which a chunk resembles an earlier one; above 1 nothing is filtered.
-        epsilon: change of the loss (nats a token) above which such a chunk is kept all the same.
+        epsilon: change of the loss (nats per token) above which such a chunk is trained on nevertheless.
         chunk: tokens of a piece of running text.
         reaudit, reaudit_rows: how many earlier requests are asked again after each one, and rows of each.
     """
@@ -106,7 +106,7 @@ class Report:
         dropped: id, similarity and loss difference of each redundant chunk.
         importance, tier, method, layers: None where everything was redundant; layers also where no scope chose them.
         losses: of each step.
-        drift: distance of the weights from those that the queue began with.
+        drift: distance of the weights from the queue's first weights.
         knowledge: probability and extraction strength of its rows afterwards (dropped ones too), means.
         earlier: the same of a sample of earlier requests, now and `then`, after their own turn.
         weights: hash of the weights afterwards.

@@ -53,7 +53,7 @@ class Settings:
     penalty: Penalty = "cos"  # of the similarity: as written, or without a reward for opposite gradients
     hvp: Products = "fd"  # second derivatives: exact, by finite differences, or with the cosine held still in ∇²Φ
     epsilon: float = 3e-5  # length of a finite difference over max(1, ‖θ‖); tuned against `exact` on the tiny model
-    cap: float = 1.0  # no ascent where the forget answers' loss exceeds so many times that of a uniform guess; 0: none
+    cap: float = 1.0  # no ascent above this multiple of a uniform guess's loss on the forget answers; 0: no cap
     single: float = 0.0  # λ > 0: no rounds, every step descends L_r − λΦ (the paper's ablation)
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Rows of a forward pass when the curvature is fitted and the KL is measured.
 ROWS_AT_ONCE = 16
-# The KL is measured on at most so many of the rows that the curvature was fitted on.
+# Largest number of rows, of those that fitted the curvature, on which the KL is measured.
 ROWS_MEASURED = 256
 # A step that leads above its limit is shortened so often; then it is not taken.
 TRIES = 12
@@ -75,7 +75,7 @@ def uphill(gradients: Mapping[str, Tensor], factors: Factors, damping: float) ->
 
 
 def trusted(rate: float, unit_kl: float, limit: float | None) -> float:
-    """min(η, √(limit / ½vᵀGv)): a step of so many v costs at most the limit, to second order.
+    """min(η, √(limit / ½vᵀGv)): to second order, this step along v costs at most the limit.
 
     Args:
         unit_kl: ½vᵀGv, what a step of one v costs; 0 where nothing predicts it.
@@ -100,7 +100,7 @@ class Uphill(torch.optim.Optimizer):
     """Takes gradients of a loss to descend and moves the layers by −η (G + λI)⁻¹ of them; has no state.
 
     Attributes:
-        limit: largest KL of a step by the quadratic model, nats a predicted token; None for no limit.
+        limit: largest KL of a step by the quadratic model, nats per predicted token; None for no limit.
         size, predicted_kl: of the last step.
     """
 

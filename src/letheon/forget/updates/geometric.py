@@ -61,13 +61,13 @@ SCALES = tuple(2.0**-i for i in range(7))
 @dataclass(frozen=True)
 class Settings:
     mode: Literal["normal", "adam", "cone", "realized"] = "normal"
-    rank: int = 8  # protected retain gradients: this step's and so many less one earlier ones
+    rank: int = 8  # number of protected retain gradients: this step's and the rank - 1 steps' before it
     tau: float = 0.0  # a tangent component is kept if it lowers the retain loss by more than this
     kappa: float = 1.0  # kept tangent components are at most this many times as long as the normal part
     repair: float = 1.0  # β_rep, weight of the retain part in modes adam and cone
     floor: float = 0.01  # mode realized: no denominator below this share of their mean; 0 is the paper's metric
     finite_step: bool = False  # mode realized: halve the step until this batch's retain loss really stays
-    budget: float = 1e-4  # nats a token by which it may rise then
+    budget: float = 1e-4  # largest rise of that loss, nats per token
 
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= 9:

@@ -12,7 +12,7 @@ Differs: distances are in units of the distance between the two prototypes, and 
 Limits:  only the mention's last token is moved. Tokens after it also read the layers below, where it looks as before,
          so that a model can still answer about an entity that looks unknown to it: measure that (`letheon audit`).
 
-Known entities are those that the retain rows ask about in the forget rows' words; unknown names are made of the same
+Known entities are the ones that the retain rows ask about in the forget rows' words; unknown names are made of the same
 parts (`letheon.probe.entities`). A file gives other names: `sae:entities=names.json`. Where the retain rows name no
 entities, the targets as they are before forgetting stand for the known side.
 """
