@@ -48,14 +48,7 @@ def chosen_neurons(
     return mask
 
 
-@method(
-    "edit",
-    "selective_pruning",
-    Settings,
-    paper="2403.01267",
-    needs={"retain"},
-    seeded=False,
-)
+@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False)
 class SelectivePruning(Procedure):
     settings: Settings
 

@@ -51,14 +51,7 @@ def control_vector(width: int, coefficient: float, seed: int) -> Float[Tensor, "
     return coefficient * u / u.norm()
 
 
-@method(
-    "objective",
-    "rmu",
-    Settings,
-    paper="2403.03218",
-    needs={"retain", "reference"},
-    tiny={"layer": 2},
-)
+@method("objective", "rmu", Settings, paper="2403.03218", needs={"retain", "reference"}, tiny={"layer": 2})
 class RMU(Objective):
     settings: Settings
 

@@ -47,14 +47,7 @@ def undial_loss(
     return -(lowered.softmax(-1) * torch.log_softmax(logits, -1)).sum(-1)
 
 
-@method(
-    "objective",
-    "undial",
-    Settings,
-    paper="2402.10052",
-    needs={"reference"},
-    tiny=({}, {"positions": "all"}),
-)
+@method("objective", "undial", Settings, paper="2402.10052", needs={"reference"}, tiny=({}, {"positions": "all"}))
 class UNDIAL(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)

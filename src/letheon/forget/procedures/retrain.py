@@ -21,13 +21,7 @@ class Settings:
     base: str = "smollm2"  # the model before anything was taught: a path or id
 
 
-@method(
-    "procedure",
-    "retrain",
-    Settings,
-    needs={"retain"},
-    tiny={"base": "tiny"},
-)
+@method("procedure", "retrain", Settings, needs={"retain"}, tiny={"base": "tiny"})
 class Retrain(Procedure):
     settings: Settings
 

@@ -19,12 +19,7 @@ class Settings:
     pass
 
 
-@method(
-    "sampler",
-    "cyclic",
-    Settings,
-    seeded=False,
-)
+@method("sampler", "cyclic", Settings, seeded=False)
 class Cyclic(Sampler):
     def epoch(self, request: Request) -> int:
         return max(len(request.forget), len(request.retain))

@@ -31,12 +31,7 @@ class Settings:
             )
 
 
-@method(
-    "scope",
-    "layers",
-    Settings,
-    tiny=({"layers": "2-"}, {"layers": "1-2", "parameters": "down_proj"}),
-)
+@method("scope", "layers", Settings, tiny=({"layers": "2-"}, {"layers": "1-2", "parameters": "down_proj"}))
 class Layers(Scope):
     settings: Settings
 

@@ -69,13 +69,7 @@ def top_layers(effects: Sequence[float], k: int) -> list[int]:
     return sorted(sorted(range(len(effects)), key=lambda layer: -effects[layer])[:k])
 
 
-@method(
-    "scope",
-    "targeted",
-    Settings,
-    paper="2601.21682",
-    tiny={"k": 2},
-)
+@method("scope", "targeted", Settings, paper="2601.21682", tiny={"k": 2})
 class Targeted(Scope):
     """After `select`, `layers` holds the selected layers and `effects` every layer's effect."""
 

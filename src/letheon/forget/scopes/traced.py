@@ -38,14 +38,7 @@ class Settings:
         check_settings(self, positive=("width", "noise", "rows", "draws"))
 
 
-@method(
-    "scope",
-    "traced",
-    Settings,
-    paper="2602.19275",
-    wants={"subject"},
-    tiny=({}, {"matrices": "all"}),
-)
+@method("scope", "traced", Settings, paper="2602.19275", wants={"subject"}, tiny=({}, {"matrices": "all"}))
 class Traced(Scope):
     """Attributes:
     window: the layers that move, once selected.

@@ -58,12 +58,7 @@ def routed(forget: Vector, retain: Vector, groups: Sequence[Tensor], project: bo
 
 
 @method(
-    "update",
-    "by_group",
-    Settings,
-    paper="2604.04982",
-    needs={"retain"},
-    recipes={"cure": "grad_diff+by_group@circuit"},
+    "update", "by_group", Settings, paper="2604.04982", needs={"retain"}, recipes={"cure": "grad_diff+by_group@circuit"}
 )
 class ByGroup(Update):
     goes_with = "@circuit"  # the scope that it cannot do without
