@@ -67,10 +67,15 @@ class Method:
     adapter: bool = False
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method without options."""
+
+
 class Configured:
     """Base of everything that is made from a settings dataclass; `@method` sets `Settings`."""
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings if settings is not None else type(self).Settings()

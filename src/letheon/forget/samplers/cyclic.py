@@ -7,19 +7,12 @@ Differs: none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from letheon.core.registry import method
+from letheon.core.registry import NoSettings, method
 from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("sampler", "cyclic", Settings, seeded=False)
+@method("sampler", "cyclic", NoSettings, seeded=False)
 class Cyclic(Sampler):
     def epoch(self, request: Request) -> int:
         return max(len(request.forget), len(request.retain))

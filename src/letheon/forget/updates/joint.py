@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from letheon.core.registry import method
+from letheon.core.registry import NoSettings, method
 from letheon.forget.parts import Objective, Pair, Update
 from letheon.forget.separate_gradients import accumulate
 
@@ -14,12 +13,7 @@ if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("update", "joint", Settings)
+@method("update", "joint", NoSettings)
 class Joint(Update):
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         metrics = accumulate(loop, objective, pairs)

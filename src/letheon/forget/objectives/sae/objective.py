@@ -123,7 +123,7 @@ class SAE(Objective):
         ]
         templates = own_templates(rows)
         self.extra = [[mention(model, row.subject or "", template) for template in templates] for row in rows.examples]
-        entities = entity_set(rows, templates, settings.entities)
+        self.entities = entity_set(rows, templates, settings.entities)
         texts = list(rows.request.general) if rows.request else []
         texts += read_examples(settings.corpus) if settings.corpus else []
         corpus = model.encoder().encode_all(texts, "corpus row")
@@ -136,7 +136,7 @@ class SAE(Objective):
             )
         states = torch.cat(self._ordinary(model, corpus)) if corpus else None
         self.space = EntitySpace.of(
-            model, entities, self.layer, sae, most=settings.latents, corpus=states, common=settings.common
+            model, self.entities, self.layer, sae, most=settings.latents, corpus=states, common=settings.common
         )
         visited = [int(batch.index) for batch in rows.visited(plan)[1]]
         for number, row_states in zip(
