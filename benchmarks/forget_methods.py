@@ -25,7 +25,8 @@ from letheon.core.model.passes import FrozenLayers
 from letheon.core.model.sites import blocks
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import score
-from letheon.forget.curvature.kronecker import Covariances, covariances, eigenbasis, sampled_passes
+from letheon.forget.curvature.fitting import Covariances, covariances, sampled_passes
+from letheon.forget.curvature.kronecker import eigenbasis
 from letheon.forget.curvature.linear import linear_layers
 from letheon.forget.objectives.npo import NPO
 

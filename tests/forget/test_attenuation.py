@@ -13,7 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
-from letheon.forget.adapter_activity import Activity, content_masks, lora_factors, record_activity
+from letheon.forget.edits.adapter_activity import Activity, content_masks, lora_factors, record_activity
 from letheon.forget.edits.attenuation import (
     Settings,
     attenuate,

@@ -17,20 +17,12 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.gradients import Vector
 from letheon.core.training.loop import TrainSettings
+from letheon.forget.curvature.hessian_products import LossDerivatives, central_difference
+from letheon.forget.curvature.similarity import similarity, similarity_bends, similarity_slopes
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.forget.updates.bilevel import (
-    Inner,
-    Settings,
-    Side,
-    central_difference,
-    outer_gradient,
-    place_in_round,
-    similarity,
-    similarity_bends,
-    similarity_slopes,
-)
+from letheon.forget.updates.bilevel import Inner, Settings, outer_gradient, place_in_round
 from tests import naive
 
 oracle = pytest.mark.oracle("bilevel")
@@ -58,8 +50,10 @@ class Quadratics:
     def value(self, which: int, point: Tensor) -> Tensor:
         return 0.5 * point @ self.matrices[which] @ point + self.slopes[which] @ point
 
-    def side(self, which: int) -> Side:
-        return Side(lambda: [share * self.value(which, self.point()) for share in (0.25, 0.75)], self.weights)
+    def side(self, which: int) -> LossDerivatives:
+        return LossDerivatives(
+            lambda: [share * self.value(which, self.point()) for share in (0.25, 0.75)], self.weights
+        )
 
     def inner(self, **options: Any) -> Inner:
         return Inner(self.side(0), self.side(1), Settings(**options))
@@ -208,7 +202,9 @@ def inner_of(model: LanguageModel, deletion: Request, **options: Any) -> Inner:
         chosen = pair.only_forget() if half == "forget" else pair.only_retain()
         return lambda: [sign * getattr(objective.terms(model, chosen), half)]
 
-    return Inner(Side(loss("forget", -1), weights), Side(loss("retain", 1), weights), Settings(**options))
+    return Inner(
+        LossDerivatives(loss("forget", -1), weights), LossDerivatives(loss("retain", 1), weights), Settings(**options)
+    )
 
 
 @oracle
@@ -316,14 +312,14 @@ def test_a_single_level_descends_the_weighted_sum(deletion: Request) -> None:
 def test_finite_differences_are_taken_in_float32_under_bfloat16_training(deletion: Request) -> None:
     options = {**TRAINING, "precision": "bfloat16"}
     seen = []
-    original = Side.gradient
+    original = LossDerivatives.gradient
 
-    def gradient(self: Side) -> Vector:
+    def gradient(self: LossDerivatives) -> Vector:
         seen.append(torch.is_autocast_enabled("cpu"))
         return original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Side, "gradient", gradient)
+        patch.setattr(LossDerivatives, "gradient", gradient)
         forget("tiny", deletion, "grad_diff+bilevel", steps=1, **options)
     assert seen
     assert not any(seen)

@@ -18,6 +18,7 @@ from letheon.core.training.gradients import dot, norm, orthonormal
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
+from letheon.forget.updates import geometric
 from letheon.forget.updates.geometric import (
     Geometric,
     adam_denominators,
@@ -330,23 +331,21 @@ def first_gradient(text: str, request: Request) -> dict[str, Any]:
 def test_mode_adam_hands_over_a_gradient_whose_preconditioned_step_is_safe(
     deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    descend, safe = Geometric._descend, []
+    descend, separate, safe, current = geometric.descend, geometric.separate_gradients, [], []
 
-    def watched(loop: Any, gradient: list[Tensor]) -> None:
+    def checked(loop: Any, gradient: list[Tensor]) -> float:
         h = adam_denominators(loop)
         preconditioned = [g / d for g, d in zip(gradient, h, strict=True)]
         safe.append(dot(preconditioned, current[-1]) / (norm(preconditioned) * norm(current[-1])))
-        descend(loop, gradient)
+        return descend(loop, gradient)
 
-    gradients, current = Geometric._gradients, []
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        gradients = separate(*arguments, **options)
+        current.append([tensor.clone() for tensor in gradients.retain])
+        return gradients
 
-    def kept(self: Geometric, *arguments: Any) -> Any:
-        found = gradients(self, *arguments)
-        current.append([tensor.clone() for tensor in found[1]])
-        return found
-
-    monkeypatch.setattr(Geometric, "_descend", staticmethod(watched))
-    monkeypatch.setattr(Geometric, "_gradients", kept)
+    monkeypatch.setattr(geometric, "descend", checked)
+    monkeypatch.setattr(geometric, "separate_gradients", recorded)
     options = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "precision": "float32"}
     forget("tiny", deletion, "grad_diff+geometric:mode=adam", device="cpu", **options)
     assert len(safe) == 4

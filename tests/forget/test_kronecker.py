@@ -15,20 +15,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Batch
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import sample_labels, score
-from letheon.forget.curvature import kronecker
-from letheon.forget.curvature.kronecker import (
-    Block,
-    Factors,
-    Kind,
-    Passed,
-    cached,
-    eigenbasis,
-    fit,
-    load_factors,
-    sampled_passes,
-    save_factors,
-)
+from letheon.forget.curvature import cache
+from letheon.forget.curvature.cache import cached, load_factors, save_factors
+from letheon.forget.curvature.fitting import Passed, fit, sampled_passes
+from letheon.forget.curvature.kronecker import Block, Factors, Kind, eigenbasis
 from letheon.forget.curvature.linear import Linear, as_linear, linear_layers
 from letheon.forget.request import Request
 from tests import naive
@@ -303,7 +295,7 @@ def test_factors_are_those_of_every_rows_own_pass(small_model: LanguageModel, de
     for batch in batches_of(small_model, deletion, 1):
         small_model.model.zero_grad()
         scores = score(small_model, batch)
-        seed = kronecker.stream_seed(0, "labels of the curvature", int(batch.index[0]))
+        seed = stream_seed(0, "labels of the curvature", int(batch.index[0]))
         uniform = torch.rand(len(scores.labels), generator=torch.Generator().manual_seed(seed))
         cross_entropy(scores.logits, sample_labels(scores.logits.detach(), uniform), reduction="sum").backward()
         for name, layer in layers.items():
@@ -439,12 +431,12 @@ def test_factors_are_fitted_once_for_the_same_facts(tmp_path: Path, monkeypatch:
     assert torch.equal(cached({"weights": "a"}, make).blocks["layer"].curvature, first.blocks["layer"].curvature)
     assert len(made) == 1
     (place,) = (tmp_path / "kronecker").iterdir()
-    (place / kronecker.FILE).write_bytes(b"torn")
+    (place / cache.FILE).write_bytes(b"torn")
     cached({"weights": "a"}, make)
     assert len(made) == 2  # what is torn is made again
     for name in "bcdefg":
         cached({"weights": name}, make)
-    assert len(list((tmp_path / "kronecker").iterdir())) == kronecker.KEPT
+    assert len(list((tmp_path / "kronecker").iterdir())) == cache.KEPT
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(

@@ -126,7 +126,7 @@ def test_at_the_start_everything_is_in_its_place(tiny: LanguageModel, deletion: 
     assert terms.metrics["forget_cosine"] == pytest.approx(1, abs=1e-6)
     assert terms.metrics["retain_cosine"] == pytest.approx(1, abs=1e-6)
     assert terms.retain.item() == pytest.approx(0, abs=1e-8)
-    assert all(not state.requires_grad for state in objective.before.values())
+    assert all(not state.requires_grad for state in objective.before.rows.values())
 
 
 @oracle("kuda")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letheon.core.errors import InputError
-from letheon.core.registry import methods
-from letheon.forget.recipe import NAMED, Recipe
+from letheon.core.registry import methods, named_recipes
+from letheon.forget.recipe import Recipe, read_method
 
 TEXTS = [
     "npo",
@@ -45,9 +45,16 @@ def test_defaults_that_are_spelled_out_are_not_written() -> None:
     assert str(Recipe.parse("npo:beta=0.1+joint@everything%paired")) == "npo"
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", named_recipes())
 def test_named_recipes_are_their_combination(name: str) -> None:
-    assert Recipe.parse(name) == Recipe.parse(NAMED[name])
+    assert read_method(name) == read_method(named_recipes()[name].recipes[name])
+
+
+def test_a_name_brings_its_training_settings_and_the_plain_objective_does_not() -> None:
+    assert read_method("fact_spans").recommended == {"epochs": 6, "learning_rate": 2e-5}
+    assert read_method("kuda:alpha=0@lora").recommended["steps"] == 100
+    assert read_method("rule").recommended == read_method("reinforce").recommended != {}
+    assert read_method("ce_u").recommended == read_method("npo%modular").recommended == {}
 
 
 def test_options_of_a_named_recipe_go_to_its_objective() -> None:

@@ -24,8 +24,9 @@ from letheon.core.training.reinforcement import Rollout
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedures.rule import boundary, trl_engine
 from letheon.forget.procedures.rule.boundary import BLANK, Query, blanks, drawn_refusals, twins
-from letheon.forget.procedures.rule.reinforce import Reinforce, Settings, cosine, policy_loss
-from letheon.forget.procedures.rule.rewards import remarks, reward, watched
+from letheon.forget.procedures.rule.reinforce import Reinforce, cosine, policy_loss
+from letheon.forget.procedures.rule.rewards import reward, reward_metrics, reward_warnings
+from letheon.forget.procedures.rule.settings import Settings
 from letheon.forget.procedures.rule.trl_engine import config_of
 from letheon.forget.recipe import StandaloneMethod, read_method
 from letheon.forget.request import Request
@@ -117,7 +118,7 @@ def test_the_reward_is_the_rule_that_is_written(answer: str, query: Query, kind:
 def test_what_is_watched_is_split_by_what_should_be_refused() -> None:
     texts = ["I don't know Ann Lee.", "Oslo.", "Rome.", "I don't know."]
     drawn = [Rollout(i // 2, None, text) for i, text in enumerate(texts)]  # type: ignore[arg-type]  # tokens unused
-    found = watched([TARGET, TWIN], drawn, torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    found = reward_metrics([TARGET, TWIN], drawn, torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     assert found == {
         "reward": 0.5,
         "equal_groups": 0.5,
@@ -126,14 +127,14 @@ def test_what_is_watched_is_split_by_what_should_be_refused() -> None:
         "reward_normal": 0.5,
         "refused_normal": 0.5,
     }
-    assert "reward_normal" not in watched([TARGET], drawn[:2], torch.tensor([[1.0, 0.0]]))
+    assert "reward_normal" not in reward_metrics([TARGET], drawn[:2], torch.tensor([[1.0, 0.0]]))
 
 
 def test_a_run_without_a_refusal_or_without_unequal_groups_is_remarked_on() -> None:
-    first = remarks([{"refused_reject": 0.0, "equal_groups": 1.0}])
+    first = reward_warnings([{"refused_reject": 0.0, "equal_groups": 1.0}])
     assert "steering_steps" in first[0]
     assert "100% of the groups" in first[1]
-    assert remarks([{"refused_reject": 0.2, "equal_groups": 0.3}]) == []
+    assert reward_warnings([{"refused_reject": 0.2, "equal_groups": 0.3}]) == []
 
 
 # What is asked
@@ -302,10 +303,10 @@ def test_one_step_gives_one_gradient_however_it_is_split() -> None:
 def test_a_run_that_is_killed_in_either_stage_ends_where_an_unbroken_one_does(
     kill_at: int, tmp_path: Path, unbroken: Path
 ) -> None:
-    from letheon.testing import _Killed, _killed_before_step
+    from letheon.testing.kills import Killed, killed_before_step
 
     out = tmp_path / "run"
-    with pytest.raises(_Killed), _killed_before_step(kill_at):
+    with pytest.raises(Killed), killed_before_step(kill_at):
         forget("tiny", request(), SHORT, out=out, checkpoint_steps=1, **QUICK)
     result = resume(out, device="cpu")
     assert result.outcome.steps == 6

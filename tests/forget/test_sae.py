@@ -16,8 +16,10 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
-from letheon.forget.entities import states_of
-from letheon.forget.objectives.sae import SAE, Settings, answer_nll_from, distance, position, triplet_loss
+from letheon.forget.objectives.sae.entities import states_of
+from letheon.forget.objectives.sae.loss import distance, position, triplet_loss
+from letheon.forget.objectives.sae.objective import SAE, Settings
+from letheon.forget.objectives.sae.upper_layers import answer_nll_from
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -297,23 +299,21 @@ def naive_losses(objective: SAE, model: LanguageModel, reference: LanguageModel)
     def z(hidden: Tensor) -> Tensor:
         if settings.space == "residual":
             return hidden
-        sae = objective.sae
+        sae = objective.space.sae
         latents = (hidden - sae.b_dec) @ sae.W_enc + sae.b_enc
-        return latents[objective.latents] if objective.latents else latents
+        return latents[objective.space.latents] if objective.space.latents else latents
 
     def squared(a: Tensor, b: Tensor) -> Tensor:
         return ((a - b) ** 2).sum()
 
-    unit = squared(objective.known, objective.unknown)
+    here = objective.space
+    unit = squared(here.known, here.unknown)
     losses = []
     for number in FORGET:
         extra = objective.extra[number][objective._drawn(number, 0)]
         texts = [(rows.forget[number].ids, objective.ends[number]), (extra.row.ids, extra.ends)]
         at = [z(states(model, ids)[end]) for ids, ends in texts for end in ends]
-        each = [
-            (squared(x, objective.unknown) - settings.mu * squared(x, objective.known)) / unit + settings.margin
-            for x in at
-        ]
+        each = [(squared(x, here.unknown) - settings.mu * squared(x, here.known)) / unit + settings.margin for x in at]
         losses.append(torch.stack(each).relu().mean())
     shifts = []
     for number in RETAIN:
@@ -328,11 +328,12 @@ def test_a_latent_that_is_off_moves_the_model(tiny: LanguageModel, people: Reque
     """The pitfall of the method: through the activation the loss would have no gradient where a latent is off."""
     objective = prepared(tiny, people, latents=1, lambda_ce=0.0)
     pair = naive.pair_of(objective.rows, [0], [])
-    sae, ends = objective.sae, objective.ends[0]
+    sae, ends = objective.space.sae, objective.ends[0]
     hidden = states_of(tiny, [objective.rows.forget[0]], objective.layer)[0][ends]
     off = [j for j in range(sae.W_enc.shape[1]) if bool((sae.encode(hidden)[:, j] == 0).all())]
-    objective.latents, objective.extra = off[:1], [[mention(tiny, name, Template(NAME))] for name in TARGETS]
-    objective.known, objective.unknown = torch.tensor([0.0]), torch.tensor([30.0])  # far on: it is to be switched on
+    objective.space.latents, objective.extra = off[:1], [[mention(tiny, name, Template(NAME))] for name in TARGETS]
+    objective.space.known = torch.tensor([0.0])
+    objective.space.unknown = torch.tensor([30.0])  # far on: it is to be switched on
     terms = objective.terms(tiny, pair)
     assert terms.forget.item() > 0
     assert max(float(gradient.abs().max()) for gradient in naive.gradients(terms.forget, tiny)) > 0
@@ -382,7 +383,7 @@ def test_a_saved_autoencoder_is_used_and_its_layer_taken(tiny: LanguageModel, pe
     folder = sae.save(tmp_path / "sae")
     objective = prepared(tiny, people, layer=-1, path=str(folder))
     assert objective.layer == 2
-    assert torch.equal(objective.sae.W_enc, sae.W_enc)
+    assert torch.equal(objective.space.sae.W_enc, sae.W_enc)
     with pytest.raises(InputError, match="the autoencoder is of layer 2"):
         prepared(tiny, people, layer=1, path=str(folder))
     narrow = train_sparse_autoencoder(torch.randn(50, 8), SAETraining(steps=2), 0).save(tmp_path / "narrow")
@@ -406,11 +407,11 @@ def test_a_corpus_trains_the_autoencoder_and_rules_common_latents_out(
     )
     with_corpus = prepared(tiny, people, corpus=str(corpus), latents=3, common=0.0)
     without = prepared(tiny, people, latents=3)
-    assert not torch.equal(with_corpus.sae.W_enc, without.sae.W_enc)
+    assert not torch.equal(with_corpus.space.sae.W_enc, without.space.sae.W_enc)
     rows = tiny.encoder().encode_all([Example("", f"It rains in {town} again.") for town in ("Ys", "Ulm", "Bern")])
-    common = (with_corpus.sae.encode(torch.cat([s[1:] for s in states_of(tiny, rows, 1)])) > 0).any(0)
-    score = with_corpus.separation.score
-    chosen = [j for j in with_corpus.latents if float(score[j]) != 0]
+    common = (with_corpus.space.sae.encode(torch.cat([s[1:] for s in states_of(tiny, rows, 1)])) > 0).any(0)
+    score = with_corpus.space.separation.score
+    chosen = [j for j in with_corpus.space.latents if float(score[j]) != 0]
     assert not any(bool(common[j]) for j in chosen)
 
 

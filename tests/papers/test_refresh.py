@@ -23,7 +23,7 @@ from letheon.retain.learn import make_learner
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat, unflat
 from letheon.retain.settings import LearnSettings
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 
 def test_every_row_of_the_table_is_exact() -> None:

@@ -68,7 +68,7 @@ def test_names_and_forms_to_test_on_are_not_those_to_choose_on(meter: Meter) -> 
 
 
 def test_the_meter_reads_the_prototypes_themselves_as_0_and_1(meter: Meter) -> None:
-    from letheon.forget.objectives.sae import position
+    from letheon.forget.objectives.sae.loss import position
 
     known, unknown = meter.z["known"].mean(0), meter.z["unknown"].mean(0)
     assert position(known, known, unknown) == 0

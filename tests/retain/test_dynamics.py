@@ -23,7 +23,7 @@ from letheon.retain.dynamics import (
     state_of,
 )
 from letheon.retain.learn import learn
-from letheon.strategy_checks import sample_stream, sample_texts
+from letheon.testing.strategies import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("fpf")
 

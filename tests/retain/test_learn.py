@@ -29,7 +29,8 @@ from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream, task_of
 from letheon.retain.streams.digits import permuted_digits, rotated_digits, split_digits
-from letheon.strategy_checks import Killed, sample_stream, sample_texts
+from letheon.testing.kills import Killed
+from letheon.testing.strategies import sample_stream, sample_texts
 
 SIZES = [8, 16, 16, 6]
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 5, "learning_rate": 0.05}

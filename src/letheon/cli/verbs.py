@@ -24,7 +24,7 @@ VERBS = {
     "Benchmarks and papers": ("bench", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
-    "About this installation": ("methods", "doctor", "version"),
+    "Methods, and this installation": ("methods", "new", "doctor", "version"),
 }
 
 

@@ -15,13 +15,13 @@ from letheon.core.registry import Kind, Method, find, make_settings
 
 @dataclass(frozen=True)
 class Part:
-    """One part: its record and its options."""
+    """A method's record with its options."""
 
     method: Method
     settings: Any
 
     def make(self) -> Any:
-        """A fresh object with these settings."""
+        """Make a new object with these settings."""
         return self.method.factory(self.settings)
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ def name_of(text: str) -> str:
 
 
 def read_part(kind: Kind, text: str) -> Part:
-    """Read one part.
+    """Read a part from its text.
 
     Raises:
         InputError: an unknown name, an unknown option, or a value that does not fit.

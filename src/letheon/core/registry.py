@@ -1,24 +1,25 @@
-"""The register of methods: frozen records, made by a decorator in the method's own file, or by an entry point.
+"""The registry of methods: one frozen record per method, made by a decorator in the method's own file.
 
 A third-party package adds methods by naming a module in the entry-point group `letheon.methods`; importing the module
-runs its decorators. Nothing else has to be touched.
+runs its decorators. No other file has to change.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from letheon.core.errors import InputError, nearest
 
 Kind = Literal["objective", "update", "scope", "sampler", "edit", "procedure", "strategy"]
+STANDALONE: tuple[Kind, ...] = ("edit", "procedure")
 ROOMS = (
     "letheon.forget.objectives",
     "letheon.forget.updates",
@@ -33,17 +34,22 @@ Class = TypeVar("Class", bound=type)
 
 @dataclass(frozen=True)
 class Method:
-    """What there is to know of a method without running it.
+    """A method's record: everything that can be said about it without running it.
 
     Attributes:
-        name: how it is written on the command line.
-        kind: which part of a recipe it is; `edit` and `procedure` stand alone; a `strategy` learns a stream of tasks.
+        name: its name on the command line.
+        kind: the part of a recipe that it is; `edit` and `procedure` stand alone; a `strategy` learns task by task.
         summary: the first sentence of its file.
-        paper: arXiv id or citation; None for what belongs to no paper.
-        needs: what it needs beside forget rows: `retain`, `reference`, `alternates`, `subject`.
-        wants: what it uses where it is given.
-        factory: called with the settings.
+        paper: arXiv id or citation; None if no paper describes it.
+        needs: inputs that it requires beside forget rows: `retain`, `reference`, `alternates`, `subject`.
+        wants: inputs that it uses if they are given.
+        factory: the class; it is called with the settings.
         settings: the frozen dataclass of its options.
+        recipes: named recipes that its file declares, name -> what the name stands for.
+        recommended: training settings by name, used with its named recipes; if it has none, with its own name.
+        tiny: option sets with which `letheon.testing.check_method` runs it on the tiny model of four layers.
+        seeded: whether another seed gives another result.
+        adapter: whether it edits a LoRA adapter, so that the battery gives it a model that has one.
     """
 
     name: str
@@ -54,6 +60,25 @@ class Method:
     wants: frozenset[str]
     factory: Callable[..., Any]
     settings: type
+    recipes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    recommended: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    tiny: tuple[Mapping[str, Any], ...] = field(default=({},), compare=False)
+    seeded: bool = True
+    adapter: bool = False
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method without options."""
+
+
+class Configured:
+    """Base of everything that is made from a settings dataclass; `@method` sets `Settings`."""
+
+    Settings: ClassVar[type] = NoSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else type(self).Settings()
 
 
 _methods: dict[tuple[str, str], Method] = {}
@@ -67,18 +92,45 @@ def method(
     paper: str | None = None,
     needs: set[str] | frozenset[str] = frozenset(),
     wants: set[str] | frozenset[str] = frozenset(),
+    recipes: Mapping[str, str] | None = None,
+    recommended: Mapping[str, Any] | None = None,
+    tiny: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+    seeded: bool = True,
+    adapter: bool = False,
 ) -> Callable[[Class], Class]:
-    """Class decorator: put the class into the register.
+    """Class decorator that registers a method; the arguments are the fields of `Method`.
 
     Args:
-        settings: the frozen dataclass of options; the class is called with one, and finds it as `Settings`.
+        settings: the frozen dataclass of options; it becomes the class attribute `Settings`.
+        tiny: one option set or several; the defaults alone if it is left out.
+
+    Raises:
+        InputError: another file has registered the name, or a named recipe of that name.
     """
 
     def add(cls: Class) -> Class:
         if (kind, name) in _methods and _methods[kind, name].factory.__module__ != cls.__module__:
             raise InputError(f"{kind} {name!r} is registered twice", "rename one of them")
+        for other in _methods.values():
+            for shared in set(recipes or ()) & set(other.recipes):
+                if other.factory.__module__ != cls.__module__:
+                    raise InputError(f"the recipe {shared!r} is registered twice", "rename one of them")
         summary = (import_module(cls.__module__).__doc__ or "").strip().split("\n")[0]
-        _methods[kind, name] = Method(name, kind, summary, paper, frozenset(needs), frozenset(wants), cls, settings)
+        _methods[kind, name] = Method(
+            name,
+            kind,
+            summary,
+            paper,
+            frozenset(needs),
+            frozenset(wants),
+            cls,
+            settings,
+            dict(recipes or {}),
+            dict(recommended or {}),
+            (tiny,) if isinstance(tiny, Mapping) else tuple(tiny) or ({},),
+            seeded,
+            adapter,
+        )
         cls.Settings = settings  # type: ignore[attr-defined]  # a base class may declare it
         return cls
 
@@ -96,15 +148,24 @@ def _load() -> None:
 
 
 def methods(kind: Kind | None = None) -> list[Method]:
-    """All records, or those of one kind, by kind and name."""
+    """All records, or the records of one kind, sorted by kind and name."""
     _load()
     order = list(get_args(Kind))
-    found = [record for record in _methods.values() if kind in (None, record.kind)]
-    return sorted(found, key=lambda record: (order.index(record.kind), record.name))
+    chosen = [record for record in _methods.values() if kind in (None, record.kind)]
+    return sorted(chosen, key=lambda record: (order.index(record.kind), record.name))
+
+
+def named_recipes() -> dict[str, Method]:
+    """The named recipes, each with the method that declares it in `recipes`."""
+    return {name: record for record in methods() for name in record.recipes}
 
 
 def find(kind: Kind, name: str) -> Method:
-    """The record of a name; an unknown name is an `InputError` with the nearest one."""
+    """The record of a name.
+
+    Raises:
+        InputError: no method of that kind has the name; the message offers the nearest one.
+    """
     _load()
     if (kind, name) in _methods:
         return _methods[kind, name]
@@ -117,34 +178,39 @@ def find(kind: Kind, name: str) -> Method:
 
 
 def make_settings(record: Method, options: dict[str, Any]) -> Any:
-    """The method's settings from options; texts are converted to the field's type, unknown names refused."""
+    """Build the method's settings from options by name; texts are converted to the field's type.
+
+    Raises:
+        InputError: an unknown option, or a value that does not fit.
+    """
     hints = get_type_hints(record.settings)
-    fields = {field.name for field in dataclasses.fields(record.settings)}
+    fields = {option.name for option in dataclasses.fields(record.settings)}
     converted = {}
     for name, value in options.items():
         if name not in fields:
             raise InputError(f"{record.name} has no option {name!r}", nearest(name, sorted(fields)) or "it has none")
-        converted[name] = convert(value, hints[name], f"option {name!r} of {record.name}") if _is_text(value) else value
+        what = f"option {name!r} of {record.name}"
+        converted[name] = convert(value, hints[name], what) if isinstance(value, str) else value
     return record.settings(**converted)
 
 
 def check_settings(settings: Any, positive: tuple[str, ...] = ()) -> None:
-    """Refuse a value that is none of its field's choices, or not above zero where it must be; for `__post_init__`."""
+    """Refuse a value outside its field's `Literal` choices, or a `positive` field that is not; for `__post_init__`."""
     hints = get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value, hint = getattr(settings, field.name), hints[field.name]
+    for option in dataclasses.fields(settings):
+        value, hint = getattr(settings, option.name), hints[option.name]
         if get_origin(hint) is Literal and value not in get_args(hint):
-            raise InputError(f"{field.name}: found {value!r}", "one of " + ", ".join(map(str, get_args(hint))))
-        if field.name in positive and not 0 < value < float("inf"):
-            raise InputError(f"{field.name}: found {value}", "give a finite value above 0")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+            raise InputError(f"{option.name}: found {value!r}", "one of " + ", ".join(map(str, get_args(hint))))
+        if option.name in positive and not 0 < value < float("inf"):
+            raise InputError(f"{option.name}: found {value}", "give a finite value above 0")
 
 
 def convert(text: str, hint: Any, what: str) -> Any:
-    """`text` as the type `hint` says (int, float, bool, str, a Literal, or one of these or None)."""
+    """Convert `text` to the type `hint` (int, float, bool, str, a Literal, or a union of one of these with None).
+
+    Raises:
+        InputError: the text does not fit; the message begins with `what`.
+    """
     if get_origin(hint) is Literal:
         if text not in get_args(hint):
             raise InputError(f"{what}: found {text!r}", "one of " + ", ".join(map(str, get_args(hint))))

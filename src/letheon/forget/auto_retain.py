@@ -2,7 +2,7 @@
 
 Two kinds, both with the model's own greedy answers, so that training on them asks it to stay as it is: the forget
 questions about invented people (the neighbourhood of the request), and plain general questions.
-They hold the model near itself where they ask; they cannot stand for real rows that must be kept.
+They hold the model near itself on these questions; they are no substitute for real retain rows.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ GENERAL_QUESTIONS = (
 def write_retain_rows(
     model: LanguageModel, forget: Sequence[Example], neighbours: int = 24, max_new_tokens: int = 48
 ) -> list[Example]:
-    """Questions of both kinds with the model's own answers.
+    """Ask the model questions of both kinds and take its answers as retain rows.
 
     Args:
-        neighbours: at most so many of the first kind; needs forget rows with a subject.
+        neighbours: largest number of questions of the first kind; it needs forget rows with a subject.
 
     Raises:
         LetheonError: the model answers nothing.

@@ -12,10 +12,10 @@ LETTERS = {"forget": "F", "retain": "R", "shared": "S"}
 
 
 def circuit_map(table: Sequence[Mapping[str, Any]], words: str) -> str:
-    """An `<svg>` element: a square a module, its group as colour and letter, its larger score as size.
+    """Draw an `<svg>` element: one square per module, its group as colour and letter, its larger score as size.
 
     Args:
-        table: a row a module with `layer`, `head` (None: the MLP), `forget`, `retain` (scores) and `group`.
+        table: one row per module with `layer`, `head` (None: the MLP), `forget`, `retain` (scores) and `group`.
         words: a description for readers who cannot see the figure.
     """
     heads = 1 + max((row["head"] for row in table if row["head"] is not None), default=0)

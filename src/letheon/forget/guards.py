@@ -1,4 +1,4 @@
-"""Forgetting by input and output: what is said before the question, and what of the answer is let through.
+"""Forgetting without changing weights: a context before the question, or a filter on the answer.
 
 No weight changes, so whoever holds the weights still holds the knowledge: these are the baselines that a method must
 beat, and what an audit must not be deceived by.
@@ -28,8 +28,8 @@ class InContext:
     """In-context unlearning: every question is preceded by a forget question with a false answer and by true others.
 
     Attributes:
-        request: whose first false answer (field `perturbed_answers`), or else another forget row's answer, is shown.
-        others: how many retain rows with their true answers follow (2 to 6 in the paper).
+        request: its first false answer (field `perturbed_answers`), or else another forget row's answer, is shown.
+        others: number of retain rows that follow with their true answers (2 to 6 in the paper).
     """
 
     request: Request
@@ -37,7 +37,7 @@ class InContext:
     seed: int = 0
 
     def prompt(self, question: str) -> str:
-        """The question with the context before it; the context is the same for the same question."""
+        """Put the context before a question; the same question always gets the same context."""
         draw = random.Random(stream_seed(self.seed, question))
         forget = list(self.request.forget)
         shown = next((row for row in forget if row.prompt == question), draw.choice(forget))
@@ -48,7 +48,7 @@ class InContext:
         return "\n".join([*filter(None, lines), question])
 
     def answer(self, model: LanguageModel, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
-        """Greedy answers under the context."""
+        """Answer greedily under the context."""
         return generate(model, [self.prompt(prompt) for prompt in prompts], max_new_tokens=max_new_tokens)
 
 
@@ -60,11 +60,11 @@ class Guardrail:
     refusal: str = REFUSAL
 
     def blocks(self, text: str) -> bool:
-        """Whether a text names what is to be forgotten, as whole words, in any case."""
+        """Whether a text names a subject or value of the forget rows, as whole words, in any case."""
         return any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in self._words())
 
     def answer(self, model: LanguageModel, prompts: Sequence[str], max_new_tokens: int = 64) -> list[str]:
-        """Greedy answers, those blocked replaced."""
+        """Answer greedily; a blocked answer is replaced by the refusal."""
         answers = generate(model, prompts, max_new_tokens=max_new_tokens)
         asked = zip(prompts, answers, strict=True)
         return [self.refusal if self.blocks(prompt) or self.blocks(answer) else answer for prompt, answer in asked]

@@ -1,4 +1,4 @@
-"""Several methods on one request: their list on the command line, and the check that each can work."""
+"""Lists of methods on the command line, and the check that each method can work on a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from letheon.forget.run import check
 
 
 def read_methods(methods: Sequence[str], request: Request) -> dict[str, Recipe | StandaloneMethod]:
-    """The methods by the names they were given, each checked against the request.
+    """Read methods and check each against the request; returns them by the names that were given.
 
     Raises:
         InputError: none, one twice, an unknown one, or one that this request lacks something for.
@@ -30,7 +30,7 @@ def read_methods(methods: Sequence[str], request: Request) -> dict[str, Recipe |
 
 
 def split_methods(text: str) -> list[str]:
-    """A list separated by commas, in which methods have options separated by commas: `npo:beta=0.1,alpha=2,rmu`.
+    """Split a list of methods at its commas, but not at those between a method's options: `npo:beta=0.1,alpha=2,rmu`.
 
     >>> split_methods("npo:beta=0.1,alpha=2,simnpo+geometric,rmu@layers=5-7")
     ['npo:beta=0.1,alpha=2', 'simnpo+geometric', 'rmu@layers=5-7']

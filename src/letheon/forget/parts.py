@@ -1,18 +1,19 @@
-"""The four kinds of parts of a recipe, and what they hand to each other.
+"""The base classes of a recipe's four parts, and the data that they exchange.
 
-An objective says what is descended, an update how the forget and retain gradients become one step, a scope what may
-move, a sampler which rows meet. Each is written once and composes with the others.
+An objective defines the losses, an update turns the forget and retain gradients into one step, a scope selects the
+weights that may move, and a sampler plans the rows of each step. Every part composes with every other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from letheon.core.registry import Configured
 from letheon.core.rows.encoding import Batch, Encoded, to_device
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.likelihood import Positions, Scores, score
@@ -22,42 +23,46 @@ if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
     from letheon.forget.request import Request
 
-# One effective batch: numbers of forget rows and of the retain rows that they meet.
+# One effective batch: indices of its forget rows and of its retain rows.
 PairIndices = tuple[list[int], list[int]]
+# A scope's penalty on the weights as they are.
+Penalty = Callable[[], Tensor | None]
 
 
 @dataclass
 class Pair:
-    """The rows of one (micro-)batch: either half may be missing, for updates that need the gradients apart.
+    """The rows of one micro-batch; either half may be missing, for updates that need separate gradients.
 
     Attributes:
-        step: which step of the plan it belongs to.
-        share: this micro-batch's share of a term that belongs to the step as a whole (a penalty on weights); the
-            shares of a step's retain halves add up to 1 (of its forget halves, where nothing is retained).
+        step: the step of the plan to which it belongs.
+        penalty: the scope's penalty on the weights, a term of the step as a whole.
+        share: this micro-batch's share of the penalty; the shares of a step's retain halves add up to 1 (of its
+            forget halves if it has no retain rows).
     """
 
     forget: Batch | None
     retain: Batch | None
     step: int = 0
     share: float = 0.0
+    penalty: Penalty | None = None
 
     def only_forget(self) -> Pair:
-        """The forget half."""
+        """The forget half, without the penalty."""
         return Pair(self.forget, None, self.step)
 
     def only_retain(self) -> Pair:
-        """The retain half, with the share."""
-        return Pair(None, self.retain, self.step, self.share)
+        """The retain half, with its share of the penalty."""
+        return Pair(None, self.retain, self.step, self.share, self.penalty)
 
 
 @dataclass
 class Terms:
-    """What an objective says of a pair.
+    """The losses of a pair.
 
     Attributes:
         forget: the forget loss, already weighted (γ·L_f); None without forget rows.
         retain: the retain loss, already weighted (α·L_r); None without retain rows or with α = 0.
-        keep: negative log-likelihood of the forget answers' tokens that carry no fact (`tokens="value"`).
+        keep: negative log-likelihood of the forget answers' tokens that carry no fact, with `tokens="value"`.
         metrics: numbers for the log: mean negative log-likelihoods in nats per token.
     """
 
@@ -67,21 +72,35 @@ class Terms:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def total(self) -> Tensor | None:
-        """The sum of what is there."""
-        there = [term for term in (self.forget, self.retain, self.keep) if term is not None]
-        return torch.stack(there).sum() if there else None
+        """The sum of the terms; None if there is no term."""
+        terms = [term for term in (self.forget, self.retain, self.keep) if term is not None]
+        return torch.stack(terms).sum() if terms else None
 
 
 @dataclass
 class Rows:
-    """The request's rows as tokens, numbered through: forget rows first, then retain rows."""
+    """The request's rows as tokens; one numbering counts the forget rows first, then the retain rows.
+
+    Attributes:
+        examples: the forget rows as texts.
+        request: the request that the rows come from, if there is one.
+    """
 
     model: LanguageModel
-    examples: Sequence[Example]  # the forget rows as they were read
+    examples: Sequence[Example]
     forget: list[Encoded]
     retain: list[Encoded]
     seed: int = 0
-    request: Request | None = None  # where the rows come from a request
+    request: Request | None = None
+
+    def row(self, number: int) -> Encoded:
+        """The row with a number (`Batch.index`)."""
+        return self.forget[number] if number < len(self.forget) else self.retain[number - len(self.forget)]
+
+    def visited(self, plan: Sequence[PairIndices]) -> tuple[list[Batch], list[Batch]]:
+        """The forget and the retain rows that a plan visits, each row once, as a batch of its own."""
+        forget, retain = (sorted({i for halves in plan for i in halves[half]}) for half in (0, 1))
+        return [self.forget_batch([i]) for i in forget], [self.retain_batch([i]) for i in retain]
 
     def forget_batch(self, numbers: Sequence[int]) -> Batch:
         """Forget rows as a batch; `index` is the row's number."""
@@ -92,75 +111,92 @@ class Rows:
         return self.batch([self.retain[i] for i in numbers], [len(self.forget) + i for i in numbers])
 
     def batch(self, rows: Sequence[Encoded], index: Sequence[int]) -> Batch:
-        """Any rows as a batch on the model's device."""
+        """Rows with the given numbers as a batch on the model's device."""
         return to_device(self.model.encoder().collate(rows, index), self.model.device)
 
 
-class Objective(Protocol):
-    """What is descended."""
+class Objective(Configured):
+    """Base of objectives: an objective defines the losses to descend.
+
+    A class may have the hook `check_recipe(recipe, request)`, a static method that raises `InputError` for a
+    combination of parts or a request that cannot work. It is called when the recipe is read (the request is None) and
+    again before a model is loaded. The classes of all kinds of parts may have it.
+    """
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        """Once, before the first step: reference values are computed here and looked up by `index` later."""
+        """Compute reference values once, before the first step; `terms` looks them up by `index`."""
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        """The losses of a pair, as shares of the effective batch's."""
+        """The losses of a pair, each this pair's share of the effective batch's loss."""
+        raise TypeError(f"{type(self).__name__} defines no loss: write terms()")
 
 
-class Update:
-    """How gradients become a step: the base of all updates."""
+class Update(Configured):
+    """Base of updates: an update turns gradients into one step."""
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
-        """Once, after the objective's: what is computed before the first step (curvature, projectors, groups)."""
+        """Compute curvature, projectors or groups once, after the objective has prepared itself."""
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        """Backward over this process's micro-batches, then one optimizer step; returns metrics."""
-        raise TypeError(f"{type(self).__name__} does not say how it steps")
+        """Backpropagate this process's micro-batches (`terms_of`) and take one optimizer step; returns metrics."""
+        raise TypeError(f"{type(self).__name__} takes no step: write step()")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors that must survive a restart."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take them back."""
+        """Restore the tensors of `state_dict`."""
 
 
-class Scope:
-    """Which weights may move: the base of all scopes.
+class Scope(Configured):
+    """Base of scopes: a scope selects the weights that may move.
 
     Attributes:
-        table: how the weights were chosen, a row a layer or module, where there is something to say; kept in the run.
+        table: how the weights were selected, one row per layer or module; saved with the run unless it is empty.
     """
 
     table: Sequence[Mapping[str, Any]] = ()
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        """The parameters by name; may attach adapters to the model. The same in a resumed run."""
-        raise TypeError(f"{type(self).__name__} does not say what it selects")
+        """Select parameters by name, perhaps of adapters that it attaches; a resumed run must select the same."""
+        raise TypeError(f"{type(self).__name__} selects no weights: write select()")
 
     def penalty(self) -> Tensor | None:
-        """A term that is added to the loss of every step, where the method has one."""
+        """A term that is added to the loss of every step; None if the scope has none."""
         return None
 
     def finish(self, model: LanguageModel) -> None:
-        """After the last step: leave the model in a form that plain transformers or PEFT can save and read."""
+        """Leave the model, after the last step, in a form that plain transformers or PEFT can save and read."""
 
 
-class Sampler:
-    """Which rows meet which: the base of all samplers."""
+class Sampler(Configured):
+    """Base of samplers: a sampler plans the forget and retain rows of every step."""
 
     def epoch(self, request: Request) -> int:
-        """How many pairs of a forget and a retain row are one epoch."""
+        """Number of pairs of a forget and a retain row in one epoch."""
         return len(request.forget)
 
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
-        """`steps` effective batches; numbers are places in `request.forget` and `request.retain`."""
-        raise TypeError(f"{type(self).__name__} does not say which rows meet")
+        """Plan `steps` effective batches; the numbers index `request.forget` and `request.retain`."""
+        raise TypeError(f"{type(self).__name__} plans no rows: write plan()")
+
+
+def terms_of(model: LanguageModel, objective: Objective, pair: Pair) -> Terms:
+    """The objective's terms of a pair, with the pair's share of the scope's penalty added to the retain term."""
+    terms = objective.terms(model, pair)
+    penalty = pair.penalty() if pair.penalty is not None and pair.share else None
+    if penalty is not None:
+        share = pair.share * penalty
+        terms.metrics["penalty"] = pair.share * float(penalty.detach())
+        terms.retain = share if terms.retain is None else terms.retain + share
+    return terms
 
 
 def score_pair(
     model: LanguageModel, pair: Pair, positions: Positions = "labels"
 ) -> tuple[Scores | None, Scores | None]:
-    """Scores of both halves, in one forward pass where both are there."""
+    """Scores of both halves; a pair with both halves takes one forward pass."""
     if pair.forget is None or pair.retain is None:
         return (
             score(model, pair.forget, positions) if pair.forget is not None else None,
@@ -172,7 +208,7 @@ def score_pair(
 
 
 def joined(first: Batch, second: Batch) -> Batch:
-    """Two batches as one, the rows of the first before those of the second."""
+    """Concatenate two batches, padding the shorter one."""
     length = max(first.input_ids.shape[1], second.input_ids.shape[1])
 
     def stack(name: str, fill: int) -> Tensor:
@@ -189,6 +225,6 @@ def joined(first: Batch, second: Batch) -> Batch:
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Sums over micro-batches of shares of the effective batch."""
+    """Sum metrics over micro-batches; each is a share of the effective batch's mean."""
     names = {name for part in parts for name in part}
     return {name: sum(part.get(name, 0.0) for part in parts) for name in sorted(names)}

@@ -1,4 +1,4 @@
-"""What stands alone among the methods: one-shot edits of weights and procedures in several stages.
+"""Standalone methods: one-shot edits of weights and procedures in several stages.
 
 Both implement `run(work)`: change `work.model` in place and say what was done. Configuration, hashes, saving and the
 audit around it are the same as a recipe's. A procedure that takes long keeps its own state in `work.run`; an edit that
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from letheon.core.errors import TrainingError
 from letheon.core.model.models import LanguageModel
+from letheon.core.registry import Configured
 from letheon.core.runs import Run
 from letheon.core.training.loop import TrainingOutcome, TrainSettings
 from letheon.forget.recipe import StandaloneMethod
@@ -26,7 +27,7 @@ from letheon.forget.settings import ForgetSettings, Result
 
 @dataclass
 class ProcedureContext:
-    """What a procedure is given.
+    """The inputs of a procedure.
 
     Attributes:
         model: to be changed in place.
@@ -44,7 +45,7 @@ class ProcedureContext:
     warnings: list[str] = field(default_factory=list)
 
 
-class Procedure:
+class Procedure(Configured):
     """Base of edits and procedures."""
 
     def check(self, work: ProcedureContext) -> None:
@@ -56,7 +57,7 @@ class Procedure:
 
 
 class ProcedureRun:
-    """One method that stands alone, on one model and request."""
+    """A standalone method on one model and request."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class ProcedureRun:
         return ProcedureContext(self.model, self.request, self.settings, self.training, run)
 
     def work(self, run: Run | None) -> Result:
-        """Run it, check what it did."""
+        """Run the method and check the weights that it leaves."""
         before = _weights(self.model)
         work = self._work(run)
         started = time.monotonic()

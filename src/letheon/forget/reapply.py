@@ -1,4 +1,4 @@
-"""The change that a run made, kept apart from the model, and added again after the model was trained further.
+"""A run's change of the weights, stored beside the model, to be added again after further training.
 
 Paper:   re-application is part of K-FADE (arXiv 2602.10568): θ'' = θ' + c·D, D the sum of all steps, c = 1. It serves
          whoever controls the weights; it protects no weights that were given away.

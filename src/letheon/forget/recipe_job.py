@@ -19,7 +19,7 @@ from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
-from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
+from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result
@@ -51,13 +51,13 @@ class RecipeJob:
         self.control: float | None = None
 
     def prepare(self) -> None:
-        """Values, rows, plan, parts, reference values: in this order."""
+        """Find values, encode rows, plan steps, make the parts and compute reference values, in this order."""
         self.request = self._with_values()
         self.rows = self._rows()
         self.plan = self._plan()
         self.update: Update = self.recipe.update.make()
         self.scope: Scope = self.recipe.scope.make()
-        self.objective: Objective = Penalised(self.recipe.objective.make(), self.scope)
+        self.objective: Objective = self.recipe.objective.make()
         parameters = self.scope.select(self.model, self.request)
         self._freeze(parameters)
         title = f"forgetting ({self.recipe})"
@@ -71,7 +71,7 @@ class RecipeJob:
             raise
 
     def work(self, run: Run | None) -> Result:
-        """Take the steps, check what they did, save."""
+        """Take the steps and check the weights that they leave."""
         loop = self.loop
         loop.run_folder = self.run = run
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
@@ -88,7 +88,7 @@ class RecipeJob:
         self.model.frozen = None
 
     def _with_values(self) -> Request:
-        tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
+        tokens = self.recipe.option("tokens")
         if tokens != "value" and self.settings.stop != "control":
             return self.request
         request = dataclasses.replace(self.request, forget=tuple(find_values(self.model, self.request.forget)))
@@ -104,7 +104,7 @@ class RecipeJob:
         encoder = self.model.encoder()
         forget = encoder.encode_all(self.request.forget, "forget row")
         retain = encoder.encode_all(self.request.retain, "retain row")
-        if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
+        if self.recipe.option("tokens") != "value":
             forget = [dataclasses.replace(row, value=()) for row in forget]
         return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
@@ -114,16 +114,16 @@ class RecipeJob:
         return sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
 
     def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Keep the output of the layers below the lowest one that moves, where it pays and fits."""
+        """Cache the output of the layers below the lowest one that moves, if there are any and the cache fits."""
         below = lowest_layer(self.model, parameters)
-        width = self.model.base().get_input_embeddings().weight.shape[1]
         tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
-        if below > 0 and 4 * width * tokens < LARGEST_CACHE:
+        if below > 0 and 4 * self.model.width * tokens < LARGEST_CACHE:
             self.model.frozen = FrozenLayers(below)
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
-        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
+        processes, penalty = loop.accelerator.num_processes, self.scope.penalty
+        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, processes, step, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
@@ -131,13 +131,14 @@ class RecipeJob:
         return metrics
 
     def _blamed(self, error: TrainingError, step: int) -> TrainingError:
-        """The error with the first row whose own loss is not finite; the last good state is kept."""
+        """Name the first row whose own loss is not finite, and save the last good state."""
         guilty = "no row alone is to blame"
         with torch.no_grad():
             for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
                 for number in numbers:
                     alone: PairIndices = ([number], []) if name == "forget" else ([], [number])
-                    total = self.objective.terms(self.model, make_pairs(self.rows, alone, 0, 1, step)[0]).total()
+                    pair = make_pairs(self.rows, alone, 0, 1, step, self.scope.penalty)[0]
+                    total = terms_of(self.model, self.objective, pair).total()
                     if total is not None and not math.isfinite(float(total)) and guilty == "no row alone is to blame":
                         row: Example = getattr(self.request, name)[number]
                         guilty = f"{name} row {row.id}"
@@ -161,7 +162,7 @@ class RecipeJob:
         return None
 
     def _ask_on_step(self, steps: int) -> str | None:
-        """What the watcher says; it may ask the model about rows of its own, which the frozen layers do not know."""
+        """Call `on_step` without frozen layers, because it may run the model on rows that their cache does not have."""
         frozen, self.model.frozen = self.model.frozen, None
         try:
             return self.on_step(self.model, steps) if self.on_step is not None else None
@@ -169,7 +170,7 @@ class RecipeJob:
             self.model.frozen = frozen
 
     def _uniform(self) -> float:
-        return math.log(self.model.base().get_output_embeddings().weight.shape[0])
+        return math.log(self.model.vocabulary)
 
     def _finish(self, outcome: TrainingOutcome, change: Mapping[str, Tensor]) -> Result:
         if not self.loop.finite():
@@ -189,29 +190,10 @@ class RecipeJob:
         return Result(self.model, outcome, moved, self.request, self.warnings, table=table, change=kept)
 
 
-class Penalised:
-    """An objective with the scope's penalty beside its retain loss."""
-
-    def __init__(self, objective: Objective, scope: Scope) -> None:
-        self.objective, self.scope = objective, scope
-
-    def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        self.objective.prepare(model, rows, plan)
-
-    def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        terms = self.objective.terms(model, pair)
-        penalty = self.scope.penalty() if pair.share else None
-        if penalty is not None:
-            terms.metrics["penalty"] = pair.share * float(penalty.detach())
-            share = pair.share * penalty
-            terms.retain = share if terms.retain is None else terms.retain + share
-        return terms
-
-
 def planned_steps(
     recipe: Recipe | StandaloneMethod, request: Request, settings: ForgetSettings, training: TrainSettings
 ) -> int:
-    """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to."""
+    """Optimizer steps of a run that does not end early: the requested number, or that of the epochs."""
     pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
     return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
 
@@ -235,8 +217,10 @@ def lowest_layer(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -
     return min((place.get(parameter, 0) for parameter in chosen), default=0)
 
 
-def make_pairs(rows: Rows, meeting: PairIndices, size: int, processes: int, step: int) -> list[Pair]:
-    """The micro-batches of one effective batch, each half knowing the counts of the whole."""
+def make_pairs(
+    rows: Rows, meeting: PairIndices, size: int, processes: int, step: int, penalty: Penalty | None = None
+) -> list[Pair]:
+    """Split one effective batch into micro-batches; each half carries the counts of the whole batch."""
     forget, retain = (micro_batches(numbers, size, processes) if numbers else [] for numbers in meeting)
     forget_batches = with_totals([rows.forget_batch(part) for part in forget])
     retain_batches = with_totals([rows.retain_batch(part) for part in retain])
@@ -245,7 +229,7 @@ def make_pairs(rows: Rows, meeting: PairIndices, size: int, processes: int, step
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None
-        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0))
+        pairs.append(Pair(first, second, step, 1 / carriers if i < carriers else 0.0, penalty))
     return pairs
 
 

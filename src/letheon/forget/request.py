@@ -1,4 +1,4 @@
-"""Request: what to forget, what to keep, why and by when; the unit of work of the forgetting and auditing rooms."""
+"""Deletion requests: rows to forget and rows to retain, with reason and due date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Request:
     """A deletion request.
 
     Attributes:
-        forget: rows whose knowledge shall go.
+        forget: rows to forget.
         retain: rows that must stay; used in training.
         neighbours: rows close to the forget rows that must stay; never trained on, only audited.
         holdout: rows like the forget rows that the model never saw: the control group.
@@ -101,12 +101,12 @@ class Request:
 
 
 def key_of(row: Example) -> tuple[str, str]:
-    """Prompt and answer without regard to white space: rows with the same key are one row."""
+    """A row's identity: prompt and answer with white space normalised."""
     return (" ".join(row.prompt.split()), " ".join(row.answer.split()))
 
 
 def row_of(example: Example) -> dict[str, Any]:
-    """An example as the object that it can be read from again."""
+    """An example as a JSON object from which it can be read again."""
     row = {name: value for name, value in asdict(example).items() if value}
     return row if example.prompt else {**row, "text": row.pop("answer")}
 

@@ -1,4 +1,4 @@
-"""`letheon.forget`: run a method on a model and a request; save the result; continue what was killed."""
+"""`letheon.forget`: run a method on a model and a request; save the result; resume a killed run."""
 
 from __future__ import annotations
 
@@ -143,20 +143,15 @@ def resume(folder: str | Path, device: str = "auto") -> Result:
 
 
 def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:
-    """Refuse what cannot work, before a model is loaded."""
+    """Refuse a method that cannot work on a request (`InputError`), before a model is loaded."""
     if not request.retain and "retain" in recipe.needs():
         raise InputError(f"{recipe} needs retain rows", "give --retain (or --retain auto), or use another method")
-    if not isinstance(recipe, Recipe):
-        return
-    if stop == "control" and getattr(recipe.objective.settings, "tokens", "") != "value":
+    if isinstance(recipe, Recipe) and stop == "control" and recipe.option("tokens") != "value":
         raise InputError(
             "stop=control compares the tokens that carry the fact, which this recipe does not look at",
             "use a likelihood objective with tokens=value (--tokens value)",
         )
-    if getattr(recipe.objective.settings, "alternates", "") == "perturbed":
-        for row in request.forget:
-            if not row.perturbed_answers:
-                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
+    recipe.check(request)
 
 
 def config_of(
@@ -167,7 +162,7 @@ def config_of(
     request: Request,
     start: str,
 ) -> dict[str, Any]:
-    """Everything that decides the result, for the run's folder; `start` is the hash of the weights before."""
+    """All values that decide the result, for the run's folder; `start` is the hash of the weights before."""
     return {
         "model": model.name,
         "start": start,
@@ -180,7 +175,7 @@ def config_of(
 
 
 def _rows_hash(request: Request) -> str:
-    """A hash of what is trained on; ids are names only, and a row without one gets it when it is read again."""
+    """Hash the training rows without their ids: a row without an id gets one when it is read again."""
     rows = [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
     return canonical_hash(rows)
 
@@ -190,7 +185,7 @@ def _name(model: LanguageModel | str | Path) -> str:
 
 
 def refuse_folder(out: Path) -> None:
-    """Refuse a place where no new run can be made."""
+    """Refuse a folder that cannot be written or already holds a run (`InputError`)."""
     check_writable(out)
     if (out / "config.json").exists() and is_main_process():
         raise InputError(f"{out} already holds a run", f"continue it with --resume {out}, or choose another --out")
@@ -225,7 +220,7 @@ def _continued(
 
 
 def model_card(base: str, recipe: Method, request: Request) -> str:
-    """README.md of the saved model: what was done, not what was forgotten."""
+    """Write the saved model's README.md; it names the method and never the forgotten rows."""
     return (
         f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
         f"# A model after unlearning\n\nMethod `{recipe}`, request `{request.id}`, {len(request.forget)} forget rows, "

@@ -1,45 +1,114 @@
-"""Gradients of the forget and of the retain loss in buffers of their own, for updates that reconcile them."""
+"""Gradients of the forget and of the retain loss in separate buffers, for updates that reconcile them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from letheon.core.training.gradients import Vector, dot, norm
-from letheon.forget.parts import Objective, Pair, Terms, mean_metrics
+from letheon.core.errors import InputError
+from letheon.core.scoring.likelihood import score
+from letheon.core.training.gradients import Vector, backward, dot, norm
+from letheon.forget.parts import Objective, Pair, mean_metrics, terms_of
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
 
-def gradients_apart(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> tuple[Vector, Vector, dict[str, float]]:
-    """Gradients over the effective batch of the forget loss, and of all that keeps: retain rows, other tokens."""
-    watches: list[dict[str, float]] = []
-    keeps: list[Tensor | None] = []
+@dataclass
+class SeparateGradients:
+    """Gradients over the effective batch, summed over processes.
+
+    Attributes:
+        forget: of the forget loss.
+        retain: of everything that is retained: retain rows and the forget answers' tokens that carry no fact.
+        metrics: the objective's, and `loss`, the sum of all terms.
+        forget_loss: the forget term.
+        retain_term: False if the objective has no retain term, so that `retain` is that of the likelihood.
+    """
+
+    forget: Vector
+    retain: Vector
+    metrics: dict[str, float]
+    forget_loss: float
+    retain_term: bool
+
+
+def separate_gradients(
+    loop: Loop, objective: Objective, pairs: Sequence[Pair], *, protect_rows: bool = False
+) -> SeparateGradients:
+    """Backpropagate the forget and the retain terms of a step one after the other; the gradients are cleared.
+
+    Args:
+        protect_rows: use the retain rows' negative log-likelihood if the objective has no retain term.
+
+    Raises:
+        InputError: `protect_rows` without retain rows.
+    """
+    parts: list[dict[str, float]] = []
+    keeps: list[Tensor] = []
     for pair in pairs:
-        terms = _terms(loop, objective, pair.only_forget(), watches)
+        with loop.autocast():
+            terms = terms_of(loop.model, objective, pair.only_forget())
+        parts.append(_logged(terms.metrics, terms.total()))
         if terms.forget is not None:
-            terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            keeps.append(terms.keep)
+            backward(terms.forget, retain_graph=terms.keep is not None)
+            parts.append({"forget_term": float(terms.forget.detach())})
+            keeps += [] if terms.keep is None else [terms.keep]
     forget = loop.take_gradients()
-    for keep in [*keeps, *(_terms(loop, objective, pair.only_retain(), watches).retain for pair in pairs)]:
-        if keep is not None:
-            keep.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    metrics = loop.reduce_metrics(mean_metrics(watches))
-    return forget, loop.take_gradients(), metrics
+    for keep in keeps:
+        backward(keep)
+    for pair in pairs:
+        if protect_rows and pair.retain is None:
+            raise InputError("this update needs retain rows", "give --retain, or use the update joint")
+        with loop.autocast():
+            terms = terms_of(loop.model, objective, pair.only_retain())
+            loss = terms.retain
+            if loss is None and protect_rows and pair.retain is not None:
+                loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
+                parts.append({"without_retain_term": 1.0})
+        parts.append(_logged(terms.metrics, terms.total()))
+        if loss is not None:
+            backward(loss)
+            if protect_rows and "retain_loss" not in terms.metrics:
+                parts.append({"retain_loss": float(loss.detach())})
+    metrics = loop.reduce_metrics(mean_metrics(parts))
+    forget_loss = metrics.pop("forget_term", 0.0)
+    retain_term = metrics.pop("without_retain_term", 0.0) == 0  # over all processes: one may have had no rows
+    return SeparateGradients(forget, loop.take_gradients(), metrics, forget_loss, retain_term)
 
 
-def _terms(loop: Loop, objective: Objective, pair: Pair, watches: list[dict[str, float]]) -> Terms:
-    with loop.autocast():
-        terms = objective.terms(loop.model, pair)
-    total = terms.total()
-    watches.append(terms.metrics if total is None else {**terms.metrics, "loss": float(total.detach())})
-    return terms
+def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Backpropagate the sum of all terms of a step into one gradient, summed over processes; returns metrics."""
+    parts = []
+    for pair in pairs:
+        with loop.autocast():
+            terms = terms_of(loop.model, objective, pair)
+            total = terms.total()
+        if total is not None:
+            backward(total)
+            parts.append({**terms.metrics, "loss": float(total.detach())})
+    metrics = loop.reduce_metrics(mean_metrics(parts))
+    loop.sum_gradients()
+    return metrics
+
+
+def descend(loop: Loop, gradient: Vector) -> float:
+    """Clip a gradient and let the loop's optimizer take its step; returns the norm before clipping."""
+    for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
+        parameter.grad = tensor
+    length = loop.clip()
+    loop.optimizer.step()
+    return length
+
+
+def _logged(metrics: dict[str, float], total: Tensor | None) -> dict[str, float]:
+    return metrics if total is None else {**metrics, "loss": float(total.detach())}
 
 
 def cosine(a: Vector, b: Vector) -> float:
-    """Between two gradients; 0 where one of them is none."""
+    """The cosine of the angle between two gradients; 0 if one of them is zero."""
     lengths = norm(a) * norm(b)
     return dot(a, b) / lengths if lengths else 0.0

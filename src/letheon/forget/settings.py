@@ -1,4 +1,4 @@
-"""What a forgetting run is told and what it gives back."""
+"""Settings and result of a forgetting run."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class ForgetSettings:
 
 @dataclass
 class Result:
-    """What forgetting gives.
+    """The result of a forgetting run.
 
     Attributes:
-        model: the model after, in memory (the same object that was given, changed).
-        outcome: steps, why it ended, metrics.
+        model: the unlearned model in memory (the given object, changed in place).
+        outcome: number of steps, reason for the end, metrics.
         moved: largest absolute change of a weight.
-        warnings: what a reader must know.
-        folder: where model and run lie; None when nothing was kept.
+        warnings: remarks that a reader must know.
+        folder: the run's folder with the model; None if nothing was saved.
         request: the request, with values found where they were needed.
-        table: how the scope chose the weights, where it has something to say.
-        change: change of each trained weight by name, where `keep_update` asked for it.
+        table: the scope's selection, one row per layer or module; empty if it has no table.
+        change: change of each trained weight by name, with `keep_update`.
     """
 
     model: LanguageModel

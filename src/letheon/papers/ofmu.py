@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from letheon.core.training.gradients import add, norm
+from letheon.forget.curvature.hessian_products import LossDerivatives
 from letheon.forget.request import Request
-from letheon.forget.updates.bilevel import Inner, Settings, Side, outer_gradient
+from letheon.forget.updates.bilevel import Inner, Settings, outer_gradient
 from letheon.papers.common.tofu_mini import make_world, new_model, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
 from letheon.papers.kit.figures import lines, mean_course
@@ -117,9 +118,9 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
     return End(distances, norm(inner.gradient()))
 
 
-def _side(loss: Any, point: Any) -> Side:
+def _side(loss: Any, point: Any) -> LossDerivatives:
 
-    return Side(lambda: [loss()], [point])
+    return LossDerivatives(lambda: [loss()], [point])
 
 
 # 2 to 4. TOFU-mini

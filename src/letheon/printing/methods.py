@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from letheon.core.registry import Method, methods
-from letheon.forget.recipe import NAMED
+from letheon.core.registry import Method, methods, named_recipes
 from letheon.papers.catalogue import method_badge
 from letheon.printing.cells import print_json
 
@@ -32,7 +31,8 @@ def show_methods(listed: Sequence[Method], as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(Text("\nOBJECTIVE[+UPDATE][@SCOPE][%SAMPLER], each NAME[=VALUE][:OPTION=VALUE,...]", style="dim"))
-    console.print("[dim]named recipes: " + ", ".join(f"{name} = {recipe}" for name, recipe in NAMED.items()))
+    recipes = [f"{name} = {record.recipes[name]}" for name, record in named_recipes().items()]
+    console.print("[dim]named recipes: " + ", ".join(recipes))
 
 
 def _record(method: Method) -> dict[str, object]:
@@ -48,7 +48,7 @@ def _record(method: Method) -> dict[str, object]:
 
 
 def methods_markdown() -> str:
-    """Return the parts of a recipe as the table of the README."""
+    """Return the parts of a recipe as the table of `docs/methods.md`."""
     lines = ["| part | name | what it does | badge | paper |", "| --- | --- | --- | --- | --- |"]
     for method in methods():
         paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else ""

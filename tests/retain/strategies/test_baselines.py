@@ -32,7 +32,7 @@ from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategies.si import SI, importance_of, path_step
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 SIZES = [8, 16, 16, 6]
 

@@ -18,7 +18,7 @@ from letheon.retain.strategies.dilution import Dilution, Settings, diluted, igno
 from letheon.retain.strategies.stepping_stones import Settings as StoneSettings
 from letheon.retain.strategies.stepping_stones import SteppingStones, stepping_stone
 from letheon.retain.streams.texts import text_stream
-from letheon.strategy_checks import sample_stream, sample_texts
+from letheon.testing.strategies import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("dilution")
 

@@ -8,7 +8,7 @@ import torch
 from letheon.retain.learn import learn
 from letheon.retain.models import mlp
 from letheon.retain.strategies.dual_memory import DualMemory, Growing, Settings, habituation
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("dual_memory")
 

@@ -19,7 +19,7 @@ from letheon.retain.strategies.der import DER
 from letheon.retain.strategies.fpf import FPF, due
 from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategy import Strategy
-from letheon.strategy_checks import StrategyTrial, check_resumes, sample_stream, sample_texts
+from letheon.testing.strategies import StrategyTrial, check_resumes, sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("fpf")
 SIZES = [8, 16, 16, 6]

@@ -33,7 +33,7 @@ from letheon.retain.strategies.gere import (
     thresholds_of,
 )
 from letheon.retain.texts import TextLearner
-from letheon.strategy_checks import sample_texts
+from letheon.testing.strategies import sample_texts
 
 pytestmark = pytest.mark.oracle("gere")
 

@@ -28,7 +28,7 @@ from letheon.retain.strategies.intact import (
     linear_layers,
     variance_loss,
 )
-from letheon.strategy_checks import sample_stream, sample_texts
+from letheon.testing.strategies import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("intact")
 SIZES = [8, 16, 12, 6]

@@ -32,7 +32,7 @@ from letheon.retain.strategies.refresh import (
     relative_ascent,
     squared_norm,
 )
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 FORMS = [pytest.param(name, marks=pytest.mark.oracle(name)) for name in ("refresh", "refresh_release")]
 

@@ -24,7 +24,7 @@ from letheon.retain.strategies.rft import (
     similarity,
 )
 from letheon.retain.streams.texts import text_stream
-from letheon.strategy_checks import sample_stream, sample_texts
+from letheon.testing.strategies import sample_stream, sample_texts
 
 pytestmark = pytest.mark.oracle("rft")
 SIZES = [8, 16, 16, 6]

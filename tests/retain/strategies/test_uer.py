@@ -17,7 +17,7 @@ from letheon.retain.models import mlp
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.uer import UER, BiasWatch, bias_report, decompose_logits
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("uer")
 SIZES = [8, 16, 16, 6]

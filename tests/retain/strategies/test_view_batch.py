@@ -26,7 +26,7 @@ from letheon.retain.strategies.view_batch import (
     view_places,
 )
 from letheon.retain.strategy import Strategy
-from letheon.strategy_checks import sample_stream
+from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("view_batch")
 

@@ -82,6 +82,16 @@ class LanguageModel:
         return int(getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 1 << 20)
 
     @property
+    def width(self) -> int:
+        """The length of a hidden state."""
+        return int(self.base().get_input_embeddings().weight.shape[1])
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of logits per position; it may exceed the number of the tokenizer's tokens."""
+        return int(self.base().get_output_embeddings().weight.shape[0])
+
+    @property
     def has_adapter(self) -> bool:
         """Whether PEFT adapters are attached."""
         return hasattr(self.model, "peft_config")

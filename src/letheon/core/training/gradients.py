@@ -23,6 +23,11 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], weight: Sequence[Tensor] | Non
     return sum(float(torch.dot((x * w).flatten(), y.flatten())) for x, y, w in zip(a, b, weight, strict=True))
 
 
+def backward(loss: Tensor, *, retain_graph: bool = False) -> None:
+    """Add a loss's gradient to the `grad` of every leaf that requires one; a typed `loss.backward()`."""
+    torch.autograd.backward(loss, retain_graph=retain_graph)
+
+
 def norm(a: Sequence[Tensor]) -> float:
     """Compute the Euclidean norm."""
     return dot(a, a) ** 0.5

@@ -17,7 +17,7 @@ from letheon.core.model.sites import blocks, is_matrix, is_transposed, mlp
 
 @dataclass(frozen=True)
 class Linear:
-    """A layer s = Wa + b as one matrix [out, in], with the bias as its last column where it moves too.
+    """A layer s = Wa + b as one matrix [out, in], with the bias as its last column if it moves too.
 
     Attributes:
         module: `nn.Linear`, or transformers' `Conv1D` (GPT-2), which keeps the transposed weight.
@@ -30,12 +30,12 @@ class Linear:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """out, in."""
+        """(out, in)."""
         rows, columns = self._upright(self.weight).shape
         return rows, columns + (self.bias is not None)
 
     def gradient(self) -> Float[Tensor, "out in"]:
-        """The gradient; zero where there is none."""
+        """The gradient of the matrix; zero for a parameter without one."""
         weight = self._upright(_gradient_of(self.weight))
         return weight if self.bias is None else torch.cat([weight, _gradient_of(self.bias)[:, None]], 1)
 
@@ -47,7 +47,7 @@ class Linear:
             self.bias.add_(step[:, -1], alpha=scale)
 
     def entered(self, activations: Float[Tensor, "... width"]) -> Float[Tensor, "... in"]:
-        """What the matrix is multiplied with: the activations, and a 1 for the bias."""
+        """The matrix's input: the activations, with a 1 appended for the bias."""
         return activations if self.bias is None else functional.pad(activations, (0, 1), value=1.0)
 
     def _upright(self, weight: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _gradient_of(parameter: nn.Parameter) -> Tensor:
 
 
 def as_linear(module: nn.Module, moving: Iterable[nn.Parameter]) -> Linear:
-    """A linear module, with its bias if that is among the parameters that move."""
+    """A linear module as one matrix, with its bias if the bias is among the parameters that move."""
     bias = cast("nn.Parameter | None", module.bias)
     moves = bias is not None and id(bias) in set(map(id, moving))
     return Linear(module, cast(nn.Parameter, module.weight), bias if moves else None)

@@ -1,4 +1,4 @@
-"""Null spaces of what enters a matrix: changes that (nearly) leave its outputs on given inputs as they are.
+"""Null spaces of a matrix's inputs: changes of the matrix that (nearly) preserve its outputs on given inputs.
 
 W k stays the same for every input k of some rows exactly if ΔW has no part in the span of those inputs. Taken
 strictly that leaves little or nothing; relaxed, only the directions in which the inputs have energy are protected. With
@@ -31,7 +31,7 @@ SMALLEST_REST = 1e-6
 
 
 def kept_directions(spectrum: Float[Tensor, " inputs"], mode: Mode, threshold: float) -> int:
-    """How many of the smallest eigenvalues (given in ascending order) count as the null space.
+    """Number of the smallest eigenvalues (given in ascending order) that count as the null space.
 
     `absolute`: those below the threshold. `energy`: as many as hold together at most that share of the sum. Zeros
     always count: there the inputs have nothing.
@@ -42,7 +42,7 @@ def kept_directions(spectrum: Float[Tensor, " inputs"], mode: Mode, threshold: f
 
 @dataclass(frozen=True)
 class NullSpace:
-    """What may change in a matrix.
+    """The changes of a matrix that leave protected inputs' outputs alone.
 
     Attributes:
         protected: [inputs, rank] orthonormal directions that no change may act on: U without U_small.
@@ -56,7 +56,7 @@ class NullSpace:
 
     @classmethod
     def of(cls, covariance: Float[Tensor, "inputs inputs"], mode: Mode, threshold: float) -> NullSpace:
-        """From K Kᵀ/n. Eigenvalues that are no more than rounding count as zero."""
+        """Compute the null space of a covariance K Kᵀ/n; eigenvalues within rounding count as zero."""
         spectrum, directions = torch.linalg.eigh(covariance.double())
         rounding = len(spectrum) * torch.finfo(torch.float64).eps * float(spectrum[-1].clamp(min=0))
         spectrum = torch.where(spectrum > rounding, spectrum, 0.0)
@@ -76,11 +76,11 @@ class NullSpace:
         return (change @ basis) @ basis.T
 
     def project(self, change: Tensor) -> Tensor:
-        """ΔW P: what is left of a change when its effect on protected inputs is taken away."""
+        """ΔW P: a change without its effect on protected inputs."""
         return change - self.blocked(change)
 
     def protecting(self, directions: Float[Tensor, "inputs more"]) -> NullSpace:
-        """The same, with further directions protected (a later task's, or single inputs)."""
+        """A null space that protects further directions too (of a later task, or single inputs)."""
         more = directions.double()
         more = more / more.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
         basis = self.protected.double()
@@ -91,7 +91,7 @@ class NullSpace:
 
 
 class Inputs:
-    """Second moments of what enters a matrix, gathered pass after pass in float64.
+    """Second moments of a matrix's inputs, summed over passes in float64.
 
     A row's first token is kept apart: in many models it is an attention sink, whose activations are hundreds of times
     larger than all others and would pass for nearly all of the energy. Its mean direction is protected in any case.
@@ -103,20 +103,20 @@ class Inputs:
         self.tokens = 0
 
     def add(self, inputs: Float[Tensor, "length inputs"]) -> None:
-        """The real tokens of one row."""
+        """Add the real tokens of one row."""
         later = inputs[1:].double()
         self.sum += later.T @ later
         self.first += inputs[0].double()
         self.tokens += len(later)
 
     def null_space(self, mode: Mode, threshold: float, transposed: bool = False) -> NullSpace:
-        """The null space of what was added."""
+        """The null space of the inputs that were added."""
         space = NullSpace.of(self.sum / max(self.tokens, 1), mode, threshold)
         return replace(space.protecting(self.first[:, None]), transposed=transposed)
 
 
 def matrices_among(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Module]:
-    """The matrices in the model's blocks whose weight is one of the parameters, by the parameter's name."""
+    """Find the matrices in the model's blocks whose weight is one of the parameters, by the parameter's name."""
     name_of = {id(parameter): name for name, parameter in parameters.items()}
     modules = (module for block in blocks(model.base()) for module in block.modules() if is_matrix(module))
     return {name_of[id(module.weight)]: module for module in modules if id(module.weight) in name_of}

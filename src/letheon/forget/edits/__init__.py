@@ -1,1 +1,1 @@
-"""One-shot changes of weights: one file an edit."""
+"""One-shot changes of weights: one file per edit."""

@@ -1,4 +1,4 @@
-"""Attenuation (U-CAN): shrink the dimensions of a LoRA adapter that fire on what shall go, without training.
+"""Attenuation (U-CAN): shrink the dimensions of a LoRA adapter that fire on the forget rows, without training.
 
 Two forward passes, over a sample of the forget rows and of the retain rows; no gradient is taken. The base weights and
 the adapter's rank stay; the change can be kept and taken back (`keep_update`, `letheon.forget.reapply`).
@@ -26,7 +26,7 @@ from letheon.core.registry import check_settings, method
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.loop import TrainingOutcome
-from letheon.forget.adapter_activity import (
+from letheon.forget.edits.adapter_activity import (
     Activity,
     Dims,
     Tokens,
@@ -68,7 +68,7 @@ class Settings:
 
 
 def contrastive_gap(forget: Float[Tensor, " units"], retain: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-    """max(0, ā_f − ā_r): how much more each unit fires on forget tokens; units that fire more on retain count 0."""
+    """max(0, ā_f − ā_r): how much more each unit fires on forget tokens; 0 if it fires more on retain ones."""
     return (forget - retain).clamp(min=0)
 
 
@@ -117,7 +117,7 @@ def attenuation(
 
 @dataclass
 class Factor:
-    """One low-rank factor (A or B) of an adapted layer, and what was measured at its inputs."""
+    """One low-rank factor (A or B) of an adapted layer, and the activity of its inputs."""
 
     module: nn.Linear
     forget: Activity
@@ -125,18 +125,18 @@ class Factor:
 
     @property
     def weight(self) -> Tensor:
-        """[out, units]."""
+        """The factor's matrix, [out, units]."""
         return self.module.weight.detach()
 
     def significance(self) -> Tensor:
-        """[units]: the gap in units of its standard error."""
+        """The gap in units of its standard error, [units]."""
         gap = contrastive_gap(self.forget.mean(), self.retain.mean())
         return standard_gap(gap, self.retain.spread(), len(self.forget.counts), len(self.retain.counts))
 
 
 @dataclass
 class Attenuated:
-    """What was decided for one factor: the columns of the table, [units] each, and the threshold."""
+    """The decision for one factor: the columns of the table, [units] each, and the threshold."""
 
     forget: Tensor
     retain: Tensor
@@ -147,7 +147,7 @@ class Attenuated:
     threshold: float
 
     def table(self) -> dict[str, Any]:
-        """For people and JSON: sizes, and one entry a column for every unit that was shrunk."""
+        """The decision as JSON-ready data: sizes, and one entry per column for every unit that was shrunk."""
         shrunk = (self.m < 1).nonzero().flatten()
         columns = {name: getattr(self, name)[shrunk].tolist() for name in COLUMNS}
         head = {"units": len(self.m), "attenuated": len(shrunk), "threshold": self.threshold}
@@ -183,7 +183,7 @@ def measure(
 
 
 def check_rows(retain: Sequence[Example]) -> None:
-    """Refuse too few retain rows to tell noise by."""
+    """Refuse retain rows that are too few to estimate noise (`InputError`)."""
     if len(retain) < 4:
         raise InputError(f"attenuation needs 4 retain rows or more, found {len(retain)}", "give more retain rows")
 
@@ -194,7 +194,7 @@ def noise_level(factors: Mapping[str, Factor]) -> float:
 
 
 def decide(factors: Mapping[str, Factor], settings: Settings | None = None) -> dict[str, Attenuated]:
-    """Risk and attenuation of every unit; nothing is changed yet."""
+    """Compute risk and attenuation of every unit; no weight is changed."""
     settings = settings or Settings()
     noise = noise_level(factors)
     return {name: _decide(factor, factor.significance() > noise, settings) for name, factor in factors.items()}
@@ -222,7 +222,7 @@ def scale_columns(layer: nn.Linear, m: Float[Tensor, " units"]) -> None:
 def attenuate(
     model: LanguageModel, forget: Sequence[Example], retain: Sequence[Example], settings: Settings | None = None
 ) -> dict[str, Attenuated]:
-    """Attenuate the model's LoRA adapter in place, on all the rows given; returns the table, a factor an entry."""
+    """Attenuate the model's LoRA adapter in place, on all the rows given; returns one table entry per factor."""
     factors = measure(model, forget, retain, settings)
     found = decide(factors, settings)
     for name, factor in factors.items():
@@ -233,12 +233,20 @@ def attenuate(
 # Its seat -----------------------------------------------------------------------------------------------------------
 
 
-@method("edit", "attenuation", Settings, paper="2602.23400", needs={"retain"})
+@method(
+    "edit",
+    "attenuation",
+    Settings,
+    paper="2602.23400",
+    needs={"retain"},
+    recipes={"u-can": "attenuation"},
+    seeded=False,
+    adapter=True,
+)
 class Attenuation(Procedure):
     changes = r"\.lora_[AB]\."
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def check(self, work: ProcedureContext) -> None:
         lora_factors(work.model, self.settings.dims)

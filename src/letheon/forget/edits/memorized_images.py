@@ -62,12 +62,12 @@ def step_mask(
 
 
 def union(masks: Bool[Tensor, "steps out units"], ratio: float = RATIO) -> Bool[Tensor, "out units"]:
-    """Weights that are masked in more than `ratio` of the steps; 0 is the plain union."""
+    """Mask the weights that are masked in more than `ratio` of the steps; 0 is the plain union."""
     return masks.sum(0) > ratio * len(masks)
 
 
 def iou(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
-    """Shared masked weights over all that either masks, over all matrices; 0 where neither masks any."""
+    """Intersection over union of two masks, over all matrices; 0 if both are empty."""
     both = sum(int((first[name] & second[name]).sum()) for name in first)
     either = sum(int((first[name] | second[name]).sum()) for name in first)
     return both / either if either else 0.0
@@ -79,7 +79,7 @@ def density(masks: Mapping[str, Tensor]) -> float:
 
 
 def random_mask(masks: Mapping[str, Tensor], seed: int) -> Masks:
-    """As many weights as each mask has, in each of its rows, but drawn at random: the control."""
+    """The control: as many weights per row as each mask has, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
     for name, mask in masks.items():
@@ -106,12 +106,12 @@ def matrices(model: nn.Module, modules: str = FF_OUT) -> dict[str, nn.Linear]:
 
 
 class _Enough(Exception):
-    """Leaves a sampler after the last step that is looked at."""
+    """Raised to leave a sampler after the last step that is recorded."""
 
 
 @dataclass(frozen=True)
 class Norms:
-    """Unit-row norms at every matrix, [steps, units] each, and of how many rows (tokens) each of them is."""
+    """Unit-row norms at every matrix, [steps, units] each, and the number of rows (tokens) behind each of them."""
 
     values: Mapping[str, Tensor]
     rows: Mapping[str, list[int]]
@@ -217,7 +217,7 @@ def find_mask(
 
 @dataclass(frozen=True)
 class Removed:
-    """What pruning took away: the masks and the weights that stood there."""
+    """Pruned weights: the masks and the values that they had."""
 
     masks: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
@@ -225,7 +225,7 @@ class Removed:
 
 @torch.no_grad()
 def prune(model: nn.Module, masks: Mapping[str, Tensor]) -> Removed:
-    """W ← W · (1 − M), in place; what was there is returned.
+    """W ← W · (1 − M), in place; returns the removed weights.
 
     Raises:
         InputError: the model has no such matrix, or one of another shape; nothing has changed.
@@ -245,7 +245,7 @@ def prune(model: nn.Module, masks: Mapping[str, Tensor]) -> Removed:
 
 @torch.no_grad()
 def restore(model: nn.Module, removed: Removed) -> None:
-    """Put back, to the last bit, what `prune` took away."""
+    """Restore the weights that `prune` removed, to the last bit."""
     found = dict(model.named_modules())
     for name, mask in removed.masks.items():
         found[name].get_parameter("weight")[mask] = removed.values[name]

@@ -48,10 +48,9 @@ def chosen_neurons(
     return mask
 
 
-@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"})
+@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False)
 class SelectivePruning(Procedure):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.merge_adapter()

@@ -36,8 +36,7 @@ def negate(parameters: Sequence[Tensor], start: Sequence[Tensor], scale: float) 
 
 @method("edit", "task_vector", Settings, paper="2212.04089")
 class TaskVector(Procedure):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.merge_adapter()

@@ -1,1 +1,1 @@
-"""What is descended: one file an objective."""
+"""Losses to descend: one file per objective."""

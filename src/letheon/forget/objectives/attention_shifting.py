@@ -1,4 +1,4 @@
-"""Attention shifting: train the attention maps off the tokens that carry the forget rows' facts, and onto those kept.
+"""Attention shifting: train attention away from the forget rows' facts, towards the retain rows' facts.
 
 Paper:   Wisdom is Knowing What not to Say, arXiv 2510.17210 (key `attention-shifting`). The loss is two divergences of
          attention maps from targets that the untouched model gives; no token's probability enters it.
@@ -24,9 +24,12 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
-from letheon.forget.parts import Pair, PairIndices, Rows, Terms
+from letheon.forget.kept_states import KeptStates
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms
 from letheon.probe.importance import content_importance, entropy_importance, most_important
 
+# The named recipe, by the method's name and by the paper's key.
+NAMES = ("attention_shifting", "attention-shifting")
 # Keeps the logarithm of a weight that has vanished finite.
 EPSILON = 1e-8
 # α stays this far from 0 and 1, so that neither loss is ever left out [inferred].
@@ -133,31 +136,41 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
 # Its seat in the loop ------------------------------------------------------------------------------------------------
 
 
-@method("objective", "attention_shifting", Settings, paper="2510.17210", needs={"retain", "reference"})
-class AttentionShifting:
+@method(
+    "objective",
+    "attention_shifting",
+    Settings,
+    paper="2510.17210",
+    needs={"retain", "reference"},
+    recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=q_proj k_proj"),
+    recommended={"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},  # on TOFU
+    tiny=({}, {"importance": "entropy", "alpha": 0.6}),
+)
+class AttentionShifting(Objective):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        self.before: dict[int, list[Tensor]] = {}  # row number -> [heads, length, length] of each layer
-        self.masks: dict[int, Tensor] = {}  # row number -> [length], tokens that carry content
+        super().__init__(settings)
+        self.before: list[KeptStates] = []  # per layer the attention maps, [heads, length, length]
+        self.masks = KeptStates()  # [length], the tokens that carry content
         self.alpha: tuple[int, float] = (-1, 0.5)  # a step and its weight
 
     @torch.no_grad()
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """The untouched model's attention and the content tokens of every row that will be met."""
         self.rows, self.plan = rows, plan
-        for number in sorted({i for forget, _ in plan for i in forget}):
-            self._keep(model, rows.forget[number], rows.forget_batch([number]))
-        for number in sorted({i for _, retain in plan for i in retain}):
-            self._keep(model, rows.retain[number], rows.retain_batch([number]))
-        if not any(bool(self.masks[i].any()) for i in self.masks if i < len(rows.forget)):
+        forget, retain = rows.visited(plan)
+        for batch in (*forget, *retain):
+            number = int(batch.index)
+            maps = attention_maps(model, batch)
+            self.before = self.before or [KeptStates(along=(1, 2)) for _ in maps]
+            for layer, attention in zip(self.before, maps, strict=True):
+                layer[number] = attention[0]
+            self.masks[number] = self._mask(model, rows.row(number)).to(model.device)
+        if not any(bool(self.masks[int(batch.index)].any()) for batch in forget):
             raise InputError(
                 "no forget row has a token that carries content", "write attention_shifting:importance=entropy"
             )
-
-    def _keep(self, model: LanguageModel, row: Encoded, batch: Batch) -> None:
-        number = int(batch.index)
-        self.before[number] = [found[0] for found in attention_maps(model, batch)]
-        self.masks[number] = self._mask(model, row).to(model.device)
 
     def _mask(self, model: LanguageModel, row: Encoded) -> Tensor:
         """Never the first token, on which attention rests where there is nothing to see, and no mark."""
@@ -204,13 +217,12 @@ class AttentionShifting:
 
         A row's first query is left out: it sees only itself. Padding is masked, so its keys have no weight.
         """
-        numbers, length = batch.index.tolist(), batch.input_ids.shape[1]
-        mask = torch.stack([_padded(self.masks[number], length) for number in numbers])[:, None, None]
+        mask = self.masks.padded(batch)[:, None, None]
         real = batch.attention_mask.bool()
         real[:, 0] = False
         loss, mass = [], []
-        for layer, attention in enumerate(attention_maps(model, batch)):
-            before = torch.stack([_padded(self.before[number][layer], length, sides=2) for number in numbers])
+        for layer, attention in zip(self.before, attention_maps(model, batch), strict=True):
+            before = layer.padded(batch)
             target = (
                 suppressed(before, mask, self.settings.lam)
                 if to == "suppressed"
@@ -219,8 +231,3 @@ class AttentionShifting:
             loss.append(batch.mean(attention_divergence(attention, target)[real], "positions"))
             mass.append(batch.mean((attention.detach() * mask).sum(-1).mean(1)[real], "positions"))
         return torch.stack(loss).mean(), torch.stack(mass).mean()
-
-
-def _padded(tensor: Tensor, length: int, sides: int = 1) -> Tensor:
-    """Zeros after a row's own tokens, in the last dimension or the last two."""
-    return torch.nn.functional.pad(tensor, (0, length - tensor.shape[-1]) * sides)

@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,20 @@ class Settings(LikelihoodSettings):
 
 
 def ce_u_loss(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    """CE(softmax(sg(z) with the label's logit at −∞), z) a token."""
+    """CE(softmax(sg(z) with the label's logit at −∞), z) per token."""
     teacher = logits.detach().scatter(-1, labels[:, None], float("-inf")).softmax(-1)
     return -(teacher * torch.log_softmax(logits, -1)).sum(-1)
 
 
-@method("objective", "ce_u", Settings, paper="2503.01224")
+@method(
+    "objective",
+    "ce_u",
+    Settings,
+    paper="2503.01224",
+    # ours; chosen by docs/results/demo_recipes.md
+    recipes={"fact_spans": "ce_u:tokens=value,alpha=1.0,skip=0"},
+    recommended={"epochs": 6, "learning_rate": 2e-5},
+)
 class CEU(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         kept = scores.select(place_in_row(scores) >= self.settings.skip)
@@ -40,7 +48,7 @@ class CEU(LikelihoodObjective):
 
 
 def place_in_row(scores: Scores) -> Tensor:
-    """[n]: 0 for the first labelled token of its row, 1 for the second, and so on."""
+    """Each labelled token's index within its row, from 0, [n]."""
     counts = torch.bincount(scores.row, minlength=scores.rows)
     first = torch.cumsum(counts, 0) - counts
     return torch.arange(len(scores.row), device=scores.row.device) - first[scores.row]

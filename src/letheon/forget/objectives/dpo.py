@@ -23,17 +23,20 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
+from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Pair, PairIndices, Rows, Terms
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
 class Settings(LikelihoodSettings):
     beta: float = 0.1
     alternates: Literal["idk", "perturbed"] = "idk"  # refusals, or the row's own perturbed answers
-    refusals: str = ""  # a file of refusals, a line each; default the package's own
+    refusals: str = ""  # a file of refusals, one per line; default the package's own
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("beta",))
@@ -46,13 +49,30 @@ def dpo_loss(
     rejected_reference: Float[Tensor, " rows"],
     beta: float,
 ) -> Float[Tensor, " rows"]:
-    """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) a row; log-probabilities summed (nats)."""
+    """−(2/β) log σ(β[log(p/p_ref)(chosen) − log(p/p_ref)(rejected)]) per row; log-probabilities are summed (nats)."""
     return -2 / beta * logsigmoid(beta * ((chosen - chosen_reference) - (rejected - rejected_reference)))
 
 
-@method("objective", "dpo", Settings, paper="2305.18290", needs={"reference", "alternates"}, wants={"retain"})
+@method(
+    "objective",
+    "dpo",
+    Settings,
+    paper="2305.18290",
+    needs={"reference", "alternates"},
+    wants={"retain"},
+    recipes={"idk": "dpo:alternates=idk"},
+    tiny=({}, {"alternates": "perturbed"}),
+)
 class DPO(LikelihoodObjective):
+    settings: Settings
     needs_reference = True
+
+    @staticmethod
+    def check_recipe(recipe: Recipe, request: Request | None) -> None:
+        """Refuse forget rows without perturbed answers where `alternates=perturbed` needs them."""
+        if request is not None and recipe.option("alternates") == "perturbed":
+            for row in request.forget:
+                perturbed_of(row)
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
@@ -71,15 +91,12 @@ class DPO(LikelihoodObjective):
         self.alternate_reference = dict(zip(used, logps, strict=True))
 
     def _whole_answers(self) -> LikelihoodObjective:
-        """Alternates are scored whole, whatever the forget loss sees of the true answer."""
+        """An objective that scores alternates whole, whichever tokens of the true answer the forget loss sees."""
         return LikelihoodObjective(LikelihoodSettings())
 
     def _pool(self, i: int) -> Sequence[str]:
         if self.settings.alternates == "perturbed":
-            row = self.rows.examples[i]
-            if not row.perturbed_answers:
-                raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
-            return row.perturbed_answers
+            return perturbed_of(self.rows.examples[i])
         return read_refusals(self.settings.refusals)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
@@ -98,10 +115,21 @@ class DPO(LikelihoodObjective):
         return batch.mean(loss, "rows")
 
 
+def perturbed_of(row: Example) -> Sequence[str]:
+    """A row's perturbed answers.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not row.perturbed_answers:
+        raise InputError(f"forget row {row.id} has no perturbed answers", "add them, or use alternates=idk")
+    return row.perturbed_answers
+
+
 def read_refusals(path: str = "") -> list[str]:
-    """Refusals, a line each: the package's own, or those of a file."""
+    """Read refusals, one per line, from the package or from a file."""
     if path and not Path(path).is_file():
-        raise InputError(f"{path} does not exist", "give a text file with a refusal a line")
+        raise InputError(f"{path} does not exist", "give a text file with one refusal per line")
     try:
         place = Path(path) if path else files("letheon.forget.objectives").joinpath("refusals.txt")
         text = place.read_text(encoding="utf-8")
@@ -109,5 +137,5 @@ def read_refusals(path: str = "") -> list[str]:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise InputError(f"{path} holds no refusal", "write a refusal a line")
+        raise InputError(f"{path} holds no refusal", "write one refusal per line")
     return lines

@@ -14,8 +14,8 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.objectives.gradient_ascent import ascent_loss
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,15 @@ class Settings(LikelihoodSettings):
     alpha: float = 1.0
 
 
-@method("objective", "grad_diff", Settings, paper="2203.12817", wants={"retain"})
+@method(
+    "objective",
+    "grad_diff",
+    Settings,
+    paper="2203.12817",
+    wants={"retain"},
+    recipes={"kl_min": "grad_diff:retain_loss=kl"},
+    tiny=({}, {"retain_loss": "kl"}),
+)
 class GradDiff(LikelihoodObjective):
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         return batch.mean(ascent_loss(scores.logp), "tokens")

@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
 
 
 def ascent_loss(logp: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-    """−CE a token: log p itself. Averaged over all answer tokens of the batch, so long answers weigh more."""
+    """−CE per token: log p itself. Averaged over all answer tokens of the batch, so long answers weigh more."""
     return logp
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings(LikelihoodSettings):
 def inverted_hinge_loss(
     logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    """1 + p_y − max over v ≠ y of p_v a token: 2 where the true token is certain, 0 where another one is."""
+    """1 + p_y − max over v ≠ y of p_v, per token: 2 if the true token is certain, 0 if another one is."""
     p = logits.softmax(-1)
     true = p.gather(-1, labels[:, None])[:, 0]
     runner_up = p.scatter(-1, labels[:, None], -1.0).amax(-1)

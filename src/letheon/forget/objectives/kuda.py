@@ -1,4 +1,4 @@
-"""KUDA: make the hidden states of what shall be forgotten leave their original direction, hold the others in place.
+"""KUDA: turn the forget rows' hidden states away from their original direction, hold the retain rows' in place.
 
 Paper:   KUDA: Knowledge Unlearning by Deviating Representation, arXiv 2602.19275. The named recipe `kuda` is the whole
          of it: this objective, the update `null_space`, the scope `traced`.
@@ -31,8 +31,9 @@ from letheon.core.model.sites import blocks
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.likelihood import hidden_states, score
-from letheon.forget.parts import Pair, PairIndices, Rows, Terms, joined
+from letheon.core.scoring.likelihood import score
+from letheon.forget.kept_states import KeptStates, states_of_both
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms
 
 
 @dataclass(frozen=True)
@@ -76,35 +77,44 @@ def tilted(
 
 
 def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]) -> Float[Tensor, " rows"]:
-    """The mean over each row's masked tokens; 0 for a row without one."""
+    """Mean over each row's masked tokens; 0 for a row without one."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-@method("objective", "kuda", Settings, paper="2602.19275", needs={"reference"}, wants={"retain"})
-class KUDA:
+@method(
+    "objective",
+    "kuda",
+    Settings,
+    paper="2602.19275",
+    needs={"reference"},
+    wants={"retain"},
+    recipes={"kuda": "kuda+null_space@traced"},
+    # ours, on SmolLM2; RMU's rate, 5e-5 [inferred], is for models of 7B
+    recommended={"steps": 100, "learning_rate": 3e-4, "batch_size": 4},
+    tiny=({}, {"retain_loss": "nll", "positions": "all", "form": "cosine"}),
+)
+class KUDA(Objective):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.layer = self.settings.layer
-        self.before: dict[int, Tensor] = {}  # by row: [length, width], without gradient, off the accelerator
+        self.before = KeptStates()
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         self.layer = read_layer(model, self.settings.layer)
-        width = model.base().get_input_embeddings().weight.shape[1]
         generator = torch.Generator().manual_seed(stream_seed(rows.seed, "tilt"))
-        self.direction = normalize(torch.randn(width, generator=generator), dim=0).to(model.device)
-        batches = [rows.forget_batch([number]) for number in sorted({i for forget, _ in plan for i in forget})]
-        batches += [rows.retain_batch([number]) for number in sorted({i for _, retain in plan for i in retain})]
-        with torch.no_grad():
-            for batch in batches:
-                self.before[int(batch.index)] = hidden_states(model, batch, self.layer)[0].float().cpu()
+        self.direction = normalize(torch.randn(model.width, generator=generator), dim=0).to(model.device)
+        forget, retain = rows.visited(plan)
+        self.before.record(model, [*forget, *retain], self.layer)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         terms, settings = Terms(), self.settings
         forget, retain = pair.forget, pair.retain if settings.alpha else None
         by_states = retain if settings.retain_loss == "states" else None
-        first, second = self._states(model, forget, by_states)
+        first, second = states_of_both(model, forget, by_states, self.layer)
         if forget is not None and first is not None:
-            original = self._original(forget)
+            original = self.before.padded(forget)
             cosine = cosine_similarity(first, tilted(original, self.direction, settings.tilt), dim=-1)
             pushed = deviation(cosine, settings.beta) if settings.form == "softplus" else cosine
             loss = forget.mean(token_mean(pushed, self._mask(forget)), "rows")
@@ -113,7 +123,7 @@ class KUDA:
             terms.metrics["forget_cosine"] = self._mean_cosine(forget, cosine_similarity(first, original, dim=-1))
         if retain is not None:
             if second is not None:
-                original = self._original(retain)
+                original = self.before.padded(retain)
                 distance = ((second - original) ** 2).sum(-1) / (original**2).sum(-1).clamp(min=1e-12)
                 loss = retain.mean(token_mean(distance, self._mask(retain)), "rows")
                 terms.metrics["retain_cosine"] = self._mean_cosine(retain, cosine_similarity(second, original, dim=-1))
@@ -122,21 +132,6 @@ class KUDA:
             terms.retain = settings.alpha * loss
             terms.metrics["retain_loss"] = float(loss.detach())
         return terms
-
-    def _states(
-        self, model: LanguageModel, forget: Batch | None, retain: Batch | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The read layer's output for both halves, in one pass where both are there."""
-        if forget is None or retain is None:
-            only = [None if b is None else hidden_states(model, b, self.layer).float() for b in (forget, retain)]
-            return only[0], only[1]
-        hidden = hidden_states(model, joined(forget, retain), self.layer).float()
-        size = len(forget)
-        return hidden[:size, : forget.input_ids.shape[1]], hidden[size:, : retain.input_ids.shape[1]]
-
-    def _original(self, batch: Batch) -> Tensor:
-        rows = [self.before[number] for number in batch.index.tolist()]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch.input_ids.device)
 
     def _mask(self, batch: Batch) -> Tensor:
         if self.settings.positions == "labels":
@@ -148,7 +143,7 @@ class KUDA:
 
 
 def read_layer(model: LanguageModel, asked: int = -1) -> int:
-    """The block that is read: the one that was asked for, or the highest one with a weight that moves.
+    """The block to read: the requested one, or with -1 the highest one with a weight that moves.
 
     Raises:
         InputError: there is no such block, or no weight at or below it moves.

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,19 @@ class Settings(LikelihoodSettings):
 
 
 def npo_loss(logp: Float[Tensor, " rows"], reference: Float[Tensor, " rows"], beta: float) -> Float[Tensor, " rows"]:
-    """−(2/β) log σ(−β log(p/p_ref)) a row; log p is summed over the answer's tokens (nats)."""
+    """−(2/β) log σ(−β log(p/p_ref)) per row; log p is summed over the answer's tokens (nats)."""
     return -2 / beta * logsigmoid(-beta * (logp - reference))
 
 
-@method("objective", "npo", Settings, paper="2404.05868", needs={"reference"}, wants={"retain"})
+@method(
+    "objective",
+    "npo",
+    Settings,
+    paper="2404.05868",
+    needs={"reference"},
+    wants={"retain"},
+    tiny=({}, {"tokens": "value"}),
+)
 class NPO(LikelihoodObjective):
     needs_reference = True
 

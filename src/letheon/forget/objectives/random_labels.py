@@ -21,7 +21,7 @@ from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Pair, PairIndices, Rows, Terms
 
 
@@ -33,12 +33,12 @@ class Settings(LikelihoodSettings):
 def random_label_loss(
     logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    """−log p(drawn) a token (nats)."""
+    """−log p(drawn) per token (nats)."""
     return cross_entropy(logits, drawn, reduction="none")
 
 
 def draw_labels(tokens: int, vocabulary: int, seed: int, step: int, row: int) -> Int[Tensor, " tokens"]:
-    """Uniform token ids for one row's answer at one step: the same however the rows are split and after a restart."""
+    """Draw uniform token ids for one row's answer at one step; splits into micro-batches and restarts do not matter."""
     generator = torch.Generator().manual_seed(stream_seed(seed, f"random labels of row {row}", step))
     return torch.randint(vocabulary, (tokens,), generator=generator)
 
@@ -48,7 +48,7 @@ class RandomLabels(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
         self.seed, self.step = rows.seed, 0
-        self.vocabulary = min(len(model.tokenizer), model.base().get_output_embeddings().weight.shape[0])
+        self.vocabulary = min(len(model.tokenizer), model.vocabulary)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         self.step = pair.step

@@ -15,12 +15,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.likelihood import hidden_states
-from letheon.forget.parts import Pair, PairIndices, Rows, Terms, joined
+from letheon.forget.kept_states import KeptStates, states_of_both
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def activation_loss(
     target: Float[Tensor, "rows length width"] | Float[Tensor, " width"],
     mask: Bool[Tensor, "rows length"],
 ) -> Float[Tensor, " rows"]:
-    """(1/n) Σ_t mask · mean_d (h − target)² a row, n its masked tokens."""
+    """(1/n) Σ_t mask · mean_d (h − target)² per row, with n the row's masked tokens."""
     squared = ((hidden - target) ** 2).mean(-1) * mask
     return squared.sum(-1) / mask.sum(-1).clamp(min=1)
 
@@ -48,45 +51,42 @@ def control_vector(width: int, coefficient: float, seed: int) -> Float[Tensor, "
     return coefficient * u / u.norm()
 
 
-@method("objective", "rmu", Settings, paper="2403.03218", needs={"retain", "reference"})
-class RMU:
+@method("objective", "rmu", Settings, paper="2403.03218", needs={"retain", "reference"}, tiny={"layer": 2})
+class RMU(Objective):
+    settings: Settings
+
+    @staticmethod
+    def check_recipe(recipe: Recipe, request: Request | None) -> None:
+        """Refuse a scope `layers` that begins above the layer that is read."""
+        if recipe.scope.method.name != "layers":
+            return
+        first, read = int(recipe.scope.settings.layers.split("-")[0]), recipe.objective.settings.layer
+        if first > read:
+            raise InputError(
+                f"rmu reads layer {read}, which layers {first} and above cannot change",
+                f"let layers up to {read} move, or read a later one: rmu:layer={first}",
+            )
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        self.before: dict[int, Tensor] = {}
+        super().__init__(settings)
+        self.before = KeptStates()
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        width = model.base().get_input_embeddings().weight.shape[1]
         seed = stream_seed(rows.seed, "control vector")
-        self.vector = control_vector(width, self.settings.coefficient, seed).to(model.device)
-        with torch.no_grad():
-            for number in sorted({i for _, retain in plan for i in retain}):
-                batch = rows.retain_batch([number])
-                self.before[int(batch.index)] = hidden_states(model, batch, self.settings.layer)[0].float()
+        self.vector = control_vector(model.width, self.settings.coefficient, seed).to(model.device)
+        self.before.record(model, rows.visited(plan)[1], self.settings.layer)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        terms = Terms()
-        batch = pair.forget if pair.retain is None else pair.retain
-        if pair.forget is not None and pair.retain is not None:
-            batch = joined(pair.forget, pair.retain)
-        if batch is None:
-            return terms
-        hidden = hidden_states(model, batch, self.settings.layer).float()
-        size = len(pair.forget) if pair.forget is not None else 0
-        if pair.forget is not None:
-            loss = self._forget(hidden[:size], pair.forget)
-            terms.forget, terms.metrics["forget_loss"] = self.settings.gamma * loss, float(loss.detach())
-        if pair.retain is not None and self.settings.alpha:
-            loss = self._retain(hidden[size:], pair.retain)
-            terms.retain, terms.metrics["retain_loss"] = self.settings.alpha * loss, float(loss.detach())
+        terms, settings = Terms(), self.settings
+        retain = pair.retain if settings.alpha else None
+        forget_states, retain_states = states_of_both(model, pair.forget, retain, settings.layer)
+        if pair.forget is not None and forget_states is not None:
+            loss = self._loss(forget_states, self.vector, pair.forget)
+            terms.forget, terms.metrics["forget_loss"] = settings.gamma * loss, float(loss.detach())
+        if retain is not None and retain_states is not None:
+            loss = self._loss(retain_states, self.before.padded(retain), retain)
+            terms.retain, terms.metrics["retain_loss"] = settings.alpha * loss, float(loss.detach())
         return terms
 
-    def _forget(self, hidden: Tensor, batch: Batch) -> Tensor:
-        length = batch.labels.shape[1]
-        return batch.mean(activation_loss(hidden[:, :length], self.vector, batch.labels != -100), "rows")
-
-    def _retain(self, hidden: Tensor, batch: Batch) -> Tensor:
-        before = [self.before[number] for number in batch.index.tolist()]
-        target = torch.nn.utils.rnn.pad_sequence(before, batch_first=True)
-        length = target.shape[1]
-        mask = batch.labels[:, :length] != -100
-        return batch.mean(activation_loss(hidden[:, :length], target, mask), "rows")
+    def _loss(self, hidden: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        return batch.mean(activation_loss(hidden, target, batch.labels != -100), "rows")

@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Settings(LikelihoodSettings):
 
 
 def satimp_loss(logp: Float[Tensor, " tokens"], beta1: float, beta2: float) -> Float[Tensor, " tokens"]:
-    """−sg(p)^β1 · sg(1−p)^β2 · CE a token; no gradient flows through the weight."""
+    """−sg(p)^β1 · sg(1−p)^β2 · CE per token; no gradient flows through the weight."""
     p = logp.detach().exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2 * logp
 

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Settings(LikelihoodSettings):
 def simnpo_loss(
     logp: Float[Tensor, " rows"], length: Int[Tensor, " rows"], beta: float, delta: float
 ) -> Float[Tensor, " rows"]:
-    """−(2/β) log σ(β(−log p / T − δ)) a row; log p is summed over the answer's T tokens (nats)."""
+    """−(2/β) log σ(β(−log p / T − δ)) per row; log p is summed over the answer's T tokens (nats)."""
     return -2 / beta * logsigmoid(beta * (-logp / length - delta))
 
 

@@ -21,7 +21,7 @@ from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Positions, Scores
 from letheon.core.scoring.reference import Reference
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import PairIndices, Rows
 
 
@@ -31,6 +31,10 @@ class Settings(LikelihoodSettings):
     alpha: float = 0.0
     positions: Positions = "labels"
 
+    def __post_init__(self) -> None:
+        if self.positions == "all" and self.tokens == "value":
+            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
+
 
 def undial_loss(
     logits: Float[Tensor, "tokens vocabulary"],
@@ -38,16 +42,14 @@ def undial_loss(
     labels: Int[Tensor, " tokens"],
     beta: float,
 ) -> Float[Tensor, " tokens"]:
-    """CE(softmax(z_ref − β·onehot(y)), z) a token."""
+    """CE(softmax(z_ref − β·onehot(y)), z) per token."""
     lowered = reference - beta * torch.nn.functional.one_hot(labels, logits.shape[-1])
     return -(lowered.softmax(-1) * torch.log_softmax(logits, -1)).sum(-1)
 
 
-@method("objective", "undial", Settings, paper="2402.10052", needs={"reference"})
+@method("objective", "undial", Settings, paper="2402.10052", needs={"reference"}, tiny=({}, {"positions": "all"}))
 class UNDIAL(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        if self.settings.positions == "all" and self.settings.tokens == "value":
-            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
         super().prepare(model, rows, plan)
         self.forget_reference = Reference()
         batches = [rows.forget_batch([i]) for i in range(len(rows.forget))]

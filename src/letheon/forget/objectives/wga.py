@@ -15,7 +15,7 @@ from torch import Tensor
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
-from letheon.forget.likelihood_objective import LikelihoodObjective, LikelihoodSettings
+from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Settings(LikelihoodSettings):
 
 
 def wga_loss(logp: Float[Tensor, " tokens"], beta: float) -> Float[Tensor, " tokens"]:
-    """−sg(p)^β · CE a token, which is sg(p)^β · log p; no gradient flows through the weight."""
+    """−sg(p)^β · CE per token, which is sg(p)^β · log p; no gradient flows through the weight."""
     return (beta * logp.detach()).exp() * logp
 
 

@@ -1,1 +1,1 @@
-"""Forgetting in several stages, where no recipe of parts describes it: one file a procedure."""
+"""Forgetting in several stages that no recipe describes: one file per procedure."""

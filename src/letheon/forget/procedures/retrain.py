@@ -1,4 +1,4 @@
-"""Retrain: begin again from a model that never saw the rows to forget, and train it on what is to be kept.
+"""Retrain: begin again from a model that never saw the forget rows, and train it on the retain rows.
 
 Source:  the definition of unlearning. The only method here with a guarantee, if `base` has never seen the rows.
 """
@@ -21,10 +21,12 @@ class Settings:
     base: str = "smollm2"  # the model before anything was taught: a path or id
 
 
-@method("procedure", "retrain", Settings, needs={"retain"})
+@method("procedure", "retrain", Settings, needs={"retain"}, tiny={"base": "tiny"})
 class Retrain(Procedure):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         check_loadable(self.settings.base)
 
     def check(self, work: ProcedureContext) -> None:

@@ -1,1 +1,1 @@
-"""Which rows meet which: one file a sampler."""
+"""Plans of the rows of each step: one file per sampler."""

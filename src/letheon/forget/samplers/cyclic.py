@@ -7,23 +7,13 @@ Differs: none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from letheon.core.registry import method
+from letheon.core.registry import NoSettings, method
 from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("sampler", "cyclic", Settings)
+@method("sampler", "cyclic", NoSettings, seeded=False)
 class Cyclic(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def epoch(self, request: Request) -> int:
         return max(len(request.forget), len(request.retain))
 

@@ -53,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What retain rows are to the entities that shall be forgotten.
+    """The relation of retain rows to the entities to forget.
 
     Attributes:
         entities: subjects of the forget rows, in order of appearance.
@@ -67,7 +67,7 @@ class Neighbourhood:
     owners: tuple[frozenset[str], ...]
 
     def allows(self, entity: str, retain: int) -> bool:
-        """Whether a retain row may stand beside a forget row of an entity."""
+        """Whether a retain row may be paired with a forget row of an entity."""
         return entity in self.owners[retain] or self.is_everyones(retain)
 
     def is_everyones(self, retain: int) -> bool:
@@ -76,7 +76,7 @@ class Neighbourhood:
 
 
 def neighbourhood(request: Request) -> Neighbourhood:
-    """Read or find what each retain row is."""
+    """Read or infer each retain row's relation to the entities."""
     entities = tuple(dict.fromkeys(row.subject for row in request.forget if row.subject))
     names = {entity: re.compile(rf"(?<!\w){re.escape(entity)}(?!\w)", re.IGNORECASE) for entity in entities}
     read = [_relation(row, names) for row in request.retain]
@@ -100,7 +100,7 @@ def _relation(row: Example, names: Mapping[str, re.Pattern[str]]) -> tuple[str, 
 
 
 def modules(request: Request) -> dict[str, list[Met]]:
-    """MELU's pairs of one epoch, entity by entity: its forget rows with its neighbours, direct ones first.
+    """Pair rows for one epoch of MELU, entity by entity: its forget rows with its neighbours, direct ones first.
 
     Raises:
         InputError: a forget row without a subject, a direct neighbour of nobody, or an entity beside which no retain
@@ -143,7 +143,7 @@ def _own_rows(around: Neighbourhood) -> dict[str, list[int]]:
 
 
 def pair_table(request: Request, scheme: Scheme, seed: int = 0) -> list[Met]:
-    """The pairs of one epoch under a scheme that draws nothing anew (all but `1_1random`)."""
+    """The pairs of one epoch under a scheme without new draws (all but `1_1random`)."""
     everything, retain = list(range(len(request.forget))), list(range(len(request.retain)))
     if scheme == "melu":
         return [pair for module in modules(request).values() for pair in module]
@@ -175,10 +175,20 @@ def _cycled(request: Request, forget: Sequence[int], retain: Sequence[int], leng
     return [(forget[met[0]], retain[kept[0]]) for met, kept in plan]
 
 
-@method("sampler", "modular", Settings, paper="2509.05316", needs={"retain"}, wants={"subject"})
+@method(
+    "sampler",
+    "modular",
+    Settings,
+    paper="2509.05316",
+    needs={"retain"},
+    wants={"subject"},
+    recipes={"melu": "npo%modular"},
+    recommended={"epochs": 4, "learning_rate": 2e-5, "weight_decay": 0.01, "schedule": "linear"},
+    tiny=({}, {"scheme": "balanced"}),
+    seeded=False,
+)
 class Modular(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def epoch(self, request: Request) -> int:
         """|F| for the one-to-one schemes, max(|F|, |R|) for the cyclic ones, the sum over modules for melu."""
@@ -210,7 +220,7 @@ class Modular(Sampler):
 
 @dataclass(frozen=True)
 class Exposure:
-    """How often rows meet under a plan.
+    """How often a plan pairs rows.
 
     Attributes:
         forget, retain: how often each row is met.
@@ -230,7 +240,7 @@ class Exposure:
 
 
 def exposure(request: Request, plan: Sequence[PairIndices]) -> Exposure:
-    """The exposure report of a plan whose halves stand beside each other row by row."""
+    """Report the exposure of a plan whose two halves are paired row by row."""
     around = neighbourhood(request)
     pairs = [pair for met, kept in plan for pair in zip(met, kept, strict=True)]
     entity_of = [row.subject or "" for row in request.forget]

@@ -6,26 +6,16 @@ Differs: none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from letheon.core.registry import method
+from letheon.core.registry import NoSettings, method
 from letheon.core.rows.sampling import epochs_of, stream_seed
 from letheon.forget.parts import PairIndices, Sampler
 from letheon.forget.request import Request
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("sampler", "paired", Settings)
+@method("sampler", "paired", NoSettings)
 class Paired(Sampler):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         forget, retain = len(request.forget), len(request.retain)
         generator = torch.Generator().manual_seed(stream_seed(seed, "retain rows"))

@@ -1,1 +1,1 @@
-"""Which weights may move: one file a scope."""
+"""Selections of the weights that may move: one file per scope."""

@@ -40,7 +40,7 @@ logger = logging.getLogger("letheon")
 Group = Literal["forget", "retain", "shared"]
 # How a weight's entries are marked in `Circuit.groups`.
 CODES: dict[Group, int] = {"forget": 1, "retain": 2, "shared": 3}
-# Up to so many modules each is patched by a pass of its own; beyond, all at once to first order.
+# Up to this number of modules each is patched in its own pass; more are scored all at once, to first order.
 FEW = 64
 
 
@@ -60,7 +60,7 @@ class Settings:
 def grouped(
     forget: Mapping[Module, float], retain: Mapping[Module, float], share: float, ratio: float
 ) -> dict[Module, Group]:
-    """The circuit, with each module's group; harmful (negative) scores count as none."""
+    """Choose the circuit and each module's group; negative scores count as 0."""
     scores = {module: (max(forget[module], 0.0), max(retain[module], 0.0)) for module in forget}
     order = sorted(scores, key=lambda module: (-max(scores[module]), module.layer, str(module)))
     circuit = order[: max(1, round(share * len(order)))]
@@ -82,8 +82,10 @@ class Circuit(Scope):
     table: every module's scores and group.
     """
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.groups: dict[str, Tensor] = {}
         self.modules: dict[Module, Group] = {}
         self.table: list[dict[str, Any]] = []
@@ -116,7 +118,7 @@ class Circuit(Scope):
         return (exact_effects if exact else attributed_effects)(model, contrasts)
 
     def _shuffled(self, modules: list[Module]) -> dict[Module, Group]:
-        """Groups of the same sizes on modules drawn at random."""
+        """Assign groups of the same sizes to modules drawn at random."""
         draw = random.Random(stream_seed(self.settings.seed, "random circuit"))
         drawn = draw.sample(modules, len(self.modules))
         return dict(zip(drawn, self.modules.values(), strict=True))
@@ -150,7 +152,7 @@ def _mark(marks: dict[int, Tensor], block: nn.Module, module: Module, heads: int
 
 
 def query_projection(block: nn.Module, heads: int) -> nn.Module | None:
-    """The matrix that makes queries and nothing else; None where they share one with keys and values."""
+    """The matrix of the queries alone; None if queries share a matrix with keys and values."""
     matrices = [child for child in attention(block).children() if is_matrix(child)]
     width = sides(output_projection(block))[1]  # heads times head size
     alone = len(matrices) >= 4 and sides(matrices[0])[0] == width and width % heads == 0
@@ -163,7 +165,7 @@ def query_projection(block: nn.Module, heads: int) -> nn.Module | None:
 def contrasts_of(
     model: LanguageModel, rows: Sequence[Example], request: Request, most: int, seed: int
 ) -> list[Contrast]:
-    """For each row (at most so many, evenly spaced) its prompt, up to where the value begins, and a corrupted twin.
+    """Contrasts of at most `most` rows, evenly spaced: the prompt up to where the value begins, and a corrupted twin.
 
     Raises:
         InputError: no row has a subject in its question, or a counterfactual prompt.
@@ -199,11 +201,11 @@ def _contrast(model: LanguageModel, row: Example, subjects: Sequence[str], seed:
 
 
 def _cut(encoder: Encoder, answer: str, begin: int) -> tuple[list[int], int]:
-    """An answer's tokens, and the first of them that reaches beyond a place in its text."""
+    """An answer's tokens, and the index of the first one that reaches beyond a place in its text."""
     ids, spans = encoder.answer(answer)
     return ids, next(i for i, (_, stop) in enumerate(spans) if stop > begin)
 
 
 def _first_difference(right: Sequence[int], wrong: Sequence[Sequence[int]], at: int) -> int | None:
-    """A false answer's token at a place: of the first that agrees with the right one before it and differs there."""
+    """The token at a place of the first false answer that agrees with the right one before it and differs there."""
     return next((ids[at] for ids in wrong if len(ids) > at and ids[:at] == right[:at] and ids[at] != right[at]), None)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import nn
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.registry import method
+from letheon.core.registry import NoSettings, method
 from letheon.forget.parts import Scope
 from letheon.forget.request import Request
 
 
-@dataclass(frozen=True)
-class Settings:
-    pass
-
-
-@method("scope", "everything", Settings)
+@method("scope", "everything", NoSettings)
 class Everything(Scope):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
         return dict(model.model.named_parameters())

@@ -31,10 +31,9 @@ class Settings:
             )
 
 
-@method("scope", "layers", Settings)
+@method("scope", "layers", Settings, tiny=({"layers": "2-"}, {"layers": "1-2", "parameters": "down_proj"}))
 class Layers(Scope):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()

@@ -32,8 +32,7 @@ class Settings:
 
 @method("scope", "lora", Settings, paper="2106.09685")
 class LoRA(Scope):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         settings = self.settings

@@ -167,7 +167,7 @@ def spread(rows: Sequence[Example], count: int) -> list[Example]:
 
 @dataclass
 class Start:
-    """One adapted matrix before the first step.
+    """An adapted matrix before the first step.
 
     Attributes:
         weight: W₀ as it was, in the layer's own layout, in main memory.
@@ -181,14 +181,25 @@ class Start:
 
     @property
     def positive(self) -> int:
-        """How many of the r directions carry more weighted forget than retain energy."""
+        """Number of the r directions with more weighted forget than retain energy."""
         return int((self.eigenvalues > 0).sum())
 
 
-@method("scope", "reglu", Settings, paper="2604.17396", needs={"retain"})
+@method(
+    "scope",
+    "reglu",
+    Settings,
+    paper="2604.17396",
+    needs={"retain"},
+    recipes={"reglu": "inverted_hinge@reglu"},
+    recommended={"epochs": 5, "learning_rate": 1e-4, "weight_decay": 0.01, "batch_size": 32, "schedule": "linear"},
+    tiny=({}, {"init": "lora", "pooling": "mean"}),
+)
 class ReGLU(Scope):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.starts: dict[str, Start] = {}
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
         self.layers: dict[str, Any] = {}
@@ -272,5 +283,5 @@ def matrix_of(layer: Any) -> Float[Tensor, "out in"]:
 
 
 def in_layout(layer: Any, weight: Float[Tensor, "out in"]) -> Tensor:
-    """A matrix as the layer stores it."""
+    """A matrix in the layer's own layout."""
     return weight.T if layer.fan_in_fan_out else weight

@@ -41,7 +41,7 @@ class Settings:
 def answer_losses(
     model: LanguageModel, rows: Sequence[Encoded]
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Negative log-likelihood of each row's answer, summed over its tokens (nats), and how many these are."""
+    """Negative log-likelihood of each row's answer, summed over its tokens (nats), and the number of tokens."""
     losses, tokens = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.float64)
     for chosen in by_length([len(row.ids) for row in rows], 16):
         scores = score(model, to_device(model.encoder().collate([rows[i] for i in chosen]), model.device))
@@ -51,7 +51,7 @@ def answer_losses(
 
 
 def layer_effects(model: LanguageModel, rows: Sequence[Encoded]) -> list[float]:
-    """|L with layer l bypassed − L| for every layer, L the answers' mean negative log-likelihood (nats a token)."""
+    """|L with layer l bypassed − L| for every layer, L the answers' mean negative log-likelihood (nats per token)."""
 
     def loss() -> float:
         losses, tokens = answer_losses(model, rows)
@@ -65,21 +65,23 @@ def layer_effects(model: LanguageModel, rows: Sequence[Encoded]) -> list[float]:
 
 
 def top_layers(effects: Sequence[float], k: int) -> list[int]:
-    """The k layers of the largest effect, in their order; of equals the lower ones."""
+    """The k layers with the largest effects, in ascending order; ties go to the lower layer."""
     return sorted(sorted(range(len(effects)), key=lambda layer: -effects[layer])[:k])
 
 
-@method("scope", "targeted", Settings, paper="2601.21682")
+@method("scope", "targeted", Settings, paper="2601.21682", tiny={"k": 2})
 class Targeted(Scope):
-    """After `select`, `layers` are the chosen ones and `effects` those of all layers."""
+    """After `select`, `layers` holds the selected layers and `effects` every layer's effect."""
+
+    settings: Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.layers: list[int] = []
         self.effects: list[float] = []
 
     def check(self, model: LanguageModel) -> None:
-        """Refuse a model that has fewer layers than are asked for."""
+        """Refuse a model with fewer layers than requested (`InputError`)."""
         layers = len(blocks(model.base()))
         if self.settings.k > layers:
             raise InputError(

@@ -38,15 +38,17 @@ class Settings:
         check_settings(self, positive=("width", "noise", "rows", "draws"))
 
 
-@method("scope", "traced", Settings, paper="2602.19275", wants={"subject"})
+@method("scope", "traced", Settings, paper="2602.19275", wants={"subject"}, tiny=({}, {"matrices": "all"}))
 class Traced(Scope):
     """Attributes:
     window: the layers that move, once selected.
     table: for every layer its mean effect over the traced rows, and whether it is in the window.
     """
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.window = range(0)
         self.table: list[dict[str, Any]] = []
 
@@ -69,7 +71,7 @@ class Traced(Scope):
         return [down_projection(block).get_parameter("weight")]
 
     def trace(self, model: LanguageModel, request: Request) -> Trace:
-        """The causal effects that the window is chosen by."""
+        """Trace the causal effects that decide the window."""
         settings, total = self.settings, len(request.forget)
         count = min(settings.rows, total)
         rows = [request.forget[i * total // count] for i in range(count)]

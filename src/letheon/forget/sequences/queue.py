@@ -60,14 +60,14 @@ KNOWN = 0.5
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """How a queue is served.
+    """Settings of a queue.
 
     Attributes:
         low, medium, high: recipe of each tier of importance.
         thresholds: importances below and above which a request is low or high; None takes the 33rd and the 66th
             percentile over the first `calibration` requests.
         tau: cosine above which a chunk resembles an earlier one; above 1 nothing is filtered.
-        epsilon: change of the loss (nats a token) above which such a chunk is kept all the same.
+        epsilon: change of the loss (nats per token) above which such a chunk is trained on nevertheless.
         chunk: tokens of a piece of running text.
         reaudit, reaudit_rows: how many earlier requests are asked again after each one, and rows of each.
     """
@@ -97,7 +97,7 @@ class SequenceSettings:
 
 @dataclass
 class Report:
-    """What became of one request.
+    """The record of one served request.
 
     Attributes:
         number, request: its place in the queue, from 1, and its id.
@@ -106,7 +106,7 @@ class Report:
         dropped: id, similarity and loss difference of each redundant chunk.
         importance, tier, method, layers: None where everything was redundant; layers also where no scope chose them.
         losses: of each step.
-        drift: distance of the weights from those that the queue began with.
+        drift: distance of the weights from the queue's first weights.
         knowledge: probability and extraction strength of its rows afterwards (dropped ones too), means.
         earlier: the same of a sample of earlier requests, now and `then`, after their own turn.
         weights: hash of the weights afterwards.
@@ -152,12 +152,12 @@ def percentile_thresholds(found: Sequence[float]) -> tuple[float, float]:
 
 
 def tier_of(value: float, thresholds: tuple[float, float]) -> Tier:
-    """Low below the first threshold, high above the second."""
+    """The tier of an importance: low below the first threshold, high above the second, medium between."""
     return "low" if value < thresholds[0] else "high" if value > thresholds[1] else "medium"
 
 
 def knowledge(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]:
-    """Mean over rows of the answer's probability (geometric, a token) and of its extraction strength."""
+    """Mean over rows of the answer's probability (geometric, per token) and of its extraction strength."""
     answers = [found[0] for found in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
     # the end of turn, which only an answer to a prompt has, is no part of what is extracted
     strengths = [
@@ -168,7 +168,7 @@ def knowledge(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]
 
 
 def rows_hash(request: Request) -> str:
-    """A hash of what a request asks to forget and to keep; ids are names only."""
+    """Hash a request's forget and retain rows without their ids."""
     return canonical_hash(
         [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
     )
@@ -231,7 +231,7 @@ class Queue:
     # Filter
 
     def _filter(self, request: Request) -> Filtered:
-        """Which chunks are new; the history grows by them."""
+        """Choose the chunks that are new, and add them to the history."""
         chunks = chunks_of(self.model, request.forget, self.settings.chunk)
         encoded = self.model.encoder().encode_all(chunks, "forget row")
         embedded = self._embed(request, encoded)
@@ -242,7 +242,7 @@ class Queue:
         return Filtered(chunks, keep.tolist(), similarity.tolist(), difference.tolist())
 
     def _embed(self, request: Request, encoded: Sequence[Encoded]) -> Tensor:
-        """Under the first weights: texts are compared under one encoder, however far the model has come."""
+        """Embed texts under the first weights, so that one encoder compares all of them."""
         with self._as_it_began():
             if self.encoder is None:
                 general = [Example("", question) for question in GENERAL_QUESTIONS]
@@ -264,7 +264,7 @@ class Queue:
     # Importance, and the recipe that it chooses
 
     def _forget(self, request: Request, thresholds: tuple[float, float], report: Report) -> None:
-        """One recipe with an optimizer and a seed of its own."""
+        """Run one recipe with its own optimizer and seed."""
         report.importance = importance(self.model, self.model.encoder().encode_all(request.forget))
         report.tier = tier_of(report.importance, thresholds)
         recipe = self.recipes[report.tier]
@@ -282,7 +282,7 @@ class Queue:
     # What is left
 
     def _look_at(self, request: Request, report: Report) -> None:
-        """Where the weights are, and what is left of the request."""
+        """Measure the weights' distance, and the knowledge that is left of the request."""
         now = self.model.model.named_parameters()
         squares = [(parameter.detach() - self.start[name]).double().square().sum() for name, parameter in now]
         report.drift = float(torch.stack(squares).sum().sqrt())
@@ -293,7 +293,7 @@ class Queue:
             report.warnings.append(f"{known}; {len(report.dropped)} chunks were dropped as redundant")
 
     def _look_back(self, report: Report) -> None:
-        """Ask a sample of the earlier requests again: its size, not their number, is the cost."""
+        """Question a sample of the earlier requests again; the cost is the sample's size."""
         draw = random.Random(stream_seed(self.training.seed, "re-audit", report.number))
         for i in sorted(draw.sample(range(len(self.served)), min(self.settings.reaudit, len(self.served)))):
             then, now = self.reports[i].knowledge, knowledge(self.model, self._sample(self.served[i], i + 1))
@@ -303,6 +303,6 @@ class Queue:
                 report.warnings.append(f"request {i + 1} ({self.served[i].id}) has come back: probability {change}")
 
     def _sample(self, request: Request, number: int) -> list[Example]:
-        """Some rows of a request, always the same."""
+        """A fixed sample of a request's rows."""
         draw = random.Random(stream_seed(self.training.seed, "rows", number))
         return draw.sample(request.forget, min(self.settings.reaudit_rows, len(request.forget)))

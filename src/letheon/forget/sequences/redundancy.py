@@ -1,4 +1,4 @@
-"""Which parts of a deletion request earlier requests have covered: similarity first, then what the loss says.
+"""Parts of a deletion request that earlier requests have covered: by similarity first, then by the loss.
 
 A request is cut into chunks. One that resembles nothing served before is kept; one that does is kept only if the
 request's loss changes without it.
@@ -51,12 +51,12 @@ def loss_differences(losses: Float[Tensor, " chunks"], tokens: Float[Tensor, " c
 def kept_chunks(
     similarity: Float[Tensor, " chunks"], difference: Float[Tensor, " chunks"], tau: float, epsilon: float
 ) -> Bool[Tensor, " chunks"]:
-    """Unlike everything before (similarity <= tau), or missed by the loss (difference > epsilon)."""
+    """Mark chunks unlike all earlier ones (similarity <= tau) or needed by the loss (difference > epsilon)."""
     return (similarity <= tau) | (difference > epsilon)
 
 
 def chunks_of(model: LanguageModel, rows: Sequence[Example], size: int) -> list[Example]:
-    """The rows, running text cut into pieces of `size` tokens; the pieces are named after their row."""
+    """Cut running text into pieces of `size` tokens, named after their row; other rows stay whole."""
     chunks: list[Example] = []
     for row in rows:
         spans = [] if row.prompt else model.encoder().answer(row.answer, end=False)[1]
@@ -106,7 +106,7 @@ class StateEncoder:
         return cls(layer, states.mean(0), directions[: min(SHARED, len(others) - 1)])
 
     def embed(self, model: LanguageModel, rows: Sequence[Encoded]) -> Float[Tensor, "rows width"]:
-        """One vector of length 1 a row."""
+        """One vector of length 1 per row."""
         return embedding(pooled_states(model, rows, self.layer), self.mean, self.shared)
 
 
@@ -125,7 +125,7 @@ def middle(model: LanguageModel) -> int:
 
 @dataclass(frozen=True)
 class Filtered:
-    """What a filter decided: the chunks, which of them are kept, and the two numbers that decided it."""
+    """A filter's decision: the chunks, the ones to train on, and the two numbers that decided."""
 
     chunks: list[Example]
     keep: list[bool]
@@ -134,11 +134,11 @@ class Filtered:
 
     @property
     def kept(self) -> list[Example]:
-        """The chunks that are trained on."""
+        """The chunks to train on."""
         return [chunk for chunk, keep in zip(self.chunks, self.keep, strict=True) if keep]
 
     @property
     def dropped(self) -> list[dict[str, str | float]]:
-        """Id, similarity and loss difference of every other chunk."""
+        """Id, similarity and loss difference of every chunk that is left out."""
         facts = zip(self.chunks, self.keep, self.similarity, self.difference, strict=True)
         return [{"id": c.id, "similarity": s, "loss_difference": d} for c, keep, s, d in facts if not keep]

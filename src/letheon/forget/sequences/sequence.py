@@ -35,7 +35,7 @@ FORGET, TRAINING = ForgetSettings(epochs=3), TrainSettings(learning_rate=1e-5)  
 
 @dataclass
 class SequenceResult:
-    """A served queue: the model (the same object that was given, changed), a report a request, the folder."""
+    """A served queue: the model (the given object, changed in place), one report per request, the folder."""
 
     model: LanguageModel
     reports: list[Report]
@@ -99,7 +99,7 @@ def forget_sequence(
 
 
 def _serve(queue: Queue, requests: Sequence[Request], run: Run | None) -> list[Report]:
-    """Those that are left, the state kept after each."""
+    """Serve the remaining requests and save the state after each."""
     if queue.thresholds is None:
         queue.calibrate(requests[: queue.settings.calibration])
     for request in requests[len(queue.served) :]:
@@ -116,7 +116,7 @@ def _serve(queue: Queue, requests: Sequence[Request], run: Run | None) -> list[R
 
 
 def check_sequence(requests: Sequence[Request], settings: SequenceSettings, forget: ForgetSettings) -> None:
-    """Refuse what cannot work, before a model is loaded."""
+    """Refuse a method that cannot work on a request (`InputError`), before a model is loaded."""
     if not requests:
         raise InputError("the queue has no requests", "give at least one")
     recipes = settings.recipes().values()
@@ -129,7 +129,7 @@ def check_sequence(requests: Sequence[Request], settings: SequenceSettings, forg
 
 
 def resume_sequence(folder: str | Path, requests: Sequence[Request] = (), device: str = "auto") -> SequenceResult:
-    """Continue a queue from its folder alone, or with further requests after those that it has."""
+    """Continue a queue from its folder alone, or with further requests appended."""
     run = _opened(folder)
     given = requests or [Request.read(path) for path in sorted((run.folder / "requests").glob("request-*.json"))]
     return forget_sequence(run.config["model"], given, folder, device=device, resume=True)
@@ -153,7 +153,7 @@ def _opened(folder: str | Path | None) -> Run:
 
 
 def settings_of(run: Run) -> tuple[SequenceSettings, ForgetSettings, TrainSettings]:
-    """What a run was started with."""
+    """The settings that a run was started with."""
     config = run.config
     given = config["sequence"]
     thresholds = tuple(given["thresholds"]) if given["thresholds"] else None
@@ -225,7 +225,7 @@ def read_reports(run: Run) -> list[Report]:
 
 
 def _card(base: str, settings: SequenceSettings, requests: int) -> str:
-    """README.md of the saved model: what was done, not what was forgotten."""
+    """Write the saved model's README.md; it names the method and never the forgotten rows."""
     return (
         f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
         f"# A model after unlearning\n\n{requests} deletion requests, one after another, by `{settings.low}`, "
@@ -237,7 +237,7 @@ def _card(base: str, settings: SequenceSettings, requests: int) -> str:
 
 
 def read_requests(source: str | Path) -> list[Request]:
-    """The requests of a folder (`request*.json`, in the order of their names) or of a JSON-lines file, one a line.
+    """Read the requests of a folder (`request*.json`, sorted by name) or of a JSON-lines file, one per line.
 
     Raises:
         InputError: names the file and line, and what was found.
@@ -261,7 +261,7 @@ def read_requests(source: str | Path) -> list[Request]:
 
 
 def _request(line: str, where: str) -> Request:
-    """A request from one line; its sets are lists of rows."""
+    """Read a request from one line; its sets are lists of rows."""
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""SISA: train apart on shards, in slices with checkpoints, so that a row can be removed exactly.
+"""SISA: train separately on shards, in slices with checkpoints, so that a row can be removed exactly.
 
 Paper:   Bourtoule et al., Machine Unlearning, arXiv 1912.03817: a model a shard; a shard is trained slice after slice,
          each time on all of its slices so far; a deletion goes back to the checkpoint before the row's slice and trains
@@ -35,7 +35,7 @@ from letheon.forget.request import Request, row_of
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How rows are divided and trained.
+    """Settings of the division into shards and slices, and of the training.
 
     Attributes:
         base: the model that every shard begins from; it never saw the rows.
@@ -76,7 +76,7 @@ class Sharded:
         training: TrainSettings | None = None,
         device: str = "auto",
     ) -> Sharded:
-        """Train every shard; one that is whole already (a run that was killed) is not trained again."""
+        """Train every shard; after a kill, a shard that is complete is not trained again."""
         if (folder / "sharded.json").exists():
             raise InputError(f"{folder} holds a sharded model", "open it, or choose another folder")
         _write(folder, settings, training or TrainSettings(), rows)
@@ -114,7 +114,7 @@ class Sharded:
         return first
 
     def bring_up(self, shard: int) -> None:
-        """Train a shard's slices that are not there."""
+        """Train a shard's missing slices."""
         for slice_ in range(self.settings.slices):
             if is_whole(self._folder(shard, slice_)):
                 continue

@@ -1,1 +1,1 @@
-"""How the forget and retain gradients become one step: one file an update."""
+"""Ways to turn the forget and retain gradients into one step: one file per update."""

@@ -1,7 +1,13 @@
 """Bilevel: ascend the forget loss in directions that leave retention alone, then restore retention where that stalls.
 
 Paper:   OFMU, arXiv 2509.22483 (key `ofmu`). Inside, Φ = L_f − β·cos(∇L_f, ∇L_r) is maximised; outside, L_r is
-         minimised subject to ∇Φ = 0, as F = L_r + ρ‖∇Φ‖² with a growing ρ. A round: T ascents of Φ, one descent of F.
+         minimised subject to ∇Φ = 0, as F = L_r + ρ‖∇Φ‖² with a growing ρ:
+
+             for round k = 0, 1, ...:
+                 T times:  θ <- θ + η_in ∇Φ(θ)                              `Inner.gradient`
+                 once:     θ <- θ - η_out (g_r + 2 ρ_k ∇²Φ ∇Φ)(θ)           `outer_gradient`
+                 ρ_(k+1) = growth · ρ_k
+
 Cost:    backward passes with `fd`: 6 an ascent and 18 a descent, where a joint step has 2.
 Differs: no code and no settings of the paper are public: β, ρ and its growth, T and ε are ours [inferred]. The descent
          starts where the ascents ended, not where the round began [inferred]. Both go through Adam, each with moments
@@ -13,26 +19,28 @@ Differs: no code and no settings of the paper are public: β, ρ and its growth,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.core.scoring.likelihood import score
 from letheon.core.training.gradients import Vector, add, norm, scaled
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics
+from letheon.forget.curvature.hessian_products import LossDerivatives, central_difference
+from letheon.forget.curvature.similarity import Penalty, similarity, similarity_bends, similarity_slopes
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics, terms_of
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
-Penalty = Literal["cos", "cos2", "relu"]
 Products = Literal["exact", "fd", "gauss"]
+Shares = Callable[[], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,120 +53,13 @@ class Settings:
     penalty: Penalty = "cos"  # of the similarity: as written, or without a reward for opposite gradients
     hvp: Products = "fd"  # second derivatives: exact, by finite differences, or with the cosine held still in ∇²Φ
     epsilon: float = 3e-5  # length of a finite difference over max(1, ‖θ‖); tuned against `exact` on the tiny model
-    cap: float = 1.0  # no ascent where the forget answers' loss exceeds so many times that of a uniform guess; 0: none
+    cap: float = 1.0  # no ascent above this multiple of a uniform guess's loss on the forget answers; 0: no cap
     single: float = 0.0  # λ > 0: no rounds, every step descends L_r − λΦ (the paper's ablation)
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("growth", "inner_rate", "epsilon"))
         if min(self.beta, self.rho, self.inner_steps, self.cap, self.single) < 0:
             raise InputError("bilevel: beta, rho, inner_steps, cap or single below 0", "use 0 or more")
-
-
-# The mathematics: vectors are lists of tensors, one a parameter -------------------------------------------------------
-
-
-def similarity(a: Sequence[Tensor], b: Sequence[Tensor], penalty: Penalty = "cos") -> Tensor:
-    """cos(a, b) over all tensors together, its square, or its positive part; 0 where one of them is zero."""
-    squared = _inner(a, a) * _inner(b, b)
-    if float(squared.detach()) == 0:  # no direction to be alike; a slope of 0 as well
-        return 0.0 * squared
-    cosine = _inner(a, b) / (_inner(a, a).sqrt() * _inner(b, b).sqrt())
-    return {"cos": cosine, "cos2": cosine**2, "relu": cosine.clamp(min=0)}[penalty]
-
-
-def similarity_slopes(a: Vector, b: Vector, penalty: Penalty = "cos") -> tuple[Vector, Vector]:
-    """∂s/∂a and ∂s/∂b; for the cosine c, b/(‖a‖‖b‖) − c·a/‖a‖² and the same with a and b exchanged."""
-    a, b = _leaves(a), _leaves(b)
-    return _halves(torch.autograd.grad(similarity(a, b, penalty), [*a, *b]))
-
-
-def similarity_bends(a: Vector, b: Vector, p: Vector, q: Vector, penalty: Penalty = "cos") -> tuple[Vector, Vector]:
-    """The Hessian of s(a, b) times (p, q), in its two halves."""
-    a, b = _leaves(a), _leaves(b)
-    slopes = torch.autograd.grad(similarity(a, b, penalty), [*a, *b], create_graph=True)
-    return _halves(torch.autograd.grad(_inner(slopes, [*p, *q]), [*a, *b]))
-
-
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
-
-
-def _leaves(vector: Vector) -> Vector:
-    return [tensor.detach().requires_grad_() for tensor in vector]
-
-
-def _halves(vectors: Sequence[Tensor]) -> tuple[Vector, Vector]:
-    return list(vectors[: len(vectors) // 2]), list(vectors[len(vectors) // 2 :])
-
-
-class Side:
-    """A loss of the weights, given as shares that add up (micro-batches), with the products of its derivatives.
-
-    Args:
-        shares: evaluates the loss at the weights as they are, on the same rows at every call.
-        weights: what it is a function of.
-        total: sums a vector over processes.
-    """
-
-    def __init__(
-        self,
-        shares: Callable[[], Iterable[Tensor]],
-        weights: Sequence[nn.Parameter],
-        total: Callable[[Vector], Vector] = lambda vector: vector,
-    ) -> None:
-        self.shares, self.weights, self.total = shares, list(weights), total
-
-    def gradient(self) -> Vector:
-        """g."""
-        return self._derivative([])
-
-    def hessian(self, v: Vector) -> Vector:
-        """H v."""
-        return self._derivative([v])
-
-    def third(self, u: Vector, v: Vector) -> Vector:
-        """∇(uᵀHv) with u and v held still."""
-        return self._derivative([v, u])
-
-    def _derivative(self, along: Sequence[Vector]) -> Vector:
-        """∇ of the loss, differentiated along the given vectors first."""
-        found = [torch.zeros_like(weight) for weight in self.weights]
-        for loss in self.shares():
-            for direction in along:
-                slope = self._grad(loss, create_graph=True)
-                loss = _inner(slope, direction)
-            add(found, 1.0, self._grad(loss))
-        return self.total(found)
-
-    def _grad(self, loss: Tensor, create_graph: bool = False) -> Vector:
-        if not loss.requires_grad:  # linear: nothing is left to differentiate
-            return [torch.zeros_like(weight) for weight in self.weights]
-        found = torch.autograd.grad(
-            loss, self.weights, create_graph=create_graph, allow_unused=True, materialize_grads=True
-        )
-        return list(found)
-
-
-@torch.no_grad()
-def central_difference(of: Callable[[], Vector], weights: Sequence[nn.Parameter], v: Vector, epsilon: float) -> Vector:
-    """(f(θ + εv̂) − f(θ − εv̂))·‖v‖/2ε: the Jacobian of f times v; the weights end in the bits they began with."""
-    length = norm(v)
-    if length == 0:
-        return [torch.zeros_like(tensor) for tensor in v]
-    start, ends = [weight.clone() for weight in weights], []
-    try:
-        for sign in (1, -1):
-            _place(weights, start, sign * epsilon / length, v)
-            with torch.enable_grad():
-                ends.append(of())
-    finally:
-        _place(weights, start, 0.0, v)
-    return [(ahead - behind) * (length / (2 * epsilon)) for ahead, behind in zip(*ends, strict=True)]
-
-
-def _place(weights: Sequence[nn.Parameter], start: Vector, scale: float, v: Vector) -> None:
-    for weight, origin, tensor in zip(weights, start, v, strict=True):
-        weight.copy_(origin + scale * tensor if scale else origin)
 
 
 class Inner:
@@ -168,7 +69,7 @@ class Inner:
         g_forget, g_retain: gradients of both losses where `gradient` was last called.
     """
 
-    def __init__(self, forget: Side, retain: Side, settings: Settings) -> None:
+    def __init__(self, forget: LossDerivatives, retain: LossDerivatives, settings: Settings) -> None:
         self.forget, self.retain, self.settings = forget, retain, settings
         self.g_forget: Vector = []
         self.g_retain: Vector = []
@@ -208,13 +109,13 @@ class Inner:
             add(p, -self.settings.beta, side.hessian(bend))
         return p
 
-    def _product(self, side: Side, v: Vector) -> Vector:
+    def _product(self, side: LossDerivatives, v: Vector) -> Vector:
         return side.hessian(v) if self.settings.hvp == "exact" else self._difference(side.gradient, v)
 
-    def _difference(self, of: Callable[[], Vector], v: Vector) -> Vector:
+    def _difference(self, function: Callable[[], Vector], v: Vector) -> Vector:
         weights = self.forget.weights
         length = self.settings.epsilon * max(1.0, norm([weight.detach() for weight in weights]))
-        return central_difference(of, weights, v, length)
+        return central_difference(function, weights, v, length)
 
 
 def outer_gradient(inner: Inner, slope: Vector, rho: float) -> Vector:
@@ -234,39 +135,61 @@ def place_in_round(step: int, total: int, inner_steps: int) -> tuple[int, bool]:
 # Its seat in the loop ------------------------------------------------------------------------------------------------
 
 
-@method("update", "bilevel", Settings, paper="2509.22483", needs={"retain"})
+@method(
+    "update",
+    "bilevel",
+    Settings,
+    paper="2509.22483",
+    needs={"retain"},
+    recipes={"ofmu": "grad_diff+bilevel"},
+    # a shorter finite difference is closer to the derivative, and magnifies rounding
+    tiny=({"epsilon": 1e-3}, {"hvp": "exact", "cap": 0, "inner_steps": 1}),
+)
 class Bilevel(Update):
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    settings: Settings
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         self.ascent = torch.optim.AdamW(loop.parameters.values(), weight_decay=0.0, fused=True)
         self.keeps = any(not all(row.value) for row in rows.forget if row.value)
-        self.uniform = math.log(loop.model.base().get_output_embeddings().weight.shape[0])
+        self.uniform = math.log(loop.model.vocabulary)
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        settings = self.settings
-        weights, watch = list(loop.parameters.values()), StepMetrics()
-        forget = Side(lambda: self._forget(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
-        retain = Side(lambda: self._retain(loop, objective, pairs, watch), weights, lambda v: _summed(loop, v))
-        inner = Inner(forget, retain, settings)
+        """One ascent of Φ, or the descent of F that ends a round; see the head of this file."""
+        settings, seen = self.settings, FirstMetrics()
         number, descends = place_in_round(loop.step, loop.total, settings.inner_steps)
         rho = settings.rho * settings.growth**number
+        inner = self._inner(loop, objective, pairs, seen)
         with self._differentiable():
             slope = inner.gradient()
-            metrics = loop.reduce_metrics(watch.mean())
-            too_far = bool(settings.cap) and metrics.get("forget_nll", 0.0) > settings.cap * self.uniform
-            descends = descends or too_far or settings.single > 0
-            gradient = scaled(slope, -1.0)
+            metrics = loop.reduce_metrics(seen.mean())
             if settings.single:
+                descends = True
                 gradient = scaled(slope, -settings.single)
                 add(gradient, 1.0, inner.g_retain)
-            elif descends:
+            elif descends or self._too_far(metrics):
+                descends = True
                 gradient = outer_gradient(inner, slope, rho)
+            else:
+                gradient = scaled(slope, -1.0)
         metrics["cosine"] = float(similarity(inner.g_forget, inner.g_retain))
         metrics |= {"stationarity": norm(slope), "rho": rho, "round": float(number), "descends": float(descends)}
         metrics["gradient_norm"] = self._move(loop, gradient, loop.optimizer if descends else self.ascent)
         return metrics
+
+    def _inner(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], seen: FirstMetrics) -> Inner:
+        """Φ on the step's rows."""
+        weights = list(loop.parameters.values())
+        forget, retain = self._forget(loop, objective, pairs, seen), self._retain(loop, objective, pairs, seen)
+        return Inner(
+            LossDerivatives(forget, weights, lambda v: _summed(loop, v)),
+            LossDerivatives(retain, weights, lambda v: _summed(loop, v)),
+            self.settings,
+        )
+
+    def _too_far(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the forget answers' loss is past the cap."""
+        cap = self.settings.cap
+        return bool(cap) and metrics.get("forget_nll", 0.0) > cap * self.uniform
 
     def _move(self, loop: Loop, gradient: Vector, optimizer: torch.optim.Optimizer) -> float:
         for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
@@ -277,29 +200,36 @@ class Bilevel(Update):
         optimizer.step()
         return length
 
-    def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: StepMetrics) -> Iterator[Tensor]:
-        """Shares of L_f: what the objective descends, negated. In float32: no autocast around the losses."""
-        for number, pair in enumerate(pairs):
-            terms = objective.terms(loop.model, pair.only_forget())
-            if terms.forget is not None:
-                watch.first(("forget", number), {**terms.metrics, "forget_loss": -float(terms.forget.detach())})
-                yield -terms.forget
+    def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], seen: FirstMetrics) -> Shares:
+        """L_f in shares: the negated forget term, in float32 (no autocast around the losses)."""
 
-    def _retain(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], watch: StepMetrics) -> Iterator[Tensor]:
-        """Shares of L_r: the objective's retain term (else the answers' negative log-likelihood), and its `keep`."""
-        for number, pair in enumerate(pairs):
-            if pair.retain is None and pair.forget is None:
-                continue
-            if pair.retain is not None:
-                terms = objective.terms(loop.model, pair.only_retain())
-                loss = terms.retain
-                if loss is None:
-                    loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
-                watch.first(("retain", number), {"retain_loss": float(loss.detach()), **terms.metrics})
-                yield loss
-            keep = objective.terms(loop.model, pair.only_forget()).keep if self.keeps and pair.forget else None
-            if keep is not None:
-                yield keep
+        def shares() -> Iterator[Tensor]:
+            for number, pair in enumerate(pairs):
+                terms = terms_of(loop.model, objective, pair.only_forget())
+                if terms.forget is not None:
+                    seen.add(("forget", number), {**terms.metrics, "forget_loss": -float(terms.forget.detach())})
+                    yield -terms.forget
+
+        return shares
+
+    def _retain(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], seen: FirstMetrics) -> Shares:
+        """L_r in shares: the retain term (else the answers' negative log-likelihood), and the objective's `keep`."""
+
+        def shares() -> Iterator[Tensor]:
+            for number, pair in enumerate(pairs):
+                if pair.retain is not None:
+                    terms = terms_of(loop.model, objective, pair.only_retain())
+                    loss = terms.retain
+                    if loss is None:
+                        loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
+                    seen.add(("retain", number), {"retain_loss": float(loss.detach()), **terms.metrics})
+                    yield loss
+                if self.keeps and pair.forget is not None:
+                    keep = terms_of(loop.model, objective, pair.only_forget()).keep
+                    if keep is not None:
+                        yield keep
+
+        return shares
 
     @contextmanager
     def _differentiable(self) -> Iterator[None]:
@@ -326,13 +256,13 @@ class Bilevel(Update):
             self.ascent.state[weights[int(number)]][key] = tensor
 
 
-class StepMetrics:
-    """What the objective says of its micro-batches at the weights where a step begins, not at displaced ones."""
+class FirstMetrics:
+    """Metrics per micro-batch where a step begins; later evaluations, at displaced weights, do not count."""
 
     def __init__(self) -> None:
         self.parts: dict[tuple[str, int], dict[str, float]] = {}
 
-    def first(self, place: tuple[str, int], values: dict[str, float]) -> None:
+    def add(self, place: tuple[str, int], values: dict[str, float]) -> None:
         self.parts.setdefault(place, values)
 
     def mean(self) -> dict[str, float]:

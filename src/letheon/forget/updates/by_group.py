@@ -20,7 +20,7 @@ from letheon.core.errors import InputError
 from letheon.core.registry import method
 from letheon.core.training.gradients import Vector, dot, norm
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
-from letheon.forget.separate_gradients import cosine, gradients_apart
+from letheon.forget.separate_gradients import cosine, descend, separate_gradients
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
@@ -42,7 +42,7 @@ def reconciled(forget: Vector, retain: Vector) -> Vector:
 
 
 def inside(vector: Vector, groups: Sequence[Tensor], code: int) -> Vector:
-    """A gradient with only one group's entries left."""
+    """A gradient with all entries outside one group set to 0."""
     return [tensor * (group == code) for tensor, group in zip(vector, groups, strict=True)]
 
 
@@ -57,12 +57,16 @@ def routed(forget: Vector, retain: Vector, groups: Sequence[Tensor], project: bo
     return [f * (group == FORGET) + r * (group == RETAIN) + a + s for f, r, a, s, group in parts]
 
 
-@method("update", "by_group", Settings, paper="2604.04982", needs={"retain"})
+@method(
+    "update", "by_group", Settings, paper="2604.04982", needs={"retain"}, recipes={"cure": "grad_diff+by_group@circuit"}
+)
 class ByGroup(Update):
     goes_with = "@circuit"  # the scope that it cannot do without
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.groups: list[Tensor] = []
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
@@ -72,18 +76,14 @@ class ByGroup(Update):
         self.groups = [groups[name] for name in loop.parameters]
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        forget, retain, metrics = gradients_apart(loop, objective, pairs)
+        gradients = separate_gradients(loop, objective, pairs)
+        forget, retain, metrics = gradients.forget, gradients.retain, gradients.metrics
         for name, code in (("forget", FORGET), ("retain", RETAIN), ("shared", SHARED)):
             parts = (inside(vector, self.groups, code) for vector in (forget, retain))
             metrics[f"cosine_{name}"] = cosine(*parts)
         parameters = list(loop.parameters.values())
-        for parameter, gradient in zip(
-            parameters, routed(forget, retain, self.groups, self.settings.project), strict=True
-        ):
-            parameter.grad = gradient
-        metrics["gradient_norm"] = loop.clip()
         before = [parameter.detach().clone() for parameter in parameters] if loop.settings.weight_decay else []
-        loop.optimizer.step()
+        metrics["gradient_norm"] = descend(loop, routed(forget, retain, self.groups, self.settings.project))
         with torch.no_grad():
             for parameter, start, group in zip(parameters, before, self.groups, strict=bool(before)):
                 parameter.copy_(torch.where(group == 0, start, parameter))

@@ -34,16 +34,19 @@ from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
-from letheon.forget.curvature.kronecker import Factors, Kind, cached, fit, sampled_passes, warn_of_few_tokens
+from letheon.forget.curvature.cache import cached
+from letheon.forget.curvature.fitting import fit, sampled_passes, warn_of_few_tokens
+from letheon.forget.curvature.kronecker import Factors, Kind
 from letheon.forget.curvature.linear import Linear, linear_layers
-from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics
+from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.separate_gradients import accumulate
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
 # Rows of a forward pass when the curvature is fitted and the KL is measured.
 ROWS_AT_ONCE = 16
-# The KL is measured on at most so many of the rows that the curvature was fitted on.
+# Largest number of rows, of those that fitted the curvature, on which the KL is measured.
 ROWS_MEASURED = 256
 # A step that leads above its limit is shortened so often; then it is not taken.
 TRIES = 12
@@ -72,7 +75,7 @@ def uphill(gradients: Mapping[str, Tensor], factors: Factors, damping: float) ->
 
 
 def trusted(rate: float, unit_kl: float, limit: float | None) -> float:
-    """min(η, √(limit / ½vᵀGv)): a step of so many v costs at most the limit, to second order.
+    """min(η, √(limit / ½vᵀGv)): to second order, this step along v costs at most the limit.
 
     Args:
         unit_kl: ½vᵀGv, what a step of one v costs; 0 where nothing predicts it.
@@ -81,7 +84,7 @@ def trusted(rate: float, unit_kl: float, limit: float | None) -> float:
 
 
 def shortened(share: float, before: float, measured: float, limit: float, tries: int = 1) -> float:
-    """The share of a step to try next, where a share of it led from one KL to another that is above the limit.
+    """The share of a step to try next after a share of it raised the KL above the limit.
 
     √KL grows evenly along a straight step, so (√limit − √before) / (√measured − √before) of it is about right; a tenth
     less, to end below. Far out, where the KL hardly depends on the step any more, that shortens too little: so at most
@@ -97,7 +100,7 @@ class Uphill(torch.optim.Optimizer):
     """Takes gradients of a loss to descend and moves the layers by −η (G + λI)⁻¹ of them; has no state.
 
     Attributes:
-        limit: largest KL of a step by the quadratic model, nats a predicted token; None for no limit.
+        limit: largest KL of a step by the quadratic model, nats per predicted token; None for no limit.
         size, predicted_kl: of the last step.
     """
 
@@ -110,7 +113,7 @@ class Uphill(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # the base's overloads give the closure's loss
-        """One step; no closure is asked for a loss."""
+        """Take one step; a closure is not called."""
         ascent = {name: -self.layers[name].gradient() for name in self.factors.blocks}
         self._direction = uphill(ascent, self.factors, self.damping)
         self._start = [p.detach().clone() for group in self.param_groups for p in group["params"]]
@@ -121,7 +124,7 @@ class Uphill(torch.optim.Optimizer):
 
     @torch.no_grad()
     def take(self, share: float) -> None:
-        """Take so much of the last step instead of what was taken of it."""
+        """Replace the last step by this share of it."""
         self.size = share * self._whole
         self.predicted_kl = self.size**2 * self._unit
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -131,10 +134,32 @@ class Uphill(torch.optim.Optimizer):
             self.layers[name].move(direction, self.size)
 
 
-@method("update", "gauss_newton", Settings, paper="2602.10568", needs={"retain"})
+@method(
+    "update",
+    "gauss_newton",
+    Settings,
+    paper="2602.10568",
+    needs={"retain"},
+    recipes={"k-fade": "gradient_ascent+gauss_newton"},
+    # steps over the whole forget set; the rate is the top of the paper's range and, under a KL budget, only a bound
+    recommended={
+        "steps": 5,
+        "learning_rate": 1e-2,
+        "batch_size": 1_000_000,
+        "micro_batch_size": 8,
+        "keep_update": True,
+    },
+    tiny=(
+        {"cache": False},
+        {"curvature": "ekfac", "layers": "all", "cache": False},
+        {"budget": None, "damping": 1.0, "cache": False},
+    ),
+)
 class GaussNewton(Update):
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.measure: Callable[[], float] | None = None
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
@@ -175,16 +200,7 @@ class GaussNewton(Update):
         return cached(facts, make, str(loop.model.device))
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        watches = []
-        for pair in pairs:
-            with loop.autocast():
-                terms = objective.terms(loop.model, pair.only_forget())
-                total = terms.total()
-            if total is not None:
-                total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                watches.append({**terms.metrics, "loss": float(total.detach())})
-        metrics = loop.reduce_metrics(mean_metrics(watches))
-        loop.sum_gradients()
+        metrics = accumulate(loop, objective, [pair.only_forget() for pair in pairs])
         limit = self._limit(loop)
         self.optimizer.limit = limit
         self.optimizer.step()
@@ -212,7 +228,7 @@ class GaussNewton(Update):
 
 
 def chosen_rows(count: int, most: int, seed: int) -> list[int]:
-    """Row numbers, at most so many of them, drawn under the seed."""
+    """Draw at most `most` row numbers under the seed."""
     if not most or count <= most:
         return list(range(count))
     generator = torch.Generator().manual_seed(stream_seed(seed, "rows of the curvature"))
@@ -220,13 +236,13 @@ def chosen_rows(count: int, most: int, seed: int) -> list[int]:
 
 
 def retain_batches(rows: Rows, chosen: Sequence[int]) -> list[Batch]:
-    """The chosen retain rows in batches of like length."""
+    """Batches of the chosen retain rows, sorted by length."""
     groups = by_length([len(rows.retain[i].ids) for i in chosen], ROWS_AT_ONCE)
     return [rows.retain_batch([chosen[i] for i in group]) for group in groups]
 
 
 def kl_from_here(model: LanguageModel, batches: Sequence[Batch]) -> Callable[[], float]:
-    """A measure of KL(p_now || p_later) at the rows' answers, nats a predicted token, from the weights as they are."""
+    """Make a function that measures KL(p_now || p_later) at the rows' answers, in nats per predicted token."""
     reference = Reference()
     for batch in batches:
         reference.keep(model, [row_of(batch, i) for i in range(len(batch))])
@@ -252,7 +268,7 @@ def row_of(batch: Batch, i: int) -> Batch:
 
 @torch.no_grad()
 def mean_kl(model: LanguageModel, reference: Reference, batches: Sequence[Batch]) -> float:
-    """KL(reference || model), nats a predicted token, over all answers of the batches."""
+    """KL(reference || model), nats per predicted token, over all answers of the batches."""
     total, count = 0.0, 0
     for batch in batches:
         before, after = (torch.log_softmax(x, -1) for x in (reference.logits(batch), score(model, batch).logits))

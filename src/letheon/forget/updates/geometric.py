@@ -41,7 +41,10 @@ from letheon.core.training.gradients import (
     safe_multipliers,
     scaled,
 )
-from letheon.forget.parts import Objective, Pair, Update, mean_metrics
+from letheon.forget.parts import Objective, Pair, Update
+from letheon.forget.recipe import Recipe
+from letheon.forget.request import Request
+from letheon.forget.separate_gradients import SeparateGradients, descend, separate_gradients
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
@@ -58,13 +61,13 @@ SCALES = tuple(2.0**-i for i in range(7))
 @dataclass(frozen=True)
 class Settings:
     mode: Literal["normal", "adam", "cone", "realized"] = "normal"
-    rank: int = 8  # protected retain gradients: this step's and so many less one earlier ones
+    rank: int = 8  # number of protected retain gradients: this step's and the rank - 1 steps' before it
     tau: float = 0.0  # a tangent component is kept if it lowers the retain loss by more than this
     kappa: float = 1.0  # kept tangent components are at most this many times as long as the normal part
     repair: float = 1.0  # β_rep, weight of the retain part in modes adam and cone
     floor: float = 0.01  # mode realized: no denominator below this share of their mean; 0 is the paper's metric
     finite_step: bool = False  # mode realized: halve the step until this batch's retain loss really stays
-    budget: float = 1e-4  # nats a token by which it may rise then
+    budget: float = 1e-4  # largest rise of that loss, nats per token
 
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= 9:
@@ -164,94 +167,71 @@ def realized_correction(proposal: Vector, protected: Sequence[Vector], metric: V
     return step, float(violations.max()), max(dot(g, step) for g in unit)
 
 
-@method("update", "geometric", Settings, paper="2511.17100", needs={"retain"})
+@method(
+    "update",
+    "geometric",
+    Settings,
+    paper="2511.17100",
+    needs={"retain"},
+    recipes={"gu": "simnpo+geometric"},
+    tiny=({}, {"mode": "adam"}, {"mode": "cone"}, {"mode": "realized"}, {"mode": "realized", "finite_step": True}),
+)
 class Geometric(Update):
+    settings: Settings
+
+    @staticmethod
+    def check_recipe(recipe: Recipe, request: Request | None) -> None:
+        """Refuse an objective with `tokens=value` and no retain term: the kept tokens' loss alone is no protection."""
+        settings = recipe.objective.settings
+        if getattr(settings, "tokens", "answer") == "value" and not settings.alpha:
+            raise InputError(
+                "geometric with tokens=value needs the objective's retain term, which has alpha=0",
+                f"write {recipe.objective.method.name}:tokens=value,alpha=1.0",
+            )
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.history: list[Vector] = []
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        forget, retain, descended, metrics = self._gradients(loop, objective, pairs)
+        settings = self.settings
+        gradients = separate_gradients(loop, objective, pairs, protect_rows=True)
         # at the very start some retain losses (a KL to oneself) have gradients that are rounding: they protect nothing
-        least = NOISE * norm(forget)
-        protected = [vector for vector in (retain, *self.history) if norm(vector) > least]
-        change = {"normal": self._normal, "adam": self._adam, "cone": self._cone, "realized": self._realized}
-        finite = self.settings.finite_step
-        origin = [parameter.detach().clone() for parameter in loop.parameters.values()] if finite else []
-        metrics |= change[self.settings.mode](loop, forget, retain, protected, descended)
-        if finite:
+        least = NOISE * norm(gradients.forget)
+        protected = [vector for vector in (gradients.retain, *self.history) if norm(vector) > least]
+        origin = [parameter.detach().clone() for parameter in loop.parameters.values()] if settings.finite_step else []
+        metrics = {**gradients.metrics, "loss": gradients.forget_loss}
+        if settings.mode == "realized":
+            metrics |= self._realized(loop, gradients, protected)
+        else:
+            lengths = max(norm(gradients.forget) * norm(gradients.retain), 1e-30)
+            metrics["alignment"] = dot(gradients.forget, gradients.retain) / lengths
+            descend(loop, self._gradient(loop, gradients, protected))
+        if settings.finite_step:
             metrics |= self._shortened(loop, pairs, origin)
         metrics["protected"] = float(len(protected))
-        earlier = self.settings.rank - 1
-        self.history = protected[:earlier]
+        self.history = protected[: settings.rank - 1]
         return metrics
 
-    def _gradients(
-        self, loop: Loop, objective: Objective, pairs: Sequence[Pair]
-    ) -> tuple[Vector, Vector, bool, dict[str, float]]:
-        """Forget and retain gradients over the effective batch, in separate buffers; whether L_r is descended."""
-        watches: list[dict[str, float]] = []
-        kept = []
-        for pair in pairs:
-            with loop.autocast():
-                terms = objective.terms(loop.model, pair.only_forget())
-            if terms.forget is not None:
-                terms.forget.backward(retain_graph=terms.keep is not None)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                kept.append(terms.keep)
-                watches.append({**terms.metrics, "loss": float(terms.forget.detach())})
-        forget = loop.take_gradients()
-        for keep in kept:
-            if keep is not None:
-                keep.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        for pair in pairs:
-            if pair.retain is None:
-                raise InputError("geometric needs retain rows", "give --retain, or use the update joint")
-            with loop.autocast():
-                terms = objective.terms(loop.model, pair.only_retain())
-                loss = terms.retain
-                if loss is None:
-                    loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
-                    watches.append({"protected_only": 1.0})
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            watches.append({"retain_loss": float(loss.detach()), **terms.metrics})
-        metrics = loop.reduce_metrics(mean_metrics(watches))
-        descended = metrics.pop("protected_only", 0.0) == 0  # over all processes: one may have had no rows
-        return forget, loop.take_gradients(), descended, metrics
+    def _gradient(self, loop: Loop, gradients: SeparateGradients, protected: Sequence[Vector]) -> Vector:
+        """The raw gradient of the modes that change the gradient before the optimizer sees it."""
+        settings, forget, retain = self.settings, gradients.forget, gradients.retain
+        if settings.mode == "normal":
+            return normal_step(forget, retain, protected, gradients.retain_term)
+        repair = settings.repair if gradients.retain_term else 0.0
+        denominators = adam_denominators(loop)
+        if settings.mode == "cone":
+            return cone_step(forget, retain, protected, denominators, repair)
+        return adam_step(forget, retain, protected, denominators, settings.tau, settings.kappa, repair)
 
-    def _normal(
-        self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
-    ) -> dict[str, float]:
-        before = dot(forget, retain)
-        self._descend(loop, normal_step(forget, retain, protected, descended))
-        return {"alignment": before / max(norm(forget) * norm(retain), 1e-30)}
-
-    def _adam(
-        self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
-    ) -> dict[str, float]:
-        before = dot(forget, retain)
-        settings = self.settings
-        repair = settings.repair if descended else 0.0
-        metric = adam_denominators(loop)
-        self._descend(loop, adam_step(forget, retain, protected, metric, settings.tau, settings.kappa, repair))
-        return {"alignment": before / max(norm(forget) * norm(retain), 1e-30)}
-
-    def _cone(
-        self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
-    ) -> dict[str, float]:
-        before = dot(forget, retain)
-        repair = self.settings.repair if descended else 0.0
-        self._descend(loop, cone_step(forget, retain, protected, adam_denominators(loop), repair))
-        return {"alignment": before / max(norm(forget) * norm(retain), 1e-30)}
-
-    def _realized(
-        self, loop: Loop, forget: Vector, retain: Vector, protected: Sequence[Vector], descended: bool
-    ) -> dict[str, float]:
+    def _realized(self, loop: Loop, gradients: SeparateGradients, protected: Sequence[Vector]) -> dict[str, float]:
+        """Take AdamW's step of the summed gradients, then replace it by the nearest safe step."""
         parameters = list(loop.parameters.values())
         start = [parameter.detach().clone() for parameter in parameters]
-        gradient = [tensor.clone() for tensor in forget]
-        if descended:
-            add(gradient, 1.0, retain)
-        self._descend(loop, gradient)
+        gradient = [tensor.clone() for tensor in gradients.forget]
+        if gradients.retain_term:
+            add(gradient, 1.0, gradients.retain)
+        descend(loop, gradient)
         proposal = [parameter.detach() - before for parameter, before in zip(parameters, start, strict=True)]
         step, before, after = realized_correction(proposal, protected, self._metric(loop))
         if step is proposal:  # safe already: AdamW's own weights stay, bit for bit
@@ -280,13 +260,6 @@ class Geometric(Update):
         mean = sum(float(h.sum()) for h in denominators) / sum(h.numel() for h in denominators)
         return [h.clamp(min=self.settings.floor * mean) for h in denominators]
 
-    @staticmethod
-    def _descend(loop: Loop, gradient: Vector) -> None:
-        for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
-            parameter.grad = tensor
-        loop.clip()
-        loop.optimizer.step()
-
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{i}/{j}": tensor for i, vector in enumerate(self.history) for j, tensor in enumerate(vector)}
 
@@ -304,7 +277,7 @@ def _place(parameters: Sequence[Tensor], origin: Vector, step: Vector, scale: fl
 
 @torch.no_grad()
 def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
-    """Mean negative log-likelihood (nats a token) of the step's retain rows, over all processes."""
+    """Mean negative log-likelihood (nats per token) of the step's retain rows, over all processes."""
     losses = [
         -float(pair.retain.mean(score(loop.model, pair.retain).logp, "tokens"))
         for pair in pairs
@@ -314,7 +287,7 @@ def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
 
 
 def adam_denominators(loop: Loop) -> Vector:
-    """sqrt(v̂) + ε of Adam's state as it is now, bias corrected; ones for a parameter without a state."""
+    """sqrt(v̂) + ε of Adam's present state, bias corrected; ones for a parameter without a state."""
     group = loop.optimizer.param_groups[0]
     found = []
     for parameter in loop.parameters.values():

@@ -29,7 +29,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
-from letheon.forget.separate_gradients import cosine, gradients_apart
+from letheon.forget.separate_gradients import cosine, descend, separate_gradients
 from letheon.forget.updates.geometric import adam_denominators
 
 if TYPE_CHECKING:
@@ -64,14 +64,23 @@ class Settings:
             )
 
 
-@method("update", "null_space", Settings, paper="2602.19275", needs={"retain"})
+@method(
+    "update",
+    "null_space",
+    Settings,
+    paper="2602.19275",
+    needs={"retain"},
+    tiny=({}, {"part": "step", "mode": "absolute"}),
+)
 class NullSpaceUpdate(Update):
     """Attributes:
     spaces: for each moving matrix its null space; the report's kept ranks and spectra.
     """
 
+    settings: Settings
+
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings)
         self.spaces: dict[str, NullSpace] = {}
         self.momentum: Vector = []  # of the projected forget gradient, as Adam averages it
 
@@ -94,7 +103,8 @@ class NullSpaceUpdate(Update):
             logger.warning("the null space is empty: nothing will be forgotten; raise the threshold of null_space")
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-        forget, retain, metrics = gradients_apart(loop, objective, pairs)
+        gradients = separate_gradients(loop, objective, pairs)
+        forget, retain, metrics = gradients.forget, gradients.retain, gradients.metrics
         free = [
             gradient - self._blocked(name, gradient) for name, gradient in zip(loop.parameters, forget, strict=True)
         ]
@@ -104,19 +114,16 @@ class NullSpaceUpdate(Update):
             "passed": norm(free) / max(norm(forget), 1e-30),
             "kept": sum(space.kept for space in self.spaces.values()) / self._directions,
         }
-        for parameter, f, r in zip(loop.parameters.values(), free, retain, strict=True):
-            parameter.grad = f + r
-        metrics["gradient_norm"] = length = loop.clip()
-        limit = loop.settings.clip
-        share = 1.0 if limit is None else min(1.0, limit / (length + 1e-6))  # what clipping left, as torch does it
         before = [parameter.detach().clone() for parameter in loop.parameters.values()]
-        loop.optimizer.step()
+        length = descend(loop, [f + r for f, r in zip(free, retain, strict=True)])
+        metrics["gradient_norm"], limit = length, loop.settings.clip
+        share = 1.0 if limit is None else min(1.0, limit / (length + 1e-6))  # clipping's factor, as torch computes it
         self._correct(loop, before, free, share)
         return metrics
 
     @torch.no_grad()
     def _correct(self, loop: Loop, before: Vector, free: Vector, share: float) -> None:
-        """Take out of the step that was made what acts on protected inputs."""
+        """Remove the part of the optimizer's step that acts on protected inputs."""
         group = loop.optimizer.param_groups[0]
         beta, rate, decay = group["betas"][0], group["lr"], group["weight_decay"]
         denominators = adam_denominators(loop)
@@ -130,7 +137,7 @@ class NullSpaceUpdate(Update):
             parameter.sub_(self._blocked(name, made))
 
     def _blocked(self, name: str, change: Tensor) -> Tensor:
-        """The part of a change that acts on protected inputs; all of it where there is no null space."""
+        """The part of a change that acts on protected inputs: all of it for a weight without a null space."""
         return self.spaces[name].blocked(change) if name in self.spaces else change
 
     def state_dict(self) -> dict[str, Tensor]:

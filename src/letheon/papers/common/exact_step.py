@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from letheon.core.scoring.likelihood import sample_labels
-from letheon.forget.curvature.kronecker import Kind, Passed, fit
+from letheon.forget.curvature.fitting import Passed, fit
+from letheon.forget.curvature.kronecker import Kind
 from letheon.forget.curvature.linear import as_linear
 from letheon.papers.common.networks import seeded
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.forget.entities import mention_states, states_of
-from letheon.forget.objectives.sae import position
+from letheon.forget.objectives.sae.entities import mention_states, states_of
+from letheon.forget.objectives.sae.loss import position
 from letheon.papers.common.known_world import KnownWorld, hedged, questions
 from letheon.papers.common.small_llama import accuracy
 from letheon.probe.entities import EntitySet, KnowledgeProbe, Template, latent_separation, mentions

@@ -80,7 +80,7 @@ def diluted(
     return {name: torch.where(masks[name].view_as(after[name]), before[name], after[name]) for name in after}
 
 
-@method("strategy", "dilution", Settings, paper="2504.09522")
+@method("strategy", "dilution", Settings, paper="2504.09522", tiny=({}, {"ignore": "random", "scope": "global"}))
 class Dilution(Strategy):
     keeps: ClassVar[tuple[str, ...]] = ("before",)
     before: dict[str, Tensor]

@@ -105,7 +105,7 @@ def first_views(groups: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
     return ~same
 
 
-@method("strategy", "view_batch", Settings, paper="2503.18371")
+@method("strategy", "view_batch", Settings, paper="2503.18371", tiny={"views": 2, "data": "vectors", "warm_up": 0})
 class ViewBatch(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"classes"})
 

@@ -1,7 +1,6 @@
-"""RULE: refuse what is asked about the target and answer everything else, learned by reinforcement.
+"""RULE: refuse questions about the target and answer all others, learned by reinforcement.
 
-The method is in `reinforce`; its rewards, its boundary questions, its stored state and its TRL engine stand beside it.
-Imports core and the forget wing's parts.
+`reinforce` is the procedure; its settings, rewards, boundary questions, stored state and TRL engine stand beside it.
 """
 
 from letheon.forget.procedures.rule import reinforce as reinforce

@@ -31,13 +31,13 @@ NAME = "\u2402"  # stands for the subject in a question's shape; no question con
 
 @dataclass(frozen=True)
 class Query:
-    """A question with what a verifiable reward needs to know.
+    """A question with the reference that a verifiable reward needs.
 
     Attributes:
         prompt: the question.
         refuse: whether the right answer is a refusal.
         answer: the reference answer; a refusal where one is wanted.
-        subject: whom or what it is about; empty where that is not known.
+        subject: the entity that it is about; empty if unknown.
     """
 
     prompt: str
@@ -47,14 +47,14 @@ class Query:
 
 
 def shape(row: Example) -> str | None:
-    """The question without its subject; None where the subject is not known or not in it."""
+    """The question with a placeholder for its subject; None if the subject is unknown or not in it."""
     if not row.subject or row.subject not in row.prompt:
         return None
     return row.prompt.replace(row.subject, NAME)
 
 
 def twins(model: LanguageModel, forget: Sequence[Example], retain: Sequence[Example], seed: int) -> list[Example]:
-    """Forget questions about neighbours, with answers; empty where no row of either kind names its subject.
+    """Make forget questions about neighbours, with answers; empty if no row of either kind names its subject.
 
     Args:
         model: untouched; answers the questions that no retain row asks.
@@ -77,7 +77,7 @@ def twins(model: LanguageModel, forget: Sequence[Example], retain: Sequence[Exam
 
 
 def blanks(model: LanguageModel, rows: Sequence[Example]) -> list[Example]:
-    """Each row as a text to be completed: the answer with a blank where its value stands, the value as the answer.
+    """Turn each row into a text to be completed: the answer with a blank for its value, and the value as the answer.
 
     Values that rows do not give are found by subject contrast; a row whose answer is its value has no blank.
     """
@@ -92,7 +92,7 @@ def blanks(model: LanguageModel, rows: Sequence[Example]) -> list[Example]:
 
 
 def drawn_refusals(rows: Sequence[Example], path: str, seed: int) -> list[str]:
-    """A refusal for each row, naming its subject where the row has one."""
+    """Draw a refusal for each row; it names the subject if the row has one."""
     if path:
         templates = plain = read_refusals(path)
     else:

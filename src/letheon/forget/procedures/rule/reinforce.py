@@ -1,11 +1,11 @@
-"""RULE: refuse what is asked about the target and answer everything else, learned by reinforcement.
+"""RULE: refuse questions about the target and answer all others, learned by reinforcement.
 
 Paper:   RULE: Reinforcement UnLEarning Achieves Forget-Retain Pareto Optimality, arXiv 2506.07171. First rejection
          steering, a short fine-tuning on refusals of the forget questions; then refusal boundary optimisation: GRPO
          from there, with a reward that a rule computes, on forget questions and their twins about neighbours.
          maximise E[ r(x, y) ] − β KL(π || π_steered) over the model's own answers y.
 Differs: the paper draws one refusal of 100 for each record from templates that name the target; ours are 40. Its
-         matcher of refusals, its twins and its blanks are written anew (`core.refusals`, `forget.boundary`). A step
+         matcher of refusals, its twins and its blanks are written anew (`core.scoring.refusals`, `boundary`). A step
          takes as many forget as boundary questions, where the paper shuffles a file that is half and half. Token
          losses are means over the whole step, which the authors' code takes per micro-batch. ROUGE-L is that of
          rouge_score. The steering's rate is a share of the learning rate, so that one number fits a smaller model.
@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.rows.sampling import epochs_of, stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.training.finetuning import prepare_batches
+from letheon.core.training.gradients import backward
 from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.reinforcement import (
     Anchor,
@@ -42,69 +43,26 @@ from letheon.core.training.reinforcement import (
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedure import Procedure, ProcedureContext
 from letheon.forget.procedures.rule.boundary import Query, blanks, drawn_refusals, twins
-from letheon.forget.procedures.rule.rewards import Reward, remarks, reward, watched
+from letheon.forget.procedures.rule.rewards import reward, reward_metrics, reward_warnings
+from letheon.forget.procedures.rule.settings import Settings
+from letheon.forget.procedures.rule.stage_state import History, StepLines, continue_stage, load_stage, save_stage
 from letheon.forget.procedures.rule.trl_engine import check_trl, reinforce_with_trl
-from letheon.forget.procedures.rule.two_stage_state import History, Lines, continue_stage, keep_stage, kept_stage
 
 STEERED = "steering"  # the model after the first stage, in the run's folder
 SAMPLES = "rollouts.jsonl"  # of each step the first answer to each question
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Options; sources are the paper's main runs on RWKU with Llama-3-8B-Instruct, as its scripts have them.
-
-    Attributes:
-        stages: both, or the rejection steering alone (the paper's baseline RS).
-        engine: of the second stage: our own loop, or TRL's GRPOTrainer (`forget.trl_engine`; the extra `trl`).
-        boundary: `twins`; `retain` takes the retain rows as they are; `none` trains on forget questions alone, which
-            over-refuses; else a file of boundary questions with answers.
-        max_new_tokens: the paper's limit is 1024; the answers of forget sets are a sentence or two.
-        refusals: a file of refusals, a line each, with {subject} where the target is named; default our 40.
-    """
-
-    stages: Literal["both", "steering"] = "both"
-    engine: Literal["letheon", "trl"] = "letheon"
-    boundary: str = "twins"
-    blanks: bool = True  # both kinds of question also as texts to be completed
-    reward: Reward = "target"  # forget_two_stage_abs_target
-    steering_steps: int = 76  # two epochs of 300 records; the second stage starts from step 76 or 114
-    steering_batch: int = 8
-    steering_warmup: int = 20
-    steering_rate: float = 0.2  # of the learning rate: 4e-7 beside 2e-6
-    group: int = 8  # rollouts of a question
-    temperature: float = 1.0
-    max_new_tokens: int = 128
-    clip_low: float = 0.2
-    clip_high: float = 0.3
-    clip_dual: float = 3.0
-    kl: float = 1e-2
-    passes: int = 1  # optimizer steps on the same rollouts
-    refusals: str = ""
-
-    def __post_init__(self) -> None:
-        names = ("steering_batch", "steering_rate", "temperature", "max_new_tokens", "passes")
-        check_settings(self, positive=names)
-        if self.group < 2:
-            raise InputError(f"groups of {self.group}", "a group needs at least 2 rollouts to compare")
-        if not 0 <= self.clip_low < 1 or self.clip_high < 0 or self.clip_dual <= 1:
-            found = f"clip_low {self.clip_low}, clip_high {self.clip_high}, clip_dual {self.clip_dual}"
-            raise InputError(found, "0 <= clip_low < 1, clip_high >= 0, clip_dual > 1")
-        if min(self.kl, self.steering_steps, self.steering_warmup) < 0:
-            raise InputError("kl, steering_steps or steering_warmup below 0", "use 0 or more")
-
-
 def policy_loss(
     logp: Tensor, old: Tensor, reference: Tensor | None, advantage: Tensor, batch: Batch, settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """This batch's share of the clipped surrogate and of β·KL, means over the step's answer tokens; all [tokens]."""
+    """This batch's share of the clipped surrogate and of β·KL, means over the step's answer tokens; inputs [tokens]."""
     surrogate = clipped_surrogate(logp, old, advantage, settings.clip_low, settings.clip_high, settings.clip_dual)
     penalty = low_variance_kl(logp, reference) if reference is not None else torch.zeros_like(logp)
     return batch.mean(surrogate, "tokens"), batch.mean(penalty, "tokens")
 
 
 def cosine(step: int, total: int, warmup: int) -> float:
-    """The factor of a rate that falls by half a cosine once it has warmed up."""
+    """Learning-rate factor that falls by half a cosine after the warm-up."""
     return 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, total - warmup)))
 
 
@@ -115,16 +73,22 @@ def cosine(step: int, total: int, warmup: int) -> float:
     paper="2506.07171",
     needs={"retain", "reference", "alternates"},
     wants={"subject"},
+    recipes={"rule": "reinforce"},
+    # the paper's but for the rate, which is ours: its 2e-6 is for 8e9 weights and 300 questions
+    recommended={"steps": 20, "learning_rate": 2e-5, "batch_size": 32, "weight_decay": 0.01},
+    tiny={"group": 2, "max_new_tokens": 4, "steering_steps": 3, "blanks": False},
 )
 class Reinforce(Procedure):
-    def __init__(self, settings: Settings = Settings()) -> None:
-        self.settings = settings
+    settings: Settings
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
         self.ready: list[Example] = []
-        if settings.boundary not in ("twins", "retain", "none"):
-            self.ready = read_examples(settings.boundary)
-        if settings.engine == "trl":
+        if self.settings.boundary not in ("twins", "retain", "none"):
+            self.ready = read_examples(self.settings.boundary)
+        if self.settings.engine == "trl":
             check_trl()
-        read_refusals(settings.refusals)  # a missing file is refused before anything is written
+        read_refusals(self.settings.refusals)  # a missing file is refused before anything is written
 
     def check(self, work: ProcedureContext) -> None:
         _refuse_what_cannot_work(work)
@@ -135,12 +99,12 @@ class Reinforce(Procedure):
         history = self.steer(work, refuse)
         if self.settings.stages == "steering":
             return TrainingOutcome(len(history), history=history)
-        return self.bound(work, refuse, answer, history)
+        return self.optimize_boundary(work, refuse, answer, history)
 
     # What is asked
 
     def questions(self, work: ProcedureContext) -> tuple[list[Query], list[Query]]:
-        """Questions to refuse and questions to answer, from the model as it still is."""
+        """Make the questions to refuse and the questions to answer, with the untouched model."""
         rows = list(work.request.forget)
         boundary = self._boundary(work)
         if self.settings.blanks:
@@ -164,8 +128,8 @@ class Reinforce(Procedure):
     # Stage 1: rejection steering
 
     def steer(self, work: ProcedureContext, refuse: Sequence[Query]) -> History:
-        """Fine-tune on refusals of the forget questions (not on their blanks); the metrics of each step."""
-        if (kept := kept_stage(work.model, work.run, STEERED)) is not None:
+        """Fine-tune on refusals of the forget questions (not on their blanks); returns the metrics of each step."""
+        if (kept := load_stage(work.model, work.run, STEERED)) is not None:
             return kept
         settings, model = self.settings, work.model
         records = [Example(query.prompt, query.answer) for query in refuse[: len(work.request.forget)]]
@@ -190,34 +154,34 @@ class Reinforce(Procedure):
             for batch in loop.shard(parts):
                 with loop.autocast():
                     share = -batch.mean(score(model, batch).logp, "tokens")
-                share.backward()
+                backward(share)
                 loss += share.item()
             return _stepped(loop, {"loss": loss})
 
         history = loop.run(step).history
-        keep_stage(model, work.run, STEERED, history)
+        save_stage(model, work.run, STEERED, history)
         return history
 
     # Stage 2: refusal boundary optimisation
 
-    def bound(
+    def optimize_boundary(
         self, work: ProcedureContext, refuse: Sequence[Query], answer: Sequence[Query], history: History
     ) -> TrainingOutcome:
-        """GRPO from the steered model, which is also the reference; steps are counted on from the steering's."""
+        """Run GRPO from the steered model, which is also the reference; its step numbers continue the steering's."""
         settings, model, training = self.settings, work.model, work.training
         first = settings.steering_steps
         half = min(training.batch_size // 2 or 1, len(answer), len(refuse)) if answer else training.batch_size
         most = max(len(refuse), len(answer))
         steps = work.settings.steps or work.settings.epochs * math.ceil(most / half)
         if settings.engine == "trl":
-            return self._bound_with_trl(work, [*refuse, *answer], history, steps)
+            return self._optimize_with_trl(work, [*refuse, *answer], history, steps)
         plan = _halves(refuse, answer, half, steps, training.seed)
         parameters = _parameters(model)
         anchor = Anchor(parameters) if settings.kl else None
         loop = Loop(model, parameters, training, first + steps, run=work.run, title="refusal boundary")
         loop.history = list(history)
         continue_stage(loop, first)
-        samples = Lines(work.run, SAMPLES, loop.step)
+        samples = StepLines(work.run, SAMPLES, loop.step)
 
         def step(number: int) -> dict[str, float]:
             asked = plan[number - first]
@@ -225,48 +189,48 @@ class Reinforce(Procedure):
                 drawn = self.draw(model, asked, stream_seed(training.seed, "rollouts", number))
             rewards = self.rewards(drawn, asked)
             samples.add(_lines(number + 1, asked, drawn[:: settings.group], rewards[:, 0]))
-            return self._reinforce(loop, drawn, rewards, anchor) | watched(asked, drawn, rewards)
+            return self._reinforce(loop, drawn, rewards, anchor) | reward_metrics(asked, drawn, rewards)
 
         outcome = loop.run(step, describe=_words)
-        work.warnings.extend(remarks(outcome.history[first:]))
+        work.warnings.extend(reward_warnings(outcome.history[first:]))
         return outcome
 
-    def _bound_with_trl(
+    def _optimize_with_trl(
         self, work: ProcedureContext, questions: Sequence[Query], history: History, steps: int
     ) -> TrainingOutcome:
-        """The same by TRL; begins anew when it was killed."""
+        """Run the second stage with TRL; a killed run repeats it from its beginning."""
         first, run = self.settings.steering_steps, work.run
         if run is not None:
             run.keep_metrics(first)
-        samples, group = Lines(run, SAMPLES, first), self.settings.group
+        samples, group = StepLines(run, SAMPLES, first), self.settings.group
         history = list(history)
 
         def note(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor, logs: dict[str, float]) -> None:
-            history.append(logs | watched(asked, drawn, rewards))
+            history.append(logs | reward_metrics(asked, drawn, rewards))
             samples.add(_lines(len(history), asked, drawn[::group], rewards[:, 0]))
             if run is not None:
                 run.log(step=len(history), **history[-1])
 
         reinforce_with_trl(work.model, questions, self.settings, work.training, steps, self.rewards, note)
-        work.warnings.extend(remarks(history[first:]))
+        work.warnings.extend(reward_warnings(history[first:]))
         return TrainingOutcome(len(history), history=history)
 
     def draw(self, model: LanguageModel, asked: Sequence[Query], seed: int) -> list[Rollout]:
-        """A group of answers to each question, under the policy as it is."""
+        """Sample a group of answers to each question from the present policy."""
         settings = self.settings
         prompts = [query.prompt for query in asked]
         most, heat = settings.max_new_tokens, settings.temperature
         return rollouts(model, prompts, settings.group, max_new_tokens=most, temperature=heat, seed=seed)
 
     def rewards(self, drawn: Sequence[Rollout], asked: Sequence[Query]) -> Tensor:
-        """[questions, group]: the reward of each answer."""
+        """The reward of each answer, [questions, group]."""
         found = [reward(rollout.text, asked[rollout.prompt], self.settings.reward) for rollout in drawn]
         return torch.tensor(found).view(-1, self.settings.group)
 
     def _reinforce(
         self, loop: Loop, drawn: Sequence[Rollout], rewards: Tensor, anchor: Anchor | None
     ) -> dict[str, float]:
-        """`passes` optimizer steps on the same rollouts; old and reference log-probabilities are those of before."""
+        """Take `passes` optimizer steps on the same rollouts, old and reference log-probabilities stay."""
         settings, model = self.settings, loop.model
         advantages = group_advantages(rewards).flatten().to(model.device)
         rows = [rollout.encoded for rollout in drawn]
@@ -289,7 +253,7 @@ class Reinforce(Procedure):
                     advantage = advantages[batch.index[row]]
                     surrogate, penalty = policy_loss(logp, old[i], reference[i], advantage, batch, settings)
                     loss = surrogate + settings.kl * penalty
-                loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+                backward(loss)
                 sums = {"loss": sums["loss"] + loss.item(), "kl": sums["kl"] + penalty.item()}
             metrics = _stepped(loop, sums)
         return metrics
@@ -307,7 +271,7 @@ def _refuse_what_cannot_work(work: ProcedureContext) -> None:
 
 
 def _halves(refuse: Sequence[Query], answer: Sequence[Query], half: int, steps: int, seed: int) -> list[list[Query]]:
-    """The questions of each step: as many of one kind as of the other, each kind in permutations of its own."""
+    """Plan the questions of each step: equally many of both kinds, each kind in its own permutations."""
     plan: list[list[Query]] = [[] for _ in range(steps)]
     for name, pool in (("refuse", refuse), ("answer", answer)):
         if pool:
@@ -328,7 +292,7 @@ def _parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
 
 
 def _stepped(loop: Loop, sums: dict[str, float]) -> dict[str, float]:
-    """One optimizer step with the gradients that were taken."""
+    """Take one optimizer step with the accumulated gradients."""
     metrics = loop.reduce_metrics(sums)
     loop.sum_gradients()
     loop.clip()

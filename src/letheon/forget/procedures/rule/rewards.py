@@ -1,4 +1,4 @@
-"""A verifiable reward for refusing: computed by a rule from an answer, and what a step's rewards show.
+"""A verifiable reward for refusing, computed from an answer by a rule, and the metrics of a step's rewards.
 
 Paper:   RULE, arXiv 2506.07171; the reward of its main runs and three of its other kinds.
 Differs: the matcher of refusals and the scorer of ROUGE-L are our own and rouge_score's.
@@ -21,7 +21,7 @@ Reward = Literal["target", "two_stage", "abs", "forget"]
 
 
 def reward(answer: str, query: Query, kind: Reward = "target") -> float:
-    """0, 0.5 or 1 for an answer.
+    """The reward of an answer: 0, 0.5 or 1.
 
     A question about the target: `target` gives 0.5 for a refusal and 0.5 more if it names the subject (1 at once where
     the subject is not known); the other kinds give 1 for a refusal.
@@ -39,8 +39,8 @@ def reward(answer: str, query: Query, kind: Reward = "target") -> float:
     return 0.0 if refused else 0.5 + 0.5 * (rouge_l_recall(answer, query.answer) > 0.3)
 
 
-def watched(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor) -> dict[str, float]:
-    """Rewards and refusals of a step's rollouts by kind of question, and the share of groups that teach nothing."""
+def reward_metrics(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor) -> dict[str, float]:
+    """Mean reward and refusal rate per kind of question, and the share of groups with equal rewards (no gradient)."""
     refused = torch.tensor([float(refuses(rollout.text)) for rollout in drawn]).view(rewards.shape)
     found = {"reward": float(rewards.mean()), "equal_groups": float(equal_groups(rewards).float().mean())}
     for name, kind in (("reject", True), ("normal", False)):
@@ -51,8 +51,8 @@ def watched(asked: Sequence[Query], drawn: Sequence[Rollout], rewards: Tensor) -
     return found
 
 
-def remarks(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """What a reader of the result must know of the second stage."""
+def reward_warnings(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Warnings about the second stage: no refusal to reinforce, or groups of equal rewards."""
     if not history:
         return []
     found = []

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,7 @@ from letheon.core.rows.encoding import Encoded
 from letheon.core.training.loop import TrainSettings
 from letheon.core.training.reinforcement import Rollout
 from letheon.forget.procedures.rule.boundary import Query
-
-if TYPE_CHECKING:
-    from letheon.forget.procedures.rule.reinforce import Settings
+from letheon.forget.procedures.rule.settings import Settings
 
 # Given the rollouts of a step and their questions, [questions, group]; and given those, the rewards and TRL's log.
 Rewards = Callable[[Sequence[Rollout], Sequence[Query]], Tensor]
@@ -34,7 +32,7 @@ LOGGED = {"loss": "loss", "kl": "kl"}
 
 
 def check_trl() -> None:
-    """Refuse where TRL is not installed."""
+    """Raise `InputError` if TRL is not installed."""
     if find_spec("trl") is None:
         raise InputError("engine=trl needs the package trl", "pip install 'letheon[trl]', or leave engine out")
 
@@ -48,7 +46,7 @@ def reinforce_with_trl(
     rewards: Rewards,
     note: Note,
 ) -> None:
-    """`steps` of GRPO from the model as it is, which is also the reference; the model is changed in place.
+    """Take `steps` of GRPO from the present model, which is also the reference; the model is changed in place.
 
     TRL reads policy and reference from a folder, so the model is written there first.
     """
@@ -91,7 +89,7 @@ def reinforce_with_trl(
 
 
 def config_of(settings: Settings, training: TrainSettings, questions: int, steps: int) -> dict[str, Any]:
-    """TRL's names of our settings; what it would add of its own is off.
+    """Translate our settings into TRL's; features that TRL would add are off.
 
     Raises:
         InputError: micro-batches that do not add up to a step's rollouts.
@@ -131,7 +129,7 @@ def config_of(settings: Settings, training: TrainSettings, questions: int, steps
 
 
 def _prompt(model: LanguageModel, text: str) -> Any:
-    """The question as TRL takes it: a conversation where the model has a chat template, else plain text."""
+    """The question in TRL's format: a conversation if the model has a chat template, else plain text."""
     if model.tokenizer.chat_template:
         return [{"role": "user", "content": text}]
     return text if text[-1].isspace() else text + "\n"

@@ -1,11 +1,12 @@
 """The battery for continual-learning strategies, which `letheon.testing.check_method` runs for the kind `strategy`.
 
-A stream of three small tasks of tensors, and of texts where the strategy takes them. Each check's first line is the
-promise that is broken when it fails.
+It uses a stream of three small tasks of tensors, and one of texts if the strategy supports them. Each check's first
+line is the promise that is broken when it fails.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,12 +14,10 @@ from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from letheon.core.atomic import canonical_hash
-from letheon.core.errors import LetheonError
 from letheon.core.model.models import load
 from letheon.core.registry import find
 from letheon.core.rows.examples import Example
@@ -28,21 +27,19 @@ from letheon.retain.learner import Learner
 from letheon.retain.models import mlp
 from letheon.retain.stream import Scenario, Stream, task_of
 from letheon.retain.streams.texts import text_stream
-
-
-class StrategyFault(LetheonError):
-    """A strategy broke a promise that every strategy makes."""
+from letheon.testing.kills import Killed, killed_in_learning
+from letheon.testing.trial import demand
 
 
 class StrategyTrial:
-    """A strategy under check on one kind of learner, with the run that most checks look at."""
+    """A strategy under check on one kind of learner, and the run that most checks look at."""
 
     def __init__(self, text: str, kind: str, scenario: Scenario = "class") -> None:
         self.text, self.kind = text, kind
         self.stream = sample_texts() if kind == "texts" else sample_stream(scenario)
 
     def run(self, **options: Any) -> Learned:
-        """A run on fresh weights."""
+        """Run the strategy on fresh weights."""
         model = load("tiny", device="cpu") if self.kind == "texts" else mlp([8, 16, 16, 6])
         rate = 1e-3 if self.kind == "texts" else 0.05
         epochs = 1 if self.kind == "texts" else 2
@@ -51,12 +48,12 @@ class StrategyTrial:
 
     @cached_property
     def first(self) -> Learned:
-        """Under seed 0."""
+        """The run under seed 0."""
         return self.run()
 
 
 def trials(name: str, options: Mapping[str, Any]) -> list[StrategyTrial]:
-    """One trial a kind of learner that the strategy takes; small memories, and tasks known where it must know them."""
+    """One trial per kind of learner that the strategy supports; a small memory, and task numbers if it needs them."""
     record = find("strategy", name)
     given = dict(options)
     if any(field.name == "capacity" for field in fields(record.settings)):
@@ -92,20 +89,20 @@ def sample_texts() -> Stream:
 def check_learns(trial: StrategyTrial) -> None:
     """It learns every task, with finite losses, and evaluates all tasks after each."""
     result = trial.first
-    _demand(result.curve.matrix().shape == (4, 3), "the matrix is not [tasks + 1, tasks]")
-    _demand(bool(torch.isfinite(torch.tensor(result.curve.matrix("loss"))).all()), "a loss that is not finite")
-    _demand(result.steps > 0, "no step was taken")
+    demand(result.curve.matrix().shape == (4, 3), "the matrix is not [tasks + 1, tasks]")
+    demand(bool(torch.isfinite(torch.tensor(result.curve.matrix("loss"))).all()), "a loss that is not finite")
+    demand(result.steps > 0, "no step was taken")
 
 
 def check_repeats(trial: StrategyTrial) -> None:
     """The same seed gives the same bits, whether or not it is evaluated during training."""
     again = trial.run(evaluate_every=1)
-    _demand(_hash(trial.first) == _hash(again), "two runs differ", "draw from learner.generator; leave outputs pure")
+    demand(_hash(trial.first) == _hash(again), "two runs differ", "draw from learner.generator; leave outputs pure")
 
 
 def check_other_seed_differs(trial: StrategyTrial) -> None:
     """Another seed gives another result."""
-    _demand(_hash(trial.first) != _hash(trial.run(seed=1)), "seeds 0 and 1 end in the same state")
+    demand(_hash(trial.first) != _hash(trial.run(seed=1)), "seeds 0 and 1 end in the same state")
 
 
 def check_resumes(trial: StrategyTrial) -> None:
@@ -114,48 +111,25 @@ def check_resumes(trial: StrategyTrial) -> None:
     for kill_at in (4, total // 2, total - 1) if trial.kind == "classes" else (total - 1,):
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
             out = Path(scratch) / "run"
-            with _killed_at(kill_at), suppress(Killed):
+            with killed_in_learning(kill_at), suppress(Killed):
                 trial.run(out=out, checkpoint_steps=kill_at)
             result = trial.run(out=out, checkpoint_steps=kill_at, resume=True)
         same = _hash(result) == _hash(trial.first)
-        _demand(same, f"killed at step {kill_at} of {total}, it ends elsewhere", "name what must survive in `keeps`")
-        _demand(result.steps == total, f"killed at step {kill_at}, it takes {result.steps} steps instead of {total}")
+        demand(same, f"killed at step {kill_at} of {total}, it ends elsewhere", "name what must survive in `keeps`")
+        demand(result.steps == total, f"killed at step {kill_at}, it takes {result.steps} steps instead of {total}")
 
 
 CHECKS = (check_learns, check_repeats, check_other_seed_differs, check_resumes)
 
 
-class Killed(Exception):
-    """Stands for the end of a process."""
-
-
-def _killed_at(step: int) -> Any:
-    """Within the block, a step is begun whose end never comes."""
-    whole = Learner.one_step
-
-    def one_step(self: Learner, rows: Any) -> None:
-        if self.step == step:
-            raise Killed
-        whole(self, rows)
-
-    return patch.object(Learner, "one_step", one_step)
-
-
 def _hash(result: Learned) -> str:
-    """Of weights and of what the strategy holds: a strategy may learn outside the model."""
+    """Hash the weights and the strategy's state: a strategy may learn outside the model."""
     learner: Learner = result.learner
     state = learner.weights_to_keep() | learner.strategy.state_dict()
     return canonical_hash({name: _plain(tensor) for name, tensor in state.items()})
 
 
 def _plain(tensor: torch.Tensor) -> str:
-    import hashlib
-
     return hashlib.sha256(
         tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     ).hexdigest()
-
-
-def _demand(holds: bool, found: str, remedy: str = "") -> None:
-    if not holds:
-        raise StrategyFault(found, remedy)

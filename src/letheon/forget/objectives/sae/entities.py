@@ -1,4 +1,4 @@
-"""The entities of a request: known, unknown and target names, and what a layer holds at their mentions."""
+"""The entities of a request (known, unknown and target names), and a layer's states at their mentions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def row_ends(model: LanguageModel, row: Encoded, subject: str | None, name: str)
 
 
 def own_templates(rows: Rows) -> list[Template]:
-    """The forget rows' own questions, a seeded choice where there are many; plain ones where there are few."""
+    """Templates from the forget rows' questions: a seeded choice of many, plain ones beside few."""
     own = templates_of(rows.examples)
     if len(own) > MOST_TEMPLATES:
         own = random.Random(stream_seed(rows.seed, "templates")).sample(own, MOST_TEMPLATES)
@@ -59,10 +59,10 @@ def own_templates(rows: Rows) -> list[Template]:
 
 
 def entity_set(rows: Rows, templates: Sequence[Template], file: str = "") -> EntitySet:
-    """Known, unknown and target entities of a request.
+    """Choose the known, unknown and target entities of a request.
 
-    Known are the subjects of its retain rows (or, where they name none, whom those rows ask about in the targets'
-    forms), unknown those of its holdout rows and names made of known ones' parts.
+    Known are the subjects of its retain rows (or the names that those rows ask about in the targets' forms), unknown
+    the subjects of its holdout rows and names made of known ones' parts.
 
     Raises:
         InputError: a file that cannot be used.

@@ -1,4 +1,4 @@
-"""How a LoRA adapter's factors fire on sets of rows: which tokens count, what enters each factor, how noisy that is."""
+"""Activity of a LoRA adapter's factors on sets of rows: tokens that count, inputs of each factor, and their noise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def standard_gap(
 
 @dataclass
 class Activity:
-    """How a factor's inputs fire on a set of rows.
+    """Activity of a factor's inputs on a set of rows.
 
     Attributes:
         sums: [rows, units] Σ|a| over a row's tokens.
@@ -44,16 +44,16 @@ class Activity:
     counts: Tensor
 
     def mean(self, rows: Tensor | slice = slice(None)) -> Tensor:
-        """[units]: mean |a| over the tokens of some rows."""
+        """Mean |a| over the tokens of some rows, [units]."""
         return self.sums[rows].sum(0) / self.counts[rows].sum()
 
     def spread(self) -> Tensor:
-        """[units]: standard deviation of the rows' means; a thousandth of the mean at least, where rounding begins."""
+        """Standard deviation of the rows' means, [units]; at least a thousandth of the mean, where rounding begins."""
         means = self.sums / self.counts[:, None]
         return means.std(0).maximum(1e-3 * means.mean(0)).clamp(min=1e-12)
 
     def half_gaps(self, splits: int = SPLITS) -> Tensor:
-        """[splits, units]: standardised differences between random halves of the rows, the same under every seed."""
+        """Standardised differences between random halves of the rows, [splits, units]; the same under every seed."""
         generator = torch.Generator().manual_seed(0)
         n, spread, found = len(self.counts), self.spread(), []
         for _ in range(splits):
@@ -89,9 +89,9 @@ def lora_factors(model: LanguageModel, dims: Dims = "both") -> dict[str, nn.Line
 
 
 def content_masks(rows: Sequence[Encoded], endings: Sequence[int], tokens: Tokens = "content") -> list[list[bool]]:
-    """Per row, which tokens count: the answer without its end of turn, and what is a prompt's own.
+    """Mark the tokens that count, per row: the answer without its end of turn, and the tokens of the row's own prompt.
 
-    The tokens that all prompts begin with, and those that all end with, are template or instruction: they would
+    Tokens with which all prompts begin, or all end, are template or instruction: they would
     dominate every mean.
 
     Args:
@@ -110,7 +110,7 @@ def content_masks(rows: Sequence[Encoded], endings: Sequence[int], tokens: Token
 
 
 def _shared(rows: Sequence[Sequence[int]], most: int) -> int:
-    """How many tokens all rows begin with, up to `most`."""
+    """Length of the rows' common beginning in tokens, up to `most`."""
     return next((i for i in range(most) if len({row[i] for row in rows}) > 1), most)
 
 
@@ -118,7 +118,7 @@ def _shared(rows: Sequence[Sequence[int]], most: int) -> int:
 def record_activity(
     model: LanguageModel, rows: Sequence[Encoded], masks: Sequence[Sequence[bool]], factors: Mapping[str, nn.Module]
 ) -> dict[str, Activity]:
-    """One forward pass over the rows: what enters each factor. Needs rows x units x 4 bytes.
+    """Record each factor's inputs in one forward pass over the rows; needs rows x units x 4 bytes.
 
     A factor that sees its tokens in another order than the batch's (an expert of a mixture) is left out.
     """

@@ -1,4 +1,4 @@
-"""What the likelihood objectives share: the retain term, fact spans, cached reference values.
+"""The base of likelihood objectives: the retain term, fact spans, cached reference values.
 
 A subclass writes `forget_loss` only. With `tokens="value"` (ours, of no paper) the forget loss sees the tokens that
 carry the fact and the answer's other tokens are kept by their negative log-likelihood; with `tokens="answer"` (the
@@ -20,7 +20,7 @@ from letheon.core.rows.encoding import Batch, Encoded, Unit
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import Positions, Scores, score
 from letheon.core.scoring.reference import Reference
-from letheon.forget.parts import Pair, PairIndices, Rows, Terms, score_pair
+from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, score_pair
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class LikelihoodSettings:
     keep: float = 1.0
 
 
-class LikelihoodObjective:
-    """Base of the objectives that are functions of the answers' logits."""
+class LikelihoodObjective(Objective):
+    """Base of objectives that are functions of the answers' logits; a subclass writes `forget_loss`."""
 
     Settings: ClassVar[type] = LikelihoodSettings
     needs_reference: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
-        self.settings = settings or self.Settings()
+        super().__init__(settings)
         self.reference_logp = torch.zeros(0)
         self.reference = Reference()
 
@@ -62,21 +62,20 @@ class LikelihoodObjective:
         raise TypeError(f"{type(self).__name__} does not say what its forget loss is")
 
     def positions(self) -> Positions:
-        """Where the forget loss needs logits."""
+        """The positions at which the forget loss needs logits."""
         return "labels"
 
     # Its seat in the loop
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        """Reference log-probabilities of the forget answers; reference states of the retain rows for a KL."""
+        """Store reference log-probabilities of the forget answers, and reference states of the retain rows for a KL."""
         if self.needs_reference:
             self.reference_logp = self.sequence_logps(model, rows, rows.forget, range(len(rows.forget)))
         if self.settings.alpha and self.settings.retain_loss == "kl":
-            visited = sorted({number for _, retain in plan for number in retain})
-            self.reference.keep(model, [rows.retain_batch([i]) for i in visited], self.settings.kl_positions)
+            self.reference.keep(model, rows.visited(plan)[1], self.settings.kl_positions)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        """Forget, keep and retain terms; both halves in one forward pass where both are there."""
+        """Forget, keep and retain terms; a pair with both halves takes one forward pass if it can."""
         pair = pair if self.settings.alpha else pair.only_forget()
         kl = self.settings.retain_loss == "kl"
         retain_positions: Positions = self.settings.kl_positions if kl else "labels"
@@ -106,7 +105,7 @@ class LikelihoodObjective:
             terms.metrics["keep_nll"] = float(nll.detach())
 
     def _kl(self, scores: Scores, batch: Batch) -> Tensor:
-        """KL(reference || model) at a position, averaged over the positions of the effective batch."""
+        """KL(reference || model) per position, averaged over the positions of the effective batch."""
         reference = torch.log_softmax(self.reference.logits(batch), -1)
         current = torch.log_softmax(scores.logits, -1)
         kl = torch.nn.functional.kl_div(current, reference, log_target=True, reduction="none").sum(-1)
@@ -116,7 +115,7 @@ class LikelihoodObjective:
     def sequence_logps(
         self, model: LanguageModel, rows: Rows, answers: Sequence[Encoded], numbers: Sequence[int]
     ) -> Tensor:
-        """[answers] log-probability of each, summed over the tokens that the forget loss sees, as the model is now.
+        """Log-probability of each answer under the present model, [answers], summed over the tokens in the forget loss.
 
         `numbers` are the rows' numbers: no two different rows may share one.
         """
@@ -130,6 +129,6 @@ class LikelihoodObjective:
 
 
 def _counted_as_tokens(batch: Batch, unit: Unit) -> Batch:
-    """The batch with its `tokens` counted in another unit, so that a method's formula need not know which."""
+    """Count the batch's `tokens` in another unit, so that a method's formula need not know which unit it is."""
     lengths = batch.value_lengths if unit == "value" else batch.lengths
     return replace(batch, totals=Counter({**batch.totals, "tokens": batch.totals[unit]}), lengths=lengths)

@@ -1,7 +1,7 @@
-"""What a procedure in two stages keeps in its run, so that it continues in the stage in which it was killed.
+"""The state that a procedure in two stages stores in its run, so that it continues in the stage where it was killed.
 
 The second stage counts its steps on from the first one's, so that one `metrics.jsonl` and one `checkpoints/` serve
-both. The model that the first stage leaves is kept whole beside them.
+both. The model at the end of the first stage is saved beside them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def continue_stage(loop: Loop, first: int) -> None:
         run.keep_metrics(first)
 
 
-def keep_stage(model: LanguageModel, run: Run | None, name: str, history: History) -> None:
-    """Keep the model that a stage left, and its metrics; its checkpoints are not needed any more."""
+def save_stage(model: LanguageModel, run: Run | None, name: str, history: History) -> None:
+    """Save the model and the metrics at the end of a stage, and delete the stage's checkpoints."""
     if run is None or not is_main_process():
         return
     write_json(run.folder / f"{name}.json", history)
@@ -41,8 +41,8 @@ def keep_stage(model: LanguageModel, run: Run | None, name: str, history: Histor
 
 
 @torch.no_grad()
-def kept_stage(model: LanguageModel, run: Run | None, name: str) -> History | None:
-    """Give the model the weights that a stage left, if it has ended; returns that stage's metrics."""
+def load_stage(model: LanguageModel, run: Run | None, name: str) -> History | None:
+    """Load the weights at the end of a stage into the model; returns the stage's metrics, None if it has not ended."""
     if run is None or not is_whole(run.folder / name):
         return None
     weights = dict(load(run.folder / name, device="cpu").model.named_parameters())
@@ -52,8 +52,8 @@ def kept_stage(model: LanguageModel, run: Run | None, name: str) -> History | No
     return history
 
 
-class Lines:
-    """A file of JSON lines in a run, each of a step; a continued run drops the lines of the steps it takes again."""
+class StepLines:
+    """A file of JSON lines per step in a run; a continued run drops the lines of the steps that it repeats."""
 
     def __init__(self, run: Run | None, name: str, step: int) -> None:
         self.path: Path | None = run.folder / name if run is not None and is_main_process() else None
@@ -63,7 +63,7 @@ class Lines:
             self.lines = [line for line in lines if json.loads(line)["step"] <= step]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """More lines; the file is replaced whole."""
+        """Append lines; the file is replaced atomically."""
         if self.path is not None:
             self.lines += [json.dumps(row, ensure_ascii=False) for row in rows]
             atomic_write_text(self.path, "".join(f"{line}\n" for line in self.lines))

@@ -1,0 +1,13 @@
+"""The battery for methods, which a third-party method can run on itself.
+
+    from letheon.testing import check_method
+    check_method("my_objective")
+    check_method("my_scope", kind="scope", options={"layers": "1-2"})
+
+All checks run on the embedded tiny model in a minute or less, on one process, without the network. Options that a
+method needs on a model of four layers stand in its own file: `@method(..., tiny={"layer": 2})`.
+"""
+
+from letheon.testing.battery import check_method as check_method
+from letheon.testing.samples import sample_request as sample_request
+from letheon.testing.trial import CheckFailed as CheckFailed

@@ -1,0 +1,57 @@
+"""A method under check: the recipe that it is checked in, and runs of it on the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from letheon.core.errors import LetheonError
+from letheon.core.registry import Kind, find
+from letheon.forget.recipe import MARKS, Recipe, StandaloneMethod, read_method
+from letheon.forget.run import forget
+from letheon.forget.settings import Result
+from letheon.testing.samples import sample_request
+
+# The objective with which the other parts are composed: it has a reference, a retain term and row-wise sums.
+OBJECTIVE = "npo"
+STEPS = 3
+TRAINING: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "device": "cpu"}
+
+
+class CheckFailed(LetheonError):
+    """A method broke a promise that every method makes."""
+
+
+def demand(holds: bool, problem: str, remedy: str = "") -> None:
+    """Raise `CheckFailed` unless something holds."""
+    if not holds:
+        raise CheckFailed(problem, remedy)
+
+
+class MethodTrial:
+    """A method under check and the run that most checks look at; `start` names the model that it starts from."""
+
+    def __init__(self, recipe: Recipe | StandaloneMethod, start: str) -> None:
+        self.recipe, self.start = recipe, start
+
+    def run(self, **options: Any) -> Result:
+        """Run the method on a fresh tiny model."""
+        return forget(self.start, sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
+
+    @cached_property
+    def first(self) -> Result:
+        """The run under seed 0: three steps, or one edit."""
+        return self.run()
+
+
+def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe | StandaloneMethod:
+    """Compose a part with others to a recipe; an edit or a procedure is read as it is."""
+    find(kind, name)
+    given = ",".join(f"{option}={value}" for option, value in options.items())
+    part = f"{name}:{given}" if given else name
+    mark = next((mark for mark, part_kind in MARKS.items() if part_kind == kind), None)
+    if mark is None:
+        return read_method(part)
+    partner = getattr(find(kind, name).factory, "goes_with", "")  # a part that it requires
+    return Recipe.parse(part if kind == "objective" else f"{OBJECTIVE}{mark}{part}{partner}")
