@@ -155,6 +155,11 @@ class Attack(Part):
     variants: list[AttackVariant] = []
     """Further looks at the same rows, for each model."""
 
+    def of(self, model: Role) -> Value | None:
+        """The value for one model; None where the attack was not run on it."""
+        values: dict[Role, Value | None] = {"before": self.before, "after": self.after, "reference": self.reference}
+        return values[model]
+
     @model_validator(mode="after")
     def _uninformative_is_never_resisted(self) -> Self:
         if self.informative == (self.outcome == "uninformative"):
