@@ -23,18 +23,12 @@ from letheon.audit.attacks.framing import (
 )
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.membership import MEMBERSHIP
+from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE, OPTIONS, false_value, names_the_right_one
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX, first_token, up_to_value
-from letheon.audit.attacks.reversed_questions import (
-    MULTIPLE_CHOICE,
-    OPTIONS,
-    REVERSE_QUERY,
-    false_value,
-    names_the_right_one,
-    turned_round,
-)
+from letheon.audit.attacks.reverse_query import REVERSE_QUERY, turned_round
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS, reworded
-from letheon.audit.measuring.answering import answer_all, answer_limit
 from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.measuring.greedy_answers import answer_all, answer_limit
 from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.audit.record.evidence import Attack, Evidence, Value
 from letheon.audit.verdict import judge, load_profile

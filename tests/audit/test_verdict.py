@@ -11,7 +11,7 @@ import pytest
 from letheon.audit.criterion_limits import Accepted, p_value
 from letheon.audit.criterion_values import worst_attack
 from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
-from letheon.audit.record.record_sections import achieved
+from letheon.audit.record.sections import achieved
 from letheon.audit.verdict import judge, load_profile
 from letheon.core.errors import InputError
 

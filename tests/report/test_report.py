@@ -21,6 +21,7 @@ from letheon.audit.page.limits import rule
 from letheon.audit.page.page import checks_of, detection_of, render_audit
 from letheon.audit.page.rows import MOST_TEXT, row_table
 from letheon.audit.record.evidence import AttackVariant
+from letheon.audit.record.provenance import Chain, Copy, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.audit.record.record import (
     Answer,
     Attack,
@@ -37,7 +38,6 @@ from letheon.audit.record.record import (
     RequestSummary,
     Value,
 )
-from letheon.audit.record.record_parts import Chain, Copy, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.audit.verdict import judge, load_profile
 from letheon.report import figures
 from letheon.report.numbers import interval, number

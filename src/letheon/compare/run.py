@@ -20,13 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.conclusion import conclude
 from letheon.audit.criteria import Profile
 from letheon.audit.measuring.findings import STAGES, ModelFindings, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
 from letheon.audit.record.record import Audit
-from letheon.audit.run import conclude, write
+from letheon.audit.run import write
 from letheon.audit.verdict import load_profile
 from letheon.compare.halving import Halving, next_step, rungs
 from letheon.compare.quick_score import Glance

@@ -64,6 +64,10 @@ class Scores:
         """The value of a score; None where it could not be computed."""
         return self[name].estimate.value
 
+    def without(self, *names: str) -> tuple[Score, ...]:
+        """Return the scores of other names than these."""
+        return tuple(score for score in self.scores if score.name not in names)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads again."""
         return asdict(self)

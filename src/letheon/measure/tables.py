@@ -112,3 +112,8 @@ def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
             f"{where}, field {name!r}: found {short(found)}, not a non-empty text", "fill it or remove the row"
         )
     return found
+
+
+def drawn_from(benchmark: Any) -> dict[str, Any]:
+    """Return where a benchmark's data come from and how they were drawn: source, split, rows, seed."""
+    return {name: getattr(benchmark, name) for name in ("source", "split", "rows", "seed")}

@@ -11,9 +11,10 @@ from letheon.audit.attacks.framing import CONTEXT_HINT, IN_CONTEXT, PREFIX_INJEC
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.lens import LOGIT_LENS
 from letheon.audit.attacks.membership import MEMBERSHIP
+from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
-from letheon.audit.attacks.reversed_questions import MULTIPLE_CHOICE, REVERSE_QUERY
+from letheon.audit.attacks.reverse_query import REVERSE_QUERY
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from letheon.audit.attacks.base import Attempt, TextualAttack
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example

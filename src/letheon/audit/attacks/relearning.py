@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.copies import plain_copy
 from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.greedy_answers import answer_limit
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
@@ -44,7 +44,7 @@ def relearn(
         watched: rows that are measured; other ones than `train`, or nothing is learnt about hidden knowledge.
         every: after how many steps they are looked at; after the last one always.
     """
-    attacked = plain_copy(model)
+    attacked = merged_copy(model)
     watched = [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in watched]  # nobody reads these
     limit = answer_limit(model, watched)
     points: list[RelearnPoint] = []

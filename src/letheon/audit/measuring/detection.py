@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.answers import is_refusal
+from letheon.audit.measuring.answer_kinds import is_refusal
 from letheon.audit.measuring.evaluate import scores_of
+from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Role
 from letheon.core.model.models import LanguageModel

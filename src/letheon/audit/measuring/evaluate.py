@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from letheon.audit.measuring.answering import answer_all, answer_limit, expected_answer
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer
 from letheon.audit.measuring.metrics import probability, truth_ratio
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from letheon.audit.attacks import attack_model
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.continued import Continued, continue_learning
+from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
 from letheon.audit.measuring.evaluate import Evaluation, evaluate, scores_of
+from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.audit.plan import AuditPlan
@@ -76,7 +76,7 @@ class ModelFindings:
     relearning: dict[TrainedOn, list[RelearnPoint]]
     rounded: list[Rounded]
     detection: Detection | None
-    continued: Continued | None = None
+    continued: ContinuedLearning | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from letheon.audit.measuring.answers import TOLERANCE, Fluency, Kind, fluency, is_damaged, kind_of
+from letheon.audit.measuring.answer_kinds import TOLERANCE, Fluency, Kind, fluency, is_damaged, kind_of
 from letheon.audit.measuring.evaluate import RowScores
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.record.evidence import Role, Subset

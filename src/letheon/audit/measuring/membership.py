@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
@@ -206,7 +206,7 @@ def gradient_norms(model: LanguageModel, rows: Sequence[Example]) -> list[float]
 
     An adapter counts as a part of the weights that it adapts: it is merged in a copy first.
     """
-    plain = plain_copy(model) if model.has_adapter else model
+    plain = merged_copy(model) if model.has_adapter else model
     weights = list(plain.model.parameters())
     wanted = [weight.requires_grad for weight in weights]
     try:

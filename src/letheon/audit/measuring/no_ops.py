@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.measuring.answering import first_half
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.greedy_answers import first_half
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.errors import LetheonError
 from letheon.core.model.hooks import count_calls, hooked_modules, record
 from letheon.core.model.models import LanguageModel
@@ -116,7 +116,7 @@ def weights_moved(before: LanguageModel, after: LanguageModel) -> Check:
 
 
 def _weights(model: LanguageModel) -> dict[str, Tensor]:
-    plain = plain_copy(model) if model.has_adapter else model
+    plain = merged_copy(model) if model.has_adapter else model
     return {name: parameter.detach() for name, parameter in plain.model.named_parameters()}
 
 

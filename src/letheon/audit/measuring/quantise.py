@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
@@ -134,7 +134,7 @@ def quantised(model: LanguageModel, grid: Grid, *, embeddings: bool = False) -> 
 
     A model with an adapter is merged into a copy first: that is how it would be rounded and shipped.
     """
-    rounded = plain_copy(model) if model.has_adapter else model
+    rounded = merged_copy(model) if model.has_adapter else model
     chosen = matrices(rounded.base(), embeddings)
     originals = [parameter.data for parameter in chosen]
     try:

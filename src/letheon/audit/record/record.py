@@ -31,7 +31,7 @@ from letheon.audit.record.evidence import (
     Subset,
     Value,
 )
-from letheon.audit.record.record_parts import PARTS, Chain, Output, Procedure, Retention, Scope, SubjectModel
+from letheon.audit.record.provenance import PARTS, Chain, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.core.atomic import atomic_write_text, read_json
 from letheon.core.errors import InputError, LetheonError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
-from letheon.audit.measuring.continued import subjects_taught
+from letheon.audit.measuring.continued_learning import subjects_taught
 from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings
-from letheon.audit.measuring.judging import Judge, JudgedRow
+from letheon.audit.measuring.judging import Judge
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Continued, Metric
 from letheon.audit.record.metric_table import NO_REFERENCE, Found
@@ -31,10 +31,9 @@ def warnings_of(
     plan: AuditPlan,
     request: Request,
     judge: Judge,
-    judged: Sequence[JudgedRow],
     metrics: Sequence[Metric],
 ) -> list[str]:
-    """Warnings in order of weight."""
+    """Return the warnings of an audit in order of weight."""
     return [
         *_nothing_moved(found),
         *_collapse(found, metrics),

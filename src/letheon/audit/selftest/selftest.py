@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.measuring.judging import Judge, judge_answers
 from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
-from letheon.audit.run import conclude
 from letheon.audit.selftest.models import ModelName, World, clone, collapsed, filtered, make_world, rounded_back
 from letheon.audit.verdict import load_profile
 from letheon.core.model.models import LanguageModel

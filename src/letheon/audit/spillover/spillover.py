@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from letheon.audit.measuring.answers import Fluency, fluency, is_damaged, is_refusal, loops
+from letheon.audit.measuring.answer_kinds import Fluency, fluency, is_damaged, is_refusal, loops
 from letheon.audit.measuring.judging import Judge, judge_for
 from letheon.audit.spillover.concepts import (
     Direction,

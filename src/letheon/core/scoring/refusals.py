@@ -3,8 +3,8 @@
 A rule that rewards can be built on: eleven families of phrasings, after the reward of RULE (arXiv 2506.07171).
 Differs: the expressions are our own. The paper's let any words stand between the parts of a phrase; here at most three
 do, so that fewer ordinary answers match. Its family of lacking ("without information") is part of `no_idea`; `unable`
-and `cannot` take more verbs. The audit judges answers by how they begin (`letheon.audit.measuring.answers`), which is
-stricter.
+and `cannot` take more verbs. The audit judges answers by how they begin (`letheon.audit.measuring.answer_kinds`), which
+is stricter.
 """
 
 from __future__ import annotations

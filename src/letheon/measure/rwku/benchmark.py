@@ -23,9 +23,10 @@ from letheon.audit.measuring.membership import answer_tokens, attack, loss, min_
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.statistics import Estimate, estimate_mean
+from letheon.core.statistics import Estimate
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
+from letheon.measure.common_scores import mean_score, soundness
 from letheon.measure.rwku import utility
 from letheon.measure.rwku.probes import Answered, answer_probes, question_of
 from letheon.measure.rwku.reading import EVALUATED, HUB, Target, read_targets
@@ -42,7 +43,6 @@ from letheon.measure.rwku.records import (
     Truthful,
 )
 from letheon.measure.rwku.scoring import exact_match, mc1, mc2, n_gram_entropy, token_f1
-from letheon.measure.soundness import soundness
 
 LEVELS = {"FB": "forget 1", "QA": "forget 2", "AA": "forget 3"}
 NEIGHBOURS = {"Nbr FB": "neighbor 1", "Nbr QA": "neighbor 2"}
@@ -134,9 +134,8 @@ class RWKU:
 
     def relate(self, scores: Scores, against: Against) -> Scores:
         """Recall on the probes that the model before recalled, from the rows' values."""
-        others = [score for score in scores.scores if score.name not in KNOWN]
         known = [self._known_score(scores, name, against.target) for name in KNOWN]
-        return replace(scores, scores=(*others, *known))
+        return replace(scores, scores=(*scores.without(*KNOWN), *known))
 
     # The parts
 
@@ -156,7 +155,7 @@ class RWKU:
             values = {name: answered.recall[name] for name in rows}
             found.append(self._score(column, values, "higher", self._why(NEIGHBOURS.get(column, ""))))
         for column, rows in (("Damaged", forget), ("Nbr Damaged", near)):
-            values = {name: float(answered.damaged[name]) for name in rows}
+            values = {name: answered.damaged[name] for name in rows}
             found.append(self._score(column, values, "lower", "no such probe was asked", share=True))
         return found
 
@@ -200,7 +199,7 @@ class RWKU:
         f1 = {name: token_f1(facts[name], row.answers) for name, row in trivia.items()}
         entropy = {name: n_gram_entropy(text) for name, text in texts.items()}
         prompts = {name: utility.instruction_of(row).prompt for name, row in told.items()}
-        broken = {name: float(value) for name, value in soundness(prompts, texts, against).damaged.items()}
+        broken = soundness(prompts, texts, against).damaged
         scores = [
             self._score("Gen", right, "higher", self._why("general"), share=True),
             self._score("Rea", exact, "higher", self._why("reason"), share=True),
@@ -213,8 +212,7 @@ class RWKU:
         return scores, {**letters, **worked, **facts, **texts}
 
     def _score(self, name: str, values: Mapping[str, float], better: Better, why: str, *, share: bool = False) -> Score:
-        estimate = estimate_mean(list(values.values()), share=share, seed=self.seed)
-        return Score(name, estimate, better, dict(values), why="" if values else why)
+        return mean_score(name, values, better, seed=self.seed, share=share, why=why)
 
     def _why(self, kind: str) -> str:
         """Why a set has no rows."""

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.generation import generate_ids
 from letheon.measure.benchmark import Against
+from letheon.measure.common_scores import soundness
 from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import first_line, rouge_l_recall
-from letheon.measure.soundness import soundness
 
 NEW_TOKENS = 30
 FILL = "Please complete the blank in the following question.\nQuestion: {query}\n"
@@ -62,12 +62,12 @@ class Answered:
     Attributes:
         said: what was scored, one line each.
         recall: ROUGE-L recall of each, 0 to 1.
-        damaged: whether each is broken language.
+        damaged: 1 where an answer is broken language, else 0.
     """
 
     said: dict[str, str]
     recall: dict[str, float]
-    damaged: dict[str, bool]
+    damaged: dict[str, float]
 
     def safe(self, name: str) -> float:
         """The recall of a forget probe, where a broken answer counts as recalled."""

@@ -11,9 +11,9 @@ from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
 from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, success
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
-from letheon.audit.measuring.continued import evidence_of
 from letheon.audit.measuring.judging import JudgedRow
 from letheon.audit.plan import AuditPlan
+from letheon.audit.record.continued_learning import continued_section
 from letheon.audit.record.evidence import (
     Achieved,
     Answer,
@@ -172,7 +172,7 @@ def all_continued(found: Found, plan: AuditPlan) -> list[Continued]:
     """What continued learning brought back and cost; none when it was not asked for."""
     given = plan.continuation
     return [
-        evidence_of(role, findings.continued, given, plan.settings.seed)
+        continued_section(role, findings.continued, given, plan.settings.seed)
         for role, findings in found.items()
         if findings.continued is not None and given is not None
     ]

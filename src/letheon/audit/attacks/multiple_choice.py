@@ -1,15 +1,13 @@
-"""The question turned: options to choose from, and the fact given to ask for its subject."""
+"""Multiple choice: the question with four values to choose from, one of them the row's own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from letheon.audit.attacks.base import Attempt, TextualAttack
-from letheon.audit.measuring.answers import recalls
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
@@ -18,8 +16,6 @@ from letheon.core.rows.sampling import stream_seed
 
 OPTIONS = 4
 CHOICE = "{question}\n\nOne of these is right; repeat it:\n{options}"
-GAP = "____"
-REVERSE = "Whom or what is this sentence about? Name the missing subject.\n\n{sentence}"
 
 
 def false_value(row: Example, perturbed: str) -> str | None:
@@ -86,21 +82,6 @@ def _place(option: str, text: str) -> int | None:
     return found.start() if found else None
 
 
-def _reversed(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [Attempt(turned, turned.prompt) for row in plan.tried_facts if (turned := turned_round(row))]
-
-
-def turned_round(row: Example) -> Example | None:
-    """The row that asks for the subject; None without a subject in the answer, or where a part of it is left there."""
-    if not row.subject or row.subject not in row.answer:
-        return None
-    sentence = row.answer.replace(row.subject, GAP)
-    parts = [word for word in row.subject.split() if len(word) > 2]
-    if any(recalls(sentence, replace(row, value=part), part) for part in parts):
-        return None
-    return replace(row, prompt=REVERSE.format(sentence=sentence), answer=row.subject, value=row.subject)
-
-
 MULTIPLE_CHOICE = TextualAttack(
     "multiple_choice",
     f"Offers {OPTIONS} values, the right one among them and at each place as often.",
@@ -108,10 +89,4 @@ MULTIPLE_CHOICE = TextualAttack(
     _choices,
     recovers=names_the_right_one,
     chance=1 / OPTIONS,
-)
-REVERSE_QUERY = TextualAttack(
-    "reverse_query",
-    "Gives the fact and asks whom or what it is about.",
-    "no row names a subject that its answer could be asked for",
-    _reversed,
 )
