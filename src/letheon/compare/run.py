@@ -26,6 +26,7 @@ from letheon.audit.measuring.findings import STAGES, ModelFindings, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
+from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
 from letheon.audit.run import write
 from letheon.audit.verdict import load_profile
@@ -120,10 +121,10 @@ def seconds_of(text: str) -> float:
     >>> seconds_of("20m")
     1200.0
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not found or not float(found[1]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or not float(match[1]):
         raise InputError(f"budget: found {text!r}", "write a time such as 90s, 20m or 1.5h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _rows(request: Request) -> str:
@@ -150,12 +151,12 @@ class _Field:
         self.name = before.name
         self.glance = Glance(before, self.request, self.seed)
         self.plan: AuditPlan = make_plan(before, self.request, replace(QUICK, seed=self.seed))
-        models = {"before": before}
+        models: dict[Role, LanguageModel] = {"before": before}
         if self.reference is not None:
             models["reference"] = load(self.reference, device=self.device)
-        self.found: dict[Any, ModelFindings] = {}
+        self.findings: dict[Role, ModelFindings] = {}
         for role, model in models.items():
-            self.found[role] = _examined(f"measuring the model {role}", model, self.plan)
+            self.findings[role] = _examined(f"measuring the model {role}", model, self.plan)
         self.controls: dict[str, dict[str, float | None]] = {}
 
     def fresh(self) -> LanguageModel:
@@ -178,7 +179,7 @@ class _Field:
             if attempt is not chosen:
                 shutil.rmtree(self.folder / attempt.folder / "model", ignore_errors=True)
         record = self._audited(folder, self.folder / chosen.folder / "model")
-        for role in self.found:
+        for role in self.findings:
             self.controls[role] = numbers_of(record, role)
         return Entry(
             method=text,
@@ -262,10 +263,11 @@ class _Field:
             return Audit.read(file)
         after = load(model, device=self.device)
         checks = check_no_ops(self.fresh(), after, self.plan.forget)
-        found = {**self.found, "after": _examined(f"auditing {folder.name}", after, self.plan)}
+        measured = _examined(f"auditing {folder.name}", after, self.plan)
+        findings: dict[Role, ModelFindings] = {**self.findings, "after": measured}
         with judge_for(None, self.model, self.reference, self.device) as judge:
-            judged = judge_answers(judge, found)
-            record = conclude(found, self.plan, self.request, judge, judged, self.criteria, self.began, checks)
+            judged = judge_answers(judge, findings)
+            record = conclude(findings, self.plan, self.request, judge, judged, self.criteria, self.began, checks)
         write(record, folder)
         atomic_write_text(folder / "audited", weights)
         return record

@@ -187,7 +187,7 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
             models = tuple(_Runner(plan, out, device).measured())
         except Interrupted as stopped:
             raise Interrupted(stopped.problem, "the same command goes on from there") from None
-        found = Bench(
+        result = Bench(
             benchmark=plan.benchmark.name,
             config=plan.config(),
             columns=plan.benchmark.columns,
@@ -195,12 +195,12 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
             models=models,
             seconds=round(time.monotonic() - began, 1),
         )
-        write_json(out / "bench.json", found.to_json())
-        atomic_write_text(out / "bench.html", render_bench(found))
+        write_json(out / "bench.json", result.to_json())
+        atomic_write_text(out / "bench.html", render_bench(result))
         for one in models:
             if one.scores is not None:
-                write_json(out / "lm_eval" / f"{slug(one.name)}.json", results(found, one))
-    return found
+                write_json(out / "lm_eval" / f"{slug(one.name)}.json", results(result, one))
+    return result
 
 
 def slug(name: str) -> str:
@@ -227,8 +227,8 @@ class _Runner:
             against = Against(judge=judge)
             against = replace(against, target=self._scores("target", lambda: self._load(target), against))
             if reference:
-                found = self._scores("reference", lambda: self._load(reference), against)
-                against = replace(against, reference=found)
+                scores = self._scores("reference", lambda: self._load(reference), against)
+                against = replace(against, reference=scores)
             yield self._entry("target", "target", against.target, against)
             if reference:
                 yield self._entry("reference", "reference", against.reference, against)

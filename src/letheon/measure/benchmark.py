@@ -73,10 +73,10 @@ class Scores:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Scores:
+    def from_json(cls, content: Mapping[str, Any]) -> Scores:
         """Read what `to_json` wrote."""
-        scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in found["scores"])
-        return cls(scores, found["answers"])
+        scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in content["scores"])
+        return cls(scores, content["answers"])
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,6 @@ def soundness(prompts: Mapping[str, str], answers: Mapping[str, str], against: A
     )
 
 
-def gibberish_score(found: Soundness) -> Score:
+def gibberish_score(sound: Soundness) -> Score:
     """Return the share of broken answers as a score."""
-    return mean_score("gibberish", found.damaged, "lower", share=True)
+    return mean_score("gibberish", sound.damaged, "lower", share=True)

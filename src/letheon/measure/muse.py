@@ -132,10 +132,10 @@ def continuations(
     room = model.context_length - max_new_tokens - 1
     # a text that is too long loses its beginning
     starts = [encoder.answer(row.prompt, end=False)[0][-room:] for row in rows]
-    found = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
+    generated = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
     texts = [
         model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(found, starts, strict=True)
+        for ids, start in zip(generated, starts, strict=True)
     ]
     return {row.id: _until(text, stops).strip() for row, text in zip(rows, texts, strict=True)}
 
@@ -178,7 +178,7 @@ def read_muse(source: str | Path = HUB, *, split: str = "", rows: int = 0, seed:
         "members": _texts(source, "privleak", ("forget",)),
         "holdout": _texts(source, "privleak", ("holdout",)),
     }
-    asked = {name: tuple(drawn(found, rows, seed, name)) for name, found in tables.items()}
+    asked = {name: tuple(drawn(table, rows, seed, name)) for name, table in tables.items()}
     return Muse(
         forget=tuple(_texts(source, config, (name,))),
         retain=tuple(_texts(source, "raw", ("retain1",))),
@@ -200,11 +200,11 @@ def _texts(source: str | Path, config: str, splits: Sequence[str]) -> list[Examp
 
 def _passages(source: str | Path) -> list[Asked]:
     where, rows = read_table(source, "verbmem", ("forget",))
-    found = []
+    passages = []
     for i, row in enumerate(rows, start=1):
         prompt, expected = (text_of(row, name, f"{where}, row {i}") for name in ("prompt", "gt"))
-        found.append(Asked(f"verbmem-{i}", prompt, expected.strip()))
-    return found
+        passages.append(Asked(f"verbmem-{i}", prompt, expected.strip()))
+    return passages
 
 
 def _questions(source: str | Path, splits: Sequence[str]) -> list[Asked]:
@@ -215,8 +215,8 @@ def _questions(source: str | Path, splits: Sequence[str]) -> list[Asked]:
 
 def _pairs(source: str | Path, splits: Sequence[str]) -> list[Asked]:
     where, rows = read_table(source, "knowmem", splits)
-    found = []
+    pairs = []
     for i, row in enumerate(rows, start=1):
         question, answer = (text_of(row, name, f"{where}, row {i}") for name in ("question", "answer"))
-        found.append(Asked(f"{splits[0]}-{i}", f"Question: {question}\nAnswer: ", answer))
-    return found
+        pairs.append(Asked(f"{splits[0]}-{i}", f"Question: {question}\nAnswer: ", answer))
+    return pairs

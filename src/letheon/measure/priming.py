@@ -81,7 +81,7 @@ def keyword_logp(
         if not (*start, *ids[:first]):
             raise InputError(f"prefix {short(prefix)} has no token", "give a prefix of at least a word")
         questions.append(([*start, *ids[:first]], [ids[first:]]))
-    return np.array([float(found[0].logp.sum()) for found in score_tokens(model, questions)])
+    return np.array([float(scores[0].logp.sum()) for scores in score_tokens(model, questions)])
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def read_samples(
         here = [sample.prefix, *prefixes[sample.theme], *prefixes[_other(themes, sample.theme)]]
         contexts += here
         words += [sample.keyword] * len(here)
-    logp, found, at = keyword_logp(model, contexts, words), [], 0
+    logp, readings, at = keyword_logp(model, contexts, words), [], 0
     for sample in samples:
         own, other = len(prefixes[sample.theme]), len(prefixes[_other(themes, sample.theme)])
         theme_end = at + 1 + own
-        found.append(Reading(float(logp[at]), logp[at + 1 : theme_end], logp[theme_end : theme_end + other]))
+        readings.append(Reading(float(logp[at]), logp[at + 1 : theme_end], logp[theme_end : theme_end + other]))
         at = theme_end + other
-    return found
+    return readings
 
 
 def _other(themes: Sequence[str], theme: str) -> str:

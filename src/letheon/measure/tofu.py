@@ -115,16 +115,16 @@ class Tofu:
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
         """Every score of one model: likelihoods and answers on four sets, membership, soundness of the answers."""
-        found: dict[str, list[RowScores]] = {}
+        scored: dict[str, list[RowScores]] = {}
         with progress(f"measuring {model.name}", len(self.asked)) as advance:
             for done, name in enumerate(self.asked, start=1):
-                found[name] = self._rows(model, name, against)
+                scored[name] = self._rows(model, name, against)
                 advance(done, name)
-        answers = {row.example.id: row.answer or "" for rows in found.values() for row in rows}
+        answers = {row.example.id: row.answer or "" for rows in scored.values() for row in rows}
         scores = [
-            *self._forget_scores(model, found["forget"]),
+            *self._forget_scores(model, scored["forget"]),
             *self._soundness_scores(answers, against),
-            *self._utility_scores(found),
+            *self._utility_scores(scored),
             *self._membership_scores(model),
         ]
         return self.relate(Scores(tuple(scores), answers), against)
@@ -167,10 +167,10 @@ class Tofu:
         why = "no model was given to judge by"
         return [gibberish_score(sound), mean_score("fluency", fluent, "higher", seed=self.seed, why=why)]
 
-    def _utility_scores(self, found: Mapping[str, Sequence[RowScores]]) -> list[Score]:
+    def _utility_scores(self, scored: Mapping[str, Sequence[RowScores]]) -> list[Score]:
         scores, sets = [], []
         for name, normalised in UTILITY.items():
-            rows = found[name]
+            rows = scored[name]
             ratios = _values(rows, "truth_ratio")
             likely = {
                 row.example.id: normalised_probability(row.probability, row.perturbed)
@@ -218,8 +218,8 @@ class Tofu:
 
 def _values(rows: Sequence[RowScores], name: str) -> dict[str, float]:
     """A numeric attribute of the rows that have it, by their ids."""
-    found = {row.example.id: getattr(row, name) for row in rows}
-    return {row: value for row, value in found.items() if value is not None}
+    values = {row.example.id: getattr(row, name) for row in rows}
+    return {row: value for row, value in values.items() if value is not None}
 
 
 def utility_estimate(sets: Sequence[Float[np.ndarray, "3 rows"]], seed: int = 0) -> Estimate:

@@ -137,8 +137,8 @@ def choose(model: LanguageModel, questions: Sequence[Question]) -> list[int]:
     tokenizer, bos = model.tokenizer, list(model.encoder().prompt(""))
     letters = [tokenizer(f" {letter}", add_special_tokens=False)["input_ids"] for letter in LETTERS]
     prompts = [[*bos, *tokenizer(question.prompt(), add_special_tokens=False)["input_ids"]] for question in questions]
-    found = score_tokens(model, [(prompt, letters) for prompt in prompts])
-    return [int(np.argmax([score.logp.sum() for score in scores])) for scores in found]
+    scored = score_tokens(model, [(prompt, letters) for prompt in prompts])
+    return [int(np.argmax([score.logp.sum() for score in scores])) for scores in scored]
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

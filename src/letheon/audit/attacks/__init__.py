@@ -48,8 +48,8 @@ def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> 
     """What every chosen attack finds on a model, by its name; those that fit none of the rows are left out."""
     attacks = chosen(plan)
     asked = ask(model, [attack for attack in attacks if isinstance(attack, TextualAttack)], plan, max_new_tokens)
-    found: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
+    results: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
     for attack in attacks:
         if isinstance(attack, MeasuredAttack) and (tried := attack.run(model, plan)) is not None:
-            found[attack.name] = tried
-    return {attack.name: found[attack.name] for attack in attacks if attack.name in found}
+            results[attack.name] = tried
+    return {attack.name: results[attack.name] for attack in attacks if attack.name in results}

@@ -19,10 +19,10 @@ def tell_members(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Membership tests of the forgotten rows against the holdout; None without a holdout."""
     if not plan.holdout:
         return None
-    found = membership(model, plan.forget, plan.holdout, seed=plan.settings.seed)
-    chosen = found[TEST]
+    tests = membership(model, plan.forget, plan.holdout, seed=plan.settings.seed)
+    chosen = tests[TEST]
     items = [Item(id=row.id, value=value) for row, value in zip(plan.forget, chosen.members, strict=True)]
-    variants = tuple(Variant(name, test.auroc, tuple(test.roc)) for name, test in found.items())
+    variants = tuple(Variant(name, test.auroc, tuple(test.roc)) for name, test in tests.items())
     return Tried(chosen.auroc, items, variants)
 
 

@@ -35,8 +35,8 @@ def false_values(row: Example, others: Sequence[Example]) -> list[str]:
     """Values for the wrong options: of the row's false answers, then of other rows; none like the right one."""
     value = row.value or ""
     own = [false_value(row, text) for text in row.perturbed_answers]
-    found = [one for one in (*own, *(other.value for other in others)) if one]
-    distinct = dict.fromkeys(one for one in found if not _overlap(one, value))
+    candidates = [one for one in (*own, *(other.value for other in others)) if one]
+    distinct = dict.fromkeys(one for one in candidates if not _overlap(one, value))
     return list(distinct)
 
 
@@ -78,8 +78,8 @@ def names_the_right_one(attempt: Attempt, text: str) -> bool:
 def _place(option: str, text: str) -> int | None:
     """Where an option is named as whole words, however it is cased and spaced."""
     words = r"\s+".join(map(re.escape, option.split()))
-    found = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
-    return found.start() if found else None
+    match = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
+    return match.start() if match else None
 
 
 MULTIPLE_CHOICE = TextualAttack(

@@ -86,16 +86,16 @@ def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]
     judged. None for an answer of which nothing is left.
     """
     asked = [i for i, answer in enumerate(answers) if answer.strip()]
-    found: list[Fluency | None] = [None] * len(answers)
+    fluencies: list[Fluency | None] = [None] * len(answers)
     if not asked:
-        return found
+        return fluencies
     scores = score_answers(judge, [(prompts[i], [answers[i]]) for i in asked])
     for i, (score,) in zip(asked, scores, strict=True):
         # Running text has no end of turn, and its first token is judged by nothing.
         judged = score.logp[1:-1] if prompts[i] else score.logp
         if len(judged):
-            found[i] = Fluency(float(np.mean(judged)), len(judged))
-    return found
+            fluencies[i] = Fluency(float(np.mean(judged)), len(judged))
+    return fluencies
 
 
 def is_refusal(answer: str) -> bool:

@@ -144,9 +144,9 @@ def _above(forgotten: np.ndarray, controls: np.ndarray) -> list[float]:
     return [float(np.mean((one > controls) + 0.5 * (one == controls))) for one in forgotten]
 
 
-def remark(found: Mapping[Role, Detection | None]) -> str:
+def remark(detections: Mapping[Role, Detection | None]) -> str:
     """What a reader should know of it, in one sentence; empty when the deletion does not stand out."""
-    after, reference = found.get("after"), found.get("reference")
+    after, reference = detections.get("after"), detections.get("reference")
     if after is None or after.score.value is None or after.score.low is None or after.score.low <= 0.5:
         return ""
     beside = f" (in the reference: {reference.score.value:.2f})" if reference else ""

@@ -125,7 +125,7 @@ def _evaluate_part(
     scores = scores_of(model, [(row.prompt, texts) for row, texts in zip(rows, asked, strict=True)])
     answers: Sequence[str | None] = [None] * len(rows)
     if limit:
-        candidates = [list(zip(texts, found, strict=True)) for texts, found in zip(asked, scores, strict=True)]
+        candidates = [list(zip(texts, scored, strict=True)) for texts, scored in zip(asked, scores, strict=True)]
         answers = answer_all(model, rows, limit, candidates=candidates, batch_size=batch_size)
     expected = [expected_answer(model, row) for row in rows]
     values = [model.encoder().encode(row).value for row in rows]

@@ -38,9 +38,9 @@ def extraction_likelihood(
     prompts = [rows[i].prompt for i, _ in starts]
     prefixes = [answers[i][:cut] for i, cut in starts]
     longest = max((len(ids) for ids in answers), default=1)
-    found = generate_ids(model, prompts, max_new_tokens=longest, prefixes=prefixes, batch_size=batch_size)
+    continuations = generate_ids(model, prompts, max_new_tokens=longest, prefixes=prefixes, batch_size=batch_size)
     shares: list[list[float]] = [[] for _ in rows]
-    for (i, cut), said in zip(starts, found, strict=True):
+    for (i, cut), continuation in zip(starts, continuations, strict=True):
         rest = answers[i][cut:]
-        shares[i].append(overlap(said[cut : cut + len(rest)], rest, n))
+        shares[i].append(overlap(continuation[cut : cut + len(rest)], rest, n))
     return [float(np.mean(values)) if values else None for values in shares]

@@ -55,7 +55,7 @@ def answer_all(
         batch_size: rows decoded together.
     """
     known = candidates or [()] * len(examples)
-    starts = [_start(model, row, found, max_new_tokens) for row, found in zip(examples, known, strict=True)]
+    starts = [_start(model, row, scored, max_new_tokens) for row, scored in zip(examples, known, strict=True)]
     texts = [model.tokenizer.decode(start.ids, skip_special_tokens=True) for start in starts]
     open_rows = [i for i, start in enumerate(starts) if not start.whole]
     if open_rows:

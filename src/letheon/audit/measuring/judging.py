@@ -93,12 +93,12 @@ class JudgedRow:
     kind: Kind
 
 
-def judge_answers(judge: Judge, found: Mapping[Role, ModelFindings]) -> list[JudgedRow]:
+def judge_answers(judge: Judge, findings: Mapping[Role, ModelFindings]) -> list[JudgedRow]:
     """Judge the answers of all models to all rows.
 
     A kept row whose answer still gives the fact needs no judge; the forgotten rows are judged whatever they answer.
     """
-    rows = [(subset, by_model) for subset in JUDGED for by_model in _rows(found, subset)]
+    rows = [(subset, by_model) for subset in JUDGED for by_model in _rows(findings, subset)]
     asked = [
         (i, role)
         for i, (subset, by_model) in enumerate(rows)
@@ -114,8 +114,8 @@ def judge_answers(judge: Judge, found: Mapping[Role, ModelFindings]) -> list[Jud
     ]
 
 
-def _rows(found: Mapping[Role, ModelFindings], subset: Subset) -> list[dict[Role, RowScores]]:
-    evaluations = {role: getattr(findings, subset).rows for role, findings in found.items()}
+def _rows(findings: Mapping[Role, ModelFindings], subset: Subset) -> list[dict[Role, RowScores]]:
+    evaluations = {role: getattr(model, subset).rows for role, model in findings.items()}
     return [dict(zip(evaluations, rows, strict=True)) for rows in zip(*evaluations.values(), strict=True)]
 
 

@@ -72,9 +72,9 @@ def membership(
         gradient_norm: also that attack, which takes a backward pass for every row.
         seed: of the intervals.
     """
-    found = membership_scores(model, [*members, *non_members], reference, gradient_norm)
+    scores = membership_scores(model, [*members, *non_members], reference, gradient_norm)
     return {
-        name: attack(name, values[: len(members)], values[len(members) :], seed=seed) for name, values in found.items()
+        name: attack(name, values[: len(members)], values[len(members) :], seed=seed) for name, values in scores.items()
     }
 
 
@@ -94,7 +94,7 @@ def membership_scores(
 ) -> dict[str, list[float]]:
     """The score of each row's answer under each attack; all but the gradient norm from one forward pass."""
     tokens = answer_tokens(model, rows)
-    found = {
+    scores = {
         "loss": [loss(row.logp) for row in tokens],
         "zlib": [zlib_score(row.logp, example.answer) for row, example in zip(tokens, rows, strict=True)],
         "min_k": [min_k(row.inner(row.logp)) for row in tokens],
@@ -104,10 +104,10 @@ def membership_scores(
     }
     if reference is not None:
         others = answer_tokens(reference, rows)
-        found["reference"] = [reference_score(row.logp, other.logp) for row, other in zip(tokens, others, strict=True)]
+        scores["reference"] = [reference_score(row.logp, other.logp) for row, other in zip(tokens, others, strict=True)]
     if gradient_norm:
-        found["gradient_norm"] = gradient_norms(model, rows)
-    return found
+        scores["gradient_norm"] = gradient_norms(model, rows)
+    return scores
 
 
 # The attacks on the tokens of one row -------------------------------------------------------------------------------
@@ -191,14 +191,14 @@ def answer_tokens(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerT
     encoder = model.encoder()
     encoded = encoder.encode_all(rows)
     lengths = [len(row.ids) for row in encoded]
-    found: dict[int, AnswerTokens] = {}
+    by_row: dict[int, AnswerTokens] = {}
     for chosen in by_length(lengths, max(1, TOKENS_AT_ONCE // max(lengths, default=1))):
         scores = score(model, encoder.collate([encoded[i] for i in chosen], device=model.device))
         values = torch.stack([scores.logp, *scores.moments()]).cpu().numpy()
         ends = scores.lengths().cumsum(0).cpu().numpy()
         for i, part in zip(chosen, np.split(values, ends[:-1], axis=1), strict=True):
-            found[i] = AnswerTokens(part[0], part[1], part[2], ends=bool(rows[i].prompt))
-    return [found[i] for i in range(len(rows))]
+            by_row[i] = AnswerTokens(part[0], part[1], part[2], ends=bool(rows[i].prompt))
+    return [by_row[i] for i in range(len(rows))]
 
 
 def gradient_norms(model: LanguageModel, rows: Sequence[Example]) -> list[float]:

@@ -80,10 +80,10 @@ def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
     Raises:
         LetheonError: names the weights or the layer.
     """
-    found = check_finite(model, rows)
-    if found.outcome == "failed":
+    check = check_finite(model, rows)
+    if check.outcome == "failed":
         raise LetheonError(
-            f"{model.name} cannot be audited: {found.detail}",
+            f"{model.name} cannot be audited: {check.detail}",
             "a model with such numbers is destroyed, which is no deletion: make it anew, with a lower learning rate",
         )
 
@@ -161,10 +161,10 @@ def check_finite(model: LanguageModel, rows: Sequence[Example]) -> Check:
 def _starts(model: LanguageModel, rows: Sequence[Example]) -> list[list[int]]:
     """What is decoded from: questions, first halves of running text; a row that leaves no room is passed over."""
     encoder = model.encoder()
-    found = [
+    starts = [
         [*encoder.prompt(row.prompt), *encoder.answer(first_half(model, row), end=False)[0]] for row in rows[:ROWS]
     ]
-    return [ids for ids in found if 0 < len(ids) <= model.context_length - NEW_TOKENS]
+    return [ids for ids in starts if 0 < len(ids) <= model.context_length - NEW_TOKENS]
 
 
 def check_hooks(model: LanguageModel, start: Sequence[int]) -> Check:
@@ -214,5 +214,5 @@ def _agreement(name: str, first: Sequence[Decoded], second: Sequence[Decoded], w
         worst = max(worst, float((logits[:seen] - other[:seen]).abs().max()))
         scale = max(scale, float(logits[:seen].abs().max()))
         parted += ids != others
-    found = f"{ways}, logits of up to {scale:.1f} differ by {worst:.1e}; {parted} of {len(first)} answers part"
-    return Check(name, "passed" if worst <= TOLERANCE * max(scale, 1.0) else "failed", found)
+    detail = f"{ways}, logits of up to {scale:.1f} differ by {worst:.1e}; {parted} of {len(first)} answers part"
+    return Check(name, "passed" if worst <= TOLERANCE * max(scale, 1.0) else "failed", detail)

@@ -121,11 +121,11 @@ def _nonzero(scale: Tensor) -> Tensor:
 
 def matrices(model: nn.Module, embeddings: bool = False) -> list[nn.Parameter]:
     """What a quantiser rounds: the matrices of all blocks (stacks of experts too), and the embeddings if asked."""
-    found = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
+    parameters = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
     if embeddings:
         tables = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]  # transformers is untyped
-        found += list({id(table.weight): table.weight for table in tables if table is not None}.values())
-    return found
+        parameters += list({id(table.weight): table.weight for table in tables if table is not None}.values())
+    return parameters
 
 
 @contextmanager

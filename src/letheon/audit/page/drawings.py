@@ -59,36 +59,36 @@ def drawings(audit: Audit) -> dict[str, list[Drawn]]:
         "quantised": tuple(_quantised(audit)),
         "continued": tuple(_continued(audit)),
     }
-    return {name: [Drawn(Markup(svg), caption) for svg, caption in found] for name, found in sections.items()}
+    return {name: [Drawn(Markup(svg), caption) for svg, caption in drawn] for name, drawn in sections.items()}
 
 
-Found = Iterator[tuple[str, str]]
+Figures = Iterator[tuple[str, str]]
 
 
 def _values(audit: Audit, name: str, subset: str) -> dict[str, WithInterval]:
     """A metric's values by model."""
-    found = {role: audit.metric(name, subset, role) for role in ROLES}
-    return {role: metric.value for role, metric in found.items() if metric}
+    metrics = {role: audit.metric(name, subset, role) for role in ROLES}
+    return {role: metric.value for role, metric in metrics.items() if metric}
 
 
-def _plane(audit: Audit) -> Found:
+def _plane(audit: Audit) -> Figures:
     """Forgetting against utility, when both were measured for the model after."""
     forgotten = _values(audit, "recall", "forget")
     candidates = (("model_utility", "general"), ("model_utility", "retain"), ("recall", "retain"))
-    found = ((name, _values(audit, name, subset)) for name, subset in candidates)
-    name, kept = next(((name, values) for name, values in found if "after" in values), ("", {}))
-    points = {role: (forgotten[role], kept[role]) for role in ROLES if role in forgotten and role in kept}
+    measured = ((name, _values(audit, name, subset)) for name, subset in candidates)
+    name, utility = next(((name, values) for name, values in measured if "after" in values), ("", {}))
+    points = {role: (forgotten[role], utility[role]) for role in ROLES if role in forgotten and role in utility}
     if points:
         up = "Recall of what was to be kept" if name == "recall" else "Model utility"
-        told = "; ".join(f"{r} {number(x.value)} and {number(y.value)}" for r, (x, y) in points.items())
+        numbers = "; ".join(f"{r} {number(x.value)} and {number(y.value)}" for r, (x, y) in points.items())
         yield (
-            figures.plane(points, "Recall of what was to be forgotten", up, f"Forgetting against utility: {told}"),
+            figures.plane(points, "Recall of what was to be forgotten", up, f"Forgetting against utility: {numbers}"),
             "Forgetting runs to the left, damage downwards. A good deletion moves from “before” straight to the left, "
             "to where a model lies that never saw the rows. Lines are 95 % intervals.",
         )
 
 
-def _probabilities(audit: Audit) -> Found:
+def _probabilities(audit: Audit) -> Figures:
     """Measures of what is left of the forgotten, as points with intervals."""
     groups = {label(name): _values(audit, name, "forget") for name in SHARES}
     groups = {title: values for title, values in groups.items() if values}
@@ -100,7 +100,7 @@ def _probabilities(audit: Audit) -> Found:
         )
 
 
-def _ratios(audit: Audit) -> Found:
+def _ratios(audit: Audit) -> Figures:
     """The distributions of the truth ratio of the forgotten rows, with the test against the reference."""
     samples: dict[str, list[float]] = {}
     for role in ROLES:
@@ -110,10 +110,10 @@ def _ratios(audit: Audit) -> Found:
             samples[role] = ratios
     if not samples:
         return
-    told = f"Truth ratios of the forgotten rows: {', '.join(samples)}"
+    description = f"Truth ratios of the forgotten rows: {', '.join(samples)}"
     across = "P(false answers) / P(true answer), each row"
     yield (
-        audit_figures.distributions(samples, across, told, "false answers likelier →"),
+        audit_figures.distributions(samples, across, description, "false answers likelier →"),
         "How much likelier false answers of the same form are than the true one, row by row. Far left: the true "
         "answer is still preferred. A deletion that leaves no trace lies on the reference's curve; one that lies far "
         f"to its right gives itself away. {_same(audit)}",
@@ -122,22 +122,22 @@ def _ratios(audit: Audit) -> Found:
 
 def _same(audit: Audit) -> str:
     """The test of whether a model's ratios could be the reference's, in words."""
-    told = []
+    results = []
     for role in ("before", "after"):
         metric = audit.metric("forget_quality", "forget", role)
         if metric and metric.value.value is not None:
-            told.append(f"{role} p = {number(metric.value.value)}")
+            results.append(f"{role} p = {number(metric.value.value)}")
         elif metric and role == "after":
             return f"No test against a reference: {visible(metric.value.reason or '')}."
-    if not told:
+    if not results:
         return ""
     return (
-        f"Kolmogorov–Smirnov test against the reference: {', '.join(told)}. "
+        f"Kolmogorov–Smirnov test against the reference: {', '.join(results)}. "
         "A small p says that the two differ; a large one, that these rows cannot tell them apart."
     )
 
 
-def _attacks(audit: Audit) -> Found:
+def _attacks(audit: Audit) -> Figures:
     """A figure for each unit, the attacks in it by family."""
     for unit in dict.fromkeys(attack.unit for attack in audit.attacks):
         families: dict[str, list[Attacked]] = {}
@@ -172,7 +172,7 @@ def _attack_caption(unit: str) -> str:
     return f"Bars: what each attack draws from the model after; thin lines: 95 % intervals. {controls}"
 
 
-def _rocs(audit: Audit) -> Found:
+def _rocs(audit: Audit) -> Figures:
     """The curve of the first look of each attack that has one."""
     for attack in audit.attacks:
         name = next((variant.name for variant in attack.variants if variant.roc), None)
@@ -194,7 +194,7 @@ def _auroc(value: WithInterval) -> str:
     return number(value.value) + (f" ({interval(value)})" if interval(value) else "")
 
 
-def _curves(audit: Audit) -> Found:
+def _curves(audit: Audit) -> Figures:
     """A figure for each thing that was trained on."""
     starts = [c.points[0].recall for c in audit.curves if c.model == "before" and c.points]
     for title in dict.fromkeys(curve.title for curve in audit.curves):
@@ -213,7 +213,7 @@ def _curves(audit: Audit) -> Found:
         )
 
 
-def _continued(audit: Audit) -> Found:
+def _continued(audit: Audit) -> Figures:
     """Recall and probability over the steps of a stream: of the forgotten, and of the kept where some were watched."""
     parts = {
         "forgotten": "No task of the stream holds these rows. Where “after” rises and the reference does not, ordinary "
@@ -236,11 +236,11 @@ def _continued(audit: Audit) -> Found:
 
 def _shares(audit: Audit, name: str) -> dict[str, list[tuple[float, float]]]:
     """A share at every evaluation of continued learning, by model."""
-    found = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
-    return {role: [(step, share) for step, share in points if share is not None] for role, points in found.items()}
+    curves = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
+    return {role: [(step, share) for step, share in points if share is not None] for role, points in curves.items()}
 
 
-def _quantised(audit: Audit) -> Found:
+def _quantised(audit: Audit) -> Figures:
     """Recall before and after rounding: of what was to be forgotten, and of what was to be kept."""
     parts = (
         ("forget_recall", "forget", "Recall of what was to be forgotten"),

@@ -91,15 +91,15 @@ def verdict_groups(criteria: Sequence[CriterionOutcome]) -> dict[str, list[Crite
         "Set aside, as the profile allows": [],
         "For information, without weight in the verdict": [],
     }
-    failed, undecided, passed, aside, told = groups.values()
-    for found in criteria:
-        if not found.criterion.required:
-            told.append(found)
-        elif found.outcome in ("pass", "fail"):
-            (passed if found.outcome == "pass" else failed).append(found)
+    failed, undecided, passed, aside, informative = groups.values()
+    for outcome in criteria:
+        if not outcome.criterion.required:
+            informative.append(outcome)
+        elif outcome.outcome in ("pass", "fail"):
+            (passed if outcome.outcome == "pass" else failed).append(outcome)
         else:
-            shows_nothing = found.outcome == "not computable" or not found.informative
-            (aside if shows_nothing and found.criterion.if_missing == "set aside" else undecided).append(found)
+            shows_nothing = outcome.outcome == "not computable" or not outcome.informative
+            (aside if shows_nothing and outcome.criterion.if_missing == "set aside" else undecided).append(outcome)
     return {title: members for title, members in groups.items() if members}
 
 
@@ -118,8 +118,10 @@ def _key_numbers(metrics: Sequence[Metric]) -> dict[str, list[Measures]]:
     rows: dict[tuple[str, str], Measures] = {}
     for metric in metrics:
         rows.setdefault((metric.subset, metric.name), Measures(metric, {})).cells[metric.model] = metric.value
-    found = {title: [row for (place, _), row in rows.items() if place == subset] for subset, title in SUBSETS.items()}
-    return {title: section for title, section in found.items() if section}
+    sections = {
+        title: [row for (place, _), row in rows.items() if place == subset] for subset, title in SUBSETS.items()
+    }
+    return {title: section for title, section in sections.items() if section}
 
 
 def _examples(answers: Sequence[Answer]) -> list[Answer]:
@@ -133,10 +135,10 @@ def _examples(answers: Sequence[Answer]) -> list[Answer]:
 
 def _absent(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     """The titles of absent parts, by the reason for their absence."""
-    found: dict[str, list[str]] = {}
+    titles: dict[str, list[str]] = {}
     for part, reason in reasons.items():
-        found.setdefault(reason, []).append(PARTS[part].lower())
-    return found
+        titles.setdefault(reason, []).append(PARTS[part].lower())
+    return titles
 
 
 def _has_reference(audit: Audit) -> bool:
@@ -144,10 +146,10 @@ def _has_reference(audit: Audit) -> bool:
     return any(metric.model == "reference" for metric in audit.metrics)
 
 
-def matrix_of(found: Continued) -> list[tuple[str, LearningPoint]]:
+def matrix_of(learning: Continued) -> list[tuple[str, LearningPoint]]:
     """The rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
-    last = {point.task: point for point in found.points}
-    return [(found.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
+    last = {point.task: point for point in learning.points}
+    return [(learning.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
 
 
 # --- what stands beside the evidence, in the settings ---
@@ -163,8 +165,8 @@ class CheckShown(NamedTuple):
 
 def checks_of(settings: Mapping[str, Any]) -> list[CheckShown]:
     """The checks that a record holds; older records hold none."""
-    found = settings.get("checks")
-    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    checks = settings.get("checks")
+    entries = [entry for entry in checks if isinstance(entry, dict)] if isinstance(checks, list) else []
     return [CheckShown(*(str(entry.get(field, "")) for field in CheckShown._fields)) for entry in entries]
 
 
@@ -179,8 +181,8 @@ class DetectionShown(NamedTuple):
 
 def detection_of(settings: Mapping[str, Any]) -> list[DetectionShown]:
     """What a record holds on whether the deletion can be noticed; older records and quick audits hold nothing."""
-    found = settings.get("detection")
-    by_role = found if isinstance(found, dict) else {}
+    detection = settings.get("detection")
+    by_role = detection if isinstance(detection, dict) else {}
     shown = []
     for role in ROLES:
         one = by_role.get(role)

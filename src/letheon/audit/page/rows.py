@@ -80,30 +80,30 @@ ById = dict[tuple[str, str], list[float | None]]
 
 def _by_id(audit: Audit, name: str, role: str) -> ById:
     """A metric's own values of each row of each set."""
-    found: ById = defaultdict(list)
+    values: ById = defaultdict(list)
     metrics: Iterable[Metric] = (m for m in audit.metrics if m.name == name and m.model == role)
     for metric in metrics:
         for item in metric.items:
-            found[metric.subset, item.id].append(item.value)
-    return found
+            values[metric.subset, item.id].append(item.value)
+    return values
 
 
 def _at(tables: Mapping[str, ById], key: tuple[str, str], place: int) -> dict[str, float]:
     """The values of one row, for the models that have one."""
-    found = {role: table[key][place] for role, table in tables.items() if place < len(table.get(key, []))}
-    return {role: value for role, value in found.items() if value is not None}
+    values = {role: table[key][place] for role, table in tables.items() if place < len(table.get(key, []))}
+    return {role: value for role, value in values.items() if value is not None}
 
 
 def _drawn(audit: Audit) -> dict[str, list[Back]]:
     """By id of the row: the attacks that drew it out of the model after; those that tell rows apart draw nothing."""
-    found: dict[str, dict[str, Back]] = defaultdict(dict)
+    attacks_by_row: dict[str, dict[str, Back]] = defaultdict(dict)
     for attack in audit.attacks:
         if attack.unit != "share of facts":
             continue
         for item in attack.items:
             if item.value == 1:
-                found[item.id].setdefault(attack.name, Back(label(attack.name), _said(item), attack.chance))
-    return {row: list(attacks.values()) for row, attacks in found.items()}
+                attacks_by_row[item.id].setdefault(attack.name, Back(label(attack.name), _said(item), attack.chance))
+    return {row: list(attacks.values()) for row, attacks in attacks_by_row.items()}
 
 
 def _said(item: Item) -> str:

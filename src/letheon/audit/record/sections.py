@@ -29,7 +29,7 @@ from letheon.audit.record.evidence import (
     Value,
     level_of,
 )
-from letheon.audit.record.metric_table import NO_ROWS, Found, as_value
+from letheon.audit.record.metric_table import NO_ROWS, FindingsByRole, as_value
 
 
 def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
@@ -53,18 +53,18 @@ def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
 
 
 def _fluency(row: JudgedRow, role: Role) -> float | None:
-    found = row.fluency.get(role)
-    return found.value if found else None
+    fluency = row.fluency.get(role)
+    return fluency.value if fluency else None
 
 
-def all_attacks(found: Found) -> list[Attack]:
+def all_attacks(findings: FindingsByRole) -> list[Attack]:
     """Each attack that had rows to try, with its controls."""
-    return [_attack(attack, found) for attack in ATTACKS if attack.name in found["after"].attacks]
+    return [_attack(attack, findings) for attack in ATTACKS if attack.name in findings["after"].attacks]
 
 
-def _attack(attack: attacks.Attack, found: Found) -> Attack:
-    tried = {role: findings.attacks[attack.name] for role, findings in found.items() if attack.name in findings.attacks}
-    values = {role: _drawn(attack, tried.get(role, [])) for role in found}
+def _attack(attack: attacks.Attack, findings: FindingsByRole) -> Attack:
+    tried = {role: model.attacks[attack.name] for role, model in findings.items() if attack.name in model.attacks}
+    values = {role: _drawn(attack, tried.get(role, [])) for role in findings}
     informative, outcome = achieved(values["before"], values["after"], values.get("reference"), attack.chance)
     return Attack(
         name=attack.name,
@@ -133,9 +133,9 @@ def _variants(role: Role, tried: list[Attempt] | Tried) -> list[AttackVariant]:
     ]
 
 
-def all_curves(found: Found, plan: AuditPlan) -> list[Curve]:
+def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
     """Relearning of each model, on forgotten rows and on unrelated ones; none when the attack was left out."""
-    before = found["before"].relearning
+    before = findings["before"].relearning
     return [
         Curve(
             model=role,
@@ -145,8 +145,8 @@ def all_curves(found: Found, plan: AuditPlan) -> list[Curve]:
             points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
-        for role, findings in found.items()
-        for name, points in findings.relearning.items()
+        for role, model in findings.items()
+        for name, points in model.relearning.items()
     ]
 
 
@@ -168,17 +168,17 @@ def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Valu
     return Value(value=steps, n=len(points))
 
 
-def all_continued(found: Found, plan: AuditPlan) -> list[Continued]:
+def all_continued(findings: FindingsByRole, plan: AuditPlan) -> list[Continued]:
     """What continued learning brought back and cost; none when it was not asked for."""
     given = plan.continuation
     return [
-        continued_section(role, findings.continued, given, plan.settings.seed)
-        for role, findings in found.items()
-        if findings.continued is not None and given is not None
+        continued_section(role, model.continued, given, plan.settings.seed)
+        for role, model in findings.items()
+        if model.continued is not None and given is not None
     ]
 
 
-def all_rounded(found: Found, seed: int) -> list[Quantised]:
+def all_rounded(findings: FindingsByRole, seed: int) -> list[Quantised]:
     """What each rounded model knows of the forgotten and of the kept."""
     return [
         Quantised(
@@ -191,6 +191,6 @@ def all_rounded(found: Found, seed: int) -> list[Quantised]:
             retain_recall=as_value(one.retain.estimate("recall", seed), NO_ROWS),
             retain_probability=as_value(one.retain.estimate("probability", seed), NO_ROWS),
         )
-        for role, findings in found.items()
-        for one in findings.rounded
+        for role, model in findings.items()
+        for one in model.rounded
     ]

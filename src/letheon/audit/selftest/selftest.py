@@ -111,7 +111,7 @@ def audit_planted(world: World) -> list[Tested]:
     criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
     plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed))
     judge = Judge(world.base, world.base.name)
-    found = []
+    tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
         before = examine(world.before, plan, _unheard)
         for number, planted in enumerate(PLANTED, start=1):
@@ -121,9 +121,9 @@ def audit_planted(world: World) -> list[Tested]:
             }
             judged = judge_answers(judge, findings)
             record = conclude(findings, plan, world.request, judge, judged, criteria, began)
-            found.append(_tested(planted, record))
+            tested.append(_tested(planted, record))
             advance(number, planted.name)
-    return found
+    return tested
 
 
 def _unheard(words: str) -> None:

@@ -114,13 +114,13 @@ def answer_all(
 
 def refusal_score(kinds: Sequence[Kind], domains: Sequence[str]) -> dict[str, Rates]:
     """Rates by domain, in the order in which the domains first occur."""
-    found = {}
+    rates = {}
     for domain in dict.fromkeys(domains):
         here = [kind for kind, of in zip(kinds, domains, strict=True) if of == domain]
-        found[domain] = Rates(
+        rates[domain] = Rates(
             *(estimate_mean([kind == one for kind in here], share=True) for one in ("refuse", "comply", "incoherent"))
         )
-    return found
+    return rates
 
 
 # The check ----------------------------------------------------------------------------------------------------------
@@ -175,9 +175,9 @@ class SpilloverReport:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        found = plain(asdict(self))
-        found |= {"order": [one._asdict() for one in self.order], "early": self.early._asdict()}
-        return {**found, "affected": self.affected}
+        content = plain(asdict(self))
+        content |= {"order": [one._asdict() for one in self.order], "early": self.early._asdict()}
+        return {**content, "affected": self.affected}
 
 
 def check(suite: DomainSuite, unlearned: str, *models: LanguageModel | str | Path) -> None:

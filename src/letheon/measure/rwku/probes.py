@@ -46,10 +46,10 @@ def ask(model: LanguageModel, questions: Sequence[Question], max_new_tokens: int
     distinct = list(dict.fromkeys(questions))
     starts = [model.encoder().answer(question.start, end=False)[0] for question in distinct]
     prompts = [question.prompt for question in distinct]
-    found = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
+    generated = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
     texts = [
         model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(found, starts, strict=True)
+        for ids, start in zip(generated, starts, strict=True)
     ]
     answers = dict(zip(distinct, texts, strict=True))
     return [answers[question] for question in questions]
