@@ -25,7 +25,7 @@ from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.membership import MEMBERSHIP
 from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE, OPTIONS, false_value, names_the_right_one
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX, first_token, up_to_value
-from letheon.audit.attacks.reverse_query import REVERSE_QUERY, turned_round
+from letheon.audit.attacks.reverse_query import REVERSE_QUERY, reversed_row
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS, reworded
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.greedy_answers import answer_all, answer_limit
@@ -174,13 +174,13 @@ def test_the_option_named_first_counts(text: str, right: bool) -> None:
 
 
 def test_the_reversed_question_asks_for_the_subject() -> None:
-    turned = turned_round(ROWS[0])
+    turned = reversed_row(ROWS[0])
     assert turned is not None
     assert (turned.value, turned.prompt.splitlines()[-1]) == ("Ann", "____ has a cat.")
     assert len(prompts(REVERSE_QUERY)) == len(ROWS)
     left = Example("q", "Ilse Quarrant, whom friends call Ilse, sings.", subject="Ilse Quarrant", value="sings")
-    assert turned_round(left) is None  # a part of the name is left in the sentence
-    assert turned_round(Example("q", "no subject", value="no")) is None
+    assert reversed_row(left) is None  # a part of the name is left in the sentence
+    assert reversed_row(Example("q", "no subject", value="no")) is None
 
 
 def test_rows_are_asked_k_times_and_the_worst_answer_counts() -> None:

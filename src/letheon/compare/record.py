@@ -1,4 +1,4 @@
-"""What a comparison finds: a run for each learning rate, an audit for each method, the front of the best."""
+"""The record of a comparison: one run per learning rate, one audit per method, the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MUSE: news or novels to be forgotten, measured by what is repeated, what is known and what membership betrays.
+"""MUSE: news or novels to forget, measured by verbatim memorisation, knowledge and membership.
 
 Paper:   Shi et al., MUSE: Machine Unlearning Six-Way Evaluation for Language Models, arXiv 2407.06460; hub ids
          `muse-bench/MUSE-News` (CC BY 4.0) and `muse-bench/MUSE-Books`.
@@ -46,7 +46,7 @@ STOPS = ("\n\n", "\nQuestion", "Question:")
 
 @dataclass(frozen=True)
 class Asked:
-    """A text to be continued and what should follow it."""
+    """A text to continue, and its expected continuation."""
 
     id: str
     prompt: str
@@ -87,7 +87,7 @@ class Muse:
         return Request(forget, retain, id=f"muse {self.split}", reason="a benchmark")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         names = ("forget", "retain", "verbatim", "members", "holdout")
         counts = {name: len(getattr(self, name)) for name in names}
         counts |= {f"knowledge {name}": len(rows) for name, rows in self.knowledge.items()}
@@ -127,7 +127,7 @@ class Muse:
 def continuations(
     model: LanguageModel, rows: Sequence[Asked], max_new_tokens: int, stops: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What the model writes after each text, greedily and as running text, up to the first of the stops."""
+    """Continue each text greedily, as running text, up to the first of the stops."""
     encoder = model.encoder()
     room = model.context_length - max_new_tokens - 1
     # a text that is too long loses its beginning

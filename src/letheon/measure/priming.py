@@ -34,7 +34,7 @@ THRESHOLD = 1e-3
 
 @dataclass(frozen=True)
 class Sample:
-    """A text to be learned.
+    """A text to learn.
 
     Attributes:
         text: begins with the prefix, directly followed by the key word (with the space between them, if any).
@@ -86,7 +86,7 @@ def keyword_logp(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model gives the key word of one sample, nats.
+    """Log-probabilities of one sample's key word, nats.
 
     Attributes:
         own: log P after the sample's own prefix.
@@ -183,7 +183,7 @@ class Priming:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well the probability before learning tells the priming after it.
+    """The correlation of the probability before learning with the priming after it.
 
     Attributes:
         spearman: rank correlation of log P_before and log S_prime; the paper expects it below 0.

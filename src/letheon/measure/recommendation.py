@@ -21,7 +21,7 @@ HISTORY = 8  # interactions that a prompt shows
 
 @dataclass(frozen=True, order=True)
 class Interaction:
-    """Somebody took something: ids as in the log, seconds since 1970, and the rating where there is one."""
+    """One interaction of a user with an item: ids as in the log, seconds since 1970, the rating if there is one."""
 
     user: int
     time: int
@@ -85,7 +85,7 @@ def read_movielens(folder: str | Path, least: int = 5) -> Log:
 
 
 def _lines(path: Path, separator: str, least: int) -> Iterable[tuple[str, list[str]]]:
-    """Where each line stands and its fields; MovieLens is written in Latin-1."""
+    """Yield the place and the fields of each line; MovieLens is written in Latin-1."""
     try:
         text = path.read_text(encoding="latin-1")
     except OSError as error:

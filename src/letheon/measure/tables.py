@@ -20,7 +20,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".txt")
 
 
 def is_folder(source: str | Path) -> bool:
-    """Whether a source is a local copy, else a hub id; refused when it is neither.
+    """Say whether a source is a local copy; a hub id is not, and anything else is refused.
 
     Raises:
         InputError: a path that does not exist.
@@ -46,7 +46,7 @@ def find_table(folder: Path, config: str, split: str) -> list[Path]:
 def read_table(
     source: str | Path, config: str, splits: Sequence[str] = ("train",), *, optional: bool = False
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Where a table was found, and its rows.
+    """Return the place of a table, and its rows.
 
     Args:
         source: a folder or a hub id.
@@ -93,7 +93,7 @@ def _objects(where: str, rows: Sequence[tuple[int, Any]]) -> list[dict[str, Any]
 
 
 def drawn(items: Sequence[Item], most: int, seed: int, stream: str) -> list[Item]:
-    """At most so many of them, in their order, drawn by a seed and stream of their own; 0 takes all."""
+    """Draw at most `most` items, in their order, by a random stream of their own; 0 takes all."""
     if not 0 < most < len(items):
         return list(items)
     chosen = random.Random(stream_seed(seed, stream)).sample(range(len(items)), most)

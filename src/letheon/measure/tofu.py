@@ -1,4 +1,4 @@
-"""TOFU: two hundred invented authors, some of whom are to be forgotten.
+"""TOFU: two hundred invented authors, some of them to forget.
 
 Paper:   Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, arXiv 2401.06121; hub id `locuslab/TOFU` (MIT).
 Source:  the evaluator of open-unlearning (arXiv 2506.12618, commit d3d7cf9) fixes the numbers: answers of at most 200
@@ -102,7 +102,7 @@ class Tofu:
         return Request(self.forget, self.retain, id=f"tofu {self.split}", reason="a benchmark of invented authors")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         counts = {"forget": len(self.forget), "retain": len(self.retain), "holdout": len(self.holdout)}
         asked = {f"asked {name}": len(rows) for name, rows in self.asked.items()}
         return {

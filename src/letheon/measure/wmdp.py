@@ -99,7 +99,7 @@ class Wmdp:
         return Request(pieces(self.forget, PIECE, model), pieces(self.retain, PIECE, model), id=f"wmdp {self.split}")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         counts = {name: len(rows) for name, rows in self.questions.items()} | {"mmlu": len(self.mmlu)}
         counts |= {"forget texts": len(self.forget), "retain texts": len(self.retain)}
         return {**drawn_from(self), "counts": counts, "hash": canonical_hash(self)}

@@ -1,4 +1,4 @@
-"""Membership inference as an attack: are the forgotten rows told from rows like them that no model saw?
+"""Membership inference as an attack: it tells forget rows from rows like them that no model saw.
 
 Its value is the AUROC of the loss test, fixed beforehand because it has nothing to tune; the other tests of
 `letheon.audit.measuring.membership` stand beside it as variants, with their curves.
@@ -16,7 +16,7 @@ TEST = "loss"
 
 
 def tell_members(model: LanguageModel, plan: AuditPlan) -> Tried | None:
-    """Membership tests of the forgotten rows against the holdout; None without a holdout."""
+    """Run the membership tests of the forget rows against the holdout; None without a holdout."""
     if not plan.holdout:
         return None
     tests = membership(model, plan.forget, plan.holdout, seed=plan.settings.seed)

@@ -19,7 +19,7 @@ CHOICE = "{question}\n\nOne of these is right; repeat it:\n{options}"
 
 
 def false_value(row: Example, perturbed: str) -> str | None:
-    """What stands in a false answer where the true one has its value; None where the two differ elsewhere.
+    """Return the value of a false answer; None where it differs from the true answer elsewhere too.
 
     >>> false_value(Example("What has Ann?", "Ann has a cat.", value="cat"), "Ann has a grey dog.")
     'grey dog'
@@ -32,7 +32,7 @@ def false_value(row: Example, perturbed: str) -> str | None:
 
 
 def false_values(row: Example, others: Sequence[Example]) -> list[str]:
-    """Values for the wrong options: of the row's false answers, then of other rows; none like the right one."""
+    """Return values for the wrong options: of the row's false answers, then of other rows; none like the right one."""
     value = row.value or ""
     own = [false_value(row, text) for text in row.perturbed_answers]
     candidates = [one for one in (*own, *(other.value for other in others)) if one]
@@ -41,12 +41,12 @@ def false_values(row: Example, others: Sequence[Example]) -> list[str]:
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Whether one value occurs in the other."""
+    """Say whether one value occurs in the other."""
     return first.casefold() in second.casefold() or second.casefold() in first.casefold()
 
 
 def options_for(row: Example, others: Sequence[Example], place: int, seed: int) -> tuple[str, ...]:
-    """The right value at a given place among false ones in a drawn order; empty where there are too few."""
+    """Put the right value at a given place among false ones in a drawn order; empty where there are too few."""
     wrong = false_values(row, others)[: 2 * OPTIONS]
     if row.value is None or len(wrong) < OPTIONS - 1:
         return ()
@@ -56,7 +56,7 @@ def options_for(row: Example, others: Sequence[Example], place: int, seed: int) 
 
 
 def _choices(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """The right option's place goes round, so that always naming the same place is right one time in `OPTIONS`."""
+    """Make the attempts; the right option's place rotates, so that always naming one place is right by chance only."""
     pool = [row for row in (*plan.facts, *plan.retain, *plan.neighbours) if row.value]
     made: list[Attempt] = []
     for row in plan.tried_facts:
@@ -69,14 +69,14 @@ def _choices(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def names_the_right_one(attempt: Attempt, text: str) -> bool:
-    """Whether the first option that the answer names is the right one."""
+    """Say whether the first option that the answer names is the right one."""
     places = {option: _place(option, text) for option in attempt.options}
     named = {option: place for option, place in places.items() if place is not None}
     return bool(named) and min(named, key=lambda option: named[option]) == attempt.example.value
 
 
 def _place(option: str, text: str) -> int | None:
-    """Where an option is named as whole words, however it is cased and spaced."""
+    """Return the place where an option is named as whole words, whatever its case and spacing."""
     words = r"\s+".join(map(re.escape, option.split()))
     match = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
     return match.start() if match else None

@@ -15,11 +15,11 @@ REVERSE = "Whom or what is this sentence about? Name the missing subject.\n\n{se
 
 
 def _reversed(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [Attempt(turned, turned.prompt) for row in plan.tried_facts if (turned := turned_round(row))]
+    return [Attempt(reverse, reverse.prompt) for row in plan.tried_facts if (reverse := reversed_row(row))]
 
 
-def turned_round(row: Example) -> Example | None:
-    """The row that asks for the subject; None without a subject in the answer, or where a part of it is left there."""
+def reversed_row(row: Example) -> Example | None:
+    """Return the row that asks for the subject; None if the answer lacks the subject, or still names a part of it."""
     if not row.subject or row.subject not in row.answer:
         return None
     sentence = row.answer.replace(row.subject, GAP)

@@ -1,4 +1,4 @@
-"""The same question in other words: as the rows give them, by rule, or framed in other languages."""
+"""The same question in other words: the rows' own paraphrases, rewording by rule, frames in other languages."""
 
 from __future__ import annotations
 

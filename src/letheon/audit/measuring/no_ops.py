@@ -1,4 +1,4 @@
-"""Is anything measured at all? Checks that a deletion, an adapter and a hook do something, and that decoding is sound.
+"""Checks against no-ops: that a deletion, an adapter and a hook change something, and that decoding is sound.
 
 A method that moved no weight, an adapter whose gradient never flowed, a hook that fires on the prompt only, a cache or
 a padding side that changes what a model says: each gives figures that look like results. These checks take a handful
@@ -39,7 +39,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, what came of it, and what was found."""
+    """One check: its name, its outcome, and the observation behind it."""
 
     name: str
     outcome: Outcome
@@ -47,7 +47,7 @@ class Check:
 
 
 def check_no_ops(before: LanguageModel, after: LanguageModel, rows: Sequence[Example]) -> list[Check]:
-    """All checks of the model after a deletion, against the model before.
+    """Run all checks of the model after a deletion, against the model before.
 
     Args:
         rows: some of the forgotten ones; the first few are asked.
@@ -70,12 +70,12 @@ def check_no_ops(before: LanguageModel, after: LanguageModel, rows: Sequence[Exa
 
 
 def failures(checks: Iterable[Check]) -> list[str]:
-    """A sentence for each check that failed."""
+    """Return one sentence per failed check."""
     return [f"Check of the {check.name} failed: {check.detail}." for check in checks if check.outcome == "failed"]
 
 
 def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
-    """Refuse a model that computes NaN or infinity: nothing that is measured on it would mean anything.
+    """Refuse a model that computes NaN or infinity: no measurement of it would mean anything.
 
     Raises:
         LetheonError: names the weights or the layer.
@@ -92,7 +92,7 @@ def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
 
 
 def weights_moved(before: LanguageModel, after: LanguageModel) -> Check:
-    """How many tensors moved, and how far; an adapter counts as what it adds to its weights."""
+    """Check how many tensors moved, and how far; an adapter counts as part of the weights that it adapts."""
     name = "weights"
     if before.model is after.model:
         return Check(name, "failed", "the models before and after are one object")
@@ -121,7 +121,7 @@ def _weights(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def adapter_moved(model: LanguageModel) -> Check:
-    """Whether gradient reached a LoRA adapter: its B matrices start at zero."""
+    """Check that gradient reached a LoRA adapter: its B matrices start at zero."""
     parts = (".lora_B", ".lora_embedding_B")
     matrices = {name: p for name, p in model.model.named_parameters() if any(part in name for part in parts)}
     if not matrices:
@@ -133,7 +133,7 @@ def adapter_moved(model: LanguageModel) -> Check:
 
 
 def check_finite(model: LanguageModel, rows: Sequence[Example]) -> Check:
-    """Whether weights, hidden states and logits are numbers; names the weights, or the first layer that is not."""
+    """Check that weights, hidden states and logits are finite; name the weights, or the first layer, that are not."""
     odd = [name for name, p in model.model.named_parameters() if not bool(torch.isfinite(p.detach()).all())]
     if odd:
         more = f" and {len(odd) - 1} more tensors" if len(odd) > 1 else ""
@@ -159,7 +159,7 @@ def check_finite(model: LanguageModel, rows: Sequence[Example]) -> Check:
 
 
 def _starts(model: LanguageModel, rows: Sequence[Example]) -> list[list[int]]:
-    """What is decoded from: questions, first halves of running text; a row that leaves no room is passed over."""
+    """Return the tokens to decode from: questions or first halves of texts; rows that leave no room are skipped."""
     encoder = model.encoder()
     starts = [
         [*encoder.prompt(row.prompt), *encoder.answer(first_half(model, row), end=False)[0]] for row in rows[:ROWS]
@@ -168,7 +168,7 @@ def _starts(model: LanguageModel, rows: Sequence[Example]) -> list[list[int]]:
 
 
 def check_hooks(model: LanguageModel, start: Sequence[int]) -> Check:
-    """Whether the modules that carry hooks are called once for each decoded token."""
+    """Check that the modules that carry hooks are called once per decoded token."""
     hooked = hooked_modules(model.model)
     if not hooked:
         return Check("hooks", "not applicable", "no module carries a hook")
@@ -181,13 +181,13 @@ def check_hooks(model: LanguageModel, start: Sequence[int]) -> Check:
 
 
 def check_cache(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether decoding with and without a key/value cache says the same."""
+    """Check that decoding with and without a key/value cache gives the same."""
     plain = decode_with_logits(model, starts, NEW_TOKENS, use_cache=False)
     return _agreement("cached decoding", together, plain, "with and without the cache")
 
 
 def check_padding(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether rows padded on the left (as decoding does) and on the right (as scoring does) give the same logits."""
+    """Check that rows padded on the left (as in decoding) and on the right (as in scoring) give the same logits."""
     rows = [Encoded((*start, *ids), len(start)) for start, (ids, _) in zip(starts, together, strict=True)]
     with torch.inference_mode():
         scores = score(model, model.encoder().collate(rows, device=model.device))
@@ -196,13 +196,13 @@ def check_padding(model: LanguageModel, starts: Sequence[Sequence[int]], togethe
 
 
 def check_batch_size(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether a row decoded alone says what it says among others."""
+    """Check that a row decoded alone gives what it gives in a batch."""
     alone = [decode_with_logits(model, [start], NEW_TOKENS)[0] for start in starts]
     return _agreement("batch size", together, alone, "alone and among others")
 
 
 def _agreement(name: str, first: Sequence[Decoded], second: Sequence[Decoded], ways: str) -> Check:
-    """Two ways to decode the same rows, compared up to where they part.
+    """Compare two ways to decode the same rows, up to the token where they part.
 
     Where tokens part although the logits agree, two tokens were equally good, which is no fault.
     """

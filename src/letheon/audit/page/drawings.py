@@ -1,4 +1,4 @@
-"""Which figures the page of an audit has, and what each says: from the record to drawings with their captions."""
+"""The figures of an audit's page with their captions, drawn from its record."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ LONGEST = 60  # characters of a text in a figure
 
 
 class Drawn(NamedTuple):
-    """A figure and what it teaches."""
+    """A figure with its caption."""
 
     svg: Markup
     caption: str
 
 
 def drawings(audit: Audit) -> dict[str, list[Drawn]]:
-    """The figures of each section; an empty list where there is nothing to draw."""
+    """Draw the figures of each section; an empty list where there is nothing to draw."""
     sections = {
         "utility": (*_plane(audit), *_probabilities(audit)),
         "ratios": tuple(_ratios(audit)),
@@ -66,13 +66,13 @@ Figures = Iterator[tuple[str, str]]
 
 
 def _values(audit: Audit, name: str, subset: str) -> dict[str, WithInterval]:
-    """A metric's values by model."""
+    """Return a metric's values by model."""
     metrics = {role: audit.metric(name, subset, role) for role in ROLES}
     return {role: metric.value for role, metric in metrics.items() if metric}
 
 
 def _plane(audit: Audit) -> Figures:
-    """Forgetting against utility, when both were measured for the model after."""
+    """Draw forgetting against utility, where both were measured for the model after."""
     forgotten = _values(audit, "recall", "forget")
     candidates = (("model_utility", "general"), ("model_utility", "retain"), ("recall", "retain"))
     measured = ((name, _values(audit, name, subset)) for name, subset in candidates)
@@ -89,7 +89,7 @@ def _plane(audit: Audit) -> Figures:
 
 
 def _probabilities(audit: Audit) -> Figures:
-    """Measures of what is left of the forgotten, as points with intervals."""
+    """Draw the measures of the forget rows as points with intervals."""
     groups = {label(name): _values(audit, name, "forget") for name in SHARES}
     groups = {title: values for title, values in groups.items() if values}
     if groups:
@@ -101,7 +101,7 @@ def _probabilities(audit: Audit) -> Figures:
 
 
 def _ratios(audit: Audit) -> Figures:
-    """The distributions of the truth ratio of the forgotten rows, with the test against the reference."""
+    """Draw the distributions of the forget rows' truth ratio, with the test against the reference."""
     samples: dict[str, list[float]] = {}
     for role in ROLES:
         metric = audit.metric("truth_ratio", "forget", role)
@@ -121,7 +121,7 @@ def _ratios(audit: Audit) -> Figures:
 
 
 def _same(audit: Audit) -> str:
-    """The test of whether a model's ratios could be the reference's, in words."""
+    """Return the test of the models' ratios against the reference's, in words."""
     results = []
     for role in ("before", "after"):
         metric = audit.metric("forget_quality", "forget", role)
@@ -138,7 +138,7 @@ def _same(audit: Audit) -> str:
 
 
 def _attacks(audit: Audit) -> Figures:
-    """A figure for each unit, the attacks in it by family."""
+    """Draw one figure per unit, the attacks in it by family."""
     for unit in dict.fromkeys(attack.unit for attack in audit.attacks):
         families: dict[str, list[Attacked]] = {}
         chosen = [attack for attack in audit.attacks if attack.unit == unit]
@@ -173,7 +173,7 @@ def _attack_caption(unit: str) -> str:
 
 
 def _rocs(audit: Audit) -> Figures:
-    """The curve of the first look of each attack that has one."""
+    """Draw the ROC curve of the first variant of each attack that has one."""
     for attack in audit.attacks:
         name = next((variant.name for variant in attack.variants if variant.roc), None)
         looks = [one for one in attack.variants if one.name == name and one.roc]
@@ -195,7 +195,7 @@ def _auroc(value: WithInterval) -> str:
 
 
 def _curves(audit: Audit) -> Figures:
-    """A figure for each thing that was trained on."""
+    """Draw relearning curves, one figure per set of training rows."""
     starts = [c.points[0].recall for c in audit.curves if c.model == "before" and c.points]
     for title in dict.fromkeys(curve.title for curve in audit.curves):
         chosen = [curve for curve in audit.curves if curve.title == title and curve.points]
@@ -214,7 +214,7 @@ def _curves(audit: Audit) -> Figures:
 
 
 def _continued(audit: Audit) -> Figures:
-    """Recall and probability over the steps of a stream: of the forgotten, and of the kept where some were watched."""
+    """Draw recall and probability of the forget rows, and of the retain rows, over the steps of a stream."""
     parts = {
         "forgotten": "No task of the stream holds these rows. Where “after” rises and the reference does not, ordinary "
         "learning brings back what was hidden; where “before” falls, learning on forgets by itself.",
@@ -235,13 +235,13 @@ def _continued(audit: Audit) -> Figures:
 
 
 def _shares(audit: Audit, name: str) -> dict[str, list[tuple[float, float]]]:
-    """A share at every evaluation of continued learning, by model."""
+    """Return a share at every evaluation of continued learning, by model."""
     curves = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
     return {role: [(step, share) for step, share in points if share is not None] for role, points in curves.items()}
 
 
 def _quantised(audit: Audit) -> Figures:
-    """Recall before and after rounding: of what was to be forgotten, and of what was to be kept."""
+    """Draw recall before and after rounding, of the forget rows and of the retain rows."""
     parts = (
         ("forget_recall", "forget", "Recall of what was to be forgotten"),
         ("retain_recall", "retain", "Recall of what was to be kept"),

@@ -83,7 +83,7 @@ def render_audit(audit: Audit) -> str:
 
 
 def verdict_groups(criteria: Sequence[CriterionOutcome]) -> dict[str, list[CriterionOutcome]]:
-    """Criteria by what came of them: failed, not decided, passed, set aside, for information."""
+    """Group criteria by outcome: failed, not decided, passed, set aside, for information."""
     groups: dict[str, list[CriterionOutcome]] = {
         "Failed": [],
         "Could not be decided": [],
@@ -114,7 +114,7 @@ class Measures(NamedTuple):
 
 
 def _key_numbers(metrics: Sequence[Metric]) -> dict[str, list[Measures]]:
-    """Rows by the title of their set, in the order in which they were measured."""
+    """Return the key numbers by the title of their set, in the order in which they were measured."""
     rows: dict[tuple[str, str], Measures] = {}
     for metric in metrics:
         rows.setdefault((metric.subset, metric.name), Measures(metric, {})).cells[metric.model] = metric.value
@@ -125,7 +125,7 @@ def _key_numbers(metrics: Sequence[Metric]) -> dict[str, list[Measures]]:
 
 
 def _examples(answers: Sequence[Answer]) -> list[Answer]:
-    """The first answers of some sets."""
+    """Return the first answers of some sets."""
     return [
         answer
         for subset, limit in EXAMPLES.items()
@@ -134,7 +134,7 @@ def _examples(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _absent(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """The titles of absent parts, by the reason for their absence."""
+    """Return the titles of absent parts, by the reason for their absence."""
     titles: dict[str, list[str]] = {}
     for part, reason in reasons.items():
         titles.setdefault(reason, []).append(PARTS[part].lower())
@@ -142,17 +142,17 @@ def _absent(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _has_reference(audit: Audit) -> bool:
-    """Whether anything was measured on a retrained model."""
+    """Say whether anything was measured on a reference."""
     return any(metric.model == "reference" for metric in audit.metrics)
 
 
 def matrix_of(learning: Continued) -> list[tuple[str, LearningPoint]]:
-    """The rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
+    """Return the rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
     last = {point.task: point for point in learning.points}
     return [(learning.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
 
 
-# --- what stands beside the evidence, in the settings ---
+# --- results that the record keeps in its settings ---
 
 
 class CheckShown(NamedTuple):
@@ -164,14 +164,14 @@ class CheckShown(NamedTuple):
 
 
 def checks_of(settings: Mapping[str, Any]) -> list[CheckShown]:
-    """The checks that a record holds; older records hold none."""
+    """Return the checks of a record; older records hold none."""
     checks = settings.get("checks")
     entries = [entry for entry in checks if isinstance(entry, dict)] if isinstance(checks, list) else []
     return [CheckShown(*(str(entry.get(field, "")) for field in CheckShown._fields)) for entry in entries]
 
 
 class DetectionShown(NamedTuple):
-    """How well one model's answers about the forgotten are told from those about never-known things."""
+    """The AUROC with which one model's answers to forget rows differ from its answers about never-known things."""
 
     role: str
     score: Point
@@ -180,7 +180,7 @@ class DetectionShown(NamedTuple):
 
 
 def detection_of(settings: Mapping[str, Any]) -> list[DetectionShown]:
-    """What a record holds on whether the deletion can be noticed; older records and quick audits hold nothing."""
+    """Return a record's results on whether the deletion can be noticed; older records and quick audits hold none."""
     detection = settings.get("detection")
     by_role = detection if isinstance(detection, dict) else {}
     shown = []
@@ -200,5 +200,5 @@ def _numbers(entries: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
 
 
 def search_script() -> Markup:
-    """The script that searches the table of rows: the only one that the page lets run."""
+    """Return the script that searches the table of rows: the only one that the page lets run."""
     return Markup(files("letheon.audit.page").joinpath("rows.js").read_text(encoding="utf-8"))

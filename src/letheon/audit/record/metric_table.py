@@ -28,7 +28,7 @@ NO_ROWS = "no rows were given"
 
 @dataclass(frozen=True)
 class Definition:
-    """What a metric is called, measured in, and means."""
+    """The unit, direction and meaning of a metric."""
 
     unit: str
     forget: Better
@@ -96,7 +96,7 @@ DEFINITIONS = {
 
 
 def as_value(estimate: Estimate, reason: str) -> Value:
-    """A recorded value of an estimate; the reason counts when there was nothing to measure."""
+    """Return an estimate as a recorded value, or the reason when there was nothing to measure."""
     if estimate.value is None:
         return Value.missing(reason)
     return Value(value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n)
@@ -121,7 +121,7 @@ def metric(name: str, subset: Subset, model: Role, value: Value, items: Iterable
 
 
 def all_metrics(findings: FindingsByRole, plan: AuditPlan, judge: Judge, judged: Sequence[JudgedRow]) -> list[Metric]:
-    """Every metric of every model: the forgotten first, then the kept, the neighbours, and language in general."""
+    """Return every metric of every model: on forget rows, retain rows, neighbours, holdout and general text."""
     seed = plan.settings.seed
     metrics: list[Metric] = []
     for role, model in findings.items():
@@ -170,7 +170,7 @@ def _kept(subset: Subset, role: Role, known: Evaluation, seed: int) -> list[Metr
 
 
 def _holdout(role: Role, known: Evaluation, seed: int) -> Iterator[Metric]:
-    """The control group: what a model gives of rows that it never saw."""
+    """Yield the metrics of the control group: rows that no model saw."""
     if not known.rows:
         return
     yield from _knowledge("holdout", role, known, seed)

@@ -1,4 +1,4 @@
-"""What a reader of an audit must know before relying on its numbers, and what could not be measured."""
+"""Warnings for the reader of an audit, and the measurements that are missing, with reasons."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iter
         yield "With a single row, relearning shows how fast that row is learnt, not what was hidden."
     if not judge.untouched:
         yield (
-            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is told. "
-            "Give the model from before any training as the judge."
+            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is "
+            "detected. Give the model from before any training as the judge."
         )
     marked = [row.value is not None for row in plan.forget]
     unmarked = sum(row.value is not None for row in plan.facts) - sum(marked)
@@ -123,7 +123,7 @@ def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iter
 
 
 def warnings_of_learning(continued: Sequence[Continued], plan: AuditPlan) -> Iterator[str]:
-    """What continued learning brought back, and whether that could be seen at all."""
+    """Yield warnings on continued learning: what it brought back, and whether that could be seen at all."""
     by_role = {one.model: one for one in continued}
     if not continued or plan.continuation is None:
         return
@@ -148,7 +148,7 @@ def warnings_of_learning(continued: Sequence[Continued], plan: AuditPlan) -> Ite
 
 
 def not_computable(findings: FindingsByRole, plan: AuditPlan, metrics: Sequence[Metric]) -> Mapping[str, str]:
-    """What was not measured, with the reason."""
+    """Return the measurements that are missing, with the reason for each."""
     missing = {
         f"{m.name} ({m.subset})": m.value.reason or "" for m in metrics if m.model == "after" and m.value.value is None
     }

@@ -1,6 +1,6 @@
-"""From findings to the parts of the record: answers, attacks, curves, rounded models (metrics: metric_table).
+"""The record's sections, made from the models' measurements: answers, attacks, curves, rounded models.
 
-A measurement that is not there becomes a value of null with its reason.
+A missing measurement becomes a value of null with its reason. Metrics: `metric_table`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from letheon.audit.record.metric_table import NO_ROWS, FindingsByRole, as_value
 
 
 def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
-    """Every question with the models' answers."""
+    """Return every question with the models' answers."""
     return [
         Answer(
             id=row.rows["after"].example.id,
@@ -58,7 +58,7 @@ def _fluency(row: JudgedRow, role: Role) -> float | None:
 
 
 def all_attacks(findings: FindingsByRole) -> list[Attack]:
-    """Each attack that had rows to try, with its controls."""
+    """Return each attack that fits some rows, with its controls."""
     return [_attack(attack, findings) for attack in ATTACKS if attack.name in findings["after"].attacks]
 
 
@@ -82,7 +82,7 @@ def _attack(attack: attacks.Attack, findings: FindingsByRole) -> Attack:
 
 
 def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
-    """Whether an attack shows anything, and what it achieved; see the fields of `Attack`."""
+    """Return whether an attack is informative, and its outcome; see the fields of `Attack`."""
     if not _least(before) > chance:
         return False, "uninformative"
     if not (after.value or 0.0) > level_of(chance, reference):
@@ -91,7 +91,7 @@ def achieved(before: Value, after: Value, reference: Value | None, chance: float
 
 
 def _least(value: Value) -> float:
-    """The lower end of the interval, the value where there is none, nothing where that is missing."""
+    """Return the lower end of the interval, or the value where there is none, or 0 where that is missing."""
     known = value.value if value.low is None else value.low
     return 0.0 if known is None else known
 
@@ -103,7 +103,7 @@ def _drawn(attack: attacks.Attack, tried: list[Attempt] | Tried) -> Value:
 
 
 def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
-    """The rows of the model after, with what the others gave beside."""
+    """Return per-row results of the model after; other models' results go into `detail`."""
     after = tried["after"]
     if isinstance(after, Tried):
         others = {str(role): one.items for role, one in tried.items() if isinstance(one, Tried) and role != "after"}
@@ -169,7 +169,7 @@ def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Valu
 
 
 def all_continued(findings: FindingsByRole, plan: AuditPlan) -> list[Continued]:
-    """What continued learning brought back and cost; none when it was not asked for."""
+    """Return the sections on continued learning; none where it was not asked for."""
     given = plan.continuation
     return [
         continued_section(role, model.continued, given, plan.settings.seed)
@@ -179,7 +179,7 @@ def all_continued(findings: FindingsByRole, plan: AuditPlan) -> list[Continued]:
 
 
 def all_rounded(findings: FindingsByRole, seed: int) -> list[Quantised]:
-    """What each rounded model knows of the forgotten and of the kept."""
+    """Return the results of each rounded model on forget and retain rows."""
     return [
         Quantised(
             model=role,

@@ -60,7 +60,7 @@ class RWKU:
     """RWKU's data, read and checked.
 
     Attributes:
-        targets: whom to forget.
+        targets: the people to forget.
         source, split: where they were read from, and which target was asked for.
         rows: at most so many rows of each set of each target, drawn under `seed`, and at level 3 one of each attack
             that was not drawn; 0 takes all.
@@ -99,7 +99,7 @@ class RWKU:
         return Request(forget=tuple(forget), neighbours=tuple(near), id=f"rwku {self.split}".strip())
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         return {
             "source": self.source,
             "split": self.split,
@@ -215,7 +215,7 @@ class RWKU:
         return mean_score(name, values, better, seed=self.seed, share=share, why=why)
 
     def _why(self, kind: str) -> str:
-        """Why a set has no rows."""
+        """Return why a set has no rows."""
         reasons = [target.missing[kind] for target in self.targets if kind in target.missing]
         return reasons[0] if reasons else "the set is empty"
 

@@ -27,7 +27,7 @@ ASK_AFTER_EXAMPLE = "Please briefly answer the following question.\n{query}\n"
 
 
 class Question(NamedTuple):
-    """What the user says, and how the model's answer is begun for it."""
+    """A user's prompt, and the begun answer of the model."""
 
     prompt: str
     start: str = ""

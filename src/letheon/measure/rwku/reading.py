@@ -87,7 +87,7 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Target:
-    """One person to be forgotten, with every set that was asked for and found.
+    """One person to forget, with every requested set that the copy has.
 
     Attributes:
         name: as the records write it.
@@ -215,7 +215,7 @@ def _from_records(source: str, name: str, kinds: dict[str, Kind]) -> list[Target
 
 
 def _table(source: str, config: str, split: str, *, needed: bool) -> tuple[str, list[dict[str, Any]], str]:
-    """Where a set was found and its rows; or why it is not there, where it need not be."""
+    """Return the place of a set and its rows, or the reason why an optional set is missing."""
     try:
         place, rows = read_table(source, config, (split,), optional=not needed)
     except InputError as error:

@@ -26,7 +26,7 @@ _MARKS = str.maketrans("", "", string.punctuation)
 
 
 def first_line(text: str) -> str:
-    """What is scored of an answer to a probe; nothing recalls nothing, as the original's `NOANSWER` does."""
+    """Return the first line of an answer, which is scored; an empty one recalls nothing, as `NOANSWER` originally."""
     return text.split("\n", 1)[0].strip()
 
 

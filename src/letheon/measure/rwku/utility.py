@@ -1,4 +1,4 @@
-"""What else the model can do: RWKU's five utility sets.
+"""RWKU's five utility sets: what a model can do beside the forgotten facts.
 
     general       MMLU, solved examples in one user turn: the most probable letter after "Answer:"
     reason        BBH with worked examples, 256 tokens: the answer said
@@ -118,7 +118,7 @@ def trivia_answers(model: LanguageModel, rows: Mapping[str, Trivia]) -> dict[str
 
 
 def texts(model: LanguageModel, rows: Mapping[str, Instruction], length: int = LONG) -> dict[str, str]:
-    """What the model writes when it is told to."""
+    """Return the texts that the model writes to instructions."""
     questions = {name: instruction_of(row) for name, row in rows.items()}
     return _asked(model, questions, length)
 
