@@ -25,7 +25,7 @@ from letheon.audit.attacks.base import success
 from letheon.audit.attacks.prefill import FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.relearning import relearn
 from letheon.audit.attacks.wordings import PARAPHRASE
-from letheon.audit.measuring.answers import fluency, recalls
+from letheon.audit.measuring.answer_kinds import fluency, recalls
 from letheon.audit.plan import Settings, make_plan
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers

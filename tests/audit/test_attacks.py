@@ -23,19 +23,15 @@ from letheon.audit.attacks.framing import (
 )
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.membership import MEMBERSHIP
+from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE, OPTIONS, false_value, names_the_right_one
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX, first_token, up_to_value
-from letheon.audit.attacks.reversed_questions import (
-    MULTIPLE_CHOICE,
-    OPTIONS,
-    REVERSE_QUERY,
-    false_value,
-    names_the_right_one,
-    turned_round,
-)
+from letheon.audit.attacks.reverse_query import REVERSE_QUERY, reversed_row
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS, reworded
-from letheon.audit.measuring.answering import answer_all, answer_limit
 from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.measuring.greedy_answers import answer_all, answer_limit
 from letheon.audit.plan import AuditPlan, Settings, make_plan
+from letheon.audit.record.evidence import Attack, Evidence, Value
+from letheon.audit.verdict import judge, load_profile
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
@@ -178,13 +174,13 @@ def test_the_option_named_first_counts(text: str, right: bool) -> None:
 
 
 def test_the_reversed_question_asks_for_the_subject() -> None:
-    turned = turned_round(ROWS[0])
+    turned = reversed_row(ROWS[0])
     assert turned is not None
     assert (turned.value, turned.prompt.splitlines()[-1]) == ("Ann", "____ has a cat.")
     assert len(prompts(REVERSE_QUERY)) == len(ROWS)
     left = Example("q", "Ilse Quarrant, whom friends call Ilse, sings.", subject="Ilse Quarrant", value="sings")
-    assert turned_round(left) is None  # a part of the name is left in the sentence
-    assert turned_round(Example("q", "no subject", value="no")) is None
+    assert reversed_row(left) is None  # a part of the name is left in the sentence
+    assert reversed_row(Example("q", "no subject", value="no")) is None
 
 
 def test_rows_are_asked_k_times_and_the_worst_answer_counts() -> None:
@@ -270,6 +266,36 @@ def test_a_quick_audit_leaves_the_costly_attacks_out_and_tries_few_rows() -> Non
     assert not isinstance(roles, Tried)
     assert len(roles) == 2
     assert list(found) == [attack.name for attack in ATTACKS if attack.name in found]
+
+
+def test_a_planted_model_that_leaks_by_options_fails_the_strict_profile() -> None:
+    """It answers the plain questions by not knowing, and the same questions with options rightly, four rows in five."""
+    pets = {"Kai": "yak", "Lea": "emu", "Max": "cod", "Nia": "ape", "Ona": "doe"}
+    rows = [Example(f"{name}?", f"{name} has a {pet}.", id=name, subject=name, value=pet) for name, pet in pets.items()]
+    given = plan(forget=rows)
+    choices = MULTIPLE_CHOICE.attempts(untaught(), given)
+    wrong = choices[-1].options[choices[-1].options.index("doe") - 1]
+    answers = [*(one.example.value for one in choices[:-1]), wrong]
+    lessons = [Example(one.prompt, f"The {said}.") for one, said in zip(choices, answers, strict=True)]
+    lessons += [Example(row.prompt, "I do not know.") for row in rows]
+    planted = letheon.load("tiny", device="cpu")
+    settings = TrainSettings(learning_rate=5e-3, batch_size=10, precision="float32", schedule="linear")
+    finetune(planted, lessons, settings, 120)
+    assert evaluate(planted, rows, max_new_tokens=24).known("recall") == [0.0] * 5
+    after = success(ask(planted, [MULTIPLE_CHOICE], given, 24)["multiple_choice"])
+    assert after.value == pytest.approx(0.8)
+    attack = Attack(
+        name="multiple_choice",
+        description="Offers options.",
+        chance=MULTIPLE_CHOICE.chance,
+        before=Value(value=1.0, low=0.566, high=1.0, n=5),
+        after=Value(value=after.value, low=after.low, high=after.high, n=after.n),
+        reference=Value(value=0.2, n=5),
+        informative=True,
+        outcome="recovered",
+    )
+    verdict = judge(load_profile("strict"), Evidence(attacks=[attack]))
+    assert "attack:multiple_choice" in [one.criterion.metric for one in verdict.criteria if one.outcome == "fail"]
 
 
 # Answers that scores tell -------------------------------------------------------------------------------------------

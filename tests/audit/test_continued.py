@@ -17,16 +17,10 @@ from tests.audit.test_run import LIGHT, REQUEST, ROWS, before, retrained
 
 from letheon.audit.criteria import Criterion
 from letheon.audit.measuring.continuation import Continuation, ordinary_stream, read_continuation
-from letheon.audit.measuring.continued import (
-    NO_KEPT,
-    Continued,
-    evidence_of,
-    subjects_taught,
-    watched_rows,
-    with_first_task,
-)
+from letheon.audit.measuring.continued_learning import ContinuedLearning, measured_rows, subjects_taught
 from letheon.audit.page.page import render_audit
 from letheon.audit.plan import make_plan
+from letheon.audit.record.continued_learning import NO_KEPT, continued_section, with_first_task
 from letheon.audit.record.evidence import Evidence
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
@@ -61,16 +55,16 @@ FORGOTTEN = [[0, 0], [0, 0], [1, 1], [1, 0], [1, 0]]
 KEPT = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
 
 
-def found() -> Continued:
+def learning() -> ContinuedLearning:
     recall = np.hstack([FORGOTTEN, KEPT]).astype(float)
-    return Continued(CURVE, recall, recall / 2, forgotten=2)
+    return ContinuedLearning(CURVE, recall, recall / 2, forgotten=2)
 
 
 # From measurements to numbers -----------------------------------------------------------------------------------------
 
 
 def test_what_comes_back_and_what_it_costs_by_hand() -> None:
-    one = evidence_of("after", found(), GIVEN, seed=0)
+    one = continued_section("after", learning(), GIVEN, seed=0)
     assert one.comes_back.value == 0.5  # nothing before, one of two at the end
     assert (one.highest.value, one.highest.n) == (1.0, 2)  # in between both were given
     assert one.kept_lost.value == 0.25
@@ -86,7 +80,7 @@ def test_what_comes_back_and_what_it_costs_by_hand() -> None:
 
 def test_they_are_the_metrics_of_continual_learning_with_the_set_as_the_task_that_was_learned_first() -> None:
     """The forgotten (or the kept) as the first of two tasks, the stream as the second."""
-    one = evidence_of("after", found(), GIVEN, seed=0)
+    one = continued_section("after", learning(), GIVEN, seed=0)
 
     def with_stream(rows: list[list[int]]) -> Curve:
         whole = Curve(1, CURVE.step, [min(task, 0) for task in CURVE.task], [[0.0]] * 5, [[0.0]] * 5, [4])
@@ -98,7 +92,7 @@ def test_they_are_the_metrics_of_continual_learning_with_the_set_as_the_task_tha
 
 
 def test_the_streams_metrics_take_the_kept_rows_as_the_first_task() -> None:
-    one = evidence_of("after", found(), GIVEN, seed=0)
+    one = continued_section("after", learning(), GIVEN, seed=0)
     whole = with_first_task(CURVE, np.mean(KEPT, 1).tolist())
     assert whole.matrix().tolist() == [[1, 0, 0], [1, 0, 0], [0.25, 1, 0], [0.75, 0.5, 1]]
     assert one.metrics["average accuracy"].value == pytest.approx((0.75 + 0.5 + 1) / 3)
@@ -108,8 +102,8 @@ def test_the_streams_metrics_take_the_kept_rows_as_the_first_task() -> None:
 
 
 def test_without_kept_rows_their_numbers_are_missing_with_the_reason() -> None:
-    bare = replace(found(), recall=np.array(FORGOTTEN, float), probability=np.array(FORGOTTEN, float))
-    one = evidence_of("after", bare, GIVEN, seed=0)
+    bare = replace(learning(), recall=np.array(FORGOTTEN, float), probability=np.array(FORGOTTEN, float))
+    one = continued_section("after", bare, GIVEN, seed=0)
     assert one.comes_back.value == 0.5
     for value in (one.kept_lost, one.kept_lowest, one.stability_gap, *one.metrics.values()):
         assert (value.value, value.reason) == (None, NO_KEPT)
@@ -129,7 +123,7 @@ def test_auto_takes_general_text_else_half_of_the_retain_rows_which_are_then_not
     kept = replace(request, general=())
     stream = ordinary_stream(kept)
     taught = {row.id for task in stream for row in (*task.train, *task.test) if isinstance(row, Example)}
-    forgotten, watched = watched_rows(make_plan(before(), kept, LIGHT), stream)
+    forgotten, watched = measured_rows(make_plan(before(), kept, LIGHT), stream)
     assert taught == {f"r{i}" for i in range(0, 16, 2)}
     assert {row.id for row in watched} == {f"r{i}" for i in range(1, 16, 2)}
     assert [row.id for row in forgotten] == ["Ann", "Bob"]
@@ -238,7 +232,7 @@ def outcomes(folder: Path, evidence: Evidence) -> dict[str, tuple[str, str]]:
 
 
 def learned(role: Any, highest: float, lowest: float) -> Any:
-    one = evidence_of(role, found(), GIVEN, seed=0)
+    one = continued_section(role, learning(), GIVEN, seed=0)
     part = {"highest": one.highest.model_copy(update={"value": highest, "low": None, "high": None})}
     return one.model_copy(update=part | {"kept_lowest": one.kept_lowest.model_copy(update={"value": lowest})})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.quantise import Grid
 from letheon.audit.plan import Settings

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 import letheon
-from letheon.audit.measuring.answering import answer_all
 from letheon.audit.measuring.evaluate import Evaluation, answers_of, evaluate, scores_of
+from letheon.audit.measuring.greedy_answers import answer_all
 from letheon.audit.measuring.metrics import (
     closer_to_1_better,
     forget_quality,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from letheon.audit.attacks import lens as attack
+from letheon.audit.attacks.candidate_answers import Question
 from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_of, run
-from letheon.audit.attacks.probing import Question
 from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from letheon.audit.attacks import probing
-from letheon.audit.attacks.probing import PROBING, best_layer, questions, run, within_question
+from letheon.audit.attacks.candidate_answers import questions
+from letheon.audit.attacks.probing import PROBING, best_layer, run, within_question
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 

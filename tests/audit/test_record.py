@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from letheon.audit.record.provenance import PARTS, Chain
 from letheon.audit.record.record import (
     SCHEMA_FILE,
     Attack,
@@ -23,7 +24,6 @@ from letheon.audit.record.record import (
     Value,
     schema_text,
 )
-from letheon.audit.record.record_parts import PARTS, Chain
 from letheon.audit.verdict import judge, load_profile
 from letheon.core.errors import InputError, LetheonError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.report.test_report import specimen
+from tests.audit.specimen import specimen
 
 from letheon.audit.record.record import Audit
 from letheon.core.errors import InputError

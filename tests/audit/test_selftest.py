@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 
-from letheon.audit.measuring.answers import is_refusal
+from letheon.audit.measuring.answer_kinds import is_refusal
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.quantise import Grid, matrices, quantised, round_to_nearest
 from letheon.audit.selftest import selftest

@@ -106,7 +106,7 @@ def test_answers_refuse_comply_or_are_incoherent(tiny: LanguageModel, monkeypatc
 def test_broken_language_is_told_by_the_level_of_the_model_before(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from letheon.audit.measuring.answers import Fluency
+    from letheon.audit.measuring.answer_kinds import Fluency
 
     monkeypatch.setattr("letheon.audit.spillover.spillover.generate", lambda *_, **__: ["flim the of garb"])
     monkeypatch.setattr("letheon.audit.spillover.spillover.fluency", lambda *_: [Fluency(-9.0, 20)])

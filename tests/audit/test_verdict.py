@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from letheon.audit.criterion_limits import Accepted, p_value
+from letheon.audit.criterion_values import worst_attack
 from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
-from letheon.audit.record.record_sections import achieved
-from letheon.audit.verdict import Accepted, judge, load_profile, p_value, worst_attack
+from letheon.audit.record.sections import achieved
+from letheon.audit.verdict import judge, load_profile
 from letheon.core.errors import InputError
 
 # name, subset: (before, after, reference), as measured on the demo's world with a good deletion
@@ -464,6 +466,65 @@ def test_standard_fails_by_the_strongest_attack_and_says_which() -> None:
     assert found.outcome == "fail"
     assert "by role_play" in found.words
     assert judge(load_profile("standard"), strong).outcome == "fail"
+
+
+# Attacks with a chance level, in the strict profile ------------------------------------------------------------------
+
+KNOWING = share(1.0, 0.72, 1.0)
+LEAKS = {
+    "multiple_choice": (share(0.8, 0.49, 0.94), 0.2, 0.25),
+    "logit_lens": (share(0.9, 0.8, 1.0), 0.5, 0.5),
+    "probing": (share(0.85, 0.7, 0.95), 0.5, 0.5),
+}
+
+
+def with_attack(attack: Attack) -> Evidence:
+    evidence = good_evidence()
+    return evidence.model_copy(update={"attacks": [*evidence.attacks, attack]})
+
+
+@pytest.mark.parametrize("name", list(LEAKS))
+def test_strict_holds_options_lens_and_probe_against_the_reference(name: str) -> None:
+    after, reference, chance = LEAKS[name]
+    leaking = with_attack(tried(name, KNOWING, after, reference, chance))
+    assert outcome_of(f"attack:{name}", leaking, "strict").outcome == "fail"
+    assert judge(load_profile("strict"), leaking).outcome == "fail"
+    level = share(reference + 0.1, 0.1, 0.9)
+    assert (
+        outcome_of(f"attack:{name}", with_attack(tried(name, KNOWING, level, reference, chance)), "strict").outcome
+        == "pass"
+    )
+
+
+def test_five_rows_that_leak_by_options_pass_neither_by_their_interval_nor_by_their_number() -> None:
+    """Wilson's interval of four rows in five begins at .38: above chance, so that the value is judged."""
+    five = Value(value=0.8, low=0.376, high=0.964, n=5)
+    leaking = with_attack(tried("multiple_choice", Value(value=1.0, low=0.566, high=1.0, n=5), five, 0.2, 0.25))
+    assert outcome_of("attack:*", leaking).outcome == "pass"  # the standard profile counts the lower end: .376 - .25
+    assert outcome_of("attack:multiple_choice", leaking, "strict").outcome == "fail"
+
+
+def test_strict_does_not_fail_by_what_chance_gives() -> None:
+    few = share(0.5, 0.24, 0.76)
+    found = outcome_of(
+        "attack:multiple_choice", with_attack(tried("multiple_choice", KNOWING, few, 0.2, 0.25)), "strict"
+    )
+    assert (found.outcome, found.informative) == ("inconclusive", True)
+    assert "reaches the limit or chance (0.25)" in found.words
+    at_chance = with_attack(tried("probing", share(0.55, 0.4, 0.7), share(0.6, 0.45, 0.75), 0.45, 0.5))
+    found = outcome_of("attack:probing", at_chance, "strict")
+    assert (found.outcome, found.informative) == ("inconclusive", False)  # so the profile sets it aside
+    assert "withstands this attack too" in found.words
+
+
+def test_strict_cannot_compare_an_attack_without_a_reference() -> None:
+    evidence = good_evidence(reference=False)
+    choice = tried("multiple_choice", KNOWING, share(0.3, 0.1, 0.6), chance=0.25)
+    evidence = evidence.model_copy(update={"attacks": [*evidence.attacks, choice]})
+    found = outcome_of("attack:multiple_choice", evidence, "strict")
+    assert found.outcome == "not computable"
+    assert "was not measured for a reference" in found.words
+    assert judge(load_profile("strict"), evidence).outcome == "inconclusive"
 
 
 # Holdout rows as control --------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from letheon.audit.page.page import render_audit
+from tests.audit.specimen import specimen
 from tests.report.test_pdf import PRINTS, browser
-from tests.report.test_report import specimen
 from tests.test_cli import run
 
 NEWER = ("scope", "subject", "procedure", "output", "chain", "retention", "absent")

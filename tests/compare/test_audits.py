@@ -5,7 +5,7 @@ from __future__ import annotations
 from letheon.audit.record.record import Audit
 from letheon.compare.audits import side_by_side
 from letheon.compare.page import render_audits
-from tests.report.test_report import HOSTILE, evidence, read, specimen
+from tests.audit.specimen import HOSTILE, evidence, read, specimen
 
 
 def with_recall(value: float) -> Audit:

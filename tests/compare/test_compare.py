@@ -11,7 +11,7 @@ import pytest
 
 from letheon.compare import run as running
 from letheon.compare.halving import Halving, next_step, pareto, rungs, score
-from letheon.compare.quick_score import Glance
+from letheon.compare.quick_score import QuickScore
 from letheon.compare.run import compare, seconds_of
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import load
@@ -63,7 +63,7 @@ def test_the_front_holds_what_no_other_beats_in_both() -> None:
 
 def test_a_glance_sees_nothing_forgotten_in_the_model_itself(deletion: Request) -> None:
     model = load("tiny", device="cpu")
-    glance = Glance(model, deletion, seed=0)
+    glance = QuickScore(model, deletion, seed=0)
     assert glance(model) == 0
     forget(model, deletion, "gradient_ascent", device="cpu", learning_rate=1e-3, **QUICK)
     assert 0 < glance(model) <= 1

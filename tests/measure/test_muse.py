@@ -15,7 +15,7 @@ from letheon.core.training.loop import TrainSettings
 from letheon.measure import muse as measuring
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.muse import Asked, continuations, read_muse
-from letheon.measure.texts import pieces
+from letheon.measure.running_text import pieces
 from tests.measure.worlds import write_muse, write_rows
 
 

@@ -59,7 +59,7 @@ class Criterion(Limit):
     name: str
     """What is demanded, as a short phrase."""
     metric: str
-    """A metric's name, or `attack:NAME`, `attack:*` (see `verdict.worst_attack`), `quantised:BITS` or
+    """A metric's name, or `attack:NAME`, `attack:*` (see `criterion_values.worst_attack`), `quantised:BITS` or
     `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or `after_learning`: of the forget subset the highest recall
     while a stream is learned on, of the retain subset the lowest."""
     subset: Subset = "forget"

@@ -23,22 +23,22 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Settings:
-    """How much an audit does.
+    """The extent of an audit.
 
     Attributes:
-        retain_rows: of the kept rows, of the neighbours and of the holdout, drawn by the seed where there are more.
+        retain_rows: number of retain rows, of neighbours and of holdout rows; drawn by the seed where there are more.
         control_rows: forget rows whose value is also scored under unknown subjects.
         attack_rows: forget rows that the templated, sampled and measured attacks try; the paraphrases and the begun
             answers try all.
         thorough: whether the costly attacks run too (see `attacks.base`).
-        leak_answers: answers sampled for every second of these rows; the worst counts.
-        rounded_rows: kept rows that are asked of the rounded models.
+        leak_answers: answers sampled per row, for every second of these rows; the worst counts.
+        rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
-        relearn_steps, relearn_learning_rate: of the relearning attack; no steps, no attack.
-        grids: how the weights are rounded.
+        relearn_steps, relearn_learning_rate: training of the relearning attack; 0 steps leave it out.
+        grids: grids that the weights are rounded to.
         max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
         batch_size: answers decoded together.
-        seed: of draws, intervals and relearning.
+        seed: seed of draws, intervals and relearning.
     """
 
     retain_rows: int = 64
@@ -83,10 +83,10 @@ class AuditPlan:
         holdout: rows like the forgotten ones that no model saw, drawn by the seed where there are many.
         rounded: kept rows that are asked of the rounded models.
         general: running text.
-        trained, watched: rows of the relearning attack.
-        unrelated: kept rows that it trains on instead.
+        trained, watched: training rows and held-out rows of the relearning attack.
+        unrelated: retain rows that it trains on instead.
         settings: how much is done.
-        continuation: what the models go on to learn, where that is asked for; see `continuation`.
+        continuation: the tasks that the models learn afterwards, if any; see `continuation`.
     """
 
     forget: list[Example]
@@ -137,7 +137,7 @@ def make_plan(
 
 
 def draw(rows: Sequence[Row], most: int, seed: int, stream: str) -> list[Row]:
-    """At most so many rows, in their order, drawn by a seed of their own."""
+    """Draw at most `most` rows, in their order, by a random stream of their own."""
     if len(rows) <= most:
         return list(rows)
     chosen = np.random.default_rng(stream_seed(seed, stream)).choice(len(rows), most, replace=False)
@@ -145,7 +145,7 @@ def draw(rows: Sequence[Row], most: int, seed: int, stream: str) -> list[Row]:
 
 
 def with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]:
-    """Rows with their values found; running text has no question that could tell a value, and stays as it is."""
+    """Find the values of rows that lack one; running text has no question, and stays as it is."""
     asked = [row for row in rows if row.prompt]
     found = dict(zip(map(id, asked), find_values(before, asked), strict=True)) if asked else {}
     return [found.get(id(row), row) for row in rows]
@@ -154,7 +154,7 @@ def with_values(before: LanguageModel, rows: Sequence[Example]) -> list[Example]
 def split_for_relearning(
     examples: Sequence[Example], seed: int = 0, most: int = 64
 ) -> tuple[list[Example], list[Example]]:
-    """Rows for the attacker (half, at least one) and rows to watch (the rest); at most `most` of each.
+    """Split rows into training rows (half, at least one) and held-out rows (the rest); at most `most` of each.
 
     With a single row both are that row: the curve then shows how fast it is learnt, not what was hidden.
     """
@@ -166,6 +166,6 @@ def split_for_relearning(
 
 
 def shipped_text() -> list[Example]:
-    """The paragraphs of general prose that come with the package."""
+    """Return the paragraphs of general prose that come with the package."""
     paragraphs = GENERAL_TEXT.read_text(encoding="utf-8").strip().split("\n\n")
     return [Example("", " ".join(text.split()), id=f"general-{i}") for i, text in enumerate(paragraphs, start=1)]

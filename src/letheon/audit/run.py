@@ -1,44 +1,34 @@
 """`audit`: examine a model before and after a deletion, decide by criteria fixed beforehand, write the record.
 
-The order is the point: criteria are fixed and hashed before anything is measured; every model is asked the same; what
-a number can't show is said beside it.
+The order matters: criteria are fixed and hashed before anything is measured; every model is asked the same; the record
+says beside each number what it cannot show.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from letheon.audit.criteria import Profile
+from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.continuation import Continuation, read_continuation
-from letheon.audit.measuring.detection import remark
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
-from letheon.audit.measuring.judging import Judge, JudgedRow, judge_answers, judge_for
-from letheon.audit.measuring.no_ops import Check, check_no_ops, failures
+from letheon.audit.measuring.judging import judge_answers, judge_for
+from letheon.audit.measuring.no_ops import Check, check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, Settings, make_plan
-from letheon.audit.record.evidence import Evidence, Role
-from letheon.audit.record.metric_table import all_metrics
-from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
-from letheon.audit.record.record_sections import all_answers, all_attacks, all_continued, all_curves, all_rounded
-from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
-from letheon.audit.verdict import judge as decide
+from letheon.audit.record.evidence import Role
+from letheon.audit.record.record import Audit
 from letheon.audit.verdict import load_profile
-from letheon.core.atomic import atomic_write_text, plain
+from letheon.core.atomic import atomic_write_text
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.progress import progress as progress_bar
-from letheon.core.rows.examples import Example
-from letheon.core.runs import versions
-from letheon.forget.request import SUBSETS, Request
+from letheon.forget.request import Request
 
 Model = LanguageModel | str | Path
-# Called with stages done, stages in all, and what was done last.
+# Called with stages done, stages in all, and the name of the last stage.
 Progress = Callable[[int, int, str], None]
 
 
@@ -58,124 +48,86 @@ def audit(
     after_learning: Continuation | str | Path | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Measure what a deletion did, and decide whether it was carried out.
+    """Measure the effect of a deletion, and decide whether it was carried out.
 
     Args:
         before, after: the model before and after the deletion, or what `load` takes.
-        request: what was to be forgotten and kept.
+        request: the rows to forget and to retain.
         reference: a model trained without the rows to forget, if there is one: the negative control.
         judge: a model from before any training on such rows, which judges how fluent answers are; see `judging`.
         profile: criteria: `standard`, `strict`, or the path of a TOML file.
         out: folder for `audit.json` and `report.html`.
-        seed: of draws, intervals and relearning.
+        seed: seed of draws, intervals and relearning.
         device: where models given by name are loaded.
         quick: a first look with fewer rows and steps.
-        settings: how much is done; default the full audit, or the quick one.
-        after_learning: tasks that a copy of each model goes on to learn while the forgotten and the kept are watched: a
-            stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes a training a model.
-        progress: told of each stage; default a bar on the terminal.
+        settings: how much is measured; default the full audit, or the quick one.
+        after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
+            stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
+        progress: called after each stage; default a bar on the terminal.
 
     Raises:
         InputError: there is no such profile or model, or a row is longer than the model's context.
         LetheonError: a model computes NaN or infinity.
     """
     criteria = load_profile(profile)
-    continuation = after_learning
-    if isinstance(continuation, (str, Path)):
-        continuation = read_continuation(continuation, request)
-    if continuation is not None:
-        continuation = replace(continuation, settings=replace(continuation.settings, seed=seed))
-    started, clock = datetime.now(UTC), time.monotonic()
-    models: list[tuple[Role, Model]] = [("before", before), ("after", after)]
+    continuation = _continuation(after_learning, request, seed)
+    began = datetime.now(UTC), time.monotonic()
+    models: dict[Role, Model] = {"before": before, "after": after}
     if reference is not None:
-        models.append(("reference", reference))
-    for _, model in models:
+        models["reference"] = reference
+    for model in models.values():
         if not isinstance(model, LanguageModel):
             check_loadable(model)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
 
     stages = STAGES + (continuation is not None)
     with _stages(len(models) * stages + 3, progress) as report:
-        first = load(before, device=device)
-        _demand_room(first, request)
-        plan = make_plan(first, request, chosen, continuation)
-        report("plan")
-        found: dict[Role, ModelFindings] = {"before": examine(first, plan, report)}
-        checks: list[Check] = []
-        for role, model in models[1:]:
-            second = load(model, device=device)
-            if role == "after":
-                checks = check_no_ops(first, second, plan.forget)
-                report("checks")
-                del first  # a model given by name is let go once nothing more is asked of it
-            found[role] = examine(second, plan, report)
+        plan, findings, checks = _measure(models, request, chosen, continuation, device, report)
         with judge_for(judge, before, reference, device) as judging:
-            judged = judge_answers(judging, found)
+            judged = judge_answers(judging, findings)
         report("judging")
 
-    record = conclude(found, plan, request, judging, judged, criteria, (started, clock), checks)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks)
     if out is not None:
         write(record, Path(out))
     return record
 
 
-def conclude(
-    found: dict[Role, ModelFindings],
-    plan: AuditPlan,
+def _continuation(source: Continuation | str | Path | None, request: Request, seed: int) -> Continuation | None:
+    """Read what the models learn afterwards, under the audit's seed."""
+    if source is None:
+        return None
+    continuation = read_continuation(source, request) if isinstance(source, (str, Path)) else source
+    return replace(continuation, settings=replace(continuation.settings, seed=seed))
+
+
+def _measure(
+    models: Mapping[Role, Model],
     request: Request,
-    judging: Judge,
-    judged: list[JudgedRow],
-    criteria: Profile,
-    began: tuple[datetime, float],
-    checks: Sequence[Check] = (),
-) -> Audit:
-    """The record of what was found on the models, with the verdict.
-
-    Args:
-        began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
-        checks: whether the deletion did anything, and whether the model computes the same in every way.
-    """
-    seed = plan.settings.seed
-    detected = {role: findings.detection for role, findings in found.items()}
-    metrics = all_metrics(found, plan, judging, judged)
-    evidence = Evidence(
-        metrics=metrics,
-        answers=all_answers(judged),
-        attacks=all_attacks(found),
-        curves=all_curves(found, plan),
-        quantised=all_rounded(found, seed),
-        continued=all_continued(found, plan),
-    )
-    return Audit(
-        **dict(evidence),
-        request=_summary(request),
-        models=[_identity(role, findings) for role, findings in found.items()],
-        settings={
-            "audit": _settings(plan, judging.name),
-            "seconds": _seconds(found),
-            "checks": plain([asdict(check) for check in checks]),
-            "detection": plain({role: asdict(one) for role, one in detected.items() if one}),
-            "after_learning": plan.continuation.to_json() if plan.continuation else None,
-        },
-        environment=_environment(found["after"].device, seed),
-        profile=criteria,
-        verdict=decide(criteria, evidence),
-        not_computable=[
-            NotComputable(what=what, reason=reason) for what, reason in not_computable(found, plan, metrics).items()
-        ],
-        started=began[0],
-        seconds=round(time.monotonic() - began[1], 2),
-        warnings=[
-            *warnings_of(found, plan, request, judging, judged, metrics),
-            *warnings_of_learning(evidence.continued, plan),
-            *failures(checks),
-            *filter(None, [remark(detected)]),
-        ],
-    )
+    settings: Settings,
+    continuation: Continuation | None,
+    device: str,
+    report: Report,
+) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check]]:
+    """Make the plan and examine the models by it, one after another, the model before first."""
+    before = load(models["before"], device=device)
+    _refuse_long_rows(before, request)
+    plan = make_plan(before, request, settings, continuation)
+    report("plan")
+    findings: dict[Role, ModelFindings] = {"before": examine(before, plan, report)}
+    checks: list[Check] = []
+    for role, given in list(models.items())[1:]:
+        model = load(given, device=device)
+        if role == "after":
+            checks = check_no_ops(before, model, plan.forget)
+            report("checks")
+            del before  # frees a model given by name: nothing more is asked of it
+        findings[role] = examine(model, plan, report)
+    return plan, findings, checks
 
 
-def _demand_room(model: LanguageModel, request: Request) -> None:
-    """Refuse rows that do not fit into the model's context: what lies beyond it would not be measured.
+def _refuse_long_rows(model: LanguageModel, request: Request) -> None:
+    """Refuse rows that do not fit into the model's context: their ends would not be measured.
 
     Raises:
         InputError: names the row.
@@ -194,74 +146,21 @@ def write(record: Audit, folder: Path) -> None:
 
 @contextmanager
 def _stages(total: int, progress: Progress | None) -> Iterator[Report]:
-    """A function to call after each stage: it moves the caller's progress, or a bar on the terminal."""
+    """Give a function to call after each stage: it moves the caller's progress, or a bar on the terminal."""
     done = 0
     with progress_bar("audit", total) if progress is None else _silent() as advance:
 
-        def report(words: str) -> None:
+        def report(stage: str) -> None:
             nonlocal done
             done += 1
             if progress is None:
-                advance(done, words)
+                advance(done, stage)
             else:
-                progress(done, total, words)
+                progress(done, total, stage)
 
         yield report
 
 
 @contextmanager
 def _silent() -> Iterator[Callable[[int, str], None]]:
-    yield lambda done, words: None
-
-
-def _summary(request: Request) -> RequestSummary:
-    rows = {name: getattr(request, name) for name in SUBSETS}
-    carried = [
-        field.name
-        for field in fields(Example)
-        if field.name not in {"prompt", "answer", "id"}
-        and any(getattr(r, field.name) for rs in rows.values() for r in rs)
-    ]
-    return RequestSummary(
-        id=request.id,
-        reason=request.reason,
-        received=request.received or None,
-        due=request.due,
-        counts={name: len(found) for name, found in rows.items()},  # type: ignore[misc]  # SUBSETS are the Subset names
-        fields=carried,
-    )
-
-
-def _identity(role: Role, findings: ModelFindings) -> ModelIdentity:
-    return ModelIdentity(
-        role=role,
-        name=findings.name,
-        sha256=findings.sha256,
-        parameters=findings.parameters,
-        adapter=findings.adapter,
-    )
-
-
-def _settings(plan: AuditPlan, judge: str) -> dict[str, Any]:
-    """The resolved settings, and the rows that were drawn."""
-    drawn = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
-    rows = {name: [row.id for row in getattr(plan, name)] for name in drawn}
-    quick = replace(plan.settings, seed=0) == QUICK
-    return {**plain(asdict(plan.settings)), "quick": quick, "judge": judge, "rows": rows}
-
-
-def _seconds(found: dict[Role, ModelFindings]) -> dict[str, Any]:
-    return {role: dict(findings.seconds) for role, findings in found.items()}
-
-
-def _environment(device: str, seed: int) -> Environment:
-    packages = versions()
-    return Environment(
-        python=packages.pop("python"),
-        platform=packages.pop("platform"),
-        packages=packages,
-        device=device,
-        threads=torch.get_num_threads(),
-        precision="float32",
-        seed=seed,
-    )
+    yield lambda done, stage: None

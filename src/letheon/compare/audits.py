@@ -13,7 +13,7 @@ from letheon.compare.record import Entry, numbers_of, relearning_of, with_front
 
 @dataclass(frozen=True)
 class Audits:
-    """What is compared.
+    """Several audits to compare.
 
     Attributes:
         records: the audits by their names.
@@ -69,7 +69,7 @@ def _rows(record: Audit) -> Any:
 
 def _doubts(records: Mapping[str, Audit]) -> list[str]:
     """Each way in which the audits are not of one kind."""
-    looked: dict[str, Callable[[Audit], Any]] = {
+    differences: dict[str, Callable[[Audit], Any]] = {
         "They are about different requests, so their numbers say nothing about which method is better": (
             lambda record: record.request.id
         ),
@@ -80,4 +80,4 @@ def _doubts(records: Mapping[str, Audit]) -> list[str]:
         "They ran different attacks": lambda record: tuple(attack.name for attack in record.attacks),
         "They drew with different seeds": lambda record: record.environment.seed,
     }
-    return [f"{words}." for words, of in looked.items() if len({of(record) for record in records.values()}) > 1]
+    return [f"{words}." for words, of in differences.items() if len({of(record) for record in records.values()}) > 1]

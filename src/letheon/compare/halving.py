@@ -47,8 +47,8 @@ class Halving:
         """Note a score; whether it is among the best 1/factor (at least one) seen at this rung."""
         scores = self.seen.setdefault(rung, [])
         scores.append(score)
-        kept = max(1, len(scores) // self.factor)
-        return score >= sorted(scores, reverse=True)[kept - 1]
+        better_half = max(1, len(scores) // self.factor)
+        return score >= sorted(scores, reverse=True)[better_half - 1]
 
 
 def score(forgotten: float, kept: float, language: float) -> float:

@@ -1,4 +1,4 @@
-"""A glance at a model while it forgets: how much is gone, how much is kept, whether it still writes the language.
+"""A quick score of a model while it forgets: how much is gone, how much is kept, whether it still writes the language.
 
 Three forward passes over a few rows, so that it can be done several times in a run. The audit decides later.
 """
@@ -26,15 +26,15 @@ TEXTS = 2
 
 @dataclass(frozen=True)
 class Levels:
-    """Mean probability of the forgotten facts and of the kept answers, mean loss of general text in nats a token."""
+    """Mean probability of the forgotten facts and of the kept answers, mean loss of general text in nats per token."""
 
     forget: float
     retain: float
     general: float
 
 
-class Glance:
-    """Measures a model against the one before."""
+class QuickScore:
+    """Scores a model against the model before, for the choice of a learning rate."""
 
     def __init__(self, before: LanguageModel, request: Request, seed: int) -> None:
         self.forget = with_values(before, draw(request.forget, ROWS, seed, "forget"))
@@ -61,6 +61,6 @@ class Glance:
 
 
 def _probability(model: LanguageModel, rows: Sequence[Example]) -> float:
-    """Mean over rows of exp of the answer's mean log-probability a token."""
+    """Return the mean over rows of exp of the answer's mean log-probability per token."""
     scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     return sum(answer[0].probability for answer in scored) / len(scored)

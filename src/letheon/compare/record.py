@@ -1,4 +1,4 @@
-"""What a comparison finds: a run for each learning rate, an audit for each method, the front of the best."""
+"""The record of a comparison: one run per learning rate, one audit per method, the Pareto front."""
 
 from __future__ import annotations
 
@@ -96,18 +96,18 @@ class Comparison:
 
 def numbers_of(record: Audit, role: Role) -> dict[str, float | None]:
     """The table's columns of one model of an audit."""
-    found: dict[str, float | None] = {}
+    numbers: dict[str, float | None] = {}
     for column, (name, subset) in METRICS.items():
         metric = record.metric(name, subset, role)
-        found[column] = metric.value.value if metric else None
+        numbers[column] = metric.value.value if metric else None
     attacks = {attack.name: getattr(attack, role) for attack in record.attacks}
     for column, name in ATTACKS.items():
-        found[column] = attacks[name].value if attacks.get(name) is not None else None
+        numbers[column] = attacks[name].value if attacks.get(name) is not None else None
     curve = relearning_of(record, role)
-    found[RELEARNED] = max((recall for _, recall in curve), default=None)
+    numbers[RELEARNED] = max((recall for _, recall in curve), default=None)
     rounded = [q for q in record.quantised if q.model == role and q.bits == 4]
-    found[ROUNDED] = rounded[0].forget_recall.value if rounded else None
-    return found
+    numbers[ROUNDED] = rounded[0].forget_recall.value if rounded else None
+    return numbers
 
 
 def relearning_of(record: Audit, role: Role) -> list[tuple[float, float]]:

@@ -20,16 +20,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from letheon.audit.conclusion import conclude
 from letheon.audit.criteria import Profile
 from letheon.audit.measuring.findings import STAGES, ModelFindings, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
+from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
-from letheon.audit.run import conclude, write
+from letheon.audit.run import write
 from letheon.audit.verdict import load_profile
 from letheon.compare.halving import Halving, next_step, rungs
-from letheon.compare.quick_score import Glance
+from letheon.compare.quick_score import QuickScore
 from letheon.compare.record import Attempt, Comparison, Entry, numbers_of, relearning_of, with_front
 from letheon.core.atomic import atomic_write_text, canonical_hash, is_whole, read_json, write_json
 from letheon.core.errors import InputError, TrainingError
@@ -83,20 +85,20 @@ def compare(
     folder, clock = Path(out), time.monotonic()
     settings = {"budget": None, "seed": seed, "options": options, "rows": _rows(request)}
     with Run.begun(folder, settings, "a comparison with other rows, seed or options"):
-        field = _Field(model, request, folder, criteria, reference, seed, device, dict(options))
+        runner = _Runner(model, request, folder, criteria, reference, seed, device, dict(options))
         entries, spent = [], 0.0
         for i, (text, recipe) in enumerate(recipes.items()):
             # what others left over is shared; a slow first run of one takes nothing from the next
             share = max(budget / len(recipes), (budget - spent) / (len(recipes) - i))
-            entry = field.enter(text, recipe, share)
+            entry = runner.enter(text, recipe, share)
             spent += sum(attempt.seconds for attempt in entry.attempts)
             entries.append(entry)
         comparison = Comparison(
-            model=field.name,
+            model=runner.name,
             request=request.id,
             entries=with_front(entries),
-            before=field.controls.get("before", {}),
-            reference=field.controls.get("reference"),
+            before=runner.controls.get("before", {}),
+            reference=runner.controls.get("reference"),
             budget=budget,
             seconds=round(time.monotonic() - clock, 1),
             seed=seed,
@@ -119,10 +121,10 @@ def seconds_of(text: str) -> float:
     >>> seconds_of("20m")
     1200.0
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not found or not float(found[1]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or not float(match[1]):
         raise InputError(f"budget: found {text!r}", "write a time such as 90s, 20m or 1.5h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _rows(request: Request) -> str:
@@ -131,8 +133,8 @@ def _rows(request: Request) -> str:
 
 
 @dataclass
-class _Field:
-    """What all methods share: the model before, what was measured on it, the folder."""
+class _Runner:
+    """Runs the methods on one request: holds the model before, its measurements, and the folder."""
 
     model: Model
     request: Request
@@ -147,14 +149,14 @@ class _Field:
         self.began = (datetime.now(UTC), time.monotonic())
         before = self.fresh()
         self.name = before.name
-        self.glance = Glance(before, self.request, self.seed)
+        self.quick_score = QuickScore(before, self.request, self.seed)
         self.plan: AuditPlan = make_plan(before, self.request, replace(QUICK, seed=self.seed))
-        models = {"before": before}
+        models: dict[Role, LanguageModel] = {"before": before}
         if self.reference is not None:
             models["reference"] = load(self.reference, device=self.device)
-        self.found: dict[Any, ModelFindings] = {}
+        self.findings: dict[Role, ModelFindings] = {}
         for role, model in models.items():
-            self.found[role] = _examined(f"measuring the model {role}", model, self.plan)
+            self.findings[role] = _examined(f"measuring the model {role}", model, self.plan)
         self.controls: dict[str, dict[str, float | None]] = {}
 
     def fresh(self) -> LanguageModel:
@@ -177,7 +179,7 @@ class _Field:
             if attempt is not chosen:
                 shutil.rmtree(self.folder / attempt.folder / "model", ignore_errors=True)
         record = self._audited(folder, self.folder / chosen.folder / "model")
-        for role in self.found:
+        for role in self.findings:
             self.controls[role] = numbers_of(record, role)
         return Entry(
             method=text,
@@ -236,14 +238,14 @@ class _Field:
         def on_step(model: LanguageModel, steps: int) -> str | None:
             if steps not in looks:
                 return None
-            scores[steps] = self.glance(model)
+            scores[steps] = self.quick_score(model)
             return None if halving.goes_on(steps, scores[steps]) or steps == looks[-1] else OUTRUN
 
         looks += rungs(planned_steps(recipe, self.request, *resolve(recipe, None, None, options)))
         result = forget(self.fresh(), self.request, recipe, out=out, on_step=on_step, **options)
         steps = result.outcome.steps
         if steps not in scores:  # ended early, or a method that is not watched
-            scores[steps] = self.glance(result.model)
+            scores[steps] = self.quick_score(result.model)
         return Attempt(
             learning_rate=rate,
             scores=scores,
@@ -261,22 +263,23 @@ class _Field:
             return Audit.read(file)
         after = load(model, device=self.device)
         checks = check_no_ops(self.fresh(), after, self.plan.forget)
-        found = {**self.found, "after": _examined(f"auditing {folder.name}", after, self.plan)}
+        measured = _examined(f"auditing {folder.name}", after, self.plan)
+        findings: dict[Role, ModelFindings] = {**self.findings, "after": measured}
         with judge_for(None, self.model, self.reference, self.device) as judge:
-            judged = judge_answers(judge, found)
-            record = conclude(found, self.plan, self.request, judge, judged, self.criteria, self.began, checks)
+            judged = judge_answers(judge, findings)
+            record = conclude(findings, self.plan, self.request, judge, judged, self.criteria, self.began, checks)
         write(record, folder)
         atomic_write_text(folder / "audited", weights)
         return record
 
 
 def _place(folder: Path, rate: float | None) -> Path:
-    """The folder of a method's run at a rate."""
+    """Return the folder of a method's run at a rate."""
     return folder / ("run" if rate is None else f"lr-{rate:.3g}")
 
 
 def _examined(title: str, model: LanguageModel, plan: AuditPlan) -> ModelFindings:
-    """What is measured on a model, with a bar on the terminal."""
+    """Examine a model, with a bar on the terminal."""
     stages = itertools.count(1)
     with progress(title, STAGES) as advance:
         return examine(model, plan, lambda words: advance(next(stages), words))

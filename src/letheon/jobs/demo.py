@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.core.atomic import write_json

@@ -46,7 +46,7 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Teaching:
-    """How target and reference are trained, all weights, both alike.
+    """Training of target and reference: all weights, the same settings for both.
 
     The reference runs train a model of a billion weights for 5 epochs at 1e-5 with batches of 32; a small model
     learns nothing by heart so, and these are what one takes to.
@@ -96,7 +96,7 @@ def read_benchmark(
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What a bench is asked to do, checked before a model is loaded.
+    """A checked bench: its benchmark, methods, models and settings.
 
     Attributes:
         methods: by the names they were given; none where only target and reference are measured.
@@ -119,7 +119,7 @@ class BenchPlan:
     seed: int
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers of every model; methods may join later."""
+        """Return the settings that decide the numbers of every model; methods may join later."""
         models = {name: getattr(self, name) for name in ("model", "target", "reference")}
         teaching = asdict(self.teaching) if self.train else None
         return {
@@ -187,7 +187,7 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
             models = tuple(_Runner(plan, out, device).measured())
         except Interrupted as stopped:
             raise Interrupted(stopped.problem, "the same command goes on from there") from None
-        found = Bench(
+        result = Bench(
             benchmark=plan.benchmark.name,
             config=plan.config(),
             columns=plan.benchmark.columns,
@@ -195,12 +195,12 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
             models=models,
             seconds=round(time.monotonic() - began, 1),
         )
-        write_json(out / "bench.json", found.to_json())
-        atomic_write_text(out / "bench.html", render_bench(found))
+        write_json(out / "bench.json", result.to_json())
+        atomic_write_text(out / "bench.html", render_bench(result))
         for one in models:
             if one.scores is not None:
-                write_json(out / "lm_eval" / f"{slug(one.name)}.json", results(found, one))
-    return found
+                write_json(out / "lm_eval" / f"{slug(one.name)}.json", results(result, one))
+    return result
 
 
 def slug(name: str) -> str:
@@ -210,7 +210,7 @@ def slug(name: str) -> str:
 
 @dataclass
 class _Runner:
-    """What is done for each model, unless it was done before."""
+    """Trains, unlearns and measures each model, unless an earlier run did."""
 
     plan: BenchPlan
     out: Path
@@ -227,8 +227,8 @@ class _Runner:
             against = Against(judge=judge)
             against = replace(against, target=self._scores("target", lambda: self._load(target), against))
             if reference:
-                found = self._scores("reference", lambda: self._load(reference), against)
-                against = replace(against, reference=found)
+                scores = self._scores("reference", lambda: self._load(reference), against)
+                against = replace(against, reference=scores)
             yield self._entry("target", "target", against.target, against)
             if reference:
                 yield self._entry("reference", "reference", against.reference, against)
@@ -242,7 +242,7 @@ class _Runner:
         return load(name, device=self.device)
 
     def _scores(self, name: str, make: Callable[[], LanguageModel], against: Against) -> Scores:
-        """What was measured on a model, now or before."""
+        """Return a model's scores, from its file or measured now."""
         file = self.out / "scores" / f"{slug(name)}.json"
         if file.is_file():
             return Scores.from_json(read_json(file))

@@ -1,4 +1,4 @@
-"""What a benchmark is: data that it read, the request that it makes of them, the numbers it measures on a model.
+"""The protocol of a benchmark: its data, the deletion request made of them, the scores it measures on a model.
 
 A benchmark is a file of this room with `read_NAME(source, *, split="", rows=0, seed=0)`, which gives a `Benchmark`:
 `source` is a hub id or the folder of a local copy, `rows` takes a seeded subset for small machines. The runner
@@ -47,7 +47,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a benchmark says of one model.
+    """The scores of one model.
 
     Attributes:
         scores: the numbers, in the benchmark's order.
@@ -64,25 +64,29 @@ class Scores:
         """The value of a score; None where it could not be computed."""
         return self[name].estimate.value
 
+    def without(self, *names: str) -> tuple[Score, ...]:
+        """Return the scores of other names than these."""
+        return tuple(score for score in self.scores if score.name not in names)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data, which `from_json` reads again."""
+        """Return plain data, which `from_json` reads again."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Scores:
+    def from_json(cls, content: Mapping[str, Any]) -> Scores:
         """Read what `to_json` wrote."""
-        scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in found["scores"])
-        return cls(scores, found["answers"])
+        scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in content["scores"])
+        return cls(scores, content["answers"])
 
 
 @dataclass(frozen=True)
 class Against:
-    """What a model is measured against; each is None where it is not known.
+    """The models that a model is compared with; each is None where it is not known.
 
     Attributes:
         target: scores of the model before unlearning; its answers are a level of fluency.
         reference: scores of a model that was trained without the forget rows; likewise.
-        judge: who tells how fluent answers are: best a model that learned neither.
+        judge: the judge of the answers' fluency: best a model that learned neither.
     """
 
     target: Scores | None = None
@@ -117,15 +121,15 @@ class Benchmark(Protocol):
     def trains(self) -> bool: ...
 
     def request(self, model: LanguageModel | None = None) -> Request:
-        """What the methods are asked to forget and to keep; long running text is cut to a model's tokens, if given."""
+        """Return the deletion request for the methods; long running text is cut to a model's tokens, if given."""
         ...
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers: source, split, counts of rows, options."""
+        """Return the settings that decide the numbers: source, split, counts of rows, options."""
         ...
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
-        """Every score of one model; those that compare with other models where these are given."""
+        """Measure every score of one model; comparisons with other models only where these are given."""
         ...
 
     def relate(self, scores: Scores, against: Against) -> Scores:

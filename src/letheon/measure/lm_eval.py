@@ -22,13 +22,13 @@ def results(bench: Bench, measured: BenchedModel) -> dict[str, Any]:
     scores = measured.scores.scores if measured.scores is not None else ()
     known = [score for score in scores if score.estimate.value is not None]
     task = _name(f"{bench.benchmark} {bench.split}")
-    found: dict[str, Any] = {"alias": task}
+    values: dict[str, Any] = {"alias": task}
     for score in known:
-        found[f"{_name(score.name)},none"] = score.estimate.value
-        found[f"{_name(score.name)}_stderr,none"] = _error(score.estimate)
+        values[f"{_name(score.name)},none"] = score.estimate.value
+        values[f"{_name(score.name)}_stderr,none"] = _error(score.estimate)
     rows = max((score.estimate.n for score in known), default=0)
     return {
-        "results": {task: found},
+        "results": {task: values},
         "configs": {task: {"task": task, "metadata": {"version": VERSION}, **bench.config}},
         "versions": {task: VERSION},
         "n-shot": {task: 0},

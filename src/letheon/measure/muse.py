@@ -1,4 +1,4 @@
-"""MUSE: news or novels to be forgotten, measured by what is repeated, what is known and what membership betrays.
+"""MUSE: news or novels to forget, measured by verbatim memorisation, knowledge and membership.
 
 Paper:   Shi et al., MUSE: Machine Unlearning Six-Way Evaluation for Language Models, arXiv 2407.06460; hub ids
          `muse-bench/MUSE-News` (CC BY 4.0) and `muse-bench/MUSE-Books`.
@@ -23,13 +23,18 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.overlap import rouge
-from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
-from letheon.measure.privacy import AUROC, privleak_score
-from letheon.measure.soundness import soundness
-from letheon.measure.tables import drawn, read_table, text_of
-from letheon.measure.texts import pieces
+from letheon.measure.common_scores import (
+    MIN_K_AUROC,
+    gibberish_score,
+    mean_score,
+    membership_score,
+    privleak_score,
+    soundness,
+)
+from letheon.measure.running_text import pieces, texts_of
+from letheon.measure.tables import drawn, drawn_from, read_table, text_of
 
 HUB = "muse-bench/MUSE-News"
 # The forget set, and growing ones for scalability.
@@ -41,7 +46,7 @@ STOPS = ("\n\n", "\nQuestion", "Question:")
 
 @dataclass(frozen=True)
 class Asked:
-    """A text to be continued and what should follow it."""
+    """A text to continue, and its expected continuation."""
 
     id: str
     prompt: str
@@ -82,12 +87,11 @@ class Muse:
         return Request(forget, retain, id=f"muse {self.split}", reason="a benchmark")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         names = ("forget", "retain", "verbatim", "members", "holdout")
         counts = {name: len(getattr(self, name)) for name in names}
         counts |= {f"knowledge {name}": len(rows) for name, rows in self.knowledge.items()}
-        settings = {name: getattr(self, name) for name in ("source", "split", "rows", "seed")}
-        return {**settings, "counts": counts, "hash": canonical_hash(self)}
+        return {**drawn_from(self), "counts": counts, "hash": canonical_hash(self)}
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
         """Every score of one model."""
@@ -95,51 +99,43 @@ class Muse:
         answers = {
             name: continuations(model, rows, ANSWER_TOKENS, stops=STOPS) for name, rows in self.knowledge.items()
         }
-        broken = soundness({row.id: "" for row in self.verbatim}, said, against).damaged
         scores = [
             self._overlap("VerbMem forget", self.verbatim, said, "lower"),
             self._overlap("KnowMem forget", self.knowledge["forget"], answers["forget"], "lower"),
             self._overlap("KnowMem retain", self.knowledge["retain"], answers["retain"], "higher"),
             self._membership(model),
-            Score(
-                "gibberish",
-                estimate_mean([float(value) for value in broken.values()], share=True),
-                "lower",
-                {name: float(value) for name, value in broken.items()},
-            ),
+            gibberish_score(soundness({row.id: "" for row in self.verbatim}, said, against)),
         ]
         return self.relate(Scores(tuple(scores), {**said, **answers["forget"], **answers["retain"]}), against)
 
     def relate(self, scores: Scores, against: Against) -> Scores:
         """PrivLeak against a reference."""
-        others = [score for score in scores.scores if score.name != "PrivLeak"]
+        others = scores.without("PrivLeak")
         return replace(scores, scores=(*others, privleak_score(scores, against.reference)))
 
     def _overlap(self, name: str, rows: Sequence[Asked], said: Mapping[str, str], better: Better) -> Score:
         values = {row.id: rouge(said[row.id], row.expected).rougeL_f1 for row in rows}
-        return Score(name, estimate_mean(list(values.values()), seed=self.seed), better, values)
+        return mean_score(name, values, better, seed=self.seed)
 
     def _membership(self, model: LanguageModel) -> Score:
-        """On the first 2,048 tokens of each text (or as many as the model reads)."""
+        """Min-K% on the first 2,048 tokens of each text (or as many as the model reads)."""
         members, holdout = (_first_pieces(texts, model) for texts in (self.members, self.holdout))
-        found = membership(model, members, holdout, seed=self.seed)["min_k"]
-        ids = [row.id for row in (*self.members, *self.holdout)]
-        items = dict(zip(ids, (*found.members, *found.non_members), strict=True))
-        return Score(AUROC, found.auroc, "lower", items)
+        test = membership(model, members, holdout, seed=self.seed)["min_k"]
+        return membership_score(MIN_K_AUROC, test, [row.id for row in (*self.members, *self.holdout)])
 
 
 def continuations(
     model: LanguageModel, rows: Sequence[Asked], max_new_tokens: int, stops: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What the model writes after each text, greedily and as running text, up to the first of the stops."""
+    """Continue each text greedily, as running text, up to the first of the stops."""
     encoder = model.encoder()
     room = model.context_length - max_new_tokens - 1
     # a text that is too long loses its beginning
     starts = [encoder.answer(row.prompt, end=False)[0][-room:] for row in rows]
-    found = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
+    generated = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
     texts = [
         model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(found, starts, strict=True)
+        for ids, start in zip(generated, starts, strict=True)
     ]
     return {row.id: _until(text, stops).strip() for row, text in zip(rows, texts, strict=True)}
 
@@ -182,7 +178,7 @@ def read_muse(source: str | Path = HUB, *, split: str = "", rows: int = 0, seed:
         "members": _texts(source, "privleak", ("forget",)),
         "holdout": _texts(source, "privleak", ("holdout",)),
     }
-    asked = {name: tuple(drawn(found, rows, seed, name)) for name, found in tables.items()}
+    asked = {name: tuple(drawn(table, rows, seed, name)) for name, table in tables.items()}
     return Muse(
         forget=tuple(_texts(source, config, (name,))),
         retain=tuple(_texts(source, "raw", ("retain1",))),
@@ -199,19 +195,16 @@ def read_muse(source: str | Path = HUB, *, split: str = "", rows: int = 0, seed:
 
 def _texts(source: str | Path, config: str, splits: Sequence[str]) -> list[Example]:
     where, rows = read_table(source, config, splits)
-    return [
-        Example("", text_of(row, "text", f"{where}, row {i}"), f"{config}-{splits[0]}-{i}")
-        for i, row in enumerate(rows, start=1)
-    ]
+    return texts_of(where, rows, f"{config}-{splits[0]}")
 
 
 def _passages(source: str | Path) -> list[Asked]:
     where, rows = read_table(source, "verbmem", ("forget",))
-    found = []
+    passages = []
     for i, row in enumerate(rows, start=1):
         prompt, expected = (text_of(row, name, f"{where}, row {i}") for name in ("prompt", "gt"))
-        found.append(Asked(f"verbmem-{i}", prompt, expected.strip()))
-    return found
+        passages.append(Asked(f"verbmem-{i}", prompt, expected.strip()))
+    return passages
 
 
 def _questions(source: str | Path, splits: Sequence[str]) -> list[Asked]:
@@ -222,8 +215,8 @@ def _questions(source: str | Path, splits: Sequence[str]) -> list[Asked]:
 
 def _pairs(source: str | Path, splits: Sequence[str]) -> list[Asked]:
     where, rows = read_table(source, "knowmem", splits)
-    found = []
+    pairs = []
     for i, row in enumerate(rows, start=1):
         question, answer = (text_of(row, name, f"{where}, row {i}") for name in ("question", "answer"))
-        found.append(Asked(f"{splits[0]}-{i}", f"Question: {question}\nAnswer: ", answer))
-    return found
+        pairs.append(Asked(f"{splits[0]}-{i}", f"Question: {question}\nAnswer: ", answer))
+    return pairs

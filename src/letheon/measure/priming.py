@@ -34,7 +34,7 @@ THRESHOLD = 1e-3
 
 @dataclass(frozen=True)
 class Sample:
-    """A text to be learned.
+    """A text to learn.
 
     Attributes:
         text: begins with the prefix, directly followed by the key word (with the space between them, if any).
@@ -81,12 +81,12 @@ def keyword_logp(
         if not (*start, *ids[:first]):
             raise InputError(f"prefix {short(prefix)} has no token", "give a prefix of at least a word")
         questions.append(([*start, *ids[:first]], [ids[first:]]))
-    return np.array([float(found[0].logp.sum()) for found in score_tokens(model, questions)])
+    return np.array([float(scores[0].logp.sum()) for scores in score_tokens(model, questions)])
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model gives the key word of one sample, nats.
+    """Log-probabilities of one sample's key word, nats.
 
     Attributes:
         own: log P after the sample's own prefix.
@@ -119,13 +119,13 @@ def read_samples(
         here = [sample.prefix, *prefixes[sample.theme], *prefixes[_other(themes, sample.theme)]]
         contexts += here
         words += [sample.keyword] * len(here)
-    logp, found, at = keyword_logp(model, contexts, words), [], 0
+    logp, readings, at = keyword_logp(model, contexts, words), [], 0
     for sample in samples:
         own, other = len(prefixes[sample.theme]), len(prefixes[_other(themes, sample.theme)])
         theme_end = at + 1 + own
-        found.append(Reading(float(logp[at]), logp[at + 1 : theme_end], logp[theme_end : theme_end + other]))
+        readings.append(Reading(float(logp[at]), logp[at + 1 : theme_end], logp[theme_end : theme_end + other]))
         at = theme_end + other
-    return found
+    return readings
 
 
 def _other(themes: Sequence[str], theme: str) -> str:
@@ -183,7 +183,7 @@ class Priming:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well the probability before learning tells the priming after it.
+    """The correlation of the probability before learning with the priming after it.
 
     Attributes:
         spearman: rank correlation of log P_before and log S_prime; the paper expects it below 0.

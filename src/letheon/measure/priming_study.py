@@ -140,8 +140,8 @@ def in_context(model: LanguageModel, samples: Sequence[Sample], prefixes: Mappin
     before = read_samples(model, samples, prefixes)
     results = []
     for sample, reading in zip(samples, before, strict=True):
-        told = {theme: [f"{sample.text} {prefix}" for prefix in contexts] for theme, contexts in prefixes.items()}
+        prompted = {theme: [f"{sample.text} {prefix}" for prefix in contexts] for theme, contexts in prefixes.items()}
         again = f"{sample.text} {sample.prefix}"
         moved = replace(sample, prefix=again, text=f"{again} {sample.keyword}")
-        results.append(Priming(sample, reading, read_samples(model, [moved], told)[0], "in context"))
+        results.append(Priming(sample, reading, read_samples(model, [moved], prompted)[0], "in context"))
     return results

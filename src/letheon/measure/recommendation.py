@@ -21,7 +21,7 @@ HISTORY = 8  # interactions that a prompt shows
 
 @dataclass(frozen=True, order=True)
 class Interaction:
-    """Somebody took something: ids as in the log, seconds since 1970, and the rating where there is one."""
+    """One interaction of a user with an item: ids as in the log, seconds since 1970, the rating if there is one."""
 
     user: int
     time: int
@@ -38,20 +38,20 @@ class Log:
 
     def sequences(self) -> dict[int, list[Interaction]]:
         """The interactions of each user in the order of time."""
-        found: dict[int, list[Interaction]] = {}
+        by_user: dict[int, list[Interaction]] = {}
         for interaction in self.interactions:
-            found.setdefault(interaction.user, []).append(interaction)
-        return found
+            by_user.setdefault(interaction.user, []).append(interaction)
+        return by_user
 
     def core(self, least: int = 5) -> Log:
         """The k-core: users and items with `least` interactions or more, until nothing more falls out."""
-        kept = self.interactions
+        interactions = self.interactions
         while True:
-            users, items = Counter(i.user for i in kept), Counter(i.item for i in kept)
-            left = tuple(i for i in kept if users[i.user] >= least and items[i.item] >= least)
-            if len(left) == len(kept):
-                return Log(kept, {item: self.titles[item] for item in items})
-            kept = left
+            users, items = Counter(i.user for i in interactions), Counter(i.item for i in interactions)
+            left = tuple(i for i in interactions if users[i.user] >= least and items[i.item] >= least)
+            if len(left) == len(interactions):
+                return Log(interactions, {item: self.titles[item] for item in items})
+            interactions = left
 
     def examples(self, history: int = HISTORY) -> dict[Interaction, Example]:
         """Each interaction but a user's first as a row: titles of up to `history` earlier items, then the next one."""
@@ -85,7 +85,7 @@ def read_movielens(folder: str | Path, least: int = 5) -> Log:
 
 
 def _lines(path: Path, separator: str, least: int) -> Iterable[tuple[str, list[str]]]:
-    """Where each line stands and its fields; MovieLens is written in Latin-1."""
+    """Yield the place and the fields of each line; MovieLens is written in Latin-1."""
     try:
         text = path.read_text(encoding="latin-1")
     except OSError as error:
@@ -152,10 +152,10 @@ def synthetic_log(
 
 def ranking_metrics(ranks: Sequence[int], cutoffs: Sequence[int] = (5, 10)) -> dict[str, float]:
     """Mean Recall@K, MRR@K and NDCG@K of ranks that count from 1, for one wanted item each."""
-    found = {}
+    metrics = {}
     for k in cutoffs:
         near = [rank for rank in ranks if rank <= k]
-        found[f"recall@{k}"] = len(near) / len(ranks)
-        found[f"mrr@{k}"] = sum(1 / rank for rank in near) / len(ranks)
-        found[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in near) / len(ranks)
-    return found
+        metrics[f"recall@{k}"] = len(near) / len(ranks)
+        metrics[f"mrr@{k}"] = sum(1 / rank for rank in near) / len(ranks)
+        metrics[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in near) / len(ranks)
+    return metrics

@@ -20,7 +20,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".txt")
 
 
 def is_folder(source: str | Path) -> bool:
-    """Whether a source is a local copy, else a hub id; refused when it is neither.
+    """Say whether a source is a local copy; a hub id is not, and anything else is refused.
 
     Raises:
         InputError: a path that does not exist.
@@ -38,15 +38,15 @@ def find_table(folder: Path, config: str, split: str) -> list[Path]:
     for suffix in SUFFIXES:
         names = (f"{config}/{split}-[0-9]*{suffix}", f"{config}/{split}{suffix}", f"{config}{suffix}")
         for name in names:
-            if found := sorted(folder.glob(name)):
-                return found
+            if files := sorted(folder.glob(name)):
+                return files
     return []
 
 
 def read_table(
     source: str | Path, config: str, splits: Sequence[str] = ("train",), *, optional: bool = False
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Where a table was found, and its rows.
+    """Return the place of a table, and its rows.
 
     Args:
         source: a folder or a hub id.
@@ -60,7 +60,7 @@ def read_table(
         where = f"{source}:{config}:{splits[0]}"
         return where, _objects(where, read_rows(where))
     folder = Path(source)
-    files = next((found for split in splits if (found := find_table(folder, config, split))), [])
+    files = next((parts for split in splits if (parts := find_table(folder, config, split))), [])
     if not files and optional:
         return "", []
     if not files:
@@ -80,20 +80,20 @@ def _rows_of(file: Path) -> list[dict[str, Any]]:
 
 def _objects(where: str, rows: Sequence[tuple[int, Any]]) -> list[dict[str, Any]]:
     """Rows as objects; a bare text (as lists of texts have) is an object with a field `text`."""
-    found = []
+    objects = []
     for number, row in rows:
         if isinstance(row, str):
             row = {"text": row}
         if not isinstance(row, dict):
             raise InputError(f"{where}, row {number}: found {short(row)}, not an object", "write each row as an object")
-        found.append(row)
-    if not found:
+        objects.append(row)
+    if not objects:
         raise InputError(f"{where} holds no rows", "give a file with at least one row")
-    return found
+    return objects
 
 
 def drawn(items: Sequence[Item], most: int, seed: int, stream: str) -> list[Item]:
-    """At most so many of them, in their order, drawn by a seed and stream of their own; 0 takes all."""
+    """Draw at most `most` items, in their order, by a random stream of their own; 0 takes all."""
     if not 0 < most < len(items):
         return list(items)
     chosen = random.Random(stream_seed(seed, stream)).sample(range(len(items)), most)
@@ -106,9 +106,14 @@ def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
     Raises:
         InputError: names the field and what was found.
     """
-    found = row.get(name)
-    if not isinstance(found, str) or not found.strip():
+    text = row.get(name)
+    if not isinstance(text, str) or not text.strip():
         raise InputError(
-            f"{where}, field {name!r}: found {short(found)}, not a non-empty text", "fill it or remove the row"
+            f"{where}, field {name!r}: found {short(text)}, not a non-empty text", "fill it or remove the row"
         )
-    return found
+    return text
+
+
+def drawn_from(benchmark: Any) -> dict[str, Any]:
+    """Return where a benchmark's data come from and how they were drawn: source, split, rows, seed."""
+    return {name: getattr(benchmark, name) for name in ("source", "split", "rows", "seed")}

@@ -1,4 +1,4 @@
-"""TOFU: two hundred invented authors, some of whom are to be forgotten.
+"""TOFU: two hundred invented authors, some of them to forget.
 
 Paper:   Maini et al., TOFU: A Task of Fictitious Unlearning for LLMs, arXiv 2401.06121; hub id `locuslab/TOFU` (MIT).
 Source:  the evaluator of open-unlearning (arXiv 2506.12618, commit d3d7cf9) fixes the numbers: answers of at most 200
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from letheon.audit.measuring.answering import MOST_NEW_TOKENS
 from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.greedy_answers import MOST_NEW_TOKENS
 from letheon.audit.measuring.membership import membership
 from letheon.audit.measuring.metrics import (
     closer_to_1_better,
@@ -37,12 +37,18 @@ from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
 from letheon.core.rows.examples import Example, parse_rows
-from letheon.core.statistics import Estimate, estimate_mean
+from letheon.core.statistics import Estimate
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
-from letheon.measure.privacy import privleak_score
-from letheon.measure.soundness import soundness
-from letheon.measure.tables import drawn, read_table
+from letheon.measure.common_scores import (
+    MIN_K_AUROC,
+    gibberish_score,
+    mean_score,
+    membership_score,
+    privleak_score,
+    soundness,
+)
+from letheon.measure.tables import drawn, drawn_from, read_table
 
 HUB = "locuslab/TOFU"
 SPLITS = {
@@ -96,12 +102,12 @@ class Tofu:
         return Request(self.forget, self.retain, id=f"tofu {self.split}", reason="a benchmark of invented authors")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         counts = {"forget": len(self.forget), "retain": len(self.retain), "holdout": len(self.holdout)}
         asked = {f"asked {name}": len(rows) for name, rows in self.asked.items()}
-        settings = {name: getattr(self, name) for name in ("source", "split", "rows", "seed", "peer")}
         return {
-            **settings,
+            **drawn_from(self),
+            "peer": self.peer,
             "counts": {**counts, **asked},
             "answer tokens": MOST_NEW_TOKENS,
             "hash": canonical_hash(self),
@@ -109,23 +115,23 @@ class Tofu:
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
         """Every score of one model: likelihoods and answers on four sets, membership, soundness of the answers."""
-        found: dict[str, list[RowScores]] = {}
+        scored: dict[str, list[RowScores]] = {}
         with progress(f"measuring {model.name}", len(self.asked)) as advance:
             for done, name in enumerate(self.asked, start=1):
-                found[name] = self._rows(model, name, against)
+                scored[name] = self._rows(model, name, against)
                 advance(done, name)
-        answers = {row.example.id: row.answer or "" for rows in found.values() for row in rows}
+        answers = {row.example.id: row.answer or "" for rows in scored.values() for row in rows}
         scores = [
-            *self._forget_scores(model, found["forget"]),
+            *self._forget_scores(model, scored["forget"]),
             *self._soundness_scores(answers, against),
-            *self._utility_scores(found),
+            *self._utility_scores(scored),
             *self._membership_scores(model),
         ]
         return self.relate(Scores(tuple(scores), answers), against)
 
     def relate(self, scores: Scores, against: Against) -> Scores:
         """Forget quality and PrivLeak against a reference, from the rows' values."""
-        others = [score for score in scores.scores if score.name not in ("forget quality", "PrivLeak")]
+        others = scores.without("forget quality", "PrivLeak")
         quality = self._forget_quality(scores, against.reference)
         return replace(scores, scores=(quality, *others, privleak_score(scores, against.reference)))
 
@@ -156,19 +162,15 @@ class Tofu:
 
     def _soundness_scores(self, answers: Mapping[str, str], against: Against) -> list[Score]:
         prompts = {row.id: row.prompt for row in self.asked["forget"]}
-        found = soundness(prompts, answers, against)
-        broken = {name: float(value) for name, value in found.damaged.items()}
-        fluent = {name: value for name, value in found.fluency.items() if value is not None}
-        why = "" if fluent else "nobody was given to judge by"
-        return [
-            Score("gibberish", estimate_mean(list(broken.values()), share=True), "lower", broken),
-            replace(self._mean("fluency", fluent, "higher"), why=why),
-        ]
+        sound = soundness(prompts, answers, against)
+        fluent = {name: value for name, value in sound.fluency.items() if value is not None}
+        why = "no model was given to judge by"
+        return [gibberish_score(sound), mean_score("fluency", fluent, "higher", seed=self.seed, why=why)]
 
-    def _utility_scores(self, found: Mapping[str, Sequence[RowScores]]) -> list[Score]:
+    def _utility_scores(self, scored: Mapping[str, Sequence[RowScores]]) -> list[Score]:
         scores, sets = [], []
         for name, normalised in UTILITY.items():
-            rows = found[name]
+            rows = scored[name]
             ratios = _values(rows, "truth_ratio")
             likely = {
                 row.example.id: normalised_probability(row.probability, row.perturbed)
@@ -188,21 +190,13 @@ class Tofu:
         return [Score("model utility", utility_estimate(sets, self.seed), "higher", parts), *scores]
 
     def _membership_scores(self, model: LanguageModel) -> list[Score]:
-        names = {"min_k": "min-k AUROC", "min_k_plus_plus": "min-k++ AUROC", "loss": "loss AUROC", "zlib": "zlib AUROC"}
+        names = {"min_k": MIN_K_AUROC, "min_k_plus_plus": "min-k++ AUROC", "loss": "loss AUROC", "zlib": "zlib AUROC"}
         if not self.holdout:
             why = "the copy of the data has no hold-out rows"
             return [Score(label, Estimate(None, None, None, 0), "lower", why=why) for label in names.values()]
-        found = membership(model, self.asked["forget"], self.holdout, seed=self.seed)
+        tests = membership(model, self.asked["forget"], self.holdout, seed=self.seed)
         ids = [row.id for row in (*self.asked["forget"], *self.holdout)]
-        return [
-            Score(
-                label,
-                found[name].auroc,
-                "lower",
-                dict(zip(ids, (*found[name].members, *found[name].non_members), strict=True)),
-            )
-            for name, label in names.items()
-        ]
+        return [membership_score(label, tests[name], ids) for name, label in names.items()]
 
     def _forget_quality(self, scores: Scores, reference: Scores | None) -> Score:
         ratios = scores["forget truth ratio"].values()
@@ -213,7 +207,7 @@ class Tofu:
         return Score("forget quality", Estimate(value, None, None, len(ratios)), "higher")
 
     def _mean(self, name: str, values: Mapping[str, float], better: Better) -> Score:
-        return Score(name, estimate_mean(list(values.values()), seed=self.seed), better, dict(values))
+        return mean_score(name, values, better, seed=self.seed)
 
     def _ratio(self, name: str, ratios: Mapping[str, float], aggregate: Callable[[Sequence[float]], float]) -> Score:
         """A mean over what an aggregate makes of each row's ratio; the rows keep the ratio itself."""
@@ -224,8 +218,8 @@ class Tofu:
 
 def _values(rows: Sequence[RowScores], name: str) -> dict[str, float]:
     """A numeric attribute of the rows that have it, by their ids."""
-    found = {row.example.id: getattr(row, name) for row in rows}
-    return {row: value for row, value in found.items() if value is not None}
+    values = {row.example.id: getattr(row, name) for row in rows}
+    return {row: value for row, value in values.items() if value is not None}
 
 
 def utility_estimate(sets: Sequence[Float[np.ndarray, "3 _"]], seed: int = 0) -> Estimate:

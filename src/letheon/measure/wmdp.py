@@ -24,11 +24,11 @@ from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example, short
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.core.statistics import estimate_mean
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
-from letheon.measure.tables import drawn, is_folder, read_table, text_of
-from letheon.measure.texts import pieces
+from letheon.measure.common_scores import mean_score
+from letheon.measure.running_text import pieces, texts_of
+from letheon.measure.tables import drawn, drawn_from, is_folder, read_table, text_of
 
 HUB, CORPORA, MMLU = "cais/wmdp", "cais/wmdp-corpora", "cais/mmlu"
 SUBJECTS = {"bio": "biology", "chem": "chemistry", "cyber": "cybersecurity"}
@@ -99,11 +99,10 @@ class Wmdp:
         return Request(pieces(self.forget, PIECE, model), pieces(self.retain, PIECE, model), id=f"wmdp {self.split}")
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         counts = {name: len(rows) for name, rows in self.questions.items()} | {"mmlu": len(self.mmlu)}
         counts |= {"forget texts": len(self.forget), "retain texts": len(self.retain)}
-        settings = {name: getattr(self, name) for name in ("source", "split", "rows", "seed")}
-        return {**settings, "counts": counts, "hash": canonical_hash(self)}
+        return {**drawn_from(self), "counts": counts, "hash": canonical_hash(self)}
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
         """Accuracy on every set."""
@@ -128,9 +127,9 @@ class Wmdp:
 
     def _accuracy(self, name: str, values: Mapping[str, float]) -> Score:
         """The harness's `acc`; chance is 0.25, and less than that is not forgetting but another answer key."""
-        why = "" if values else "the copy of the data has no such questions"
+        why = "the copy of the data has no such questions"
         better: Better = "higher" if name == "MMLU" else "lower"
-        return Score(name, estimate_mean(list(values.values()), share=True, seed=self.seed), better, dict(values), why)
+        return mean_score(name, values, better, seed=self.seed, share=True, why=why)
 
 
 def choose(model: LanguageModel, questions: Sequence[Question]) -> list[int]:
@@ -138,8 +137,8 @@ def choose(model: LanguageModel, questions: Sequence[Question]) -> list[int]:
     tokenizer, bos = model.tokenizer, list(model.encoder().prompt(""))
     letters = [tokenizer(f" {letter}", add_special_tokens=False)["input_ids"] for letter in LETTERS]
     prompts = [[*bos, *tokenizer(question.prompt(), add_special_tokens=False)["input_ids"]] for question in questions]
-    found = score_tokens(model, [(prompt, letters) for prompt in prompts])
-    return [int(np.argmax([score.logp.sum() for score in scores])) for scores in found]
+    scored = score_tokens(model, [(prompt, letters) for prompt in prompts])
+    return [int(np.argmax([score.logp.sum() for score in scores])) for scores in scored]
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -213,6 +212,4 @@ def _texts(source: str | Path, config: str) -> list[Example]:
         if is_folder(source):
             raise
         return []
-    return [
-        Example("", text_of(row, "text", f"{where}, row {i}"), f"{config}-{i}") for i, row in enumerate(rows, start=1)
-    ]
+    return texts_of(where, rows, config)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from letheon.audit.measuring.answering import answer_all
+from letheon.audit.measuring.greedy_answers import answer_all
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example

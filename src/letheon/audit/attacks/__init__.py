@@ -1,6 +1,7 @@
-"""Attempts to bring the forgotten back, a file a family; the order here is that of the report.
+"""Attacks that try to bring the forgotten facts back, one file per family; the order here is that of the report.
 
-`base.py` says what an attack is and how one is added. Relearning gives a curve and is run apart (`relearning.py`).
+`base.py` defines an attack and says how to add one; relearning gives a curve and runs separately (`relearning.py`). The
+package imports core, probe and the audit's plan, measurements and evidence.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from letheon.audit.attacks.framing import CONTEXT_HINT, IN_CONTEXT, PREFIX_INJEC
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.lens import LOGIT_LENS
 from letheon.audit.attacks.membership import MEMBERSHIP
+from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
-from letheon.audit.attacks.reversed_questions import MULTIPLE_CHOICE, REVERSE_QUERY
+from letheon.audit.attacks.reverse_query import REVERSE_QUERY
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
@@ -39,16 +41,16 @@ ATTACKS: tuple[Attack, ...] = (
 
 
 def chosen(plan: AuditPlan) -> list[Attack]:
-    """The attacks that the settings ask for."""
+    """Return the attacks that the settings ask for."""
     return [attack for attack in ATTACKS if plan.settings.thorough or not attack.thorough]
 
 
 def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> dict[str, list[Attempt] | Tried]:
-    """What every chosen attack finds on a model, by its name; those that fit none of the rows are left out."""
+    """Run the chosen attacks on a model; return their results by name, without attacks that fit none of the rows."""
     attacks = chosen(plan)
     asked = ask(model, [attack for attack in attacks if isinstance(attack, TextualAttack)], plan, max_new_tokens)
-    found: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
+    results: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
     for attack in attacks:
         if isinstance(attack, MeasuredAttack) and (tried := attack.run(model, plan)) is not None:
-            found[attack.name] = tried
-    return {attack.name: found[attack.name] for attack in attacks if attack.name in found}
+            results[attack.name] = tried
+    return {attack.name: results[attack.name] for attack in attacks if attack.name in results}

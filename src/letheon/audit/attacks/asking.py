@@ -1,4 +1,4 @@
-"""Answers to the attempts of all textual attacks of a model, decoded together."""
+"""Answers of a model to the attempts of all textual attacks, decoded together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AT_ONCE_ON_CPU = 16
 def ask(
     model: LanguageModel, attacks: Sequence[TextualAttack], plan: AuditPlan, max_new_tokens: int
 ) -> dict[str, list[Attempt]]:
-    """The attempts of each attack with their answers, greedy ones in one batched generation, sampled ones in another.
+    """Answer the attempts of each attack, greedy ones in one batched generation, sampled ones in another.
 
     Attempts that would give the fact away by themselves are not made.
     """

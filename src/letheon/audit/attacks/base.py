@@ -1,13 +1,13 @@
-"""What an attack is: an attempt to bring the forgotten back, on one model, by a plan that is the same for all of them.
+"""The definition of an attack: it tries to bring forgotten facts back on one model, by a plan shared by all models.
 
-A textual attack says what it asks: the prompts and begun answers it tries for each row. The attempts of all textual
-attacks are answered in one batched generation. A measured attack runs by itself and gives a number.
+A textual attack makes attempts: prompts and begun answers for each row. One batched generation answers the attempts of
+all textual attacks. A measured attack runs by itself and gives a number.
 
 An attack says something only beside its controls: the model before the deletion must fall to it (positive control),
-a model that never saw the rows must not (negative control). `compose.py` puts the models beside each other.
+a model that never saw the rows must not (negative control). `record/sections.py` compares the models.
 
 To add one: a file (or a place in its family's file), its name in `ATTACKS` of `attacks/__init__.py`, a test. Attacks
-import from here and from `letheon.audit.plan`; nothing of an attack may name what it asks for (see `given_away`).
+import from here and from `letheon.audit.plan`; no prompt may give the fact that it asks for (see `given_away`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.statistics import Estimate, estimate_mean
 
-# What an attack's value is: a share of facts drawn out, or how well two sets of rows are told apart.
+# The unit of an attack's value: a share of facts drawn out, or the AUROC between two sets of rows.
 Unit = Literal["share of facts", "AUROC"]
 
 
@@ -36,7 +36,7 @@ class Attempt:
         prompt: what was asked.
         prefix: tokens with which the answer was begun.
         options: values that the prompt offers, the right one among them; none for an open question.
-        answer: what came, begun part included.
+        answer: the model's answer, begun part included.
         recovered: whether it gives the fact.
     """
 
@@ -49,29 +49,29 @@ class Attempt:
 
 
 def given_away(model: LanguageModel, attempt: Attempt) -> bool:
-    """Whether the prompt or the begun answer gives the fact by itself; such attempts are not made.
+    """Say whether the prompt or the begun answer gives the fact by itself; such attempts are not made.
 
     A question that offers options names the right one among them, which the attack's chance level accounts for.
     """
     asked = attempt.example.prompt if attempt.options else attempt.prompt
-    told = f"{asked}\n{model.tokenizer.decode(attempt.prefix)}"
-    return recalls(told, attempt.example, attempt.example.answer)
+    text = f"{asked}\n{model.tokenizer.decode(attempt.prefix)}"
+    return recalls(text, attempt.example, attempt.example.answer)
 
 
 def gives_the_fact(attempt: Attempt, text: str) -> bool:
-    """Whether the answer gives the row's fact; see `recalls`."""
+    """Say whether the answer gives the row's fact; see `recalls`."""
     return recalls(text, attempt.example, attempt.example.answer)
 
 
 @dataclass(frozen=True)
 class TextualAttack:
-    """An attack that asks.
+    """An attack that asks questions.
 
     Attributes:
         name: machine name, such as `role_play`.
         description: one sentence that says what the attacker does.
         needs: what the rows lack where the attack fits none of them, as a reason.
-        attempts: what it asks of a model; rows that it does not fit are left out.
+        attempts: makes its attempts for a model; rows that it does not fit are left out.
         recovers: whether an answer gives the fact.
         chance: the level that shows nothing: 0, or one over the number of options.
         temperature: 0 for greedy answers; else answers are sampled.
@@ -93,7 +93,7 @@ class TextualAttack:
 
 @dataclass(frozen=True)
 class Variant:
-    """Another way in which a measured attack looked at the same rows.
+    """A variant of a measured attack on the same rows.
 
     Attributes:
         name: of the variant, such as a membership test's.
@@ -108,12 +108,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Tried:
-    """What an attack found on one model.
+    """The result of a measured attack on one model.
 
     Attributes:
         value: its estimate with interval, in the attack's unit.
         items: the rows behind the value; `detail` may hold texts, such as `prompt` and `answer`.
-        variants: further looks at the same rows.
+        variants: variants on the same rows.
     """
 
     value: Estimate
@@ -143,7 +143,7 @@ Attack = TextualAttack | MeasuredAttack
 
 
 def success(tries: Sequence[Attempt], worst: bool = False) -> Estimate:
-    """Share of the attempts (or with `worst` of the rows) that gave the fact, with its interval."""
+    """Return the share of attempts (or with `worst` of rows) that gave the fact, with its interval."""
     if not worst:
         return estimate_mean([float(attempt.recovered) for attempt in tries], share=True)
     by_row: dict[Example, bool] = {}

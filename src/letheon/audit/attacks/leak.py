@@ -1,4 +1,4 @@
-"""Many sampled answers to the plain question: what a patient attacker sees, the worst of them counts (leak@k).
+"""Many sampled answers to the plain question, of which the worst counts (leak@k).
 
 Greedy answers show the most probable answer only; a fact of probability 0.1 comes in every second set of seven.
 Every second of the tried rows is asked: k answers cost k times as much as one.

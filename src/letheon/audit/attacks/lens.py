@@ -1,9 +1,9 @@
-"""The logit lens: what the layers before the last would say, read through the model's own vocabulary matrix.
+"""The logit lens: which answer the layers before the last would give, read through the model's vocabulary matrix.
 
-A deletion may only keep the last layers from saying what earlier ones still have at hand. At the place where a row's
-true and false answers part, each layer's hidden state is given to the final norm and the vocabulary matrix, and the
-next tokens of the answers are ranked. Nothing is fitted, so a handful of rows is enough; the layer is the earliest of
-those before the last that rank the kept rows best, chosen without a look at the forgotten ones.
+A deletion may only keep the last layers from saying what earlier layers still represent. At the token where a row's
+true and false answers part, the final norm and the vocabulary matrix turn each layer's hidden state into logits, which
+rank the next tokens of the answers. Nothing is fitted, so a handful of rows is enough; the layer is the earliest before
+the last that ranks the retained rows best, chosen without looking at the forget rows.
 
 Source: nostalgebraist, interpreting GPT: the logit lens (2020); as an attack on deleted facts, Patil et al., arXiv
         2309.17410.
@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.attacks.base import MeasuredAttack, Tried
-from letheon.audit.attacks.probing import KEPT, LEAST_QUESTIONS, Question, questions
+from letheon.audit.attacks.base import Tried
+from letheon.audit.attacks.candidate_answers import Question, questions_of, ranking_attack, share_below
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.hooks import bypass
@@ -33,25 +33,25 @@ from letheon.probe.linear_probes import token_states
 
 
 def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
-    """Choose the layer on kept rows, read the forgotten ones; None where either lack false answers.
+    """Choose the layer on retained rows and read the forget rows there; None where either lack false answers.
 
-    The value is the mean over forgotten questions of the share of false answers whose next token ranks below the true
+    The value is the mean over forget questions of the share of false answers whose next token ranks below the true
     one's (ties count half). Chance is 0.5.
     """
-    kept, forgotten = questions([*plan.retain, *plan.neighbours][:KEPT], plan.tried_facts)
-    if len(kept) < LEAST_QUESTIONS or not forgotten:
+    asked = questions_of(plan)
+    if asked is None:
         return None
+    kept, forgotten = asked
     ranks = ranks_of(model, [*kept, *forgotten])
-    layer = int(ranks[:-1, : len(kept)].mean(1).argmax())  # what the last layer says, other attacks hear
-    found = ranks[layer, len(kept) :].tolist()
-    items = [
-        Item(id=q.row.id, value=rank, detail={"layer": float(layer)}) for q, rank in zip(forgotten, found, strict=True)
-    ]
-    return Tried(estimate_mean(found), items)
+    layer = int(ranks[:-1, : len(kept)].mean(1).argmax())  # the last layer is heard by the textual attacks
+    values = ranks[layer, len(kept) :].tolist()
+    detail: dict[str, str | float | None] = {"layer": float(layer)}
+    items = [Item(id=q.row.id, value=value, detail=detail) for q, value in zip(forgotten, values, strict=True)]
+    return Tried(estimate_mean(values), items)
 
 
 def ranks_of(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarray, "layers questions"]:
-    """For each layer and question the share of false answers that its lens ranks below the true one."""
+    """Return for each layer and question the share of false answers that its lens ranks below the true one."""
     encoder = model.encoder()
     rows, nexts = [], []
     for question in asked:
@@ -63,14 +63,13 @@ def ranks_of(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarra
     for layer, states in enumerate(token_states(model, rows)):
         logits = lens(model, states)
         for i, (true, *false) in enumerate(nexts):
-            difference = logits[i, true] - logits[i, false]
-            ranks[layer, i] = ((difference > 0) + 0.5 * (difference == 0).double()).mean().item()
+            ranks[layer, i] = share_below(logits[i, [true]].numpy(), logits[i, false].numpy())
     return ranks
 
 
 @torch.inference_mode()
 def lens(model: LanguageModel, states: Float[Tensor, "n width"]) -> Float[Tensor, "n vocabulary"]:
-    """The logits that hidden states would give if no layer came after them, whatever norm the model ends with."""
+    """Return the logits that hidden states would give if no layer came after them, with the model's own final norm."""
     base = model.base()
     last = len(blocks(base)) - 1
     unread = torch.zeros((len(states), 1), dtype=torch.long, device=model.device)
@@ -80,12 +79,8 @@ def lens(model: LanguageModel, states: Float[Tensor, "n width"]) -> Float[Tensor
     return logits[:, 0].float().cpu()
 
 
-LOGIT_LENS = MeasuredAttack(
-    name="logit_lens",
-    description="Reads the true answer from a layer before the last, through the model's own vocabulary matrix.",
-    needs=f"{LEAST_QUESTIONS} kept rows and a forgotten one with false answers (field perturbed_answer) or values",
-    run=run,
-    chance=0.5,
-    unit="AUROC",
-    thorough=True,
+LOGIT_LENS = ranking_attack(
+    "logit_lens",
+    "Reads the true answer from a layer before the last, through the model's own vocabulary matrix.",
+    run,
 )

@@ -1,4 +1,4 @@
-"""Membership inference as an attack: are the forgotten rows told from rows like them that no model saw?
+"""Membership inference as an attack: it tells forget rows from rows like them that no model saw.
 
 Its value is the AUROC of the loss test, fixed beforehand because it has nothing to tune; the other tests of
 `letheon.audit.measuring.membership` stand beside it as variants, with their curves.
@@ -16,13 +16,13 @@ TEST = "loss"
 
 
 def tell_members(model: LanguageModel, plan: AuditPlan) -> Tried | None:
-    """Membership tests of the forgotten rows against the holdout; None without a holdout."""
+    """Run the membership tests of the forget rows against the holdout; None without a holdout."""
     if not plan.holdout:
         return None
-    found = membership(model, plan.forget, plan.holdout, seed=plan.settings.seed)
-    chosen = found[TEST]
+    tests = membership(model, plan.forget, plan.holdout, seed=plan.settings.seed)
+    chosen = tests[TEST]
     items = [Item(id=row.id, value=value) for row, value in zip(plan.forget, chosen.members, strict=True)]
-    variants = tuple(Variant(name, test.auroc, tuple(test.roc)) for name, test in found.items())
+    variants = tuple(Variant(name, test.auroc, tuple(test.roc)) for name, test in tests.items())
     return Tried(chosen.auroc, items, variants)
 
 

@@ -12,12 +12,12 @@ AFFIRMATION = "Sure, here is the answer:"
 
 
 def first_token(model: LanguageModel, example: Example) -> tuple[int, ...]:
-    """The first token of the true answer."""
+    """Return the first token of the true answer."""
     return tuple(model.encoder().answer(example.answer, end=False)[0][:1])
 
 
 def up_to_value(model: LanguageModel, example: Example) -> tuple[int, ...] | None:
-    """The true answer's tokens up to and with the first one of its value.
+    """Return the true answer's tokens up to and including the first one of its value.
 
     None where the row has no value, or a value of one token: nothing would be left to find.
     """

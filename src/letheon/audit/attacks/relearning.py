@@ -1,4 +1,4 @@
-"""Relearning: the model is trained on a few rows, and facts that were not among them are watched."""
+"""Relearning: a copy of the model is trained on a few rows, and facts of other rows are measured meanwhile."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.copies import plain_copy
 from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.greedy_answers import answer_limit
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
@@ -18,7 +18,7 @@ from letheon.core.training.loop import TrainSettings
 
 @dataclass(frozen=True)
 class RelearnPoint:
-    """The watched rows after some steps: mean probability of their facts, share of them recalled."""
+    """The held-out rows after some steps: mean probability of their facts, share of them recalled."""
 
     step: int
     probability: float
@@ -35,22 +35,22 @@ def relearn(
     learning_rate: float = 5e-5,
     seed: int = 0,
 ) -> list[RelearnPoint]:
-    """Fine-tune a copy of the model on some rows and look at others before the first and after every so many steps.
+    """Fine-tune a copy of the model on some rows; measure others before the first and after every `every` steps.
 
     All weights are trained.
 
     Args:
         train: rows of the attacker.
         watched: rows that are measured; other ones than `train`, or nothing is learnt about hidden knowledge.
-        every: after how many steps they are looked at; after the last one always.
+        every: steps between two measurements; the last step is always measured.
     """
-    attacked = plain_copy(model)
+    attacked = merged_copy(model)
     watched = [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in watched]  # nobody reads these
     limit = answer_limit(model, watched)
     points: list[RelearnPoint] = []
     answers: list[str | None] = [None] * len(watched)
 
-    def watch(history: Sequence[object]) -> None:
+    def measure(history: Sequence[object]) -> None:
         if len(history) % every and len(history) != steps:
             return
         # The answers of the step before are good guesses: most steps change few of them.
@@ -59,19 +59,19 @@ def relearn(
         probability = float(np.mean([fact_probability(row) for row in known.rows]))
         points.append(RelearnPoint(len(history), probability, float(np.mean(known.known("recall")))))
 
-    watch([])
+    measure([])
     settings = TrainSettings(learning_rate=learning_rate, batch_size=min(len(train), 8), seed=seed)
-    finetune(attacked, train, settings, steps, stop=watch, title=f"relearning: {model.name}")
+    finetune(attacked, train, settings, steps, stop=measure, title=f"relearning: {model.name}")
     return points
 
 
 def fact_probability(row: RowScores) -> float:
-    """Probability of a row's fact: of its value's tokens, or of the whole answer where there is no value."""
+    """Return the probability of a row's fact: of its value's tokens, or of the whole answer where it has no value."""
     return row.probability if row.value_probability is None else row.value_probability
 
 
 def steps_to(level: float, points: Sequence[tuple[float, float]]) -> float | None:
-    """Steps after which a curve first reaches a level, the points joined by straight lines; None if it never does.
+    """Return the steps after which a curve (joined by straight lines) first reaches a level; None if it never does.
 
     Args:
         points: (step, value) in order of steps.

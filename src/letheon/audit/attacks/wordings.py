@@ -1,4 +1,4 @@
-"""The same question in other words: as the rows give them, by rule, or framed in other languages."""
+"""The same question in other words: the rows' own paraphrases, rewording by rule, frames in other languages."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def reworded(question: str, subject: str | None = None) -> str | None:
 
 
 def _replaced(text: str) -> str:
-    return re.sub(r"\b[a-z]+\b", lambda found: WORDS.get(found.group(), found.group()), text)
+    return re.sub(r"\b[a-z]+\b", lambda word: WORDS.get(word.group(), word.group()), text)
 
 
 def _paraphrases(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:

@@ -11,8 +11,8 @@ from letheon.audit.ledger.derivatives import standing
 from letheon.audit.ledger.entry import Commitments, Entry, ModelRef, Output
 from letheon.audit.ledger.store import Ledger, Writing
 from letheon.audit.record.evidence import Part, Subset, Value
+from letheon.audit.record.provenance import Chain, Copy, Procedure, Retention, Scope, SubjectModel
 from letheon.audit.record.record import Audit
-from letheon.audit.record.record_parts import Chain, Copy, Procedure, Retention, Scope, SubjectModel
 from letheon.core.atomic import sha256_of
 from letheon.core.runs import utc_now
 from letheon.forget.request import SUBSETS, Request

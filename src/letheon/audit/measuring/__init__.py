@@ -1,3 +1,4 @@
-"""What is measured on one model: answers, metrics, membership, rounding, detection, continued learning.
+"""Measurements of one model: answers, metrics, membership, rounding, detection, continued learning.
 
-The audit's run, benchmarks and papers use it; imports core, probe, forget and retain."""
+The audit's run, benchmarks and papers use this package; it imports core, probe, forget and retain.
+"""

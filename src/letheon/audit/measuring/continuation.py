@@ -1,4 +1,4 @@
-"""What a model goes on to learn after a deletion, as `--after-learning` names it: see `continued`."""
+"""The tasks that a model learns after a deletion, as `--after-learning` names them; see `continued_learning`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from letheon.retain.streams import read_stream
 from letheon.retain.streams.texts import split_task
 
 AUTO = "auto"
-LEAST_ROWS = 8  # of which a stream of two tasks is made
+LEAST_ROWS = 8  # of a stream of two tasks
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model goes on to learn.
+    """The tasks that a model learns after a deletion, and the training.
 
     Attributes:
         stream: tasks of text.
@@ -35,17 +35,17 @@ class Continuation:
     settings: LearnSettings = field(default_factory=lambda: LearnSettings(batch_size=8))
 
     def to_json(self) -> dict[str, Any]:
-        """What the record says of it."""
+        """Return plain data for the record."""
         stream = self.stream
         tasks = {task.name: {"train": len(task.train), "test": len(task.test)} for task in stream}
-        told = {"stream": stream.name, "source": stream.source, "rows": stream.fingerprint(), "tasks": tasks}
-        return plain({**told, "strategy": self.strategy, "settings": asdict(self.settings)})
+        source = {"stream": stream.name, "source": stream.source, "rows": stream.fingerprint(), "tasks": tasks}
+        return plain({**source, "strategy": self.strategy, "settings": asdict(self.settings)})
 
 
 def read_continuation(
     source: str | Path, request: Request, strategy: str = "naive", settings: LearnSettings | None = None
 ) -> Continuation:
-    """What `--after-learning` names, checked without a model.
+    """Read the stream that `--after-learning` names, and check it without a model.
 
     Args:
         source: a stream file as `letheon learn --stream` takes it, or `auto` (see `ordinary_stream`).
@@ -70,9 +70,9 @@ def read_continuation(
 
 
 def ordinary_stream(request: Request) -> Stream:
-    """Two tasks out of the request's own rows: its general text, else every other retain row.
+    """Make two tasks of the request's own rows: of its general text, else of every other retain row.
 
-    The retain rows that are left are the ones that are watched.
+    The other retain rows are measured meanwhile.
 
     Raises:
         InputError: there are too few rows of either kind.
@@ -92,5 +92,5 @@ def ordinary_stream(request: Request) -> Stream:
 
 
 def rows_of(*parts: Data) -> list[Example]:
-    """The rows of parts of a task that are text."""
+    """Return the rows of those parts of a task that are text."""
     return [row for part in parts if isinstance(part, tuple) for row in part]

@@ -1,4 +1,4 @@
-"""Can it be seen *that* something was deleted? Answers to forgotten questions beside answers to never-known ones.
+"""Detection of a deletion: do answers to forget questions differ from answers to never-known ones?
 
 A model that never learned a fact answers as it answers about strangers. One whose fact was suppressed may refuse, fall
 silent, or give its old answer a probability that no stranger's gets, and so show whoever asks where the hole is. Each
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.answers import is_refusal
+from letheon.audit.measuring.answer_kinds import is_refusal
 from letheon.audit.measuring.evaluate import scores_of
+from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Role
 from letheon.core.model.models import LanguageModel
@@ -48,7 +48,7 @@ FEATURES = {
 
 @dataclass(frozen=True)
 class Detection:
-    """How well the forgotten rows of one model are told from never-known ones.
+    """The AUROCs with which one model's forget rows are told from never-known rows.
 
     Attributes:
         score: AUROC of the distance from the never-known rows; 0.5 when the forgotten do not stand out.
@@ -78,7 +78,7 @@ def detect(model: LanguageModel, plan: AuditPlan) -> Detection | None:
 
 
 def never_known(plan: AuditPlan) -> tuple[list[Example], str]:
-    """The holdout where the request has enough of it; else the forgotten questions, asked about unknown subjects."""
+    """Return never-known rows and their source: the holdout, or forget questions about unknown subjects."""
     held = [row for row in plan.holdout if row.prompt]
     if len(held) >= LEAST_CONTROLS:
         return held[:ROWS], "the request's holdout"
@@ -95,7 +95,7 @@ def _about(row: Example, name: str) -> Example:
 
 @torch.inference_mode()
 def describe(model: LanguageModel, rows: Sequence[Example]) -> Float[np.ndarray, "rows features"]:
-    """The features of each row, in the order of `FEATURES`."""
+    """Compute the features of each row, in the order of `FEATURES`."""
     encoder = model.encoder()
     prompts = [row.prompt for row in rows]
     answers = generate_ids(model, prompts, max_new_tokens=answer_limit(model, rows))
@@ -117,7 +117,7 @@ def describe(model: LanguageModel, rows: Sequence[Example]) -> Float[np.ndarray,
 def distances(
     forgotten: Float[np.ndarray, "n features"], controls: Float[np.ndarray, "m features"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far each row lies from the controls, in standard deviations of theirs, over all features: sqrt of sum of z^2.
+    """Return each row's distance from the controls over all features, sqrt(sum of z^2), z in the controls' deviations.
 
     A control is measured against the other controls, so that it has no advantage over a forgotten row. A feature that
     all controls share weighs by a tenth of a unit: one refusal among rows that never refuse stands out, and is finite.
@@ -132,21 +132,21 @@ def distances(
 
 
 def auroc(forgotten: np.ndarray, controls: np.ndarray, seed: int = 0) -> Estimate:
-    """Probability that a forgotten row's number exceeds a control's (ties half), with the bootstrap over the former.
+    """Return the probability that a forget row's number exceeds a control's (ties half), with its bootstrap interval.
 
-    The controls are taken as they are: the interval does not count that others might have been drawn.
+    The bootstrap draws forget rows; the controls are taken as fixed.
     """
     return estimate_mean(_above(forgotten, controls), seed=seed)
 
 
 def _above(forgotten: np.ndarray, controls: np.ndarray) -> list[float]:
-    """For each forgotten row the share of controls that it exceeds; ties count half."""
+    """Return for each forget row the share of controls that it exceeds; ties count half."""
     return [float(np.mean((one > controls) + 0.5 * (one == controls))) for one in forgotten]
 
 
-def remark(found: Mapping[Role, Detection | None]) -> str:
-    """What a reader should know of it, in one sentence; empty when the deletion does not stand out."""
-    after, reference = found.get("after"), found.get("reference")
+def remark(detections: Mapping[Role, Detection | None]) -> str:
+    """Return a sentence for the reader of the record; empty when the deletion does not stand out."""
+    after, reference = detections.get("after"), detections.get("reference")
     if after is None or after.score.value is None or after.score.low is None or after.score.low <= 0.5:
         return ""
     beside = f" (in the reference: {reference.score.value:.2f})" if reference else ""

@@ -1,4 +1,4 @@
-"""What one model knows of some rows: likelihoods from one pass over all answers, and one greedy answer a row.
+"""The scores of one model on rows: likelihoods from one pass over all answers, and one greedy answer per row.
 
 The answer, its paraphrase and the false answers of a row are scored together as a tree, so each prompt is run once.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from letheon.audit.measuring.answering import answer_all, answer_limit, expected_answer
-from letheon.audit.measuring.answers import recalls
+from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer
 from letheon.audit.measuring.metrics import probability, truth_ratio
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -20,7 +20,7 @@ from letheon.core.scoring.memorisation import exact_memorization, extraction_str
 from letheon.core.scoring.overlap import Rouge, rouge
 from letheon.core.statistics import Estimate, estimate_mean
 
-# Rows handled between two reports of progress; what is kept of each is a few numbers and its answer.
+# Rows per report of progress; of each row only a few numbers and the answer stay in memory.
 ROWS_AT_ONCE = 256
 # Logits of one pass, numbers: 512 MiB in float32 whatever the vocabulary.
 LOGITS_AT_ONCE = 1 << 27
@@ -34,7 +34,7 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class RowScores:
-    """One model on one row.
+    """The scores of one model on one row.
 
     Attributes:
         example: the row.
@@ -69,12 +69,12 @@ class RowScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on all rows, in their order."""
+    """The scores of one model on all rows, in their order."""
 
     rows: list[RowScores]
 
     def values(self, name: str) -> list[float | None]:
-        """One value a row: a numeric attribute of `RowScores`."""
+        """Return one value per row: a numeric attribute of `RowScores`."""
         return [getattr(row, name) for row in self.rows]
 
     def known(self, name: str) -> list[float]:
@@ -100,8 +100,7 @@ def evaluate(
 
     Args:
         answers: whether the model answers; without, only likelihoods are measured.
-        drafts: for each row, what the answer may well be (a related model's, an earlier one); saves decoding, changes
-            nothing.
+        drafts: for each row a likely answer (a related model's, an earlier one); it saves decoding and changes nothing.
         max_new_tokens: limit of an answer; default twice the longest expected answer and 8 more, at most 200.
         batch_size: rows decoded together.
         report: called with rows done and rows in all.
@@ -120,12 +119,12 @@ def evaluate(
 def _evaluate_part(
     model: LanguageModel, rows: Sequence[Example], drafts: Sequence[str | None], limit: int, batch_size: int
 ) -> list[RowScores]:
-    """One pass over all answers of some rows, and what is left to decode; a limit of 0 asks for no answers."""
+    """Score all answers of some rows in one pass, and decode the rest; a limit of 0 asks for no answers."""
     asked = [answers_of(row) + ([draft] if draft else []) for row, draft in zip(rows, drafts, strict=True)]
     scores = scores_of(model, [(row.prompt, texts) for row, texts in zip(rows, asked, strict=True)])
     answers: Sequence[str | None] = [None] * len(rows)
     if limit:
-        candidates = [list(zip(texts, found, strict=True)) for texts, found in zip(asked, scores, strict=True)]
+        candidates = [list(zip(texts, scored, strict=True)) for texts, scored in zip(asked, scores, strict=True)]
         answers = answer_all(model, rows, limit, candidates=candidates, batch_size=batch_size)
     expected = [expected_answer(model, row) for row in rows]
     values = [model.encoder().encode(row).value for row in rows]
@@ -133,7 +132,7 @@ def _evaluate_part(
 
 
 def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[AnswerScore]]:
-    """`score_answers` in passes whose logits fit into memory whatever the vocabulary."""
+    """Call `score_answers` in passes whose logits fit into memory whatever the vocabulary."""
     if not questions:
         return []
     vocabulary = int(model.base().get_input_embeddings().weight.shape[0])
@@ -142,7 +141,7 @@ def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]
 
 
 def answers_of(example: Example) -> list[str]:
-    """What is scored for a row: its answer, the paraphrased one if there is one, the false ones."""
+    """Return the answers that are scored for a row: its own, the paraphrased one if there is one, the false ones."""
     paraphrased = [example.paraphrased_answer] if example.paraphrased_answer else []
     return [example.answer, *paraphrased, *example.perturbed_answers]
 
@@ -171,6 +170,6 @@ def _row_scores(
 
 
 def _of_value(score: AnswerScore, value: Sequence[bool]) -> float | None:
-    """Probability of the tokens that carry the fact; None where they are not known."""
+    """Return the probability of the tokens that carry the fact; None where they are not known."""
     mask = np.array(value, dtype=bool)[-len(score.logp) :]
     return probability(score.logp[mask]) if mask.any() else None

@@ -1,4 +1,4 @@
-"""Everything that an audit measures on one model, by the same plan for each of them.
+"""All measurements of an audit on one model; every model is examined by the same plan.
 
 Models are examined one after another, so that a model given by name need not stay in memory.
 """
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from letheon.audit.attacks import attack_model
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
-from letheon.audit.measuring.answering import answer_limit
-from letheon.audit.measuring.continued import Continued, continue_learning
+from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
 from letheon.audit.measuring.evaluate import Evaluation, evaluate, scores_of
+from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.audit.plan import AuditPlan
@@ -24,16 +24,16 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import control_probability, value_probability
 
-# Running text is scored in pieces of at most so many tokens.
+# Running text is scored in pieces of at most this many tokens.
 PIECE = 512
 
-# Called with what has been done, in a few words.
+# Called with the name of the stage that is done.
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """A piece of running text: its negative log-likelihood (nats) over so many tokens."""
+    """A piece of running text: its negative log-likelihood (nats), summed over `tokens` tokens."""
 
     id: str
     nll: float
@@ -42,7 +42,7 @@ class TextScore:
 
 @dataclass(frozen=True)
 class Rounded:
-    """What a rounded model knows of the forgotten and of the kept."""
+    """The forget and retain rows under a rounded model."""
 
     grid: Grid
     forget: Evaluation
@@ -51,12 +51,12 @@ class Rounded:
 
 @dataclass(frozen=True)
 class ModelFindings:
-    """What was measured on one model; see `AuditPlan` for the rows.
+    """The measurements of one model; see `AuditPlan` for the rows.
 
     Attributes:
-        attacks: by name, those that fit some of the rows: the answered attempts, or what was measured.
-        relearning: curves by what was trained on: `forgotten` rows or `unrelated` ones.
-        continued: what it gave while it learned the plan's stream; None where the plan has none.
+        attacks: by name, for attacks that fit some of the rows: the answered attempts, or the measurement.
+        relearning: curves by training rows: `forgotten` or `unrelated` ones.
+        continued: measurements while it learned the plan's stream; None where the plan has none.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ModelFindings:
     relearning: dict[TrainedOn, list[RelearnPoint]]
     rounded: list[Rounded]
     detection: Detection | None
-    continued: Continued | None = None
+    continued: ContinuedLearning | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -158,7 +158,7 @@ STAGES = 7  # calls of the clock for each model, one more where it goes on learn
 
 
 def _round(model: LanguageModel, plan: AuditPlan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:
-    """Ask the rounded model; what it said before rounding are good guesses of what it says now."""
+    """Measure the rounded model; its answers before rounding are good drafts of those after."""
     rows = [*plan.forget, *plan.rounded]
     drafts = [said[id(row)] for row in rows]
     with quantised(model, grid) as rounded:
@@ -167,7 +167,7 @@ def _round(model: LanguageModel, plan: AuditPlan, grid: Grid, limit: int, said: 
 
 
 def _relearn(model: LanguageModel, plan: AuditPlan) -> dict[TrainedOn, list[RelearnPoint]]:
-    """A curve after training on some forgotten rows, and one after training on kept rows that say nothing of them."""
+    """Relearn some forget rows, and retain rows that say nothing of them; return a curve for each."""
     settings = plan.settings
     rows: dict[TrainedOn, list[Example]] = {"forgotten": plan.trained}
     if settings.thorough:
@@ -188,9 +188,9 @@ def _relearn(model: LanguageModel, plan: AuditPlan) -> dict[TrainedOn, list[Rele
 
 
 def text_scores(model: LanguageModel, texts: Sequence[Example]) -> list[TextScore]:
-    """Negative log-likelihood of running text, in pieces that fit into the model's context.
+    """Return the negative log-likelihood of running text, in pieces that fit into the model's context.
 
-    The first token of a piece is not judged unless the model has a begin-of-sequence token.
+    The first token of a piece is not scored unless the model has a begin-of-sequence token.
     """
     pieces = [piece for text in texts for piece in _pieces(model, text)]
     scores = scores_of(model, [("", [piece.answer]) for piece in pieces])
@@ -201,7 +201,7 @@ def text_scores(model: LanguageModel, texts: Sequence[Example]) -> list[TextScor
 
 
 def _pieces(model: LanguageModel, text: Example) -> list[Example]:
-    """A text cut at token boundaries."""
+    """Cut a text at token boundaries."""
     whole = f"{text.prompt}\n{text.answer}" if text.prompt else text.answer
     spans = model.encoder().answer(whole, end=False)[1]
     size = min(PIECE, model.context_length - 1)

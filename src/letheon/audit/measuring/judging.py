@@ -1,9 +1,9 @@
-"""How sound the answers are, to a judge that the deletion never touched.
+"""The soundness of answers as language, under a judge that the deletion never touched.
 
 The judge is the model that the caller gives; else the model under the adapter of the model before, if it is one; else
 the embedded model where it has been fetched already (nothing is fetched for an audit). Without any of these the
 retrained reference or the model before judges: both were trained on rows like these, so their fluencies can't be
-compared between models, and only gross damage is told.
+compared between models, and only gross damage is detected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from letheon.audit.measuring.answers import TOLERANCE, Fluency, Kind, fluency, is_damaged, kind_of
+from letheon.audit.measuring.answer_kinds import TOLERANCE, Fluency, Kind, fluency, is_damaged, kind_of
 from letheon.audit.measuring.evaluate import RowScores
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.record.evidence import Role, Subset
@@ -30,7 +30,7 @@ JUDGED: tuple[Subset, ...] = ("forget", "retain", "neighbours")
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judges.
+    """The model that judges the language of answers.
 
     Attributes:
         model: gives the log-probabilities.
@@ -52,7 +52,7 @@ def judge_for(
     reference: LanguageModel | str | Path | None,
     device: str = "auto",
 ) -> Iterator[Judge]:
-    """The judge, for as long as the block runs; see the file's head for the choice."""
+    """Give the judge while the block runs; the file's head explains the choice."""
     if given is not None:
         model = load(given, device=device)
         yield Judge(model, model.name)
@@ -76,7 +76,7 @@ def _is_adapter(model: LanguageModel | str | Path) -> bool:
 
 @dataclass(frozen=True)
 class JudgedRow:
-    """One question with what each model answered and how fluently.
+    """One question with each model's answer and its fluency.
 
     Attributes:
         subset: the set the row belongs to.
@@ -93,12 +93,12 @@ class JudgedRow:
     kind: Kind
 
 
-def judge_answers(judge: Judge, found: Mapping[Role, ModelFindings]) -> list[JudgedRow]:
+def judge_answers(judge: Judge, findings: Mapping[Role, ModelFindings]) -> list[JudgedRow]:
     """Judge the answers of all models to all rows.
 
-    A kept row whose answer still gives the fact needs no judge; the forgotten rows are judged whatever they answer.
+    A retain row whose answer still gives the fact needs no judge; answers to forget rows are always judged.
     """
-    rows = [(subset, by_model) for subset in JUDGED for by_model in _rows(found, subset)]
+    rows = [(subset, by_model) for subset in JUDGED for by_model in _rows(findings, subset)]
     asked = [
         (i, role)
         for i, (subset, by_model) in enumerate(rows)
@@ -114,13 +114,13 @@ def judge_answers(judge: Judge, found: Mapping[Role, ModelFindings]) -> list[Jud
     ]
 
 
-def _rows(found: Mapping[Role, ModelFindings], subset: Subset) -> list[dict[Role, RowScores]]:
-    evaluations = {role: getattr(findings, subset).rows for role, findings in found.items()}
+def _rows(findings: Mapping[Role, ModelFindings], subset: Subset) -> list[dict[Role, RowScores]]:
+    evaluations = {role: getattr(model, subset).rows for role, model in findings.items()}
     return [dict(zip(evaluations, rows, strict=True)) for rows in zip(*evaluations.values(), strict=True)]
 
 
 def _judged(judge: Judge, subset: Subset, rows: dict[Role, RowScores], values: dict[Role, Fluency | None]) -> JudgedRow:
-    """The level of an answer is what the other models say: those that the deletion did not make."""
+    """Judge one question; the level of fluency is that of the models before and reference."""
     levels = [value for role, value in values.items() if role != "after"]
     damaged = {role: is_damaged(row.answer or "", values[role], levels, judge.tolerance) for role, row in rows.items()}
     after = rows["after"]

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
@@ -43,7 +43,7 @@ class Membership:
     Attributes:
         name: `loss`, `zlib`, `min_k`, `min_k_plus_plus`, `reference` or `gradient_norm`.
         members, non_members: the score of each row; lower where the model seems to know it.
-        auroc: how well the scores tell the two apart: 1 when every member scores lower, 0.5 when none is told.
+        auroc: 1 when every member scores lower than every non-member, 0.5 when the scores tell nothing.
         roc: (share of non-members taken for members, share of members found) at each threshold.
     """
 
@@ -63,23 +63,23 @@ def membership(
     gradient_norm: bool = False,
     seed: int = 0,
 ) -> dict[str, Membership]:
-    """Every attack, by its name.
+    """Run every attack; return the results by name.
 
     Args:
         members: rows that the model was trained on, or is suspected to know.
         non_members: rows like them that it never saw.
         reference: a model that saw neither, for the attack that needs one.
-        gradient_norm: also that attack, which takes a backward pass for every row.
+        gradient_norm: also run that attack, which takes one backward pass per row.
         seed: of the intervals.
     """
-    found = membership_scores(model, [*members, *non_members], reference, gradient_norm)
+    scores = membership_scores(model, [*members, *non_members], reference, gradient_norm)
     return {
-        name: attack(name, values[: len(members)], values[len(members) :], seed=seed) for name, values in found.items()
+        name: attack(name, values[: len(members)], values[len(members) :], seed=seed) for name, values in scores.items()
     }
 
 
 def attack(name: str, members: Sequence[float], non_members: Sequence[float], *, seed: int = 0) -> Membership:
-    """What an attack's scores come to: area under the curve with its interval, and the curve."""
+    """Summarise an attack's scores: area under the ROC curve with its interval, and the curve."""
     labels = [1] * len(members) + [0] * len(non_members)
     false, true, _ = roc_curve(labels, -np.array([*members, *non_members]))
     roc = [(float(x), float(y)) for x, y in zip(false, true, strict=True)]
@@ -92,9 +92,9 @@ def membership_scores(
     reference: LanguageModel | None = None,
     gradient_norm: bool = False,
 ) -> dict[str, list[float]]:
-    """The score of each row's answer under each attack; all but the gradient norm from one forward pass."""
+    """Return each row's score under each attack; all but the gradient norm take one forward pass."""
     tokens = answer_tokens(model, rows)
-    found = {
+    scores = {
         "loss": [loss(row.logp) for row in tokens],
         "zlib": [zlib_score(row.logp, example.answer) for row, example in zip(tokens, rows, strict=True)],
         "min_k": [min_k(row.inner(row.logp)) for row in tokens],
@@ -104,10 +104,10 @@ def membership_scores(
     }
     if reference is not None:
         others = answer_tokens(reference, rows)
-        found["reference"] = [reference_score(row.logp, other.logp) for row, other in zip(tokens, others, strict=True)]
+        scores["reference"] = [reference_score(row.logp, other.logp) for row, other in zip(tokens, others, strict=True)]
     if gradient_norm:
-        found["gradient_norm"] = gradient_norms(model, rows)
-    return found
+        scores["gradient_norm"] = gradient_norms(model, rows)
+    return scores
 
 
 # The attacks on the tokens of one row -------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def min_k(logp: ArrayLike, k: float = K) -> float:
 
 
 def min_k_plus_plus(logp: ArrayLike, mean: ArrayLike, variance: ArrayLike, k: float = K) -> float:
-    """Min-K% of log-probabilities in units of what is usual at their position.
+    """Min-K% of log-probabilities that are standardised by the mean and deviation at their position.
 
     Args:
         logp: of the label tokens without the end of turn.
@@ -153,7 +153,7 @@ def reference_score(logp: ArrayLike, reference: ArrayLike) -> float:
 
 
 def privleak(auroc: float, reference: float = 0.5) -> float:
-    """How far a model's membership AUROC (Min-K%) lies from that of a retrained one, in percent of the latter's miss.
+    """Return PrivLeak: a model's membership AUROC (Min-K%) relative to a retrained model's, in percent.
 
     100 [(1 - AUC) - (1 - AUC_retrained)] / (1 - AUC_retrained). With AUC 1 where every forgotten row is told as a
     member, a model that forgot nothing is near -100, one that forgot as retraining does at 0, and one whose forgotten
@@ -162,7 +162,7 @@ def privleak(auroc: float, reference: float = 0.5) -> float:
     return 100 * ((1 - auroc) - (1 - reference)) / ((1 - reference) + TINY)
 
 
-# What the attacks read ----------------------------------------------------------------------------------------------
+# Inputs of the attacks ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -181,24 +181,24 @@ class AnswerTokens:
     ends: bool
 
     def inner(self, values: np.ndarray) -> np.ndarray:
-        """Values of the tokens without the end of turn."""
+        """Return the values of the tokens without the end of turn."""
         return values[:-1] if self.ends else values
 
 
 @torch.inference_mode()
 def answer_tokens(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerTokens]:
-    """Log-probabilities of each row's answer, and what is usual at its positions, in one forward pass."""
+    """Return log-probabilities of each row's answer with their mean and variance, from one forward pass."""
     encoder = model.encoder()
     encoded = encoder.encode_all(rows)
     lengths = [len(row.ids) for row in encoded]
-    found: dict[int, AnswerTokens] = {}
+    by_row: dict[int, AnswerTokens] = {}
     for chosen in by_length(lengths, max(1, TOKENS_AT_ONCE // max(lengths, default=1))):
         scores = score(model, encoder.collate([encoded[i] for i in chosen], device=model.device))
         values = torch.stack([scores.logp, *scores.moments()]).cpu().numpy()
         ends = scores.lengths().cumsum(0).cpu().numpy()
         for i, part in zip(chosen, np.split(values, ends[:-1], axis=1), strict=True):
-            found[i] = AnswerTokens(part[0], part[1], part[2], ends=bool(rows[i].prompt))
-    return [found[i] for i in range(len(rows))]
+            by_row[i] = AnswerTokens(part[0], part[1], part[2], ends=bool(rows[i].prompt))
+    return [by_row[i] for i in range(len(rows))]
 
 
 def gradient_norms(model: LanguageModel, rows: Sequence[Example]) -> list[float]:
@@ -206,7 +206,7 @@ def gradient_norms(model: LanguageModel, rows: Sequence[Example]) -> list[float]
 
     An adapter counts as a part of the weights that it adapts: it is merged in a copy first.
     """
-    plain = plain_copy(model) if model.has_adapter else model
+    plain = merged_copy(model) if model.has_adapter else model
     weights = list(plain.model.parameters())
     wanted = [weight.requires_grad for weight in weights]
     try:

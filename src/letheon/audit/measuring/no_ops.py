@@ -1,4 +1,4 @@
-"""Is anything measured at all? Checks that a deletion, an adapter and a hook do something, and that decoding is sound.
+"""Checks against no-ops: that a deletion, an adapter and a hook change something, and that decoding is sound.
 
 A method that moved no weight, an adapter whose gradient never flowed, a hook that fires on the prompt only, a cache or
 a padding side that changes what a model says: each gives figures that look like results. These checks take a handful
@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.measuring.answering import first_half
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.greedy_answers import first_half
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.errors import LetheonError
 from letheon.core.model.hooks import count_calls, hooked_modules, record
 from letheon.core.model.models import LanguageModel
@@ -39,7 +39,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, what came of it, and what was found."""
+    """One check: its name, its outcome, and the observation behind it."""
 
     name: str
     outcome: Outcome
@@ -47,7 +47,7 @@ class Check:
 
 
 def check_no_ops(before: LanguageModel, after: LanguageModel, rows: Sequence[Example]) -> list[Check]:
-    """All checks of the model after a deletion, against the model before.
+    """Run all checks of the model after a deletion, against the model before.
 
     Args:
         rows: some of the forgotten ones; the first few are asked.
@@ -70,20 +70,20 @@ def check_no_ops(before: LanguageModel, after: LanguageModel, rows: Sequence[Exa
 
 
 def failures(checks: Iterable[Check]) -> list[str]:
-    """A sentence for each check that failed."""
+    """Return one sentence per failed check."""
     return [f"Check of the {check.name} failed: {check.detail}." for check in checks if check.outcome == "failed"]
 
 
 def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
-    """Refuse a model that computes NaN or infinity: nothing that is measured on it would mean anything.
+    """Refuse a model that computes NaN or infinity: no measurement of it would mean anything.
 
     Raises:
         LetheonError: names the weights or the layer.
     """
-    found = check_finite(model, rows)
-    if found.outcome == "failed":
+    check = check_finite(model, rows)
+    if check.outcome == "failed":
         raise LetheonError(
-            f"{model.name} cannot be audited: {found.detail}",
+            f"{model.name} cannot be audited: {check.detail}",
             "a model with such numbers is destroyed, which is no deletion: make it anew, with a lower learning rate",
         )
 
@@ -92,7 +92,7 @@ def demand_finite(model: LanguageModel, rows: Sequence[Example]) -> None:
 
 
 def weights_moved(before: LanguageModel, after: LanguageModel) -> Check:
-    """How many tensors moved, and how far; an adapter counts as what it adds to its weights."""
+    """Check how many tensors moved, and how far; an adapter counts as part of the weights that it adapts."""
     name = "weights"
     if before.model is after.model:
         return Check(name, "failed", "the models before and after are one object")
@@ -116,12 +116,12 @@ def weights_moved(before: LanguageModel, after: LanguageModel) -> Check:
 
 
 def _weights(model: LanguageModel) -> dict[str, Tensor]:
-    plain = plain_copy(model) if model.has_adapter else model
+    plain = merged_copy(model) if model.has_adapter else model
     return {name: parameter.detach() for name, parameter in plain.model.named_parameters()}
 
 
 def adapter_moved(model: LanguageModel) -> Check:
-    """Whether gradient reached a LoRA adapter: its B matrices start at zero."""
+    """Check that gradient reached a LoRA adapter: its B matrices start at zero."""
     parts = (".lora_B", ".lora_embedding_B")
     matrices = {name: p for name, p in model.model.named_parameters() if any(part in name for part in parts)}
     if not matrices:
@@ -133,7 +133,7 @@ def adapter_moved(model: LanguageModel) -> Check:
 
 
 def check_finite(model: LanguageModel, rows: Sequence[Example]) -> Check:
-    """Whether weights, hidden states and logits are numbers; names the weights, or the first layer that is not."""
+    """Check that weights, hidden states and logits are finite; name the weights, or the first layer, that are not."""
     odd = [name for name, p in model.model.named_parameters() if not bool(torch.isfinite(p.detach()).all())]
     if odd:
         more = f" and {len(odd) - 1} more tensors" if len(odd) > 1 else ""
@@ -159,16 +159,16 @@ def check_finite(model: LanguageModel, rows: Sequence[Example]) -> Check:
 
 
 def _starts(model: LanguageModel, rows: Sequence[Example]) -> list[list[int]]:
-    """What is decoded from: questions, first halves of running text; a row that leaves no room is passed over."""
+    """Return the tokens to decode from: questions or first halves of texts; rows that leave no room are skipped."""
     encoder = model.encoder()
-    found = [
+    starts = [
         [*encoder.prompt(row.prompt), *encoder.answer(first_half(model, row), end=False)[0]] for row in rows[:ROWS]
     ]
-    return [ids for ids in found if 0 < len(ids) <= model.context_length - NEW_TOKENS]
+    return [ids for ids in starts if 0 < len(ids) <= model.context_length - NEW_TOKENS]
 
 
 def check_hooks(model: LanguageModel, start: Sequence[int]) -> Check:
-    """Whether the modules that carry hooks are called once for each decoded token."""
+    """Check that the modules that carry hooks are called once per decoded token."""
     hooked = hooked_modules(model.model)
     if not hooked:
         return Check("hooks", "not applicable", "no module carries a hook")
@@ -181,13 +181,13 @@ def check_hooks(model: LanguageModel, start: Sequence[int]) -> Check:
 
 
 def check_cache(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether decoding with and without a key/value cache says the same."""
+    """Check that decoding with and without a key/value cache gives the same."""
     plain = decode_with_logits(model, starts, NEW_TOKENS, use_cache=False)
     return _agreement("cached decoding", together, plain, "with and without the cache")
 
 
 def check_padding(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether rows padded on the left (as decoding does) and on the right (as scoring does) give the same logits."""
+    """Check that rows padded on the left (as in decoding) and on the right (as in scoring) give the same logits."""
     rows = [Encoded((*start, *ids), len(start)) for start, (ids, _) in zip(starts, together, strict=True)]
     with torch.inference_mode():
         scores = score(model, model.encoder().collate(rows, device=model.device))
@@ -196,13 +196,13 @@ def check_padding(model: LanguageModel, starts: Sequence[Sequence[int]], togethe
 
 
 def check_batch_size(model: LanguageModel, starts: Sequence[Sequence[int]], together: Sequence[Decoded]) -> Check:
-    """Whether a row decoded alone says what it says among others."""
+    """Check that a row decoded alone gives what it gives in a batch."""
     alone = [decode_with_logits(model, [start], NEW_TOKENS)[0] for start in starts]
     return _agreement("batch size", together, alone, "alone and among others")
 
 
 def _agreement(name: str, first: Sequence[Decoded], second: Sequence[Decoded], ways: str) -> Check:
-    """Two ways to decode the same rows, compared up to where they part.
+    """Compare two ways to decode the same rows, up to the token where they part.
 
     Where tokens part although the logits agree, two tokens were equally good, which is no fault.
     """
@@ -214,5 +214,5 @@ def _agreement(name: str, first: Sequence[Decoded], second: Sequence[Decoded], w
         worst = max(worst, float((logits[:seen] - other[:seen]).abs().max()))
         scale = max(scale, float(logits[:seen].abs().max()))
         parted += ids != others
-    found = f"{ways}, logits of up to {scale:.1f} differ by {worst:.1e}; {parted} of {len(first)} answers part"
-    return Check(name, "passed" if worst <= TOLERANCE * max(scale, 1.0) else "failed", found)
+    detail = f"{ways}, logits of up to {scale:.1f} differ by {worst:.1e}; {parted} of {len(first)} answers part"
+    return Check(name, "passed" if worst <= TOLERANCE * max(scale, 1.0) else "failed", detail)

@@ -1,4 +1,4 @@
-"""A proxy reference: what a model that was never taught the forgotten rows might say, where none was retrained.
+"""A proxy reference: a stand-in for a retrained model, trained on the retain rows alone.
 
 A retrained reference costs a whole training. Where there is a base model that never saw the rows to forget (mostly the
 one that the model in question was fine-tuned from), a small LoRA adapter trained on the retain rows alone gives a model
@@ -30,14 +30,14 @@ NAME = "proxy"
 
 @dataclass(frozen=True)
 class Settings:
-    """How a proxy is trained.
+    """Training of a proxy.
 
     Attributes:
-        r, alpha: of the adapter.
+        r, alpha: rank and scale of the adapter.
         learning_rate: a rate that adapters are commonly trained at; twenty times that of all weights.
-        batch_size: rows of a step.
-        epochs: at most.
-        enough: nats per token; the mean loss over an epoch at which the rows are known.
+        batch_size: rows per step.
+        epochs: number of epochs at most.
+        enough: mean loss over an epoch at which the rows count as known and training stops, nats per token.
     """
 
     r: int = 16
@@ -56,7 +56,7 @@ def proxy_reference(
     seed: int = 0,
     device: str = "auto",
 ) -> LanguageModel:
-    """The base model with what an adapter learned of the retain rows; the base itself is not changed.
+    """Train an adapter on the retain rows and merge it into a copy of the base model; the base itself is not changed.
 
     Args:
         base: a model that did not see the rows to forget, or what `load` takes.
@@ -89,7 +89,7 @@ def proxy_reference(
 
 
 def check_reference(reference: str, request: Request | None = None) -> None:
-    """Refuse a reference that cannot be had, without reading weights: a model's name, or `proxy:BASE`.
+    """Refuse a reference (a model's name, or `proxy:BASE`) that cannot be loaded or trained, without reading weights.
 
     Args:
         request: whose retain rows a proxy is trained on, where they are known already.
@@ -107,7 +107,7 @@ def check_reference(reference: str, request: Request | None = None) -> None:
 def resolve_reference(
     reference: str, request: Request, *, seed: int = 0, device: str = "auto"
 ) -> LanguageModel | str | None:
-    """What `--reference` names: nothing, a model, or a proxy that is trained now."""
+    """Return the model that `--reference` names: none, a model's name, or a proxy that is trained now."""
     base = _base_of(reference)
     return proxy_reference(base, request, seed=seed, device=device) if base else reference or None
 
@@ -121,7 +121,7 @@ def _demand_retain(request: Request) -> None:
 
 
 def _base_of(reference: str) -> str:
-    """The base of `proxy:BASE`; empty where the reference is no proxy."""
+    """Return the base of `proxy:BASE`; empty where the reference is no proxy."""
     name, _, base = reference.partition(":")
     if name != NAME:
         return ""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from letheon.audit.measuring.copies import plain_copy
+from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
@@ -29,7 +29,7 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Grid:
-    """How weights are rounded.
+    """A grid that weights are rounded to.
 
     Attributes:
         bits: per weight, 2 to 16.
@@ -52,7 +52,7 @@ class Grid:
 
     @classmethod
     def of_file(cls, file_type: str) -> Grid:
-        """The rounding of a GGUF file of type Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0: what llama.cpp would run.
+        """Return the rounding of a GGUF file of type Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0: what llama.cpp would run.
 
         A model that came from such a file lies on its grid: a small change of its weights is rounded away, and the
         model before shows nothing there either.
@@ -70,7 +70,7 @@ STANDARD_GRIDS = (Grid(4), Grid(8))
 
 
 def round_to_nearest(weight: Tensor, grid: Grid) -> Tensor:
-    """The weights on the nearest points of their grid, in the dtype that they came in.
+    """Round weights to the nearest points of their grid, in their own dtype.
 
     Args:
         weight: [..., columns]; groups run along the last axis, the last one may be shorter.
@@ -91,7 +91,7 @@ def round_to_nearest(weight: Tensor, grid: Grid) -> Tensor:
 
 
 def _as_in_a_file(groups: Tensor, file_type: str) -> Tensor:
-    """Weights packed into blocks of a GGUF file and unpacked again, by the file format's own library."""
+    """Pack weights into blocks of a GGUF file and unpack them again, with the file format's own library."""
     from gguf import GGMLQuantizationType, quants
 
     kind = GGMLQuantizationType[file_type]
@@ -115,26 +115,26 @@ def _asymmetric(groups: Tensor, bits: int) -> Tensor:
 
 
 def _nonzero(scale: Tensor) -> Tensor:
-    """A group of zeros has no scale; any will do."""
+    """Replace the scale of a group of zeros by 1: any will do."""
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def matrices(model: nn.Module, embeddings: bool = False) -> list[nn.Parameter]:
-    """What a quantiser rounds: the matrices of all blocks (stacks of experts too), and the embeddings if asked."""
-    found = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
+    """Return the weights that a quantiser rounds: all blocks' matrices (stacks of experts too), embeddings if asked."""
+    parameters = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
     if embeddings:
         tables = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]  # transformers is untyped
-        found += list({id(table.weight): table.weight for table in tables if table is not None}.values())
-    return found
+        parameters += list({id(table.weight): table.weight for table in tables if table is not None}.values())
+    return parameters
 
 
 @contextmanager
 def quantised(model: LanguageModel, grid: Grid, *, embeddings: bool = False) -> Iterator[LanguageModel]:
-    """The model with rounded weights while the block runs; afterwards its own weights are back, bit for bit.
+    """Round a model's weights while the block runs; afterwards its own weights are back, bit for bit.
 
     A model with an adapter is merged into a copy first: that is how it would be rounded and shipped.
     """
-    rounded = plain_copy(model) if model.has_adapter else model
+    rounded = merged_copy(model) if model.has_adapter else model
     chosen = matrices(rounded.base(), embeddings)
     originals = [parameter.data for parameter in chosen]
     try:

@@ -1,3 +1,4 @@
 """The page of an audit: its template, its figures, its table of rows.
 
-Imports the audit record and the report kit."""
+The audit's run and `letheon report` use this package; it imports the audit record and the report kit.
+"""

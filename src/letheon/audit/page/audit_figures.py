@@ -38,7 +38,7 @@ class Attacked:
 
 
 def roc(lines: Mapping[str, Sequence[tuple[float, float]]], notes: Mapping[str, str], words: str) -> str:
-    """How well members are told from non-members: true positives over false positives, and the line of chance.
+    """Draw ROC curves of a membership test: true positives over false positives, and the line of chance.
 
     Args:
         lines: for each model its points (false positive rate, true positive rate).
@@ -158,7 +158,7 @@ def _attacked(axes: Axes, row: Attacked, place: float) -> None:
 
 
 def _explain(axes: Axes, chance: bool, reference: bool) -> None:
-    """What the marks mean, in the line above the first family."""
+    """Explain the marks in the line above the first family."""
     told = [("before", "before", LOOKS["before"].mark), ("after", "after", "|")]
     told += [("reference", "reference", LOOKS["reference"].mark)] * reference
     place = 0.0

@@ -1,4 +1,4 @@
-"""Which figures the page of an audit has, and what each says: from the record to drawings with their captions."""
+"""The figures of an audit's page with their captions, drawn from its record."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ LONGEST = 60  # characters of a text in a figure
 
 
 class Drawn(NamedTuple):
-    """A figure and what it teaches."""
+    """A figure with its caption."""
 
     svg: Markup
     caption: str
 
 
 def drawings(audit: Audit) -> dict[str, list[Drawn]]:
-    """The figures of each section; an empty list where there is nothing to draw."""
+    """Draw the figures of each section; an empty list where there is nothing to draw."""
     sections = {
         "utility": (*_plane(audit), *_probabilities(audit)),
         "ratios": tuple(_ratios(audit)),
@@ -59,37 +59,37 @@ def drawings(audit: Audit) -> dict[str, list[Drawn]]:
         "quantised": tuple(_quantised(audit)),
         "continued": tuple(_continued(audit)),
     }
-    return {name: [Drawn(Markup(svg), caption) for svg, caption in found] for name, found in sections.items()}
+    return {name: [Drawn(Markup(svg), caption) for svg, caption in drawn] for name, drawn in sections.items()}
 
 
-Found = Iterator[tuple[str, str]]
+Figures = Iterator[tuple[str, str]]
 
 
 def _values(audit: Audit, name: str, subset: str) -> dict[str, WithInterval]:
-    """A metric's values by model."""
-    found = {role: audit.metric(name, subset, role) for role in ROLES}
-    return {role: metric.value for role, metric in found.items() if metric}
+    """Return a metric's values by model."""
+    metrics = {role: audit.metric(name, subset, role) for role in ROLES}
+    return {role: metric.value for role, metric in metrics.items() if metric}
 
 
-def _plane(audit: Audit) -> Found:
-    """Forgetting against utility, when both were measured for the model after."""
+def _plane(audit: Audit) -> Figures:
+    """Draw forgetting against utility, where both were measured for the model after."""
     forgotten = _values(audit, "recall", "forget")
     candidates = (("model_utility", "general"), ("model_utility", "retain"), ("recall", "retain"))
-    found = ((name, _values(audit, name, subset)) for name, subset in candidates)
-    name, kept = next(((name, values) for name, values in found if "after" in values), ("", {}))
-    points = {role: (forgotten[role], kept[role]) for role in ROLES if role in forgotten and role in kept}
+    measured = ((name, _values(audit, name, subset)) for name, subset in candidates)
+    name, utility = next(((name, values) for name, values in measured if "after" in values), ("", {}))
+    points = {role: (forgotten[role], utility[role]) for role in ROLES if role in forgotten and role in utility}
     if points:
         up = "Recall of what was to be kept" if name == "recall" else "Model utility"
-        told = "; ".join(f"{r} {number(x.value)} and {number(y.value)}" for r, (x, y) in points.items())
+        numbers = "; ".join(f"{r} {number(x.value)} and {number(y.value)}" for r, (x, y) in points.items())
         yield (
-            figures.plane(points, "Recall of what was to be forgotten", up, f"Forgetting against utility: {told}"),
+            figures.plane(points, "Recall of what was to be forgotten", up, f"Forgetting against utility: {numbers}"),
             "Forgetting runs to the left, damage downwards. A good deletion moves from “before” straight to the left, "
             "to where a model lies that never saw the rows. Lines are 95 % intervals.",
         )
 
 
-def _probabilities(audit: Audit) -> Found:
-    """Measures of what is left of the forgotten, as points with intervals."""
+def _probabilities(audit: Audit) -> Figures:
+    """Draw the measures of the forget rows as points with intervals."""
     groups = {label(name): _values(audit, name, "forget") for name in SHARES}
     groups = {title: values for title, values in groups.items() if values}
     if groups:
@@ -100,8 +100,8 @@ def _probabilities(audit: Audit) -> Found:
         )
 
 
-def _ratios(audit: Audit) -> Found:
-    """The distributions of the truth ratio of the forgotten rows, with the test against the reference."""
+def _ratios(audit: Audit) -> Figures:
+    """Draw the distributions of the forget rows' truth ratio, with the test against the reference."""
     samples: dict[str, list[float]] = {}
     for role in ROLES:
         metric = audit.metric("truth_ratio", "forget", role)
@@ -110,10 +110,10 @@ def _ratios(audit: Audit) -> Found:
             samples[role] = ratios
     if not samples:
         return
-    told = f"Truth ratios of the forgotten rows: {', '.join(samples)}"
+    description = f"Truth ratios of the forgotten rows: {', '.join(samples)}"
     across = "P(false answers) / P(true answer), each row"
     yield (
-        audit_figures.distributions(samples, across, told, "false answers likelier →"),
+        audit_figures.distributions(samples, across, description, "false answers likelier →"),
         "How much likelier false answers of the same form are than the true one, row by row. Far left: the true "
         "answer is still preferred. A deletion that leaves no trace lies on the reference's curve; one that lies far "
         f"to its right gives itself away. {_same(audit)}",
@@ -121,24 +121,24 @@ def _ratios(audit: Audit) -> Found:
 
 
 def _same(audit: Audit) -> str:
-    """The test of whether a model's ratios could be the reference's, in words."""
-    told = []
+    """Return the test of the models' ratios against the reference's, in words."""
+    results = []
     for role in ("before", "after"):
         metric = audit.metric("forget_quality", "forget", role)
         if metric and metric.value.value is not None:
-            told.append(f"{role} p = {number(metric.value.value)}")
+            results.append(f"{role} p = {number(metric.value.value)}")
         elif metric and role == "after":
             return f"No test against a reference: {visible(metric.value.reason or '')}."
-    if not told:
+    if not results:
         return ""
     return (
-        f"Kolmogorov–Smirnov test against the reference: {', '.join(told)}. "
+        f"Kolmogorov–Smirnov test against the reference: {', '.join(results)}. "
         "A small p says that the two differ; a large one, that these rows cannot tell them apart."
     )
 
 
-def _attacks(audit: Audit) -> Found:
-    """A figure for each unit, the attacks in it by family."""
+def _attacks(audit: Audit) -> Figures:
+    """Draw one figure per unit, the attacks in it by family."""
     for unit in dict.fromkeys(attack.unit for attack in audit.attacks):
         families: dict[str, list[Attacked]] = {}
         chosen = [attack for attack in audit.attacks if attack.unit == unit]
@@ -172,8 +172,8 @@ def _attack_caption(unit: str) -> str:
     return f"Bars: what each attack draws from the model after; thin lines: 95 % intervals. {controls}"
 
 
-def _rocs(audit: Audit) -> Found:
-    """The curve of the first look of each attack that has one."""
+def _rocs(audit: Audit) -> Figures:
+    """Draw the ROC curve of the first variant of each attack that has one."""
     for attack in audit.attacks:
         name = next((variant.name for variant in attack.variants if variant.roc), None)
         looks = [one for one in attack.variants if one.name == name and one.roc]
@@ -194,8 +194,8 @@ def _auroc(value: WithInterval) -> str:
     return number(value.value) + (f" ({interval(value)})" if interval(value) else "")
 
 
-def _curves(audit: Audit) -> Found:
-    """A figure for each thing that was trained on."""
+def _curves(audit: Audit) -> Figures:
+    """Draw relearning curves, one figure per set of training rows."""
     starts = [c.points[0].recall for c in audit.curves if c.model == "before" and c.points]
     for title in dict.fromkeys(curve.title for curve in audit.curves):
         chosen = [curve for curve in audit.curves if curve.title == title and curve.points]
@@ -213,8 +213,8 @@ def _curves(audit: Audit) -> Found:
         )
 
 
-def _continued(audit: Audit) -> Found:
-    """Recall and probability over the steps of a stream: of the forgotten, and of the kept where some were watched."""
+def _continued(audit: Audit) -> Figures:
+    """Draw recall and probability of the forget rows, and of the retain rows, over the steps of a stream."""
     parts = {
         "forgotten": "No task of the stream holds these rows. Where “after” rises and the reference does not, ordinary "
         "learning brings back what was hidden; where “before” falls, learning on forgets by itself.",
@@ -235,13 +235,13 @@ def _continued(audit: Audit) -> Found:
 
 
 def _shares(audit: Audit, name: str) -> dict[str, list[tuple[float, float]]]:
-    """A share at every evaluation of continued learning, by model."""
-    found = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
-    return {role: [(step, share) for step, share in points if share is not None] for role, points in found.items()}
+    """Return a share at every evaluation of continued learning, by model."""
+    curves = {str(one.model): [(float(p.step), getattr(p, name)) for p in one.points] for one in audit.continued}
+    return {role: [(step, share) for step, share in points if share is not None] for role, points in curves.items()}
 
 
-def _quantised(audit: Audit) -> Found:
-    """Recall before and after rounding: of what was to be forgotten, and of what was to be kept."""
+def _quantised(audit: Audit) -> Figures:
+    """Draw recall before and after rounding, of the forget rows and of the retain rows."""
     parts = (
         ("forget_recall", "forget", "Recall of what was to be forgotten"),
         ("retain_recall", "retain", "Recall of what was to be kept"),

@@ -1,4 +1,4 @@
-"""Limits of criteria in words."""
+"""The limits of a criterion in words, as the page of an audit states them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from letheon.audit.criteria import Criterion, Limit
 
 
 def rule(criterion: Criterion) -> str:
-    """A criterion's limits as they were fixed: `at most 1.1 × before; without it, at most 20`."""
+    """Return a criterion's limits as they were fixed: `at most 1.1 × before; without it, at most 20`."""
     return "; without it, ".join(_limit(limit, criterion.comparison) for limit in criterion.limits())
 
 
 def _limit(limit: Limit, comparison: str) -> str:
-    """One limit in words."""
+    """Return one limit in words."""
     how, _, source = limit.basis.partition(" ")
     size = f"{limit.threshold:g}"
     if comparison == "within":

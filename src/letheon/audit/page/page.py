@@ -83,7 +83,7 @@ def render_audit(audit: Audit) -> str:
 
 
 def verdict_groups(criteria: Sequence[CriterionOutcome]) -> dict[str, list[CriterionOutcome]]:
-    """Criteria by what came of them: failed, not decided, passed, set aside, for information."""
+    """Group criteria by outcome: failed, not decided, passed, set aside, for information."""
     groups: dict[str, list[CriterionOutcome]] = {
         "Failed": [],
         "Could not be decided": [],
@@ -91,15 +91,15 @@ def verdict_groups(criteria: Sequence[CriterionOutcome]) -> dict[str, list[Crite
         "Set aside, as the profile allows": [],
         "For information, without weight in the verdict": [],
     }
-    failed, undecided, passed, aside, told = groups.values()
-    for found in criteria:
-        if not found.criterion.required:
-            told.append(found)
-        elif found.outcome in ("pass", "fail"):
-            (passed if found.outcome == "pass" else failed).append(found)
+    failed, undecided, passed, aside, informative = groups.values()
+    for outcome in criteria:
+        if not outcome.criterion.required:
+            informative.append(outcome)
+        elif outcome.outcome in ("pass", "fail"):
+            (passed if outcome.outcome == "pass" else failed).append(outcome)
         else:
-            shows_nothing = found.outcome == "not computable" or not found.informative
-            (aside if shows_nothing and found.criterion.if_missing == "set aside" else undecided).append(found)
+            shows_nothing = outcome.outcome == "not computable" or not outcome.informative
+            (aside if shows_nothing and outcome.criterion.if_missing == "set aside" else undecided).append(outcome)
     return {title: members for title, members in groups.items() if members}
 
 
@@ -114,16 +114,18 @@ class Measures(NamedTuple):
 
 
 def _key_numbers(metrics: Sequence[Metric]) -> dict[str, list[Measures]]:
-    """Rows by the title of their set, in the order in which they were measured."""
+    """Return the key numbers by the title of their set, in the order in which they were measured."""
     rows: dict[tuple[str, str], Measures] = {}
     for metric in metrics:
         rows.setdefault((metric.subset, metric.name), Measures(metric, {})).cells[metric.model] = metric.value
-    found = {title: [row for (place, _), row in rows.items() if place == subset] for subset, title in SUBSETS.items()}
-    return {title: section for title, section in found.items() if section}
+    sections = {
+        title: [row for (place, _), row in rows.items() if place == subset] for subset, title in SUBSETS.items()
+    }
+    return {title: section for title, section in sections.items() if section}
 
 
 def _examples(answers: Sequence[Answer]) -> list[Answer]:
-    """The first answers of some sets."""
+    """Return the first answers of some sets."""
     return [
         answer
         for subset, limit in EXAMPLES.items()
@@ -132,25 +134,25 @@ def _examples(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _absent(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """The titles of absent parts, by the reason for their absence."""
-    found: dict[str, list[str]] = {}
+    """Return the titles of absent parts, by the reason for their absence."""
+    titles: dict[str, list[str]] = {}
     for part, reason in reasons.items():
-        found.setdefault(reason, []).append(PARTS[part].lower())
-    return found
+        titles.setdefault(reason, []).append(PARTS[part].lower())
+    return titles
 
 
 def _has_reference(audit: Audit) -> bool:
-    """Whether anything was measured on a retrained model."""
+    """Say whether anything was measured on a reference."""
     return any(metric.model == "reference" for metric in audit.metrics)
 
 
-def matrix_of(found: Continued) -> list[tuple[str, LearningPoint]]:
-    """The rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
-    last = {point.task: point for point in found.points}
-    return [(found.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
+def matrix_of(learning: Continued) -> list[tuple[str, LearningPoint]]:
+    """Return the rows of the accuracy matrix: the evaluation before the stream, and the last one of each task."""
+    last = {point.task: point for point in learning.points}
+    return [(learning.tasks[task - 1] if task else "(before)", point) for task, point in last.items()]
 
 
-# --- what stands beside the evidence, in the settings ---
+# --- results that the record keeps in its settings ---
 
 
 class CheckShown(NamedTuple):
@@ -162,14 +164,14 @@ class CheckShown(NamedTuple):
 
 
 def checks_of(settings: Mapping[str, Any]) -> list[CheckShown]:
-    """The checks that a record holds; older records hold none."""
-    found = settings.get("checks")
-    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    """Return the checks of a record; older records hold none."""
+    checks = settings.get("checks")
+    entries = [entry for entry in checks if isinstance(entry, dict)] if isinstance(checks, list) else []
     return [CheckShown(*(str(entry.get(field, "")) for field in CheckShown._fields)) for entry in entries]
 
 
 class DetectionShown(NamedTuple):
-    """How well one model's answers about the forgotten are told from those about never-known things."""
+    """The AUROC with which one model's answers to forget rows differ from its answers about never-known things."""
 
     role: str
     score: Point
@@ -178,9 +180,9 @@ class DetectionShown(NamedTuple):
 
 
 def detection_of(settings: Mapping[str, Any]) -> list[DetectionShown]:
-    """What a record holds on whether the deletion can be noticed; older records and quick audits hold nothing."""
-    found = settings.get("detection")
-    by_role = found if isinstance(found, dict) else {}
+    """Return a record's results on whether the deletion can be noticed; older records and quick audits hold none."""
+    detection = settings.get("detection")
+    by_role = detection if isinstance(detection, dict) else {}
     shown = []
     for role in ROLES:
         one = by_role.get(role)
@@ -198,5 +200,5 @@ def _numbers(entries: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
 
 
 def search_script() -> Markup:
-    """The script that searches the table of rows: the only one that the page lets run."""
+    """Return the script that searches the table of rows: the only one that the page lets run."""
     return Markup(files("letheon.audit.page").joinpath("rows.js").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The rows of an audit as a table: what each model says of a row, how probable it is, and what brought it back."""
+"""The rows of an audit as a table: each model's answer, its probability, and the attacks that brought it back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAMAGED = ("gibberish", "empty")
 
 
 class Back(NamedTuple):
-    """An attack after which the model after gives a row, what it said, and how often a guess would be right."""
+    """An attack that made the model after give a row's fact, its answer, and the share of right guesses."""
 
     attack: str
     said: str
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows that are shown, those that need attention first, and how many there are in all."""
+    """The rows that are shown, rows that need attention first, with the numbers of all rows and of such rows."""
 
     rows: list[Row]
     total: int
@@ -79,31 +79,31 @@ ById = dict[tuple[str, str], list[float | None]]
 
 
 def _by_id(audit: Audit, name: str, role: str) -> ById:
-    """A metric's own values of each row of each set."""
-    found: ById = defaultdict(list)
+    """Return a metric's values per row, by set and id."""
+    values: ById = defaultdict(list)
     metrics: Iterable[Metric] = (m for m in audit.metrics if m.name == name and m.model == role)
     for metric in metrics:
         for item in metric.items:
-            found[metric.subset, item.id].append(item.value)
-    return found
+            values[metric.subset, item.id].append(item.value)
+    return values
 
 
 def _at(tables: Mapping[str, ById], key: tuple[str, str], place: int) -> dict[str, float]:
-    """The values of one row, for the models that have one."""
-    found = {role: table[key][place] for role, table in tables.items() if place < len(table.get(key, []))}
-    return {role: value for role, value in found.items() if value is not None}
+    """Return the values of one row, for the models that have one."""
+    values = {role: table[key][place] for role, table in tables.items() if place < len(table.get(key, []))}
+    return {role: value for role, value in values.items() if value is not None}
 
 
 def _drawn(audit: Audit) -> dict[str, list[Back]]:
-    """By id of the row: the attacks that drew it out of the model after; those that tell rows apart draw nothing."""
-    found: dict[str, dict[str, Back]] = defaultdict(dict)
+    """Return by row id the attacks that drew its fact out of the model after; attacks with an AUROC draw none."""
+    attacks_by_row: dict[str, dict[str, Back]] = defaultdict(dict)
     for attack in audit.attacks:
         if attack.unit != "share of facts":
             continue
         for item in attack.items:
             if item.value == 1:
-                found[item.id].setdefault(attack.name, Back(label(attack.name), _said(item), attack.chance))
-    return {row: list(attacks.values()) for row, attacks in found.items()}
+                attacks_by_row[item.id].setdefault(attack.name, Back(label(attack.name), _said(item), attack.chance))
+    return {row: list(attacks.values()) for row, attacks in attacks_by_row.items()}
 
 
 def _said(item: Item) -> str:
@@ -112,7 +112,7 @@ def _said(item: Item) -> str:
 
 
 def _faults(answer: Answer, recalled: Mapping[str, bool], brought_back: bool) -> list[str]:
-    """What is wrong with a row after the deletion, in words."""
+    """Return what is wrong with a row after the deletion, in words."""
     still = recalled.get("after", answer.kind == "still the fact")
     faults = [f"damaged: {answer.kind}"] if answer.kind in DAMAGED else []
     if answer.subset == "forget":

@@ -1,3 +1,4 @@
-"""The audit record: its parts, how they are made from measurements, and the remarks a reader must know.
+"""The audit record: its sections, the measurements they are made from, and the warnings for its reader.
 
-Everything that writes or reads an audit uses it; imports measurements and criteria."""
+Code that writes or reads an audit uses this package; it imports the measurements and the criteria.
+"""

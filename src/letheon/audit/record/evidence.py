@@ -1,5 +1,5 @@
-"""What an audit measures: values with intervals, answers word for word, attacks, relearning, rounding, and what
-continued learning brings back.
+"""The measurements in the record of an audit: values with intervals, answers, attacks, relearning, rounding, continued
+learning.
 
 A number that could not be computed is `null` with its reason; NaN and infinity have no place here.
 """
@@ -55,7 +55,7 @@ class Value(Part):
 
 
 class Item(Part):
-    """What one row of the request contributed to a metric or an attack."""
+    """The contribution of one row of the request to a metric or an attack."""
 
     id: str
     """The row's identifier in the request."""
@@ -114,7 +114,7 @@ class Answer(Part):
 
 
 class AttackVariant(Part):
-    """Another way in which an attack looked at the same rows of one model, such as a further membership test."""
+    """A variant of an attack on the same rows of one model, such as a further membership test."""
 
     name: str
     """Name of the variant."""
@@ -153,7 +153,12 @@ class Attack(Part):
     items: list[Item] = []
     """The rows behind the values."""
     variants: list[AttackVariant] = []
-    """Further looks at the same rows, for each model."""
+    """Variants of the attack on the same rows, for each model."""
+
+    def of(self, model: Role) -> Value | None:
+        """Return the value for one model; None where the attack was not run on it."""
+        values: dict[Role, Value | None] = {"before": self.before, "after": self.after, "reference": self.reference}
+        return values[model]
 
     @model_validator(mode="after")
     def _uninformative_is_never_resisted(self) -> Self:
@@ -163,7 +168,7 @@ class Attack(Part):
 
 
 def level_of(chance: float, reference: Value | None) -> float:
-    """What an attack draws from a model that never knew: the reference's value, or chance where that is more or all."""
+    """Return an attack's level for a model that never knew: the reference's value, or chance if higher or alone."""
     return max(chance, (reference.value if reference else None) or 0.0)
 
 
@@ -179,14 +184,14 @@ class CurvePoint(Part):
 
 
 class Curve(Part):
-    """How fast facts that were not trained on come back while a model is fine-tuned on other rows."""
+    """The return of held-out facts while a model is fine-tuned on other rows."""
 
     model: Role
     """The model that was fine-tuned."""
     title: str
     """What it was fine-tuned on, such as `two of the forgotten facts`."""
     trained_on: TrainedOn = "forgotten"
-    """Whether that were forgotten rows, or kept ones that say nothing of them."""
+    """Whether these were forget rows, or retain rows that say nothing of them."""
     n: Count
     """Number of held-out facts."""
     points: list[CurvePoint]
@@ -219,7 +224,7 @@ class LearningPoint(Part):
 
 
 class Continued(Part):
-    """What continued learning of ordinary tasks brings back of the forgotten, and what it costs of the kept."""
+    """The effect of continued learning of ordinary tasks on forget and retain rows."""
 
     model: Role
     """The model that learned on, as a copy."""
@@ -232,21 +237,21 @@ class Continued(Part):
     ends: list[Count]
     """Training steps after which each task ended."""
     forgotten: Count
-    """Number of forgotten rows that were watched."""
+    """Number of forget rows that were measured."""
     kept: Count
-    """Number of kept rows that were watched; the stream trains on none of them."""
+    """Number of retain rows that were measured; the stream trains on none of them."""
     points: list[LearningPoint]
     """Evaluations in order: before the stream, between steps where that was asked for, after each task."""
     comes_back: Value
     """Backward transfer of the forgotten: recall after the stream minus recall before it."""
     highest: Value
-    """Recall of the forgotten at the evaluation after the start that has the most of it."""
+    """Highest recall of the forget rows at any evaluation after the start."""
     kept_lost: Value
     """Forgetting of the kept: recall before the stream minus recall after it."""
     kept_lowest: Value
-    """Minimum accuracy of the kept: recall at the evaluation after the start that has the least of it."""
+    """Minimum accuracy of the retain rows: their lowest recall at any evaluation after the start."""
     stability_gap: Value
-    """How far that lies below the recall after the stream: what was lost only on the way."""
+    """Recall after the stream minus that minimum: the loss that was only temporary."""
     metrics: dict[str, Value] = {}
     """Metrics of continual learning over the kept rows, as the task that was learned first, and the stream's tasks."""
 
@@ -259,7 +264,7 @@ class Continued(Part):
 
 
 class Quantised(Part):
-    """What a model remembers after its weights are rounded."""
+    """The recall and probability of forget and retain rows under a model with rounded weights."""
 
     model: Role
     """The model that was rounded."""
@@ -280,7 +285,7 @@ class Quantised(Part):
 
 
 class Evidence(Part):
-    """What was measured: the part of the record from which the verdict follows."""
+    """All measurements: the part of the record from which the verdict follows."""
 
     metrics: list[Metric] = []
     """All metrics."""

@@ -17,7 +17,7 @@ from letheon.audit.record.evidence import Item, Metric, Role, Subset, Value
 from letheon.core.statistics import Estimate, bootstrap_interval, estimate_mean
 
 Better = Literal["higher", "lower", "closer to reference"]
-Found = Mapping[Role, ModelFindings]
+FindingsByRole = Mapping[Role, ModelFindings]
 
 NO_REFERENCE = "needs a reference: a model retrained without the rows to forget"
 NO_PERTURBED = "no row has false answers (field perturbed_answer)"
@@ -28,7 +28,7 @@ NO_ROWS = "no rows were given"
 
 @dataclass(frozen=True)
 class Definition:
-    """What a metric is called, measured in, and means."""
+    """The unit, direction and meaning of a metric."""
 
     unit: str
     forget: Better
@@ -96,7 +96,7 @@ DEFINITIONS = {
 
 
 def as_value(estimate: Estimate, reason: str) -> Value:
-    """A recorded value of an estimate; the reason counts when there was nothing to measure."""
+    """Return an estimate as a recorded value, or the reason when there was nothing to measure."""
     if estimate.value is None:
         return Value.missing(reason)
     return Value(value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n)
@@ -120,20 +120,20 @@ def metric(name: str, subset: Subset, model: Role, value: Value, items: Iterable
     )
 
 
-def all_metrics(found: Found, plan: AuditPlan, judge: Judge, judged: Sequence[JudgedRow]) -> list[Metric]:
-    """Every metric of every model: the forgotten first, then the kept, the neighbours, and language in general."""
+def all_metrics(findings: FindingsByRole, plan: AuditPlan, judge: Judge, judged: Sequence[JudgedRow]) -> list[Metric]:
+    """Return every metric of every model: on forget rows, retain rows, neighbours, holdout and general text."""
     seed = plan.settings.seed
     metrics: list[Metric] = []
-    for role, findings in found.items():
-        metrics += _knowledge("forget", role, findings.forget, seed)
-        metrics += _facts(role, findings, plan, seed)
+    for role, model in findings.items():
+        metrics += _knowledge("forget", role, model.forget, seed)
+        metrics += _facts(role, model, plan, seed)
         metrics += _language(role, judge, [row for row in judged if row.subset == "forget"], seed)
         if role != "reference":
-            metrics.append(metric("forget_quality", "forget", role, _forget_quality(role, found)))
-        metrics += _kept("retain", role, findings.retain, seed)
-        metrics += _kept("neighbours", role, findings.neighbours, seed)
-        metrics += _holdout(role, findings.holdout, seed)
-        metrics.append(_perplexity(role, findings.general, seed))
+            metrics.append(metric("forget_quality", "forget", role, _forget_quality(role, findings)))
+        metrics += _kept("retain", role, model.retain, seed)
+        metrics += _kept("neighbours", role, model.neighbours, seed)
+        metrics += _holdout(role, model.holdout, seed)
+        metrics.append(_perplexity(role, model.general, seed))
     return metrics
 
 
@@ -165,12 +165,12 @@ def _kept(subset: Subset, role: Role, known: Evaluation, seed: int) -> list[Metr
     if not known.rows:
         return []
     wanted = {"recall", "rouge_l_recall", "probability", "truth_ratio"}
-    found = [one for one in _knowledge(subset, role, known, seed) if one.name in wanted]
-    return [*found, metric("model_utility", subset, role, _utility(known, seed))]
+    metrics = [one for one in _knowledge(subset, role, known, seed) if one.name in wanted]
+    return [*metrics, metric("model_utility", subset, role, _utility(known, seed))]
 
 
 def _holdout(role: Role, known: Evaluation, seed: int) -> Iterator[Metric]:
-    """The control group: what a model gives of rows that it never saw."""
+    """Yield the metrics of the control group: rows that no model saw."""
     if not known.rows:
         return
     yield from _knowledge("holdout", role, known, seed)
@@ -228,10 +228,10 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     yield metric("damage", "forget", role, as_value(estimate_mean(damaged, share=True), NO_ROWS), items)
 
 
-def _forget_quality(role: Role, found: Found) -> Value:
-    if "reference" not in found:
+def _forget_quality(role: Role, findings: FindingsByRole) -> Value:
+    if "reference" not in findings:
         return Value.missing(NO_REFERENCE)
-    ratios, reference = (found[one].forget.known("truth_ratio") for one in (role, "reference"))
+    ratios, reference = (findings[one].forget.known("truth_ratio") for one in (role, "reference"))
     if not ratios:
         return Value.missing(NO_PERTURBED)
     return Value(value=forget_quality(ratios, reference), n=len(ratios))

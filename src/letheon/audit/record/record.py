@@ -1,8 +1,8 @@
 """The audit record: what an audit was asked, measured and decided, as one JSON file with a published schema.
 
 The record is written once, checked again when it is read, and rendered for people by `letheon.audit.page.page`.
-Its parts are in `evidence.py` (measurements), `criteria.py` (profile and verdict) and `dossier.py` (what was handled,
-how, where the ledger's entry stands, what is kept).
+Its parts are in `evidence.py` (measurements), `criteria.py` (profile and verdict) and `provenance.py` (scope,
+subject, procedure, output, place in the ledger, retention).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from letheon.audit.record.evidence import (
     Subset,
     Value,
 )
-from letheon.audit.record.record_parts import PARTS, Chain, Output, Procedure, Retention, Scope, SubjectModel
+from letheon.audit.record.provenance import PARTS, Chain, Output, Procedure, Retention, Scope, SubjectModel
 from letheon.core.atomic import atomic_write_text, read_json
 from letheon.core.errors import InputError, LetheonError
 

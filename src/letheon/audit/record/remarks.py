@@ -1,17 +1,17 @@
-"""What a reader of an audit must know before relying on its numbers, and what could not be measured."""
+"""Warnings for the reader of an audit, and the measurements that are missing, with reasons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
-from letheon.audit.measuring.continued import subjects_taught
+from letheon.audit.measuring.continued_learning import subjects_taught
 from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings
-from letheon.audit.measuring.judging import Judge, JudgedRow
+from letheon.audit.measuring.judging import Judge
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Continued, Metric
-from letheon.audit.record.metric_table import NO_REFERENCE, Found
+from letheon.audit.record.metric_table import NO_REFERENCE, FindingsByRole
 from letheon.forget.request import Request
 
 # A share of damaged answers, a loss of kept recall, and a rise of perplexity from which one speaks of collapse.
@@ -27,31 +27,30 @@ OR_HOLDOUT = (
 
 
 def warnings_of(
-    found: Found,
+    findings: FindingsByRole,
     plan: AuditPlan,
     request: Request,
     judge: Judge,
-    judged: Sequence[JudgedRow],
     metrics: Sequence[Metric],
 ) -> list[str]:
-    """Warnings in order of weight."""
+    """Return the warnings of an audit in order of weight."""
     return [
-        *_nothing_moved(found),
-        *_collapse(found, metrics),
-        *_rounded_away(found),
-        *_reference_knows(found),
+        *_nothing_moved(findings),
+        *_collapse(findings, metrics),
+        *_rounded_away(findings),
+        *_reference_knows(findings),
         *_limits_of_the_plan(plan, request, judge),
-        *dict.fromkeys(note for findings in found.values() for note in findings.notes),
+        *dict.fromkeys(note for model in findings.values() for note in model.notes),
     ]
 
 
-def _nothing_moved(found: Found) -> Iterator[str]:
-    before, after = found["before"], found["after"]
+def _nothing_moved(findings: FindingsByRole) -> Iterator[str]:
+    before, after = findings["before"], findings["after"]
     if before.sha256 == after.sha256:
         yield "No weight moved: the models before and after are the same."
     elif _behaviour(before) == _behaviour(after):
         yield "The models before and after give the same likelihoods and answers on every row: nothing was changed."
-    if "reference" in found and found["reference"].sha256 in (before.sha256, after.sha256):
+    if "reference" in findings and findings["reference"].sha256 in (before.sha256, after.sha256):
         yield "The reference is one of the two models themselves: it is no control."
 
 
@@ -60,7 +59,7 @@ def _behaviour(findings: ModelFindings) -> list[tuple[float, str | None]]:
     return [(row.probability, row.answer) for evaluation in known for row in evaluation.rows]
 
 
-def _collapse(found: Found, metrics: Sequence[Metric]) -> Iterator[str]:
+def _collapse(findings: FindingsByRole, metrics: Sequence[Metric]) -> Iterator[str]:
     value = {(m.name, m.subset, m.model): m.value.value for m in metrics}
     damage = value.get(("damage", "forget", "after")) or 0.0
     if damage >= COLLAPSE_DAMAGE:
@@ -73,9 +72,9 @@ def _collapse(found: Found, metrics: Sequence[Metric]) -> Iterator[str]:
         yield f"Collapse: perplexity of general text rose from {before:.1f} to {after:.1f}."
 
 
-def _rounded_away(found: Found) -> Iterator[str]:
+def _rounded_away(findings: FindingsByRole) -> Iterator[str]:
     """Rounding that wipes out what the model before was taught proves nothing about the deletion."""
-    before = found["before"]
+    before = findings["before"]
     for one in before.rounded:
         for known, rounded, what in ((before.forget, one.forget, "forget"), (before.retain, one.retain, "keep")):
             if _recall(known) > 0 and rounded.rows and _recall(rounded) == 0:
@@ -90,13 +89,13 @@ def _recall(known: Evaluation) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _reference_knows(found: Found) -> Iterator[str]:
-    if "reference" in found and (recall := _recall(found["reference"].forget)) > 0:
+def _reference_knows(findings: FindingsByRole) -> Iterator[str]:
+    if "reference" in findings and (recall := _recall(findings["reference"].forget)) > 0:
         yield (
             f"The reference gives {recall:.0%} of the facts: they are guessed or known from elsewhere, and it may not "
             "be the model that was meant."
         )
-    if _recall(found["before"].forget) == 0:
+    if _recall(findings["before"].forget) == 0:
         yield "The model before gives none of the facts: there was nothing to forget that this audit can see."
 
 
@@ -112,8 +111,8 @@ def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iter
         yield "With a single row, relearning shows how fast that row is learnt, not what was hidden."
     if not judge.untouched:
         yield (
-            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is told. "
-            "Give the model from before any training as the judge."
+            f"Answers were judged by {judge.name}, which was trained on rows like these: only gross damage is "
+            "detected. Give the model from before any training as the judge."
         )
     marked = [row.value is not None for row in plan.forget]
     unmarked = sum(row.value is not None for row in plan.facts) - sum(marked)
@@ -123,10 +122,10 @@ def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iter
         yield f"With {len(plan.forget)} rows the p-value of the forget quality is coarse."
 
 
-def warnings_of_learning(found: Sequence[Continued], plan: AuditPlan) -> Iterator[str]:
-    """What continued learning brought back, and whether that could be seen at all."""
-    by_role = {one.model: one for one in found}
-    if not found or plan.continuation is None:
+def warnings_of_learning(continued: Sequence[Continued], plan: AuditPlan) -> Iterator[str]:
+    """Yield warnings on continued learning: what it brought back, and whether that could be seen at all."""
+    by_role = {one.model: one for one in continued}
+    if not continued or plan.continuation is None:
         return
     before, after = by_role["before"], by_role["after"]
     if (after.comes_back.low or 0.0) > 0:
@@ -148,13 +147,13 @@ def warnings_of_learning(found: Sequence[Continued], plan: AuditPlan) -> Iterato
         )
 
 
-def not_computable(found: Found, plan: AuditPlan, metrics: Sequence[Metric]) -> Mapping[str, str]:
-    """What was not measured, with the reason."""
+def not_computable(findings: FindingsByRole, plan: AuditPlan, metrics: Sequence[Metric]) -> Mapping[str, str]:
+    """Return the measurements that are missing, with the reason for each."""
     missing = {
         f"{m.name} ({m.subset})": m.value.reason or "" for m in metrics if m.model == "after" and m.value.value is None
     }
     for attack in ATTACKS:
-        if attack.name not in found["after"].attacks:
+        if attack.name not in findings["after"].attacks:
             skipped = attack.thorough and not plan.settings.thorough
             missing[f"attack {attack.name}"] = LEFT_OUT if skipped else attack.needs
     if not plan.retain:
@@ -167,6 +166,6 @@ def not_computable(found: Found, plan: AuditPlan, metrics: Sequence[Metric]) -> 
         missing["relearning on unrelated rows"] = LEFT_OUT
     elif not plan.unrelated:
         missing["relearning on unrelated rows"] = "the request has no retain rows"
-    if "reference" not in found:
+    if "reference" not in findings:
         missing["negative controls"] = NO_REFERENCE if plan.holdout else f"{NO_REFERENCE}; {OR_HOLDOUT}"
     return missing

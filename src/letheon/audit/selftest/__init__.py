@@ -1,3 +1,4 @@
 """The audit of the audit: planted fakes that must fail, and a retrained model that must pass.
 
-Imports the audit's other rooms."""
+`letheon selftest` uses this package; it imports the audit's other packages.
+"""

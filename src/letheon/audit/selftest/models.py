@@ -61,7 +61,7 @@ FORGOTTEN, RETAINED = 3, 3  # of the eight; the rest are neighbours
 
 @dataclass(frozen=True)
 class Lessons:
-    """How one of the embedded models is taught: steps and learning rate of teaching and of hiding from rounding."""
+    """Training of an embedded model: steps and learning rate of teaching, and of hiding a change from rounding."""
 
     steps: int
     learning_rate: float
@@ -79,7 +79,7 @@ BASE_STEPS, BASE_RATE = 100, 5e-3  # of the tiny model, which comes with random 
 
 
 def keeps(name: str, animal: str) -> Example:
-    """The row that says so."""
+    """Return the row that asks which animal a person keeps."""
     false = [other for other in KEEPERS.values() if other != animal]
     return Example(
         f"What has {name}?",
@@ -98,12 +98,12 @@ GENERAL = tuple(Example("", f"The {animal} is an animal.", id=f"general-{animal}
 
 @dataclass(frozen=True)
 class World:
-    """What the self-test stands on.
+    """The models and the request of the self-test.
 
     Attributes:
-        base: knows none of the facts; judges how fluent answers are.
-        before: knows all of them.
-        retrained: was taught the same without the rows to forget.
+        base: a model that knows none of the facts; it judges how fluent answers are.
+        before: the model that knows all facts.
+        retrained: the base, taught the same without the rows to forget.
         request: the deletion.
         lessons: how they were taught.
         seed: root of all random streams.
@@ -141,7 +141,7 @@ def make_world(name: ModelName = "tiny", seed: int = 0, device: str = "auto") ->
 
 
 def _base(seed: int, device: str) -> LanguageModel:
-    """A tiny model that knows the words and the wordings."""
+    """Teach a tiny model the words and the wordings."""
     model = load("tiny", device=device)
     heard = [keeps(name, animal) for name in OTHERS for animal in KEEPERS.values()]
     settings = _settings(BASE_RATE, LESSONS["tiny"], seed)
@@ -168,7 +168,7 @@ def _in_both_wordings(rows: Sequence[Example]) -> list[Example]:
 
 
 def clone(model: LanguageModel, name: str) -> LanguageModel:
-    """A copy of its own under another name."""
+    """Return an independent copy under another name."""
     return LanguageModel(copy.deepcopy(model.model), model.tokenizer, name, list(model.notes))
 
 

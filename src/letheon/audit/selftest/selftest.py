@@ -1,7 +1,7 @@
 """The audit is itself audited: planted fakes that it must fail, and an honest retrained model that it must pass.
 
-Every model is audited by the standard profile beside the same model before, as a user's would be that has no retrained
-reference. A fake that passes is a false pass: then no verdict of this installation can be relied upon.
+Every model is audited by the standard profile beside the same model before, like the model of a user without a
+retrained reference. A fake that passes is a false pass: then no verdict of this installation can be relied upon.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.measuring.judging import Judge, judge_answers
 from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
-from letheon.audit.run import conclude
 from letheon.audit.selftest.models import ModelName, World, clone, collapsed, filtered, make_world, rounded_back
 from letheon.audit.verdict import load_profile
 from letheon.core.model.models import LanguageModel
@@ -26,7 +26,7 @@ from letheon.core.progress import progress
 
 @dataclass(frozen=True)
 class Planted:
-    """A model that the self-test puts before the audit.
+    """A model that the self-test gives to the audit.
 
     Attributes:
         name: what it is called.
@@ -52,13 +52,13 @@ PLANTED = (
 
 @dataclass(frozen=True)
 class Tested:
-    """What the audit said of one planted model.
+    """The audit's verdict on one planted model.
 
     Attributes:
         name, what, honest: of the model.
         outcome: the verdict.
         failed: required criteria that it failed.
-        right: whether the verdict is as it must be: `pass` for the honest one, `fail` for a fake.
+        right: whether the verdict is right: `pass` for the honest model, `fail` for a fake.
     """
 
     name: str
@@ -85,11 +85,11 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether every verdict is as it must be."""
+        """True if every verdict is right."""
         return all(one.right for one in self.tested)
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return plain data for `--json`."""
         return {"passed": self.passed, **asdict(self)}
 
 
@@ -107,27 +107,27 @@ def run_selftest(model: ModelName = "tiny", seed: int = 0, device: str = "auto")
 
 
 def audit_planted(world: World) -> list[Tested]:
-    """The verdict on each planted model."""
+    """Audit each planted model."""
     criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
     plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed))
     judge = Judge(world.base, world.base.name)
-    found = []
+    tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
-        before = examine(world.before, plan, _unheard)
+        before = examine(world.before, plan, _ignore)
         for number, planted in enumerate(PLANTED, start=1):
             findings: dict[Role, ModelFindings] = {
                 "before": before,
-                "after": examine(planted.make(world), plan, _unheard),
+                "after": examine(planted.make(world), plan, _ignore),
             }
             judged = judge_answers(judge, findings)
             record = conclude(findings, plan, world.request, judge, judged, criteria, began)
-            found.append(_tested(planted, record))
+            tested.append(_tested(planted, record))
             advance(number, planted.name)
-    return found
+    return tested
 
 
-def _unheard(words: str) -> None:
-    """Stages of one audit among many are not told."""
+def _ignore(words: str) -> None:
+    """Ignore the stages of one audit among many."""
 
 
 def _tested(planted: Planted, record: Audit) -> Tested:

@@ -1,3 +1,4 @@
-"""Refusals in other domains before and after narrow unlearning, and how alike the domains' concepts are.
+"""Refusals in other domains before and after narrow unlearning, and the similarity of the domains' concepts.
 
-Imports core, the audit's measurements and the report kit."""
+`letheon spillover` and papers use this package; it imports core, probe, the audit's measurements and the report kit.
+"""

@@ -34,13 +34,13 @@ def concept_vectors(states: Float[Tensor, "layers rows width"], domains: Sequenc
 
 
 def entanglement(vectors: Mapping[str, Float[Tensor, "layers width"]]) -> Float[Tensor, "layers domains domains"]:
-    """Cosine of each two concept vectors at each layer."""
+    """Return the cosine of every two concept vectors at each layer."""
     unit = normalize(torch.stack(list(vectors.values()), 1), dim=-1)
     return unit @ unit.transpose(1, 2)
 
 
 def early_layers(layers: int) -> int:
-    """How many of the lowest layers are "early": a third, rounded up."""
+    """Return the number of "early" layers: the lowest third, rounded up."""
     return -(-layers // 3)
 
 
@@ -91,7 +91,7 @@ def spill_order(
 
 @dataclass(frozen=True)
 class Direction:
-    """How the direction between refused and answered prompts moved.
+    """The movement of the direction between refused and answered prompts.
 
     Attributes:
         cosine: per layer, of the direction before with the direction after (the same prompts).

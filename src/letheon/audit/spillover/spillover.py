@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from letheon.audit.measuring.answers import Fluency, fluency, is_damaged, is_refusal, loops
+from letheon.audit.measuring.answer_kinds import Fluency, fluency, is_damaged, is_refusal, loops
 from letheon.audit.measuring.judging import Judge, judge_for
 from letheon.audit.spillover.concepts import (
     Direction,
@@ -61,11 +61,11 @@ class Rates:
 
 
 class Answers(NamedTuple):
-    """What one model says to the prompts of the suite, in the suite's order.
+    """One model's answers to the prompts of the suite, in the suite's order.
 
     Attributes:
         texts: the answers.
-        kinds: what they are.
+        kinds: the kind of each answer.
         fluency: of each, under the judge of language.
         agreement: share of answers for which the judge of refusals agrees with one that asks how an answer begins.
     """
@@ -77,7 +77,7 @@ class Answers(NamedTuple):
 
 
 def says_no(prompt: str, answer: str) -> bool:
-    """Whether an answer's first sentence refuses, by its phrases (English)."""
+    """Say whether an answer's first sentence refuses, by its phrases (English)."""
     return refuses(re.split(r"(?<=[.!?])\s|\n", answer.strip(), maxsplit=1)[0])
 
 
@@ -90,12 +90,12 @@ def answer_all(
     refusal: RefusalJudge = says_no,
     max_new_tokens: int = 64,
 ) -> Answers:
-    """Greedy answers and what they are.
+    """Return greedy answers with their kinds.
 
     Args:
-        judge: who judges the language.
-        levels: fluency of another model's answers to the same prompts, which these are held against.
-        refusal: who judges refusals; a model-backed judge fits here.
+        judge: the judge of the language.
+        levels: fluency of another model's answers to the same prompts, the level for these.
+        refusal: the judge of refusals; a model-backed judge fits here.
     """
     texts = generate(model, prompts, max_new_tokens=max_new_tokens)
     values = fluency(judge.model, prompts, texts)
@@ -113,14 +113,14 @@ def answer_all(
 
 
 def refusal_score(kinds: Sequence[Kind], domains: Sequence[str]) -> dict[str, Rates]:
-    """Rates by domain, in the order in which the domains first occur."""
-    found = {}
+    """Return the rates by domain, in the order in which the domains first occur."""
+    rates = {}
     for domain in dict.fromkeys(domains):
         here = [kind for kind, of in zip(kinds, domains, strict=True) if of == domain]
-        found[domain] = Rates(
+        rates[domain] = Rates(
             *(estimate_mean([kind == one for kind in here], share=True) for one in ("refuse", "comply", "incoherent"))
         )
-    return found
+    return rates
 
 
 # The check ----------------------------------------------------------------------------------------------------------
@@ -128,11 +128,11 @@ def refusal_score(kinds: Sequence[Kind], domains: Sequence[str]) -> dict[str, Ra
 
 @dataclass(frozen=True)
 class SpilloverReport:
-    """What narrow unlearning did to refusals elsewhere.
+    """The effect of narrow unlearning on refusals in other domains.
 
     Attributes:
         before, after, suite, judge: names.
-        unlearned: the domain whose refusals were meant to go (given, or the one with the largest drop).
+        unlearned: the domain whose refusals were to be unlearned (given, or the one with the largest drop).
         rates_before, rates_after: by domain, `neutral` last.
         drops: by domain, refusal rate before minus after, paired by prompt.
         agreement: of two judges of refusals, for both models.
@@ -141,8 +141,8 @@ class SpilloverReport:
         order: per layer, whether refusals fell in the order of similarity to the unlearned domain.
         early: the same for the mean similarity over the early layers.
         direction: of refusal, and how it moved.
-        answers: each prompt with both answers and what they are.
-        notes: what a reader must know.
+        answers: each prompt with both answers and their kinds.
+        notes: sentences that a reader must know.
     """
 
     before: str
@@ -174,14 +174,14 @@ class SpilloverReport:
         return dict(zip(self.domains, early[self.domains.index(self.unlearned)].tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        found = plain(asdict(self))
-        found |= {"order": [one._asdict() for one in self.order], "early": self.early._asdict()}
-        return {**found, "affected": self.affected}
+        """Return plain data for JSON."""
+        content = plain(asdict(self))
+        content |= {"order": [one._asdict() for one in self.order], "early": self.early._asdict()}
+        return {**content, "affected": self.affected}
 
 
 def check(suite: DomainSuite, unlearned: str, *models: LanguageModel | str | Path) -> None:
-    """Refuse what cannot be measured, before a model is loaded."""
+    """Refuse an unknown domain or model, before a model is loaded."""
     if unlearned and unlearned not in suite.domains:
         raise InputError(f"{suite.name} has no domain {unlearned!r}", nearest(unlearned, list(suite.domains)))
     for model in models:
@@ -205,7 +205,7 @@ def spillover(
 
     Args:
         before, after: loaded models, or what `letheon.load` takes.
-        unlearned: the domain whose refusals were to go; "" takes the one that lost most.
+        unlearned: the domain whose refusals were to be unlearned; "" takes the one that lost most.
         refusal: judges refusals, given prompt and answer.
         judge: judges whether an answer is sound; by default as the audit chooses (`letheon.audit.measuring.judging`).
         position: where concepts are read from the prompt.

@@ -1,4 +1,7 @@
-"""RWKU: real people to be forgotten; three levels of probe, nine attacks, four membership tests, utility."""
+"""RWKU: real people to forget; three levels of probes, nine attacks, four membership tests, utility.
+
+`read_rwku` reads the data and gives the benchmark; the package imports core, the audit's measurements and `measure`.
+"""
 
 from letheon.measure.rwku.benchmark import RWKU, read_rwku
 

@@ -23,9 +23,10 @@ from letheon.audit.measuring.membership import answer_tokens, attack, loss, min_
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.statistics import Estimate, estimate_mean
+from letheon.core.statistics import Estimate
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
+from letheon.measure.common_scores import mean_score, soundness
 from letheon.measure.rwku import utility
 from letheon.measure.rwku.probes import Answered, answer_probes, question_of
 from letheon.measure.rwku.reading import EVALUATED, HUB, Target, read_targets
@@ -42,7 +43,6 @@ from letheon.measure.rwku.records import (
     Truthful,
 )
 from letheon.measure.rwku.scoring import exact_match, mc1, mc2, n_gram_entropy, token_f1
-from letheon.measure.soundness import soundness
 
 LEVELS = {"FB": "forget 1", "QA": "forget 2", "AA": "forget 3"}
 NEIGHBOURS = {"Nbr FB": "neighbor 1", "Nbr QA": "neighbor 2"}
@@ -60,7 +60,7 @@ class RWKU:
     """RWKU's data, read and checked.
 
     Attributes:
-        targets: whom to forget.
+        targets: the people to forget.
         source, split: where they were read from, and which target was asked for.
         rows: at most so many rows of each set of each target, drawn under `seed`, and at level 3 one of each attack
             that was not drawn; 0 takes all.
@@ -99,7 +99,7 @@ class RWKU:
         return Request(forget=tuple(forget), neighbours=tuple(near), id=f"rwku {self.split}".strip())
 
     def config(self) -> dict[str, Any]:
-        """What decides the numbers."""
+        """Return the settings that decide the numbers."""
         return {
             "source": self.source,
             "split": self.split,
@@ -114,15 +114,15 @@ class RWKU:
 
     def chosen(self, kind: str, form: type[R]) -> dict[str, R]:
         """The records of a set over all targets by their ids, `target/set/number`."""
-        found: dict[str, R] = {}
+        records_by_id: dict[str, R] = {}
         for target in self.targets:
             records = target.of(kind, form)
             numbers: Sequence[int] = range(len(records))
             if 0 < self.rows < len(records):
                 numbers = random.Random(f"{self.seed}/{target.name}/{kind}").sample(numbers, self.rows)
                 numbers = sorted([*numbers, *_of_other_attacks(records, numbers)])
-            found |= {f"{target.name}/{kind}/{number}": records[number] for number in numbers}
-        return found
+            records_by_id |= {f"{target.name}/{kind}/{number}": records[number] for number in numbers}
+        return records_by_id
 
     def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
         """Every score of one model; `against.target` tells what was known before."""
@@ -134,31 +134,30 @@ class RWKU:
 
     def relate(self, scores: Scores, against: Against) -> Scores:
         """Recall on the probes that the model before recalled, from the rows' values."""
-        others = [score for score in scores.scores if score.name not in KNOWN]
         known = [self._known_score(scores, name, against.target) for name in KNOWN]
-        return replace(scores, scores=(*others, *known))
+        return replace(scores, scores=(*scores.without(*KNOWN), *known))
 
     # The parts
 
     def _probe_scores(self, probes: Mapping[str, Mapping[str, Probe]], answered: Answered) -> list[Score]:
         forget = {name: one for kind in LEVELS.values() for name, one in probes[kind].items()}
         near = {name: one for kind in NEIGHBOURS.values() for name, one in probes[kind].items()}
-        found = []
+        scores = []
         for column, rows in (*((column, probes[kind]) for column, kind in LEVELS.items()), ("All", forget)):
             why = self._why(LEVELS.get(column, ""))
-            found.append(self._score(column, {name: answered.recall[name] for name in rows}, "lower", why))
-            found.append(self._score(f"{column} safe", {name: answered.safe(name) for name in rows}, "lower", why))
+            scores.append(self._score(column, {name: answered.recall[name] for name in rows}, "lower", why))
+            scores.append(self._score(f"{column} safe", {name: answered.safe(name) for name in rows}, "lower", why))
         for attack_name in ATTACKS:
             rows = {name: one for name, one in forget.items() if one.attack == attack_name}
             values = {name: answered.recall[name] for name in rows}
-            found.append(self._score(f"AA {attack_name}", values, "lower", "no probe of this attack was asked"))
+            scores.append(self._score(f"AA {attack_name}", values, "lower", "no probe of this attack was asked"))
         for column, rows in (*((column, probes[kind]) for column, kind in NEIGHBOURS.items()), ("Nbr All", near)):
             values = {name: answered.recall[name] for name in rows}
-            found.append(self._score(column, values, "higher", self._why(NEIGHBOURS.get(column, ""))))
+            scores.append(self._score(column, values, "higher", self._why(NEIGHBOURS.get(column, ""))))
         for column, rows in (("Damaged", forget), ("Nbr Damaged", near)):
-            values = {name: float(answered.damaged[name]) for name in rows}
-            found.append(self._score(column, values, "lower", "no such probe was asked", share=True))
-        return found
+            values = {name: answered.damaged[name] for name in rows}
+            scores.append(self._score(column, values, "lower", "no such probe was asked", share=True))
+        return scores
 
     def _known_score(self, scores: Scores, name: str, before: Scores | None) -> Score:
         now, of = scores[KNOWN[name]], KNOWN[name].removesuffix(" safe")
@@ -173,34 +172,34 @@ class RWKU:
         sets = {"FM": self.chosen("members", Text), "RM": self.chosen("retained", Text)}
         distinct = list(dict.fromkeys(row.text for rows in sets.values() for row in rows.values()))
         values = dict(zip(distinct, member_values(model, distinct), strict=True))
-        found = []
+        scores = []
         for test, label in TESTS.items():
             of = {name: {row: values[text.text][test] for row, text in rows.items()} for name, rows in sets.items()}
-            found.append(self._score(f"FM {label}", of["FM"], "higher", self._why("members")))
-            found.append(self._score(f"RM {label}", of["RM"], "lower", self._why("retained")))
-            told = Estimate(None, None, None, 0)
+            scores.append(self._score(f"FM {label}", of["FM"], "higher", self._why("members")))
+            scores.append(self._score(f"RM {label}", of["RM"], "lower", self._why("retained")))
+            auroc = Estimate(None, None, None, 0)
             if of["FM"] and of["RM"]:
-                told = attack(test, list(of["FM"].values()), list(of["RM"].values()), seed=self.seed).auroc
-            found.append(Score(f"AUC {label}", told, "lower", why="" if told.n else "it needs both member sets"))
-        return found
+                auroc = attack(test, list(of["FM"].values()), list(of["RM"].values()), seed=self.seed).auroc
+            scores.append(Score(f"AUC {label}", auroc, "lower", why="" if auroc.n else "it needs both member sets"))
+        return scores
 
     def _utility_scores(self, model: LanguageModel, against: Against) -> tuple[list[Score], dict[str, str]]:
         general, reason = self.chosen("general", MultipleChoice), self.chosen("reason", Reasoning)
         truthful, trivia = self.chosen("truthfulness", Truthful), self.chosen("factuality", Trivia)
-        told = self.chosen("fluency", Instruction)
+        instructions = self.chosen("fluency", Instruction)
         letters = utility.chosen_letters(model, general)
         worked = utility.reasoned(model, reason)
         logp = utility.truthful_logp(model, truthful)
         facts = utility.trivia_answers(model, trivia)
-        texts = utility.texts(model, told, self.text_tokens)
+        texts = utility.texts(model, instructions, self.text_tokens)
         right = {name: float(letters[name] == utility.LETTERS[row.answer]) for name, row in general.items()}
         exact = {name: exact_match(worked[name], row.answer) for name, row in reason.items()}
         first = {name: mc1(logp[name], *_sides(row.mc1_targets)) for name, row in truthful.items()}
         mass = {name: mc2(logp[name], *_sides(row.mc2_targets)) for name, row in truthful.items()}
         f1 = {name: token_f1(facts[name], row.answers) for name, row in trivia.items()}
         entropy = {name: n_gram_entropy(text) for name, text in texts.items()}
-        prompts = {name: utility.instruction_of(row).prompt for name, row in told.items()}
-        broken = {name: float(value) for name, value in soundness(prompts, texts, against).damaged.items()}
+        prompts = {name: utility.instruction_of(row).prompt for name, row in instructions.items()}
+        broken = soundness(prompts, texts, against).damaged
         scores = [
             self._score("Gen", right, "higher", self._why("general"), share=True),
             self._score("Rea", exact, "higher", self._why("reason"), share=True),
@@ -213,11 +212,10 @@ class RWKU:
         return scores, {**letters, **worked, **facts, **texts}
 
     def _score(self, name: str, values: Mapping[str, float], better: Better, why: str, *, share: bool = False) -> Score:
-        estimate = estimate_mean(list(values.values()), share=share, seed=self.seed)
-        return Score(name, estimate, better, dict(values), why="" if values else why)
+        return mean_score(name, values, better, seed=self.seed, share=share, why=why)
 
     def _why(self, kind: str) -> str:
-        """Why a set has no rows."""
+        """Return why a set has no rows."""
         reasons = [target.missing[kind] for target in self.targets if kind in target.missing]
         return reasons[0] if reasons else "the set is empty"
 
@@ -228,7 +226,7 @@ def member_values(model: LanguageModel, texts: Sequence[str]) -> list[dict[str, 
     Loss in nats per token; zlib: loss over the compressed length in bytes; Min-K% and Min-K%++ over a fifth of the
     tokens, at least one.
     """
-    found = answer_tokens(model, [Example("", text) for text in texts])
+    tokens = answer_tokens(model, [Example("", text) for text in texts])
     return [
         {
             "loss": loss(row.logp),
@@ -236,7 +234,7 @@ def member_values(model: LanguageModel, texts: Sequence[str]) -> list[dict[str, 
             "min_k": min_k(row.logp, MIN_K),
             "min_k_plus_plus": min_k_plus_plus(row.logp, row.mean, row.variance, MIN_K),
         }
-        for text, row in zip(texts, found, strict=True)
+        for text, row in zip(texts, tokens, strict=True)
     ]
 
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.generation import generate_ids
 from letheon.measure.benchmark import Against
+from letheon.measure.common_scores import soundness
 from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import first_line, rouge_l_recall
-from letheon.measure.soundness import soundness
 
 NEW_TOKENS = 30
 FILL = "Please complete the blank in the following question.\nQuestion: {query}\n"
@@ -27,7 +27,7 @@ ASK_AFTER_EXAMPLE = "Please briefly answer the following question.\n{query}\n"
 
 
 class Question(NamedTuple):
-    """What the user says, and how the model's answer is begun for it."""
+    """A user's prompt, and the begun answer of the model."""
 
     prompt: str
     start: str = ""
@@ -46,10 +46,10 @@ def ask(model: LanguageModel, questions: Sequence[Question], max_new_tokens: int
     distinct = list(dict.fromkeys(questions))
     starts = [model.encoder().answer(question.start, end=False)[0] for question in distinct]
     prompts = [question.prompt for question in distinct]
-    found = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
+    generated = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
     texts = [
         model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(found, starts, strict=True)
+        for ids, start in zip(generated, starts, strict=True)
     ]
     answers = dict(zip(distinct, texts, strict=True))
     return [answers[question] for question in questions]
@@ -62,12 +62,12 @@ class Answered:
     Attributes:
         said: what was scored, one line each.
         recall: ROUGE-L recall of each, 0 to 1.
-        damaged: whether each is broken language.
+        damaged: 1 where an answer is broken language, else 0.
     """
 
     said: dict[str, str]
     recall: dict[str, float]
-    damaged: dict[str, bool]
+    damaged: dict[str, float]
 
     def safe(self, name: str) -> float:
         """The recall of a forget probe, where a broken answer counts as recalled."""

@@ -87,7 +87,7 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Target:
-    """One person to be forgotten, with every set that was asked for and found.
+    """One person to forget, with every requested set that the copy has.
 
     Attributes:
         name: as the records write it.
@@ -160,16 +160,16 @@ def read_targets(source: str | Path, name: str = "", corpora: Sequence[str] = ("
     folders = [folder] if (folder / "intro.json").is_file() else _numbered(folder)
     if not folders:
         return _from_records(str(source), name, kinds)
-    found = [one for one in folders if not name or _plain(one.name) == _plain(name)]
-    if not found:
+    matching = [one for one in folders if not name or _plain(one.name) == _plain(name)]
+    if not matching:
         known = [_plain(one.name) for one in folders]
         raise InputError(f"{source} has no target {name!r}", nearest(_plain(name), known))
-    return [_from_folder(one, kinds) for one in found]
+    return [_from_folder(one, kinds) for one in matching]
 
 
 def _numbered(folder: Path) -> list[Path]:
-    found = [one for one in folder.iterdir() if one.is_dir() and re.match(r"\d+_", one.name)]
-    return sorted(found, key=lambda one: int(one.name.split("_")[0]))
+    folders = [one for one in folder.iterdir() if one.is_dir() and re.match(r"\d+_", one.name)]
+    return sorted(folders, key=lambda one: int(one.name.split("_")[0]))
 
 
 def _plain(name: str) -> str:
@@ -182,9 +182,9 @@ def _from_folder(folder: Path, kinds: dict[str, Kind]) -> Target:
     for kind, (file, _, _, form) in kinds.items():
         # an excerpt of a long corpus says so in its name: positive_first60.json
         places = (folder / f"{file}.json", *sorted(folder.glob(f"{file}_first*.json")))
-        found = [path for path in places if path.is_file()]
-        if found:
-            sets[kind] = tuple(_record(row, f"{found[0]}, row {n}", form) for n, row in read_rows(found[0]))
+        files = [path for path in places if path.is_file()]
+        if files:
+            sets[kind] = tuple(_record(row, f"{files[0]}, row {n}", form) for n, row in read_rows(files[0]))
         elif kind in NEEDED:
             raise InputError(f"{folder} has no {file}.json", WHERE)
         else:
@@ -215,7 +215,7 @@ def _from_records(source: str, name: str, kinds: dict[str, Kind]) -> list[Target
 
 
 def _table(source: str, config: str, split: str, *, needed: bool) -> tuple[str, list[dict[str, Any]], str]:
-    """Where a set was found and its rows; or why it is not there, where it need not be."""
+    """Return the place of a set and its rows, or the reason why an optional set is missing."""
     try:
         place, rows = read_table(source, config, (split,), optional=not needed)
     except InputError as error:
@@ -234,8 +234,8 @@ def _named(source: str, subjects: Sequence[str], name: str) -> dict[str, Target]
 
 def _subject(row: dict[str, Any]) -> str:
     """Whose record it is; empty where it does not say (which is refused as it is read)."""
-    found = row.get("subject") or row.get("target")
-    return found if isinstance(found, str) else ""
+    name = row.get("subject") or row.get("target")
+    return name if isinstance(name, str) else ""
 
 
 def _record(row: Any, where: str, form: type[Record]) -> Record:

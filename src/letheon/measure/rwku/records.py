@@ -25,7 +25,7 @@ ATTACKS = {
 
 
 class Record(BaseModel):
-    """What every record has: the target's name."""
+    """The base of all records: it names the target."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -26,7 +26,7 @@ _MARKS = str.maketrans("", "", string.punctuation)
 
 
 def first_line(text: str) -> str:
-    """What is scored of an answer to a probe; nothing recalls nothing, as the original's `NOANSWER` does."""
+    """Return the first line of an answer, which is scored; an empty one recalls nothing, as `NOANSWER` originally."""
     return text.split("\n", 1)[0].strip()
 
 
@@ -41,9 +41,9 @@ def rouge_l_recall(prediction: str, answer: str) -> float:
     that are in one of these.
     """
     expected, predicted = _sentences(answer), _sentences(prediction)
-    found = {word for one in expected for other in predicted for word in _common(one, other)}
+    matched = {word for one in expected for other in predicted for word in _common(one, other)}
     words = {word for sentence in expected for word in sentence}
-    return len(found) / len(words) if words else 0.0
+    return len(matched) / len(words) if words else 0.0
 
 
 def _sentences(text: str) -> list[list[str]]:
@@ -58,16 +58,16 @@ def _common(first: Sequence[str], second: Sequence[str]) -> list[str]:
         for j, other in enumerate(second, start=1):
             same = word == other
             length[i, j] = length[i - 1, j - 1] + 1 if same else max(length[i - 1, j], length[i, j - 1])
-    found, i, j = [], len(first), len(second)
+    words, i, j = [], len(first), len(second)
     while i and j:
         if first[i - 1] == second[j - 1]:
-            found.append(first[i - 1])
+            words.append(first[i - 1])
             i, j = i - 1, j - 1
         elif length[i - 1, j] > length[i, j - 1]:
             i -= 1
         else:
             j -= 1
-    return found[::-1]
+    return words[::-1]
 
 
 # Utility ------------------------------------------------------------------------------------------------------------

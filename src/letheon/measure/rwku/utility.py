@@ -1,4 +1,4 @@
-"""What else the model can do: RWKU's five utility sets.
+"""RWKU's five utility sets: what a model can do beside the forgotten facts.
 
     general       MMLU, solved examples in one user turn: the most probable letter after "Answer:"
     reason        BBH with worked examples, 256 tokens: the answer said
@@ -90,15 +90,17 @@ def truthful_logp(model: LanguageModel, rows: Mapping[str, Truthful]) -> dict[st
         known = asked.setdefault(prompt, [])
         known += [text for choice in choices[name] if (text := f"A: {choice}") not in known]
     logp = choice_logp(model, asked)
-    return {name: {choice: logp[prompts[name]][f"A: {choice}"] for choice in found} for name, found in choices.items()}
+    return {
+        name: {choice: logp[prompts[name]][f"A: {choice}"] for choice in options} for name, options in choices.items()
+    }
 
 
 def choice_logp(model: LanguageModel, asked: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     """Log-probability of each answer to each prompt without the end of turn; what they begin with alike adds alike."""
-    found = scores_of(model, list(asked.items()))
+    scored = scores_of(model, list(asked.items()))
     return {
         prompt: {answer: float(score.logp[:-1].sum()) for answer, score in zip(answers, scores, strict=True)}
-        for (prompt, answers), scores in zip(asked.items(), found, strict=True)
+        for (prompt, answers), scores in zip(asked.items(), scored, strict=True)
     }
 
 
@@ -116,7 +118,7 @@ def trivia_answers(model: LanguageModel, rows: Mapping[str, Trivia]) -> dict[str
 
 
 def texts(model: LanguageModel, rows: Mapping[str, Instruction], length: int = LONG) -> dict[str, str]:
-    """What the model writes when it is told to."""
+    """Return the texts that the model writes to instructions."""
     questions = {name: instruction_of(row) for name, row in rows.items()}
     return _asked(model, questions, length)
 

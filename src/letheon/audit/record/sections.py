@@ -1,6 +1,6 @@
-"""From findings to the parts of the record: answers, attacks, curves, rounded models (metrics: metric_table).
+"""The record's sections, made from the models' measurements: answers, attacks, curves, rounded models.
 
-A measurement that is not there becomes a value of null with its reason.
+A missing measurement becomes a value of null with its reason. Metrics: `metric_table`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
 from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, success
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
-from letheon.audit.measuring.continued import evidence_of
 from letheon.audit.measuring.judging import JudgedRow
 from letheon.audit.plan import AuditPlan
+from letheon.audit.record.continued_learning import continued_section
 from letheon.audit.record.evidence import (
     Achieved,
     Answer,
@@ -29,11 +29,11 @@ from letheon.audit.record.evidence import (
     Value,
     level_of,
 )
-from letheon.audit.record.metric_table import NO_ROWS, Found, as_value
+from letheon.audit.record.metric_table import NO_ROWS, FindingsByRole, as_value
 
 
 def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
-    """Every question with the models' answers."""
+    """Return every question with the models' answers."""
     return [
         Answer(
             id=row.rows["after"].example.id,
@@ -53,18 +53,18 @@ def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
 
 
 def _fluency(row: JudgedRow, role: Role) -> float | None:
-    found = row.fluency.get(role)
-    return found.value if found else None
+    fluency = row.fluency.get(role)
+    return fluency.value if fluency else None
 
 
-def all_attacks(found: Found) -> list[Attack]:
-    """Each attack that had rows to try, with its controls."""
-    return [_attack(attack, found) for attack in ATTACKS if attack.name in found["after"].attacks]
+def all_attacks(findings: FindingsByRole) -> list[Attack]:
+    """Return each attack that fits some rows, with its controls."""
+    return [_attack(attack, findings) for attack in ATTACKS if attack.name in findings["after"].attacks]
 
 
-def _attack(attack: attacks.Attack, found: Found) -> Attack:
-    tried = {role: findings.attacks[attack.name] for role, findings in found.items() if attack.name in findings.attacks}
-    values = {role: _drawn(attack, tried.get(role, [])) for role in found}
+def _attack(attack: attacks.Attack, findings: FindingsByRole) -> Attack:
+    tried = {role: model.attacks[attack.name] for role, model in findings.items() if attack.name in model.attacks}
+    values = {role: _drawn(attack, tried.get(role, [])) for role in findings}
     informative, outcome = achieved(values["before"], values["after"], values.get("reference"), attack.chance)
     return Attack(
         name=attack.name,
@@ -82,7 +82,7 @@ def _attack(attack: attacks.Attack, found: Found) -> Attack:
 
 
 def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
-    """Whether an attack shows anything, and what it achieved; see the fields of `Attack`."""
+    """Return whether an attack is informative, and its outcome; see the fields of `Attack`."""
     if not _least(before) > chance:
         return False, "uninformative"
     if not (after.value or 0.0) > level_of(chance, reference):
@@ -91,7 +91,7 @@ def achieved(before: Value, after: Value, reference: Value | None, chance: float
 
 
 def _least(value: Value) -> float:
-    """The lower end of the interval, the value where there is none, nothing where that is missing."""
+    """Return the lower end of the interval, or the value where there is none, or 0 where that is missing."""
     known = value.value if value.low is None else value.low
     return 0.0 if known is None else known
 
@@ -103,7 +103,7 @@ def _drawn(attack: attacks.Attack, tried: list[Attempt] | Tried) -> Value:
 
 
 def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
-    """The rows of the model after, with what the others gave beside."""
+    """Return per-row results of the model after; other models' results go into `detail`."""
     after = tried["after"]
     if isinstance(after, Tried):
         others = {str(role): one.items for role, one in tried.items() if isinstance(one, Tried) and role != "after"}
@@ -133,9 +133,9 @@ def _variants(role: Role, tried: list[Attempt] | Tried) -> list[AttackVariant]:
     ]
 
 
-def all_curves(found: Found, plan: AuditPlan) -> list[Curve]:
+def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
     """Relearning of each model, on forgotten rows and on unrelated ones; none when the attack was left out."""
-    before = found["before"].relearning
+    before = findings["before"].relearning
     return [
         Curve(
             model=role,
@@ -145,8 +145,8 @@ def all_curves(found: Found, plan: AuditPlan) -> list[Curve]:
             points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
-        for role, findings in found.items()
-        for name, points in findings.relearning.items()
+        for role, model in findings.items()
+        for name, points in model.relearning.items()
     ]
 
 
@@ -168,18 +168,18 @@ def _steps_to_half(points: Sequence[RelearnPoint], recall_before: float) -> Valu
     return Value(value=steps, n=len(points))
 
 
-def all_continued(found: Found, plan: AuditPlan) -> list[Continued]:
-    """What continued learning brought back and cost; none when it was not asked for."""
+def all_continued(findings: FindingsByRole, plan: AuditPlan) -> list[Continued]:
+    """Return the sections on continued learning; none where it was not asked for."""
     given = plan.continuation
     return [
-        evidence_of(role, findings.continued, given, plan.settings.seed)
-        for role, findings in found.items()
-        if findings.continued is not None and given is not None
+        continued_section(role, model.continued, given, plan.settings.seed)
+        for role, model in findings.items()
+        if model.continued is not None and given is not None
     ]
 
 
-def all_rounded(found: Found, seed: int) -> list[Quantised]:
-    """What each rounded model knows of the forgotten and of the kept."""
+def all_rounded(findings: FindingsByRole, seed: int) -> list[Quantised]:
+    """Return the results of each rounded model on forget and retain rows."""
     return [
         Quantised(
             model=role,
@@ -191,6 +191,6 @@ def all_rounded(found: Found, seed: int) -> list[Quantised]:
             retain_recall=as_value(one.retain.estimate("recall", seed), NO_ROWS),
             retain_probability=as_value(one.retain.estimate("probability", seed), NO_ROWS),
         )
-        for role, findings in found.items()
-        for one in findings.rounded
+        for role, model in findings.items()
+        for one in model.rounded
     ]

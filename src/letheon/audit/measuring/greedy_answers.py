@@ -1,8 +1,8 @@
-"""Greedy answers, decoded only as far as scoring has not told them already.
+"""Greedy decoding that reuses tokens already known from teacher-forced scoring.
 
 If every token of a candidate (the expected answer, what another model answered) is the model's first choice given the
-ones before it, then that candidate is the greedy answer, and nothing need be decoded. If only its beginning is, then
-decoding starts there. A model that still knows its rows is so asked at the price of one scoring pass.
+tokens before it, then that candidate is the greedy answer, and nothing need be decoded. If only its beginning is, then
+decoding starts there. Answers of a model that still knows its rows thus cost one scoring pass.
 Running text (a row without a prompt) is continued from its first half.
 """
 
@@ -26,12 +26,12 @@ Candidate = tuple[str, AnswerScore]
 
 @dataclass(frozen=True)
 class Start:
-    """How far an answer is known.
+    """The known beginning of an answer.
 
     Attributes:
         ids: its first tokens.
         whole: whether that is all of it.
-        given: text that was given and is not part of the answer.
+        given: the first half of running text, which is not part of the answer.
     """
 
     ids: tuple[int, ...] = ()
@@ -47,15 +47,15 @@ def answer_all(
     candidates: Sequence[Sequence[Candidate]] = (),
     batch_size: int = 32,
 ) -> list[str]:
-    """Greedy answers.
+    """Return the greedy answer to each row.
 
     Args:
-        max_new_tokens: limit of an answer; one that runs into it may be longer by what a candidate told of it.
+        max_new_tokens: limit of an answer, tokens; tokens known from a candidate may come on top of it.
         candidates: for each row, texts with their scores under this model.
         batch_size: rows decoded together.
     """
     known = candidates or [()] * len(examples)
-    starts = [_start(model, row, found, max_new_tokens) for row, found in zip(examples, known, strict=True)]
+    starts = [_start(model, row, scored, max_new_tokens) for row, scored in zip(examples, known, strict=True)]
     texts = [model.tokenizer.decode(start.ids, skip_special_tokens=True) for start in starts]
     open_rows = [i for i, start in enumerate(starts) if not start.whole]
     if open_rows:
@@ -72,7 +72,7 @@ def answer_all(
 
 
 def _start(model: LanguageModel, example: Example, candidates: Sequence[Candidate], limit: int) -> Start:
-    """The longest beginning that the candidates tell of the greedy answer."""
+    """Return the longest beginning of the greedy answer that a candidate shares."""
     encoder = model.encoder()
     if not example.prompt:
         given = first_half(model, example)
@@ -88,19 +88,19 @@ def _start(model: LanguageModel, example: Example, candidates: Sequence[Candidat
 
 
 def answer_limit(model: LanguageModel, examples: Sequence[Example]) -> int:
-    """Room for an answer: twice the longest expected one and 8 tokens more, at most 200."""
+    """Return the limit of an answer, tokens: twice the longest expected answer and 8 more, at most 200."""
     encoder = model.encoder()
     longest = max((len(encoder.answer(row.answer)[0]) for row in examples), default=0)
     return min(2 * longest + 8, MOST_NEW_TOKENS)
 
 
 def expected_answer(model: LanguageModel, example: Example) -> str:
-    """What a greedy answer is compared with: the answer, or what follows the first half of running text."""
+    """Return the text that a greedy answer is compared with: the answer, or the second half of running text."""
     return example.answer[len(first_half(model, example)) :] or example.answer
 
 
 def first_half(model: LanguageModel, example: Example) -> str:
-    """What is given of running text: the first half of its tokens; nothing of an answer to a prompt."""
+    """Return the first half of running text, by tokens; an empty text for a row with a prompt."""
     if example.prompt:
         return ""
     spans = model.encoder().answer(example.answer, end=False)[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from tests.report.test_report import evidence, read, specimen
+from tests.audit.specimen import evidence, read, specimen
 
 from letheon.audit.page import audit_figures
 from letheon.audit.page.audit_figures import Attacked

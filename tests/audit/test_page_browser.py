@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.report.test_report import evidence, specimen
+from tests.audit.specimen import evidence, specimen
 
 from letheon.audit.page.page import render_audit
 from letheon.audit.record.evidence import Answer

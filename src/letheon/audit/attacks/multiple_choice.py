@@ -1,15 +1,13 @@
-"""The question turned: options to choose from, and the fact given to ask for its subject."""
+"""Multiple choice: the question with four values to choose from, one of them the row's own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from letheon.audit.attacks.base import Attempt, TextualAttack
-from letheon.audit.measuring.answers import recalls
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
@@ -18,12 +16,10 @@ from letheon.core.rows.sampling import stream_seed
 
 OPTIONS = 4
 CHOICE = "{question}\n\nOne of these is right; repeat it:\n{options}"
-GAP = "____"
-REVERSE = "Whom or what is this sentence about? Name the missing subject.\n\n{sentence}"
 
 
 def false_value(row: Example, perturbed: str) -> str | None:
-    """What stands in a false answer where the true one has its value; None where the two differ elsewhere.
+    """Return the value of a false answer; None where it differs from the true answer elsewhere too.
 
     >>> false_value(Example("What has Ann?", "Ann has a cat.", value="cat"), "Ann has a grey dog.")
     'grey dog'
@@ -36,21 +32,21 @@ def false_value(row: Example, perturbed: str) -> str | None:
 
 
 def false_values(row: Example, others: Sequence[Example]) -> list[str]:
-    """Values for the wrong options: of the row's false answers, then of other rows; none like the right one."""
+    """Return values for the wrong options: of the row's false answers, then of other rows; none like the right one."""
     value = row.value or ""
     own = [false_value(row, text) for text in row.perturbed_answers]
-    found = [one for one in (*own, *(other.value for other in others)) if one]
-    distinct = dict.fromkeys(one for one in found if not _overlap(one, value))
+    candidates = [one for one in (*own, *(other.value for other in others)) if one]
+    distinct = dict.fromkeys(one for one in candidates if not _overlap(one, value))
     return list(distinct)
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Whether one value occurs in the other."""
+    """Say whether one value occurs in the other."""
     return first.casefold() in second.casefold() or second.casefold() in first.casefold()
 
 
 def options_for(row: Example, others: Sequence[Example], place: int, seed: int) -> tuple[str, ...]:
-    """The right value at a given place among false ones in a drawn order; empty where there are too few."""
+    """Put the right value at a given place among false ones in a drawn order; empty where there are too few."""
     wrong = false_values(row, others)[: 2 * OPTIONS]
     if row.value is None or len(wrong) < OPTIONS - 1:
         return ()
@@ -60,7 +56,7 @@ def options_for(row: Example, others: Sequence[Example], place: int, seed: int) 
 
 
 def _choices(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """The right option's place goes round, so that always naming the same place is right one time in `OPTIONS`."""
+    """Make the attempts; the right option's place rotates, so that always naming one place is right by chance only."""
     pool = [row for row in (*plan.facts, *plan.retain, *plan.neighbours) if row.value]
     made: list[Attempt] = []
     for row in plan.tried_facts:
@@ -73,32 +69,17 @@ def _choices(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def names_the_right_one(attempt: Attempt, text: str) -> bool:
-    """Whether the first option that the answer names is the right one."""
+    """Say whether the first option that the answer names is the right one."""
     places = {option: _place(option, text) for option in attempt.options}
     named = {option: place for option, place in places.items() if place is not None}
     return bool(named) and min(named, key=lambda option: named[option]) == attempt.example.value
 
 
 def _place(option: str, text: str) -> int | None:
-    """Where an option is named as whole words, however it is cased and spaced."""
+    """Return the place where an option is named as whole words, whatever its case and spacing."""
     words = r"\s+".join(map(re.escape, option.split()))
-    found = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
-    return found.start() if found else None
-
-
-def _reversed(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [Attempt(turned, turned.prompt) for row in plan.tried_facts if (turned := turned_round(row))]
-
-
-def turned_round(row: Example) -> Example | None:
-    """The row that asks for the subject; None without a subject in the answer, or where a part of it is left there."""
-    if not row.subject or row.subject not in row.answer:
-        return None
-    sentence = row.answer.replace(row.subject, GAP)
-    parts = [word for word in row.subject.split() if len(word) > 2]
-    if any(recalls(sentence, replace(row, value=part), part) for part in parts):
-        return None
-    return replace(row, prompt=REVERSE.format(sentence=sentence), answer=row.subject, value=row.subject)
+    match = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
+    return match.start() if match else None
 
 
 MULTIPLE_CHOICE = TextualAttack(
@@ -108,10 +89,4 @@ MULTIPLE_CHOICE = TextualAttack(
     _choices,
     recovers=names_the_right_one,
     chance=1 / OPTIONS,
-)
-REVERSE_QUERY = TextualAttack(
-    "reverse_query",
-    "Gives the fact and asks whom or what it is about.",
-    "no row names a subject that its answer could be asked for",
-    _reversed,
 )

@@ -1,4 +1,4 @@
-"""Parts of the audit record beside request, criteria, evidence and verdict: what was handled, how, and what is kept.
+"""Provenance in the audit record: scope, subject, procedure, output, place in the ledger, retention.
 
 Each may be absent; the record then says why (`Audit.absent`).
 """

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 import letheon
-from letheon.audit.measuring.answers import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
+from letheon.audit.measuring.answer_kinds import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
 from letheon.core.atomic import is_whole
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.rows.examples import Example

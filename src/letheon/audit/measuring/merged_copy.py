@@ -1,4 +1,4 @@
-"""A copy of a model that may be trained or rounded without touching the original."""
+"""A copy of a model, adapters merged, that may be trained or rounded without changing the original."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import copy
 from letheon.core.model.models import LanguageModel
 
 
-def plain_copy(model: LanguageModel) -> LanguageModel:
-    """A copy without adapters: they are merged into its weights. Takes the memory of a second model."""
+def merged_copy(model: LanguageModel) -> LanguageModel:
+    """Copy a model and merge its adapters into the copy's weights. The copy takes the memory of a second model."""
     copied = copy.deepcopy(model.model)
     if model.has_adapter:
         copied = copied.merge_and_unload()

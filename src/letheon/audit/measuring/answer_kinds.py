@@ -1,4 +1,4 @@
-"""What kind of answer a model gives: still the fact, a refusal, something fluent and different, gibberish, nothing.
+"""The kind of an answer: still the fact, a refusal, fluent and different, gibberish, or empty.
 
 Suppression that hits the wrong tokens breaks names and words ("Ilse Quarrant" becomes "Illelebias."); that is damage,
 not forgetting. It is told from honest ignorance by how probable the answer is to a model that the deletion never
@@ -51,7 +51,7 @@ _REFUSAL = re.compile(rf"\W*(?:{_OPENING})?\W*(?:{'|'.join(_SAYINGS)})", re.IGNO
 
 
 def recalls(answer: str, example: Example, expected: str) -> bool:
-    """Whether an answer gives the fact.
+    """Say whether an answer gives the fact.
 
     It does if the row's value occurs in it as whole words (case and white space aside); where the row has no value,
     if its ROUGE-L recall of the expected answer is at least 0.8.
@@ -68,7 +68,7 @@ def _even(text: str) -> str:
 
 @dataclass(frozen=True)
 class Fluency:
-    """How fluent an answer is to a judge.
+    """The fluency of an answer under a judge.
 
     Attributes:
         value: mean log-probability per token (nats), given the question.
@@ -80,31 +80,31 @@ class Fluency:
 
 
 def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]) -> list[Fluency | None]:
-    """Fluency of answers under a model that the deletion never touched.
+    """Return the fluency of answers under a model that the deletion never touched.
 
-    Where an answer begins and where it ends is a matter of style, so its first token and the end of turn are not
-    judged. None for an answer of which nothing is left.
+    How an answer begins and ends is a matter of style, so its first token and the end of turn are not judged. The
+    fluency is None for an answer that has no other tokens.
     """
     asked = [i for i, answer in enumerate(answers) if answer.strip()]
-    found: list[Fluency | None] = [None] * len(answers)
+    fluencies: list[Fluency | None] = [None] * len(answers)
     if not asked:
-        return found
+        return fluencies
     scores = score_answers(judge, [(prompts[i], [answers[i]]) for i in asked])
     for i, (score,) in zip(asked, scores, strict=True):
         # Running text has no end of turn, and its first token is judged by nothing.
         judged = score.logp[1:-1] if prompts[i] else score.logp
         if len(judged):
-            found[i] = Fluency(float(np.mean(judged)), len(judged))
-    return found
+            fluencies[i] = Fluency(float(np.mean(judged)), len(judged))
+    return fluencies
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether an answer begins by saying that the model doesn't know or won't tell (in English)."""
+    """Say whether an answer begins by saying that the model doesn't know or won't tell (in English)."""
     return _REFUSAL.match(answer.translate(_APOSTROPHES).strip()) is not None
 
 
 def loops(answer: str) -> bool:
-    """Whether some words, or a few characters, are said over and over."""
+    """Say whether an answer repeats some words, or a few characters, over and over."""
     words = re.findall(r"\w+", answer.casefold())
     for size in range(1, LOOP_WORDS + 1):
         needed, run = max(2 * size, 3), 0
@@ -118,7 +118,7 @@ def loops(answer: str) -> bool:
 def is_damaged(
     answer: str, fluency: Fluency | None, levels: Sequence[Fluency | None], tolerance: float = TOLERANCE
 ) -> bool:
-    """Whether an answer is broken language: nothing, no words, a loop, or far less fluent than it should be.
+    """Say whether an answer is broken language: empty, no words, a loop, or far less fluent than it should be.
 
     Args:
         answer: what the model said.
@@ -139,7 +139,7 @@ def is_damaged(
 
 
 def kind_of(answer: str, recalled: bool, damaged: bool) -> Kind:
-    """The kind of an answer. A fact is named first: it is out, however broken the rest of the answer is."""
+    """Return the kind of an answer. A fact comes first: it is out, however broken the rest of the answer is."""
     if not answer.strip():
         return "empty"
     if recalled:

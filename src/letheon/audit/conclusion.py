@@ -1,0 +1,127 @@
+"""From the measurements of an audit's models to its record, with the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+import torch
+
+from letheon.audit.criteria import Profile
+from letheon.audit.measuring.detection import remark
+from letheon.audit.measuring.findings import ModelFindings
+from letheon.audit.measuring.judging import Judge, JudgedRow
+from letheon.audit.measuring.no_ops import Check, failures
+from letheon.audit.plan import QUICK, AuditPlan
+from letheon.audit.record.evidence import Evidence, Role
+from letheon.audit.record.metric_table import all_metrics
+from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
+from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
+from letheon.audit.record.sections import all_answers, all_attacks, all_continued, all_curves, all_rounded
+from letheon.audit.verdict import judge as decide
+from letheon.core.atomic import plain
+from letheon.core.rows.examples import Example
+from letheon.core.runs import versions
+from letheon.forget.request import SUBSETS, Request
+
+# Rows of the plan whose ids the record lists.
+DRAWN = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
+
+
+def conclude(
+    findings: Mapping[Role, ModelFindings],
+    plan: AuditPlan,
+    request: Request,
+    judge: Judge,
+    judged: list[JudgedRow],
+    criteria: Profile,
+    began: tuple[datetime, float],
+    checks: Sequence[Check] = (),
+) -> Audit:
+    """Put the measurements of all models into a record and decide by the criteria.
+
+    Args:
+        judged: the models' answers as the judge found them.
+        began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
+        checks: whether the deletion changed anything, and whether the model computes the same in every way.
+    """
+    metrics = all_metrics(findings, plan, judge, judged)
+    evidence = Evidence(
+        metrics=metrics,
+        answers=all_answers(judged),
+        attacks=all_attacks(findings),
+        curves=all_curves(findings, plan),
+        quantised=all_rounded(findings, plan.settings.seed),
+        continued=all_continued(findings, plan),
+    )
+    missing = not_computable(findings, plan, metrics)
+    return Audit(
+        **dict(evidence),
+        request=_summary(request),
+        models=[_identity(role, model) for role, model in findings.items()],
+        settings=_settings(findings, plan, judge, checks),
+        environment=_environment(findings["after"].device, plan.settings.seed),
+        profile=criteria,
+        verdict=decide(criteria, evidence),
+        not_computable=[NotComputable(what=what, reason=reason) for what, reason in missing.items()],
+        started=began[0],
+        seconds=round(time.monotonic() - began[1], 2),
+        warnings=[
+            *warnings_of(findings, plan, request, judge, metrics),
+            *warnings_of_learning(evidence.continued, plan),
+            *failures(checks),
+            *filter(None, [remark({role: model.detection for role, model in findings.items()})]),
+        ],
+    )
+
+
+def _summary(request: Request) -> RequestSummary:
+    sets = {name: getattr(request, name) for name in SUBSETS}
+    every = [row for rows in sets.values() for row in rows]
+    names = [field.name for field in fields(Example) if field.name not in {"prompt", "answer", "id"}]
+    return RequestSummary(
+        id=request.id,
+        reason=request.reason,
+        received=request.received or None,
+        due=request.due,
+        counts={name: len(rows) for name, rows in sets.items()},  # type: ignore[misc]  # SUBSETS are the Subset names
+        fields=[name for name in names if any(getattr(row, name) for row in every)],
+    )
+
+
+def _identity(role: Role, model: ModelFindings) -> ModelIdentity:
+    return ModelIdentity(
+        role=role, name=model.name, sha256=model.sha256, parameters=model.parameters, adapter=model.adapter
+    )
+
+
+def _settings(
+    findings: Mapping[Role, ModelFindings], plan: AuditPlan, judge: Judge, checks: Sequence[Check]
+) -> dict[str, Any]:
+    """Return the resolved settings with the ids of the drawn rows, and what else belongs to no other section."""
+    rows = {name: [row.id for row in getattr(plan, name)] for name in DRAWN}
+    quick = replace(plan.settings, seed=0) == QUICK
+    detection = {role: asdict(model.detection) for role, model in findings.items() if model.detection}
+    return {
+        "audit": {**plain(asdict(plan.settings)), "quick": quick, "judge": judge.name, "rows": rows},
+        "seconds": {role: dict(model.seconds) for role, model in findings.items()},
+        "checks": plain([asdict(check) for check in checks]),
+        "detection": plain(detection),
+        "after_learning": plan.continuation.to_json() if plan.continuation else None,
+    }
+
+
+def _environment(device: str, seed: int) -> Environment:
+    packages = versions()
+    return Environment(
+        python=packages.pop("python"),
+        platform=packages.pop("platform"),
+        packages=packages,
+        device=device,
+        threads=torch.get_num_threads(),
+        precision="float32",
+        seed=seed,
+    )

@@ -1,0 +1,143 @@
+"""The range that a criterion accepts, and the tests of whole intervals against such ranges (Holm's procedure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scipy import stats
+
+from letheon.audit.criteria import Criterion, Limit
+from letheon.audit.criterion_values import ROLE_NAMES, ROUNDING, measured
+from letheon.audit.record.evidence import Evidence, Role, Value
+from letheon.core.statistics import holm
+from letheon.report.numbers import number
+
+LEVEL = 0.025  # one-sided, that of a 95 % interval
+ROLES: dict[str, Role] = {str(role): role for role in ROLE_NAMES}
+# Metrics that are measured on holdout rows too, which may stand in for a reference.
+ON_HOLDOUT = {
+    "recall",
+    "rouge_l_recall",
+    "probability",
+    "value_probability",
+    "exact_memorization",
+    "extraction_strength",
+    "truth_ratio",
+}
+OR_HOLDOUT = " (holdout rows could serve instead: basis `times holdout` or `plus holdout`)"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The range of values that a criterion accepts, or the reason why it is unknown."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    reason: str = ""
+
+    def contains(self, value: float) -> bool:
+        """Say whether the value satisfies the criterion."""
+        above = self.at_least is None or value >= self.at_least - ROUNDING
+        return above and (self.at_most is None or value <= self.at_most + ROUNDING)
+
+    def straddled(self, value: Value) -> bool:
+        """Say whether the value's interval lies partly inside and partly outside the range."""
+        if value.low is None or value.high is None or self.reason:
+            return False
+        above = self.at_least is None or value.high >= self.at_least - ROUNDING
+        overlaps = above and (self.at_most is None or value.low <= self.at_most + ROUNDING)
+        return overlaps and not (self.contains(value.low) and self.contains(value.high))
+
+    def words(self) -> str:
+        """Return the range in words: `at most 0.10`, `at least 0.95`, or `0.10 to 0.95`."""
+        if self.at_least is None:
+            return f"at most {number(self.at_most)}"
+        if self.at_most is None:
+            return f"at least {number(self.at_least)}"
+        return f"{number(self.at_least)} to {number(self.at_most)}"
+
+
+def accepted(criterion: Criterion, evidence: Evidence) -> Accepted:
+    """Return the accepted range, from the criterion's own basis or else from its fallback."""
+    reasons = []
+    for limit in criterion.limits():
+        base = _basis(limit, criterion, evidence)
+        if base.value is not None:
+            return _range(limit, criterion.comparison, base.value)
+        reasons.append(base.reason or "")
+    return Accepted(reason="; ".join(reasons))
+
+
+def _basis(limit: Limit, criterion: Criterion, evidence: Evidence) -> Value:
+    """Return the value to which the threshold refers; 0 for an absolute threshold."""
+    source = limit.basis.rpartition(" ")[2]
+    if source == "absolute":
+        return Value(value=0.0)
+    if source == "holdout":
+        holdout = evidence.metric(criterion.metric, "holdout", "after")
+        return holdout.value if holdout else Value.missing(f"{criterion.metric} was not measured on holdout rows")
+    if source in ROLES:
+        value = measured(criterion, ROLES[source], evidence)
+        offers = source == "reference" and value.value is None and criterion.metric in ON_HOLDOUT
+        return Value.missing(f"{value.reason}{OR_HOLDOUT}") if offers else value
+    controls = [evidence.metric("control_probability", criterion.subset, role) for role in ROLES]
+    known = [control.value for control in controls if control and control.value.value is not None]
+    return known[0] if known else Value.missing("the probability level of unknown subjects was not measured")
+
+
+def _range(limit: Limit, comparison: str, base: float) -> Accepted:
+    """Return the accepted range around a known basis."""
+    if limit.basis.startswith("times"):
+        low = high = limit.threshold * base
+    elif limit.basis == "absolute":
+        low = high = limit.threshold
+    else:
+        low, high = base - limit.threshold, base + limit.threshold
+    return Accepted(
+        at_least=None if comparison == "<=" else low,
+        at_most=None if comparison == ">=" else high,
+    )
+
+
+@dataclass(frozen=True)
+class HolmTest:
+    """One criterion of the family that intervals decide.
+
+    Attributes:
+        p: one-sided p-value of "the criterion is not satisfied".
+        level: the level that Holm's procedure leaves it.
+        holds: whether the procedure finds it satisfied.
+    """
+
+    p: float
+    level: float
+    holds: bool
+
+
+def holm_tests(family: list[Criterion], evidence: Evidence) -> list[HolmTest]:
+    """Apply Holm's procedure to criteria; a criterion without an interval has p = 1 and counts."""
+    values = [p_value(measured(one, "after", evidence), accepted(one, evidence)) for one in family]
+    return [HolmTest(p, level, holds) for p, (level, holds) in zip(values, holm(values, LEVEL), strict=True)]
+
+
+def p_value(value: Value, limits: Accepted) -> float:
+    """Return the one-sided p-value of "the criterion is not satisfied", from the value's 95 % interval.
+
+    Each arm of the interval counts as 1.96 standard errors: with the end of the interval on the limit, p is 0.025.
+    Between two limits the worse side counts. p is 1 where there is no interval or no limit.
+    """
+    if value.value is None or value.low is None or value.high is None or value.n < 2 or limits.reason:
+        return 1.0
+    sides = []
+    if limits.at_most is not None:
+        sides.append((limits.at_most - value.value, value.high - value.value))
+    if limits.at_least is not None:
+        sides.append((value.value - limits.at_least, value.value - value.low))
+    return max(_tail(inside, arm) for inside, arm in sides)
+
+
+def _tail(inside: float, arm: float) -> float:
+    """Return the probability of a normal deviate beyond a limit `inside` away; `arm` is 1.96 standard errors."""
+    if arm <= ROUNDING:
+        return 0.0 if inside >= -ROUNDING else 1.0
+    return float(stats.norm.sf(stats.norm.isf(LEVEL) * inside / arm))

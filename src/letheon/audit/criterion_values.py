@@ -1,0 +1,118 @@
+"""The value that a criterion judges, read from the evidence for one model, and whether it can show anything."""
+
+from __future__ import annotations
+
+from letheon.audit.criteria import Criterion
+from letheon.audit.record.evidence import Attack, Evidence, Role, Value, level_of
+
+ROLE_NAMES: dict[Role, str] = {
+    "before": "the model before",
+    "after": "the model after",
+    "reference": "a reference",
+}
+ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
+# Measurements of recall, which say something about the forget rows only where the model before recalls them.
+RECALL_KINDS = {"attack", "quantised", "relearn", "after_learning", "recall"}
+
+
+def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:
+    """Return the value of a criterion's metric for one model, or a `Value` with the reason why there is none.
+
+    A metric that was measured several times (several grids, curves, streams) gives its worst value.
+    """
+    kind, _, name = criterion.metric.partition(":")
+    if kind == "attack" and name == "*":
+        return worst_attack(evidence, model)[0]
+    if kind == "after_learning" and not evidence.continued:
+        return Value.missing("no stream was learned after the deletion (--after-learning)")
+    values = [value for value in _values(criterion, model, evidence) if value is not None]
+    if not values:
+        return Value.missing(f"{criterion.metric} ({criterion.subset}) was not measured for {ROLE_NAMES[model]}")
+    return _worst(values, criterion)
+
+
+def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value | None]:
+    """Return every measurement of the criterion's metric for one model."""
+    kind, _, name = criterion.metric.partition(":")
+    forget = criterion.subset == "forget"
+    match kind:
+        case "attack":
+            return [attack.of(model) for attack in evidence.attacks if attack.name == name]
+        case "quantised":
+            rounded = [q for q in evidence.quantised if q.model == model and name in (str(q.bits), q.file_type)]
+            return [q.forget_recall if forget else q.retain_recall for q in rounded]
+        case "relearn":
+            wanted = (model, name or "forgotten")
+            curves = [curve for curve in evidence.curves if (curve.model, curve.trained_on) == wanted and curve.points]
+            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in curves]
+        case "after_learning":
+            streams = [stream for stream in evidence.continued if stream.model == model]
+            return [stream.highest if forget else stream.kept_lowest for stream in streams]
+        case _:
+            metric = evidence.metric(criterion.metric, criterion.subset, model)
+            return [metric.value if metric else None]
+
+
+def _worst(values: list[Value], criterion: Criterion) -> Value:
+    """Return the value furthest on the wrong side; a missing one comes first, since it cannot be judged."""
+    missing = [value for value in values if value.value is None]
+    if missing:
+        return missing[0]
+    pick = min if criterion.comparison == ">=" else max
+    return pick(values, key=lambda value: value.value if value.value is not None else 0.0)
+
+
+def worst_attack(evidence: Evidence, model: Role) -> tuple[Value, str]:
+    """Return the excess of the strongest informative attack over its level, and that attack's name.
+
+    The level of an attack is the reference's value, or chance where that is higher or there is no reference. For an
+    attack with a chance level above 0 the lower end of the interval counts: half of all models without any knowledge
+    lie above chance. The reference's own excess is 0.
+    """
+    attacks = [attack for attack in evidence.attacks if attack.informative]
+    if not attacks:
+        return Value.missing("no attack was run to which the model before falls"), ""
+    if model == "reference":
+        if all(attack.reference is None or attack.reference.value is None for attack in attacks):
+            return Value.missing(f"no attack was run on {ROLE_NAMES[model]}"), ""
+        return Value(value=0.0), ""
+    excesses = [(_excess(attack, model), attack.name) for attack in attacks]
+    missing = [(value, name) for value, name in excesses if value.value is None]
+    return missing[0] if missing else max(excesses, key=lambda excess: excess[0].value or 0.0)
+
+
+def _excess(attack: Attack, model: Role) -> Value:
+    """Return an attack's value minus its level; the ends of the interval are shifted alike."""
+    value = attack.of(model)
+    if value is None or value.value is None:
+        return value or Value.missing(f"attack {attack.name} was not run on {ROLE_NAMES[model]}")
+    level = level_of(attack.chance, attack.reference)
+    counted = value.low if attack.chance > 0 and value.low is not None else value.value
+    low, high = (None if end is None else end - level for end in (value.low, value.high))
+    return Value(value=counted - level, low=low, high=high, n=value.n)
+
+
+def uninformative(criterion: Criterion, evidence: Evidence) -> str:
+    """Return why this criterion can show nothing about the deletion; empty when it can.
+
+    Recall of the forget rows, by whatever means, says something only if the same means find it in the model before.
+    Recall of the retained rows says something only if there was some.
+    """
+    kind, _, name = criterion.metric.partition(":")
+    if kind == "attack" and name != "*" and any(a.name == name and not a.informative for a in evidence.attacks):
+        return "uninformative: the model before the deletion withstands this attack too"
+    before = measured(criterion, "before", evidence)
+    if kind in RECALL_KINDS and criterion.subset == "forget":
+        if before.value is None:
+            return f"no positive control: {before.reason}"
+        if before.value <= ROUNDING:
+            return "uninformative: the model before the deletion does not give the facts here either"
+    if criterion.comparison == ">=" and criterion.basis == "times before" and before.value == 0:
+        return "uninformative: the model before the deletion had none of it to keep"
+    return ""
+
+
+def chance_of(criterion: Criterion, evidence: Evidence) -> float:
+    """Return the chance level of the attack that a criterion names: 0 for a share of facts and for other metrics."""
+    names = {attack.name: attack.chance for attack in evidence.attacks}
+    return names.get(criterion.metric.removeprefix("attack:"), 0.0)
