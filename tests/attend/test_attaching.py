@@ -24,7 +24,7 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import decode_with_logits
 from letheon.core.scoring.likelihood import hidden_states, score
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 
 SMALL = {
     "reweaving": Reweave(window=3, width=8, bottleneck=8),

@@ -35,7 +35,7 @@ from letheon.audit.verdict import judge, load_profile
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 
 ROWS = [

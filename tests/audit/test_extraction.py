@@ -6,7 +6,7 @@ from letheon.audit.measuring.extraction import extraction_likelihood, overlap
 from letheon.core.model.models import load
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 
 
 def test_overlap_is_the_share_of_the_continuations_n_grams_that_the_reference_has() -> None:

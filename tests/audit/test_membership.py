@@ -34,7 +34,7 @@ from letheon.core.atomic import is_whole, read_json
 from letheon.core.model.models import LanguageModel, cache_folder, load
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "tofu_golden"
 FIELDS_NAMES = {

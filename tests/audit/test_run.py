@@ -19,7 +19,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 
 PETS = {"Ann": "cat", "Bob": "dog", "Cid": "fox", "Dee": "hen", "Eve": "owl", "Fay": "pig"}

@@ -15,7 +15,7 @@ import letheon
 from letheon.cli.options import Given, Group, attribute_docs, expanded
 from letheon.cli.shared import verb
 from letheon.cli.verbs import VERBS, help_of, load_verb
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.retain.settings import LearnSettings
 

@@ -22,7 +22,8 @@ from letheon.core.rows.sampling import epochs_of, micro_batches, stream_seed
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints
 from letheon.core.training.finetuning import finetune, prepare_batches
-from letheon.core.training.loop import Loop, TrainSettings
+from letheon.core.training.loop import Loop
+from letheon.core.training.settings import TrainSettings
 from tests import naive
 
 PLAIN = {"precision": "float32", "learning_rate": 1e-2, "clip": None}

@@ -16,7 +16,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.gradients import Vector
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.curvature.hessian_products import LossDerivatives, central_difference
 from letheon.forget.curvature.similarity import similarity, similarity_bends, similarity_slopes
 from letheon.forget.recipe import Recipe

@@ -14,7 +14,7 @@ from letheon.core.model.sites import blocks, down_projection
 from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.edits.selective_pruning import chosen_neurons, importance
 from letheon.forget.edits.task_vector import negate
 from letheon.forget.guards import Guardrail, InContext

@@ -14,7 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.scoring.likelihood import score
-from letheon.core.training.loop import Loop, TrainSettings
+from letheon.core.training.loop import Loop
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.curvature.kronecker import Block, Factors
 from letheon.forget.curvature.linear import linear_layers
 from letheon.forget.parts import Scope

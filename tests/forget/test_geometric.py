@@ -355,7 +355,8 @@ def test_mode_adam_hands_over_a_gradient_whose_preconditioned_step_is_safe(
 def test_earlier_retain_gradients_are_protected_up_to_the_rank(deletion: Request) -> None:
     update = Recipe.parse("npo+geometric:rank=3").update.make()
     from letheon.core.model.models import load
-    from letheon.core.training.loop import Loop, TrainSettings
+    from letheon.core.training.loop import Loop
+    from letheon.core.training.settings import TrainSettings
 
     model = load("tiny", device="cpu")
     loop = Loop(model, dict(model.model.named_parameters()), TrainSettings(precision="float32"), 4)

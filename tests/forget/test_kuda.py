@@ -13,7 +13,8 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.training.gradients import norm
-from letheon.core.training.loop import Loop, TrainSettings
+from letheon.core.training.loop import Loop
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.objectives.kuda import KUDA, Settings, deviation, read_layer, tilted, token_mean
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request

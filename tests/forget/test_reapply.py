@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.reapply import read_update, reapply, save_update
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume

@@ -19,8 +19,8 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.refusals import FAMILIES, refuses
-from letheon.core.training.loop import TrainSettings
 from letheon.core.training.reinforcement import Rollout
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.objectives.dpo import read_refusals
 from letheon.forget.procedures.rule import boundary, trl_engine
 from letheon.forget.procedures.rule.boundary import BLANK, Query, blanks, drawn_refusals, twins

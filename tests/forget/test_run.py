@@ -16,7 +16,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget import recipe_job
 from letheon.forget import run as running
 from letheon.forget.recipe import Recipe

@@ -17,7 +17,7 @@ from letheon.core.errors import InputError, Interrupted
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.sequences.queue import (
     Queue,

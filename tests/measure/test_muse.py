@@ -11,7 +11,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.measure import muse as measuring
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.muse import Asked, continuations, read_muse

@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.measure.benchmark import Scores
 from letheon.measure.wmdp import LETTERS, Question, choose, read_wmdp
 from tests.measure.worlds import write_rows, write_wmdp

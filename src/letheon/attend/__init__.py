@@ -5,6 +5,8 @@
 language model. `NaLaFormer("t")` and `GatedSwinRMT("swat")` are image backbones, `attach(model, "resonance")` adds a
 memory to a frozen model, `letheon.attend.pavlovian` is attention as conditioning. Names load on first use; the modules
 are attributes too: `letheon.attend.resonance.Settings(rule="delta")`.
+
+Imports core, report and probe.
 """
 
 from __future__ import annotations

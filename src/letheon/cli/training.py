@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from letheon.cli.options import Given
 from letheon.cli.shared import TRAINING
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.retain.settings import LearnSettings
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+from letheon.core.training.settings import Precision
 
 
 @lru_cache(maxsize=8)

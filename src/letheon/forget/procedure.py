@@ -19,7 +19,8 @@ from letheon.core.errors import TrainingError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import Configured
 from letheon.core.runs import Run
-from letheon.core.training.loop import TrainingOutcome, TrainSettings
+from letheon.core.training.loop import TrainingOutcome
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.recipe import StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import ForgetSettings, Result

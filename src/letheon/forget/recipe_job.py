@@ -18,7 +18,8 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
-from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
+from letheon.core.training.loop import Loop, TrainingOutcome
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request

@@ -12,7 +12,8 @@ from letheon.core.hardware import resolve_precision
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
-from letheon.core.training.loop import TrainingOutcome, TrainSettings, is_main_process
+from letheon.core.training.loop import TrainingOutcome, is_main_process
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method

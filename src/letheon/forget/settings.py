@@ -6,16 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.core.errors import InputError, nearest
-from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings
-from letheon.core.training.loop import TrainingOutcome, TrainSettings
-from letheon.forget.recipe import Recipe, StandaloneMethod
-from letheon.forget.request import Request
+from letheon.core.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from letheon.core.model.models import LanguageModel
+    from letheon.core.training.loop import TrainingOutcome
+    from letheon.forget.recipe import Recipe, StandaloneMethod
+    from letheon.forget.request import Request
 
 Stop = Literal["steps", "control"]
 

@@ -24,7 +24,7 @@ from letheon.core.progress import progress
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.settings import Result

@@ -18,7 +18,8 @@ from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.model.models import check_device, check_loadable, load
 from letheon.core.runs import Run
-from letheon.core.training.loop import TrainSettings, is_main_process
+from letheon.core.training.loop import is_main_process
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import write_retain_rows
 from letheon.forget.circuit_map import circuit_map
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method

@@ -11,7 +11,7 @@ from letheon.audit.ledger.commands import check_ledger, deleting, finish_sequenc
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_device, check_loadable, load
 from letheon.core.runs import Run
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import refuse_folder
 from letheon.forget.sequences.queue import SequenceSettings

@@ -27,7 +27,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.method_lists import read_methods
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.run import forget, resume

@@ -26,7 +26,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.circuit_map import circuit_map
 from letheon.forget.request import Request
 from letheon.papers.common.pagerank import personalised_pagerank

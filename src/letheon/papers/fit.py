@@ -33,7 +33,7 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.overlap import rouge
 from letheon.core.statistics import harmonic_mean
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.sequences.queue import Queue, SequenceSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.papers.common.pch_mini import Stream, make_stream

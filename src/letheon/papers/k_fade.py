@@ -39,7 +39,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.curvature.fitting import fit, sampled_passes
 from letheon.forget.curvature.linear import linear_layers
 from letheon.forget.parts import Rows

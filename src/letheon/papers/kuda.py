@@ -29,7 +29,7 @@ from typing import Any
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.traced import Settings, Traced
 from letheon.papers.common.tofu_mini import World, make_world, new_model

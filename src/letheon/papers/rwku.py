@@ -25,7 +25,7 @@ from letheon.audit.measuring.judging import Judge
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.run import forget
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.rwku import RWKU, read_rwku

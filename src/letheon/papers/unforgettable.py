@@ -20,7 +20,7 @@ from typing import Any, Literal
 from letheon.core.model.models import LanguageModel
 from letheon.core.statistics import rank_correlation
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from letheon.core.errors import InputError
-from letheon.core.hardware import Precision
 from letheon.core.registry import check_settings
+from letheon.core.training.settings import Precision
 
 
 @dataclass(frozen=True)

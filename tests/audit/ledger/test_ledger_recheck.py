@@ -17,7 +17,7 @@ from letheon.audit.record.evidence import Value
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 
 GONE = {"recall": Value(value=0.0, low=0.0, high=0.66, n=2), "probability": Value(value=0.01, low=0.0, high=0.05, n=2)}

@@ -12,6 +12,8 @@ Differs: [inferred] rotary positions count cells within the window; a window is 
          RMT-L, so that all three models have the published 77 to 79 million parameters; the paper's were not seen.
 
 `retention` has the masks and both passes, `windows` cuts the map, `model` puts gates and blocks around them.
+
+Imports core and attend.
 """
 
 from letheon.attend.gated_swinrmt.model import GatedRetention as GatedRetention

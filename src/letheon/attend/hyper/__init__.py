@@ -2,6 +2,8 @@
 
 `plan` decides which parts of the attention matrix are exact, `hashing` and `tiles` sort and sample for the others,
 `kernels` has dense attention, and `fast` joins them. `naive` is the definition, with one weight per pair.
+
+Imports core and attend; `naive` imports nothing of the fast path.
 """
 
 from letheon.attend.hyper.fast import hyper_attention

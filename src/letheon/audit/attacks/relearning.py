@@ -13,7 +13,7 @@ from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 from letheon.forget.scopes.lora import Settings as LoRASettings

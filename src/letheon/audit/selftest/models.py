@@ -24,12 +24,11 @@ from torch.nn.utils.rnn import pad_sequence
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.quantise import Grid, matrices
 from letheon.core.errors import LetheonError
-from letheon.core.hardware import Precision
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import Precision, TrainSettings
 from letheon.forget.guards import Guardrail
 from letheon.forget.request import Request
 

@@ -3,8 +3,8 @@
 The rule can serve as a reward: eleven families of phrasings, after the reward of RULE (arXiv 2506.07171).
 Differs: the expressions are our own. The paper allows any words between the parts of a phrase; here at most three are
 allowed, so that fewer ordinary answers match. Its family of lacking ("without information") is part of `no_idea`;
-`unable` and `cannot` take more verbs. The audit judges answers by their beginning (`letheon.audit.measuring.answer_kinds`),
-which is stricter.
+`unable` and `cannot` take more verbs. The audit judges answers by their beginning, which is stricter
+(`letheon.audit.measuring.answer_kinds`).
 """
 
 from __future__ import annotations

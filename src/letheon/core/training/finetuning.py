@@ -12,7 +12,8 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import epochs_of, micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.likelihood import score
-from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
+from letheon.core.training.loop import Loop, TrainingOutcome
+from letheon.core.training.settings import TrainSettings
 
 
 def finetune(

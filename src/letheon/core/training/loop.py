@@ -15,65 +15,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from letheon.core.atomic import read_json
 from letheon.core.errors import InputError, Interrupted, TrainingError
-from letheon.core.hardware import Precision, keep_freed_memory, resolve_precision
+from letheon.core.hardware import keep_freed_memory, resolve_precision
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
-from letheon.core.registry import check_settings
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
+from letheon.core.training.settings import TrainSettings
 from letheon.core.training.signals import Signals
 
 logger = logging.getLogger("letheon")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of training, shared by every command that trains.
-
-    The command line shows each line below as the help of an option.
-
-    Attributes:
-        learning_rate: learning rate of AdamW after the warm-up.
-        weight_decay: weight decay of AdamW.
-        batch_size: rows per optimizer step (the effective batch); in forgetting these are forget
-            rows, and as many retain rows join them.
-        micro_batch_size: rows in memory at once; 0 takes the whole batch. The result does not depend on it.
-        schedule: the learning rate after the warm-up stays (`constant`) or falls to zero (`linear`).
-        warmup_steps: steps over which the learning rate rises linearly.
-        clip: largest norm of the gradient, which is scaled down to it; none scales nothing.
-        precision: number format of the matrix products; `auto` measures which is faster here. Weights and optimizer
-            stay float32.
-        seed: root of all random streams.
-        checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
-        checkpoint_steps: steps between checkpoints; 0 writes none by steps.
-    """
-
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.0
-    batch_size: int = 8
-    micro_batch_size: int = 0
-    schedule: Literal["constant", "linear"] = "constant"
-    warmup_steps: int = 0
-    clip: float | None = 1.0
-    precision: Precision = "auto"
-    seed: int = 0
-    checkpoint_seconds: float = 120.0
-    checkpoint_steps: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("learning_rate", "batch_size"))
-        if min(self.micro_batch_size, self.warmup_steps, self.weight_decay, self.checkpoint_steps) < 0:
-            raise InputError(
-                "a micro-batch size, warm-up, weight decay or checkpoint interval below 0", "use 0 or more"
-            )
 
 
 class Stateful(Protocol):

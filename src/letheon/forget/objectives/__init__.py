@@ -1,1 +1,4 @@
-"""Losses to descend: one file per objective."""
+"""Losses to descend: one file per objective.
+
+Imports forget's parts and the packages below forget.
+"""

@@ -35,7 +35,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.memorisation import extraction_strength
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import RecipeJob

@@ -23,7 +23,7 @@ from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.rows.examples import parse_rows
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import check, refuse_folder
 from letheon.forget.sequences.queue import Queue, Report, SequenceSettings, rows_hash

@@ -28,7 +28,7 @@ from letheon.core.rows.examples import Example, parse_rows
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request, row_of
 

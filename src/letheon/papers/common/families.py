@@ -24,7 +24,7 @@ from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.memorisation import exact_memorization
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainSettings
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.guards import Guardrail, InContext
 from letheon.forget.request import Request
 from letheon.forget.run import forget

@@ -16,7 +16,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.training.finetuning import finetune
-from letheon.core.training.loop import TrainingOutcome, TrainSettings
+from letheon.core.training.loop import TrainingOutcome
+from letheon.core.training.settings import TrainSettings
 from letheon.papers.common.networks import seeded
 
 CHAT = (

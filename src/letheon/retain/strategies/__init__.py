@@ -1,1 +1,4 @@
-"""Strategies of continual learning, one file each."""
+"""Strategies of continual learning, one file each.
+
+Imports retain and the packages below it.
+"""

@@ -1,4 +1,7 @@
-"""The package's own streams, and reading a stream from a name or a file."""
+"""The package's own streams, and reading a stream from a name or a file.
+
+Imports retain and the packages below it.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
-from letheon.core.training.loop import TrainSettings
 from letheon.core.training.reinforcement import Rollout
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.procedures.rule.boundary import Query
 from letheon.forget.procedures.rule.settings import Settings
 
