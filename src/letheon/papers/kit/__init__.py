@@ -1,1 +1,1 @@
-"""A kit for reproductions: runs of recipes, comparison at equal forgetting, results by arm, judged findings, figures."""
+"""A kit for reproductions: runs of recipes, comparison at equal forgetting, results by arm, findings, figures."""
