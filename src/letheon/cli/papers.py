@@ -21,13 +21,17 @@ Key = Annotated[str, typer.Argument(help="Key, number or arXiv id.")]
 
 
 @papers.callback(invoke_without_command=True, help=__doc__)
-def list_all(context: typer.Context, as_json: Json = False) -> None:
+def list_all(
+    context: typer.Context,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/papers.md.")] = False,
+    as_json: Json = False,
+) -> None:
     """List the papers where no subcommand is given."""
     context.obj = as_json
     if context.invoked_subcommand is None:
-        from letheon.papers.page import list_papers
+        from letheon.papers.page import list_papers, papers_markdown
 
-        list_papers(as_json)
+        typer.echo(papers_markdown()) if markdown else list_papers(as_json)
 
 
 @papers.command()
@@ -51,7 +55,7 @@ def run(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     shown: Shown,
 ) -> None:
-    """Criteria a paper's claim and say whether it holds."""
+    """Measure a paper's claim and say whether it holds."""
     from letheon.jobs.papers import PaperJob
     from letheon.papers.page import run_paper
 

@@ -109,6 +109,18 @@ def listing() -> Table:
     return table
 
 
+def papers_markdown() -> str:
+    """The papers as the table of `docs/papers.md`: title with link, use, badge, recorded verdict."""
+    lines = ["| | key | paper | gives | badge | verdict |", "| --- | --- | --- | --- | --- | --- |"]
+    for entry, facts in zip(papers(), listing_json(), strict=True):
+        title = f"[{entry.title}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.title
+        lines.append(
+            f"| {entry.number} | `{entry.key}` | {title} | {entry.gives} "
+            f"| {facts['badge']} | {facts['verdict'] or ''} |"
+        )
+    return "\n".join(lines)
+
+
 def paper_json(entry: Paper) -> dict[str, Any]:
     """Every field of the catalogue for one paper, with badges; `result` is None where nothing has been recorded."""
     return {
