@@ -137,7 +137,7 @@ class SpilloverReport:
         drops: by domain, refusal rate before minus after, paired by prompt.
         agreement: of two judges of refusals, for both models.
         domains: the order of rows and columns of `similarity`.
-        similarity: [layers][domains][domains], of the model before.
+        similarity: concept similarity of the model before, one matrix of domains by domains per layer.
         order: per layer, whether refusals fell in the order of similarity to the unlearned domain.
         early: the same for the mean similarity over the early layers.
         direction: of refusal, and how it moved.
