@@ -58,10 +58,10 @@ def main() -> None:
     except LetheonError as error:
         _fail(error.problem, error.remedy, error.exit_code)
     except TyperException as error:
-        problem = getattr(error, "message", None) or str(error)
-        if not problem:  # a group without a command has shown its help
+        if not getattr(error, "message", None) and not str(error):  # a group without a command has shown its help
             sys.exit(InputError.exit_code)
-        _fail(problem, "see letheon COMMAND --help", InputError.exit_code)
+        told = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(told, "see letheon COMMAND --help", InputError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing was saved", "run it again", INTERRUPTED)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Criteria what a deletion did, and decide by criteria fixed beforehand whether it worked.
+"""Measure what a deletion did, and decide by criteria fixed beforehand whether it worked.
 
 letheon audit BEFORE AFTER --request run/request.json --reference proxy:smollm2
 
