@@ -84,7 +84,7 @@ def test_the_collapsed_model_knows_nothing() -> None:
 
 def test_a_fake_that_passes_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(found: SelfTest, *words: str) -> int:
-        monkeypatch.setattr(selftest, "run_selftest", lambda *_: found)
+        monkeypatch.setattr("letheon.jobs.selftest.run_selftest", lambda *_: found)
         monkeypatch.setattr(sys, "argv", ["letheon", "selftest", *words])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from letheon.audit.criteria import PROFILES
 from letheon.audit.criterion_limits import Accepted, p_value
 from letheon.audit.criterion_values import worst_attack
 from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
@@ -541,7 +542,7 @@ def test_the_holdout_stands_in_for_unknown_subjects() -> None:
 
 
 def test_the_message_offers_the_holdout_by_name(tmp_path: Path) -> None:
-    source = Path(load_profile.__code__.co_filename).with_name("profiles") / "standard.toml"
+    source = PROFILES / "standard.toml"
     text = source.read_text(encoding="utf-8").replace("otherwise = { threshold = 0 }\n", "", 1)
     verdict = judge(load_profile(write(tmp_path, text)), good_evidence(reference=False))
     assert "times holdout" in verdict.criteria[0].words
@@ -582,7 +583,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
-    source = Path(load_profile.__code__.co_filename).with_name("profiles") / "standard.toml"
+    source = PROFILES / "standard.toml"
     path = write(tmp_path, source.read_text(encoding="utf-8").replace("1.1", "1.2"))
     assert load_profile(path).sha256 != load_profile("standard").sha256
 

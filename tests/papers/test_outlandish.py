@@ -20,7 +20,7 @@ pytestmark = pytest.mark.oracle("outlandish")
 def primed(logp: float, priming: float, memorisation: float) -> Priming:
     sample = Sample("a mauve", "a", "mauve", "colours")
     before = Reading(logp, np.zeros(2), np.zeros(2))
-    return Priming(sample, before, Reading(logp + memorisation, np.full(2, priming), np.zeros(2)))
+    return Priming(sample, before, Reading(logp + memorisation, np.full(2, float(priming)), np.zeros(2)))
 
 
 def test_the_world_has_every_category_of_every_key_word_and_prefixes_that_no_text_holds() -> None:

@@ -104,7 +104,9 @@ class GatedSwinRMT(Backbone):
 
 
 @torch.no_grad()
-def gate_maps(model: GatedSwinRMT, images: Float[Tensor, "batch channels height width"]) -> list[Map]:
+def gate_maps(
+    model: GatedSwinRMT, images: Float[Tensor, "batch channels height width"]
+) -> list[Float[Tensor, "batch _ _ _"]]:
     """Return the gate G1 of every block of a "retention" model, over its stage's cells, from 0 (shut) to 1 (open)."""
     found = []
     x = model.stem(images.permute(0, 2, 3, 1))

@@ -29,7 +29,7 @@ from letheon.core.scoring.likelihood import score
 
 Outcome = Literal["passed", "failed", "not applicable"]
 # A row's new tokens with the logits that each was chosen by.
-Decoded = tuple[list[int], Float[Tensor, "tokens vocabulary"]]
+Decoded = tuple[list[int], Float[Tensor, "_ vocabulary"]]
 
 ROWS, NEW_TOKENS = 3, 4
 # Largest difference of a logit between two ways to compute it. Float32 sums in another order differ by about 1e-6 of
