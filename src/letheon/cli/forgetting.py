@@ -67,7 +67,7 @@ def forget(
     method: Annotated[
         str, typer.Option(help="OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; default fact_spans; see `letheon methods`.")
     ] = "",
-    tokens: Annotated[str, typer.Option(help="answer, or value: only the tokens that carry the fact.")] = "",
+    tokens: Annotated[str, typer.Option(help="answer; value or words: only the tokens that carry the fact.")] = "",
     stop: Annotated[
         Literal["steps", "control"] | None, typer.Option(help="Take all steps, or end at the control level.")
     ] = None,

@@ -95,7 +95,7 @@ class Recipe:
 
     def check(self) -> None:
         """Refuse combinations that cannot work, saying why."""
-        value_tokens = getattr(self.objective.settings, "tokens", "answer") == "value"
+        value_tokens = getattr(self.objective.settings, "tokens", "answer") != "answer"
         if value_tokens and getattr(self.objective.settings, "positions", "labels") == "all":
             raise InputError("positions=all and tokens=value exclude each other", "choose one of the two")
         if value_tokens and self.update.method.name == "geometric" and not self.objective.settings.alpha:

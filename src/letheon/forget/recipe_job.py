@@ -18,6 +18,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
+from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
 from letheon.forget.recipe import Recipe, StandaloneMethod
@@ -104,8 +105,12 @@ class RecipeJob:
         encoder = self.model.encoder()
         forget = encoder.encode_all(self.request.forget, "forget row")
         retain = encoder.encode_all(self.request.retain, "retain row")
-        if getattr(self.recipe.objective.settings, "tokens", "answer") == "answer":
-            forget = [dataclasses.replace(row, value=()) for row in forget]
+        tokens = getattr(self.recipe.objective.settings, "tokens", "answer")
+        masks: Sequence[tuple[bool, ...]] = [row.value for row in forget]
+        if tokens != "value":
+            words = tokens == "words"
+            masks = word_masks(encoder, self.request.forget, self.request.retain) if words else [()] * len(forget)
+        forget = [dataclasses.replace(row, value=mask) for row, mask in zip(forget, masks, strict=True)]
         return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
     def _plan(self) -> list[PairIndices]:

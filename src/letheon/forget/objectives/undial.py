@@ -46,8 +46,9 @@ def undial_loss(
 @method("objective", "undial", Settings, paper="2402.10052", needs={"reference"})
 class UNDIAL(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        if self.settings.positions == "all" and self.settings.tokens == "value":
-            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
+        if self.settings.positions == "all" and self.settings.tokens != "answer":
+            text = f"undial: positions=all and tokens={self.settings.tokens} exclude each other"
+            raise InputError(text, "choose one of the two")
         super().prepare(model, rows, plan)
         self.forget_reference = Reference()
         batches = [rows.forget_batch([i]) for i in range(len(rows.forget))]
@@ -58,7 +59,7 @@ class UNDIAL(LikelihoodObjective):
 
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         reference, labels = self.forget_reference.logits(batch), scores.labels
-        if self.settings.tokens == "value":
+        if self.settings.tokens != "answer":
             reference = reference[batch.value_mask[batch.labels != -100]]
         if self.settings.positions == "all":
             real = batch.attention_mask[:, 1:] == 1
