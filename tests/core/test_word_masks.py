@@ -8,8 +8,10 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.word_masks import WordRules, fact_words, word_masks
 
+NO_RULES = WordRules()
 
-def words(row: Example, rules: WordRules = WordRules()) -> list[str]:
+
+def words(row: Example, rules: WordRules = NO_RULES) -> list[str]:
     return [word.group() for word in fact_words(row, rules)]
 
 
