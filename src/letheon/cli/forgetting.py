@@ -69,7 +69,11 @@ def forget(
     ] = "",
     tokens: Annotated[str, typer.Option(help="answer; value or words: only the tokens that carry the fact.")] = "",
     stop: Annotated[
-        Literal["steps", "control"] | None, typer.Option(help="Take all steps, or end at the control level.")
+        Literal["steps", "control", "auto", "facts"] | None,
+        typer.Option(
+            help="Take all steps; or end at the control level; or when facts are gone, rows kept and answers fluent "
+            "(auto, which may raise the rate; facts, which does not)."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget rows.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,

@@ -39,6 +39,7 @@ ALONE: dict[str, str] = {"u-can": "attenuation", "rule": "reinforce"}
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "attention_shifting": {"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},  # TOFU's
     "attention-shifting": {"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},
+    "alternates": {"epochs": 6, "learning_rate": 2e-5, "stop": "auto"},
     "fact_spans": {"epochs": 6, "learning_rate": 2e-5},
     # steps over the whole forget set; the rate is the top of the paper's range and, under a KL budget, only a bound
     "k-fade": {

@@ -20,10 +20,11 @@ from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
+from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, fluency_level, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
-from letheon.forget.settings import ForgetSettings, Result
+from letheon.forget.settings import CLOSED, ForgetSettings, Result
 
 # A frozen prefix is kept only while it fits comfortably into memory.
 LARGEST_CACHE = 4_000_000_000
@@ -50,6 +51,7 @@ class RecipeJob:
         self.start = model.parameters_hash()
         self.warnings: list[str] = []
         self.control: float | None = None
+        self.closed: ClosedLoop | None = None
 
     def prepare(self) -> None:
         """Values, rows, plan, parts, reference values: in this order."""
@@ -58,7 +60,7 @@ class RecipeJob:
         self.plan = self._plan()
         self.update: Update = self.recipe.update.make()
         self.scope: Scope = self.recipe.scope.make()
-        self.objective: Objective = Penalised(self.recipe.objective.make(), self.scope)
+        self.objective = Penalised(self.recipe.objective.make(), self.scope)
         parameters = self.scope.select(self.model, self.request)
         self._freeze(parameters)
         title = f"forgetting ({self.recipe})"
@@ -77,12 +79,25 @@ class RecipeJob:
         loop.run_folder = self.run = run
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
         try:
+            if self.settings.stop in CLOSED:
+                self.closed = self._closed(before)
             loop.resume()
             outcome = loop.run(self._step, self._should_stop, _words)
         finally:
             self._let_go()
         change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
         return self._finish(outcome, change)
+
+    def _closed(self, before: Mapping[str, Tensor]) -> ClosedLoop:
+        with self.loop.autocast():
+            return ClosedLoop(
+                self.model,
+                self.rows,
+                before,
+                per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size),
+                raises=self.settings.stop == "auto",
+                fluency=fluency_level(self.objective.objective),
+            )
 
     def _let_go(self) -> None:
         self.loop.release()
@@ -128,11 +143,16 @@ class RecipeJob:
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
+        if self.closed is not None:
+            raise_rate(loop.optimizer, self.closed.rate(loop.history))
         pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, loop.accelerator.num_processes, step))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
             raise self._blamed(error, step) from None
+        if self.closed is not None:
+            with loop.autocast():
+                metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
 
     def _blamed(self, error: TrainingError, step: int) -> TrainingError:
@@ -157,6 +177,8 @@ class RecipeJob:
             return COLLAPSED
         if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
+        if self.closed is not None:
+            return self.closed.reason(history, last=len(history) == self.loop.total)
         if self.control is None or len(history) < self.settings.least_steps:
             return None
         per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
@@ -184,6 +206,8 @@ class RecipeJob:
             raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
         if outcome.stopped == COLLAPSED:
             self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
+        if self.closed is not None and outcome.stopped.startswith("bound"):
+            self.warnings.append(f"the goals of stop={self.settings.stop} were not reached: {outcome.stopped}")
         self.scope.finish(self.model)
         shapes = {name: parameter.shape for name, parameter in self.model.model.named_parameters()}
         fits = all(shapes.get(name) == tensor.shape for name, tensor in change.items())
@@ -216,9 +240,13 @@ class Penalised:
 def planned_steps(
     recipe: Recipe | StandaloneMethod, request: Request, settings: ForgetSettings, training: TrainSettings
 ) -> int:
-    """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to."""
+    """Optimizer steps of a run that is not ended early: those asked for, or what the epochs come to.
+
+    A closed loop may take `MOST_RUNS` times the epochs.
+    """
     pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
-    return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
+    epochs = settings.epochs * (MOST_RUNS if settings.stop in CLOSED else 1)
+    return settings.steps or epochs * math.ceil(pairs / training.batch_size)
 
 
 def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:

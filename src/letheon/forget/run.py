@@ -18,7 +18,7 @@ from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import OnStep, RecipeJob
 from letheon.forget.request import Request
-from letheon.forget.settings import ForgetSettings, Result, Stop, resolve
+from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
 
 Method = Recipe | StandaloneMethod
 
@@ -152,6 +152,11 @@ def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:
         raise InputError(
             "stop=control compares the tokens that carry the fact, which this recipe does not look at",
             "use a likelihood objective with tokens=value (--tokens value)",
+        )
+    if stop in CLOSED and getattr(recipe.objective.settings, "tokens", "answer") == "answer":
+        raise InputError(
+            f"stop={stop} looks at the tokens that carry the fact, which this recipe does not look at",
+            "use alternates, or a likelihood objective with tokens=words or tokens=value",
         )
     if getattr(recipe.objective.settings, "alternates", "") == "perturbed":
         for row in request.forget:

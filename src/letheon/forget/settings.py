@@ -17,7 +17,8 @@ from letheon.core.training.loop import TrainingOutcome, TrainSettings
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 
-Stop = Literal["steps", "control"]
+Stop = Literal["steps", "control", "auto", "facts"]
+CLOSED: tuple[Stop, ...] = ("auto", "facts")  # those of `letheon.forget.closed_loop`
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class ForgetSettings:
         epochs: passes over the forget rows, where `steps` is not given.
         steps: optimizer steps; 0 derives them from the epochs.
         stop: `steps` takes them all; `control` ends when the forget tokens are as improbable as they are under
-            unknown subjects (`letheon.core.scoring.spans`), but not before `least_steps`.
+            unknown subjects (`letheon.core.scoring.spans`), but not before `least_steps`; `auto` ends when the facts
+            are gone, the retain rows kept and the answers fluent (`letheon.forget.closed_loop`), within three times
+            the epochs, and may raise the learning rate; `facts` does the same at the given rate. A recommended `auto`
+            becomes `steps` where steps are given, and `facts` where a learning rate is.
         least_steps: with `stop=control`.
         collapse: end when the model falls apart (retain loss up by 3 nats and above 4, or forget loss above twice
             that of a uniform guess) for three steps.
@@ -81,7 +85,9 @@ def resolve(
     options: Mapping[str, Any],
 ) -> tuple[ForgetSettings, TrainSettings]:
     """Settings from: single options, else those given, else what goes with the recipe's name, else defaults."""
-    recommended = recipe.recommended
+    recommended = dict(recipe.recommended)
+    if recommended.get("stop") == "auto":
+        recommended["stop"] = "steps" if options.get("steps") else "facts" if "learning_rate" in options else "auto"
     chosen: list[Any] = []
     rest = dict(options)
     for kind, given in ((ForgetSettings, settings), (TrainSettings, training)):
