@@ -106,9 +106,7 @@ def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bo
         "failed": _failed(record),
         "options_excess": excess,
         "retain_drop": _difference(record, ("recall", "retain", "before"), ("recall", "retain", "after")),
-        "fluency_gap": max(
-            0.0, _difference(record, ("fluency", "forget", "reference"), ("fluency", "forget", "after"))
-        ),
+        "fluency_gap": max(0.0, gap),
         "forget_quality": _value(record, "forget_quality", "forget", "after"),
         "recall": _value(record, "recall", "forget", "after"),
         "steps": result.outcome.steps,
