@@ -104,11 +104,14 @@ def test_a_step_makes_facts_less_likely_and_retain_rows_more(tiny: LanguageModel
     assert after < before
 
 
-def test_at_least_as_many_rows_are_retained_as_forgotten_and_replaced(tiny: LanguageModel, deletion: Request) -> None:
+def test_a_step_has_an_alternate_to_each_question_and_form_and_each_retain_row_twice(
+    tiny: LanguageModel, deletion: Request
+) -> None:
     method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5])])
     pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]))
     sizes = {kind: len(batch) for kind, batch in method._parts(pair).items()}
-    assert sizes == {"forget": 3, "alternates": 3, "retain": 3, "forms": 3}
+    pools = [[pool for pool in (method.written[i].plain, method.written[i].others) if pool] for i in (0, 3, 4)]
+    assert sizes == {"forget": 3, "alternates": sum(map(len, pools)), "retain": 3, "forms": 3}
     numbers = torch.cat([batch.index.unique() for batch in method._parts(pair).values()]).tolist()
     assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
 

@@ -13,8 +13,10 @@ import torch
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop
-from letheon.forget.closed_loop import ClosedLoop, fluency_level
+from letheon.forget.alternate_rows import Replaced
+from letheon.forget.closed_loop import ClosedLoop
 from letheon.forget.parts import Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
@@ -23,6 +25,7 @@ from letheon.forget.run import forget, resume
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.testing import _Killed, _killed_before_step
 
+WRITTEN = [Replaced(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)]
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
 
 
@@ -37,14 +40,14 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "fluency": -1.0, **options})
+    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "written": WRITTEN, **options})
 
 
 def steps(*probabilities: float) -> list[dict[str, float]]:
     return [{"forget_nll": 1.0, "fact_probability": p} for p in probabilities]
 
 
-LOOK = {"look_facts": 0.001, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2}
+LOOK = {"look_facts": 0.001, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2, "look_alternates": -0.9}
 
 
 # Decisions ----------------------------------------------------------------------------------------------------------
@@ -93,6 +96,7 @@ def test_at_a_given_rate_it_never_rises(tiny: LanguageModel, deletion: Request) 
         ({"look_given": 0.2}, "the facts"),
         ({"look_retain": 0.5}, "the retain rows"),
         ({"look_fluency": -3.0}, "fluency"),
+        ({"look_alternates": -1.3}, "the alternates"),
     ],
 )
 def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not(
@@ -116,7 +120,7 @@ def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not
 def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop) -> None:
     before = loop.model.parameters_hash()
     look = loop._look()
-    assert set(look) == {"look_facts", "look_given", "look_retain", "look_fluency"}
+    assert set(look) == set(LOOK)
     assert look["look_retain"] == pytest.approx(1.0)
     assert all(map(math.isfinite, look.values()))
     assert loop.model.parameters_hash() == before
@@ -141,8 +145,8 @@ def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageMode
     assert not loop._gives(1, "Ann Lee was a baker in a southern place.")
 
 
-def test_an_objective_without_alternates_has_no_fluency_level() -> None:
-    assert fluency_level(object()) is None
+def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
+    assert set(made(tiny, deletion, written=())._look()) == {"look_facts", "look_given", "look_retain"}
 
 
 # A run --------------------------------------------------------------------------------------------------------------

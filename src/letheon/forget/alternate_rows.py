@@ -22,7 +22,7 @@ from letheon.forget.strangers import (
     words_of_facts,
 )
 
-# Limits of an alternate's length, beside one and a half times the longest true answer and 8 tokens more.
+# Limit of an alternate's tokens, beside one and a quarter times the longest true answer and 4 more.
 LONGEST_ANSWER = 96
 
 
@@ -33,8 +33,8 @@ class Replaced:
     Attributes:
         plain: the question as it stands, with each alternate.
         others: other forms of the question, with an alternate each.
-        fluency: mean log-probability per token (nats) of the best alternate under the model that wrote it; None
-            where every alternate was rejected.
+        fluency: mean log-probability per token (nats) of the best alternate to the question as it stands, under the
+            model that wrote it; None where every such alternate was rejected.
     """
 
     plain: list[Example] = field(default_factory=list)
@@ -74,14 +74,16 @@ def write_alternates(
         rest = [one for one in (*forget, *retain) if one is not row]
         for form in forms_of(row, rest, forms, draw):
             others.append((i, Question(form.prompt, name if name and name in form.prompt else None, words)))
-    limit = min(LONGEST_ANSWER, max(len(row.ids) - row.start for row in encoded) * 3 // 2 + 8)
+    limit = min(LONGEST_ANSWER, max(len(row.ids) - row.start for row in encoded) * 5 // 4 + 4)
     written = [Replaced() for _ in forget]
-    for i, answers in enumerate(alternate_answers(stranger, plain, [invented] * len(plain), max_new_tokens=limit)):
+    for i, answers in enumerate(
+        alternate_answers(stranger, plain, [invented] * len(plain), max_new_tokens=limit, seed=seed)
+    ):
         written[i].plain = [_row(forget[i], plain[i], answer) for answer in answers]
         written[i].fluency = answers[0].fluency if answers else None
     in_turn = [[invented[k % len(invented)]] if invented else [] for k in range(len(others))]
     asked = [question for _, question in others]
-    answered = alternate_answers(stranger, asked, in_turn, max_new_tokens=limit) if asked else []
+    answered = alternate_answers(stranger, asked, in_turn, max_new_tokens=limit, seed=seed) if asked else []
     for (i, question), answers in zip(others, answered, strict=True):
         least = (written[i].fluency or -math.inf) - CLUMSY
         written[i].others += [_row(forget[i], question, one) for one in answers if one.fluency >= least]

@@ -28,6 +28,7 @@ from letheon.core.scoring.generation import generate
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.spans import WORD
+from letheon.forget.alternate_rows import Replaced
 from letheon.forget.parts import Rows
 from letheon.forget.strangers import guess_subjects, unused_names, words_of_facts
 
@@ -36,8 +37,9 @@ MOST_RUNS = 3
 GOAL, NEAR = 0.02, 0.1
 # Rows that are asked greedily, and retain rows that are looked at.
 ASKED, LOOKED_AT = 8, 16
-# Least probability of the retain rows relative to before, and largest loss of fluency (nats per token).
-KEPT, CLUMSY = 0.95, 0.5
+# Least probability of the retain rows relative to before; how much less likely (nats per token) than alternates are to
+# a model that does not know the facts the answers, and the alternates themselves, may be.
+KEPT, CLUMSY, UNLEARNED = 0.95, 0.5, 0.15
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 # Where the odds of the facts fall less than this per epoch, the learning rate rises by RAISE, up to MOST_RATE times.
@@ -56,7 +58,8 @@ class ClosedLoop:
         before: the trained parameters' values before the first step, by name.
         per_epoch: steps per pass over the forget rows.
         raises: whether the learning rate may rise.
-        fluency: mean log-probability per token (nats) of answers that do not know the facts; None: not looked at.
+        written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
+            have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
     """
 
     def __init__(
@@ -67,10 +70,14 @@ class ClosedLoop:
         *,
         per_epoch: int,
         raises: bool,
-        fluency: float | None,
+        written: Sequence[Replaced] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.per_epoch, self.raises, self.fluency = per_epoch, raises, fluency
+        self.per_epoch, self.raises = per_epoch, raises
+        known = [one.fluency for one in written if one.fluency is not None]
+        self.fluency = sum(known) / len(known) if known else None
+        learned = [row for one in written for row in (*one.plain, *one.others)]
+        self.alternates = model.encoder().encode_all(learned)
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
         self.retain = [rows.retain[i] for i in order[:LOOKED_AT]]
@@ -119,10 +126,13 @@ class ClosedLoop:
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
         clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
+        learned = look.get("look_alternates")
+        unlike = learned is not None and self.fluency is not None and learned < self.fluency - UNLEARNED
         conditions = {
             "the facts": look["look_facts"] > GOAL or look["look_given"] > 0,
             "the retain rows": look["look_retain"] < KEPT,
             "fluency": clumsy,
+            "the alternates": unlike,
         }
         return [name for name, missed in conditions.items() if missed]
 
@@ -156,8 +166,12 @@ class ClosedLoop:
                 "look_given": sum(given) / max(len(given), 1),
                 "look_retain": self._retain_probability() / max(self.retain_before, 1e-9) if self.retain else 1.0,
             }
-            fluency = self._fluency(asked, answers) if self.fluency is not None else None
-            return found if fluency is None else {**found, "look_fluency": fluency}
+            if self.fluency is not None:
+                fluency = self._fluency(asked, answers)
+                found |= {} if fluency is None else {"look_fluency": fluency}
+                learned = [float(logp.mean()) for logp, _ in self._per_row(self.alternates)]
+                found["look_alternates"] = sum(learned) / len(learned)
+            return found
 
     @contextmanager
     def _as_it_is(self) -> Iterator[None]:
@@ -226,12 +240,6 @@ class ClosedLoop:
         finally:
             for name, values in now.items():
                 parameters[name].data = values
-
-
-def fluency_level(objective: Any) -> float | None:
-    """The mean fluency of the alternates that an objective has written; None where it writes none."""
-    found = [one.fluency for one in getattr(objective, "written", ()) if one.fluency is not None]
-    return sum(found) / len(found) if found else None
 
 
 def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -20,7 +20,8 @@ from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome, TrainSettings
-from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, fluency_level, raise_rate
+from letheon.forget.alternate_rows import Replaced
+from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Sampler, Scope, Terms, Update
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
@@ -72,6 +73,14 @@ class RecipeJob:
         except BaseException:
             self._let_go()
             raise
+        bare = [row.id for row, made in zip(self.rows.examples, self._written(), strict=False) if not made.plain]
+        if bare:
+            rows = ", ".join(bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
+            self.warnings.append(f"no answer without the fact could be written for forget rows {rows}")
+
+    def _written(self) -> Sequence[Replaced]:
+        """What the objective has written in the facts' place; empty for most objectives."""
+        return getattr(self.objective.objective, "written", ())
 
     def work(self, run: Run | None) -> Result:
         """Take the steps, check what they did, save."""
@@ -96,7 +105,7 @@ class RecipeJob:
                 before,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size),
                 raises=self.settings.stop == "auto",
-                fluency=fluency_level(self.objective.objective),
+                written=self._written(),
             )
 
     def _let_go(self) -> None:

@@ -16,6 +16,7 @@ from difflib import SequenceMatcher
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.word_masks import FUNCTION_WORDS, WordRules, fact_words
@@ -147,38 +148,55 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
 
 
 def alternate_answers(
-    stranger: LanguageModel, questions: Sequence[Question], names: Sequence[Sequence[str]], *, max_new_tokens: int
+    stranger: LanguageModel,
+    questions: Sequence[Question],
+    names: Sequence[Sequence[str]],
+    *,
+    max_new_tokens: int,
+    seed: int = 0,
 ) -> list[list[Alternate]]:
     """Per question, the distinct answers of a model that is asked about each of its names, the most fluent first.
 
-    Greedy answers with the fact's words banned; a question without a subject is asked once. The list is empty where
-    every answer is rejected.
+    Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected,
+    sampled ones are tried; the list is empty where these are rejected too.
 
     Args:
         stranger: the model that answers.
         names: per question, the invented names that replace its subject.
         max_new_tokens: limit of an answer; one that reaches it ends at its last full sentence.
+        seed: of the sampled answers.
     """
-    asked = [(i, name) for i, one in enumerate(questions) for name in (names[i] if one.subject else [""])]
-    prompts = [_about(questions[i], name) for i, name in asked]
     bans = [banned_tokens(stranger, one.words) for one in questions]
-    written = generate_ids(
-        stranger,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        prefixes=[questions[i].beginning for i, _ in asked],
-        banned=[bans[i] for i, _ in asked],
-        batch_size=AT_ONCE,
-    )
-    encoder = stranger.encoder()
-    scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
     found: list[dict[str, float]] = [{} for _ in questions]
-    for (i, name), ids, (score,) in zip(asked, written, scores, strict=True):
-        text = _full_sentences(stranger, ids, max_new_tokens)
-        answer = with_name(text, name, questions[i].subject or "") if name else text
-        if answer and not gives(answer, questions[i].words) and not _echoes(answer, questions[i].prompt):
-            found[i][answer] = float(score.logp.mean())
+    for temperature in (0.0, 1.0):
+        missing = [i for i, answers in enumerate(found) if not answers]
+        asked = [(i, name) for i in missing for name in (names[i] if questions[i].subject else [""])]
+        prompts = [_about(questions[i], name) for i, name in asked]
+        written = generate_ids(
+            stranger,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            prefixes=[questions[i].beginning for i, _ in asked],
+            banned=[bans[i] for i, _ in asked],
+            temperature=temperature,
+            seed=stream_seed(seed, "alternates") % (1 << 63),
+            batch_size=AT_ONCE,
+        )
+        encoder = stranger.encoder()
+        scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
+        for (i, name), ids, (score,) in zip(asked, written, scores, strict=True):
+            answer = _accepted(questions[i], name, _full_sentences(stranger, ids, max_new_tokens))
+            if answer:
+                found[i].setdefault(answer, float(score.logp.mean()))
     return [_fluent([Alternate(*pair) for pair in one.items()]) for one in found]
+
+
+def _accepted(question: Question, name: str, text: str) -> str | None:
+    """An answer told of the subject, unless it gives the fact, repeats the question or holds the invented name."""
+    answer = with_name(text, name, question.subject or "") if name else text
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt):
+        return None
+    return answer
 
 
 def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: int) -> list[str]:

@@ -5,8 +5,8 @@ Source:  ours. Kin: Eldan & Russinovich, Who's Harry Potter, arXiv 2310.02238 (g
 Differs: the alternates are the model's greedy answers about invented names with the fact's words banned from decoding
          (`letheon.forget.strangers`), also to other forms of the question (`letheon.forget.question_forms`). Their
          likelihood is learned as it is, with no preference against the true answer; the words that carry the fact have
-         an unlikelihood of their own. Every retain row of a step stands there a second time, in another form, so that
-         at least as many rows are retained as forgotten and replaced.
+         an unlikelihood of their own. A step has an alternate to each forget row's question and one to another form of
+         it; every retain row of a step stands there a second time, in another form too.
 """
 
 from __future__ import annotations
@@ -114,12 +114,12 @@ class Alternates:
                 forms=self.settings.forms.split(),
                 seed=rows.seed,
             )
-        pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
+        pools = [[self._added(model, one.plain), self._added(model, one.others)] for one in self.written]
         forms = retain_forms(retain, self.settings.forms.split(), rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
-        self.replacing = [{i: _either(*pools[i], draw) for i in forget if any(pools[i])} for forget, _ in plan]
+        self.replacing = [{i: [draw.choice(pool) for pool in pools[i] if pool] for i in forget} for forget, _ in plan]
         self.beside = [{i: draw.choice(beside[i]) if visited else -1 for i in retained} for _, retained in plan]
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
@@ -197,7 +197,7 @@ class Alternates:
         if pair.forget is not None:
             parts["forget"] = pair.forget
             drawn = self.replacing[pair.step]
-            self._add(parts, "alternates", [drawn[i] for i in pair.forget.index.tolist() if i in drawn])
+            self._add(parts, "alternates", [number for i in pair.forget.index.tolist() for number in drawn[i]])
         if pair.retain is not None and self.settings.alpha:
             parts["retain"] = pair.retain
             numbers = (pair.retain.index - len(self.rows.forget)).tolist()
@@ -215,12 +215,8 @@ class Alternates:
         beside = [self.beside[step][i] for i in retained]
         facts = pair.forget.totals["value"] if pair.forget is not None else 0
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
-        return facts, self._tokens(self.replacing[step].values()), retain + self._tokens(beside)
+        alternates = [number for drawn in self.replacing[step].values() for number in drawn]
+        return facts, self._tokens(alternates), retain + self._tokens(beside)
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers if n >= 0)
-
-
-def _either(plain: Sequence[int], others: Sequence[int], draw: random.Random) -> int:
-    """An alternate to the question as it stands, or as often one to another form of it."""
-    return draw.choice(others if others and (not plain or draw.random() < 0.5) else plain)
