@@ -117,7 +117,8 @@ def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not
 # A look -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop) -> None:
+def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
     before = loop.model.parameters_hash()
     look = loop._look()
     assert set(look) == set(LOOK)

@@ -182,6 +182,7 @@ class ClosedLoop:
         finally:
             self.model.frozen = frozen
 
+    @torch.no_grad()
     def _per_row(self, encoded: Sequence[Encoded]) -> list[tuple[Tensor, Tensor]]:
         """Per row the log-probabilities of its answer's tokens, and which of them carry the fact."""
         found: dict[int, tuple[Tensor, Tensor]] = {}
@@ -197,8 +198,7 @@ class ClosedLoop:
 
     def _retain_probability(self) -> float:
         """Mean over rows of exp of the mean log-probability per token."""
-        with torch.no_grad():
-            found = [float(logp.mean().exp()) for logp, _ in self._per_row(self.retain)]
+        found = [float(logp.mean().exp()) for logp, _ in self._per_row(self.retain)]
         return sum(found) / max(len(found), 1)
 
     def _answers(self, asked: Sequence[int]) -> list[str]:
