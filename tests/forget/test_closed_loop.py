@@ -64,12 +64,13 @@ def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
     assert ("look_facts" in loop.after(steps(*probabilities), last=False)) is looks
 
 
-def test_between_two_looks_lies_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_look", lambda: LOOK)
     history = steps(0.01, 0.01, 0.01)
     history[1] |= LOOK
     assert "look_facts" not in loop.after(history, last=False)
-    assert "look_facts" in loop.after([*history, *steps(0.01)], last=False)
+    assert "look_facts" not in loop.after([*history, *steps(0.01)], last=False)
+    assert "look_facts" in loop.after([*history, *steps(0.01, 0.01)], last=False)
     assert "look_facts" in loop.after(history, last=True), "the last step is always looked at"
 
 
@@ -164,7 +165,7 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
 ) -> None:
     calm(monkeypatch, [{**LOOK, "look_given": 0.5}, LOOK])
     result = forget("tiny", deletion, "alternates", out=tmp_path / "run", **QUICK)
-    assert result.outcome.steps == 4  # two epochs of two steps
+    assert result.outcome.steps == 5  # the first look after an epoch of two steps, the next three steps later
     assert result.outcome.stopped.startswith("goals reached")
     assert "goals reached" in (tmp_path / "run/result.json").read_text()
     assert '"look_given": 0.5' in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[1]

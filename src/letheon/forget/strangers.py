@@ -170,6 +170,8 @@ def alternate_answers(
     found: list[dict[str, float]] = [{} for _ in questions]
     for temperature in (0.0, 1.0):
         missing = [i for i, answers in enumerate(found) if not answers]
+        if not missing:
+            break
         asked = [(i, name) for i in missing for name in (names[i] if questions[i].subject else [""])]
         prompts = [_about(questions[i], name) for i, name in asked]
         written = generate_ids(
