@@ -167,7 +167,8 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
     result = forget("tiny", deletion, "alternates", out=tmp_path / "run", **QUICK)
     assert result.outcome.steps == 5  # the first look after an epoch of two steps, the next three steps later
     assert result.outcome.stopped.startswith("goals reached")
-    assert "goals reached" in (tmp_path / "run/result.json").read_text()
+    for name in ("result.json", "model/README.md"):
+        assert "goals reached" in (tmp_path / "run" / name).read_text()
     assert '"look_given": 0.5' in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[1]
     assert not [warning for warning in result.warnings if "not reached" in warning]
 

@@ -101,7 +101,8 @@ def _noted(result: Result) -> Result:
 
 def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.folder = run.folder
-    result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request))
+    ended = f"\nThe run ended after {result.outcome.steps} steps: {result.outcome.stopped}.\n"
+    result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request) + ended)
     if result.table:
         write_json(run.folder / "scope.json", result.table)
     if result.change:
