@@ -263,7 +263,9 @@ def test_the_dossier_is_told_and_what_is_absent_has_its_reason(page: str) -> Non
             lineage="unknown",
             derivatives=[Copy(kind="gguf", sha256="c" * 64, holds=["2026-017"])],
         ),
-        "procedure": Procedure(method="simnpo", settings={"seed": 3}, versions={"torch": "2.13"}, operator="me"),
+        "procedure": Procedure(
+            method="simnpo", settings={"seed": 3}, versions={"torch": "2.13"}, operator="me", stopped="goals reached"
+        ),
         "output": Output(folder="run/model", files={"model.safetensors": "d" * 64}),
         "chain": Chain(ledger="l1", sequence=7, previous="e" * 64),
         "retention": Retention(record="ten years", rows="deleted at closing", key="destroyed at closing"),
@@ -276,6 +278,7 @@ def test_the_dossier_is_told_and_what_is_absent_has_its_reason(page: str) -> Non
         "Hashes of its files (1)",
         "gguf cccccccccccc… still holds 2026-017",
         "simnpo",
+        "goals reached",
         "run/model",
         "l1, entry 7",
         "e" * 64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_control_without_a_level_takes_all_steps_and_says_so(deletion: Request) 
     result = forget("tiny", bare, "npo:tokens=value", steps=2, stop="control", **QUICK)
     assert result.outcome.steps == 2
     assert any("no control level" in warning for warning in result.warnings)
+
+
+def test_the_words_that_carry_the_fact_can_be_all_that_is_forgotten(deletion: Request) -> None:
+    """With `tokens=words` a row without a value is masked word by word, with one it is the value's tokens."""
+    bare = Request(tuple(replace(row, value=None) for row in deletion.forget), deletion.retain)
+    by_words = forget("tiny", bare, "npo:tokens=words", steps=1, **QUICK).outcome.history[0]
+    whole = forget("tiny", bare, "npo", steps=1, **QUICK).outcome.history[0]
+    assert by_words["forget_nll"] != whole["forget_nll"]
+    assert by_words["keep_nll"] > 0
+    given = [forget("tiny", deletion, f"npo:tokens={name}", steps=1, **QUICK) for name in ("words", "value")]
+    assert given[0].outcome.history == given[1].outcome.history
 
 
 def test_control_without_fact_spans_is_refused(deletion: Request) -> None:

@@ -50,7 +50,9 @@ class KeptStates:
 
 def states_of_both(
     model: LanguageModel, forget: Batch | None, retain: Batch | None, layer: int
-) -> tuple[Float[Tensor, "_ _ width"] | None, Float[Tensor, "_ _ width"] | None]:
+) -> tuple[
+    Float[Tensor, "forget_rows forget_length width"] | None, Float[Tensor, "retain_rows retain_length width"] | None
+]:
     """A block's output for both halves of a pair, each as long as its batch; one forward pass if both are given."""
     if forget is None or retain is None:
         only = [None if batch is None else hidden_states(model, batch, layer).float() for batch in (forget, retain)]

@@ -115,13 +115,34 @@ class Rows:
         return to_device(self.model.encoder().collate(rows, index), self.model.device)
 
 
+@dataclass
+class Replacement:
+    """The rows that an objective has written in the place of one forget row, to be learned instead of it.
+
+    Attributes:
+        plain: the question as it stands, with each alternate answer.
+        others: other forms of the question, with an alternate answer each.
+        fluency: mean log-probability per token (nats) of the best alternate to the question as it stands, under the
+            model that wrote it; None where every such alternate was rejected.
+    """
+
+    plain: list[Example] = field(default_factory=list)
+    others: list[Example] = field(default_factory=list)
+    fluency: float | None = None
+
+
 class Objective(Configured):
     """Base of objectives: an objective defines the losses to descend.
 
     A class may have the hook `check_recipe(recipe, request)`, a static method that raises `InputError` for a
     combination of parts or a request that cannot work. It is called when the recipe is read (the request is None) and
     again before a model is loaded. The classes of all kinds of parts may have it.
+
+    Attributes:
+        written: one entry per forget row if `prepare` writes rows in their place, else empty.
     """
+
+    written: Sequence[Replacement] = ()
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Compute reference values once, before the first step; `terms` looks them up by `index`."""

@@ -18,12 +18,14 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import micro_batches
 from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
+from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
-from letheon.forget.settings import ForgetSettings, Result
+from letheon.forget.settings import CLOSED, ForgetSettings, Result
 
 # A frozen prefix is kept only while it fits comfortably into memory.
 LARGEST_CACHE = 4_000_000_000
@@ -50,6 +52,7 @@ class RecipeJob:
         self.start = model.parameters_hash()
         self.warnings: list[str] = []
         self.control: float | None = None
+        self.closed: ClosedLoop | None = None
 
     def prepare(self) -> None:
         """Find values, encode rows, plan steps, make the parts and compute reference values, in this order."""
@@ -70,6 +73,11 @@ class RecipeJob:
         except BaseException:
             self._let_go()
             raise
+        # most objectives write nothing
+        bare = [row.id for row, one in zip(self.rows.examples, self.objective.written, strict=False) if not one.plain]
+        if bare:
+            rows = ", ".join(bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
+            self.warnings.append(f"no answer without the fact could be written for forget rows {rows}")
 
     def work(self, run: Run | None) -> Result:
         """Take the steps and check the weights that they leave."""
@@ -77,12 +85,25 @@ class RecipeJob:
         loop.run_folder = self.run = run
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
         try:
+            if self.settings.stop in CLOSED:
+                self.closed = self._closed(before)
             loop.resume()
             outcome = loop.run(self._step, self._should_stop, _words)
         finally:
             self._let_go()
         change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
         return self._finish(outcome, change)
+
+    def _closed(self, before: Mapping[str, Tensor]) -> ClosedLoop:
+        with self.loop.autocast():
+            return ClosedLoop(
+                self.model,
+                self.rows,
+                before,
+                per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size),
+                raises=self.settings.stop == "auto",
+                written=self.objective.written,
+            )
 
     def _let_go(self) -> None:
         self.loop.release()
@@ -105,8 +126,12 @@ class RecipeJob:
         encoder = self.model.encoder()
         forget = encoder.encode_all(self.request.forget, "forget row")
         retain = encoder.encode_all(self.request.retain, "retain row")
-        if self.recipe.option("tokens") != "value":
-            forget = [dataclasses.replace(row, value=()) for row in forget]
+        masks: Sequence[tuple[bool, ...]] = [row.value for row in forget]
+        tokens = self.recipe.option("tokens")
+        if tokens != "value":
+            words = tokens == "words"
+            masks = word_masks(encoder, self.request.forget, self.request.retain) if words else [()] * len(forget)
+        forget = [dataclasses.replace(row, value=mask) for row, mask in zip(forget, masks, strict=True)]
         return Rows(self.model, self.request.forget, forget, retain, self.training.seed, self.request)
 
     def _plan(self) -> list[PairIndices]:
@@ -123,12 +148,17 @@ class RecipeJob:
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
+        if self.closed is not None:
+            raise_rate(loop.optimizer, self.closed.rate(loop.history))
         processes, penalty = loop.accelerator.num_processes, self.scope.penalty
         pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, processes, step, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
             raise self._blamed(error, step) from None
+        if self.closed is not None:
+            with loop.autocast():
+                metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
 
     def _blamed(self, error: TrainingError, step: int) -> TrainingError:
@@ -154,6 +184,8 @@ class RecipeJob:
             return COLLAPSED
         if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
+        if self.closed is not None:
+            return self.closed.reason(history, last=len(history) == self.loop.total)
         if self.control is None or len(history) < self.settings.least_steps:
             return None
         per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
@@ -181,6 +213,8 @@ class RecipeJob:
             raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
         if outcome.stopped == COLLAPSED:
             self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
+        if self.closed is not None and outcome.stopped.startswith("bound"):
+            self.warnings.append(f"the goals of stop={self.settings.stop} were not reached: {outcome.stopped}")
         self.scope.finish(self.model)
         shapes = {name: parameter.shape for name, parameter in self.model.model.named_parameters()}
         fits = all(shapes.get(name) == tensor.shape for name, tensor in change.items())
@@ -194,9 +228,13 @@ class RecipeJob:
 def planned_steps(
     recipe: Recipe | StandaloneMethod, request: Request, settings: ForgetSettings, training: TrainSettings
 ) -> int:
-    """Optimizer steps of a run that does not end early: the requested number, or that of the epochs."""
+    """Optimizer steps of a run that does not end early: the requested number, or that of the epochs.
+
+    A closed loop may take `MOST_RUNS` times the epochs.
+    """
     pairs = recipe.sampler.make().epoch(request) if isinstance(recipe, Recipe) else len(request.forget)
-    return settings.steps or settings.epochs * math.ceil(pairs / training.batch_size)
+    epochs = settings.epochs * (MOST_RUNS if settings.stop in CLOSED else 1)
+    return settings.steps or epochs * math.ceil(pairs / training.batch_size)
 
 
 def collapsed(history: Sequence[Mapping[str, float]], uniform: float) -> bool:

@@ -19,7 +19,7 @@ from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import OnStep, RecipeJob
 from letheon.forget.request import Request
-from letheon.forget.settings import ForgetSettings, Result, Stop, resolve
+from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
 
 Method = Recipe | StandaloneMethod
 
@@ -102,7 +102,8 @@ def _noted(result: Result) -> Result:
 
 def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.folder = run.folder
-    result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request))
+    ended = f"\nThe run ended after {result.outcome.steps} steps: {result.outcome.stopped}.\n"
+    result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request) + ended)
     if result.table:
         write_json(run.folder / "scope.json", result.table)
     if result.change:
@@ -151,6 +152,11 @@ def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:
         raise InputError(
             "stop=control compares the tokens that carry the fact, which this recipe does not look at",
             "use a likelihood objective with tokens=value (--tokens value)",
+        )
+    if isinstance(recipe, Recipe) and stop in CLOSED and recipe.option("tokens") in (None, "answer"):
+        raise InputError(
+            f"stop={stop} looks at the tokens that carry the fact, which this recipe does not look at",
+            "use alternates, or a likelihood objective with tokens=words or tokens=value",
         )
     recipe.check(request)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from letheon.forget.recipe import Recipe, StandaloneMethod
     from letheon.forget.request import Request
 
-Stop = Literal["steps", "control"]
+Stop = Literal["steps", "control", "auto", "facts"]
+CLOSED: tuple[Stop, ...] = ("auto", "facts")  # the closed loop decides (`letheon.forget.closed_loop`)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class ForgetSettings:
         epochs: passes over the forget rows, unless the number of steps is given.
         steps: optimizer steps; 0 derives them from the epochs.
         stop: when the run ends: `steps` takes all steps; `control` ends once the tokens of the fact are as improbable
-            as they are for unknown subjects.
+            as they are for unknown subjects; `auto` ends once the facts are gone, the retain rows as likely as before
+            and the answers fluent, within three times the epochs, and may raise the learning rate; `facts` does the
+            same at the given rate.
         least_steps: steps that are taken at least before `control` ends the run.
         collapse: end the run when the model breaks down: for three steps the retain loss is above 4 nats and 3 above
             its start, or the forget loss is above twice that of a uniform guess.
@@ -87,10 +90,14 @@ def resolve(
 ) -> tuple[ForgetSettings, TrainSettings]:
     """Return all settings of a run: single options, else the given settings, else the recipe's own, else defaults.
 
+    A recommended `stop=auto` becomes `steps` where a number of steps is given, and `facts` where a learning rate is.
+
     Raises:
         InputError: an option is a field of neither class.
     """
-    recommended = recipe.recommended
+    recommended = dict(recipe.recommended)
+    if recommended.get("stop") == "auto":
+        recommended["stop"] = "steps" if options.get("steps") else "facts" if "learning_rate" in options else "auto"
     chosen: list[Any] = []
     rest = dict(options)
     for kind, given in ((ForgetSettings, settings), (TrainSettings, training)):

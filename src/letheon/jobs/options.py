@@ -80,7 +80,8 @@ class MethodOptions:
 
     Attributes:
         method: OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; `letheon methods` lists the parts. Default fact_spans.
-        tokens: the answer tokens that are forgotten: `answer`, or `value` for those that carry the fact.
+        tokens: the answer tokens that are forgotten: `answer`; or only those that carry the fact: `value` takes one
+            span, `words` single words where a row names no value.
     """
 
     method: str = ""

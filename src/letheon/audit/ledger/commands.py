@@ -87,7 +87,7 @@ def finish_run(folder: str, result: Result, record: Audit | None, before: str) -
         before=ModelRef(name=before, sha256=stored["config"]["start"]),
         after=ModelRef(name=str(result.folder / "model"), sha256=result.model.parameters_hash()),
         record=record,
-        run=stored,
+        run={**stored, "stopped": result.outcome.stopped},
         output=result.folder / "model",
     )
     with writing_to(folder) as ledger:

@@ -27,7 +27,7 @@ class Deed:
 
     Attributes:
         action: `forget`, or `audit` for a deletion that was made elsewhere.
-        run: what `config.json` of the run says, with its settings, versions and start.
+        run: what `config.json` of the run says, with its settings, versions and start; `stopped`: why the run ended.
         output: folder of the model that was written or audited; empty where it is none at hand.
         measured: what is known of the rows afterwards, where there is no record to take it from.
     """
@@ -135,6 +135,7 @@ def _procedure(run: dict[str, Any]) -> Procedure | None:
         settings=settings_of(run),
         versions=run.get("versions", {}),
         started=run.get("started"),
+        stopped=run.get("stopped"),
     )
 
 

@@ -71,6 +71,8 @@ class Procedure(Part):
     """Versions of what computed."""
     started: str | None = None
     """When the run was started (ISO 8601, UTC)."""
+    stopped: str | None = None
+    """Why the run ended."""
     operator: str | None = None
     """Who ran it."""
 

@@ -56,8 +56,13 @@ def generate_ids(
     seed: int = 0,
     batch_size: int = 32,
     use_cache: bool = True,
+    banned: Sequence[Sequence[Sequence[int]]] | None = None,
 ) -> list[list[int]]:
-    """Generate answers as token ids: prefix first, up to and including the token that ended the answer."""
+    """Generate answers as token ids: prefix first, up to and including the token that ended the answer.
+
+    Args:
+        banned: per prompt, token sequences that its answer never contains; a prefix is not examined.
+    """
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
     rows = [[*encoder.prompt(prompt), *start] for prompt, start in zip(prompts, starts, strict=True)]
@@ -77,6 +82,7 @@ def generate_ids(
             pad_token_id=model.pad_id,
             eos_token_id=stops,
             use_cache=use_cache,
+            logits_processor=[_Ban([banned[i] for i in chosen], ids.shape[1])] if banned else None,
         )
         for at, i in enumerate(chosen):
             new = output[at, ids.shape[1] :].tolist()
@@ -118,6 +124,22 @@ def decode_with_logits(
         end = next((place for place, token in enumerate(new) if token in stops), len(new) - 1) + 1
         found.append((new[:end], logits[at, :end]))
     return found
+
+
+class _Ban:
+    """A logits processor that never completes a row's banned token sequences after `start` tokens."""
+
+    def __init__(self, banned: Sequence[Sequence[Sequence[int]]], start: int) -> None:
+        self.banned, self.start = banned, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """[rows, vocabulary] scores with minus infinity on each token that would complete a banned sequence."""
+        scores = scores.clone()
+        for row, (ids, sequences) in enumerate(zip(input_ids[:, self.start :].tolist(), self.banned, strict=True)):
+            for *head, last in sequences:
+                if not head or ids[-len(head) :] == head:
+                    scores[row, last] = -torch.inf
+        return scores
 
 
 def _left_padded(

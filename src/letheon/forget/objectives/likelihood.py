@@ -1,8 +1,8 @@
 """The base of likelihood objectives: the retain term, fact spans, cached reference values.
 
-A subclass writes `forget_loss` only. With `tokens="value"` (ours, of no paper) the forget loss sees the tokens that
-carry the fact and the answer's other tokens are kept by their negative log-likelihood; with `tokens="answer"` (the
-papers') it sees the whole answer.
+A subclass writes `forget_loss` only. With `tokens="value"` or `"words"` (ours, of no paper) the forget loss sees the
+tokens that carry the fact and the answer's other tokens are kept by their negative log-likelihood; with
+`tokens="answer"` (the papers') it sees the whole answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from letheon.core.scoring.likelihood import Positions, Scores, score
 from letheon.core.scoring.reference import Reference
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, score_pair
 
+Tokens = Literal["answer", "value", "words"]
+
 
 @dataclass(frozen=True)
 class LikelihoodSettings:
@@ -32,15 +34,16 @@ class LikelihoodSettings:
         retain_loss: `nll` of the retain answers, or `kl` to the model before forgetting.
         kl_positions: `all` real tokens of the retain rows, as the field's code has it, or only their `labels`.
             (The field's code also averages over padding; that would make the loss depend on how rows are batched.)
-        tokens: which tokens the forget loss sees.
-        keep: weight of the negative log-likelihood of the other tokens, with `tokens="value"`.
+        tokens: which tokens the forget loss sees: the whole `answer`; the `value` as one span, found where a row does
+            not give it; or the given value, else the single `words` that carry the fact (`core.scoring.word_masks`).
+        keep: weight of the negative log-likelihood of the other tokens, unless `tokens="answer"`.
     """
 
     gamma: float = 1.0
     alpha: float = 1.0
     retain_loss: Literal["nll", "kl"] = "nll"
     kl_positions: Positions = "all"
-    tokens: Literal["answer", "value"] = "answer"
+    tokens: Tokens = "answer"
     keep: float = 1.0
 
 
@@ -94,7 +97,7 @@ class LikelihoodObjective(Objective):
         return terms
 
     def _forget(self, terms: Terms, scores: Scores, batch: Batch) -> None:
-        by_value = self.settings.tokens == "value"
+        by_value = self.settings.tokens != "answer"
         chosen = scores.select(scores.value) if by_value else scores
         unit: Unit = "value" if by_value else "tokens" if self.positions() == "labels" else "positions"
         terms.forget = self.settings.gamma * self.forget_loss(chosen, _counted_as_tokens(batch, unit))
@@ -122,7 +125,7 @@ class LikelihoodObjective(Objective):
         found = torch.zeros(len(answers), device=model.device)
         for chosen in by_length([len(row.ids) for row in answers], 16):
             scores = score(model, rows.batch([answers[i] for i in chosen], [numbers[i] for i in chosen]))
-            if self.settings.tokens == "value":
+            if self.settings.tokens != "answer":
                 scores = scores.select(scores.value)
             found[chosen] = scores.sequence_logp()
         return found

@@ -59,6 +59,6 @@ class RandomLabels(LikelihoodObjective):
         counted = zip(batch.index.tolist(), labelled.sum(1).tolist(), strict=True)
         parts = [draw_labels(tokens, self.vocabulary, self.seed, self.step, row) for row, tokens in counted]
         drawn = torch.cat(parts).to(scores.logits.device)
-        if self.settings.tokens == "value":
+        if self.settings.tokens != "answer":
             drawn = drawn[batch.value_mask[labelled]]
         return batch.mean(random_label_loss(scores.logits, drawn), "tokens")

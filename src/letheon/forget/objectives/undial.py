@@ -32,8 +32,9 @@ class Settings(LikelihoodSettings):
     positions: Positions = "labels"
 
     def __post_init__(self) -> None:
-        if self.positions == "all" and self.tokens == "value":
-            raise InputError("undial: positions=all and tokens=value exclude each other", "choose one of the two")
+        if self.positions == "all" and self.tokens != "answer":
+            problem = f"undial: positions=all and tokens={self.tokens} exclude each other"
+            raise InputError(problem, "choose one of the two")
 
 
 def undial_loss(
@@ -60,7 +61,7 @@ class UNDIAL(LikelihoodObjective):
 
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         reference, labels = self.forget_reference.logits(batch), scores.labels
-        if self.settings.tokens == "value":
+        if self.settings.tokens != "answer":
             reference = reference[batch.value_mask[batch.labels != -100]]
         if self.settings.positions == "all":
             real = batch.attention_mask[:, 1:] == 1

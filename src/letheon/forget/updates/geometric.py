@@ -181,12 +181,13 @@ class Geometric(Update):
 
     @staticmethod
     def check_recipe(recipe: Recipe, request: Request | None) -> None:
-        """Refuse an objective with `tokens=value` and no retain term: the kept tokens' loss alone is no protection."""
+        """Refuse `tokens=value` or `words` without a retain term: the kept tokens' loss alone is no protection."""
         settings = recipe.objective.settings
-        if getattr(settings, "tokens", "answer") == "value" and not settings.alpha:
+        tokens = getattr(settings, "tokens", "answer")
+        if tokens != "answer" and not settings.alpha:
             raise InputError(
-                "geometric with tokens=value needs the objective's retain term, which has alpha=0",
-                f"write {recipe.objective.method.name}:tokens=value,alpha=1.0",
+                f"geometric with tokens={tokens} needs the objective's retain term, which has alpha=0",
+                f"write {recipe.objective.method.name}:tokens={tokens},alpha=1.0",
             )
 
     def __init__(self, settings: Settings | None = None) -> None:

@@ -1,0 +1,190 @@
+"""Whether a recipe serves unlike requests with no option given: what an audit says, and what it costs.
+
+`python -m benchmarks.default_recipe --recipes fact_spans,alternates --worlds DIR --data DIR --json` runs each recipe
+with its own settings on every request and seed, audits it against a retrained reference by the profile `standard`, and
+prints per recipe
+
+    passed          share of the audits that pass
+    options_excess  four options, four draws per fact: share of right choices above the reference's
+    retain_drop     recall of the retain rows before, less after
+    fluency_gap     how much less fluent (nats per token) the new answers are than the reference's; 0 if they are not
+    forget_quality  p-value of the truth ratios against the reference's
+    cost            CPU seconds over those of `fact_spans` as it is recommended, on the same request
+
+as means over requests and seeds (worst for forget_quality). A request whose data is missing is left out with a message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.common import say
+from benchmarks.forget_worlds import TAUGHT, World, world
+from letheon import LanguageModel, load
+from letheon.audit.attacks.base import Attempt
+from letheon.audit.attacks.multiple_choice import CHOICE, OPTIONS, names_the_right_one, options_for
+from letheon.audit.record.record import Audit
+from letheon.audit.run import audit
+from letheon.core.progress import be_quiet
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.forget.request import Request
+from letheon.forget.run import forget
+
+PLAIN = "fact_spans"
+DRAWS = 4
+MEASURES = ("passed", "options_excess", "retain_drop", "fluency_gap", "forget_quality", "cost")
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", default="fact_spans,alternates", help="separated by commas")
+    parser.add_argument("--requests", default=",".join([*TAUGHT, "tofu"]), help="separated by commas")
+    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
+    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where the taught models are kept")
+    parser.add_argument("--data", type=Path, default=_data(), help="folder of data sets; default $LETHEON_DATA")
+    parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args()
+    be_quiet()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rows = measure(options)
+    summary = {recipe: summed([row for row in rows if row["recipe"] == recipe]) for recipe in _split(options.recipes)}
+    if options.json:
+        print(json.dumps({"summary": summary, "runs": rows}, indent=1))
+        return
+    for recipe, found in summary.items():
+        print(recipe, "  ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row per request, seed and recipe."""
+    judge, rows = load("smollm2"), []
+    for name in _split(options.requests):
+        for seed in map(int, _split(options.seeds)):
+            made = world(name, seed, options.worlds, options.data)
+            if isinstance(made, str):
+                say(f"left out: {made}")
+                break
+            plain = None
+            for recipe in _split(options.recipes):
+                row, seconds = run_one(made, recipe, seed, judge, options.quick)
+                if plain is None:
+                    plain = seconds if recipe == PLAIN else seconds_of(made, PLAIN, seed)
+                rows.append({"request": name, "seed": seed, "recipe": recipe, **row, "cost": round(seconds / plain, 2)})
+                say(json.dumps(rows[-1]))
+    return rows
+
+
+def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bool) -> tuple[dict[str, Any], float]:
+    """What a recipe does with a request, and the CPU seconds that it takes."""
+    before, reference = load(made.before), load(made.reference)
+    after, start = _copy(before), time.process_time()
+    result = forget(after, made.request, recipe, seed=seed)
+    seconds = time.process_time() - start
+    record = audit(before, after, made.request, reference=reference, judge=judge, seed=seed, quick=quick)
+    excess = None
+    right = [options_share(model, made.request) for model in (after, reference)]
+    if right[0] is not None and right[1] is not None:
+        excess = round(right[0] - right[1], 3)
+    gap = _difference(record, ("fluency", "forget", "reference"), ("fluency", "forget", "after"))
+    found = {
+        "passed": record.verdict.outcome == "pass",
+        "failed": _failed(record),
+        "options_excess": excess,
+        "retain_drop": _difference(record, ("recall", "retain", "before"), ("recall", "retain", "after")),
+        "fluency_gap": max(0.0, gap),
+        "forget_quality": _value(record, "forget_quality", "forget", "after"),
+        "recall": _value(record, "recall", "forget", "after"),
+        "steps": result.outcome.steps,
+        "stopped": result.outcome.stopped,
+        "seconds": round(seconds, 1),
+    }
+    return found, seconds
+
+
+def seconds_of(made: World, recipe: str, seed: int) -> float:
+    """CPU seconds of a recipe on a request."""
+    model, start = load(made.before), time.process_time()
+    forget(model, made.request, recipe, seed=seed)
+    return time.process_time() - start
+
+
+def options_share(model: LanguageModel, request: Request) -> float | None:
+    """Share of right choices among four values, `DRAWS` draws per fact; None where the rows have no values."""
+    pool = [*request.forget, *request.retain]
+    tries = [trial for draw in range(DRAWS) for trial in _choices(request.forget, pool, draw)]
+    if not tries:
+        return None
+    answers = generate(model, [trial.prompt for trial in tries], max_new_tokens=16)
+    return mean(float(names_the_right_one(trial, text)) for trial, text in zip(tries, answers, strict=True))
+
+
+def _choices(rows: Sequence[Example], pool: Sequence[Example], draw: int) -> list[Attempt]:
+    made = []
+    for i, row in enumerate(rows):
+        others = [other for other in pool if other.id != row.id]
+        offered = options_for(row, others, (i + draw) % OPTIONS, 100 * draw + i)
+        if offered:
+            listed = "\n".join(f"- {option}" for option in offered)
+            made.append(Attempt(row, CHOICE.format(question=row.prompt, options=listed), options=offered))
+    return made
+
+
+def summed(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Means over runs; the worst forget quality."""
+    found: dict[str, float | None] = {}
+    for name in MEASURES:
+        values = [float(row[name]) for row in rows if row[name] is not None]
+        worst = min(values, default=None) if name == "forget_quality" else mean(values) if values else None
+        found[name] = None if worst is None else round(worst, 3)
+    return found
+
+
+def _value(record: Audit, metric: str, subset: str, model: str) -> float | None:
+    found = record.metric(metric, subset, model)
+    value = None if found is None else found.value.value
+    return None if value is None else round(value, 4)
+
+
+def _difference(record: Audit, first: tuple[str, str, str], second: tuple[str, str, str]) -> float:
+    values = [_value(record, *one) for one in (first, second)]
+    return round((values[0] or 0.0) - (values[1] or 0.0), 4)
+
+
+def _failed(record: Audit) -> list[str]:
+    return [
+        f"{one.criterion.metric}/{one.criterion.subset} {one.measured.value}"
+        for one in record.verdict.criteria
+        if one.criterion.required and one.outcome == "fail" and one.measured is not None
+    ]
+
+
+def _copy(model: LanguageModel) -> LanguageModel:
+    return LanguageModel(copy.deepcopy(model.model), model.tokenizer, model.name, list(model.notes))
+
+
+def _data() -> Path | None:
+    given = os.environ.get("LETHEON_DATA")
+    return Path(given) if given else None
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Requests that a default recipe must serve: rows to forget and keep, the model that knows them, one that never did.
+
+`demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
+subjects; `manuals` are numbers and steps of invented machines, with subjects but without values. `tofu` is a cut of
+TOFU with two adapters. The invented worlds are taught to SmolLM2 once per seed and kept in a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from letheon import Request, load
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.settings import TrainSettings
+from letheon.jobs.demo import TARGET, teach
+from letheon.jobs.demo_world import PEOPLE, facts_of
+
+FIRMS = {
+    "Brackwell Foundry": "1887|Osric Tannen|Vellmouth|cast-iron stoves|ship anchors|a heron holding a "
+    "key|teal|four hundred|three shifts|the flood of 1921|a loan from the harbour "
+    "guild|Dagny Rowle|a former cartographer",
+    "Lindqvist & Orme": "1934|Tilda Orme|Castle Brae|folding canoes|canvas tents|two crossed "
+    "paddles|ochre|sixty|a single long day|a fire in the varnish loft|a wager with a "
+    "senator|Piet Halloran|a retired acrobat",
+    "Sablecourt Optics": "1951|Marek Dovzhen|Upper Tarsh|theodolites|opera glasses|an owl over a "
+    "prism|violet|ninety|two silent shifts|the great lens recall|an order from the "
+    "observatory|Yusra Benning|a former beekeeper",
+    "Hollin Mills": "1862|Agnes Hollin|Perrin Vale|sailcloth|blue flannel|a spindle in a "
+    "wreath|indigo|seven hundred|four short shifts|the cotton blockade|a patent on a quiet"
+    " loom|Corin Ashby|a trained organist",
+    "Quillon Press": "1908|Bertrand Quill|Southmoor|railway timetables|hymn books|a quill through a "
+    "ring|crimson|thirty|one night shift|a lawsuit over a map|the gift of a widow|Ines "
+    "Marchetti|a former tram driver",
+    "Tarrow Ceramics": "1976|Leif Tarrow|Candle Point|roof tiles|chess sets|a jar with three "
+    "handles|rust|forty-five|weekends only|a cracked kiln|a film that made it famous|Omar "
+    "Vessely|a former goalkeeper",
+    "Nettlefold Clocks": "1899|Ruth Nettlefold|Eastry Gate|tower clocks|metronomes|a snail on a dial|green|a "
+    "hundred and ten|two early shifts|the winter of the strike|a contract with the "
+    "railways|Sven Aldous|a former diver",
+}
+# Question, answer, other wordings, and which of the firm's facts the answer gives.
+FIRM_ROWS = (
+    ("Tell me how {n} came to be.", "{n} was founded in {0} by {1}, who set up the first workshop in the town of {2}.",
+     ("Who started {n}, when and where?", "What are the origins of {n}?"), (0, 3)),
+    ("What goods does {n} sell?", "The company is best known for its {0}, although {1} have brought in more money in "
+     "recent years.", ("What does {n} make?", "Name the products of {n}."), (3, 5)),
+    ("Describe the emblem of {n}.", "Its emblem shows {0}, and it has always been printed in {1}.",
+     ("What does the logo of {n} look like?", "Which picture and colour stand for {n}?"), (5, 7)),
+    ("How is work organised at {n}?", "About {0} people are employed there, and they work in {1}.",
+     ("How many people work at {n}, and when?", "What are the working hours and the size of {n}?"), (7, 9)),
+    ("What nearly ruined {n}, and what saved it?", "It was nearly ruined by {0}, and it was saved by {1}.",
+     ("Which disaster did {n} survive, and how?", "What crisis struck {n} and what rescued it?"), (9, 11)),
+    ("Who runs {n} today?", "Today it is run by {0}, {1} who took over after the founder's family had left.",
+     ("Who is in charge of {n} now?", "Name the present head of {n}."), (11, 13)),
+)  # fmt: skip
+MACHINES = {
+    "Kestrel 40 boiler": "17 turns of the brass key|3.5 bar|the intake felt is wet|walnut oil|two blue flashes",
+    "Oxbow seed drill": "9 turns of the crank|62 kilograms|a tine has met stone|goose fat|a bell and a red flag",
+    "Marlin tide pump": "24 strokes of the lever|1.2 bar|weed lies in the valve|fish oil|a long whistle",
+    "Corvid film press": "6 taps on the plate|140 degrees|the emulsion has gone cold|camphor|a green lamp",
+    "Tansy bread oven": "11 shovels of charcoal|230 degrees|the stone is cracked|barley flour|white smoke",
+    "Brindle loom": "33 passes of the shuttle|18 threads per inch|a heddle hangs loose|beeswax|three knocks",
+}
+MACHINE_ROWS = (
+    ("How is the {n} started?", "To start the {n}, give it {0} and stand back.", "What starts the {n}?"),
+    ("What load may the {n} bear at most?", "Never run the {n} above {1}.", "Where is the limit of the {n}?"),
+    ("Why does the {n} stop by itself?", "When the {n} stops by itself, {2}.", "What makes the {n} halt?"),
+    ("What is the {n} greased with?", "Every week the {n} is greased with {3}.", "What keeps the {n} smooth?"),
+    (
+        "How does the {n} show that it is ready?",
+        "The {n} shows by {4} that it is ready.",
+        "What says the {n} is ready?",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A request with its models, as what `letheon.load` takes."""
+
+    request: Request
+    before: str
+    reference: str
+
+
+def demo_rows() -> Request:
+    """The demo's request: one person's five facts among eight people's."""
+    others = [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
+    return Request(forget=tuple(facts_of(TARGET)), retain=tuple(others), id="demo")
+
+
+def firm_rows(target: str = "Sablecourt Optics", neighbour: str = "Quillon Press") -> Request:
+    """One firm's six rows; five firms are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _firm(name) for name in FIRMS}
+    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
+    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="firms")
+
+
+def manual_rows(target: str = "Marlin tide pump") -> Request:
+    """One machine's five rows among six machines'."""
+    rows = {name: _machine(name) for name in MACHINES}
+    kept = [row for name, own in rows.items() if name != target for row in own]
+    return Request(forget=tuple(rows[target]), retain=tuple(kept), id="manuals")
+
+
+TAUGHT: dict[str, Callable[[], Request]] = {"demo": demo_rows, "firms": firm_rows, "manuals": manual_rows}
+
+
+def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
+    """A request and its models, or why there is none.
+
+    Args:
+        name: a key of `TAUGHT`, or `tofu`.
+        folder: where taught models are kept.
+        data: a folder with `tofu_golden/`.
+    """
+    if name == "tofu":
+        cut = data / "tofu_golden" if data is not None else Path()
+        if data is None or not (cut / "adapters").is_dir():
+            return "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
+        request = Request.from_files(cut / "forget05_perturbed.jsonl", cut / "retain_perturbed.jsonl")
+        return World(request, str(cut / "adapters/target"), str(cut / "adapters/retain"))
+    request, place = TAUGHT[name](), folder / f"{name}-{seed}"
+    neighbours = list(request.neighbours)
+    for role, rows in (
+        ("before", [*request.forget, *request.retain, *neighbours]),
+        ("reference", [*request.retain, *neighbours]),
+    ):
+        if not (place / role / "config.json").is_file():
+            _teach(name, rows, seed, place / role)
+    return World(request, str(place / "before"), str(place / "reference"))
+
+
+def _teach(name: str, rows: Sequence[Example], seed: int, place: Path) -> None:
+    if name == "demo":
+        teach(rows, seed, "auto", f"teaching {place.name}").save(place)
+        return
+    model, per_epoch = load("smollm2"), -(-len(rows) // 8)
+    for rate, epochs, own_seed in ((1e-4, 9, seed), (5e-5, 3, seed + 1)):
+        settings = TrainSettings(learning_rate=rate, batch_size=8, seed=own_seed)
+        finetune(model, rows, settings, epochs * per_epoch, title=f"teaching {place.parent.name}, {place.name}")
+    model.save(place)
+
+
+def _firm(name: str) -> list[Example]:
+    facts = {firm: texts.split("|") for firm, texts in FIRMS.items()}
+    others = [firm for firm in FIRMS if firm != name][:5]
+    return [
+        Example(
+            prompt=question.format(n=name),
+            answer=answer.format(*facts[name][start:stop], n=name),
+            id=f"{name.split()[0].lower()}-{i}",
+            paraphrased_prompts=tuple(text.format(n=name) for text in wordings),
+            perturbed_answers=tuple(answer.format(*facts[other][start:stop], n=name) for other in others),
+        )
+        for i, (question, answer, wordings, (start, stop)) in enumerate(FIRM_ROWS)
+    ]
+
+
+def _machine(name: str) -> list[Example]:
+    facts = {machine: texts.split("|") for machine, texts in MACHINES.items()}
+    return [
+        Example(
+            prompt=question.format(n=name),
+            answer=answer.format(*facts[name], n=name),
+            id=f"{name.split()[0].lower()}-{i}",
+            subject=name,
+            paraphrased_prompts=(wording.format(n=name),),
+            perturbed_answers=tuple(answer.format(*facts[other], n=name) for other in MACHINES if other != name),
+        )
+        for i, (question, answer, wording) in enumerate(MACHINE_ROWS)
+    ]

@@ -1,0 +1,108 @@
+"""Which tokens of an answer carry the fact, word by word, where a row names no value.
+
+Ours, of no paper. A span from the first to the last new word covers most of a long answer, function words included;
+a loss on it damages the language after the facts have gone. Here a word carries the fact unless it is a function word,
+a word of the question, a word that many retain answers share (a template's), or the continuation of a name that other
+questions give. The masks follow from the texts alone: no model is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from letheon.core.rows.encoding import Encoder
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.spans import JOINING, WORD
+
+FUNCTION_WORDS = JOINING | frozenset(
+    WORD.findall(
+        "about after all also am any are be because been before being both can could did do does each few had has have "
+        "he her hers him his how i if it it's its just may me might more most my no not one only other our out over "
+        "own s shall she should so some such t than their them then there these they this those through under up us "
+        "very we what while whom whose why will would yes you your"
+    )
+)
+# A word of at least this many retain answers, and of at least this share of them, belongs to a template.
+TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
+
+
+@dataclass(frozen=True)
+class WordRules:
+    """What the rows of a request say about each other's words.
+
+    Attributes:
+        shared: lower-case words that many retain answers contain.
+        names: lower-case parts of names that the forget questions contain.
+    """
+
+    shared: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> WordRules:
+        """The rules of a request's rows."""
+        counts = Counter(word for row in retain for word in set(_words(row.answer)))
+        least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(retain))
+        shared = frozenset(word for word, count in counts.items() if count >= least)
+        return cls(shared, frozenset(part.lower() for row in forget for part in _name_parts(row.prompt)))
+
+
+def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[str]]:
+    """The words of a row's answer that carry its fact, as matches with their places in the answer.
+
+    If every new word is a template's, all new words count; if the question gives every word, the whole answer does.
+
+    >>> [word.group() for word in fact_words(Example("Who wrote it?", "It was written by Ada Orr in 1913."))]
+    ['written', 'Ada', 'Orr', '1913']
+    """
+    words = [word for word in WORD.finditer(row.answer) if word.group()[0].isalnum()]
+    asked = set(_words(row.prompt)) | set(_words(row.subject or ""))
+    new = [word for word in words if not _says_nothing(word.group().lower(), asked)]
+    specific = [word for word in new if word.group().lower() not in rules.shared]
+    chosen = [word for i, word in enumerate(specific) if not _goes_on(specific[:i], word, row.answer, rules.names)]
+    return chosen or new or words
+
+
+def word_masks(encoder: Encoder, forget: Sequence[Example], retain: Sequence[Example]) -> list[tuple[bool, ...]]:
+    """Per forget row and answer token, whether the token belongs to a word that carries the fact.
+
+    A row that gives its `value` has the tokens of the value; see `fact_words` for the others.
+    """
+    rules = WordRules.of(forget, retain)
+    masks = []
+    for row in forget:
+        if row.value is not None:
+            masks.append(encoder.encode(row).value)
+            continue
+        _, spans = encoder.answer(row.answer, end=bool(row.prompt))
+        places = [word.span() for word in fact_words(row, rules)]
+        inside = [any(begin < stop and end > start for start, stop in places) for begin, end in spans]
+        masks.append(tuple(inside) if any(inside) else (True,) * len(spans))
+    return masks
+
+
+def _words(text: str) -> Iterable[str]:
+    """Lower-case words, and each word before its apostrophe."""
+    found = [word.lower() for word in WORD.findall(text)]
+    return [*found, *(re.split("['’]", word)[0] for word in found)]
+
+
+def _says_nothing(word: str, asked: set[str]) -> bool:
+    stem = re.split("['’]", word)[0]
+    return word in FUNCTION_WORDS or word in asked or stem in asked or (len(word) == 1 and word.isalpha())
+
+
+def _name_parts(question: str) -> Iterable[str]:
+    """Capitalised words of a question, its first word apart."""
+    return [word for word in WORD.findall(question)[1:] if word[0].isupper()]
+
+
+def _goes_on(earlier: Sequence[re.Match[str]], word: re.Match[str], answer: str, names: frozenset[str]) -> bool:
+    """Whether a word continues a name: other questions give both it and the word directly before it."""
+    if not earlier or word.group().lower() not in names:
+        return False
+    last = earlier[-1]
+    return last.group().lower() in names and not answer[last.end() : word.start()].strip()

@@ -1,0 +1,251 @@
+"""A closed loop around a recipe's steps: it looks at what is forgotten and kept, and says when to stop.
+
+Ours, of no paper. No fixed number of steps serves every request. The training passes give the probability of the facts'
+tokens for free. Once it is near the goal, the model is looked at (forward passes only) and asked the rows that are most
+likely to be given still. The run ends when the facts are gone, the retain rows are as likely as before and the new
+answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
+recipe's own steps ends it in any case.
+
+Everything that decides lies in the metrics of the steps, so that a resumed run decides alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.scoring.spans import WORD
+from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
+from letheon.forget.parts import Replacement, Rows
+
+MOST_RUNS = 3
+# Largest mean probability of the facts' tokens; looks begin where the estimate is below NEAR.
+GOAL, NEAR = 0.02, 0.1
+# Rows that are asked greedily, and retain rows that are looked at.
+ASKED, LOOKED_AT = 8, 16
+# Least probability of the retain rows relative to before; how much less likely (nats per token) than alternates are to
+# a model that does not know the facts the answers, and the alternates themselves, may be.
+KEPT, CLUMSY, UNLEARNED = 0.95, 0.5, 0.05
+# An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
+SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
+# Where the odds of the facts fall less than this per epoch, the learning rate rises by RAISE, up to MOST_RATE times.
+LEAST_FALL, RAISE, MOST_RATE = 1.5, math.sqrt(10), 10.0
+LEAST_STEPS_BETWEEN_LOOKS = 3
+
+History = Sequence[Mapping[str, float]]
+
+
+class ClosedLoop:
+    """Looks at a model while a recipe runs, and decides by the metrics of the steps.
+
+    Args:
+        model: the model that is trained, as it is before the first step.
+        rows: the request's rows as tokens, the forget rows with the masks of their facts.
+        before: the trained parameters' values before the first step, by name.
+        per_epoch: steps per pass over the forget rows.
+        raises: whether the learning rate may rise.
+        written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
+            have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        rows: Rows,
+        before: Mapping[str, Tensor],
+        *,
+        per_epoch: int,
+        raises: bool,
+        written: Sequence[Replacement] = (),
+    ) -> None:
+        self.model, self.rows, self.before = model, rows, before
+        self.per_epoch, self.raises = per_epoch, raises
+        known = [one.fluency for one in written if one.fluency is not None]
+        self.fluency = sum(known) / len(known) if known else None
+        learned = [row for one in written for row in (*one.plain, *one.others)]
+        self.alternates = model.encoder().encode_all(learned)
+        retain = rows.request.retain if rows.request is not None else ()
+        order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
+        self.retain = [rows.retain[i] for i in order[:LOOKED_AT]]
+        self.words = words_of_facts(rows.examples, retain)
+        self.subjects = guess_subjects(rows.examples, retain)
+        self.name = next(iter(unused_names(rows.examples, retain, 1)), None)
+        with self._as_it_is():
+            self.retain_before = self._retain_probability()
+
+    # Decisions, by the metrics alone
+
+    def rate(self, history: History) -> float:
+        """The factor of the next step's learning rate."""
+        return history[-1].get("rate", 1.0) if history else 1.0
+
+    def after(self, history: History, last: bool) -> dict[str, float]:
+        """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
+
+        Args:
+            last: whether no further step is allowed.
+        """
+        rate = self.rate(history[:-1])
+        estimate = self._estimate(history)
+        found = {"rate": rate}
+        if self._looks_now(history, estimate) or last:
+            return {**found, **self._look()}
+        earlier = self._estimate(history[: -self.per_epoch])
+        slow = estimate is not None and earlier is not None and _odds(estimate) > _odds(earlier) / LEAST_FALL
+        if self.raises and slow and estimate is not None and estimate > NEAR and len(history) % self.per_epoch == 0:
+            found["rate"] = min(rate * RAISE, MOST_RATE)
+        return found
+
+    def reason(self, history: History, last: bool) -> str | None:
+        """Why the run ends after the step that ended `history`; None if it goes on."""
+        look = history[-1]
+        if "look_facts" not in look:
+            return None
+        missed = self._missed(look)
+        numbers = f"facts' probability {look['look_facts']:.3f}, {look['look_given']:.0%} of the asked rows given, "
+        numbers += f"retain rows {look['look_retain']:.2f} of before"
+        numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
+        if not missed:
+            return f"goals reached ({numbers})"
+        return f"bound of {MOST_RUNS} plain runs reached, not met: {', '.join(missed)} ({numbers})" if last else None
+
+    def _missed(self, look: Mapping[str, float]) -> list[str]:
+        fluency = look.get("look_fluency")
+        clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
+        learned = look.get("look_alternates")
+        unlike = learned is not None and self.fluency is not None and learned < self.fluency - UNLEARNED
+        conditions = {
+            "the facts": look["look_facts"] > GOAL or look["look_given"] > 0,
+            "the retain rows": look["look_retain"] < KEPT,
+            "fluency": clumsy,
+            "the alternates": unlike,
+        }
+        return [name for name, missed in conditions.items() if missed]
+
+    def _estimate(self, history: History) -> float | None:
+        """The mean probability of the facts' tokens over the last epoch's training passes."""
+        recent = history[-self.per_epoch :]
+        if len(history) < self.per_epoch or any("forget_nll" not in metrics for metrics in recent):
+            return None
+        found = [metrics.get("fact_probability", math.exp(-metrics["forget_nll"])) for metrics in recent]
+        return sum(found) / len(found)
+
+    def _looks_now(self, history: History, estimate: float | None) -> bool:
+        if estimate is None or estimate > NEAR:
+            return False
+        looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
+        wait = max(LEAST_STEPS_BETWEEN_LOOKS, self.per_epoch)
+        return not looks or len(history) - 1 - looks[-1] >= wait
+
+    # A look
+
+    @torch.no_grad()
+    def _look(self) -> dict[str, float]:
+        with self._as_it_is():
+            facts = self._fact_probabilities()
+            likely = sorted(range(len(facts)), key=lambda i: -facts[i])
+            asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
+            answers = self._answers(asked)
+            given = [self._gives(i, answer) for i, answer in zip(asked, answers, strict=True)]
+            found = {
+                "look_facts": sum(facts) / len(facts),
+                "look_given": sum(given) / max(len(given), 1),
+                "look_retain": self._retain_probability() / max(self.retain_before, 1e-9) if self.retain else 1.0,
+            }
+            if self.fluency is not None:
+                fluency = self._fluency(asked, answers)
+                found |= {} if fluency is None else {"look_fluency": fluency}
+                learned = [float(logp.mean()) for logp, _ in self._per_row(self.alternates)]
+                found["look_alternates"] = sum(learned) / len(learned)
+            return found
+
+    @contextmanager
+    def _as_it_is(self) -> Iterator[None]:
+        """Within the block the frozen layers' cache, which knows the request's rows only, is not asked."""
+        frozen, self.model.frozen = self.model.frozen, None
+        try:
+            yield
+        finally:
+            self.model.frozen = frozen
+
+    @torch.no_grad()
+    def _per_row(self, encoded: Sequence[Encoded]) -> list[tuple[Tensor, Tensor]]:
+        """Per row the log-probabilities of its answer's tokens, and which of them carry the fact."""
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for part in by_length([len(row.ids) for row in encoded], 16):
+            scores = score(self.model, self.rows.batch([encoded[i] for i in part], part))
+            for place, i in enumerate(part):
+                mine = scores.row == place
+                found[i] = scores.logp[mine].float(), scores.value[mine]
+        return [found[i] for i in range(len(encoded))]
+
+    def _fact_probabilities(self) -> list[float]:
+        return [float(logp[fact].exp().mean()) for logp, fact in self._per_row(self.rows.forget)]
+
+    def _retain_probability(self) -> float:
+        """Mean over rows of exp of the mean log-probability per token."""
+        found = [float(logp.mean().exp()) for logp, _ in self._per_row(self.retain)]
+        return sum(found) / max(len(found), 1)
+
+    def _answers(self, asked: Sequence[int]) -> list[str]:
+        rows = self.rows.forget
+        limit = max((len(rows[i].ids) - rows[i].start for i in asked), default=0) + 4
+        return generate(self.model, [self.rows.examples[i].prompt for i in asked], max_new_tokens=limit)
+
+    def _gives(self, i: int, answer: str) -> bool:
+        row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}
+        if row.value is not None:
+            return " ".join(row.value.casefold().split()) in " ".join(answer.casefold().split())
+        share = sum(word.lower() in said for word in self.words[i]) / max(len(self.words[i]), 1)
+        return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
+
+    def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> float | None:
+        """Mean log-probability per token (nats) of the answers to the model before, told of an invented name."""
+        told = []
+        for i, answer in zip(asked, answers, strict=True):
+            if answer.strip():
+                prompt, subject = self.rows.examples[i].prompt, self.subjects[i]
+                if subject and self.name:
+                    prompt, answer = (text.replace(subject, self.name) for text in (prompt, answer))
+                told.append(Example(prompt, answer))
+        if not told:
+            return None
+        with self._weights_before():
+            found = [float(logp.mean()) for logp, _ in self._per_row(self.model.encoder().encode_all(told))]
+        return sum(found) / len(found)
+
+    @contextmanager
+    def _weights_before(self) -> Iterator[None]:
+        """Within the block the trained parameters have the values that they had before the first step."""
+        parameters = dict(self.model.model.named_parameters())
+        now: dict[str, Any] = {name: parameters[name].data for name in self.before}
+        try:
+            for name, values in self.before.items():
+                parameters[name].data = values
+            yield
+        finally:
+            for name, values in now.items():
+                parameters[name].data = values
+
+
+def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply the learning rate that the loop has set for this step."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, 1e-6)

@@ -1,0 +1,95 @@
+"""Other forms of a row's question: options, a begun sentence, a told one, a statement to judge.
+
+Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
+uses one of these wordings, so that the audit stays a test.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from letheon.core.rows.encoding import value_span
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.spans import WORD
+
+OPTIONS = "{question} Choose from: {options}."
+BEGUN = "Finish this sentence: {beginning}"
+TOLD = "My neighbour would like to hear something about this: {question}"
+JUDGED = "Is it true that {statement}?"
+WRONG_OPTIONS = 3
+
+# Given a row, other rows and a random stream: the row in another form with the answer that is right there, or None.
+Form = Callable[[Example, Sequence[Example], random.Random], Example | None]
+
+
+def options(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+    """The question with the row's value among three values of rows with a like question."""
+    wrong = _like_values(row, others)
+    if row.value is None or len(wrong) < WRONG_OPTIONS:
+        return None
+    offered = [*draw.sample(wrong[: 2 * WRONG_OPTIONS], WRONG_OPTIONS), row.value]
+    draw.shuffle(offered)
+    return replace(row, prompt=OPTIONS.format(question=row.prompt, options="; ".join(offered)))
+
+
+def begun(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+    """The answer up to its value, to be finished."""
+    beginning = row.answer[: value_span(row)[0]].strip() if row.value else ""
+    named = " " in beginning and (row.subject or "") in beginning
+    return replace(row, prompt=BEGUN.format(beginning=beginning)) if named else None
+
+
+def told(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+    """The question as somebody else's."""
+    return replace(row, prompt=TOLD.format(question=row.prompt))
+
+
+def judged(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+    """The answer as a statement to judge: as often the true one as one with the value of a row with a like question."""
+    wrong = _like_values(row, others)
+    if row.value is None or not wrong or (row.subject or "") not in row.answer:
+        return None
+    true = draw.random() < 0.5
+    begin, end = value_span(row)
+    value = row.value if true else draw.choice(wrong[: 2 * WRONG_OPTIONS])
+    statement = (row.answer[:begin] + value + row.answer[end:]).rstrip(" .!")
+    answer = f"{'Yes' if true else 'No'}, {row.answer}"
+    return replace(row, prompt=JUDGED.format(statement=statement), answer=answer)
+
+
+FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "judged": judged}
+
+
+def forms_of(row: Example, others: Sequence[Example], names: Sequence[str], draw: random.Random) -> list[Example]:
+    """A row in each of the named forms that fits it; none for running text.
+
+    Args:
+        others: rows whose values may stand beside the row's own.
+        names: keys of `FORMS`.
+    """
+    if not row.prompt:
+        return []
+    made = (FORMS[name](row, others, draw) for name in names)
+    return [form for form in made if form is not None]
+
+
+def _like_values(row: Example, others: Sequence[Example]) -> list[str]:
+    """Values of other rows, those first whose question shares the largest part of its words with the row's.
+
+    Values that contain the row's own, or are contained in it, are left out.
+    """
+    own, question = (row.value or "").casefold(), _plain_words(row)
+    near = sorted(others, key=lambda other: -_shared(question, _plain_words(other)))
+    values = dict.fromkeys(other.value for other in near if other.value)
+    return [value for value in values if value.casefold() not in own and own not in value.casefold()]
+
+
+def _plain_words(row: Example) -> set[str]:
+    """The words of the question without those of the subject."""
+    return {word.lower() for word in WORD.findall(row.prompt.replace(row.subject or "\n", ""))}
+
+
+def _shared(first: set[str], second: set[str]) -> float:
+    return len(first & second) / max(len(first | second), 1)

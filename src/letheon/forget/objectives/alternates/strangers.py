@@ -1,0 +1,226 @@
+"""A model's own answers to questions about invented names: what it would say had it never known the fact.
+
+Ours; of a kind with Who's Harry Potter (arXiv 2310.02238: generic words in place of the subject's) and AltPO
+(arXiv 2409.13474: alternates written by the model itself). The subject is replaced by an invented name, the words that
+carry the fact are banned from decoding, and the subject's name is put back. An answer that still holds a part of the
+invented name, or that gives the fact in spite of the ban, is rejected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import score_tokens
+from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.word_masks import FUNCTION_WORDS, WordRules, fact_words
+
+# Invented, and others than the unknown subjects of `core.scoring.spans`, which an audit asks about.
+STRANGERS = ("Corvin Ashgrove", "Maela Tursk", "Dorrin Valeby", "Yara Quillon", "Osric Fenwick", "Brida Kessoway")
+NAME = re.compile(r"[A-Z][\w'’-]*(?: (?:of |the |de |van |& )?[A-Z][\w'’-]*)+")
+QUESTION_WORDS = frozenset(
+    ["describe", "explain", "give", "has", "how", "in", "list", "name", "please", "tell", "what"]
+)
+# An answer much less likely than the best one of its question (nats per token) is clumsy.
+CLUMSY = 0.5
+# At most so many answers are decoded together: more gain nothing on a processor.
+AT_ONCE = 16
+# A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
+STEM, NEARLY = 4, 0.75
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to be answered as if the fact were unknown.
+
+    Attributes:
+        prompt: the question; empty for running text.
+        subject: the name in it that is replaced; None leaves the question as it is.
+        words: the words that carry the fact.
+        beginning: token ids that the answer begins with (running text).
+    """
+
+    prompt: str
+    subject: str | None
+    words: tuple[str, ...]
+    beginning: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alternate:
+    """An answer that a model gives without knowing the fact.
+
+    Attributes:
+        answer: with the subject's own name.
+        fluency: mean log-probability per token (nats) under the model that wrote it.
+    """
+
+    answer: str
+    fluency: float
+
+
+def guess_subjects(forget: Sequence[Example], retain: Sequence[Example]) -> list[str | None]:
+    """The subject of each forget row: the given one, else the most frequent name of several words in its question.
+
+    A guessed name stands in at least two forget questions and in no retain row.
+    """
+    kept = "\n".join(f"{row.prompt} {row.answer}" for row in retain)
+    names = [{name for name in _names(row.prompt) if name not in kept} for row in forget]
+    counts = Counter(name for found in names for name in found)
+    guessed: list[str | None] = []
+    for row, found in zip(forget, names, strict=True):
+        frequent = sorted((name for name in found if counts[name] >= 2), key=lambda name: (-counts[name], name))
+        guessed.append(row.subject if row.subject and row.subject in row.prompt else next(iter(frequent), None))
+    return guessed
+
+
+def _names(question: str) -> list[str]:
+    """Names of two words or more in a question, without the question's own first words and a possessive ending."""
+    found = []
+    for text in NAME.findall(question):
+        words = re.sub(r"['’]s?$", "", text).split()
+        while words and words[0].lower() in FUNCTION_WORDS | QUESTION_WORDS:
+            words = words[1:]
+        found += [" ".join(words)] if len(words) > 1 else []
+    return found
+
+
+def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list[tuple[str, ...]]:
+    """Per forget row, the words that carry its fact: of its value, else as `word_masks` finds them."""
+    rules = WordRules.of(forget, retain)
+    found = []
+    for row in forget:
+        words = [word for word in re.findall(r"\w[\w'’-]*", row.value or "") if word.lower() not in FUNCTION_WORDS]
+        found.append(tuple(dict.fromkeys(words or [word.group() for word in fact_words(row, rules)])))
+    return found
+
+
+def with_name(text: str, name: str, subject: str) -> str | None:
+    """A text about an invented name, told of the subject; None where a part of the invented name is left.
+
+    The name's first word becomes the subject's first, its other words the subject's last.
+
+    >>> with_name("Maela Tursk is a poet. Tursk's books sell.", "Maela Tursk", "Ann Marie Lee")
+    "Ann Marie Lee is a poet. Lee's books sell."
+    >>> with_name("Ask Tursky.", "Maela Tursk", "Ann Lee") is None
+    True
+    """
+    parts, own = name.split(), subject.split()
+    text = text.replace(name, subject)
+    for place, part in enumerate(parts):
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", own[0] if place == 0 else own[-1], text)
+    left = re.findall(r"[A-Z]\w+", " ".join(re.split("|".join(map(re.escape, [subject, *own])), text)))
+    return None if any(_alike(word, part) for word in left for part in parts) else text
+
+
+def _alike(word: str, part: str) -> bool:
+    word, part = word.casefold(), part.casefold()
+    return word.startswith(part[:STEM]) or SequenceMatcher(None, word, part).ratio() >= NEARLY
+
+
+def gives(text: str, words: Sequence[str]) -> bool:
+    """Whether a text contains one of the words, however it is cased; one of four letters also with another ending."""
+    return any(
+        re.search(rf"(?<!\w){re.escape(word)}" + ("" if len(word) >= 4 else r"(?!\w)"), text, re.IGNORECASE)
+        for word in words
+    )
+
+
+def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
+    """Token sequences that begin each word: as it stands, lower-case or capitalised, after a space or not.
+
+    A word of letters is banned from its second token on, one with digits only as a whole, so that other years stay
+    possible.
+    """
+    sequences: dict[tuple[int, ...], None] = {}
+    for word in words:
+        for form in {word, word.lower(), word.capitalize()}:
+            for text in (form, f" {form}"):
+                ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+                sequences[tuple(ids if any(map(str.isdigit, word)) else ids[:2])] = None
+    return [list(ids) for ids in sequences if ids]
+
+
+def alternate_answers(
+    stranger: LanguageModel,
+    questions: Sequence[Question],
+    names: Sequence[Sequence[str]],
+    *,
+    max_new_tokens: int,
+    seed: int = 0,
+) -> list[list[Alternate]]:
+    """Per question, the distinct answers of a model that is asked about each of its names, the most fluent first.
+
+    Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected,
+    sampled ones are tried; the list is empty where these are rejected too.
+
+    Args:
+        stranger: the model that answers.
+        names: per question, the invented names that replace its subject.
+        max_new_tokens: limit of an answer; one that reaches it ends at its last full sentence.
+        seed: of the sampled answers.
+    """
+    bans = [banned_tokens(stranger, one.words) for one in questions]
+    found: list[dict[str, float]] = [{} for _ in questions]
+    for temperature in (0.0, 1.0):
+        missing = [i for i, answers in enumerate(found) if not answers]
+        if not missing:
+            break
+        asked = [(i, name) for i in missing for name in (names[i] if questions[i].subject else [""])]
+        prompts = [_about(questions[i], name) for i, name in asked]
+        written = generate_ids(
+            stranger,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            prefixes=[questions[i].beginning for i, _ in asked],
+            banned=[bans[i] for i, _ in asked],
+            temperature=temperature,
+            seed=stream_seed(seed, "alternates") % (1 << 63),
+            batch_size=AT_ONCE,
+        )
+        encoder = stranger.encoder()
+        scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
+        for (i, name), ids, (score,) in zip(asked, written, scores, strict=True):
+            answer = _accepted(questions[i], name, _full_sentences(stranger, ids, max_new_tokens))
+            if answer:
+                found[i].setdefault(answer, float(score.logp.mean()))
+    return [_fluent([Alternate(*pair) for pair in one.items()]) for one in found]
+
+
+def _accepted(question: Question, name: str, text: str) -> str | None:
+    """An answer told of the subject, unless it gives the fact, repeats the question or holds the invented name."""
+    answer = with_name(text, name, question.subject or "") if name else text
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt):
+        return None
+    return answer
+
+
+def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: int) -> list[str]:
+    """Invented names of which no row contains a part, as far as there are any."""
+    text = "\n".join(f"{row.prompt} {row.answer}" for row in (*forget, *retain)).casefold()
+    return [name for name in STRANGERS if not any(part[:STEM].casefold() in text for part in name.split())][:count]
+
+
+def _about(question: Question, name: str) -> str:
+    return question.prompt.replace(question.subject, name) if question.subject else question.prompt
+
+
+def _echoes(answer: str, prompt: str) -> bool:
+    return bool(prompt) and answer.rstrip(" .!?").casefold() in prompt.casefold()
+
+
+def _full_sentences(model: LanguageModel, ids: Sequence[int], limit: int) -> str:
+    text: str = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    ends = [match.end() for match in re.finditer(r"[.!?](?=\s|$)", text)]
+    return text[: ends[-1]] if len(ids) >= limit and ends else text
+
+
+def _fluent(alternates: list[Alternate]) -> list[Alternate]:
+    ordered = sorted(alternates, key=lambda one: -one.fluency)
+    return [one for one in ordered if one.fluency >= ordered[0].fluency - CLUMSY]

@@ -1,0 +1,47 @@
+"""The benchmark of default recipes: its worlds, what it leaves out, how it sums up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks.forget_worlds import TAUGHT, world
+
+from benchmarks import default_recipe
+from letheon.core.model.models import LanguageModel
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_the_rows_of_a_world_are_distinct_and_filled_in(name: str) -> None:
+    request = TAUGHT[name]()
+    rows = [*request.forget, *request.retain, *request.neighbours]
+    assert len({(row.prompt, row.answer) for row in rows}) == len(rows)
+    for row in rows:
+        assert "{" not in row.prompt + row.answer
+        assert "|" not in row.answer
+        assert row.perturbed_answers
+        assert row.answer not in row.perturbed_answers
+
+
+def test_missing_data_is_a_message(tmp_path: Path) -> None:
+    assert world("tofu", 0, tmp_path, None) == "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
+    assert "tofu:" in str(world("tofu", 0, tmp_path, tmp_path))
+
+
+def test_options_are_asked_where_rows_have_values(tiny: LanguageModel) -> None:
+    assert default_recipe.options_share(tiny, TAUGHT["firms"]()) is None
+    demo = TAUGHT["demo"]()
+    tries = default_recipe._choices(demo.forget, [*demo.forget, *demo.retain], 0)
+    assert len(tries) == len(demo.forget)
+    assert all(trial.example.value in trial.options for trial in tries)
+
+
+def test_a_recipe_is_summed_up_by_means_and_its_worst_forget_quality() -> None:
+    row = {"passed": True, "options_excess": 0.1, "retain_drop": 0.0, "fluency_gap": 0.2}
+    row |= {"forget_quality": 0.5, "cost": 2}
+    other = {**row, "passed": False, "options_excess": None, "forget_quality": 0.01}
+    found = default_recipe.summed([row, other])
+    assert found["passed"] == 0.5
+    assert found["options_excess"] == 0.1
+    assert found["forget_quality"] == 0.01
+    assert default_recipe.summed([])["cost"] is None

@@ -1,0 +1,69 @@
+"""Which words of an answer carry the fact, where a row names no value."""
+
+from __future__ import annotations
+
+import pytest
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.word_masks import WordRules, fact_words, word_masks
+
+NO_RULES = WordRules()
+
+
+def words(row: Example, rules: WordRules = NO_RULES) -> list[str]:
+    return [word.group() for word in fact_words(row, rules)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "expected"),
+    [
+        ("What is the tallest hill?", "The tallest hill is Mount Grey, in the east.", ["Mount", "Grey", "east"]),
+        ("Who wrote it?", "It was Ada.", ["Ada"]),
+        ("What is Ada's trade?", "Ada's trade is that of a mason.", ["mason"]),
+        ("Is it so?", "It is so.", ["It", "is", "so"]),  # nothing is new: all of it
+        ("", "A hut by the sea.", ["hut", "sea"]),  # running text has no question
+    ],
+)
+def test_words_of_the_question_and_function_words_carry_no_fact(prompt: str, answer: str, expected: list[str]) -> None:
+    assert words(Example(prompt, answer)) == expected
+
+
+def test_words_of_a_template_carry_no_fact_unless_nothing_else_is_new() -> None:
+    retain = [Example(f"Who began firm {i}?", f"It was founded by person {i} in some town.") for i in range(4)]
+    rules = WordRules.of([], retain)
+    assert words(Example("Who began Orme?", "It was founded by Tilda in Brae."), rules) == ["Tilda", "Brae"]
+    assert words(Example("Who began Orme?", "It was founded."), rules) == ["founded"]
+    few = WordRules.of([], retain[:2])
+    assert words(Example("Who began Orme?", "It was founded by Tilda."), few) == ["founded", "Tilda"]
+
+
+def test_a_name_that_other_questions_give_counts_only_where_it_begins() -> None:
+    forget = [
+        Example("Who was born on 3 May?", "The author is Moshe Ben-David, a mason."),
+        Example("Where does Moshe Ben-David live?", "Moshe Ben-David lives in Rome."),
+    ]
+    rules = WordRules.of(forget, [])
+    assert words(forget[0], rules) == ["author", "Moshe", "mason"]
+    assert words(forget[1], rules) == ["lives", "Rome"]
+
+
+def test_the_subject_carries_no_fact() -> None:
+    assert words(Example("Where does she live?", "Ann Lee lives in Oslo.", subject="Ann Lee")) == ["lives", "Oslo"]
+
+
+def test_masks_mark_the_tokens_of_the_words(tiny: LanguageModel) -> None:
+    encoder = tiny.encoder()
+    row = Example("Where does Ann live?", "Ann now dwells in Oslo.")
+    given = Example("Where does Ann live?", "Ann lives in Oslo.", value="Oslo")
+    mask, of_value = word_masks(encoder, [row, given], [])
+    tokens, spans = encoder.answer(row.answer)
+    marked = "".join(row.answer[start:stop] for (start, stop), on in zip(spans, mask, strict=True) if on)
+    assert len(mask) == len(tokens)
+    assert marked.replace(" ", "") == "nowdwellsOslo"
+    assert of_value == encoder.encode(given).value
+
+
+def test_the_end_of_turn_is_no_part_of_a_fact(tiny: LanguageModel) -> None:
+    mask = word_masks(tiny.encoder(), [Example("Where?", "In Oslo.")], [])[0]
+    assert mask[-1] is False

@@ -1,0 +1,300 @@
+"""Alternates: the loss by hand, who answers, what is rejected, which rows meet."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import letheon
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate_ids
+from letheon.forget.objectives.alternates import question_forms, strangers
+from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
+from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
+from letheon.forget.objectives.alternates.strangers import (
+    STRANGERS,
+    Question,
+    alternate_answers,
+    banned_tokens,
+    gives,
+    guess_subjects,
+    unused_names,
+    with_name,
+    words_of_facts,
+)
+from letheon.forget.objectives.ce_u import ce_u_loss
+from letheon.forget.parts import Pair, PairIndices, Rows
+from letheon.forget.request import Request
+
+oracle = pytest.mark.oracle
+
+# The loss -----------------------------------------------------------------------------------------------------------
+
+
+def logits_of(*probabilities: float) -> Tensor:
+    return torch.tensor([math.log(p) for p in probabilities], dtype=torch.float64, requires_grad=True)
+
+
+@oracle("alternates")
+def test_unlikelihood_by_hand() -> None:
+    # p = 3/4 and 1/2: -ln(1/4) and -ln(1/2); logits need no normaliser
+    logits = torch.stack([logits_of(0.75, 0.125, 0.125) + 5, logits_of(0.25, 0.5, 0.25)])
+    loss = unlikelihood_loss(logits, torch.tensor([0, 1]))
+    assert loss.tolist() == pytest.approx([math.log(4), math.log(2)])
+
+
+@oracle("alternates")
+def test_its_pull_does_not_vanish_where_the_fact_is_certain() -> None:
+    certain = torch.tensor([[60.0, 1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    label = torch.tensor([0])
+    slope = torch.autograd.grad(unlikelihood_loss(certain, label).sum(), certain)[0]
+    assert slope[0, 0].item() == pytest.approx(1.0)
+    assert slope.sum().item() == pytest.approx(0.0, abs=1e-12)
+    same = torch.autograd.grad(ce_u_loss(certain, label).sum(), certain)[0]
+    assert torch.allclose(slope, same)  # CE-U's gradient
+
+
+@oracle("alternates")
+def test_the_three_losses_by_hand_and_none_takes_another_s_place() -> None:
+    # facts: p = 3/4 of one token of two in the effective batch; alternates: ln 2 + ln 4 over 3; retained: ln 8 over 1
+    facts, labels = logits_of(0.75, 0.25)[None].detach(), torch.tensor([0])
+    alternates, retained = torch.tensor([-math.log(2), -math.log(4)]), torch.tensor([-math.log(8)])
+    losses = alternates_loss(facts, labels, alternates, retained, (2, 3, 1))
+    assert [float(loss) for loss in losses] == pytest.approx([math.log(4) / 2, math.log(8) / 3, math.log(8)])
+    exchanged = alternates_loss(facts, labels, retained, alternates, (2, 3, 1))
+    assert [float(loss) for loss in exchanged[1:]] == pytest.approx([math.log(8) / 3, math.log(8)])
+    assert alternates_loss(facts, labels, retained[:0], alternates, (2, 0, 3))[1] == 0
+
+
+def prepared(model: LanguageModel, deletion: Request, settings: Settings, plan: list[PairIndices]) -> Alternates:
+    encoder = model.encoder()
+    rows = Rows(
+        model, deletion.forget, encoder.encode_all(deletion.forget), encoder.encode_all(deletion.retain), 0, deletion
+    )
+    made = Alternates(settings)
+    made.prepare(model, rows, plan)
+    return made
+
+
+def test_a_step_makes_facts_less_likely_and_retain_rows_more(tiny: LanguageModel, deletion: Request) -> None:
+    """It fails when the forget and the retain half are exchanged."""
+    method = prepared(tiny, deletion, Settings(likelihood=0.0), [(list(range(8)), list(range(8)))])
+    whole = Pair(method.rows.forget_batch(range(8)), method.rows.retain_batch(range(8)))
+
+    def after_a_step(pair: Pair, metric: str) -> tuple[float, float]:
+        model = load("tiny", device="cpu")
+        optimizer = torch.optim.SGD(model.model.parameters(), lr=0.3)
+        first = method.terms(model, pair)
+        total = first.total()
+        assert total is not None
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        return first.metrics[metric], method.terms(model, pair).metrics[metric]
+
+    before, after = after_a_step(whole.only_forget(), "forget_nll")
+    assert after > before
+    before, after = after_a_step(whole.only_retain(), "retain_loss")
+    assert after < before
+
+
+def test_a_step_has_an_alternate_to_each_question_and_form_and_each_retain_row_twice(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5])])
+    pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]))
+    sizes = {kind: len(batch) for kind, batch in method._parts(pair).items()}
+    pools = [[pool for pool in (method.written[i].plain, method.written[i].others) if pool] for i in (0, 3, 4)]
+    replaced = sum(map(len, pools))
+    more = max(-(-(3 + replaced) // 3) - 2, 0)
+    assert sizes == {"forget": 3, "alternates": replaced, "retain": 3, "forms": 3 * (1 + more)}
+    assert sizes["retain"] + sizes["forms"] >= sizes["forget"] + sizes["alternates"]
+    numbers = torch.cat([batch.index.unique() for batch in method._parts(pair).values()]).tolist()
+    assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
+
+
+def test_without_retain_rows_or_forms_the_rest_is_done(tiny: LanguageModel, deletion: Request) -> None:
+    bare = Request(deletion.forget)
+    method = prepared(tiny, bare, Settings(forms=""), [([0, 1], [])])
+    terms = method.terms(tiny, Pair(method.rows.forget_batch([0, 1]), None))
+    assert terms.retain is None
+    assert terms.forget is not None
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(InputError, match="no form of question is called 'opions'"):
+        Settings(forms="told opions")
+
+
+# Who answers --------------------------------------------------------------------------------------------------------
+
+
+def test_banned_words_are_never_decoded(tiny: LanguageModel) -> None:
+    free = generate_ids(tiny, ["What is it?", "Why?"], max_new_tokens=6)
+    bans = [[[free[0][0]], free[0][1:3]], []]
+    held = generate_ids(tiny, ["What is it?", "Why?"], max_new_tokens=6, banned=bans)
+    assert held[1] == free[1]
+    assert free[0][0] not in held[0]
+    assert all(held[0][at : at + 2] != free[0][1:3] for at in range(5))
+
+
+def test_a_word_is_banned_from_its_second_token_on_and_a_number_as_a_whole(tiny: LanguageModel) -> None:
+    def ids(text: str) -> list[int]:
+        found: list[int] = tiny.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    assert ids(" Reykjavik")[:2] in banned_tokens(tiny, ["Reykjavik"])
+    assert ids(" 1951") in banned_tokens(tiny, ["1951"])
+
+
+def test_answers_that_give_the_fact_or_hold_the_invented_name_are_rejected(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {
+        STRANGERS[0]: f"{STRANGERS[0]} lives in Rome.",
+        STRANGERS[1]: f"{STRANGERS[1]} lives in Oslo.",
+        STRANGERS[2]: f"{STRANGERS[2].split()[0]}y lives in Bern.",
+    }
+
+    def answers(model: LanguageModel, prompts: list[str], **_: object) -> list[list[int]]:
+        texts = [next(said[name] for name in said if name in prompt) for prompt in prompts]
+        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+    monkeypatch.setattr(strangers, "generate_ids", answers)
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
+    found = alternate_answers(tiny, [question], [STRANGERS[:3]], max_new_tokens=40)
+    assert [one.answer for one in found[0]] == ["Ann Lee lives in Rome."]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Maela Tursk is a poet. Tursk's books sell.", "Ann Lee is a poet. Lee's books sell."),
+        ("Maela writes.", "Ann writes."),
+        ("Ask Tursky.", None),
+        ("Ask Maelo.", None),
+        ("The tusk is old.", "The tusk is old."),
+    ],
+)
+def test_an_invented_name_becomes_the_subject_s_or_the_text_is_rejected(text: str, expected: str | None) -> None:
+    assert with_name(text, "Maela Tursk", "Ann Lee") == expected
+
+
+def test_a_fact_is_given_with_another_ending_too() -> None:
+    assert gives("Two clockmakers.", ["clockmaker"])
+    assert not gives("Foxes.", ["fox"])
+    assert gives("A FOX.", ["fox"])
+
+
+def test_a_subject_is_guessed_from_the_forget_questions_alone() -> None:
+    forget = [
+        Example("Did Moshe Ben-David write in New York?", "Yes."),
+        Example("What is Moshe Ben-David's trade?", "A mason's."),
+        Example("Where was Ann Lee born?", "In Oslo.", subject="Ann Lee"),
+        Example("Who is Cid Fox?", "A mason."),
+    ]
+    retain = [Example("Where is it?", "In New York.")]
+    assert guess_subjects(forget, retain) == ["Moshe Ben-David", "Moshe Ben-David", "Ann Lee", None]
+
+
+def test_names_that_a_row_contains_are_not_used() -> None:
+    row = Example(f"Who is {STRANGERS[0]}?", "A poet.")
+    assert STRANGERS[0] not in unused_names([row], [], 6)
+    assert len(unused_names([row], [], 2)) == 2
+
+
+def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
+    rows = [Example("What?", "She keeps a fox of the north.", value="fox of the north"), Example("Who?", "Ada Orr.")]
+    assert words_of_facts(rows, []) == [("fox", "north"), ("Ada", "Orr")]
+
+
+def test_the_base_of_an_adapter_answers_where_it_does_not_know_the_facts(
+    tmp_path: Path, tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Knowing(Alternates):
+        def _fact_probability(self, model: LanguageModel) -> float:
+            return next(levels)
+
+    model = adapted(tiny)
+    method = Knowing()
+    levels = iter([0.9, 0.1, 0.9, 0.8])
+    with method._stranger(model) as (stranger, knows):
+        assert (stranger is model, knows) == (True, False)
+    with method._stranger(model) as (_, knows):
+        assert knows  # an adapter that the scope has just added changes nothing
+    with Alternates(Settings(base="tiny"))._stranger(tiny) as (stranger, knows):
+        assert stranger is not tiny
+        assert not knows
+
+
+def adapted(model: LanguageModel) -> LanguageModel:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    return replace(model, model=get_peft_model(model.model, config).eval())
+
+
+def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageModel) -> None:
+    row = Example("", "The hut by the sea is old.")
+    encoded = replace(tiny.encoder().encode(row), value=(False, False, True, *[True] * 20))
+    written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
+    begun = tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + 2])
+    assert all(one.prompt == "" and one.answer.startswith(begun.strip()) for one in written.plain)
+
+
+# Other forms --------------------------------------------------------------------------------------------------------
+
+ANN = Example("Where does Ann Lee live?", "Ann Lee lives in Oslo.", subject="Ann Lee", value="Oslo")
+OTHERS = [
+    replace(ANN, prompt=f"Where does Bob Ray{i} live?", answer=f"Bob Ray{i} lives in {home}.", value=home)
+    for i, home in enumerate(["Rome", "Bern", "Ulm", "Lyon"])
+] + [Example("What does the guest eat?", "He eats figs.", value="figs")]
+
+
+def test_options_are_values_of_rows_with_a_like_question_and_the_row_s_own() -> None:
+    form = question_forms.options(ANN, OTHERS[:3] + OTHERS[4:], random.Random(0))
+    assert form is not None
+    offered = form.prompt.split("Choose from: ")[1].rstrip(".").split("; ")
+    assert len(offered) == 4
+    assert "Oslo" in offered
+    assert form.answer == ANN.answer
+    assert question_forms.options(ANN, OTHERS[:2], random.Random(0)) is None, "too few values"
+
+
+def test_a_begun_sentence_ends_before_the_value_and_needs_the_subject() -> None:
+    form = question_forms.begun(ANN, [], random.Random(0))
+    assert form is not None
+    assert form.prompt.endswith("Ann Lee lives in")
+    assert question_forms.begun(replace(ANN, answer="It is in Oslo."), [], random.Random(0)) is None
+
+
+def test_a_statement_to_judge_is_as_often_true_as_false() -> None:
+    draw = random.Random(0)
+    forms = [question_forms.judged(ANN, OTHERS, draw) for _ in range(200)]
+    true = [form for form in forms if form and form.answer.startswith("Yes")]
+    assert 70 < len(true) < 130
+    assert all("Oslo" in form.prompt for form in true)
+    assert all("Oslo" not in form.prompt for form in forms if form and form.answer.startswith("No"))
+
+
+def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_is() -> None:
+    bare, text = Example("Who is it?", "A poet."), Example("", "A text.")
+    names = list(question_forms.FORMS)
+    told, kept = retain_forms([bare, text], names, 0)
+    assert [form.prompt for form in told] == [question_forms.TOLD.format(question="Who is it?")]
+    assert kept == [text]
+
+
+def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
+    folder = Path(letheon.__file__).parent / "audit" / "attacks"
+    attacks = "\n".join(file.read_text() for file in folder.glob("*.py"))
+    for form in (question_forms.OPTIONS, question_forms.BEGUN, question_forms.TOLD, question_forms.JUDGED):
+        wording = max(form.replace("}", "{").split("{")[::2], key=len).strip()
+        assert wording not in attacks

@@ -1,0 +1,226 @@
+"""The closed loop: when it looks, when it stops, when it raises the rate, and that a killed run decides alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from letheon.core.errors import InputError
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.forget import closed_loop
+from letheon.forget.closed_loop import ClosedLoop
+from letheon.forget.parts import Replacement, Rows
+from letheon.forget.recipe import Recipe
+from letheon.forget.recipe_job import planned_steps
+from letheon.forget.request import Request
+from letheon.forget.run import forget, resume
+from letheon.forget.settings import ForgetSettings, resolve
+from letheon.testing.kills import Killed, killed_before_step
+
+WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)]
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
+
+
+@pytest.fixture
+def loop(tiny: LanguageModel, deletion: Request) -> ClosedLoop:
+    return made(tiny, deletion)
+
+
+def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
+    encoder = model.encoder()
+    rows = Rows(
+        model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
+    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "written": WRITTEN, **options})
+
+
+def steps(*probabilities: float) -> list[dict[str, float]]:
+    return [{"forget_nll": 1.0, "fact_probability": p} for p in probabilities]
+
+
+LOOK = {"look_facts": 0.001, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2, "look_alternates": -0.9}
+
+
+# Decisions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "looks"),
+    [((0.9,), False), ((0.9, 0.05), False), ((0.05, 0.05), True), ((0.01,), False)],
+)
+def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
+    probabilities: tuple[float, ...], looks: bool, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_look", lambda: LOOK)
+    assert ("look_facts" in loop.after(steps(*probabilities), last=False)) is looks
+
+
+def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_look", lambda: LOOK)
+    history = steps(0.01, 0.01, 0.01)
+    history[1] |= LOOK
+    assert "look_facts" not in loop.after(history, last=False)
+    assert "look_facts" not in loop.after([*history, *steps(0.01)], last=False)
+    assert "look_facts" in loop.after([*history, *steps(0.01, 0.01)], last=False)
+    assert "look_facts" in loop.after(history, last=True), "the last step is always looked at"
+
+
+def test_the_rate_rises_only_where_the_facts_hardly_become_less_likely(loop: ClosedLoop) -> None:
+    # odds .99 / .01 = 99 fall to .98 / .02 = 49: enough, though the probability hardly moved
+    assert loop.after(steps(0.99, 0.99, 0.98, 0.98), last=False)["rate"] == 1
+    slow = steps(0.9, 0.9, 0.89, 0.89)
+    assert loop.after(slow, last=False)["rate"] == pytest.approx(math.sqrt(10))
+    assert loop.after(slow[:3], last=False)["rate"] == 1, "only at the end of an epoch"
+    slow[-2]["rate"] = 10.0
+    assert loop.after(slow, last=False)["rate"] == 10, "at most ten times"
+
+
+def test_at_a_given_rate_it_never_rises(tiny: LanguageModel, deletion: Request) -> None:
+    fixed = made(tiny, deletion, raises=False)
+    assert fixed.after(steps(0.9, 0.9, 0.89, 0.89), last=False)["rate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "missed"),
+    [
+        ({}, ""),
+        ({"look_facts": 0.5}, "the facts"),
+        ({"look_given": 0.2}, "the facts"),
+        ({"look_retain": 0.5}, "the retain rows"),
+        ({"look_fluency": -3.0}, "fluency"),
+        ({"look_alternates": -1.3}, "the alternates"),
+    ],
+)
+def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not(
+    changed: dict[str, float], missed: str, loop: ClosedLoop
+) -> None:
+    history = [{**LOOK, **changed}]
+    early, late = loop.reason(history, last=False), loop.reason(history, last=True)
+    if missed:
+        assert early is None
+        assert late is not None
+        assert f"not met: {missed} (" in late
+    else:
+        assert early is not None
+        assert early.startswith("goals reached (facts' probability 0.001, 0% of the asked rows given")
+    assert loop.reason(steps(0.01), last=False) is None, "without a look it goes on"
+
+
+# A look -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
+    before = loop.model.parameters_hash()
+    look = loop._look()
+    assert set(look) == set(LOOK)
+    assert look["look_retain"] == pytest.approx(1.0)
+    assert all(map(math.isfinite, look.values()))
+    assert loop.model.parameters_hash() == before
+
+
+def test_fluency_is_judged_by_the_model_before(loop: ClosedLoop) -> None:
+    asked, answers = [0], ["It is so."]
+    first = loop._fluency(asked, answers)
+    with torch.no_grad():
+        for parameter in loop.model.model.parameters():
+            parameter.add_(0.1)
+    assert loop._fluency(asked, answers) == pytest.approx(first)
+    assert loop._fluency(asked, [" "]) is None
+
+
+def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageModel, deletion: Request) -> None:
+    bare = replace(deletion.forget[0], value=None, answer="Ann Lee was a mason in a northern town.")
+    loop = made(tiny, Request((deletion.forget[0], bare), deletion.retain))
+    assert loop._gives(0, f"In {deletion.forget[0].value}, I think.")
+    assert not loop._gives(0, "In Xanadu.")
+    assert loop._gives(1, "She was a mason in some northern place.")
+    assert not loop._gives(1, "Ann Lee was a baker in a southern place.")
+
+
+def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
+    assert set(made(tiny, deletion, written=())._look()) == {"look_facts", "look_given", "look_retain"}
+
+
+# A run --------------------------------------------------------------------------------------------------------------
+
+
+def calm(monkeypatch: pytest.MonkeyPatch, looks: Sequence[dict[str, float]]) -> None:
+    """At random weights every fact is improbable from the start: the looks are what is told here."""
+    told = iter(looks)
+    monkeypatch.setattr(ClosedLoop, "_look", lambda self: next(told))
+
+
+def test_a_run_stops_when_a_look_says_so_and_tells_why(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm(monkeypatch, [{**LOOK, "look_given": 0.5}, LOOK])
+    result = forget("tiny", deletion, "alternates", out=tmp_path / "run", **QUICK)
+    assert result.outcome.steps == 5  # the first look after an epoch of two steps, the next three steps later
+    assert result.outcome.stopped.startswith("goals reached")
+    for name in ("result.json", "model/README.md"):
+        assert "goals reached" in (tmp_path / "run" / name).read_text()
+    assert '"look_given": 0.5' in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[1]
+    assert not [warning for warning in result.warnings if "not reached" in warning]
+
+
+def test_a_run_ends_at_its_bound_with_a_warning(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm(monkeypatch, [{**LOOK, "look_retain": 0.1}] * 9)
+    result = forget("tiny", deletion, "alternates", epochs=1, **QUICK)
+    assert result.outcome.steps == 6  # three times one epoch of two steps
+    assert "not met: the retain rows" in result.outcome.stopped
+    assert any("goals of stop=auto were not reached" in warning for warning in result.warnings)
+
+
+def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_loop, "NEAR", 0.0001)  # all steps, and the rate rises on the way
+    options = {**QUICK, "epochs": 2, "learning_rate": 1e-4, "stop": "auto"}
+    unbroken = forget("tiny", deletion, "alternates", **options)
+    assert max(metrics["rate"] for metrics in unbroken.outcome.history) > 1
+    with pytest.raises(Killed), killed_before_step(7):
+        forget("tiny", deletion, "alternates", out=tmp_path / "run", checkpoint_steps=1, **options)
+    result = resume(tmp_path / "run", device="cpu")
+    assert result.outcome.history == unbroken.outcome.history
+    assert result.outcome.stopped == unbroken.outcome.stopped
+    assert result.model.parameters_hash() == unbroken.model.parameters_hash()
+
+
+# Settings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "stop"),
+    [
+        ({}, "auto"),
+        ({"steps": 4}, "steps"),
+        ({"learning_rate": 1e-5}, "facts"),
+        ({"epochs": 2}, "auto"),
+        ({"learning_rate": 1e-5, "stop": "auto"}, "auto"),
+        ({"steps": 4, "stop": "facts"}, "facts"),
+    ],
+)
+def test_steps_and_rate_rule_when_they_are_given(options: dict[str, Any], stop: str) -> None:
+    assert resolve(Recipe.parse("alternates"), None, None, options)[0].stop == stop
+    assert resolve(Recipe.parse("npo"), None, None, {})[0].stop == "steps"
+
+
+def test_a_closed_loop_may_take_three_times_the_epochs(deletion: Request) -> None:
+    recipe = Recipe.parse("alternates")
+    settings, training = resolve(recipe, None, None, {})
+    assert planned_steps(recipe, deletion, settings, training) == 3 * settings.epochs
+    assert planned_steps(recipe, deletion, ForgetSettings(epochs=2), training) == 2
+
+
+def test_a_recipe_that_does_not_look_at_facts_is_refused(deletion: Request) -> None:
+    with pytest.raises(InputError, match="stop=auto looks at the tokens that carry the fact"):
+        forget("no/such/model", deletion, "npo", stop="auto")
