@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,4 +51,3 @@ def test_a_notebook_runs(notebook: Path, capsys: pytest.CaptureFixture[str]) -> 
             source = re.sub(r"budget=\d+", "budget=3", "".join(cell["source"]))
             exec(compile(ast.parse(source), str(notebook), "exec"), names)
     assert capsys.readouterr().out, "a notebook that prints nothing shows nothing"
-    assert "torch" in sys.modules

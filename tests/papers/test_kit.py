@@ -121,6 +121,9 @@ def test_an_outcome_tells_the_parts_last() -> None:
     found.decide("gain", [1.0, 2.0], above=0.0, value=False)
     outcome = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1)), 1.5)
     assert list(outcome.measured) == ["ours", "parts"]
+    found.report("beside", [1.0, 2.0], above=0.0)
+    told = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1)), 1.5).measured
+    assert told["beside the claim"] == {"beside": "holds"}
     assert (outcome.verdict, outcome.seeds, outcome.baselines, outcome.seconds) == ("holds", [0, 1], ["nothing"], 1.5)
     assert outcome.interval == found.intervals
 

@@ -17,7 +17,7 @@ def methods(
     kind: Annotated[
         str, typer.Argument(help="Only one kind: objective, update, scope, sampler, edit, procedure or strategy.")
     ] = "",
-    markdown: Annotated[bool, typer.Option(help="Print the table of the README.", rich_help_panel=OUTPUT)] = False,
+    markdown: Annotated[bool, typer.Option(help="Print the table of docs/methods.md.", rich_help_panel=OUTPUT)] = False,
     as_json: Json = False,
 ) -> None:
     """List the methods and print them."""

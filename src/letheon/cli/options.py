@@ -61,10 +61,19 @@ class Given:
         panel: heading of the options in the help.
         without: names of fields that make no option.
         prefix: beginning of every option's name, such as `train_`.
+        before_default: words before a default that something else may replace, such as `the method's, else `.
     """
 
-    def __init__(self, *kinds: type, panel: str, without: Iterable[str] = (), prefix: str = "") -> None:
-        self.kinds, self.panel, self.without, self.prefix = kinds, panel, frozenset(without), prefix
+    def __init__(
+        self, *kinds: type, panel: str, without: Iterable[str] = (), prefix: str = "", before_default: str = ""
+    ) -> None:
+        self.kinds, self.panel, self.without, self.prefix, self.before_default = (
+            kinds,
+            panel,
+            frozenset(without),
+            prefix,
+            before_default,
+        )
 
     def parameters(self, _: Any = None) -> list[inspect.Parameter]:
         """Return one parameter per field, with None, which means "not given", as its default."""
@@ -78,7 +87,7 @@ class Given:
 
     def _parameter(self, item: Field[Any], hint: Any, words: str) -> inspect.Parameter:
         name = self.prefix + item.name
-        words = f"{words or _sentence(item.name.replace('_', ' '))}{_default_words(item)}"
+        words = f"{words or _sentence(item.name.replace('_', ' '))}{_default_words(item, self.before_default)}"
         info = _option(item, name, words, self.panel)
         if (inner := _without_none(hint)) is not hint:
             info.parser = functools.partial(_read_or_none, inner)
@@ -172,14 +181,14 @@ def _default(item: Field[Any]) -> Any:
     return inspect.Parameter.empty if item.default is MISSING else item.default
 
 
-def _default_words(item: Field[Any]) -> str:
+def _default_words(item: Field[Any], before_default: str = "") -> str:
     """Tell a field's default, spelled as the user would give it."""
     default = _default(item)
     if default is inspect.Parameter.empty or default == ():
         return ""
     if isinstance(default, bool):
-        return " Default on." if default else " Default off."
-    return f" Default {NONE if default is None else default}."
+        return f" Default: {before_default}on." if default else f" Default: {before_default}off."
+    return f" Default: {before_default}{NONE if default is None else default}."
 
 
 def _option(item: Field[Any], name: str, words: str, panel: str) -> Any:

@@ -48,7 +48,9 @@ def run(
     context: typer.Context,
     key: Key,
     *,
-    full: Annotated[bool, typer.Option("--full/--fast", help="The full scale, or the one that takes minutes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full/--fast", help="The full scale, or one that takes minutes (--fast).")
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds; 0 takes the scale's own.")] = 0,
     record: Annotated[bool, typer.Option("--record", help="Store the result in the catalogue.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for figures and outcome.json.")] = None,

@@ -10,9 +10,12 @@ from letheon.core.training.settings import TrainSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.retain.settings import LearnSettings
 
+METHODS = "the method's, else "
 # one run; and every run of several, which have their seeds from elsewhere
-Forgetting = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING)]
-ForgettingEach = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, without=("seed",))]
+Forgetting = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, before_default=METHODS)]
+ForgettingEach = Annotated[
+    dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, without=("seed",), before_default=METHODS)
+]
 Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 
 NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")

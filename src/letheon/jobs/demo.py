@@ -25,6 +25,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.settings import Result
@@ -73,7 +74,12 @@ class DemoJob:
     machine: Machine = field(default_factory=Machine)
 
     def plan(self) -> dict[str, Any]:
-        """Return what would be done."""
+        """Check the method and return what would be done.
+
+        Raises:
+            InputError: there is no such method.
+        """
+        read_method(self.method or METHOD)
         return {
             "model": "smollm2",
             "people": len(PEOPLE),

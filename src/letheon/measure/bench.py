@@ -1,4 +1,4 @@
-"""The runner: a benchmark, a model, methods; trains what is to be trained, unlearns, evaluates, writes one page.
+"""The runner: a benchmark, a model, methods; it trains target and reference, unlearns, evaluates, writes one page.
 
     OUT/target, OUT/reference    trained on the request's rows, and without those to forget (where that was asked for)
     OUT/methods/NAME             the run of each method
@@ -46,16 +46,22 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Teaching:
-    """Training of target and reference: all weights, the same settings for both.
+    """Training of target and reference with all weights and the same settings.
 
-    The reference runs train a model of a billion weights for 5 epochs at 1e-5 with batches of 32; a small model
-    learns nothing by heart so, and these are what one takes to.
+    The field's runs train a model of a billion weights for 5 epochs at 1e-5 with batches of 32. A small model learns
+    nothing by heart that way; the defaults here make SmolLM2 learn its rows.
+
+    Attributes:
+        epochs: with --train, passes of target and reference over their rows.
+        learning_rate: with --train, learning rate after one epoch of warm-up; it then falls to zero.
+        batch_size: with --train, rows per optimizer step.
+        weight_decay: with --train, weight decay of AdamW.
     """
 
     epochs: int = 10
     learning_rate: float = 1e-4
     batch_size: int = 16
-    weight_decay: float = 0.01  # of the reference runs, as are warm-up and schedule
+    weight_decay: float = 0.01  # the field's, as are warm-up and schedule
 
     def settings(self, rows: int, seed: int) -> tuple[TrainSettings, int]:
         """Settings and steps: one epoch of warm-up, then a linear decay."""

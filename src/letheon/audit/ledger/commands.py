@@ -110,7 +110,7 @@ def finish_audit(folder: str, record: Audit, request: Request, before: str, afte
 
 
 def finish_sequence(folder: str, result: SequenceResult) -> None:
-    """The outcomes of a queue's requests, an entry each; those that have one already are passed over."""
+    """Record the outcomes of a queue's requests, one entry per request; requests that have one are passed over."""
     if result.folder is None:
         return
     with writing_to(folder) as ledger:

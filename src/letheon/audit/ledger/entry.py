@@ -60,7 +60,7 @@ class Derivative(Part):
     """A copy made from a model: an adapter, a merge, a GGUF file, ..."""
 
     sha256: Sha256
-    """Of the file, or of the names and hashes of a folder's weight files."""
+    """SHA-256 of the file, or of the names and hashes of a folder's weight files."""
     kind: Literal["adapter", "merge", "gguf", "quantised", "other"]
     """What it is."""
     path: Words
@@ -118,7 +118,7 @@ class Entry(Part):
     after: ModelRef | None = None
     """The model after."""
     outcome: Words | None = None
-    """Of a deletion that stopped: the kind of error."""
+    """The kind of error of a deletion that stopped."""
     method: Words | None = None
     """How."""
     settings: dict[str, JsonValue] | None = None
@@ -130,7 +130,7 @@ class Entry(Part):
     output: Output | None = None
     """The model that was written."""
     key_destroyed: bool | None = None
-    """Of a closing: whether there still was a key to destroy."""
+    """Whether a closing found a key to destroy."""
     model: ModelRef | None = None
     """The model that was asked again."""
     asked: list[Asked] | None = None

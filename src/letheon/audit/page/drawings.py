@@ -79,10 +79,10 @@ def _plane(audit: Audit) -> Figures:
     name, utility = next(((name, values) for name, values in measured if "after" in values), ("", {}))
     points = {role: (forgotten[role], utility[role]) for role in ROLES if role in forgotten and role in utility}
     if points:
-        up = "Recall of what was to be kept" if name == "recall" else "Model utility"
+        up = "Recall of the retain rows" if name == "recall" else "Model utility"
         numbers = "; ".join(f"{r} {number(x.value)} and {number(y.value)}" for r, (x, y) in points.items())
         yield (
-            figures.plane(points, "Recall of what was to be forgotten", up, f"Forgetting against utility: {numbers}"),
+            figures.plane(points, "Recall of the forget rows", up, f"Forgetting against utility: {numbers}"),
             "Forgetting runs to the left, damage downwards. A good deletion moves from “before” straight to the left, "
             "to where a model lies that never saw the rows. Lines are 95 % intervals.",
         )
@@ -243,8 +243,8 @@ def _shares(audit: Audit, name: str) -> dict[str, list[tuple[float, float]]]:
 def _quantised(audit: Audit) -> Figures:
     """Draw recall before and after rounding, of the forget rows and of the retain rows."""
     parts = (
-        ("forget_recall", "forget", "Recall of what was to be forgotten"),
-        ("retain_recall", "retain", "Recall of what was to be kept"),
+        ("forget_recall", "forget", "Recall of the forget rows"),
+        ("retain_recall", "retain", "Recall of the retain rows"),
     )
     for field, subset, across in parts:
         groups: dict[str, dict[str, WithInterval]] = {"as delivered": _values(audit, "recall", subset)}

@@ -275,13 +275,13 @@ class Quantised(Part):
     file_type: str | None = None
     """The GGUF type whose own rounding was used, such as `Q8_0`; null for rounding to nearest."""
     forget_recall: Value
-    """Recall of what was to be forgotten."""
+    """Recall of the forget rows."""
     forget_probability: Value
-    """Probability of what was to be forgotten."""
+    """Probability of the forget rows."""
     retain_recall: Value
-    """Recall of what was to be kept."""
+    """Recall of the retain rows."""
     retain_probability: Value
-    """Probability of what was to be kept."""
+    """Probability of the retain rows."""
 
 
 class Evidence(Part):

@@ -66,7 +66,7 @@ def _collapse(findings: FindingsByRole, metrics: Sequence[Metric]) -> Iterator[s
         yield f"Collapse: {damage:.0%} of the answers about the target are broken language. That is not forgetting."
     before, after = (value.get(("recall", "retain", role)) for role in ("before", "after"))
     if before and after is not None and after < COLLAPSE_RECALL * before:
-        yield f"Collapse: recall of what was to be kept fell from {before:.2f} to {after:.2f}."
+        yield f"Collapse: recall of the retain rows fell from {before:.2f} to {after:.2f}."
     before, after = (value.get(("perplexity", "general", role)) for role in ("before", "after"))
     if before and after and after > COLLAPSE_PERPLEXITY * before:
         yield f"Collapse: perplexity of general text rose from {before:.1f} to {after:.1f}."

@@ -300,6 +300,6 @@ def contained_request(suite: DomainSuite, unlearned: str, affected: Sequence[str
 
     `letheon.forget(model, request, "npo")` is then the paper's L_NPO + λ CE, λ being the option `alpha`: on the model
     as it was (joint), or on one whose refusals are unlearned already (sequential). Retained refusals alone, without the
-    forget term, also bring back what was to go.
+    forget term, also bring refusals back.
     """
     return Request(forget=tuple(suite.refusals([unlearned])), retain=tuple(suite.refusals(affected, each)))
