@@ -99,7 +99,7 @@ def test_choices_and_left_out_fields_are_refused() -> None:
 
 def test_the_help_is_the_docstring() -> None:
     shown = " ".join(CliRunner().invoke(tea, ["--help"], env={"COLUMNS": "200"}).output.split())
-    assert "How long the tea draws; see [@clock]. Default 3." in shown, "brackets are text, not markup"
+    assert "How long the tea draws; see [@clock]. Default: 3." in shown, "brackets are text, not markup"
     assert "What goes in. Default: on." in shown
     for panel in ("The tea", "The second tea", "The cup", "The output"):
         assert panel in shown

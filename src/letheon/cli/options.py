@@ -67,13 +67,8 @@ class Given:
     def __init__(
         self, *kinds: type, panel: str, without: Iterable[str] = (), prefix: str = "", before_default: str = ""
     ) -> None:
-        self.kinds, self.panel, self.without, self.prefix, self.before_default = (
-            kinds,
-            panel,
-            frozenset(without),
-            prefix,
-            before_default,
-        )
+        self.kinds, self.panel, self.without = kinds, panel, frozenset(without)
+        self.prefix, self.before_default = prefix, before_default
 
     def parameters(self, _: Any = None) -> list[inspect.Parameter]:
         """Return one parameter per field, with None, which means "not given", as its default."""
