@@ -16,6 +16,10 @@ from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
 
+def test_an_epoch_of_eight_rows_by_six_has_two_steps() -> None:
+    assert kuda.steps_per_epoch(8) == 2
+
+
 def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baselines() -> None:
     plans = kuda.plans_of((0, 2), layers=6, seed=3)
     assert list(plans) == ["kuda", "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.COMPARED[1:]]

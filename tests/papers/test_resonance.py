@@ -41,6 +41,7 @@ def test_arms_with_synapses_begin_alike_and_are_driven_otherwise() -> None:
 @pytest.fixture(scope="module")
 def results() -> Results:
     one = compared(ARMS, make, NOISES, 0, 2, 2)
+    assert set(one) == {"model", *ARMS}
     return Results({arm: [one[arm]] * 2 for arm in ("model", *ARMS)})
 
 

@@ -104,7 +104,12 @@ def trial(seed: int, scale: Scale) -> Trial:
     window = (scope.window[0], scope.window[-1])
     taught = Taught(model, request, memory_of({"forget": world.forget, "retain": shown, "other": others}))
     runs = run_each(plans_of(window, len(scope.table), seed), taught, seed)
-    return Trial([line["effect"] for line in scope.table], window, runs, epoch=-(-len(world.forget) // BATCH))
+    return Trial([line["effect"] for line in scope.table], window, runs, epoch=steps_per_epoch(len(world.forget)))
+
+
+def steps_per_epoch(rows: int) -> int:
+    """Steps in which every forget row is seen once."""
+    return -(-rows // BATCH)
 
 
 def plans_of(window: tuple[int, int], layers: int, seed: int) -> dict[str, Arm]:
