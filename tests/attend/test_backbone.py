@@ -95,8 +95,18 @@ def test_every_parameter_is_trained(name: str) -> None:
     assert [key for key, parameter in one.named_parameters() if parameter.grad is None] == []
 
 
-@every
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("nalaformer", "eager"),
+        ("retention", "eager"),
+        *(pytest.param(name, "eager", marks=pytest.mark.slow) for name in ("swat", "rmt")),
+        *(
+            pytest.param(name, "inductor", marks=pytest.mark.slow)
+            for name in ("nalaformer", "swat", "retention", "rmt")
+        ),
+    ],
+)
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_models_can_be_compiled(name: str, backend: str) -> None:
     one, x = model(name, num_classes=5), images(40, 32)

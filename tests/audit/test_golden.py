@@ -101,7 +101,7 @@ def test_tokens_and_labels_are_the_evaluators() -> None:
 
 
 @adapters
-@sets
+@pytest.mark.parametrize("subset", [pytest.param("retain", marks=pytest.mark.slow), "forget", "ra", "wf"])
 def test_probabilities(adapter: str, subset: str) -> None:
     found = measured(adapter, subset)
     close(found.values("probability"), expected(adapter, f"{subset}_Q_A_Prob", "prob"))
