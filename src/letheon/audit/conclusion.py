@@ -1,4 +1,4 @@
-"""From the measurements of an audit's models to its record, with the verdict."""
+"""Make an audit's record, with its verdict, from the measurements of its models."""
 
 from __future__ import annotations
 

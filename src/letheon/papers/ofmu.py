@@ -119,7 +119,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
 
 
 def _side(loss: Any, point: Any) -> LossDerivatives:
-
     return LossDerivatives(lambda: [loss()], [point])
 
 
