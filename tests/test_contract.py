@@ -44,17 +44,20 @@ FILES = {"gere": {"texts": str(Path(__file__).parent / "retain" / "strategies" /
 
 
 def params() -> list[Any]:
-    cases = [(record.kind, record.name, FILES.get(record.name, one)) for record in methods() for one in record.tiny]
+    """One case per option set of every method; the first of a method is checked whole, the others quickly."""
     return [
-        pytest.param(kind, name, options, id=f"{kind}-{name}" + "".join(f"-{v}" for v in options.values()),
-                     marks=pytest.mark.contract(name))
-        for kind, name, options in cases
+        pytest.param(record.kind, record.name, FILES.get(record.name, one), number > 0,
+                     id=f"{record.kind}-{record.name}" + "".join(f"-{v}" for v in one.values()),
+                     marks=pytest.mark.contract(record.name))
+        for record in methods() for number, one in enumerate(record.tiny)
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "name", "options"), params())
-def test_a_registered_method_keeps_every_promise(kind: Any, name: str, options: dict[str, Any]) -> None:
-    check_method(name, kind, options=options)
+@pytest.mark.parametrize(("kind", "name", "options", "further"), params())
+def test_a_registered_method_keeps_every_promise(
+    kind: Any, name: str, options: dict[str, Any], further: bool, request: pytest.FixtureRequest
+) -> None:
+    check_method(name, kind, options=options, quick=further and not request.config.getoption("slow"))
 
 
 # The battery finds faults -------------------------------------------------------------------------------------------

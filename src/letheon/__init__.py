@@ -6,10 +6,15 @@ Names are imported on first use, so that `import letheon` is fast: `load`, `forg
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads of OpenMP that wait for each other burn the processor by default; beside another busy process a run then takes
+# several times as long. The variable is read when torch is loaded, so it is set here; a user's own choice stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _PLACES = {
     "load": ("letheon.core.model.models", "load"),

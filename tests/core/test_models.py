@@ -12,7 +12,7 @@ import torch
 
 from letheon.core.atomic import is_whole
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
+from letheon.core.model.models import LanguageModel, check_device, check_loadable, load, save_hash
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 
@@ -208,3 +208,13 @@ def test_context_padding_and_base_are_read_from_the_model(tiny: LanguageModel, d
     adapted(tiny, deletion)
     assert tiny.base() is base
     assert tiny.encoder() is tiny.encoder()
+
+
+def test_each_process_of_a_host_takes_an_accelerator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert check_device("auto") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert check_device("auto") == "cuda:3"
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    assert check_device("auto") == "cpu"

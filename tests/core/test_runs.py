@@ -286,3 +286,13 @@ def test_broken_json_is_named_with_its_line(text: str | None, message: str, tmp_
         (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / "x.json")
+
+
+def test_the_wait_policy_of_openmp_is_passive_unless_the_user_chose_one() -> None:
+    program = "import letheon, os; print(os.environ['OMP_WAIT_POLICY'])"
+    shown = []
+    for chosen in ({}, {"OMP_WAIT_POLICY": "active"}):
+        free = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run([sys.executable, "-c", program], env=free | chosen, capture_output=True, check=True)
+        shown.append(done.stdout.decode().strip())
+    assert shown == ["PASSIVE", "active"]

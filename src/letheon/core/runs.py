@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from letheon.core.atomic import (
     ASIDE,
     LEFTOVER,
@@ -150,13 +152,13 @@ class Run:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the run against other processes while the block runs (an advisory lock that ends with the process)."""
-        import fcntl
-
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another process works on {self.folder}", "wait for it, or choose another --out"
-                ) from None
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            problem = f"another process works on {self.folder}"
+            raise InputError(problem, "wait for it, or choose another --out") from None
+        try:
             yield
+        finally:
+            lock.release()

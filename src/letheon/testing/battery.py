@@ -15,13 +15,16 @@ from letheon.testing.samples import save_random_adapter
 from letheon.testing.trial import CheckFailed, MethodTrial, recipe_of
 
 
-def check_method(name: str, kind: Kind = "objective", *, options: Mapping[str, Any] | None = None) -> None:
+def check_method(
+    name: str, kind: Kind = "objective", *, options: Mapping[str, Any] | None = None, quick: bool = False
+) -> None:
     """Run the battery on a registered method: it runs, keeps to its scope, repeats, saves, splits and resumes.
 
     Args:
         name: as registered.
         kind: what it is registered as; all parts of recipes but an objective are composed with `npo`.
         options: one option set; without it, every option set that the method declares as `tiny`.
+        quick: leave out the promises that rest on what all option sets share: repeating, the seed, saving, resuming.
 
     Raises:
         CheckFailed: names the method, the promise that it broke, and the observation.
@@ -35,13 +38,15 @@ def check_method(name: str, kind: Kind = "objective", *, options: Mapping[str, A
             continue
         recipe = recipe_of(name, kind, one)
         by_seed = checks.check_other_seed_differs if record.seeded else checks.check_ignores_the_seed
+        repeats = [] if quick else [checks.check_repeats, by_seed]
         chosen: list[Callable[[MethodTrial], None]]
         if isinstance(recipe, Recipe):
-            chosen = [checks.check_runs, checks.check_keeps_to_its_scope, checks.check_repeats, by_seed]
-            chosen += [checks.check_splits_agree, checks.check_saves, checks.check_resumes]
+            chosen = [checks.check_runs, checks.check_keeps_to_its_scope, *repeats, checks.check_splits_agree]
+            lasting = [checks.check_saves, checks.check_resumes]
         else:
-            chosen = [checks.check_edits, checks.check_changes_what_it_says, checks.check_repeats, by_seed]
-            chosen += [checks.check_saves, checks.check_restarts]
+            chosen = [checks.check_edits, checks.check_changes_what_it_says, *repeats]
+            lasting = [checks.check_saves, checks.check_restarts]
+        chosen += [] if quick else lasting
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
             start = save_random_adapter(Path(scratch) / "adapter") if record.adapter else "tiny"
             _check_all(MethodTrial(recipe, start), chosen, f"{kind} {name} ({recipe})")

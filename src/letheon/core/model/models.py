@@ -210,6 +210,9 @@ def _adapter_base(folder: Path) -> str:
 def check_device(device: str) -> str:
     """Resolve `auto` to a device, or check that the given device can be used.
 
+    `auto` is the accelerator that torch finds (cuda, Intel's xpu, Apple's mps), else the processor. Of several
+    processes on one host, each takes the accelerator with its own number (LOCAL_RANK).
+
     Raises:
         InputError: the device cannot be used.
     """
@@ -221,7 +224,11 @@ def check_device(device: str) -> str:
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device!r} cannot be used: {error}", "use --device cpu") from None
         return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK")
+    return accelerator.type if rank is None or accelerator.type == "mps" else f"{accelerator.type}:{rank}"
 
 
 @contextlib.contextmanager
