@@ -1,0 +1,45 @@
+"""Talk with a model that remembers: across days, with standing rules, and with true erasure.
+
+letheon chat smollm2 --memory me.sqlite
+
+Inside: /why shows what was remembered and why, /remember TEXT, /forget NAME, /memories, /rules, /quit. Without a
+terminal the turns are the lines of standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from letheon.cli.options import Group
+from letheon.cli.shared import OUTPUT, Model, verb
+from letheon.core.errors import InputError
+from letheon.core.progress import be_quiet
+from letheon.jobs.chat import ChatJob, ChatSettings
+
+
+@verb(__doc__)
+def chat(model: Model, *, settings: Annotated[ChatSettings, Group(OUTPUT)]) -> None:
+    """Read turns, stream answers and carry out commands until the input ends."""
+    be_quiet(True)
+    talk = ChatJob(model, settings).open()
+    asks = "you> " if sys.stdin.isatty() else ""
+    with talk.memory:
+        while True:
+            try:
+                line = input(asks).strip()
+            except EOFError:
+                return
+            if line in ("/quit", "/exit"):
+                return
+            try:
+                if line.startswith("/"):
+                    typer.echo(talk.command(line))
+                elif line:
+                    for piece in talk.say(line):
+                        typer.echo(piece, nl=False)
+                    typer.echo()
+            except InputError as error:
+                typer.echo(f"{error.problem}\n{error.remedy}", err=True)

@@ -1,0 +1,135 @@
+"""A memory for conversations: one file that stores, finds again, and erases completely.
+
+letheon memory add me.sqlite "The meeting is on Friday."; letheon chat smollm2 --memory me.sqlite
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from letheon.cli.shared import Json
+from letheon.core.errors import LetheonError
+from letheon.printing.cells import show_facts
+from letheon.recall.ranking import Search
+
+memory = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+File = Annotated[Path, typer.Argument(help="The memory file.")]
+Subject = Annotated[str | None, typer.Option(help="The person or thing that it is about.")]
+Embedder = Annotated[
+    str, typer.Option(help="minilm, words, model:NAME or a folder; by default the file's own, minilm for a new file.")
+]
+
+
+@memory.command()
+def add(
+    file: File,
+    text: Annotated[str, typer.Argument(help="What is to be remembered.")],
+    subject: Subject = None,
+    embedder: Embedder = "",
+    as_json: Json = False,
+) -> None:
+    """Store a note.
+
+    letheon memory add me.sqlite "Ilse's meeting is on Friday." --subject Ilse
+    """
+    from letheon.jobs.memory import add_note
+
+    show_facts(add_note(file, text, subject, embedder), as_json)
+
+
+@memory.command()
+def search(
+    file: File,
+    query: Annotated[str, typer.Argument(help="What is looked for.")],
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of memories.")] = 10,
+    by: Annotated[Search, typer.Option(help="Rank by meaning, by words, or by both.")] = "fused",
+    as_json: Json = False,
+) -> None:
+    """Find memories by meaning and words.
+
+    letheon memory search me.sqlite "when do we meet?"
+    """
+    from letheon.jobs.memory import search_file
+    from letheon.printing.memory import show_entries
+
+    show_entries(search_file(file, query, k, by), as_json)
+
+
+@memory.command("list")
+def list_entries(file: File, subject: Subject = None, as_json: Json = False) -> None:
+    """List all memories, or those about a subject.
+
+    letheon memory list me.sqlite --subject Ilse
+    """
+    from letheon.jobs.memory import list_file
+    from letheon.printing.memory import show_entries
+
+    show_entries(list_file(file, subject), as_json)
+
+
+@memory.command()
+def forget(
+    file: File,
+    subject: Annotated[str | None, typer.Option(help="Erase what is about, or names, this person or thing.")] = None,
+    query: Annotated[str | None, typer.Option(help="Erase the best match of a query.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Option("--id", help="Erase a memory by its number; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Erase memories with everything derived from them, and search the raw file for what is left.
+
+    letheon memory forget me.sqlite --subject Ilse
+    """
+    from letheon.jobs.memory import forget_in_file
+    from letheon.printing.memory import show_erasure
+
+    proof = forget_in_file(file, subject, query, ids)
+    show_erasure(proof, as_json)
+    if not proof.proven:
+        raise typer.Exit(LetheonError.exit_code)
+
+
+@memory.command()
+def reindex(
+    file: File, embedder: Annotated[str, typer.Option(help="minilm, words, model:NAME or a folder.")] = "minilm",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compute all vectors anew with another embedder.
+
+    letheon memory reindex me.sqlite --embedder minilm
+    """
+    from letheon.jobs.memory import reindex_file
+
+    show_facts(reindex_file(file, embedder), as_json)
+
+
+@memory.command("import")
+def import_entries(
+    file: File,
+    source: Annotated[Path, typer.Argument(help="JSON Lines of Letheon, Mem0 or LangChain.")],
+    embedder: Embedder = "",
+    as_json: Json = False,
+) -> None:
+    """Store the memories of a file; a broken line stores none.
+
+    letheon memory import me.sqlite memories.jsonl
+    """
+    from letheon.jobs.memory import import_file
+
+    show_facts(import_file(file, source, embedder), as_json)
+
+
+@memory.command()
+def export(file: File, out: Annotated[Path, typer.Argument(help="The file to write.")], as_json: Json = False) -> None:
+    """Write all memories as JSON Lines.
+
+    letheon memory export me.sqlite memories.jsonl
+    """
+    from letheon.jobs.memory import export_file
+
+    show_facts(export_file(file, out), as_json)

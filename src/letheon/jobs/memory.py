@@ -1,0 +1,81 @@
+"""`letheon memory`: add, search, list, forget, check, reindex, import and export the memories of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from letheon.core.errors import InputError
+from letheon.recall.embedders import load_embedder
+from letheon.recall.erasure import Erasure
+from letheon.recall.exchange_formats import read_entries, write_entries
+from letheon.recall.memory import Memory, reindex
+from letheon.recall.ranking import Search
+from letheon.recall.store import Entry, Store
+
+
+@contextmanager
+def opened(path: Path, embedder: str = "") -> Iterator[Memory]:
+    """Open a memory file with the given embedder, by default with the file's own."""
+    if not embedder:
+        embedder = Store.facts(path)["embedder"] if path.is_file() else "minilm"
+    with Memory(path, embedder) as memory:
+        yield memory
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", "check the path, or add a first memory")
+    return path
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """Return a memory as a dictionary without empty values."""
+    return {name: value for name, value in asdict(entry).items() if value not in (None, "", {}, ())}
+
+
+def add_note(path: Path, text: str, subject: str | None, embedder: str) -> dict[str, Any]:
+    """Store a note and return its number."""
+    with opened(path, embedder) as memory:
+        return {"id": memory.remember(text, subject), "memories": len(memory.store)}
+
+
+def import_file(path: Path, source: Path, embedder: str) -> dict[str, Any]:
+    """Store all memories of a file of JSON Lines; a broken line stores none."""
+    entries = read_entries(source)
+    with opened(path, embedder) as memory:
+        return {"imported": len(memory.import_entries(entries)), "memories": len(memory.store)}
+
+
+def export_file(path: Path, out: Path) -> dict[str, Any]:
+    """Write all memories as JSON Lines."""
+    with opened(_existing(path)) as memory:
+        entries = memory.store.entries()
+        write_entries(out, entries)
+        return {"exported": len(entries), "file": str(out)}
+
+
+def search_file(path: Path, query: str, k: int, by: Search) -> list[dict[str, Any]]:
+    """Return the k best memories for a query, best first, each with its score."""
+    with opened(_existing(path)) as memory:
+        return [{**described(entry), "score": score} for entry, score in memory.search(query, k, by)]
+
+
+def list_file(path: Path, subject: str | None) -> list[dict[str, Any]]:
+    """Return all memories, or those about a subject, in the order in which they were stored."""
+    with opened(_existing(path)) as memory:
+        return [described(entry) for entry in memory.store.entries(subject=subject)]
+
+
+def forget_in_file(path: Path, subject: str | None, query: str | None, ids: list[int] | None) -> Erasure:
+    """Erase memories and what was derived from them, and prove it on the raw file."""
+    with opened(_existing(path)) as memory:
+        return memory.forget(ids=ids or None, subject=subject, query=query)
+
+
+def reindex_file(path: Path, embedder: str) -> dict[str, Any]:
+    """Compute all vectors anew with another embedder."""
+    return {"reindexed": reindex(_existing(path), load_embedder(embedder)), "embedder": embedder}

@@ -1,0 +1,33 @@
+"""The output of `letheon memory`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from letheon.printing.cells import one_line, print_json
+from letheon.recall.erasure import Erasure
+
+
+def show_entries(entries: list[dict[str, Any]], as_json: bool) -> None:
+    """Print memories, a line each: number, score where there is one, speaker, subject and text."""
+    if as_json:
+        print_json(entries)
+        return
+    for entry in entries:
+        score = f"  {entry['score']:.3f}" if "score" in entry else ""
+        about = f" [{entry['subject']}]" if "subject" in entry else ""
+        print(f"{entry['id']:>5}{score}  {entry['kind']} of {entry['role']}{about}: {one_line(entry['text'])}")
+    if not entries:
+        print("no memories")
+
+
+def show_erasure(proof: Erasure, as_json: bool) -> None:
+    """Print what was erased and whether the raw files hold anything of it."""
+    if as_json:
+        print_json({**asdict(proof), "proven": proof.proven})
+        return
+    print(f"erased {len(proof.ids)} memories, {len(proof.derived)} of them derived from others")
+    files = ", ".join(f"{name} ({size:,} bytes)" for name, size in proof.files.items())
+    print(f"searched {files} for {proof.needles} texts, words and vectors")
+    print("nothing of them is left" if proof.proven else "STILL THERE: " + ", ".join(map(one_line, proof.remains)))
