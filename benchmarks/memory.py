@@ -4,9 +4,9 @@
 
 `search_p95_ms` and `write_p95_ms` are measured on a file of random unit vectors of width 384 with texts of twelve
 words; a write is one turn, flushed to disk. `recall_at_10` compares the search by meaning with an exact one. With
-LoCoMo's file (CC BY-NC 4.0, not shipped) `evidence_recall` says for each policy which share of a question's evidence turns is in the
-context of `--budget` tokens (words times 4/3); questions without evidence are left out. `evidence_recall_ratio` is the
-best policy's over that of the plain search by vectors.
+LoCoMo's file (CC BY-NC 4.0, not shipped) `evidence_recall` says for each policy which share of a question's evidence
+turns is in the context of `--budget` tokens (words times 4/3); questions without evidence are left out.
+`evidence_recall_ratio` is the best policy's share over that of the plain search by vectors.
 """
 
 from __future__ import annotations
