@@ -58,6 +58,12 @@ EACH = 3  # runs per seed; a run takes half a second
 TIMES, FAR, NEAR, FRACTION = 5.0, 0.2, 0.05, 0.3
 
 Moves = Sequence[Mapping[str, Any]]
+PRIMARY = (
+    *(f"{role} over hidden weights, movement per parameter" for role in ("head", "norm")),
+    "fpf minus fpf elsewhere",
+    "k-fpf minus replay",
+    "share of replay's rows that k-fpf draws",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

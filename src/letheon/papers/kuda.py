@@ -81,6 +81,15 @@ class Trial:
         return sum(sizes) / len(sizes)
 
 
+PRIMARY = (
+    "forget cosine",
+    "retain cosine",
+    "share of the forgetting left by a strict threshold",
+    "|gradient cosine|, projected minus unprojected",
+    *(f"kept, kuda minus {name}" for name in COMPARED),
+)
+
+
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about 35 s of one core per seed."""
     found.baselines += ["KUDA without projection", "KUDA with a strict threshold", "gradient ascent", "NPO", "RMU"]

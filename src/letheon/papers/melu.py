@@ -54,6 +54,11 @@ RATE = 5e-4
 
 Point = dict[str, float]
 Runs = Mapping[int, Mapping[tuple[str, str], Mapping[int, Point]]]  # seed -> (objective, scheme) -> step -> point
+PRIMARY = tuple(
+    f"{name}, melu minus {baseline}"
+    for name in ("utility of direct neighbours", "its deviation over steps", "its distance from the seeds' mean")
+    for baseline in BASELINES
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

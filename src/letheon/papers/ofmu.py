@@ -46,6 +46,11 @@ ARMS = {
 }
 FAST = Arms(ARMS, rate=3e-4, steps=32, batch_size=8)
 FULL = FAST.replace(rate=1e-4, steps=72)
+PRIMARY = (
+    "mean |cosine|, beta > 0 minus beta = 0",
+    "norm of grad Phi, growing rho minus rho = 0",
+    "retain probability, ofmu minus grad_diff",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -167,7 +172,7 @@ def judge(found: Findings, ends: Sequence[End], kept: EqualForgetting) -> None:
         "mean norm of grad Phi at descents": {arm: mean(values) for arm, values in gaps.items()},
     }
     found.intervals["distance (range)"] = [min(last), max(last)]
-    found.parts["quadratics"] = "holds" if max(last) <= NEAR else "fails"
+    found.check("the constrained minimiser is reached on quadratics", max(last) <= NEAR)
     found.decide("mean |cosine|, beta > 0 minus beta = 0", Pairs(cosines["beta 0"], cosines["ofmu"]), below=0.0)
     found.decide("norm of grad Phi, growing rho minus rho = 0", Pairs(gaps["rho 0"], gaps["ofmu"]), below=0.0)
     found.decide("retain probability, ofmu minus grad_diff", kept.pairs("grad_diff", "ofmu"), above=0.0)

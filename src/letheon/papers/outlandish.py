@@ -38,6 +38,13 @@ STEPS = 400  # training steps on the corpus
 KEPT, HALF = 0.9, 0.5
 
 Primings = Mapping[str, Sequence[Priming]]
+PRIMARY = (
+    "rank correlation of log P before and log priming",
+    "top minus random: share of priming left",
+    "top: share of memorisation kept",
+    "random: share of priming left",
+    "stones minus text, log priming",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -29,6 +29,11 @@ ANGLES = (15.0, 45.0, 90.0)
 GAP = 0.1
 # At a task switch the stability gradient is at most this share of the plasticity gradient.
 NEXT_TO_NOTHING = 0.1
+PRIMARY = (
+    "final minus minimum accuracy",
+    "minimum at task ends minus minimum",
+    "final minus minimum at task ends",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

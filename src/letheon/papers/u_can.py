@@ -57,6 +57,9 @@ class Point:
     more: dict[str, float]
 
 
+PRIMARY = tuple(f"recall@10 on the retained, attenuation minus {arm}" for arm in BASELINES)
+
+
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about half a minute per seed."""
     found.baselines += [*BASELINES, "gap only", "gradient ascent", "NPO"]

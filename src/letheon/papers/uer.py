@@ -33,6 +33,7 @@ ARMS = {
 }
 EACH = 3  # runs per seed; the standard deviation of a single run is about 0.1
 GAPS = ("logit gap", "cosine gap", "weight norm gap")
+PRIMARY = ("average: uer minus replay", "old tasks: uer minus replay")
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
