@@ -51,6 +51,7 @@ PRIMARY = (
     *(f"exponent of error-free capacity, {side}" for side in ("above 0.4", "below 0.6")),
     "cosine at d_k/8 pairs",
     "cosine at 16 d_k pairs",
+    "largest distance from the closed form",
     "delta rule at d_k/2 pairs",
     "blocking, delta rule",
     f"chain: hop {HOPS} minus hop 1, one head",
@@ -183,7 +184,7 @@ def judge(seeds: Sequence[Mapping[str, Any]], found: Findings) -> None:
         found.decide(f"exponent of {kind} capacity, below {high}", exponents, below=high)
     found.decide("cosine at d_k/8 pairs", loaded(1 / 8), above=FIDELITY)
     found.decide("cosine at 16 d_k pairs", loaded(16), below=COLLAPSED)
-    found.check("recall is that of the closed form", max(column("distance")) < DISTANCE)
+    found.decide("largest distance from the closed form", column("distance"), below=DISTANCE)
     found.check("attention equals the recursion", max(column("rounding")) < ROUNDING)
     found.decide("delta rule at d_k/2 pairs", column("delta at d_k/2"), above=DISTINCT)
     found.decide("blocking, delta rule", [one["blocking"]["delta"] for one in seeds], above=0.8)
