@@ -71,7 +71,9 @@ def test_the_filter_says_how_many_rows_it_kept(world: Parity) -> None:
 def test_the_claim_is_of_both_kinds_of_grpo() -> None:
     def runs(no_kl: float) -> dict[str, list[Matched]]:
         olds = dict.fromkeys(ARMS, 0.5) | {SFT: 0.2, NO_KL: no_kl, WITH_KL: 0.9}
-        return {name: [Matched(1.0, 0.9, old + 0.01 * i, 0.97, 1.0, 5) for i in range(4)] for name, old in olds.items()}
+        return {
+            name: [Matched(1.0, 0.9, old + 0.01 * i, 0.97, 1.0, 5) for i in range(10)] for name, old in olds.items()
+        }
 
     better, worse = Findings(), Findings()
     judge(runs(0.6), better)

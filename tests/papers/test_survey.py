@@ -1,4 +1,4 @@
-"""The survey's table: a member for every family, one verdict rule, and the pieces that measure."""
+"""The survey's table: a member for every family, and the pieces that measure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale, paper
 from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
-from letheon.papers.survey import judged
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
@@ -25,19 +24,6 @@ def test_every_family_has_a_member_and_no_guarantee_is_claimed_for_filters() -> 
     assert len({member.family for member in MEMBERS}) == 4
     assert {member.guarantee for member in MEMBERS if member.name in ("in-context", "guardrail")} == {"none"}
     assert {member.name for member in MEMBERS if member.guarantee == "exact"} == {"retraining", "SISA"}
-
-
-@pytest.mark.parametrize(
-    ("complete", "moved", "changed", "verdict"),
-    [
-        (True, [0.0, 0.001], [0.5, 0.2], "holds"),
-        (True, [0.0, 0.02], [0.5, 0.2], "fails"),
-        (True, [0.0], [0.0], "inconclusive"),
-        (False, [0.0], [0.5], "fails"),
-    ],
-)
-def test_the_verdict(complete: bool, moved: list[float], changed: list[float], verdict: str) -> None:
-    assert judged(complete, moved, changed) == verdict
 
 
 def test_weights_that_moved_are_counted(deletion: Request) -> None:
@@ -62,7 +48,7 @@ def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> Non
 @pytest.mark.slow
 def test_the_table_is_filled(capsys: Any) -> None:
     outcome = paper("survey").reproduce(Scale(seeds=(0,)))
-    assert outcome.verdict == "holds"
+    assert outcome.checks == {"no cell of the table is missing": True}
     table = outcome.measured["table"]
     assert table["retraining"]["membership AUROC"] < table["before"]["membership AUROC"]
     assert table["guardrail"]["extraction likelihood"] == table["before"]["extraction likelihood"]
