@@ -6,7 +6,7 @@ import pytest
 
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.papers.lifelong_review import OTHERS, PRIMARY, TUNED, judge, measured, tuned
+from letheon.papers.lifelong_review import ARMS, PRIMARY, TUNED, judge, measured, tuned
 
 
 def rows(accuracy: float, forgetting: float) -> list[dict[str, float]]:
@@ -25,7 +25,7 @@ def test_the_claim_is_judged_part_by_part() -> None:
 
 @pytest.mark.parametrize("name", ["replay", "ewc"])
 def test_one_seed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert name in (*OTHERS, *TUNED)
+    assert name in (*ARMS["class"], *TUNED)
     training = {"epochs": 3, "batch_size": 32, "learning_rate": 0.1, "clip": 5.0}
     monkeypatch.setattr("letheon.papers.lifelong_review.TRAINING", training)
     found = measured(name, "class", 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from letheon.papers.common.networks import network, seeded, several
+from letheon.papers.common.networks import network, seeded
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
@@ -58,7 +58,6 @@ FRUGAL = {
     for name, select in (("k-fpf", "head/norm"), ("k-fpf, first layer too", "head/norm/bottom"))
 }
 TUNING_SEEDS = (1000, 1001, 1002, 1003)
-EACH = 1  # runs per seed
 TIMES, FAR, NEAR, FRACTION = 5.0, 0.2, 0.05, 0.3
 
 Moves = Sequence[Mapping[str, Any]]
@@ -80,11 +79,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += [
         "experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"
     ]  # fmt: skip
-    found.seeds = several(scale.seeds, EACH)
     chosen = {name: best(texts) for name, texts in (PLACES | FRUGAL).items()}
-    results = run_arms(measured, ARMS | chosen, found.seeds)
-    moves = [moved(network_of(seed), seed) for seed in found.seeds]
-    convolutional = [moved(convolutional_of(seed), seed) for seed in found.seeds]
+    results = run_arms(measured, ARMS | chosen, scale.seeds)
+    moves = [moved(network_of(seed), seed) for seed in scale.seeds]
+    convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
     results.record(found)
     found.measured |= {
         "movement across tasks, per parameter": _by_role(moves, "distance"),

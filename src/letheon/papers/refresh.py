@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from letheon.papers.common.networks import several
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
@@ -35,20 +34,18 @@ HOST = "der:capacity=100"  # DER++ with alpha 0.1, beta 0.5; stores logits as th
 PLAIN = "no refresh"
 ARMS = {
     PLAIN: HOST,
-    **{f"code's form, {size:g}": f"{HOST}+refresh_release:size={size}" for size in (1e-5, 1e-3, 3e-3)},
-    **{f"paper's form, {rate:g}": f"{HOST}+refresh:rate={rate}" for rate in (0.005, 0.02, 0.05)},
+    "code's form, 0.001": f"{HOST}+refresh_release:size=0.001",
+    "paper's form, 0.02": f"{HOST}+refresh:rate=0.02",
     "paper's form, 0.02, three steps": f"{HOST}+refresh:rate=0.02,steps=3",
-    # with the noise of the paper's equation, at a rate at which training survives it, and without
+    # with the noise of the paper's equation, at a rate at which training survives it
     "paper's form, 0.0001, its noise": f"{HOST}+refresh:rate=0.0001,noise=1.0",
-    "paper's form, 0.0001": f"{HOST}+refresh:rate=0.0001",
 }
 # Step sizes that are tried for each form under seeds that are not judged, by average accuracy.
 TRIED = {
     "code's form": [f"{HOST}+refresh_release:size={size}" for size in (1e-5, 1e-4, 3e-4, 1e-3)],
     "paper's form": [f"{HOST}+refresh:rate={rate}" for rate in (1e-4, 1e-3, 0.005, 0.02)],
 }
-TUNING_SEEDS = tuple(range(1000, 1006))
-EACH = 1  # runs per seed; a run takes a second or two
+TUNING_SEEDS = tuple(range(1000, 1005))
 EXACT = 1e-6
 METRICS = ("average accuracy", "forgetting", "sharpness")
 PRIMARY = tuple(f"{name}, tuned: average accuracy above no refresh" for name in TRIED)
@@ -61,10 +58,9 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.measured["largest difference of loss or gradient"] = cases
     for name, worst in cases.items():
         found.check(f"{name} equals its formula", worst < EXACT)
-    found.seeds = several(scale.seeds, EACH)
     chosen = {f"{name}, tuned": best(texts) for name, texts in TRIED.items()}
     found.measured["chosen"] = chosen
-    results = run_arms(measured, ARMS | chosen, found.seeds)
+    results = run_arms(measured, ARMS | chosen, scale.seeds)
     results.record(found, METRICS)
     report_effects(results, found)
     found.figures |= figures(results)
@@ -148,17 +144,19 @@ def difference(case: Case, seed: int) -> float:
 
 def best(texts: Sequence[str]) -> str:
     """The setting with the best average accuracy under the tuning seeds."""
-    return max(texts, key=lambda text: sum(measured(text, seed)["average accuracy"] for seed in TUNING_SEEDS))
+    return max(
+        texts, key=lambda text: sum(measured(text, seed, sharp=False)["average accuracy"] for seed in TUNING_SEEDS)
+    )
 
 
-def measured(text: str, seed: int) -> dict[str, Any]:
-    """Accuracy and forgetting of one run after the last task, and the sharpness of its minimum."""
+def measured(text: str, seed: int, sharp: bool = True) -> dict[str, Any]:
+    """Accuracy and forgetting of one run after the last task, and the sharpness of its minimum where asked for."""
     run = learn(mlp([64, 100, 100, 10], seed), split_digits(), text, seed=seed, **TRAINING)
     return {
         "seed": seed,
         "average accuracy": run.metrics["average accuracy"],
         "forgetting": run.metrics["forgetting"],
-        "sharpness": sharpness(run.learner),
+        "sharpness": sharpness(run.learner) if sharp else 0.0,
     }
 
 
