@@ -12,6 +12,8 @@ from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale, paper
 from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
+from letheon.papers.kit.findings import Pairs
+from letheon.papers.survey import returned
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
@@ -24,6 +26,15 @@ def test_every_family_has_a_member_and_no_guarantee_is_claimed_for_filters() -> 
     assert len({member.family for member in MEMBERS}) == 4
     assert {member.guarantee for member in MEMBERS if member.name in ("in-context", "guardrail")} == {"none"}
     assert {member.name for member in MEMBERS if member.guarantee == "exact"} == {"retraining", "SISA"}
+
+
+def test_what_returns_is_compared_where_a_member_has_forgotten() -> None:
+    def row(forgotten: float, relearned: float) -> dict[str, float]:
+        return {"forget probability": forgotten, "relearned probability": relearned}
+
+    first = {"retraining": row(0.1, 0.2), "NPO": row(0.2, 0.5)}
+    tables = {0: first, 1: {"retraining": row(0.1, 0.1), "NPO": row(0.6, 0.9)}}
+    assert returned(tables, "NPO") == Pairs([0.2, 0.1], [0.5, None])
 
 
 def test_weights_that_moved_are_counted(deletion: Request) -> None:
