@@ -201,5 +201,5 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
     outcome = catalogue.paper("k-fade").reproduce(Scale(seeds=(0, 1)))
-    assert outcome.measured["parts"]["log of retain KL, identity over kfac"] == "holds"
+    assert outcome.primary["log of retain KL, identity over kfac"]["verdict"] == "holds"
     assert all(math.isfinite(row["last rise"]) for row in outcome.rows)

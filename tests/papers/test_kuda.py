@@ -126,5 +126,5 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_invented_authors() -> None:
     outcome = catalogue.paper("kuda").reproduce(Scale(seeds=(0, 1)))
-    assert outcome.measured["parts"]["retain cosine"] == "holds"
+    assert outcome.primary["retain cosine"]["verdict"] == "holds"
     assert len(outcome.rows) == 2 * 10

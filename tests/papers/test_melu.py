@@ -140,6 +140,6 @@ def test_a_tiny_model_is_measured_without_being_changed(tiny: LanguageModel, wor
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
     outcome = catalogue.paper("melu").reproduce(Scale(seeds=(0, 1)))
-    assert len(outcome.measured["parts"]) == 9
+    assert len(outcome.primary) == 9
     assert outcome.measured["exposure"]["melu"]["beside own neighbours or general"] == 1
     assert all(math.isfinite(row["direct"]) for row in outcome.rows)

@@ -124,5 +124,5 @@ def test_figures_are_drawn() -> None:
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured() -> None:
     outcome = catalogue.paper("reglu").reproduce(Scale(seeds=(0, 1)))
-    assert len(outcome.measured["parts"]) == 2
+    assert len(outcome.primary) == 2
     assert all(math.isfinite(row["last_leakage"]) for row in outcome.rows)
