@@ -50,6 +50,8 @@ def test_states_carry_the_label_of_what_is_asked_about(deletion: Request) -> Non
     states, labels = concept_states(load("tiny", device="cpu"), deletion)
     assert len(states) == len(labels) == len(deletion.forget) + len(deletion.retain)
     assert labels.sum() == len(deletion.forget)
+    more, longer = concept_states(load("tiny", device="cpu"), deletion, everywhere=True)
+    assert len(more) == len(longer) > 4 * len(states)
 
 
 def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> None:
