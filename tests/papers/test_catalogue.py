@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.registry import methods
+from letheon.jobs.papers import PaperJob
 from letheon.papers import catalogue
 from letheon.papers.catalogue import (
     Evidence,
@@ -90,6 +92,23 @@ def test_every_file_of_the_folder_belongs_to_a_paper() -> None:
     files = {file.stem for file in Path(catalogue.__file__).parent.glob("*.py")} - machinery
     assert files <= {entry.key.replace("-", "_") for entry in papers()}
     assert {entry.module.rpartition(".")[2] for entry in papers() if not entry.planned} == files
+
+
+def test_every_paper_names_its_primary_parts_and_has_seeds_enough() -> None:
+    for entry in papers():
+        if not entry.planned:
+            tree = ast.parse((catalogue.FOLDER / f"{entry.key.replace('-', '_')}.py").read_text(encoding="utf-8"))
+            targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
+            assert "PRIMARY" in {getattr(target, "id", "") for target in targets}, entry.key
+            assert entry.seeds in (5, 8), entry.key
+
+
+def test_seeds_are_the_papers_own_and_a_scale_that_it_lacks_is_refused() -> None:
+    assert PaperJob("uer").scale.seeds == tuple(range(8))
+    assert PaperJob("melu").scale.seeds == tuple(range(5))
+    assert PaperJob("melu", full=True, seeds=2).scale == Scale("full", (0, 1))
+    with pytest.raises(InputError, match="has one scale"):
+        PaperJob("uer", full=True).plan()
 
 
 def test_a_package_of_ones_own_adds_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
