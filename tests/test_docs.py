@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from letheon.papers.page import papers_markdown
+from letheon.papers.results_page import results_markdown
 from letheon.printing.methods import methods_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,11 @@ def test_the_page_of_methods_is_current() -> None:
 def test_the_page_of_papers_is_current() -> None:
     text = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
     assert text.endswith(papers_markdown() + "\n"), "run `letheon papers --markdown` and paste it"
+
+
+def test_the_page_of_results_is_current() -> None:
+    text = (ROOT / "docs/results/papers.md").read_text(encoding="utf-8")
+    assert text.endswith(results_markdown() + "\n"), "run `letheon papers --results` and paste it"
 
 
 def test_the_readme_is_short_and_says_first_what_this_is() -> None:

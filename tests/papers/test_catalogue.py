@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from letheon.core.errors import InputError, LetheonError
+from letheon.core.registry import methods
+from letheon.jobs.papers import PaperJob
 from letheon.papers import catalogue
 from letheon.papers.catalogue import (
     Evidence,
@@ -27,8 +30,8 @@ from letheon.papers.catalogue import (
     papers,
     read_catalogue,
     record,
-    verdict_from_interval,
 )
+from letheon.papers.outcome import OLD_RULE, RULE
 
 KEY_TEXT = """
 u-can melu norming gu mote gated-swinrmt lifelong secondary-sinks reglu rule
@@ -85,25 +88,46 @@ def test_every_paper_says_what_it_is_in_full() -> None:
 
 def test_every_file_of_the_folder_belongs_to_a_paper() -> None:
     """A file whose name is no key would be a reproduction that nobody can run."""
-    machinery = {"__init__", "catalogue", "folder", "outcome", "page"}
+    machinery = {"__init__", "catalogue", "folder", "outcome", "page", "results_page"}
     files = {file.stem for file in Path(catalogue.__file__).parent.glob("*.py")} - machinery
     assert files <= {entry.key.replace("-", "_") for entry in papers()}
     assert {entry.module.rpartition(".")[2] for entry in papers() if not entry.planned} == files
+
+
+def test_every_paper_names_its_primary_parts_and_has_seeds_enough() -> None:
+    for entry in papers():
+        if not entry.planned:
+            tree = ast.parse((catalogue.FOLDER / f"{entry.key.replace('-', '_')}.py").read_text(encoding="utf-8"))
+            targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
+            assert "PRIMARY" in {getattr(target, "id", "") for target in targets}, entry.key
+            assert entry.seeds in (5, 8), entry.key
+
+
+def test_seeds_are_the_papers_own_and_a_scale_that_it_lacks_is_refused() -> None:
+    assert PaperJob("uer").scale.seeds == tuple(range(8))
+    assert PaperJob("melu").scale.seeds == tuple(range(5))
+    assert PaperJob("melu", full=True, seeds=2).scale == Scale("full", (0, 1))
+    with pytest.raises(InputError, match="has one scale"):
+        PaperJob("uer", full=True).plan()
 
 
 def test_a_package_of_ones_own_adds_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "more_papers"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "tiny_claim.py").write_text("def reproduce(scale, found): found.decide(scale.name, [1, 2], above=0)")
+    module = package / "tiny_claim.py"
+    module.write_text("PRIMARY = ('fast',)\ndef reproduce(scale, found): found.decide(scale.name, [1, 2, 3], above=-1)")
     entry = 'number = 58\nkey = "tiny-claim"\ntitle = "T"\nroom = "forget"\ngives = "g"\nclaim = "c"\n'
     (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}")
     monkeypatch.syspath_prepend(str(tmp_path))
     (found,) = read_catalogue("more_papers")
     assert (found.key, found.planned) == ("tiny-claim", False)
-    outcome = found.reproduce(Scale(seeds=(0, 1)))
-    assert (outcome.key, outcome.claim, outcome.verdict, outcome.seeds) == ("tiny-claim", "c", "holds", [0, 1])
-    assert outcome.measured == {"fast": 1.5, "parts": {"fast": "holds"}}
+    outcome = found.reproduce(Scale(seeds=(0, 1, 2)))
+    assert (outcome.key, outcome.claim, outcome.verdict, outcome.seeds) == ("tiny-claim", "c", "holds", [0, 1, 2])
+    assert outcome.measured == {"fast": 2}
+    assert outcome.primary["fast"]["verdict"] == "holds"
+    with pytest.raises(LetheonError, match="'full' was not named"):
+        found.reproduce(Scale("full"))
     (package / "catalogue.toml").write_text(f"[[paper]]\n{entry}colour = 1\n")
     with pytest.raises(InputError, match="colour"):
         read_catalogue("more_papers")
@@ -162,8 +186,31 @@ def test_a_badge_is_no_better_than_its_evidence(
     methods: tuple[str, ...], contract: set[str], oracle: set[str], verdict: str | None, expected: str
 ) -> None:
     evidence = Evidence(frozenset(contract), frozenset(oracle))
-    results = {"gu": {"verdict": verdict}} if verdict else {}
+    results = {"gu": {"verdict": verdict, "rule": RULE}} if verdict else {}
     assert badge(a_paper(*methods), evidence, results) == expected
+
+
+def test_a_record_of_an_earlier_rule_reproduces_nothing() -> None:
+    evidence = Evidence(METHODS, METHODS)
+    old = {"gu": {"verdict": "holds"}}
+    assert badge(a_paper("first"), evidence, old) == "faithful"
+    assert OLD_RULE in badge_reason(a_paper("first"), evidence, old)
+
+
+def test_a_method_whose_form_was_inferred_is_reconstructed_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, held = Evidence(METHODS, METHODS), {"gu": {"verdict": "holds", "rule": RULE}}
+    entry = replace(a_paper("first"), inferred="the loss")
+    assert badge(entry, evidence, held) == "reconstructed"
+    assert "inferred: the loss" in badge_reason(entry, evidence, held)
+    monkeypatch.setattr(catalogue, "_discovered", lambda: (entry,))
+    assert [method_badge(name, evidence) for name in ("first", "second")] == ["reconstructed", "faithful"]
+
+
+def test_a_method_with_inferred_forms_belongs_to_a_paper_that_says_so() -> None:
+    """`Inferred:` heads the part of a method's docstring that says which forms its paper does not give."""
+    inferred = {one.name for one in methods() if "\nInferred:" in (sys.modules[one.factory.__module__].__doc__ or "")}
+    assert {"kuda", "circuit", "by_group"} <= inferred
+    assert [name for name in inferred if not catalogue.inferred_of(name)] == []
 
 
 def test_the_reason_names_what_is_missing() -> None:
@@ -185,29 +232,6 @@ def test_a_method_is_untested_then_runs_then_faithful() -> None:
 # Verdicts and outcomes
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "direction", "expected"),
-    [
-        (0.1, 0.3, "above", "holds"),
-        (-0.3, -0.1, "above", "fails"),
-        (-0.1, 0.3, "above", "inconclusive"),
-        (-0.3, -0.1, "below", "holds"),
-        (0.1, 0.3, "below", "fails"),
-        (0.0, 0.3, "above", "inconclusive"),  # touching the threshold decides nothing
-        (0.0, 0.0, "below", "inconclusive"),
-        (math.nan, 0.3, "above", "inconclusive"),
-        (0.1, math.inf, "above", "inconclusive"),
-    ],
-)
-def test_a_verdict_needs_the_whole_interval_on_one_side(low: float, high: float, direction: str, expected: str) -> None:
-    assert verdict_from_interval(low, high, threshold=0.0, direction=direction) == expected
-
-
-def test_an_interval_that_is_upside_down_is_refused() -> None:
-    with pytest.raises(LetheonError, match="upside down"):
-        verdict_from_interval(0.3, 0.1, 0.0, "above")
-
-
 def test_an_outcome_has_a_verdict_of_three() -> None:
     with pytest.raises(LetheonError, match="no verdict"):
         an_outcome(verdict="true")
@@ -215,7 +239,8 @@ def test_an_outcome_has_a_verdict_of_three() -> None:
 
 def test_the_short_form_has_exactly_its_keys_and_no_number_json_lacks() -> None:
     short = an_outcome().to_json()
-    assert set(short) == {"key", "claim", "baselines", "measured", "interval", "verdict", "seeds", "seconds"}
+    plain = {"key", "claim", "baselines", "measured", "interval", "verdict", "seeds", "seconds"}
+    assert set(short) == plain | {"primary", "beside", "checks", "rule"}
     assert short["measured"] == {"slope": 1.98, "not computable": None}
     json.dumps(short, allow_nan=False)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from letheon.papers.catalogue import Scale, paper
-from letheon.papers.cure import ARMS, HISTORY, ITEMS, ODD, Point, judge, make_shop, mean_jsd, nearest, yes
+from letheon.papers.cure import ARMS, HISTORY, ITEMS, ODD, PRIMARY, Point, judge, make_shop, mean_jsd, nearest, yes
 from letheon.papers.kit.findings import Findings
 
 
@@ -50,8 +50,8 @@ def test_the_verdict_asks_for_nearness_and_for_utility(jsd: float, auc: float, v
         ours = arm == "CURE"
         return {"jsd": (jsd if ours else 0.3) + seed / 1000, "auc": auc if ours else 0.85, "auc_retain": 1.0}
 
-    found = Findings()
-    judge(found, {seed: {arm: point(arm, seed) for arm in ARMS} for seed in range(3)})
+    found = Findings(primary=PRIMARY)
+    judge(found, {seed: {arm: point(arm, seed) for arm in ARMS} for seed in range(10)})
     assert found.verdict == verdict
 
 

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from letheon.papers.fpf import ARMS, FRUGAL, PLACES, convolutional_of, figures, judge, measured, moved, network_of
+from letheon.papers.fpf import (
+    ARMS,
+    FRUGAL,
+    NETWORKS,
+    PLACES,
+    PRIMARY,
+    convolutional_of,
+    figures,
+    judge,
+    measured,
+    moved,
+    network_of,
+)
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.retain.dynamics import Move, roles
 
 
 def rows(accuracy: float, drawn: int) -> list[dict[str, float]]:
-    return [{"average accuracy": accuracy + i / 1000, "rows": drawn} for i in range(3)]
+    return [{"average accuracy": accuracy * (1 + i / 1000), "rows": drawn} for i in range(6)]
 
 
 def test_the_claim_is_judged_part_by_part() -> None:
-    runs = {name: rows(0.8, 3000) for name in (*ARMS, *PLACES)}
+    runs = {name: rows(0.8, 3000) for name in (*ARMS, *PLACES, *FRUGAL)}
     runs |= {"replay": rows(0.9, 7000), "k-fpf": rows(0.88, 1700), "fpf elsewhere": rows(0.5, 3000)}
-    distance = {"head": 7.0, "norm": 6.0, "hidden": 1.0, "bottom": 2.0}
-    moves = [{"distance": distance, "moves": [Move("across", "0.weight", 1, 0, 0.1, 0.1)]}] * 3
-    found, costly = Findings(), Findings()
-    judge(Results(runs), moves, found)
-    assert set(found.parts.values()) == {"holds"}
-    assert found.beside["head over the first layer, movement per parameter"] == "fails"
-    judge(Results(runs | {"k-fpf": rows(0.88, 7000)}), moves, costly)
+    distance = {"head": 7.0, "norm": 6.0, "hidden": 1.0}
+    moves = [
+        {"distance": distance | {"bottom": 1.0 + i / 50}, "moves": [Move("across", "0.weight", 1, 0, 0.1, 0.1)]}
+        for i in range(6)
+    ]
+    found, costly = Findings(primary=PRIMARY), Findings(primary=PRIMARY)
+    judge(Results(runs), dict.fromkeys(NETWORKS, moves), found)
+    assert (set(found.parts), set(found.parts.values())) == (set(PRIMARY), {"holds"})
+    judge(Results(runs | {"k-fpf": rows(0.88, 7000)}), dict.fromkeys(NETWORKS, moves), costly)
     assert costly.parts["share of replay's rows that k-fpf draws"] == "fails"
     assert all(svg.startswith("<svg") for svg in figures(Results(runs), moves).values())
 
@@ -41,7 +55,7 @@ def test_one_seed_head_and_norms_move_most_and_repair_most() -> None:
 
 def test_every_frugal_setting_draws_a_quarter_of_what_replay_draws() -> None:
     replay = measured(ARMS["replay"], 0)["rows"]
-    drawn = {text: measured(text, 0)["rows"] for text in FRUGAL[::6]}
+    drawn = {text: measured(text, 0)["rows"] for text in FRUGAL["k-fpf"][::3]}
     assert all(0.2 * replay < rows < 0.3 * replay for rows in drawn.values())
 
 

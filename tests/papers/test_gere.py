@@ -15,7 +15,7 @@ from letheon.papers.kit.results import Results
 def rows(rise: float, flipped: float, old: float, new: float = 0.9) -> list[dict[str, Any]]:
     return [
         {"rise": rise + i / 1000, "flipped": flipped, "old task": old, "new task": new, "rises": [0.0, rise, rise]}
-        for i in range(3)
+        for i in range(10)
     ]
 
 

@@ -91,22 +91,23 @@ def test_a_mean_course_is_as_long_as_the_shortest_one() -> None:
 
 def test_parts_decide_and_reported_quantities_do_not() -> None:
     found = Findings(measured={"size": 3})
-    found.decide("gain", [1.0, 2.0], above=0.0)
-    found.report("other", Pairs([1.0, 2.0], [0.5, 1.0]), above=0.0)
+    lower = Pairs([1.0, 2.0, 3.0], [0.5, 1.6, 2.4])
+    found.decide("gain", [1.0, 1.1, 1.2], above=0.0)
+    found.report("other", lower, above=0.0)
     found.report("plain", [1.0, 2.0])
-    assert found.measured == {"size": 3, "gain": 1.5, "other": -0.75, "plain": 1.5}
+    assert found.measured == {"size": 3, "gain": pytest.approx(1.1), "other": pytest.approx(-0.5), "plain": 1.5}
     assert set(found.intervals) == {"gain", "other", "plain"}
     assert (found.parts, found.beside) == ({"gain": "holds"}, {"other": "fails"})
     assert found.verdict == "holds"
-    found.decide("other", Pairs([1.0, 2.0], [0.5, 1.0]), above=0.0, value=False)
+    found.decide("other", lower, above=0.0, value=False)
     assert found.verdict == "fails"
 
 
-def test_a_seed_without_a_value_is_left_out_and_one_seed_decides_nothing() -> None:
+def test_a_seed_without_a_value_is_left_out() -> None:
     assert judge([1.0, None, 2.0], above=0.0).value == 1.5
     assert judge([1.0, None], above=0.0).verdict == "inconclusive"
-    assert judge([None], below=0.0) == (None, None, "inconclusive")
-    assert judge([1.0, 2.0], below=0.0).verdict == "fails"
+    assert judge([None], below=0.0) == (None, None, "inconclusive", 1.0)
+    assert judge([1.0, 1.2, 1.1], below=0.0).verdict == "fails"
 
 
 def test_exactly_one_threshold_is_given() -> None:
@@ -116,20 +117,18 @@ def test_exactly_one_threshold_is_given() -> None:
         judge([1.0, 2.0], above=0.0, below=1.0)
 
 
-def test_an_outcome_tells_the_parts_last() -> None:
+def test_an_outcome_tells_primary_parts_apart_from_those_beside() -> None:
     found = Findings(baselines=["nothing"], measured={"ours": 2.0}, rows=[{"seed": 0}])
-    found.decide("gain", [1.0, 2.0], above=0.0, value=False)
-    outcome = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1)), 1.5)
-    assert list(outcome.measured) == ["ours", "parts"]
-    found.report("beside", [1.0, 2.0], above=0.0)
-    told = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1)), 1.5).measured
-    assert told["beside the claim"] == {"beside": "holds"}
-    assert (outcome.verdict, outcome.seeds, outcome.baselines, outcome.seconds) == ("holds", [0, 1], ["nothing"], 1.5)
+    found.decide("gain", [1.0, 1.1, 1.2], above=0.0, value=False)
+    found.report("beside", [1.0, 1.1, 1.2], below=0.0)
+    outcome = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1, 2)), 1.5)
+    assert list(outcome.measured) == ["ours", "beside"]
+    assert outcome.primary == {
+        "gain": {"verdict": "holds", "mean": pytest.approx(1.1), "p": pytest.approx(0.0027, abs=1e-4)}
+    }
+    assert outcome.beside["beside"]["verdict"] == "fails"
+    assert (outcome.verdict, outcome.seeds, outcome.baselines) == ("holds", [0, 1, 2], ["nothing"])
     assert outcome.interval == found.intervals
-
-
-def test_another_rule_may_give_the_verdict() -> None:
-    assert Findings(parts={"gain": "holds"}, ruled="inconclusive").verdict == "inconclusive"
 
 
 def test_means_are_over_the_columns_that_are_numbers() -> None:

@@ -60,15 +60,15 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
             "paraphrase": [primed(-1.0, 3.0, 5.0)] * 5,
             "in context": [primed(-float(i), 1.0 + i % 2, 5.0) for i in range(1, 6)],
         }
-        for name in outlandish.cures(0):
+        for name in outlandish.cures(0, 0.08):
             share = top if name.startswith("top") else 0.99
             found[name] = [primed(-float(i), share * i, 5.0) for i in range(1, 6)]
-        return [summary(seed, found) for seed in (0, 1, 2)]
+        return [summary(seed, found, 0.08) for seed in range(10)]
 
     better, worse = Findings(), Findings()
-    judge(rows(0.1, 0.5), better)
+    judge(rows(0.1, 0.5), 0.08, better)
     assert set(better.parts.values()) == {"holds"}
-    judge(rows(1.0, 4.0), worse)
+    judge(rows(1.0, 4.0), 0.08, worse)
     failing = {name for name, verdict in worse.parts.items() if verdict == "fails"}
     assert failing == {"top minus random: share of priming left", "stones minus text, log priming"}
 
@@ -76,7 +76,7 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
 @pytest.mark.slow
 def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlandish, "STEPS", 20)
-    monkeypatch.setattr(outlandish, "LEARNING", {"presentations": 2, "batch_size": 4, "learning_rate": 1e-3})
+    monkeypatch.setattr(outlandish, "LEARNING", {"presentations": 2, "batch_size": 4, "optimizer": "sgd"})
     outcome = catalogue.paper("outlandish").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["text, log memorisation"] > 0
     assert set(outcome.figures) == {"prediction", "shares", "cures"}

@@ -35,13 +35,14 @@ OUTCOME = Outcome(
 def reproduce(scale: Scale, found: Findings) -> None:
     """Finds what OUTCOME says."""
     found.baselines, found.measured, found.intervals = OUTCOME.baselines, OUTCOME.measured, {"slope": OUTCOME.interval}
-    found.figures, found.rows, found.ruled = OUTCOME.figures, OUTCOME.rows, OUTCOME.verdict
+    found.figures, found.rows = OUTCOME.figures, OUTCOME.rows
+    found.decide("slope", [1.9, 2.0, 2.1], above=1.5, value=False)
 
 
 @pytest.fixture
 def gu_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The catalogue with one paper whose run gives OUTCOME, and results of its own."""
-    module = SimpleNamespace(reproduce=reproduce)
+    module = SimpleNamespace(reproduce=reproduce, PRIMARY=("slope",))
     monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
     entry, planned = (
         replace(paper("gu"), module="letheon_fake_paper", claim=OUTCOME.claim),
@@ -57,7 +58,7 @@ def test_the_listing_has_a_line_for_every_paper(capsys: pytest.CaptureFixture[st
     page.list_papers(as_json=True)
     lines = json.loads(capsys.readouterr().out)
     assert len(lines) == len(papers())
-    assert set(lines[0]) == {"number", "key", "title", "room", "badge", "verdict"}
+    assert set(lines[0]) == {"number", "key", "title", "room", "badge", "verdict", "rule"}
 
 
 def test_a_narrow_screen_still_shows_every_key_and_badge(
@@ -66,11 +67,13 @@ def test_a_narrow_screen_still_shows_every_key_and_badge(
     monkeypatch.setenv("COLUMNS", "80")
     page.list_papers()
     head, *lines = capsys.readouterr().out.splitlines()
+    assert "* judged by an earlier rule" in lines.pop()
     assert head.split() == ["key", "title", "room", "badge", "verdict"]
     assert len(lines) == len(papers())
     for line, facts in zip(lines, page.listing_json(), strict=True):
         assert line.split()[:2] == [str(facts["number"]), facts["key"]]
-        assert line.split()[-2:] == [facts["badge"], facts["verdict"] or "-"]
+        assert line.split()[-2] == facts["badge"]
+        assert line.split()[-1].rstrip("*") == facts["verdict"] or "-"
 
 
 @pytest.mark.usefixtures("gu_runs")
@@ -147,7 +150,7 @@ def test_a_place_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path: Pa
 
 @pytest.mark.usefixtures("gu_runs")
 def test_a_figure_cannot_be_written_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = SimpleNamespace(reproduce=lambda scale, found: found.figures.update({"../astray": "<svg/>"}))
+    module = SimpleNamespace(PRIMARY=(), reproduce=lambda scale, found: found.figures.update({"../astray": "<svg/>"}))
     monkeypatch.setitem(sys.modules, "letheon_fake_paper", module)
     astray = replace(paper("gu"), module="letheon_fake_paper")
     monkeypatch.setattr(catalogue, "_discovered", lambda: (astray,))

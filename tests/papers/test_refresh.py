@@ -11,6 +11,8 @@ from letheon.papers.refresh import (
     ARMS,
     EXACT,
     PLAIN,
+    PRIMARY,
+    TRIED,
     difference,
     figures,
     measured,
@@ -33,11 +35,15 @@ def test_every_row_of_the_table_is_exact() -> None:
 
 def test_effects_are_differences_from_no_refresh() -> None:
     def rows(accuracy: float, curvature: float) -> list[dict[str, float]]:
-        return [{"average accuracy": accuracy + i / 1000, "sharpness": curvature, "forgetting": 0.1} for i in range(3)]
+        return [{"average accuracy": accuracy + i / 1000, "sharpness": curvature, "forgetting": 0.1} for i in range(10)]
 
     runs, found = Results({PLAIN: rows(0.7, 10.0), "better": rows(0.8, 5.0), "worse": rows(0.6, 20.0)}), Findings()
     report_effects(runs, found)
     assert list(found.beside.values()) == ["holds", "holds", "fails", "fails"]
+    tuned = Results({PLAIN: rows(0.7, 10.0), **{f"{name}, tuned": rows(0.8, 5.0) for name in TRIED}})
+    decided = Findings(primary=PRIMARY)
+    report_effects(tuned, decided)
+    assert decided.verdict == "holds"
     assert set(figures(runs)) == {"average accuracy", "sharpness"}
 
 

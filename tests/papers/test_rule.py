@@ -77,7 +77,7 @@ def test_every_arm_is_a_method_and_trivia_can_be_read_back(tmp_path: Path) -> No
 # The verdict
 
 
-def measured_rows(steered: float, both: float, alone: float, seeds: int = 3) -> list[dict[str, Any]]:
+def measured_rows(steered: float, both: float, alone: float, seeds: int = 10) -> list[dict[str, Any]]:
     """Neighbour refusal of each arm; the target's rises from 0.5 to 0.9."""
     arms = {
         "untouched": (0.0, 0.01),

@@ -135,7 +135,10 @@ def judged(runs: Any) -> Findings:
     ],
 )
 def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> None:
-    trials = [trial(**options, jitter=jitter) for jitter in (0.0, 0.01, 0.02)]
+    trials = [
+        trial(**options, jitter=jitter)
+        for jitter in (0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.012, 0.014, 0.016, 0.018)
+    ]
     result = judged(trials)
     assert result.verdict == verdict
     assert set(result.parts) == set(result.intervals)

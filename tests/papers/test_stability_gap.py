@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letheon.papers.stability_gap import minimum_at_ends, replayed, row_of
+from letheon.papers.stability_gap import OTHERS, minimum_at_ends, other, replayed, row_of
 from letheon.retain.gradient_split import split_of
 
 pytestmark = pytest.mark.oracle("stability-gap")
@@ -30,3 +30,13 @@ def test_one_seed_shows_the_gap_and_task_ends_hide_it(monkeypatch: pytest.Monkey
     assert row["gap"] > 0.1
     assert row["ratio"] < 0.5
     assert len(splits) == run.steps - run.curve.ends[0] + (run.curve.ends[0] - 1)  # from the second step on
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_other_methods_are_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "letheon.papers.stability_gap.TRAINING", {"epochs": 1, "learning_rate": 0.1, "evaluate_every": 1}
+    )
+    found = other(OTHERS[name], 0)
+    assert found["gap"] == pytest.approx(found["hidden"] + found["seen at ends"])
+    assert 0 <= found["minimum"] <= 1

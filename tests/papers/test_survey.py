@@ -1,4 +1,4 @@
-"""The survey's table: a member for every family, one verdict rule, and the pieces that measure."""
+"""The survey's table: a member for every family, and the pieces that measure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale, paper
 from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
-from letheon.papers.survey import judged
+from letheon.papers.kit.findings import Pairs
+from letheon.papers.survey import returned
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
@@ -27,17 +28,13 @@ def test_every_family_has_a_member_and_no_guarantee_is_claimed_for_filters() -> 
     assert {member.name for member in MEMBERS if member.guarantee == "exact"} == {"retraining", "SISA"}
 
 
-@pytest.mark.parametrize(
-    ("complete", "moved", "changed", "verdict"),
-    [
-        (True, [0.0, 0.001], [0.5, 0.2], "holds"),
-        (True, [0.0, 0.02], [0.5, 0.2], "fails"),
-        (True, [0.0], [0.0], "inconclusive"),
-        (False, [0.0], [0.5], "fails"),
-    ],
-)
-def test_the_verdict(complete: bool, moved: list[float], changed: list[float], verdict: str) -> None:
-    assert judged(complete, moved, changed) == verdict
+def test_what_returns_is_compared_where_a_member_has_forgotten() -> None:
+    def row(forgotten: float, relearned: float) -> dict[str, float]:
+        return {"forget probability": forgotten, "relearned probability": relearned}
+
+    first = {"retraining": row(0.1, 0.2), "NPO": row(0.2, 0.5)}
+    tables = {0: first, 1: {"retraining": row(0.1, 0.1), "NPO": row(0.6, 0.9)}}
+    assert returned(tables, "NPO") == Pairs([0.2, 0.1], [0.5, None])
 
 
 def test_weights_that_moved_are_counted(deletion: Request) -> None:
@@ -53,6 +50,8 @@ def test_states_carry_the_label_of_what_is_asked_about(deletion: Request) -> Non
     states, labels = concept_states(load("tiny", device="cpu"), deletion)
     assert len(states) == len(labels) == len(deletion.forget) + len(deletion.retain)
     assert labels.sum() == len(deletion.forget)
+    more, longer = concept_states(load("tiny", device="cpu"), deletion, everywhere=True)
+    assert len(more) == len(longer) > 4 * len(states)
 
 
 def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> None:
@@ -62,7 +61,7 @@ def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> Non
 @pytest.mark.slow
 def test_the_table_is_filled(capsys: Any) -> None:
     outcome = paper("survey").reproduce(Scale(seeds=(0,)))
-    assert outcome.verdict == "holds"
+    assert outcome.checks == {"no cell of the table is missing": True}
     table = outcome.measured["table"]
     assert table["retraining"]["membership AUROC"] < table["before"]["membership AUROC"]
     assert table["guardrail"]["extraction likelihood"] == table["before"]["extraction likelihood"]

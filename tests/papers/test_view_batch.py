@@ -13,7 +13,7 @@ from letheon.papers.view_batch import ARMS, FEWER, FOUR, ONE, RESHUFFLED, figure
 
 
 def rows(forgetting: float, accuracy: float = 0.9) -> list[dict[str, Any]]:
-    return [{"forgetting": forgetting + i / 1000, "average accuracy": accuracy, "steps": 10} for i in range(3)]
+    return [{"forgetting": forgetting + i / 1000, "average accuracy": accuracy, "steps": 10} for i in range(10)]
 
 
 def judged(runs: Mapping[str, Any]) -> Findings:

@@ -24,14 +24,19 @@ Key = Annotated[str, typer.Argument(help="Key, number or arXiv id.")]
 def list_all(
     context: typer.Context,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/papers.md.")] = False,
+    results: Annotated[bool, typer.Option("--results", help="Print the tables of docs/results/papers.md.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the papers where no subcommand is given."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         from letheon.papers.page import list_papers, papers_markdown
+        from letheon.papers.results_page import results_markdown
 
-        typer.echo(papers_markdown()) if markdown else list_papers(as_json)
+        if markdown or results:
+            typer.echo(papers_markdown() if markdown else results_markdown())
+        else:
+            list_papers(as_json)
 
 
 @papers.command()
@@ -49,9 +54,10 @@ def run(
     key: Key,
     *,
     full: Annotated[
-        bool, typer.Option("--full/--fast", help="The full scale, or one that takes minutes (--fast).")
+        bool,
+        typer.Option("--full/--fast", help="The full scale, where there is one, or one that takes minutes (--fast)."),
     ] = False,
-    seeds: Annotated[int, typer.Option(help="Number of seeds; 0 takes the scale's own.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds; 0 takes the paper's own, 8 or 5.")] = 0,
     record: Annotated[bool, typer.Option("--record", help="Store the result in the catalogue.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for figures and outcome.json.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",

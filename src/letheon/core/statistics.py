@@ -1,4 +1,4 @@
-"""Intervals and tests: bootstrap, Wilson's interval, paired differences, Kolmogorov-Smirnov, rank correlation.
+"""Intervals and tests: bootstrap, Student's t, Wilson's, paired differences, Kolmogorov-Smirnov, rank correlation.
 
 Bootstraps are seeded, so that the same numbers give the same interval. Fewer than two values have no interval, instead
 of one of width zero.
@@ -164,6 +164,45 @@ def paired_difference(
     p = as_far / len(signs) if exact else (as_far + 1) / (len(signs) + 1)
     low, high = bootstrap_interval(difference.tolist(), seed=seed) or (None, None)
     return PairedDifference(float(difference.mean()), low, high, float(p), n)
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean, its Student-t interval, and the two-sided p-value of the hypothesis that the mean is a threshold.
+
+    Attributes:
+        value: mean of the values; None if there are none.
+        low, high: ends of the interval; None for fewer than two values and for equal ones.
+        p: two-sided p-value; 1 for fewer than two values.
+        n: number of values.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float
+    n: int
+
+
+def mean_test(values: Sequence[float], threshold: float = 0.0, confidence: float = 0.95) -> MeanTest:
+    """Test by Student's t whether independent values have a threshold as their mean.
+
+    Equal values (up to rounding) say nothing about the spread, so they get no interval and the smallest p-value that a
+    two-sided sign-flip test can give for as many values: 2^(1-n), which is 0.0625 for five values and 0.0078 for eight.
+    """
+    data = np.asarray(values, dtype=float)
+    n = len(data)
+    if n == 0:
+        return MeanTest(None, None, None, 1.0, 0)
+    mean = float(data.mean())
+    if n == 1:
+        return MeanTest(mean, None, None, 1.0, 1)
+    if np.ptp(data) <= 1e-9 * np.abs(data).max():
+        return MeanTest(mean, None, None, 1.0 if mean == threshold else 2.0 ** (1 - n), n)
+    error = float(data.std(ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean - threshold) / error, n - 1))
+    return MeanTest(mean, mean - half, mean + half, p, n)
 
 
 def ks_p_value(first: Sequence[float], second: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from letheon.core.errors import InputError
 from letheon.papers.catalogue import Scale, paper
 
-SEEDS = {True: 5, False: 3}  # seeds of the full and of the fast scale
+FULL_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class PaperJob:
     Attributes:
         key: key, number or arXiv identifier.
         full: the full scale, else the one that takes minutes.
-        seeds: number of seeds; 0 takes the scale's own.
+        seeds: number of seeds; 0 takes the paper's own (eight where a seed is cheap, else five).
     """
 
     key: str
@@ -28,8 +28,16 @@ class PaperJob:
 
     @property
     def scale(self) -> Scale:
-        """The scale with its seeds and its device."""
-        return Scale("full" if self.full else "fast", tuple(range(self.seeds or SEEDS[self.full])), self.device)
+        """The scale with its seeds and its device.
+
+        Raises:
+            InputError: the full scale is asked for and the paper has one scale.
+        """
+        entry = paper(self.key)
+        if self.full and not entry.full:
+            raise InputError(f"paper {entry.key!r} has one scale", "leave out --full")
+        seeds = self.seeds or (FULL_SEEDS if self.full else entry.seeds)
+        return Scale("full" if self.full else "fast", tuple(range(seeds)), self.device)
 
     def plan(self) -> dict[str, Any]:
         """Check that the paper can be run and return what would be done."""

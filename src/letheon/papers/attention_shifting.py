@@ -53,6 +53,10 @@ BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL
 EVERY = 4  # steps between two measurements
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
+PRIMARY = (
+    *(f"{name}, ours minus {arm}" for arm in BASELINES for name in ("neighbour_rouge", "neighbour_nll")),
+    "wrong entities",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -35,7 +35,7 @@ from letheon import __version__
 from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, LetheonError, nearest
 from letheon.core.runs import utc_now, versions
-from letheon.papers.outcome import Outcome, Scale, Verdict, verdict_from_interval
+from letheon.papers.outcome import OLD_RULE, RULE, Outcome, Scale, Verdict
 
 __all__ = [
     "Badge",
@@ -53,7 +53,7 @@ __all__ = [
     "read_evidence",
     "read_results",
     "record",
-    "verdict_from_interval",
+    "rule_of",
 ]
 
 FOLDER = Path(__file__).parent
@@ -61,8 +61,8 @@ EVIDENCE = FOLDER / "evidence.json"
 RESULTS = FOLDER / "results.json"
 LIKE_OURS = "write its [[paper]] tables like those of letheon/papers/catalogue.toml"
 
-Badge = Literal["planned", "untested", "runs", "faithful", "reproduced"]
-MethodBadge = Literal["untested", "runs", "faithful"]
+Badge = Literal["planned", "untested", "runs", "reconstructed", "faithful", "reproduced"]
+MethodBadge = Literal["untested", "runs", "reconstructed", "faithful"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class Paper:
         abstract: the paper's content in our own words.
         links: name -> address of code or data.
         methods: registry names of its methods; empty when it has none (a benchmark, a layer, a probe).
+        inferred: what of the method had to be inferred because neither equations nor code were public; empty otherwise.
+        seeds: number of seeds at the fast scale: eight where a seed costs less than a minute, five elsewhere.
+        full: whether there is a full scale; a paper that runs at one scale says so.
         module: dotted name of the module whose `reproduce` measures the claim; empty while the paper is planned.
     """
 
@@ -97,6 +100,9 @@ class Paper:
     abstract: str = ""
     links: Mapping[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
+    inferred: str = ""
+    seeds: int = 8
+    full: bool = True
     module: str = ""
 
     @property
@@ -108,14 +114,20 @@ class Paper:
         """Measure the claim at a scale, by the module `self.module`.
 
         Raises:
-            InputError: the paper is planned and has no reproduction yet.
+            InputError: the paper is planned, or its module does not name the primary parts of the claim.
         """
         from letheon.papers.kit.findings import Findings  # loads numpy and scipy, which a listing does without
 
         if self.planned:
             raise InputError(f"paper {self.key!r} is planned and cannot be run", "see letheon papers")
-        found, started = Findings(), time.monotonic()
-        importlib.import_module(self.module).reproduce(scale, found)
+        module = importlib.import_module(self.module)
+        if not hasattr(module, "PRIMARY"):
+            raise InputError(
+                f"{self.module} does not name the primary parts of its claim",
+                "set PRIMARY to the names of the parts that `reproduce` decides",
+            )
+        found, started = Findings(primary=tuple(module.PRIMARY)), time.monotonic()
+        module.reproduce(scale, found)
         return found.outcome(self.key, self.claim, scale, time.monotonic() - started)
 
 
@@ -207,8 +219,9 @@ def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dic
     planned     nothing can be run yet
     untested    it can be run, but a method of it has not passed the contract battery
     runs        every method of it has passed the contract battery
-    faithful    and every method (for a paper without methods: the paper) has passed its oracle tests
-    reproduced  and the recorded verdict is "holds"
+    reconstructed  its oracle tests pass, but parts of the method had to be inferred (`Paper.inferred`)
+    faithful    every method (for a paper without methods: the paper) has passed its oracle tests
+    reproduced  and the recorded verdict, under the present rule, is "holds"
     """
     evidence = read_evidence() if evidence is None else evidence
     results = read_results() if results is None else results
@@ -218,7 +231,15 @@ def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dic
         return "untested"
     if not evidence.oracle.issuperset(paper.methods or (paper.key,)):
         return "runs"
-    return "reproduced" if results.get(paper.key, {}).get("verdict") == "holds" else "faithful"
+    if paper.inferred:
+        return "reconstructed"
+    result = results.get(paper.key, {})
+    return "reproduced" if result.get("verdict") == "holds" and rule_of(result) == RULE else "faithful"
+
+
+def rule_of(result: Mapping[str, Any]) -> str:
+    """Name of the rule that gave a recorded verdict."""
+    return str(result.get("rule", OLD_RULE))
 
 
 def badge_reason(
@@ -229,24 +250,38 @@ def badge_reason(
     results = read_results() if results is None else results
     untested = ", ".join(name for name in paper.methods if name not in evidence.contract)
     unproven = ", ".join(name for name in paper.methods or (paper.key,) if name not in evidence.oracle)
-    verdict = results.get(paper.key, {}).get("verdict")
+    result = results.get(paper.key, {})
+    measured = "the claim has not been recorded"
+    if result:
+        by = "" if rule_of(result) == RULE else f", by an earlier rule ({rule_of(result)})"
+        measured = f"the claim was measured and the verdict is {result['verdict']!r}{by}"
     reasons: dict[Badge, str] = {
         "planned": "nothing can be run yet",
         "untested": f"it can be run; no contract test has passed for: {untested}",
         "runs": f"it can be run; no oracle test has passed for: {unproven}",
-        "faithful": "its oracle tests pass; the claim "
-        + (f"was measured and the verdict is {verdict!r}" if verdict else "has not been recorded"),
+        "reconstructed": f"its oracle tests pass; inferred: {paper.inferred}; {measured}",
+        "faithful": f"its oracle tests pass; {measured}",
         "reproduced": "its oracle tests pass and the recorded verdict is 'holds'",
     }
     return reasons[badge(paper, evidence, results)]
 
 
 def method_badge(name: str, evidence: Evidence | None = None) -> MethodBadge:
-    """How well a registered method is tested: no contract test, contract test, or oracle test as well."""
+    """How well a registered method is tested: no contract test, contract test, or oracle test as well.
+
+    With an oracle test it is "reconstructed" where parts of it had to be inferred, else "faithful".
+    """
     evidence = read_evidence() if evidence is None else evidence
     if name not in evidence.contract:
         return "untested"
-    return "faithful" if name in evidence.oracle else "runs"
+    if name not in evidence.oracle:
+        return "runs"
+    return "reconstructed" if inferred_of(name) else "faithful"
+
+
+def inferred_of(name: str) -> str:
+    """What had to be inferred of a registered method, from its paper's entry; empty if nothing."""
+    return next((entry.inferred for entry in papers() if name in entry.methods and entry.inferred), "")
 
 
 def record(outcome: Outcome, scale: Scale) -> None:

@@ -65,6 +65,7 @@ class Shop:
 
 
 Point = dict[str, float]  # jsd: to the retrained model's answers; auc: on test rows; auc_retain: on retain rows
+PRIMARY = tuple(f"{name}, CURE minus {baseline}" for baseline in BASELINES for name in ("JSD", "AUC"))
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -46,7 +46,7 @@ GONE = 0.1  # unlearning ends at this share of refused prompts of its topic
 AFFECTED = 0.1  # a topic is affected if it lost more
 CONTAINED = ("joint", "sequential")
 # part -> the measurement that is averaged over the interventions of a seed, threshold
-PARTS = {
+DECIDED = {
     "refusals of the unlearned topic lost": ("target_drop", Threshold(above=0.5)),
     "refusals of other topics lost": ("spill", Threshold(above=0.0)),
     "rank correlation with early similarity": ("order", Threshold(above=0.0)),
@@ -56,6 +56,7 @@ PARTS = {
     "refusals of the unlearned topic, sequential": ("sequential_target", Threshold(below=0.5)),
     "refusals lost in the control": ("control_drop", Threshold(below=0.1)),
 }
+PRIMARY = tuple(DECIDED)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -210,7 +211,7 @@ def layers_of(rows: Sequence[Mapping[str, Any]]) -> int:
 def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
     """Measured values, intervals over seeds, and a verdict for each part of the claim."""
     by_seed = {seed: [row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in rows)}
-    for part, (name, threshold) in PARTS.items():
+    for part, (name, threshold) in DECIDED.items():
         values = [
             order(mine, early(mine)).value if name == "order" else mean(row[name] for row in mine)
             for mine in by_seed.values()
@@ -219,7 +220,7 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
     pooled = order(rows, early(rows))
     last = order(rows, early(rows), "last")
     layers = layers_of(rows)
-    found.parts["permutation test"] = "holds" if pooled.p is not None and pooled.p < 0.05 else "inconclusive"
+    found.measured["permutation test, p"] = pooled.p
     found.measured |= {
         "early similarity, all pairs": pooled._asdict(),
         "the same at the last token": last._asdict(),

@@ -41,7 +41,6 @@ from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import new_model, train
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold
-from letheon.papers.kit.findings import judge as verdict_of
 from letheon.papers.outcome import Scale
 
 FLOOR = 1e-8
@@ -60,6 +59,10 @@ PLAIN = {
     "random labels": "random_labels",
 }
 PARTS = ("filtering", "importance", "targeting")
+PRIMARY = (
+    *(f"retain utility at the end, {name}" for name in (*PLAIN, "FIT")),
+    *(f"balance, FIT minus without {part}" for part in PARTS),
+)
 
 
 class Triple(NamedTuple):
@@ -239,13 +242,11 @@ def judge(found: Findings, arms: Arms) -> None:
     for name in (*PLAIN, "FIT"):
         values = [these[name].end["retain_utility"] for these in arms.values()]
         limit = Threshold(above=COLLAPSED) if name == "FIT" else Threshold(below=COLLAPSED)
-        found.report(f"retain utility at the end, {name}", values)
-        found.parts[f"{name} {'keeps' if name == 'FIT' else 'collapses'}"] = verdict_of(values, **limit).verdict
+        found.decide(f"retain utility at the end, {name}", values, **limit)
     for part in PARTS:
         without = [these[f"without {part}"].balance() for these in arms.values()]
         gain = Pairs(without, [fit.balance() for fit in fits])
-        found.report(f"balance, FIT minus without {part}", gain)
-        found.parts[part] = verdict_of(gain, above=0.0).verdict
+        found.decide(f"balance, FIT minus without {part}", gain, above=0.0)
     for column in ("forget_degree", "retain_utility", "drift"):
         found.measured[f"{column} at the end"] = _means(arms, lambda arm, column=column: float(arm.end[column]))
     for after in ("4 bits", "relearned"):

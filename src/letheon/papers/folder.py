@@ -69,7 +69,8 @@ def write_outcome(outcome: Outcome, paper: Paper, folder: Path) -> None:
 def html_page(outcome: Outcome, paper: Paper) -> str:
     """One self-contained page; every value is escaped."""
     short = outcome.to_json()
-    measured = {**short["measured"], **{name: short[name] for name in ("interval", "seeds", "seconds")}}
+    more = ("primary", "beside", "checks", "interval", "seeds", "seconds", "rule")
+    measured = {**short["measured"], **{name: short[name] for name in more if short[name]}}
     figures = {
         name: "data:image/svg+xml;base64," + b64encode(svg.encode()).decode() for name, svg in outcome.figures.items()
     }

@@ -42,6 +42,7 @@ PAIRS = {
     "retention minus no gate": ("retention, no gate", "retention"),
     "SWAT minus no gate": ("swat, no gate", "swat"),
 }
+PRIMARY = tuple(PAIRS)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -165,7 +166,7 @@ def judge(results: Results, found: Findings) -> None:
     }
     for name, (low, high) in PAIRS.items():
         found.decide(name, results.pairs("accuracy", high, low), above=0.0)
-    found.parts["equal parameters"] = "holds" if max(sizes) <= 1.01 * min(sizes) else "fails"
+    found.check("equal parameters", max(sizes) <= 1.01 * min(sizes))
 
 
 def deviation(values: Sequence[float]) -> float | None:

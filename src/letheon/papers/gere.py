@@ -62,6 +62,11 @@ TASKS = {
 }
 LEARNED = 6
 METRICS = ("old task", "new task", "old task, when learned", "rise", "flipped")
+PRIMARY = (
+    *(f"{metric}: no replay above cross-entropy" for metric in ("rise", "flipped")),
+    *(f"{metric}: margin no larger than cross-entropy" for metric in ("rise", "flipped")),
+    *(f"old task: {name} above no replay" for name in (LABELS, MARGIN)),
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -26,7 +26,7 @@ from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting
 from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
-from letheon.papers.outcome import Scale, verdict_from_interval
+from letheon.papers.outcome import Scale
 
 # Learning rates. SimNPO's retain term outweighs its forget term eight times: at the others' rate it neither forgets
 # nor harms enough to tell two updates apart.
@@ -45,6 +45,9 @@ PLAIN_BELOW, NORMAL_ABOVE = 1.1, 1.9
 ROUNDING = 1e-5
 # "Not lower": by less than one answer token in a hundred.
 MARGIN = 0.01
+PRIMARY = tuple(
+    f"retain ES, {objective}, {update} minus plain" for objective, update in product(OBJECTIVES, list(UPDATES)[1:])
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -72,7 +75,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 class Order(NamedTuple):
     """What one step does to the retain loss of a problem: |change| at each rate, and its slope on log-log axes."""
 
-    kind: str
+    seed: int
     step: str
     changes: list[float]
     slope: float
@@ -82,14 +85,14 @@ def step_orders(seed: int) -> list[Order]:
     """Plain and normal steps on `DRAWS` quadratic and as many logistic problems, in float64."""
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for _, (kind, make) in product(range(DRAWS), (("quadratic", _quadratic), ("logistic", _logistic))):
+    for _, make in product(range(DRAWS), (_quadratic, _logistic)):
         forget, retain = make(generator)
         for step in ("plain", "normal"):
-            found.append(_order(kind, step, forget, retain))
+            found.append(_order(seed, step, forget, retain))
     return found
 
 
-def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Callable[[Tensor], Tensor]) -> Order:
+def _order(seed: int, step: str, forget: Callable[[Tensor], Tensor], retain: Callable[[Tensor], Tensor]) -> Order:
     """One descent step of the negated forget loss from the origin, at every rate."""
     point = torch.zeros(12, dtype=torch.float64, requires_grad=True)
     (g_forget,) = torch.autograd.grad(-forget(point), point)
@@ -99,7 +102,7 @@ def _order(kind: str, step: str, forget: Callable[[Tensor], Tensor], retain: Cal
         (direction,) = normal_step([g_forget], [g_retain], [[g_retain]], descend_retain=False)
     start = point.detach()
     changes = [abs(float(retain(start - rate * direction) - retain(start))) for rate in RATES]
-    return Order(kind, step, changes, float(np.polyfit(np.log(RATES), np.log(changes), 1)[0]))
+    return Order(seed, step, changes, float(np.polyfit(np.log(RATES), np.log(changes), 1)[0]))
 
 
 def _quadratic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
@@ -176,10 +179,9 @@ def judge(found: Findings, orders: Sequence[Order], kept: Kept) -> None:
         "retain ES there, plain, mean": {objective: mean(one.values("plain")) for objective, one in kept.items()},
     }
     found.intervals |= {f"slope, {step} (range)": [min(each), max(each)] for step, each in slopes.items()}
-    plain, normal = slopes["plain"], slopes["normal"]
-    found.parts["slope, plain"] = verdict_from_interval(min(plain), max(plain), PLAIN_BELOW, "below")
-    found.parts["slope, normal"] = verdict_from_interval(min(normal), max(normal), NORMAL_ABOVE, "above")
-    found.parts["realized step"] = "holds" if largest["realized"] <= ROUNDING else "fails"
+    found.check("a plain step's slope is 1", max(slopes["plain"]) < PLAIN_BELOW)
+    found.check("a normal step's slope is 2", min(slopes["normal"]) > NORMAL_ABOVE)
+    found.check("the realized step never points up the retain gradient", largest["realized"] <= ROUNDING)
     for (objective, one), update in product(kept.items(), list(UPDATES)[1:]):
         found.decide(f"retain ES, {objective}, {update} minus plain", one.pairs("plain", update), above=-MARGIN)
 

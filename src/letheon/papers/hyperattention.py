@@ -42,6 +42,13 @@ BOOKS = ("alice.txt", "pride_and_prejudice.txt")
 # Where passages begin, their distance and length (characters). Settings were chosen on Austen's first 60 000.
 STARTS, APART, CHARACTERS = (3_000, 100_000), 45_000, 45_000
 GET = "get alice.txt and pride_and_prejudice.txt from the GitHub repository learntextvis/textkit"
+PRIMARY = (
+    f"ratio at {LENGTHS[2]}",
+    f"ratio, {LENGTHS[1]} minus {LENGTHS[0]}",
+    f"ratio, {LENGTHS[2]} minus {LENGTHS[1]}",
+    "error",
+    "perplexity, patched over exact",
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

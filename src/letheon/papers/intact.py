@@ -1,8 +1,9 @@
 """InTAct: Interval-based Task Activation Consolidation for Continual Learning.
 
 arXiv 2511.17439, 2025-11. Full scale in the paper: prompts for a ViT-B/16 on DomainNet and ImageNet-R. Here: (1) the
-main use, a head on frozen features, on five domains of the digits, with L_int alone over λ; (2) a whole network on the
-parity of pairs of digits, with L_int alone and with all four losses.
+main use, a head on frozen features that were trained on plain and inverted digits, on five domains of the digits, with
+L_int alone over λ; (2) a whole network on the parity of pairs of digits, with L_int alone and with all four losses.
+Every rival is tuned as λ is. On random features, an earlier record, EWC and online EWC lie above the peak.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from letheon.papers.common.networks import seeded
 from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.retain.learn import learn
@@ -31,58 +32,81 @@ WHOLE: dict[str, Any] = {"epochs": 10, "batch_size": 64, "optimizer": "adam", "l
 FEATURES = 200
 STRENGTHS = (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
 ONLY_DRIFT = "intact:strength={},variance=0,features=0,align=false"
-EWC = {
-    name: [f"ewc:strength={strength},online={form}" for strength in (1.0, 3.0, 10.0, 30.0)]
-    for name, form in (("ewc", "false"), ("online ewc", "true"))
+RIVALS = {
+    **{
+        name: [f"ewc:strength={strength},online={form}" for strength in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)]
+        for name, form in (("ewc", "false"), ("online ewc", "true"))
+    },
+    "lwf": [f"lwf:strength={strength}" for strength in (0.3, 1.0, 3.0, 10.0)],
 }
 # Settings are chosen by average accuracy under seeds that are not reported.
-TUNING_SEEDS = (1000, 1001)
-# A rise of forgetting up to `NONE` does not count; over all strengths forgetting falls by more than `FALL`.
-NONE, FALL = 0.01, 0.2
+TUNING_SEEDS = (1000, 1001, 1002, 1003)
+# A rise of forgetting up to `NONE` does not count; over all strengths forgetting falls by more than half. "Not below"
+# EWC allows for `MARGIN`: the paper compares with prompt methods and claims nothing against EWC on a head.
+NONE, MARGIN = 0.01, 0.01
 PARITY = {
     "naive": ["naive"],
-    "ewc": [f"ewc:strength={strength}" for strength in (10.0, 100.0)],
-    "drift alone": [ONLY_DRIFT.format(strength) for strength in (0.1, 1.0)],
-    "all four losses": [f"intact:strength={strength},variance=0.01,features=0.1" for strength in (0.1, 1.0)],
+    "ewc": [f"ewc:strength={strength}" for strength in (3.0, 10.0, 30.0, 100.0)],
+    "drift alone": [ONLY_DRIFT.format(strength) for strength in (0.03, 0.1, 0.3, 1.0)],
+    "all four losses": [f"intact:strength={s},variance=0.01,features=0.1" for s in (0.03, 0.1, 0.3, 1.0)],
 }
+
+PRIMARY = (
+    *(f"forgetting at {b:g} not above that at {a:g}" for a, b in pairwise(STRENGTHS)),
+    "forgetting at the strongest minus half of that without a penalty",
+    *(f"peak above {name}" for name in ("no penalty", "the strongest", "lwf")),
+    *(f"peak not below {name}" for name in ("ewc", "online ewc")),
+    "whole network: all four losses above naive",
+    "whole network: all four losses not below ewc",
+)
 
 # A stream, the training options, and the network under a seed
 Setting = tuple[Stream, Mapping[str, Any], Callable[[int], nn.Module]]
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Measure accuracy and forgetting over λ beside a tuned EWC on the same head, and on a whole network."""
-    head = (digit_domains(), HEAD, frozen_features)
+    """Measure accuracy and forgetting over λ beside tuned rivals on the same head, and on a whole network."""
+    head = (digit_domains(), HEAD, pretrained_features)
     whole = (split_digits(scenario="domain"), WHOLE, whole_network)  # is the digit of a pair odd?
-    strengths = {f"{strength:g}": ONLY_DRIFT.format(strength) if strength else "naive" for strength in STRENGTHS}
-    peak = best(list(strengths.values())[1:-1], head)
-    top = next(name for name, text in strengths.items() if text == peak)
-    rivals = {name: best(texts, head) for name, texts in EWC.items()}
+    results, top = on_a_head(head, scale, found)
     chosen = {name: best(texts, whole) for name, texts in PARITY.items()}
-    found.baselines += ["lambda 0 (naive)"]
-    found.baselines += [f"{text} on the same head, tuned as lambda was" for text in rivals.values()]
-    results = run_arms(lambda text, seed: measured(text, seed, head), strengths | rivals, scale.seeds)
+    found.baselines += ["lambda 0 (naive)", *(f"{name} on the same head, tuned as lambda is" for name in RIVALS)]
     network = run_arms(lambda text, seed: measured(text, seed, whole), chosen, scale.seeds)
-    found.measured |= {name if name in rivals else f"lambda {name}": one for name, one in results.means().items()}
-    found.measured |= {
-        "lambda of the peak, tuned on other seeds": top,
-        "whole network": network.means(),
-        "chosen": chosen,
-    }
-    judge(results, top, found)
+    found.measured |= {"whole network": network.means(), "whole network, chosen": chosen}
+    judge(results, top, network, found)
     found.figures |= figures(results)
-    found.rows += Results({**results.arms, **network.arms}).rows()
+    found.rows += Results({**results.arms, **{f"whole: {name}": rows for name, rows in network.arms.items()}}).rows()
 
 
-def judge(results: Results, top: str, found: Findings) -> None:
-    """Decide whether forgetting falls over λ, and whether accuracy at the peak `top` exceeds the ends and EWC."""
-    strengths = [f"{strength:g}" for strength in STRENGTHS]
+def on_a_head(setting: Setting, scale: Scale, found: Findings) -> tuple[Results, str]:
+    """Every λ and every tuned rival on a head, and the name of the λ with the best average accuracy while tuning."""
+    strengths = {f"{strength:g}": ONLY_DRIFT.format(strength) if strength else "naive" for strength in STRENGTHS}
+    peak = best(list(strengths.values())[1:-1], setting)
+    top = next(name for name, text in strengths.items() if text == peak)
+    rivals = {name: best(texts, setting) for name, texts in RIVALS.items()}
+    results = run_arms(lambda text, seed: measured(text, seed, setting), strengths | rivals, scale.seeds)
+    found.measured |= {name if name in rivals else f"lambda {name}": one for name, one in results.means().items()}
+    found.measured |= {"lambda of the peak, tuned on other seeds": top, "chosen": rivals}
+    return results, top
+
+
+def judge(results: Results, top: str, network: Results, found: Findings) -> None:
+    """Decide whether forgetting falls over λ, where the peak `top` lies, and what all four losses give a network."""
+    strengths, accuracy = [f"{strength:g}" for strength in STRENGTHS], "average accuracy"
     first, last = strengths[0], strengths[-1]
     for a, b in pairwise(strengths):
         results.decide(found, f"forgetting at {b} not above that at {a}", "forgetting", b, a, below=NONE)
-    results.decide(found, "forgetting falls from the first to the last", "forgetting", first, last, above=FALL)
-    for other in (first, last, *EWC):
-        results.decide(found, f"peak ({top}) above {other}", "average accuracy", top, other, above=0.0)
+    halves = [value / 2 for value in results.column(first, "forgetting")]
+    name = "forgetting at the strongest minus half of that without a penalty"
+    found.decide(name, Pairs(halves, results.column(last, "forgetting")), below=0.0)
+    for other, name in ((first, "no penalty"), (last, "the strongest"), ("lwf", "lwf")):
+        results.decide(found, f"peak above {name}", accuracy, top, other, above=0.0)
+    for name in ("ewc", "online ewc"):
+        results.decide(found, f"peak not below {name}", accuracy, top, name, above=-MARGIN)
+        results.report(found, f"peak above {name}", accuracy, top, name, above=0.0)
+    ours = "all four losses"
+    network.decide(found, f"whole network: {ours} above naive", accuracy, ours, "naive", above=0.0)
+    network.decide(found, f"whole network: {ours} not below ewc", accuracy, ours, "ewc", above=-MARGIN)
 
 
 def best(texts: Sequence[str], setting: Setting) -> str:
@@ -137,6 +161,19 @@ def frozen_features(seed: int) -> nn.Sequential:
     nn.init.zeros_(body.bias)
     body.requires_grad_(False)
     return nn.Sequential(body, nn.LeakyReLU(), head)
+
+
+def pretrained_features(seed: int) -> nn.Sequential:
+    """Frozen features of a network that was trained on plain and inverted digits, and a head that learns."""
+    model = frozen_features(seed)
+    model[0].requires_grad_(True)
+    plain, inverted = list(digit_domains())[:2]
+    rows = [torch.cat([getattr(task.train, name) for task in (plain, inverted)]) for name in ("inputs", "targets")]
+    both = task_of("both", 0, (rows[0], rows[1]), (rows[0], rows[1]))
+    learn(model, Stream("features", (both,), "domain"), "naive", seed=seed, **WHOLE)
+    model[0].requires_grad_(False)
+    model[2] = frozen_features(seed)[2]
+    return model
 
 
 def whole_network(seed: int) -> nn.Sequential:

@@ -73,6 +73,13 @@ TRANSFER, DEAR = 0.5, 0.1
 # Rates of further training, and the suffix of results under them. The models were trained at 3e-3.
 FURTHER = {1e-3: "", 3e-4: ", gently"}
 Curve = list[tuple[float, float]]  # rise of the forget loss, retain KL; from the start on
+PRIMARY = (
+    "cosine, kfac minus diagonal",
+    "cosine, ekfac minus diagonal",
+    "cosine, diagonal minus identity",
+    *(f"log of retain KL, {a} over {b}" for b, a in product(("kfac", "ekfac"), ("identity", "gradient ascent"))),
+    *(f"{what} after {rows}" for rows in ("retained", "others") for what in ("transfer", "minus retain KL again")),
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

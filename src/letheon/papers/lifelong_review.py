@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from letheon.core.errors import TrainingError
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, means
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
@@ -22,27 +22,37 @@ from letheon.retain.streams.digits import split_digits
 # Clipped, so that a strong penalty cannot make the weights diverge.
 TRAINING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 0.1, "clip": 5.0}
 NETWORK = [64, 100, 100, 10]
-# Each strategy with the settings that are tried for it under a seed that is not reported.
+# Each strategy with the settings that are tried for it under seeds that are not judged, by what is judged: average
+# accuracy in the class-incremental form; forgetting in the task-incremental form, among the settings whose
+# average accuracy is not below naive training's.
 TUNED = {
-    "ewc": ["ewc:strength=30.0", "ewc:strength=100.0", "ewc:strength=300.0"],
-    "si": ["si:strength=3.0", "si:strength=10.0", "si:strength=30.0"],
-    "lwf": ["lwf", "lwf:strength=3.0"],
+    "ewc": [f"ewc:strength={strength}" for strength in (30.0, 100.0, 300.0, 500.0, 1000.0)],
+    "si": [f"si:strength={strength}" for strength in (3.0, 10.0, 30.0, 50.0, 100.0)],
+    "lwf": [f"lwf:strength={strength}" for strength in (1.0, 3.0, 10.0)],
 }
-OTHERS = ("naive", "replay", "der", "gem", "agem", "gdumb", "joint")
-TUNING_SEED = 1000
+TUNING_SEEDS = (1000, 1001, 1002, 1003, 1004)
 # "About as bad": within this of naive training. "Far better": by at least this.
 ALIKE, FAR = 0.05, 0.4
-SCENARIOS: tuple[Scenario, ...] = ("class", "task", "domain")
+# What is run beside the tuned strategies and naive training. The domain-incremental form is no part of the claim.
+ARMS: dict[Scenario, tuple[str, ...]] = {
+    "class": ("replay", "der", "gem", "agem", "gdumb", "joint", "dual_memory"),
+    "task": ("replay", "progressive"),
+}
+PRIMARY = (
+    *(f"class, {name} minus naive (alike)" for name in ("ewc", "si")),
+    *(f"class, {name} minus naive (far better)" for name in ("replay", "der")),
+    *(f"task, {name}: forgetting minus half of naive's" for name in TUNED),
+    *(f"task, {name}: average accuracy above naive" for name in TUNED),
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Compare every family of strategies on split digits in class-, task- and domain-incremental form."""
+    """Compare every family of strategies on split digits in class- and task-incremental form."""
     found.baselines += ["naive", "joint"]
-    chosen = {scenario: {name: tuned(name, scenario) for name in TUNED} for scenario in SCENARIOS}
+    chosen = {scenario: {name: tuned(name, scenario) for name in TUNED} for scenario in ARMS}
     tables: dict[Scenario, Results] = {}
     for scenario, best in chosen.items():
-        progressive = {"progressive": "progressive"} if scenario == "task" else {}
-        arms = {name: name for name in OTHERS} | best | progressive
+        arms = {name: name for name in ("naive", *ARMS[scenario])} | best
         tables[scenario] = run_arms(_measure_in(scenario), arms, scale.seeds)
     for scenario, table in tables.items():
         means = table.means(("average accuracy", "forgetting"))
@@ -51,7 +61,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.measured["chosen"] = chosen
     judge(tables, found)
     lost = max(tables["task"].column("progressive", "largest change"))
-    found.parts["task, progressive networks forget exactly 0"] = "holds" if lost == 0 else "fails"
+    found.check("task, progressive networks forget exactly 0", lost == 0)
     found.figures |= figures(tables)
 
 
@@ -68,19 +78,29 @@ def judge(tables: Mapping[Scenario, Results], found: Findings) -> None:
         ours = tables["task"].column(name, "forgetting")
         left = [mine - theirs / 2 for mine, theirs in zip(ours, lost, strict=True)]
         found.decide(f"task, {name}: forgetting minus half of naive's", left, below=0.0, value=False)
+        tables["task"].decide(found, f"task, {name}: average accuracy above naive", accuracy, name, "naive", above=0.0)
+    for name in ("dual_memory", "gem", "agem", "gdumb"):
+        if name in classes.arms:
+            classes.report(found, f"class, {name} minus replay", accuracy, name, "replay", above=0.0)
 
 
 def tuned(name: str, scenario: Scenario) -> str:
-    """The setting with the best average accuracy under the tuning seed; settings that diverge are skipped."""
-    best, text = -1.0, TUNED[name][0]
+    """The best setting by what is judged in the scenario, under the tuning seeds; settings that diverge are skipped."""
+    floor = _tried("naive", scenario)[0] if scenario == "task" else 0.0
+    scores = {}
     for candidate in TUNED[name]:
         try:
-            accuracy = measured(candidate, scenario, TUNING_SEED)["average accuracy"]
+            accuracy, forgetting = _tried(candidate, scenario)
         except TrainingError:
             continue
-        if accuracy > best:
-            best, text = accuracy, candidate
-    return text
+        scores[candidate] = -forgetting if scenario == "task" and accuracy >= floor else accuracy - 1
+    return max(scores, key=lambda text: scores[text], default=TUNED[name][0])
+
+
+def _tried(text: str, scenario: Scenario) -> tuple[float, float]:
+    """Mean average accuracy and forgetting under the tuning seeds."""
+    runs = means([measured(text, scenario, seed) for seed in TUNING_SEEDS])
+    return runs["average accuracy"], runs["forgetting"]
 
 
 def _measure_in(scenario: Scenario) -> Callable[[str, int], dict[str, Any]]:

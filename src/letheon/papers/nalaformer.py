@@ -39,6 +39,12 @@ STEPS = {"fast": 300, "full": 1500}
 # "Loses the gain": less than half of it is left.
 LEFT = 0.5
 FROZEN = ("power frozen at 3", "power frozen at 4.5")
+PRIMARY = (
+    "fall of entropy, softmax",
+    "fall of entropy, norm-aware",
+    "recall, norm-aware minus relu",
+    *(f"share of the gain left, {name}" for name in FROZEN),
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -167,8 +173,8 @@ def judge(
     for name in ("softmax", "norm-aware"):
         found.decide(f"fall of entropy, {name}", falls[name], above=FALL)
     still = max(map(abs, falls["relu"]))
-    found.parts["entropy, relu"] = "holds" if still < NOTHING else "fails"
-    found.parts["linear form equals explicit"] = "holds" if max(gaps) < ROUNDING else "fails"
+    found.check("entropy, relu", still < NOTHING)
+    found.check("linear form equals explicit", max(gaps) < ROUNDING)
     found.decide("recall, norm-aware minus relu", recalls.pairs("recall", "norm-aware", "relu"), above=0.0)
     for name in FROZEN:
         found.decide(f"share of the gain left, {name}", _gain_left(recalls, name), below=LEFT)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from letheon.core.errors import LetheonError
 
 Verdict = Literal["holds", "fails", "inconclusive"]
-Side = Literal["above", "below"]
+# Name of the rule that judges claims, stored with each record: Student's t over seeds, Holm's procedure over primary
+# parts (docs/decisions/0005-verdicts.md). A change of the rule gets another name.
+RULE = "t-holm-1"
+# The rule of records that name none.
+OLD_RULE = "three seeds, percentile bootstrap"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Outcome:
         verdict: whether the claim holds at this scale.
         seeds: the seeds that were run.
         seconds: wall-clock time.
+        primary: part of the claim -> its verdict, its mean, and its two-sided p-value against the threshold.
+        beside: the same for quantities that decide nothing.
+        checks: condition of the experiment -> whether it was met.
+        rule: name of the rule that gave the verdict.
         figures: name -> SVG text.
         rows: one dictionary per seed and arm, the values behind the means.
     """
@@ -53,6 +60,10 @@ class Outcome:
     verdict: Verdict
     seeds: list[int]
     seconds: float
+    primary: dict[str, dict[str, Any]] = field(default_factory=dict)
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
+    rule: str = RULE
     figures: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -74,6 +85,10 @@ class Outcome:
             "verdict": self.verdict,
             "seeds": list(self.seeds),
             "seconds": round(float(self.seconds), 3),
+            "primary": json_ready(self.primary),
+            "beside": json_ready(self.beside),
+            "checks": json_ready(self.checks),
+            "rule": self.rule,
         }
 
 
@@ -101,30 +116,3 @@ def readable(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {readable(item)}" for name, item in value.items())
     return str(value)
-
-
-def verdict_from_interval(low: float, high: float, threshold: float, direction: Side) -> Verdict:
-    """Judge the claim that a quantity lies above (below) a threshold by its interval [low, high].
-
-    "holds" when the whole interval is strictly on the claimed side, "fails" when it is strictly on the other;
-    an interval that contains or touches the threshold, or is not finite, decides nothing.
-
-    Raises:
-        LetheonError: `low` exceeds `high`.
-    """
-    if low > high:
-        raise LetheonError(f"interval [{low}, {high}] is upside down", "give the lower end first")
-    if not all(map(math.isfinite, (low, high, threshold))):
-        return "inconclusive"
-    if low > threshold:
-        return "holds" if direction == "above" else "fails"
-    if high < threshold:
-        return "holds" if direction == "below" else "fails"
-    return "inconclusive"
-
-
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """A claim of parts holds only if all of them do, and fails if one of them does."""
-    if "fails" in verdicts.values():
-        return "fails"
-    return "inconclusive" if "inconclusive" in verdicts.values() else "holds"

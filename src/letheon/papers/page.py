@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome
-from letheon.papers.outcome import readable
+from letheon.papers.outcome import OLD_RULE, RULE, readable
 
 COLOURS = {
     "holds": "green",
@@ -23,9 +23,11 @@ COLOURS = {
     "planned": "dim",
     "untested": "yellow",
     "runs": "cyan",
+    "reconstructed": "magenta",
     "faithful": "blue",
     "reproduced": "green",
 }
+CAPTION = f"* judged by an earlier rule: {OLD_RULE}"
 
 
 def list_papers(as_json: bool = False) -> None:
@@ -77,7 +79,7 @@ def run_paper(
 
 
 def listing_json() -> list[dict[str, Any]]:
-    """One dictionary per paper; `verdict` is None where nothing has been recorded."""
+    """One dictionary per paper; `verdict` and `rule` are None where nothing has been recorded."""
     evidence, results = catalogue.read_evidence(), catalogue.read_results()
     return [
         {
@@ -87,6 +89,7 @@ def listing_json() -> list[dict[str, Any]]:
             "room": entry.room,
             "badge": catalogue.badge(entry, evidence, results),
             "verdict": results.get(entry.key, {}).get("verdict"),
+            "rule": catalogue.rule_of(results[entry.key]) if entry.key in results else None,
         }
         for entry in papers()
     ]
@@ -94,8 +97,11 @@ def listing_json() -> list[dict[str, Any]]:
 
 def listing() -> Table:
     """The papers as a table, one line each; on a narrow screen only titles and rooms are cut."""
-    lines = [{name: str(value or "-") for name, value in line.items()} for line in listing_json()]
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    lines = [
+        {name: str(value or "-") for name, value in line.items() if name != "rule"} | {"verdict": _marked(line)}
+        for line in listing_json()
+    ]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True, caption=CAPTION)
     for name in ("number", "key", "title", "room", "badge", "verdict"):
         heading = "" if name == "number" else name
         if name in ("title", "room"):
@@ -109,14 +115,20 @@ def listing() -> Table:
     return table
 
 
+def _marked(line: dict[str, Any]) -> str:
+    """The verdict of a line of the listing, with a star where an earlier rule gave it."""
+    return f"{line['verdict'] or '-'}{'*' if line['rule'] not in (None, RULE) else ''}"
+
+
 def papers_markdown() -> str:
-    """The papers as the table of `docs/papers.md`: title with link, use, badge, recorded verdict."""
+    """The papers as the table of `docs/papers.md`: title with link, use and what was inferred, badge, verdict."""
     lines = ["| | key | paper | gives | badge | verdict |", "| --- | --- | --- | --- | --- | --- |"]
     for entry, facts in zip(papers(), listing_json(), strict=True):
         title = f"[{entry.title}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.title
+        gives = f"{entry.gives} Inferred: {entry.inferred}." if entry.inferred else entry.gives
         lines.append(
-            f"| {entry.number} | `{entry.key}` | {title} | {entry.gives} "
-            f"| {facts['badge']} | {facts['verdict'] or ''} |"
+            f"| {entry.number} | `{entry.key}` | {title} | {gives} "
+            f"| {facts['badge']} | {_marked(facts).removeprefix('-')} |"
         )
     return "\n".join(lines)
 
@@ -136,6 +148,9 @@ def paper_json(entry: Paper) -> dict[str, Any]:
         "gives": entry.gives,
         "claim": entry.claim,
         "methods": {name: catalogue.method_badge(name) for name in entry.methods},
+        "inferred": entry.inferred,
+        "scales": ["fast", "full"] if entry.full else ["fast"],
+        "seeds": entry.seeds,
         "badge": catalogue.badge(entry),
         "why": catalogue.badge_reason(entry),
         "result": catalogue.read_results().get(entry.key),
@@ -157,6 +172,8 @@ def paper_page(entry: Paper) -> RenderableType:
             "claim": entry.claim,
             "room": entry.room,
             "methods": methods or "none registered",
+            **({"inferred": entry.inferred} if entry.inferred else {}),
+            "scales": "fast and full" if entry.full else "one: --full is refused",
             **entry.links,
             "badge": Text.assemble(_coloured(facts["badge"]), f": {facts['why']}"),
         }
@@ -174,11 +191,16 @@ def outcome_page(outcome: Outcome) -> RenderableType:
 
 def _result_page(result: dict[str, Any]) -> RenderableType:
     facts: dict[str, str | Text] = {
-        "verdict": _coloured(result["verdict"]),
+        "verdict": Text.assemble(_coloured(result["verdict"]), f", by the rule {catalogue.rule_of(result)}"),
         "claim": result["claim"],
         "against": ", ".join(result["baselines"]) or "no baseline",
         **{name: readable(value) for name, value in result["measured"].items()},
         "interval": readable(result["interval"]),
+        **{
+            words: readable(result[name])
+            for name, words in (("primary", "primary parts"), ("beside", "beside the claim"), ("checks", "checks"))
+            if result.get(name)
+        },
         "seeds": readable(result["seeds"]),
         "seconds": readable(result["seconds"]),
     }
@@ -199,7 +221,7 @@ def _facts(facts: dict[str, str | Text]) -> Table:
 
 
 def _coloured(word: str) -> Text:
-    return Text(word, style=COLOURS.get(word, ""))
+    return Text(word, style=COLOURS.get(word.rstrip("*"), ""))
 
 
 def _print_json(value: Any) -> None:

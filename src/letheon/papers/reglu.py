@@ -93,6 +93,7 @@ EVERY = 2  # steps between two measurements; half of the retain rows are measure
 LEVELS = tuple(level / 20 for level in range(2, 19))
 MEASURES = ("retain_probability", "retain_es", "leakage", "own_leakage")
 SIDES = {"retain_probability": Threshold(above=0.0), "leakage": Threshold(below=0.0)}
+PRIMARY = tuple(f"{name}, ReGLU minus LoRA" for name in SIDES)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -29,6 +29,7 @@ from letheon.papers.common.recall_world import (
     judge_recall,
     mean_recall,
     recall_figure,
+    recall_parts,
     recall_results,
 )
 from letheon.papers.kit.figures import lines
@@ -41,6 +42,10 @@ STEPS = 200
 MEMORIES = ("strange resonance", "hebb", "delta")  # the same synapses under other rules
 ARMS = ("resonance", "adapter", "random read", *MEMORIES)
 NOISES = (0.05, 0.1, 0.2)
+PRIMARY = (
+    *recall_parts("resonance", "recall of recurring facts", ARMS),
+    *(f"cost of noise, minus {arm}" for arm in MEMORIES),
+)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -25,6 +25,7 @@ from letheon.papers.common.recall_world import (
     judge_recall,
     mean_recall,
     recall_figure,
+    recall_parts,
     recall_results,
 )
 from letheon.papers.kit.findings import Findings
@@ -37,6 +38,7 @@ STEPS = 300
 SETTINGS = Settings(window=7, width=32, gate_bias=0.0)
 KINDS = {"reweaving": Reweaving, "scrambled": Scrambled, "random gate": RandomGate}
 ARMS = ("reweaving", "adapter", "scrambled", "random gate")
+PRIMARY = recall_parts("reweaving", f"recall {FAR}", ARMS)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -43,6 +43,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 GROUP = 8
 
 Runs = Mapping[str, Sequence[Matched]]
+PRIMARY = tuple(f"old accuracy: {name} minus SFT" for name in (NO_KL, WITH_KL))
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

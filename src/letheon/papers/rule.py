@@ -66,6 +66,7 @@ REPORTED = {
     "neighbours refused, trivia as boundary minus twins",
     "unseen neighbours refused, both stages minus steering",
 }
+PRIMARY = tuple(name for name in COMPARISONS if name not in REPORTED)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

@@ -81,6 +81,17 @@ class Trial:
     after: dict[str, list[list[float]]]
 
 
+PRIMARY = (
+    "target's position",
+    "target unknown to the probe",
+    "target's reconstruction error",
+    "gradient ascent: unknown to the probe",
+    "position, minus gradient ascent's",
+    "retained entities' shift",
+    "retained entities' accuracy",
+)
+
+
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: under a minute per seed."""
     found.baselines += BASELINES
@@ -159,7 +170,7 @@ def judge(found: Findings, trials: Sequence[Trial]) -> None:
     found.decide("position, minus gradient ascent's", positions, above=0.0)
     found.decide("retained entities' shift", shifts, below=FAR)
     found.decide("retained entities' accuracy", column("sae", "kept_accuracy"), above=KEPT)
-    found.ruled = None if ready(trials) else "inconclusive"
+    found.check("the autoencoder describes the states and tells names apart", ready(trials))
     found.measured |= {
         "explained variance": fmean([one.quality.explained_variance for one in trials]),
         "latents a token": fmean([one.quality.l0 for one in trials]),

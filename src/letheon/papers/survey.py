@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from letheon.forget.request import Request
-from letheon.papers.common.families import MEMBERS, NUMBERS, Bench
+from letheon.papers.common.families import LEVEL, MEMBERS, NUMBERS, Bench
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import make_world, new_model, train
-from letheon.papers.kit.findings import Findings, means
-from letheon.papers.outcome import Scale, Verdict
+from letheon.papers.kit.findings import Findings, Pairs, means
+from letheon.papers.outcome import Scale
 from letheon.report.figures import plane
 from letheon.report.numbers import Point
 
-# Membership inference is "unchanged" if its AUROC moves by less than this.
-UNCHANGED = 0.01
+EMPIRICAL = tuple(member.name for member in MEMBERS if member.guarantee == "empirical")
+PRIMARY = tuple(f"relearned probability, {name} minus retraining" for name in EMPIRICAL)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -46,16 +46,18 @@ def reproduce(scale: Scale, found: Findings) -> None:
         "probe accuracy, before and after LEACE": [mean_of[name]["probe accuracy"] for name in ("before", "LEACE")],
     }
     found.intervals["membership AUROC, in-context minus before (range)"] = [min(moved), max(moved)]
-    found.ruled = judged(complete, moved, changed)
+    found.check("no cell of the table is missing", complete)
+    for part, name in zip(PRIMARY, EMPIRICAL, strict=True):
+        found.decide(part, returned(tables, name), above=0.0)
     found.figures |= figures(mean_of)
     found.rows += [{"seed": s, "method": name, **row} for s, rows in tables.items() for name, row in rows.items()]
 
 
-def judged(complete: bool, moved: Sequence[float], changed: Sequence[float]) -> Verdict:
-    """The claim holds if no cell is missing, the context changed answers and membership stayed where it was."""
-    if not complete or max(map(abs, moved)) >= UNCHANGED:
-        return "fails"
-    return "holds" if min(changed) > 0 else "inconclusive"
+def returned(tables: Mapping[int, Mapping[str, Mapping[str, float]]], name: str) -> Pairs:
+    """Probability of forgotten facts after relearning, of retraining and of a member where it had forgotten."""
+    relearned = "relearned probability"
+    ours = [rows[name][relearned] if rows[name]["forget probability"] <= LEVEL else None for rows in tables.values()]
+    return Pairs([rows["retraining"][relearned] for rows in tables.values()], ours)
 
 
 def table(seed: int, scale: Scale) -> dict[str, dict[str, float]]:

@@ -36,7 +36,7 @@ NEAR_RANDOM = 0.6  # forgetting ends at this accuracy on the rows trained on
 CONTROLS: dict[str, tuple[Literal["true", "flipped"], ...]] = {"fast": ("true",), "full": ("true", "flipped")}
 PROBED = "mixed"  # enough qualities to hold some out, enough rows of each: where probes are judged
 # part (see `of_seed`) -> threshold
-PARTS = {
+DECIDED = {
     "ratio on rows trained on": Threshold(above=0.5),
     "ratio on held-out rows, rules": Threshold(above=0.5),
     "ratio on held-out rows, facts": Threshold(below=0.5),
@@ -47,6 +47,7 @@ PARTS = {
     "share of the probe's skill kept": Threshold(above=0.5),
     "ratio under right answers": Threshold(below=0.1),
 }
+PRIMARY = tuple(DECIDED)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -165,7 +166,7 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
     """Measured values, intervals over seeds, and a verdict for each part of the claim."""
     seeds = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
     values = [of_seed(mine) for mine in seeds]
-    for part, threshold in PARTS.items():
+    for part, threshold in DECIDED.items():
         found.decide(part, [one[part] for one in values], **threshold)
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from letheon.core.registry import Method, methods, named_recipes
-from letheon.papers.catalogue import method_badge
+from letheon.papers.catalogue import inferred_of, method_badge
 from letheon.printing.cells import print_json
 
 
@@ -44,6 +44,7 @@ def _record(method: Method) -> dict[str, object]:
         "wants": sorted(method.wants),
         "paper": method.paper,
         "badge": method_badge(method.name),
+        "inferred": inferred_of(method.name),
     }
 
 
@@ -52,5 +53,7 @@ def methods_markdown() -> str:
     lines = ["| part | name | what it does | badge | paper |", "| --- | --- | --- | --- | --- |"]
     for method in methods():
         paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else ""
-        lines.append(f"| {method.kind} | `{method.name}` | {method.summary} | {method_badge(method.name)} | {paper} |")
+        inferred = inferred_of(method.name)
+        does = f"{method.summary} Inferred: {inferred}." if inferred else method.summary
+        lines.append(f"| {method.kind} | `{method.name}` | {does} | {method_badge(method.name)} | {paper} |")
     return "\n".join(lines)

@@ -157,7 +157,7 @@ class Bench:
 
     def _erased(self) -> dict[str, float]:
         began = time.monotonic()
-        states, labels = concept_states(self.full, self.request)
+        states, labels = concept_states(self.full, self.request, everywhere=True)
         eraser = fit_eraser(states, labels)
         seconds = time.monotonic() - began
         with erased(self.full, LAYER, eraser):
@@ -239,25 +239,33 @@ def moved_share(before: LanguageModel, after: LanguageModel) -> float:
     return sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
 
 
-def concept_states(model: LanguageModel, request: Request) -> tuple[Any, Any]:
-    """Hidden states at the last token of each question [rows, width], and 1 where it is a forget row [rows, 1]."""
-    states = []
-    rows = [*request.forget, *request.retain]
-    for row in rows:
-        ids = torch.tensor([model.encoder().prompt(row.prompt)], device=model.device)
-        with torch.no_grad(), record(model.base(), [Site(LAYER)]) as seen:
-            model.base()(ids, use_cache=False)
-        states.append(seen[Site(LAYER)][0, -1])
-    labels = torch.tensor([[float(i < len(request.forget))] for i in range(len(rows))])
-    return torch.stack(states), labels
+def concept_states(model: LanguageModel, request: Request, *, everywhere: bool = False) -> tuple[Any, Any]:
+    """Hidden states [n, width], and 1 where the row is a forget row [n, 1].
+
+    Args:
+        everywhere: at every token of question and answer but the first (where an eraser of all positions acts), instead
+            of at the last token of the question.
+    """
+    states, labels = [], []
+    for label, rows in ((1.0, request.forget), (0.0, request.retain)):
+        for row in rows:
+            encoder = model.encoder()
+            ids = encoder.encode(row).ids if everywhere else encoder.prompt(row.prompt)
+            with torch.no_grad(), record(model.base(), [Site(LAYER)]) as seen:
+                model.base()(torch.tensor([ids], device=model.device), use_cache=False)
+            chosen = seen[Site(LAYER)][0, 1:] if everywhere else seen[Site(LAYER)][0, -1:]
+            states.append(chosen)
+            labels.append(torch.full((len(chosen), 1), label))
+    return torch.cat(states), torch.cat(labels)
 
 
 def probe_accuracy(model: LanguageModel, request: Request, seed: int) -> float:
     """Balanced accuracy of a linear probe for the concept on the states that it was fitted to; 0.5 is chance.
 
-    Fit and test states are the same because LEACE guarantees that no linear probe beats chance there.
+    Fit and test states are the same because LEACE guarantees that no linear probe beats chance there. They are those
+    of all positions, at which it erases.
     """
-    states, labels = concept_states(model, request)
+    states, labels = concept_states(model, request, everywhere=True)
     x, y = states.double().numpy(), labels[:, 0].numpy()
     probe = LogisticRegression(max_iter=2000, C=1.0, class_weight="balanced", random_state=seed).fit(x, y)
     return float(balanced_accuracy_score(y, probe.predict(x)))

@@ -225,13 +225,18 @@ def recall_results(
     return Results({arm: [{"seed": seed, **one[arm]} for seed, one in runs.items()] for arm in ("model", *arms)})
 
 
+def recall_parts(ours: str, label: str, arms: Sequence[str]) -> tuple[str, ...]:
+    """Names of the parts that `judge_recall` decides."""
+    return (f"recall {NEAR}, minus the model's", *(f"{label}, minus {arm}" for arm in ("model", *arms) if arm != ours))
+
+
 def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
     """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
 
     Args:
         place, label: where recall is compared with every other arm, and the name of that part.
     """
-    found.decide("logits changed when off", results.column(ours, "logits changed when off"), below=0.5)
+    found.check("logits are unchanged when off", max(results.column(ours, "logits changed when off")) == 0)
     found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)
     for arm in results.arms:
         if arm != ours:
