@@ -3,8 +3,6 @@
 letheon demo --quick
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

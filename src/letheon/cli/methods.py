@@ -3,8 +3,6 @@
 letheon methods objective
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -5,8 +5,6 @@ letheon report run/ --pdf
 letheon report npo/ simnpo/ retrained/audit.json --out methods.html
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 letheon selftest --model smollm2
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import typer

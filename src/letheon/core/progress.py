@@ -1,7 +1,5 @@
 """Progress bars on a terminal (rich), or a plain line every ten seconds without a terminal."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

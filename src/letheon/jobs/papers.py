@@ -1,7 +1,5 @@
 """`letheon papers run`: the scale at which a paper's claim is measured."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

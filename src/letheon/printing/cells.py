@@ -1,7 +1,5 @@
 """Shared parts of the output: JSON, a plan, the cell of a table, a line of foreign text."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The hooks of a run as a learner calls them; `letheon.retain.composition.Composition` has them all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 

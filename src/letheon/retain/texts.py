@@ -4,8 +4,6 @@ Rows are token ids of one width; each batch is cut to its longest row. Outputs a
 tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -9,8 +9,6 @@ The paraphrases of every second retained author are trained on as well: a model 
 met their wording before a paraphrase of a forgotten fact says anything.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

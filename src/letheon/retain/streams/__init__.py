@@ -3,8 +3,6 @@
 Imports retain and the packages below it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import get_args
 
