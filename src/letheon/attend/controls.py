@@ -16,11 +16,11 @@ from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
 from letheon.core.model.sites import Site
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("parameters",)):
     """The place and the width of the adapter.
 
     Attributes:
@@ -30,9 +30,6 @@ class Settings:
 
     layer: int | None = None
     parameters: int = 10_000
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("parameters",))
 
 
 class Adapter(AddOn):

@@ -55,10 +55,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
             raise InputError(f"there is no learning rule {self.name!r}", nearest(self.name, list(get_args(Name))))
-        check_settings(self, positive=("eta", "beta"))
-        for share in ("decay", "trace", "sliding"):
-            if not 0 <= getattr(self, share) <= 1:
-                raise InputError(f"{share} is {getattr(self, share)}", "it is a share: give 0 to 1")
+        check_settings(self, positive=("eta", "beta"), shares=("decay", "trace", "sliding"))
 
 
 class State(NamedTuple):

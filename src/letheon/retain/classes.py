@@ -108,9 +108,7 @@ class ClassLearner(Learner):
         return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
 
     def loss(self, outputs: Tensor, rows: TaskRows) -> Tensor:
-        if self.mask is not None:
-            outputs = outputs + self.mask[rows.task]
-        return functional.cross_entropy(outputs, rows.targets)
+        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets)
 
     def split(self, outputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         return list(torch.split(outputs, list(sizes)))
@@ -127,10 +125,8 @@ class ClassLearner(Learner):
             logits = torch.cat([self.masked(self.outputs(piece), piece.task) for piece in pieces])
         right = (logits.argmax(1) == rows.targets).double()
         losses = functional.cross_entropy(logits, rows.targets, reduction="none").double()
-        means = [
-            torch.stack([part.mean() for part in torch.split(values, sizes)]).tolist() for values in (right, losses)
-        ]
-        return means[0], means[1]
+        accuracy, loss = ([float(part.mean()) for part in torch.split(each, sizes)] for each in (right, losses))
+        return accuracy, loss
 
     def _test_rows(self, most: int | None) -> tuple[TaskRows, list[int]]:
         """Return the test rows of all tasks, joined, and the index at which each task ends."""

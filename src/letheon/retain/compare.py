@@ -11,7 +11,7 @@ from letheon.core.atomic import atomic_write_text, canonical_hash, read_json, wr
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.runs import Run
-from letheon.core.statistics import Estimate, bootstrap_interval
+from letheon.core.statistics import Estimate, estimate_mean
 from letheon.retain.comparison import Entry, StrategyComparison
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, resolved
@@ -112,8 +112,4 @@ def _row(text: str, seed: int, run: Learned) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Estimate(None, None, None, 0)
-    low, high = bootstrap_interval(known) or (None, None)
-    return Estimate(sum(known) / len(known), low, high, len(known))
+    return estimate_mean([value for value in values if value is not None])

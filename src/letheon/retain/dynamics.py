@@ -42,14 +42,11 @@ def roles(model: nn.Module) -> dict[str, Role]:
             found |= dict.fromkeys(own, "embedding")
         elif any(p.dim() > 1 for p in module.parameters(recurse=False)):
             below.append(module)
-    for module, role in ((below[0] if below else None, "bottom"), (_head(model), "head")):
-        if module is not None:
-            found |= {named[id(p)]: _role(role) for p in module.parameters(recurse=False) if id(p) in named}
+    ends: list[tuple[nn.Module | None, Role]] = [(below[0] if below else None, "bottom"), (_head(model), "head")]
+    for end, role in ends:
+        if end is not None:
+            found |= {named[id(p)]: role for p in end.parameters(recurse=False) if id(p) in named}
     return found
-
-
-def _role(name: str) -> Role:
-    return next(role for role in get_args(Role) if role == name)
 
 
 def _head(model: nn.Module) -> nn.Module | None:

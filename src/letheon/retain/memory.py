@@ -134,17 +134,13 @@ class Memory:
 
     def _drawn(self, places: Int[Tensor, " m"]) -> TaskRows:
         self.drawn += len(places)
-        return self._at(places)
+        places = places.to(self.device)
+        return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
     def _draw(self, total: int, n: int) -> Int[Tensor, " m"]:
         if total <= PERMUTE_UP_TO:
             return torch.randperm(total, generator=self.generator)[:n]
         return torch.randint(total, (n,), generator=self.generator)
-
-    def _at(self, places: Int[Tensor, " m"]) -> TaskRows:
-        if self.device.type != "cpu":
-            places = places.to(self.device)
-        return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
     def rows(self, *, task: int | None = None) -> TaskRows | None:
         """Return all stored rows, perhaps of one task; None where there are none."""

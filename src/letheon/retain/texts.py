@@ -4,8 +4,7 @@ Rows are token ids of one width; each batch is cut to its longest row. Outputs a
 tokens.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,14 +90,9 @@ class TextLearner(Learner):
     # Passes
 
     def forward(self, rows: TaskRows) -> Scores:
-        with self._products():
-            return score(self.language_model, self.batch(rows))
-
-    @contextmanager
-    def _products(self) -> Iterator[None]:
         enabled = self.precision == "bfloat16" and torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
-            yield
+            return score(self.language_model, self.batch(rows))
 
     def losses_of(self, outputs: Scores, rows: TaskRows) -> Tensor:
         return outputs.per_row(-outputs.logp) / outputs.lengths()

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
@@ -27,15 +26,10 @@ Scope = Literal["tensor", "global"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, shares=("share",)):
     share: float = 0.08  # k, the paper's headline; 0.04 is its other
     ignore: Ignored = "top"  # bottom and random are controls
     scope: Scope = "tensor"  # each parameter group by itself; global ranks all entries together [our extension]
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if not 0 <= self.share <= 1:
-            raise InputError(f"share: found {self.share}", "give a share of the weights, from 0 to 1")
 
 
 def ignored_entries(

@@ -42,10 +42,7 @@ class Settings:
     samples: int = 4000  # rows, or tokens of texts, for the estimate of a cube [ours]
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("samples",))
-        for name in ("strength", "variance", "features"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}: found {getattr(self, name)}", "give 0 or more")
+        check_settings(self, positive=("samples",), not_negative=("strength", "variance", "features"))
         if not 0 <= self.lower < self.upper <= 1:
             raise InputError(f"quantiles {self.lower} and {self.upper}", "give 0 <= lower < upper <= 1")
 

@@ -67,11 +67,9 @@ class Settings:
     reward: Literal["exact", "similarity"] = "exact"
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("filter_rollouts", "temperature", "max_new_tokens"))
+        check_settings(self, positive=("filter_rollouts", "temperature", "max_new_tokens"), not_negative=("kl",))
         if self.group < 2:
             raise InputError(f"groups of {self.group}", "a group needs at least 2 rollouts to compare")
-        if self.kl < 0:
-            raise InputError(f"kl: found {self.kl}", "use 0 or more")
 
 
 def advantages_of(rewards: Float[Tensor, "n group"], estimator: Estimator) -> Float[Tensor, "n group"]:

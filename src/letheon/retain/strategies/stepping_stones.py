@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.scoring.generation import generate
 from letheon.retain.rows import TaskRows
@@ -32,7 +32,7 @@ REQUEST = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("max_new_tokens",)):
     """Options of stepping stones.
 
     Attributes:
@@ -42,9 +42,6 @@ class Settings:
 
     stones: str = ""
     max_new_tokens: int = 96
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("max_new_tokens",))
 
 
 def stepping_stone(example: Example, writer: Writer) -> Example:

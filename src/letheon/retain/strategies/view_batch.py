@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
@@ -26,7 +26,7 @@ from letheon.retain.strategy import Strategy
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("views",), not_negative=("alpha", "warm_up", "shift", "degrees", "noise")):
     views: int = 4  # V, views of a row per batch; the paper
     alpha: float = 1.0  # weight of the divergence between views; the paper. 0: none
     warm_up: int = 6  # epochs of a task without the divergence: the code begins after epoch number 5
@@ -36,11 +36,6 @@ class Settings:
     degrees: float = 15.0  # largest rotation of strong views [inferred]
     noise: float = 0.1  # standard deviation of the noise on strong views [inferred]
     reshuffle: bool = False  # a new order each epoch, so that the rest is irregular: the control
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("views",))
-        if min(self.alpha, self.warm_up, self.shift, self.degrees, self.noise) < 0:
-            raise InputError("a setting of view_batch below 0", "use 0 or more")
 
 
 def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Tensor, " n"]:
