@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from letheon.cli.options import Given
-from letheon.cli.shared import TRAINING
+from letheon.cli.shared import CONTINUED, TRAINING
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.retain.settings import LearnSettings
@@ -18,3 +18,4 @@ Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 
 NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")
 LearningEach = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING, without=NOT_EACH)]
+LearningOn = Annotated[dict[str, Any], Given(LearnSettings, panel=CONTINUED, without=NOT_EACH)]

@@ -150,13 +150,7 @@ class ForgetJob:
         chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
         with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
             result = forget(
-                model,
-                request,
-                self.recipe,
-                out=given.folders.out,
-                settings=settings,
-                training=training,
-                labels=labels,
+                model, request, self.recipe, out=given.folders.out, settings=settings, training=training, labels=labels
             )
         return _finished(result, given.model, given.audit, training.seed, given.device)
 

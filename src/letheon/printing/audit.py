@@ -1,9 +1,7 @@
 """The output of `letheon audit`: key numbers, answers, verdict."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from letheon.audit.record.record import Audit, Metric
 from letheon.printing.cells import cell, one_line, print_json
-
-if TYPE_CHECKING:
-    from letheon.audit.record.record import Audit, Metric
 
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 

@@ -1,19 +1,14 @@
 """The output of `letheon bench`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from letheon.measure.benchmark import Bench
 from letheon.printing.cells import print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.measure.benchmark import Bench
 
 
 def show_bench(result: Bench, folder: Path, as_json: bool) -> None:

@@ -1,19 +1,14 @@
 """The output of `letheon compare`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from letheon.compare.record import Comparison
 from letheon.printing.cells import print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.compare.record import Comparison
 
 
 def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None:

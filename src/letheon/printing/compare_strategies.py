@@ -1,19 +1,14 @@
 """The output of `letheon compare-strategies`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from letheon.printing.cells import cell, print_json
+from letheon.retain.comparison import StrategyComparison
 from letheon.retain.page import SHOWN
-
-if TYPE_CHECKING:
-    from letheon.retain.comparison import StrategyComparison
 
 
 def show_strategies(result: StrategyComparison, folder: Path, as_json: bool) -> None:

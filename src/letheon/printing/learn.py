@@ -1,18 +1,12 @@
 """The output of `letheon learn`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from letheon.printing.cells import one_line, print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.retain.learned import Learned
+from letheon.retain.learned import Learned
 
 
 def show_learned(learned: Learned, as_json: bool) -> None:

@@ -1,19 +1,15 @@
 """The output of `letheon ledger` and `letheon ledger derivative`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from letheon.audit.ledger.chain import Verification
+from letheon.audit.ledger.entry import Entry
 from letheon.printing.cells import print_json, printable
-
-if TYPE_CHECKING:
-    from letheon.audit.ledger.chain import Verification
-    from letheon.audit.ledger.entry import Entry
 
 REQUESTS = ("request", "state", "reason", "received", "due", "verdict", "recheck", "returned", "entries")
 CAME_BACK = "came back"

@@ -38,6 +38,11 @@ def environment(package: str) -> Environment:
     return environment
 
 
+def render(package: str, template: str, **values: Any) -> str:
+    """Render a template of a package with these values."""
+    return environment(package).get_template(template).render(**values)
+
+
 def pretty(settings: Mapping[str, Any]) -> str:
     """Format settings as indented JSON with sorted keys."""
     return json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
