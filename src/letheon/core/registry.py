@@ -159,11 +159,7 @@ def named_recipes() -> dict[str, Method]:
 
 
 def find(kind: Kind, name: str) -> Method:
-    """The record of a name.
-
-    Raises:
-        InputError: no method of that kind has the name; the message offers the nearest one.
-    """
+    """The record of a name; the InputError about an unknown one offers the nearest."""
     _load()
     if (kind, name) in _methods:
         return _methods[kind, name]
@@ -178,8 +174,7 @@ def find(kind: Kind, name: str) -> Method:
 def make_settings(record: Method, options: dict[str, Any]) -> Any:
     """Build the method's settings from options by name; texts are converted to the field's type.
 
-    Raises:
-        InputError: an unknown option, or a value that does not fit.
+    An InputError refuses an unknown option, and a value that does not fit.
     """
     hints = get_type_hints(record.settings)
     fields = {option.name for option in dataclasses.fields(record.settings)}
@@ -233,8 +228,7 @@ class Checked:
 def convert(text: str, hint: Any, what: str) -> Any:
     """Convert `text` to the type `hint` (int, float, bool, str, a Literal, or a union of one of these with None).
 
-    Raises:
-        InputError: the text does not fit; the message begins with `what`.
+    The InputError about a text that does not fit begins with `what`.
     """
     if get_origin(hint) is Literal:
         if text not in get_args(hint):

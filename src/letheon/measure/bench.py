@@ -78,13 +78,9 @@ class Teaching:
 def read_benchmark(
     name: str, source: str, *, split: str = "", rows: int = 0, seed: int = 0, **options: Any
 ) -> Benchmark:
-    """Read a benchmark's data.
+    """Read a benchmark's data from a hub id or a folder; without a source from the benchmark's own hub id.
 
-    Args:
-        source: a hub id or a folder; the benchmark's own hub id where it is empty.
-
-    Raises:
-        InputError: no such benchmark, or its data are not as they should be.
+    An InputError refuses an unknown benchmark, and data that are not as they should be.
     """
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}", nearest(name, list(BENCHMARKS)))
@@ -149,13 +145,7 @@ def plan_bench(
     seed: int = 0,
     **options: Any,
 ) -> BenchPlan:
-    """Check what a bench is asked.
-
-    Args:
-        methods: as `letheon.forget` takes them; none measures target and reference only.
-        out: the bench's folder; one that was begun is continued.
-        model, target, reference: names or folders as `letheon.load` takes them.
-        options: of `letheon.forget` for every method, such as `epochs`.
+    """Check what a bench is asked; `BenchPlan` says what the arguments are.
 
     Raises:
         InputError: models are missing or given twice, a method is unknown or cannot work on the request.

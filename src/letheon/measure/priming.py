@@ -66,8 +66,7 @@ def keyword_logp(
 ) -> Float[np.ndarray, " prefixes"]:
     """log P(key word | prefix) in nats: running text, the key word's tokens as they are read after the prefix.
 
-    Args:
-        prefixes, keywords: pairs; a space is put between them unless the prefix ends in one.
+    A space is put between a prefix and its key word unless the prefix ends in one.
     """
     encoder = model.encoder()
     questions = []
@@ -102,11 +101,7 @@ def read_samples(
 ) -> list[Reading]:
     """Every sample's reading; all prefixes of all samples go through the model together.
 
-    Args:
-        prefixes: by theme; short contexts whose natural next word is of that theme. They must not be learned.
-
-    Raises:
-        InputError: a theme without prefixes.
+    A theme's prefixes are short contexts whose natural next word is of that theme; they must not be learned.
     """
     themes = list(prefixes)
     contexts: list[str] = []

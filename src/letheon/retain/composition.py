@@ -26,11 +26,7 @@ DECIDED = {
 
 
 class Composition:
-    """One or several strategies that act as one; only the hooks that they override are called.
-
-    Raises:
-        InputError: two strategies take a decision that only one can take.
-    """
+    """Several strategies that act as one; an InputError refuses two that take a decision which only one can take."""
 
     def __init__(self, parts: Sequence[Strategy], text: str) -> None:
         self.parts, self.text = list(parts), text
@@ -86,11 +82,7 @@ class Composition:
 
 
 def read_strategy(text: str) -> Composition:
-    """Read `NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
-
-    Raises:
-        InputError: an unknown name or option, with the nearest known one; or strategies that exclude each other.
-    """
+    """Read `NAME[:OPTION=VALUE,...]` joined by `+` (`replay:capacity=500+ewc`); an InputError names what is unknown."""
     pieces = [piece.strip() for piece in text.split("+")]
     if not all(pieces):
         raise InputError(f"strategy {text!r} cannot be read", "write STRATEGY[+STRATEGY], as in replay+ewc")

@@ -20,12 +20,7 @@ def seeded(build: Callable[[], T], seed: int) -> T:
 
 
 def network(sizes: Sequence[int], seed: int, *, batch_norm: bool = False) -> nn.Sequential:
-    """A perceptron with ReLU, whose head has no bias.
-
-    Args:
-        sizes: inputs, hidden layers, outputs.
-        batch_norm: normalise each hidden layer before its ReLU.
-    """
+    """A perceptron of these widths with ReLU, perhaps after batch normalisation, whose head has no bias."""
 
     def build() -> nn.Sequential:
         layers: list[nn.Module] = []

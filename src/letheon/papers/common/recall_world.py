@@ -171,9 +171,7 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
 
-    Args:
-        make: attaches an arm to the frozen model, given the seed.
-        noises: shares of noise; recall on such streams is listed under `noise`.
+    `make` attaches an arm to the frozen model, given the seed. Recall on streams with noise is listed under `noise`.
     """
 
     def drawn(noise: float) -> Streams:
@@ -226,8 +224,7 @@ def recall_results(
 def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
     """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
 
-    Args:
-        place, label: where recall is compared with every other arm, and the name of that part.
+    Recall at `place` is compared with every other arm, in a part called `label`.
     """
     found.decide("logits changed when off", results.column(ours, "logits changed when off"), below=0.5)
     found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)
