@@ -10,7 +10,7 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import on_inputs
 from letheon.core.rows.sampling import stream_seed
-from letheon.retain.hooks import Hooks
+from letheon.retain.composition import Composition
 from letheon.retain.learner import EVALUATION_BATCH, Learner
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
@@ -22,7 +22,7 @@ class ClassLearner(Learner):
 
     kind = "classes"
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
         super().__init__(model, stream, strategy, settings)
         self.classes = self._check_head()
         self.mask = self._task_mask() if stream.scenario == "task" else None

@@ -16,8 +16,8 @@ from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
+from letheon.retain.composition import Composition
 from letheon.retain.descent import make_optimizer
-from letheon.retain.hooks import Hooks
 from letheon.retain.memory import Memory, Policy
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
@@ -44,7 +44,7 @@ class Learner:
 
     kind: ClassVar[Literal["classes", "texts"]]
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
         self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
         self.device = next(model.parameters()).device
         self.task, self.epoch, self.step, self.task_step, self.task_steps = -1, 0, 0, 0, 0

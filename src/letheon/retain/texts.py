@@ -20,7 +20,7 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.retain.hooks import Hooks
+from letheon.retain.composition import Composition
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
@@ -41,7 +41,9 @@ class TextLearner(Learner):
     kind = "texts"
     default_clip: ClassVar[float | None] = 1.0
 
-    def __init__(self, language_model: LanguageModel, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(
+        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
+    ) -> None:
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
         self.language_model = language_model
