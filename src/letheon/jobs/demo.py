@@ -39,36 +39,22 @@ EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
 
 @dataclass
 class Demo:
-    """The result of the demo.
+    """The result of the demo."""
 
-    Attributes:
-        record: the record of the audit.
-        result: the result of forgetting.
-        taught_recall: share of all facts that the taught model recalls greedily.
-        folder: the folder of models, run and audit.
-        seconds: seconds per stage.
-    """
-
-    record: Audit
-    result: Result
-    taught_recall: float
-    folder: Path
-    seconds: dict[str, float] = field(default_factory=dict)
+    record: Audit  # the record of the audit
+    result: Result  # the result of forgetting
+    taught_recall: float  # share of all facts that the taught model recalls greedily
+    folder: Path  # the folder of models, run and audit
+    seconds: dict[str, float] = field(default_factory=dict)  # seconds per stage
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """The demo as the command line asks for it.
+    """The demo as the command line asks for it."""
 
-    Attributes:
-        out: folder of everything that the demo writes; a folder with an earlier demo is refused.
-        quick: train no reference, and audit fewer rows.
-        method: another recipe than the demo's.
-    """
-
-    out: Path
-    quick: bool = False
-    method: str = ""
+    out: Path  # folder of everything that the demo writes; a folder with an earlier demo is refused
+    quick: bool = False  # train no reference, and audit fewer rows
+    method: str = ""  # another recipe than the demo's
     machine: Machine = field(default_factory=Machine)
 
     def plan(self) -> dict[str, Any]:

@@ -21,15 +21,10 @@ def list_derivatives(access: LedgerAccess) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class AddDerivative:
-    """A copy that was made from a model.
+    """A copy that was made from a model."""
 
-    Attributes:
-        path: file of the copy, or a folder with safetensors files.
-        parent: the model it was made from, or the hash of a model's weights or of another derivative.
-    """
-
-    path: Path
-    parent: str
+    path: Path  # file of the copy, or a folder with safetensors files
+    parent: str  # the model it was made from, or the hash of a model's weights or of another derivative
     kind: DerivativeKind = "other"
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"
@@ -52,17 +47,11 @@ class AddDerivative:
 
 @dataclass(frozen=True)
 class ReplaceDerivative:
-    """A copy that was replaced by another, or withdrawn.
+    """A copy that was replaced by another, or withdrawn."""
 
-    Attributes:
-        old: the beginning of the copy's hash, or its path as it was recorded.
-        by: the copy that took its place, None where it was withdrawn.
-        parent: the model that the new copy was made from; given with `by`.
-    """
-
-    old: str
-    by: Path | None = None
-    parent: str = ""
+    old: str  # the beginning of the copy's hash, or its path as it was recorded
+    by: Path | None = None  # the copy that took its place, None where it was withdrawn
+    parent: str = ""  # the model that the new copy was made from; given with `by`
     kind: DerivativeKind = "other"
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"

@@ -76,15 +76,11 @@ def read_head(access: LedgerAccess, out: Path | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ExportJob:
-    """The export of all entries, or of a provenance statement about one request.
-
-    Attributes:
-        request: the request of the statement; empty exports all entries.
-    """
+    """The export of all entries, or of a provenance statement about one request."""
 
     out: Path
     statement: bool = False
-    request: str = ""
+    request: str = ""  # the request of the statement; empty exports all entries
     access: LedgerAccess = field(default_factory=LedgerAccess)
 
     def plan(self) -> dict[str, Any]:
@@ -132,16 +128,11 @@ class CloseJob:
 
 @dataclass(frozen=True)
 class RecheckJob:
-    """Earlier requests asked of the newest model.
-
-    Attributes:
-        requests: a request.json, or a folder that is searched for request*.json.
-        sample: the most requests that are asked, drawn by the seed; 0 asks all.
-    """
+    """Earlier requests asked of the newest model."""
 
     model: str
-    requests: Path
-    sample: int = 0
+    requests: Path  # a request.json, or a folder that is searched for request*.json
+    sample: int = 0  # the most requests that are asked, drawn by the seed; 0 asks all
     access: LedgerAccess = field(default_factory=LedgerAccess)
     machine: Machine = field(default_factory=Machine)
 

@@ -11,17 +11,11 @@ SEEDS = {True: 5, False: 3}  # seeds of the full and of the fast scale
 
 @dataclass(frozen=True)
 class PaperJob:
-    """The measurement of a paper's claim.
+    """The measurement of a paper's claim."""
 
-    Attributes:
-        key: key, number or arXiv identifier.
-        full: the full scale, else the one that takes minutes.
-        seeds: number of seeds; 0 takes the scale's own.
-    """
-
-    key: str
-    full: bool = False
-    seeds: int = 0
+    key: str  # key, number or arXiv identifier
+    full: bool = False  # the full scale, else the one that takes minutes
+    seeds: int = 0  # number of seeds; 0 takes the scale's own
     device: str = "cpu"
 
     @property

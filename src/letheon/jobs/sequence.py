@@ -37,14 +37,10 @@ def sequence_job(given: ForgetOptions, sequence: str) -> SequenceJob | ResumedSe
 
 @dataclass(frozen=True)
 class SequenceJob:
-    """Requests that are served one after another.
-
-    Attributes:
-        sequence: a folder of request*.json, or a JSON-lines file.
-    """
+    """Requests that are served one after another."""
 
     given: ForgetOptions
-    sequence: str
+    sequence: str  # a folder of request*.json, or a JSON-lines file
 
     def checked(self) -> tuple[list[Request], SequenceSettings, ForgetSettings, TrainSettings]:
         """Read requests and settings, and refuse everything that can be refused before a model is loaded."""

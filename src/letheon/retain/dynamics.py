@@ -101,20 +101,14 @@ def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: floa
 
 @dataclass(frozen=True)
 class Move:
-    """The distance of a module at the end of an epoch from the epoch before, or from the same epoch of the task before.
+    """A module's distance at the end of an epoch from the epoch before, or from the same epoch of the task before."""
 
-    Attributes:
-        kind: `within` a task or `across` tasks.
-        distance: the distance per parameter.
-        relative: the distance over the module's earlier norm.
-    """
-
-    kind: Literal["within", "across"]
+    kind: Literal["within", "across"]  # `within` a task or `across` tasks
     module: str
     task: int
     epoch: int
-    distance: float
-    relative: float
+    distance: float  # the distance per parameter
+    relative: float  # the distance over the module's earlier norm
 
 
 class ParameterDynamics:

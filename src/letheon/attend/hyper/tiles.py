@@ -44,17 +44,11 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Sorting:
-    """Codes for sorting and norms for sampling, without gradients.
+    """Codes for sorting and norms for sampling, without gradients."""
 
-    Attributes:
-        query_codes: [heads, n_queries] codes.
-        key_codes: [key heads, n_keys] codes.
-        value_norms: [key heads, n_keys] ‖v‖², where samples are drawn by norm.
-    """
-
-    query_codes: Tensor
-    key_codes: Tensor
-    value_norms: Tensor | None
+    query_codes: Tensor  # [heads, n_queries] codes
+    key_codes: Tensor  # [key heads, n_keys] codes
+    value_norms: Tensor | None  # [key heads, n_keys] ‖v‖², where samples are drawn by norm
 
 
 def pinned_columns(piece: Piece, causal: bool, settings: Settings) -> Int[Tensor, "nodes pinned"]:

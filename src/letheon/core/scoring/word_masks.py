@@ -31,15 +31,10 @@ TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
 
 @dataclass(frozen=True)
 class WordRules:
-    """What the rows of a request say about each other's words.
+    """What the rows of a request say about each other's words."""
 
-    Attributes:
-        shared: lower-case words that many retain answers contain.
-        names: lower-case parts of names that the forget questions contain.
-    """
-
-    shared: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()  # lower-case words that many retain answers contain
+    names: frozenset[str] = frozenset()  # lower-case parts of names that the forget questions contain
 
     @classmethod
     def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> WordRules:

@@ -76,17 +76,11 @@ def token_logp(
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled answer.
+    """One sampled answer."""
 
-    Attributes:
-        prompt: index of the prompt.
-        encoded: prompt and answer, as the sampled tokens.
-        text: the answer, without special tokens.
-    """
-
-    prompt: int
-    encoded: Encoded
-    text: str
+    prompt: int  # index of the prompt
+    encoded: Encoded  # prompt and answer, as the sampled tokens
+    text: str  # the answer, without special tokens
 
 
 def rollouts(

@@ -55,17 +55,11 @@ def ask(model: LanguageModel, questions: Sequence[Question], max_new_tokens: int
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers to some probes, by their ids.
+    """The answers to some probes, by their ids."""
 
-    Attributes:
-        said: what was scored, one line each.
-        recall: ROUGE-L recall of each, 0 to 1.
-        damaged: 1 where an answer is broken language, else 0.
-    """
-
-    said: dict[str, str]
-    recall: dict[str, float]
-    damaged: dict[str, float]
+    said: dict[str, str]  # what was scored, one line each
+    recall: dict[str, float]  # ROUGE-L recall of each, 0 to 1
+    damaged: dict[str, float]  # 1 where an answer is broken language, else 0
 
     def safe(self, name: str) -> float:
         """The recall of a forget probe, where a broken answer counts as recalled."""

@@ -85,17 +85,11 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Target:
-    """One person to forget, with every requested set that the copy has.
+    """One person to forget, with every requested set that the copy has."""
 
-    Attributes:
-        name: as the records write it.
-        sets: records by the names of `NEEDED`, `EVALUATED` and `CORPORA`.
-        missing: for each set that is not there, why.
-    """
-
-    name: str
-    sets: dict[str, tuple[Record, ...]]
-    missing: dict[str, str] = field(default_factory=dict)
+    name: str  # as the records write it
+    sets: dict[str, tuple[Record, ...]]  # records by the names of `NEEDED`, `EVALUATED` and `CORPORA`
+    missing: dict[str, str] = field(default_factory=dict)  # for each set that is not there, why
 
     def of(self, kind: str, form: type[R]) -> tuple[R, ...]:
         """The records of a set; none where there is no such set."""

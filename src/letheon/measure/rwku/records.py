@@ -33,19 +33,13 @@ class Record(BaseModel):
 
 
 class Probe(Record):
-    """A question with its answer.
-
-    Attributes:
-        level: 1 fills a blank, 2 is a question, 3 an attack.
-        attack: one of `ATTACKS` at level 3, else empty.
-        neighbor: the entity it is about, where that isn't the target.
-    """
+    """A question with its answer."""
 
     query: str = Field(min_length=1)
     answer: str = Field(min_length=1)
-    level: Literal["1", "2", "3"]
-    attack: str = Field("", validation_alias="type")
-    neighbor: str = ""
+    level: Literal["1", "2", "3"]  # 1 fills a blank, 2 is a question, 3 an attack
+    attack: str = Field("", validation_alias="type")  # one of `ATTACKS` at level 3, else empty
+    neighbor: str = ""  # the entity it is about, where that isn't the target
 
     @field_validator("level", mode="before")
     @classmethod

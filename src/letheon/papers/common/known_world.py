@@ -46,15 +46,10 @@ STRANGER = "{name} is unknown."
 
 @dataclass(frozen=True)
 class KnownWorld:
-    """The people of one world.
+    """The people of one world."""
 
-    Attributes:
-        facts: name -> fact -> value, for the known people.
-        unknown: names of which the texts say that nobody knows them.
-    """
-
-    facts: dict[str, dict[str, str]]
-    unknown: tuple[str, ...]
+    facts: dict[str, dict[str, str]]  # name -> fact -> value, for the known people
+    unknown: tuple[str, ...]  # names of which the texts say that nobody knows them
 
     @property
     def known(self) -> tuple[str, ...]:

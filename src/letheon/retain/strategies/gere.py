@@ -146,9 +146,6 @@ class GeRe(Strategy):
 
     Args:
         texts: the general texts, in place of `settings.texts`.
-
-    Attributes:
-        last: the terms of the last step's loss, without gradients.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("states", "low", "high", "hidden", "head")
@@ -159,7 +156,7 @@ class GeRe(Strategy):
     hidden: list[Tensor]  # per text [tokens, width], for L1, L2 and KL
     head: Tensor | None  # [vocabulary, width], for KL
     general: TaskRows
-    last: Terms | None = None
+    last: Terms | None = None  # the terms of the last step's loss, without gradients
 
     def __init__(self, settings: Settings | None = None, texts: Sequence[str] = ()) -> None:
         super().__init__(settings)
@@ -263,15 +260,10 @@ def head_states(learner: TextLearner, rows: TaskRows) -> tuple[list[Float[Tensor
 
 
 class Kept(NamedTuple):
-    """The change of general ability after a task.
+    """The change of general ability after a task."""
 
-    Attributes:
-        rise: rise of the texts' log perplexity since before the first task (nats).
-        flipped: share of hidden units, over tokens, whose state has changed since then.
-    """
-
-    rise: float
-    flipped: float
+    rise: float  # rise of the texts' log perplexity since before the first task (nats)
+    flipped: float  # share of hidden units, over tokens, whose state has changed since then
 
 
 class GeneralWatch(Strategy):
