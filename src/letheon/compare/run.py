@@ -35,7 +35,7 @@ from letheon.core.atomic import atomic_write_text, canonical_hash, is_whole, rea
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
 from letheon.core.progress import progress
-from letheon.core.runs import Run
+from letheon.core.runs import Run, slug
 from letheon.forget.method_lists import read_methods
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
@@ -167,7 +167,7 @@ class _Runner:
 
     def enter(self, text: str, recipe: Recipe | StandaloneMethod, share: float) -> Entry:
         """Run a method at several rates within its share of the budget, and audit the best run."""
-        folder = self.folder / re.sub(r"[^\w.+@%=-]+", "_", text)
+        folder = self.folder / slug(text)
         attempts, error = self._attempts(folder, recipe, share)
         ended = [attempt for attempt in attempts if attempt.finished]
         if not ended:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ from letheon.core.errors import InputError
 def utc_now() -> str:
     """Return the present time, ISO 8601 in UTC to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def slug(name: str) -> str:
+    """Turn the name of a method into that of a file or folder."""
+    return re.sub(r"[^\w.+@%=-]+", "_", name)
 
 
 def versions() -> dict[str, str]:

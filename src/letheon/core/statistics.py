@@ -54,16 +54,16 @@ def bootstrap_interval(
     data = np.asarray(values, dtype=float)
     if np.ptp(data) == 0:  # all resamples are equal, and BCa is undefined
         return float(statistic(data, axis=-1)), float(statistic(data, axis=-1))
-    found = stats.bootstrap(
-        (data,),
-        statistic,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        batch=max(1, 1_000_000 // len(data)),
-        method=method,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    return _bootstrapped((data,), statistic, resamples, seed, method=method, confidence_level=confidence)
+
+
+def _bootstrapped(
+    samples: Sequence[np.ndarray], statistic: Statistic, resamples: int, seed: int, **options: Any
+) -> tuple[float, float]:
+    batch = max(1, 1_000_000 // sum(map(len, samples)))
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap(samples, statistic, n_resamples=resamples, batch=batch, rng=rng, **options)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -112,16 +112,8 @@ def estimate_auroc(
     value = float(area(*kinds, axis=-1))
     if min(map(len, kinds)) < 2:
         return Estimate(value, None, None, n)
-    found = stats.bootstrap(
-        kinds,
-        area,
-        n_resamples=resamples,
-        batch=max(1, 1_000_000 // n),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high), n)
+    low, high = _bootstrapped(kinds, area, resamples, seed, method="percentile", vectorized=True)
+    return Estimate(value, low, high, n)
 
 
 @dataclass(frozen=True)

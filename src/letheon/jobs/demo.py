@@ -91,8 +91,10 @@ class DemoJob:
             forget=tuple(target), retain=tuple(others), id="demo", reason="the person asked to be forgotten (invented)"
         )
         before = _copy(taught)
+        method, size = self.method or METHOD, len(request.forget)
+        options: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE, "batch_size": size}
         with seconds.of("forget"):
-            result = self._forget(taught, request)
+            result = forget(taught, request, method, out=self.out / "run", seed=seed, **options)
         with seconds.of("audit"):
             record = audit(
                 before,
@@ -106,18 +108,6 @@ class DemoJob:
             )
         write_json(self.out / "seconds.json", seconds)
         return Demo(record, result, recalled, self.out, seconds)
-
-    def _forget(self, taught: LanguageModel, request: Request) -> Result:
-        return forget(
-            taught,
-            request,
-            self.method or METHOD,
-            out=self.out / "run",
-            steps=STEPS,
-            learning_rate=LEARNING_RATE,
-            batch_size=len(request.forget),
-            seed=self.machine.seed,
-        )
 
 
 def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> LanguageModel:

@@ -6,7 +6,7 @@ from typing import Any
 
 from letheon.audit.ledger import derivatives
 from letheon.core.errors import InputError
-from letheon.jobs.ledger import opened
+from letheon.jobs.ledger import Writing, opened
 from letheon.jobs.options import DerivativeKind, LedgerAccess
 
 
@@ -20,7 +20,7 @@ def list_derivatives(access: LedgerAccess) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class AddDerivative:
+class AddDerivative(Writing):
     """A copy that was made from a model."""
 
     path: Path  # file of the copy, or a folder with safetensors files
@@ -29,15 +29,8 @@ class AddDerivative:
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"
 
-    def plan(self) -> dict[str, Any]:
-        """Return the description that would be recorded."""
-        return self._add(write=False)
-
-    def work(self) -> dict[str, Any]:
-        """Record the copy and return its description."""
-        return self._add(write=True)
-
-    def _add(self, write: bool) -> dict[str, Any]:
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Describe the copy, and record it where `write` says so."""
         with opened(self.access) as ledger:
             made = derivatives.describe(self.path, self.kind, self.parent, self.device)
             if write:
@@ -46,7 +39,7 @@ class AddDerivative:
 
 
 @dataclass(frozen=True)
-class ReplaceDerivative:
+class ReplaceDerivative(Writing):
     """A copy that was replaced by another, or withdrawn."""
 
     old: str  # the beginning of the copy's hash, or its path as it was recorded
@@ -56,15 +49,8 @@ class ReplaceDerivative:
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"
 
-    def plan(self) -> dict[str, Any]:
-        """Return the replacement that would be recorded."""
-        return self._replace(write=False)
-
-    def work(self) -> dict[str, Any]:
-        """Record the replacement."""
-        return self._replace(write=True)
-
-    def _replace(self, write: bool) -> dict[str, Any]:
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Find the copy and describe the new one; record the replacement where `write` says so."""
         if (self.by is None) != (not self.parent):
             raise InputError("--by and --parent go together", "give both, or neither where the copy was withdrawn")
         with opened(self.access) as ledger:

@@ -74,8 +74,24 @@ def read_head(access: LedgerAccess, out: Path | None) -> dict[str, Any]:
     return end
 
 
+class Writing:
+    """A job whose plan is its work without the writing."""
+
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Check and do everything, but write only where `write` says so; return what is or would be written."""
+        raise NotImplementedError  # every job says what it does
+
+    def plan(self) -> dict[str, Any]:
+        """Check the options and return what would be written."""
+        return self.perform(write=False)
+
+    def work(self) -> dict[str, Any]:
+        """Write, and return what was written."""
+        return self.perform(write=True)
+
+
 @dataclass(frozen=True)
-class ExportJob:
+class ExportJob(Writing):
     """The export of all entries, or of a provenance statement about one request."""
 
     out: Path
@@ -83,15 +99,7 @@ class ExportJob:
     request: str = ""  # the request of the statement; empty exports all entries
     access: LedgerAccess = field(default_factory=LedgerAccess)
 
-    def plan(self) -> dict[str, Any]:
-        """Check the options and return what would be written."""
-        return self._export(write=False)
-
-    def work(self) -> dict[str, Any]:
-        """Write the file and return what was written."""
-        return self._export(write=True)
-
-    def _export(self, write: bool) -> dict[str, Any]:
+    def perform(self, write: bool) -> dict[str, Any]:
         if self.statement != bool(self.request):
             raise InputError(
                 "--statement and --request go together", "letheon ledger export FILE --statement --request ID"

@@ -1,7 +1,5 @@
 """`letheon forget --sequence`: serve a queue of requests, or continue one."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +24,6 @@ from letheon.forget.sequences.sequence import (
 )
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.jobs.forget import ForgetOptions
-
-
-def sequence_job(given: ForgetOptions, sequence: str) -> SequenceJob | ResumedSequence:
-    """Return the job of a new queue, or of one that is continued."""
-    if given.folders.resume is None:
-        return SequenceJob(given, sequence)
-    return ResumedSequence(given, sequence, given.folders.resume)
 
 
 @dataclass(frozen=True)
@@ -115,6 +106,13 @@ class ResumedSequence:
         result = resume_sequence(self.folder, requests, self.given.device)
         finish_sequence(self.given.audit.ledger, result)
         return _summary(result)
+
+
+def sequence_job(given: ForgetOptions, sequence: str) -> SequenceJob | ResumedSequence:
+    """Return the job of a new queue, or of one that is continued."""
+    if given.folders.resume is None:
+        return SequenceJob(given, sequence)
+    return ResumedSequence(given, sequence, given.folders.resume)
 
 
 def sequence_settings(method: str) -> SequenceSettings:

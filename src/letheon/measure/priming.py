@@ -24,7 +24,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import short
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.core.statistics import Estimate, bootstrap_interval, rank_correlation
+from letheon.core.statistics import Estimate, estimate_mean, rank_correlation
 
 # Below about this probability priming appears, above it hardly (the paper's change of regime).
 THRESHOLD = 1e-3
@@ -202,11 +202,10 @@ def predict(results: Sequence[Priming]) -> Prediction:
         groups.setdefault(result.sample.keyword, []).append(number)
     each = [rank_correlation(known[at].tolist(), primed[at].tolist()).value for at in groups.values()]
     inner = [value for value in each if value is not None]
-    low, high = bootstrap_interval(inner) or (None, None)
     rare = known < math.log(THRESHOLD)
     return Prediction(
         rank_correlation(known.tolist(), primed.tolist()),
         None if constant else float(pearsonr(known, primed).statistic),
-        Estimate(float(np.mean(inner)) if inner else None, low, high, len(inner)),
+        estimate_mean(inner),
         *(float(primed[chosen].mean()) if chosen.any() else None for chosen in (rare, ~rare)),
     )
