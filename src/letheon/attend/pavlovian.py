@@ -9,12 +9,10 @@ Differs: only the abstract and summaries were available. From them: the mapping,
          normalised. Linear attention is not divided by the sum of its weights: that would be another rule.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -66,7 +64,7 @@ class State(NamedTuple):
     theta: Tensor
 
     @classmethod
-    def empty(cls, keys: Tensor, values: Tensor) -> State:
+    def empty(cls, keys: Tensor, values: Tensor) -> Self:
         """Return an empty memory for keys [..., n, d_k] and values [..., n, d_v]."""
         matrix = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
         return cls(matrix, matrix[..., 0, :], matrix[..., 0])

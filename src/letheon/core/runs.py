@@ -1,7 +1,5 @@
 """Run folders: the resolved configuration, package versions, and metrics as JSON lines."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -13,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from letheon.core.atomic import (
     ASIDE,
@@ -59,7 +57,7 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, config: dict[str, Any]) -> Run:
+    def create(cls, folder: Path, config: dict[str, Any]) -> Self:
         """Start a run in an empty or new folder; an InputError refuses one that already holds a run."""
         if (folder / "config.json").exists():
             raise InputError(
@@ -72,7 +70,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: Path) -> Self:
         """Open an existing run; an InputError refuses a folder without one."""
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no run (no config.json)", "give the --out folder of an earlier run")
@@ -80,7 +78,7 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Run]:
+    def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Self]:
         """Start a run, or continue one with the same config, and hold its lock while the block runs.
 
         The InputError about another config names the folder's content as `what`: "a bench of other data or options".

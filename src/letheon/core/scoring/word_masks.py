@@ -6,12 +6,11 @@ a word of the question, a word that many retain answers share (a template's), or
 questions give. The masks follow from the texts alone: no model is asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from letheon.core.rows.encoding import Encoder
 from letheon.core.rows.examples import Example
@@ -37,7 +36,7 @@ class WordRules:
     names: frozenset[str] = frozenset()  # lower-case parts of names that the forget questions contain
 
     @classmethod
-    def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> WordRules:
+    def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> Self:
         """The rules of a request's rows."""
         counts = Counter(word for row in retain for word in set(_words(row.answer)))
         least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(retain))

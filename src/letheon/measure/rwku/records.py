@@ -3,10 +3,8 @@
 Fields that no rule reads are passed over.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -47,7 +45,7 @@ class Probe(Record):
         return str(level)
 
     @model_validator(mode="after")
-    def _only_attacks_have_a_type(self) -> Probe:
+    def _only_attacks_have_a_type(self) -> Self:
         object.__setattr__(self, "attack", attack_of(self.attack) if self.level == "3" else "")
         return self
 
@@ -120,7 +118,7 @@ class Options(BaseModel):
     labels: tuple[Literal[0, 1], ...]
 
     @model_validator(mode="after")
-    def _both_kinds(self) -> Options:
+    def _both_kinds(self) -> Self:
         if len(self.choices) != len(self.labels) or set(self.labels) != {0, 1}:
             raise ValueError("as many labels as choices are needed, with a true and a false one")
         return self

@@ -42,19 +42,12 @@ RARE, FREQUENT = f"{FAR}, rare", f"{FAR}, frequent"
 
 @dataclass(frozen=True)
 class Streams:
-    """Rows of the world, each [rows, length].
+    """Rows of the world, each [rows, length]."""
 
-    Attributes:
-        ids: facts and questions.
-        answers: token of the right answer at each question; -100 elsewhere, and where no true fact came before.
-        distance: tokens back to the last true fact about the key; 0 where there is no answer.
-        times: number of true facts about the key so far.
-    """
-
-    ids: Tensor
-    answers: Tensor
-    distance: Tensor
-    times: Tensor
+    ids: Tensor  # facts and questions
+    answers: Tensor  # token of the right answer at each question; -100 elsewhere, and where no true fact came before
+    distance: Tensor  # tokens back to the last true fact about the key; 0 where there is no answer
+    times: Tensor  # number of true facts about the key so far
 
 
 def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH) -> Streams:

@@ -103,14 +103,10 @@ class ReleaseSettings(Checked, positive=("size", "every"), not_negative=("sample
 
 
 class Unlearning(Strategy):
-    """The base of both forms: the steps that unlearn, and the Fisher information of the last task.
-
-    Attributes:
-        fisher: the diagonal of the Fisher information, one tensor per weight; None in the first task.
-    """
+    """The base of both forms: the steps that unlearn, and the Fisher information of the last task."""
 
     keeps: ClassVar[tuple[str, ...]] = ("fisher",)
-    fisher: Vector | None
+    fisher: Vector | None  # the diagonal of the Fisher information, one tensor per weight; None in the first task
 
     def prepare(self, learner: Learner) -> None:
         self.fisher = None
