@@ -53,16 +53,19 @@ def compare_strategies(
         raise InputError(f"strategies {', '.join(strategies) or 'none'}", "give each once, at least one")
     name = model if isinstance(model, str) else getattr(model, "__name__", "a model")
     make = model_maker(model, stream, device) if isinstance(model, str) else model
-    if out is None:
-        entries = [_entry(text, make, stream, seeds, settings, None) for text in texts]
+
+    def compared(folder: Path | None) -> StrategyComparison:
+        entries = [_entry(text, make, stream, seeds, settings, folder) for text in texts]
         return StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+
+    if out is None:
+        return compared(None)
     config = {"kind": "compare-strategies", "model": name, "stream": stream.fingerprint()}
     config |= {"settings": dataclasses.asdict(settings)}
     with Run.begun(out, config, "a comparison on another stream, or with another model or options"):
         if not isinstance(model, str) and (out / RUNS).exists():
             raise InputError(f"{out} holds the runs of a model without a name", "choose another --out")
-        entries = [_entry(text, make, stream, seeds, settings, out / RUNS) for text in texts]
-        found = StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+        found = compared(out / RUNS)
         write_json(out / "compare.json", found.to_json())
         atomic_write_text(out / "compare.html", render_strategies(found))
     return found

@@ -54,13 +54,9 @@ class Loop:
     """One training run over named parameters.
 
     Args:
-        model: the model that the parameters belong to.
         parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
-        settings: see `TrainSettings`.
-        total: steps to take.
         run: folder of checkpoints and metrics; None writes nothing.
         state: further tensors to save in checkpoints.
-        title: label of the progress bar.
     """
 
     def __init__(
