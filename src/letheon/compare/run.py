@@ -75,6 +75,8 @@ def compare(
     Raises:
         InputError: before a model is loaded, for what cannot work.
     """
+    from letheon.compare.page import render_comparison
+
     recipes = read_methods(methods, request)
     criteria = load_profile(profile)
     for name in (model, reference):
@@ -101,16 +103,9 @@ def compare(
             seconds=round(time.monotonic() - clock, 1),
             seed=seed,
         )
-        write_comparison(comparison, folder)
+        write_json(folder / "compare.json", comparison.to_json())
+        atomic_write_text(folder / "compare.html", render_comparison(comparison))
     return comparison
-
-
-def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write `compare.json` and `compare.html`, each whole or not at all."""
-    from letheon.compare.page import render_comparison
-
-    write_json(folder / "compare.json", comparison.to_json())
-    atomic_write_text(folder / "compare.html", render_comparison(comparison))
 
 
 def seconds_of(text: str) -> float:

@@ -90,7 +90,7 @@ class DemoJob:
         request = Request(
             forget=tuple(target), retain=tuple(others), id="demo", reason="the person asked to be forgotten (invented)"
         )
-        before = _copy(taught)
+        before = LanguageModel(copy.deepcopy(taught.model), taught.tokenizer, "taught model", list(taught.notes))
         method, size = self.method or METHOD, len(request.forget)
         options: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE, "batch_size": size}
         with seconds.of("forget"):
@@ -133,10 +133,6 @@ def recall_share(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Return the share of rows whose value occurs in the greedy answer."""
     answers = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=64)
     return sum(recalls(answer, row, row.answer) for answer, row in zip(answers, rows, strict=True)) / len(rows)
-
-
-def _copy(model: LanguageModel) -> LanguageModel:
-    return LanguageModel(copy.deepcopy(model.model), model.tokenizer, "taught model", list(model.notes))
 
 
 def _save(out: Path, taught: LanguageModel, reference: LanguageModel | None) -> None:

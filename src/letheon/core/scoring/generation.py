@@ -82,6 +82,15 @@ def generate_ids(
     return answers
 
 
+def continue_answers(
+    model: LanguageModel, prompts: Sequence[str], starts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[str]:
+    """Continue answers that begin with these token ids, greedily; return the texts after their beginnings."""
+    answers = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
+    ends = [ids[len(start) :] for ids, start in zip(answers, starts, strict=True)]
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in ends]
+
+
 @torch.inference_mode()
 def decode_with_logits(
     model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True

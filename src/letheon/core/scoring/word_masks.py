@@ -41,7 +41,8 @@ class WordRules:
         counts = Counter(word for row in retain for word in set(_words(row.answer)))
         least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(retain))
         shared = frozenset(word for word, count in counts.items() if count >= least)
-        return cls(shared, frozenset(part.lower() for row in forget for part in _name_parts(row.prompt)))
+        later = (word for row in forget for word in WORD.findall(row.prompt)[1:])  # any first word has a capital
+        return cls(shared, frozenset(word.lower() for word in later if word[0].isupper()))
 
 
 def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[str]]:
@@ -87,11 +88,6 @@ def _words(text: str) -> Iterable[str]:
 def _says_nothing(word: str, asked: set[str]) -> bool:
     stem = re.split("['’]", word)[0]
     return word in FUNCTION_WORDS or word in asked or stem in asked or (len(word) == 1 and word.isalpha())
-
-
-def _name_parts(question: str) -> Iterable[str]:
-    """Capitalised words of a question, its first word apart."""
-    return [word for word in WORD.findall(question)[1:] if word[0].isupper()]
 
 
 def _goes_on(earlier: Sequence[re.Match[str]], word: re.Match[str], answer: str, names: frozenset[str]) -> bool:

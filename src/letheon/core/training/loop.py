@@ -86,7 +86,9 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None
         self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
-        _freeze_all_but(model.model, set(map(id, self.parameters.values())))
+        chosen = set(map(id, self.parameters.values()))
+        for parameter in model.model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
 
     def release(self) -> None:
         """Restore every parameter's `requires_grad` and delete the gradients."""
@@ -290,8 +292,3 @@ class Loop:
 def is_main_process() -> bool:
     """Return whether this process writes files: launchers number processes in `RANK`, and 0 writes."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _freeze_all_but(module: nn.Module, chosen: set[int]) -> None:
-    for parameter in module.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.generation import continue_answers
 from letheon.measure.benchmark import Against
 from letheon.measure.common_scores import soundness
 from letheon.measure.rwku.records import Probe
@@ -43,12 +43,7 @@ def ask(model: LanguageModel, questions: Sequence[Question], max_new_tokens: int
     """Greedy answers without their given beginning, in the order of the questions; equal ones are asked once."""
     distinct = list(dict.fromkeys(questions))
     starts = [model.encoder().answer(question.start, end=False)[0] for question in distinct]
-    prompts = [question.prompt for question in distinct]
-    generated = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
-    texts = [
-        model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(generated, starts, strict=True)
-    ]
+    texts = continue_answers(model, [question.prompt for question in distinct], starts, max_new_tokens)
     answers = dict(zip(distinct, texts, strict=True))
     return [answers[question] for question in questions]
 
