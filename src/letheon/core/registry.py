@@ -204,7 +204,7 @@ def check_settings(
         if name in positive and not 0 < value < float("inf"):
             raise InputError(f"{name}: found {value}", "give a finite value above 0")
         if name in not_negative and not 0 <= value < float("inf"):
-            raise InputError(f"{name}: found {value}", "give 0 or more")
+            raise InputError(f"{name}: found {value}", "use 0 or more")
         if name in shares and not 0 <= value <= 1:
             raise InputError(f"{name}: found {value}", "it is a share: give 0 to 1")
 
