@@ -178,7 +178,7 @@ def test_what_is_no_protocol_is_refused(text: str) -> None:
 def test_unknown_rules_and_odd_rates_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'hebb'"):
         Rule("hebbian")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="decay is 2"):
+    with pytest.raises(InputError, match="decay: found 2"):
         Rule("decay", decay=2.0)
     with pytest.raises(InputError, match="not of decay"):
         recall_fidelity(torch.ones(1, 1, 1), torch.ones(1, 1, 1), Rule("decay"))

@@ -147,5 +147,5 @@ def test_it_compiles(backend: str) -> None:
 def test_odd_settings_are_refused() -> None:
     with pytest.raises(InputError, match="window: found 0"):
         Settings(window=0)
-    with pytest.raises(InputError, match="below 0"):
+    with pytest.raises(InputError, match="top_k: found -1"):
         Settings(top_k=-1)

@@ -17,6 +17,7 @@ from letheon.core.atomic import plain
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.scoring import generation
 from letheon.core.scoring.likelihood import score
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.rwku import RWKU, probes, read_rwku, utility
@@ -164,7 +165,7 @@ def test_answers_come_without_their_beginning_and_equal_questions_are_asked_once
         said = [model.tokenizer(f" to {prompt}", add_special_tokens=False)["input_ids"] for prompt in prompts]
         return [[*start, *ids] for start, ids in zip(prefixes, said, strict=True)]
 
-    monkeypatch.setattr(probes, "generate_ids", generate_ids)
+    monkeypatch.setattr(generation, "generate_ids", generate_ids)
     answers = ask(tiny, [Question("one", "Answer:"), Question("two"), Question("one", "Answer:")])
     assert answers == [" to one", " to two", " to one"]
     assert asked == [2]

@@ -5,8 +5,6 @@ add-on stores its memory of earlier tokens as a further layer. Every operation o
 reordering rows, sharing a prefix) therefore also applies to that memory, which ends with the sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,8 +51,7 @@ class Call:
     def memory(self, owner: str, make: Callable[[str], Memory] = Memory) -> Memory | None:
         """Return the add-on's layer in the cache, made with the first tokens; None without a cache.
 
-        Raises:
-            LetheonError: the cache holds tokens that the add-on has not stored.
+        A LetheonError refuses a cache with tokens that the add-on has not stored.
         """
         if self.cache is None:
             return None
@@ -89,13 +86,7 @@ Edit = Callable[[Float[Tensor, "batch length width"], Call], Float[Tensor, "batc
 
 
 class AddOn(nn.Module):
-    """A trainable module beside a model; a subclass names the sites that it edits.
-
-    Args:
-        width: width of the residual stream.
-        layers: number of the model's layers.
-        settings: the add-on's options.
-    """
+    """A trainable module beside a model of some width and layers; a subclass names the sites that it edits."""
 
     name: str
 

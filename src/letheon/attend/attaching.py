@@ -6,8 +6,6 @@ addons.save("addons/")                      # later: load_addons(model, "addons/
 with addons.off(): ...                      # bit for bit the model as it was
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -121,9 +119,7 @@ def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None 
     """
     wanted = names.split("+")
     given = dict(settings or {})
-    odd = [name for name in [*wanted, *given] if name not in KNOWN]
-    if odd:
-        raise InputError(f"there is no add-on {odd[0]!r}", nearest(odd[0], list(KNOWN)))
+    kinds = {name: _kind_and_options(name) for name in [*wanted, *given]}
     if len(set(wanted)) < len(wanted) or not set(given) <= set(wanted):
         raise InputError(f"add-ons {names!r} with settings for {list(given)}", "name each add-on once")
     layers = blocks(model.base())
@@ -132,18 +128,15 @@ def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name in wanted:
-            place, kind, options = KNOWN[name]
-            module = import_module(place)
-            chosen = given.get(name) or getattr(module, options)()
-            modules[name] = getattr(module, kind)(width, len(layers), chosen).to(model.device)
+            kind, options = kinds[name]
+            modules[name] = kind(width, len(layers), given.get(name) or options()).to(model.device)
     return AddOns(model, modules)
 
 
 def load_addons(model: LanguageModel, folder: str | Path) -> AddOns:
     """Add saved add-ons to the model that they were trained with.
 
-    Raises:
-        InputError: no such folder, an unreadable description, or weights that do not fit the model.
+    An InputError refuses a folder without them, an unreadable description, and weights that do not fit the model.
     """
     path = Path(folder) / DESCRIPTION
     if not path.is_file() or not (Path(folder) / WEIGHTS).is_file():
@@ -166,9 +159,13 @@ def load_addons(model: LanguageModel, folder: str | Path) -> AddOns:
 
 
 def _settings(name: str, values: Mapping[str, Any]) -> Any:
+    _, options = _kind_and_options(name)
+    return options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _kind_and_options(name: str) -> tuple[Callable[..., AddOn], Callable[..., Any]]:
     if name not in KNOWN:
         raise InputError(f"there is no add-on {name!r}", nearest(name, list(KNOWN)))
-    place, _, options = KNOWN[name]
-    return getattr(import_module(place), options)(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    )
+    place, *names = KNOWN[name]
+    kind, options = (getattr(import_module(place), one) for one in names)
+    return kind, options

@@ -4,8 +4,6 @@ Images and returned maps are [batch, channels, rows, columns]; inside, maps are 
 parameter depends on the size of an image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -45,11 +43,7 @@ def depthwise(channels: int, size: int) -> Conv:
 def stem(in_chans: int, widths: Sequence[int], stride: int, second: int) -> nn.Sequential:
     """Return 3x3 convolutions with batch normalisation and GELU between them.
 
-    Args:
-        stride: 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 at none.
-
-    Raises:
-        InputError: another stride.
+    A stride of 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 at none.
     """
     if stride not in (4, 2, 1):
         raise InputError(f"stem_stride is {stride}", "give 4, 2 or 1")
@@ -92,12 +86,9 @@ class Branch(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual branches: position, attention, optionally position again, feed-forward.
+    """Residual branches: position, attention, optionally position again (NaLaFormer), feed-forward of width `hidden`.
 
-    Args:
-        attention: module of the normalised map and the stage's geometry.
-        hidden: width of the feed-forward layer.
-        position_again: a second depthwise convolution, before the feed-forward (NaLaFormer).
+    Attention is a module of the normalised map and the stage's geometry.
     """
 
     def __init__(
@@ -211,11 +202,7 @@ class Backbone(nn.Module):
 
 
 def named_size(sizes: Mapping[str, Size], size: str | Size, kind: str) -> Size:
-    """Return the size of a name, or the given size itself.
-
-    Raises:
-        InputError: no size has that name.
-    """
+    """Return the size of a name, or the given size itself; an InputError refuses an unknown name."""
     if not isinstance(size, str):
         return size
     if size not in sizes:

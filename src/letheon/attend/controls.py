@@ -5,8 +5,6 @@ text, `RandomGate` reweaving with a random gate; `StrangeResonance` is synaptic 
 `RandomRead` synaptic resonance with a random gate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,11 +16,11 @@ from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
 from letheon.core.model.sites import Site
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("parameters",)):
     """The place and the width of the adapter.
 
     Attributes:
@@ -32,9 +30,6 @@ class Settings:
 
     layer: int | None = None
     parameters: int = 10_000
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("parameters",))
 
 
 class Adapter(AddOn):

@@ -15,8 +15,6 @@ Note:    tanh saturates: where ‖q‖ is 3 or more, as at an ordinary start wit
          turn the numerator only. All five published sizes have softmax attention in the last two stages.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,8 +144,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
 class GatedAttention(nn.Module):
     """Attention of a map to itself, a depthwise convolution of the values, and a gate: LN(o + local(v)) silu(g).
 
-    Args:
-        linear: norm-aware linear attention; otherwise softmax between the same gate and convolution.
+    Attention is linear and norm-aware, or softmax between the same gate and convolution.
     """
 
     def __init__(self, dim: int, heads: int, linear: bool = True) -> None:

@@ -9,12 +9,10 @@ Differs: only the abstract and summaries were available. From them: the mapping,
          normalised. Linear attention is not divided by the sum of its weights: that would be another rule.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -55,10 +53,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
             raise InputError(f"there is no learning rule {self.name!r}", nearest(self.name, list(get_args(Name))))
-        check_settings(self, positive=("eta", "beta"))
-        for share in ("decay", "trace", "sliding"):
-            if not 0 <= getattr(self, share) <= 1:
-                raise InputError(f"{share} is {getattr(self, share)}", "it is a share: give 0 to 1")
+        check_settings(self, positive=("eta", "beta"), shares=("decay", "trace", "sliding"))
 
 
 class State(NamedTuple):
@@ -69,7 +64,7 @@ class State(NamedTuple):
     theta: Tensor
 
     @classmethod
-    def empty(cls, keys: Tensor, values: Tensor) -> State:
+    def empty(cls, keys: Tensor, values: Tensor) -> Self:
         """Return an empty memory for keys [..., n, d_k] and values [..., n, d_v]."""
         matrix = values.new_zeros(*values.shape[:-2], values.shape[-1], keys.shape[-1])
         return cls(matrix, matrix[..., 0, :], matrix[..., 0])
@@ -138,12 +133,7 @@ def running(x: Float[Tensor, "... n d"], keep: float, write: float, read: str) -
 
 
 class AssociativeMemory:
-    """A memory for single trials: present stimuli with outcomes, then test stimuli.
-
-    Args:
-        d_k, d_v: widths of stimuli and outcomes.
-        rule: the learning rule; default `Rule()`.
-    """
+    """A memory for single trials by a rule: present stimuli [d_k] with outcomes [d_v], then test stimuli."""
 
     def __init__(self, d_k: int, d_v: int, rule: Rule | None = None) -> None:
         self.rule = rule or Rule()

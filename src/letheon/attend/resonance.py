@@ -12,8 +12,6 @@ Differs: a mechanism made to fit the abstract and a review's paraphrase; the pap
          with the sequence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +26,14 @@ from letheon.attend.addon import AddOn, Call, Edit, Memory, zeroed
 from letheon.attend.fast_weights import fast_weights
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.sites import Site
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 
 Rule = Literal["resonance", "hebb", "delta"]
 SMALL = 1e-6  # smallest norm in a cosine
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("heads", "width", "half_life", "rate"), not_negative=("sparsity",)):
     """Options of synaptic resonance; all values are [inferred].
 
     Attributes:
@@ -57,11 +55,6 @@ class Settings:
     rate: float = 0.5
     gate_bias: float = -4.0
     sparsity: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("heads", "width", "half_life", "rate"))
-        if self.sparsity < 0:
-            raise InputError(f"sparsity is {self.sparsity}", "use 0 or more")
 
 
 class Resonance(NamedTuple):

@@ -10,8 +10,6 @@ Differs: a reconstruction after the abstract: equations, model, data and numbers
          is zero at the start, so the start is exactly the model as it was, and has a gradient.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +22,15 @@ from torch.nn import functional
 from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.core.errors import InputError
 from letheon.core.model.sites import Site
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 
 QUERIES = 256  # tokens that look back together: memory is QUERIES x n
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(
+    Checked, positive=("width", "window"), not_negative=("bottleneck", "top_k", "reconstruction", "openness")
+):
     """Options of reweaving; all values are [inferred].
 
     Attributes:
@@ -53,11 +53,6 @@ class Settings:
     gate_bias: float = -4.0
     reconstruction: float = 0.1
     openness: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("width", "window"))
-        if min(self.bottleneck, self.top_k, self.reconstruction, self.openness) < 0:
-            raise InputError("a bottleneck, top_k or weight of the loss below 0", "use 0 or more")
 
 
 def relevance(

@@ -5,22 +5,13 @@ letheon audit BEFORE AFTER --request run/request.json --reference proxy:smollm2
 letheon audit BEFORE AFTER --request run/request.json --after-learning stream.toml --evaluate-every 10
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from letheon.cli.options import Given
-from letheon.cli.shared import CONTINUED, OUTPUT, Continued, Model, Rows, Scope, Shown, Where, exit_with, perform, verb
-from letheon.cli.training import NOT_EACH
-from letheon.retain.settings import LearnSettings
-
-Learning = Annotated[
-    dict[str, Any],
-    Given(LearnSettings, panel=CONTINUED, without=NOT_EACH),
-]
+from letheon.cli.shared import OUTPUT, Continued, Model, Rows, Scope, Shown, Where, exit_with, option, perform, verb
+from letheon.cli.training import LearningOn
 
 
 @verb(__doc__)
@@ -31,10 +22,8 @@ def audit(
     rows: Rows,
     scope: Scope,
     continued: Continued,
-    learning: Learning,
-    out: Annotated[Path, typer.Option(help="Folder for audit.json and report.html.", rich_help_panel=OUTPUT)] = Path(
-        "audit"
-    ),
+    learning: LearningOn,
+    out: Annotated[Path, option("Folder for audit.json and report.html.", OUTPUT)] = Path("audit"),
     where: Where,
     shown: Shown,
 ) -> None:

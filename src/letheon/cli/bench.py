@@ -5,15 +5,13 @@ letheon bench tofu --model smollm2 --data TOFU/ --split forget05 --methods npo,s
 The options of the training apply to every method; their defaults, where a method recommends nothing else.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from letheon.cli.options import Given, Group
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, option, perform, verb
 from letheon.cli.training import ForgettingEach
 from letheon.jobs.options import BenchData, BenchModels
 from letheon.measure.bench import Teaching
@@ -27,14 +25,10 @@ def bench(
     *,
     data: Annotated[BenchData, Group(ROWS)],
     models: Annotated[BenchModels, Group(METHOD)],
-    methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas: npo,simnpo+geometric,rmu.", rich_help_panel=METHOD)
-    ] = "",
+    methods: Annotated[str, option("Methods, separated by commas: npo,simnpo+geometric,rmu.", METHOD)] = "",
     teaching: Taught,
     training: ForgettingEach,
-    out: Annotated[Path, typer.Option(help="Folder; a bench begun there is continued.", rich_help_panel=OUTPUT)] = Path(
-        "bench"
-    ),
+    out: Annotated[Path, option("Folder; a bench begun there is continued.", OUTPUT)] = Path("bench"),
     where: Where,
     shown: Shown,
 ) -> None:

@@ -5,14 +5,10 @@ letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rm
 The options of the training apply to every run; their defaults, where a method recommends nothing else.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Criteria, Model, Rows, Shown, Where, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Criteria, Model, Rows, Shown, Where, option, perform, verb
 from letheon.cli.training import ForgettingEach
 
 
@@ -21,19 +17,11 @@ def compare(
     model: Model,
     *,
     rows: Rows,
-    methods: Annotated[
-        str,
-        typer.Option(help="Methods, separated by commas: npo,simnpo+geometric,rmu,k-fade.", rich_help_panel=METHOD),
-    ],
-    budget: Annotated[
-        str,
-        typer.Option(help="Time for all runs together, without the audits: 90s, 20m, 1.5h.", rich_help_panel=TRAINING),
-    ] = "20m",
+    methods: Annotated[str, option("Methods, separated by commas: npo,simnpo+geometric,rmu,k-fade.", METHOD)],
+    budget: Annotated[str, option("Time for all runs together, without the audits: 90s, 20m, 1.5h.", TRAINING)] = "20m",
     training: ForgettingEach,
     criteria: Criteria,
-    out: Annotated[
-        Path, typer.Option(help="Folder; a comparison begun there is continued.", rich_help_panel=OUTPUT)
-    ] = Path("compare"),
+    out: Annotated[Path, option("Folder; a comparison begun there is continued.", OUTPUT)] = Path("compare"),
     where: Where,
     shown: Shown,
 ) -> None:

@@ -3,14 +3,10 @@
 letheon compare-strategies mlp --stream split-digits --strategies naive,replay,der,gem,joint --epochs 10
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Device, Learner, Shown, Stream, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Device, Learner, Shown, Stream, option, perform, verb
 from letheon.cli.training import LearningEach
 
 
@@ -20,18 +16,11 @@ def compare_strategies(
     *,
     stream: Stream,
     strategies: Annotated[
-        str,
-        typer.Option(
-            help="Separated by commas, ';' or spaces: naive,replay,ewc:strength=10,joint.", rich_help_panel=METHOD
-        ),
+        str, option("Separated by commas, ';' or spaces: naive,replay,ewc:strength=10,joint.", METHOD)
     ],
     training: LearningEach,
-    seeds: Annotated[
-        int, typer.Option(help="Number of seeds; intervals are over them.", min=1, rich_help_panel=TRAINING)
-    ] = 3,
-    out: Annotated[Path, typer.Option(help="Folder for compare.json and compare.html.", rich_help_panel=OUTPUT)] = Path(
-        "strategies"
-    ),
+    seeds: Annotated[int, option("Number of seeds; intervals are over them.", TRAINING, min=1)] = 3,
+    out: Annotated[Path, option("Folder for compare.json and compare.html.", OUTPUT)] = Path("strategies"),
     device: Device = "auto",
     shown: Shown,
 ) -> None:

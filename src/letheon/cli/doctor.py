@@ -3,8 +3,6 @@
 letheon doctor --json
 """
 
-from __future__ import annotations
-
 from letheon.cli.shared import Json, verb
 
 

@@ -7,28 +7,25 @@ letheon forget FURTHER-TRAINED --reapply run/update/update.safetensors --out aga
 The defaults of the training apply where the method recommends nothing else.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
-from letheon.cli.options import Group
 from letheon.cli.shared import (
-    METHOD,
     ROWS,
     Audited,
     Device,
+    Earlier,
     Folders,
     Method,
     Rows,
     Shown,
     exit_with,
+    option,
     perform,
     verb,
 )
 from letheon.cli.training import Forgetting
-from letheon.jobs.options import EarlierChange
 from letheon.printing.cells import show_facts
 
 
@@ -39,15 +36,15 @@ def forget(
     rows: Rows,
     sequence: Annotated[
         str,
-        typer.Option(
-            help="Requests served one after another: a folder of request*.json, or a JSON-lines file. --method is then "
+        option(
+            "Requests served one after another: a folder of request*.json, or a JSON-lines file. --method is then "
             "one recipe, or 'LOW; MEDIUM; HIGH' by importance; with --resume, these requests follow those already "
             "served. A sample of earlier requests is asked again; there is no other audit.",
-            rich_help_panel=ROWS,
+            ROWS,
         ),
     ] = "",
     method: Method,
-    earlier: Annotated[EarlierChange, Group(METHOD)],
+    earlier: Earlier,
     training: Forgetting,
     audit: Audited,
     folders: Folders,

@@ -5,14 +5,10 @@ letheon learn smollm2 --stream stream.toml --strategy replay+ewc --adapter lora 
 letheon learn mlp --stream split-digits --strategy replay --epochs 10 --evaluate-every 1
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Shown, Stream, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Shown, Stream, option, perform, verb
 from letheon.cli.training import Learning
 
 
@@ -22,17 +18,11 @@ def learn(
     *,
     stream: Stream = "",
     strategy: Annotated[
-        str,
-        typer.Option(
-            help="NAME[:OPTION=VALUE,...], several joined by +; `letheon methods strategy` lists them.",
-            rich_help_panel=METHOD,
-        ),
+        str, option("NAME[:OPTION=VALUE,...], several joined by +; `letheon methods strategy` lists them.", METHOD)
     ] = "replay",
     training: Learning,
-    out: Annotated[Path, typer.Option(help="Folder of the new run.", rich_help_panel=OUTPUT)] = Path("learn"),
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue the run in this folder.", rich_help_panel=OUTPUT)
-    ] = None,
+    out: Annotated[Path, option("Folder of the new run.", OUTPUT)] = Path("learn"),
+    resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:

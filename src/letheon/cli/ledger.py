@@ -3,8 +3,6 @@
 letheon forget MODEL --request request.json --ledger ledger/; letheon ledger list --ledger ledger/
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -116,11 +114,7 @@ def export(
 
 @ledger.command(cls=Command)
 @expanded
-def close(
-    request: Annotated[str, typer.Argument(help="Id of the request.")],
-    access: Access,
-    shown: Shown,
-) -> None:
+def close(request: Annotated[str, typer.Argument(help="Id of the request.")], access: Access, shown: Shown) -> None:
     """Close a request: its key is destroyed, so that the ledger's commitments to its rows can no longer be opened.
 
     The request can then no longer be re-checked by rows. letheon ledger close case-7

@@ -3,13 +3,11 @@
 letheon methods objective
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
-from letheon.cli.shared import OUTPUT, Json, verb
+from letheon.cli.shared import OUTPUT, Json, option, verb
 
 
 @verb(__doc__)
@@ -17,7 +15,7 @@ def methods(
     kind: Annotated[
         str, typer.Argument(help="Only one kind: objective, update, scope, sampler, edit, procedure or strategy.")
     ] = "",
-    markdown: Annotated[bool, typer.Option(help="Print the table of docs/methods.md.", rich_help_panel=OUTPUT)] = False,
+    markdown: Annotated[bool, option("Print the table of docs/methods.md.", OUTPUT)] = False,
     as_json: Json = False,
 ) -> None:
     """List the methods and print them."""

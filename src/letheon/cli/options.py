@@ -10,8 +10,6 @@ A command names two kinds of such parameters by their annotations, and `expanded
 command can tell a given value from a default. A field added to one of these classes is an option without further work.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect
@@ -41,12 +39,10 @@ class Group:
 
     def parameters(self, kind: type) -> list[inspect.Parameter]:
         """Return one parameter per field; a field's metadata holds further arguments of `typer.Option`."""
-        hints, words = get_type_hints(kind), attribute_docs(kind)
-        made = []
-        for item in dataclasses.fields(kind):
-            info = _option(item, item.name, words.get(item.name, ""), self.panel)
-            made.append(_parameter(item.name, Annotated[hints[item.name], info], _default(item)))
-        return made
+        return [
+            _parameter(item.name, Annotated[hint, _option(item, item.name, words, self.panel)], _default(item))
+            for item, hint, words in _fields(kind)
+        ]
 
     def value(self, kind: type, given: Mapping[str, Any]) -> Any:
         """Build the instance from the options' values."""
@@ -72,13 +68,8 @@ class Given:
 
     def parameters(self, _: Any = None) -> list[inspect.Parameter]:
         """Return one parameter per field, with None, which means "not given", as its default."""
-        made = []
-        for kind in self.kinds:
-            hints, words = get_type_hints(kind), attribute_docs(kind)
-            for item in dataclasses.fields(kind):
-                if item.name not in self.without:
-                    made.append(self._parameter(item, hints[item.name], words.get(item.name, "")))
-        return made
+        fields = (field for kind in self.kinds for field in _fields(kind) if field[0].name not in self.without)
+        return [self._parameter(*field) for field in fields]
 
     def _parameter(self, item: Field[Any], hint: Any, words: str) -> inspect.Parameter:
         name = self.prefix + item.name
@@ -136,6 +127,12 @@ def expanded(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _fields(kind: type) -> list[tuple[Field[Any], Any, str]]:
+    """Return each field of a dataclass with its type and its line of the docstring."""
+    hints, words = get_type_hints(kind), attribute_docs(kind)
+    return [(item, hints[item.name], words.get(item.name, "")) for item in dataclasses.fields(kind)]
 
 
 def attribute_docs(kind: type) -> dict[str, str]:

@@ -5,14 +5,12 @@ letheon report run/ --pdf
 letheon report npo/ simnpo/ retrained/audit.json --out methods.html
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from letheon.cli.shared import OUTPUT, Shown, perform, verb
+from letheon.cli.shared import OUTPUT, Shown, option, perform, verb
 
 
 @verb(__doc__)
@@ -21,15 +19,9 @@ def report(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The page; default report.html beside the record, comparison.html here for several.",
-            rich_help_panel=OUTPUT,
-        ),
+        option("The page; default report.html beside the record, comparison.html here for several.", OUTPUT),
     ] = None,
-    pdf: Annotated[
-        bool,
-        typer.Option("--pdf", help="Print it too, beside the page; needs Chromium on PATH.", rich_help_panel=OUTPUT),
-    ] = False,
+    pdf: Annotated[bool, option("Print it too, beside the page; needs Chromium on PATH.", OUTPUT, "--pdf")] = False,
     shown: Shown,
 ) -> None:
     """Perform the rendering."""

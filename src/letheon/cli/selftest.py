@@ -3,21 +3,18 @@
 letheon selftest --model smollm2
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import typer
 
-from letheon.cli.shared import METHOD, NOT_A_PASS, Shown, Where, perform, verb
+from letheon.cli.shared import METHOD, NOT_A_PASS, Shown, Where, option, perform, verb
 
 
 @verb(__doc__)
 def selftest(
     *,
     model: Annotated[
-        Literal["tiny", "smollm2"],
-        typer.Option(help="The model that the fakes are built on; smollm2 takes some minutes.", rich_help_panel=METHOD),
+        Literal["tiny", "smollm2"], option("The model that the fakes are built on; smollm2 takes some minutes.", METHOD)
     ] = "tiny",
     where: Where,
     shown: Shown,

@@ -1,7 +1,5 @@
 """What the verbs share: headings of the help, groups of options, and the order of plan, work and show."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from letheon.jobs.options import (
     AuditOptions,
     AuditScope,
     ContinuationOptions,
+    EarlierChange,
     LedgerAccess,
     Machine,
     MethodOptions,
@@ -48,8 +47,14 @@ class Printing:
     dry_run: bool = field(default=False, metadata={"spellings": ("--dry-run",)})
 
 
+def option(words: str, panel: str, *spellings: str, **further: Any) -> Any:
+    """Return typer's description of an option: its help, and the heading that it stands under."""
+    return typer.Option(*spellings, help=words, rich_help_panel=panel, **further)
+
+
 Rows = Annotated[RequestFiles, Group(ROWS)]
 Method = Annotated[MethodOptions, Group(METHOD)]
+Earlier = Annotated[EarlierChange, Group(METHOD)]
 Criteria = Annotated[AuditCriteria, Group(AUDIT)]
 Audited = Annotated[AuditOptions, Group(AUDIT)]
 Scope = Annotated[AuditScope, Group(AUDIT)]
@@ -75,7 +80,7 @@ Json = Annotated[bool, typer.Option("--json", help=attribute_docs(Printing)["as_
 Place = Annotated[
     Path | None, typer.Option("--ledger", help=attribute_docs(LedgerAccess)["ledger"], rich_help_panel=LEDGER)
 ]
-Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda, ...", rich_help_panel=OUTPUT)]
+Device = Annotated[str, option("Where the model runs: auto, cpu, cuda, ...", OUTPUT)]
 
 
 class Job(Protocol[Result_co]):

@@ -3,14 +3,12 @@
 letheon spillover smollm2 run/model --suite suite.jsonl --unlearned gardening --out spillover/
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from letheon.cli.shared import AUDIT, OUTPUT, ROWS, Device, Model, Shown, perform, verb
+from letheon.cli.shared import AUDIT, OUTPUT, ROWS, Device, Model, Shown, option, perform, verb
 
 
 @verb(__doc__)
@@ -20,29 +18,17 @@ def spillover(
     *,
     suite: Annotated[
         Path,
-        typer.Option(
-            help='JSON lines {"domain", "prompt"}; the domain `neutral` holds prompts that should be answered.',
-            rich_help_panel=ROWS,
-        ),
+        option('JSON lines {"domain", "prompt"}; the domain `neutral` holds prompts that should be answered.', ROWS),
     ],
     unlearned: Annotated[
-        str,
-        typer.Option(
-            help="The domain whose refusals were unlearned; default the one that lost most.", rich_help_panel=ROWS
-        ),
+        str, option("The domain whose refusals were unlearned; default the one that lost most.", ROWS)
     ] = "",
-    judge: Annotated[
-        str,
-        typer.Option(help="A model that judges whether answers are sound language.", rich_help_panel=AUDIT),
-    ] = "",
+    judge: Annotated[str, option("A model that judges whether answers are sound language.", AUDIT)] = "",
     position: Annotated[
-        Literal["last", "mean"],
-        typer.Option(help="Where concepts are read: the last prompt token, or the mean.", rich_help_panel=AUDIT),
+        Literal["last", "mean"], option("Where concepts are read: the last prompt token, or the mean.", AUDIT)
     ] = "last",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.", rich_help_panel=AUDIT)] = 64,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for spillover.html and spillover.json.", rich_help_panel=OUTPUT)
-    ] = None,
+    max_new_tokens: Annotated[int, option("Longest answer in tokens.", AUDIT, min=1)] = 64,
+    out: Annotated[Path | None, option("Folder for spillover.html and spillover.json.", OUTPUT)] = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:

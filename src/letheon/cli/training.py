@@ -1,11 +1,9 @@
 """Options of training that several verbs share. This file imports the settings, and with them torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from letheon.cli.options import Given
-from letheon.cli.shared import TRAINING
+from letheon.cli.shared import CONTINUED, TRAINING
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.retain.settings import LearnSettings
@@ -20,3 +18,4 @@ Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 
 NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")
 LearningEach = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING, without=NOT_EACH)]
+LearningOn = Annotated[dict[str, Any], Given(LearnSettings, panel=CONTINUED, without=NOT_EACH)]

@@ -1,7 +1,5 @@
 """Print the version."""
 
-from __future__ import annotations
-
 import typer
 
 from letheon import __version__

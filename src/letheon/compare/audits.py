@@ -1,7 +1,5 @@
 """Several audits side by side: the numbers of each, and what stands against comparing them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +27,7 @@ class Audits:
 
 
 def side_by_side(records: Mapping[str, Audit]) -> Audits:
-    """Put audits beside each other.
-
-    Args:
-        records: audits by the names that they are to have, two or more.
-    """
+    """Put two or more audits, by the names that they are to have, beside each other."""
     entries = [
         Entry(
             name,

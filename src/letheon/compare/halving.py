@@ -5,26 +5,20 @@ Source:  Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA)
 Differs: a tie goes on; rates are not drawn at random but climb from the method's own, half a power of ten a step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-def rungs(steps: int, factor: int = 2, levels: int = 3) -> list[int]:
+def rungs(steps: int) -> list[int]:
     """Steps at which a run of `steps` is looked at, the last one included: steps/4, steps/2, steps."""
-    return sorted({max(1, steps // factor**level) for level in range(levels)})
+    return sorted({max(1, steps // 2**level) for level in range(3)})
 
 
 def next_step(scores: Mapping[int, float], farthest: int = 6) -> int | None:
     """The step to try next: 0, then 1, then on from the best to the first of its neighbours that was not tried.
 
-    Args:
-        scores: of the steps that were tried; of equal ones the higher step counts as the better.
-        farthest: no step beyond it, in both directions.
-
-    Returns:
-        None when the best one's neighbours were tried.
+    Of equal scores the higher step's counts as the better; no step lies beyond `farthest`, in both directions.
+    Returns None when the best one's neighbours were tried.
 
     >>> next_step({0: 0.1, 1: 0.5, 2: 0.9}), next_step({0: 0.9, 1: 0.5}), next_step({-1: 0.2, 0: 0.9, 1: 0.5})
     (3, -1, None)
@@ -40,15 +34,13 @@ def next_step(scores: Mapping[int, float], farthest: int = 6) -> int | None:
 class Halving:
     """Scores at each rung of the runs of one method; higher is better."""
 
-    factor: int = 2
     seen: dict[int, list[float]] = field(default_factory=dict)
 
     def goes_on(self, rung: int, score: float) -> bool:
-        """Note a score; whether it is among the best 1/factor (at least one) seen at this rung."""
+        """Note a score; whether it is among the better half (at least one) seen at this rung."""
         scores = self.seen.setdefault(rung, [])
         scores.append(score)
-        better_half = max(1, len(scores) // self.factor)
-        return score >= sorted(scores, reverse=True)[better_half - 1]
+        return score >= sorted(scores, reverse=True)[max(1, len(scores) // 2) - 1]
 
 
 def score(forgotten: float, kept: float, language: float) -> float:

@@ -1,20 +1,16 @@
 """Methods or audits beside each other as one HTML file: tables, the plane with its front, relearning and rounding."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from markupsafe import Markup
 
+from letheon.audit.record.evidence import Attack
+from letheon.compare.audits import Audits
+from letheon.compare.record import Comparison, Entry
 from letheon.report import figures
-from letheon.report.html import environment
+from letheon.report.html import render
 from letheon.report.numbers import Point
-
-if TYPE_CHECKING:
-    from letheon.audit.record.evidence import Attack
-    from letheon.compare.audits import Audits
-    from letheon.compare.record import Comparison, Entry
 
 Numbers = dict[str, dict[str, float | None]]
 
@@ -29,51 +25,25 @@ def render_comparison(comparison: Comparison) -> str:
     others: Numbers = {"before": comparison.before}
     if comparison.reference is not None:
         others["reference"] = comparison.reference
-    models = _models(comparison.entries, others)
-    return (
-        environment("letheon.compare")
-        .get_template("comparison.html.j2")
-        .render(
-            comparison=comparison,
-            gone=GONE,
-            kept=KEPT,
-            verdicts=HEADLINE,
-            models=models,
-            figures=[Markup(svg) for svg in _figures(comparison.entries, models)],
-        )
-    )
+    return _page("comparison.html.j2", comparison.entries, others, comparison=comparison)
 
 
 def render_audits(audits: Audits, sources: Sequence[str]) -> str:
-    """The page of several audits as HTML text.
-
-    Args:
-        sources: the files that they were read from.
-    """
-    models = _models(audits.entries, audits.others)
+    """The page of several audits, read from `sources`, as HTML text."""
     attacks: dict[str, dict[str, Attack]] = {}
     for name, record in audits.records.items():
         for attack in record.attacks:
             attacks.setdefault(attack.name, {})[name] = attack
-    return (
-        environment("letheon.compare")
-        .get_template("audits.html.j2")
-        .render(
-            audits=audits,
-            gone=GONE,
-            kept=KEPT,
-            verdicts=HEADLINE,
-            models=models,
-            attacks=attacks,
-            sources=sources,
-            figures=[Markup(svg) for svg in _figures(audits.entries, models)],
-        )
-    )
+    values = {"audits": audits, "attacks": attacks, "sources": sources}
+    return _page("audits.html.j2", audits.entries, audits.others, **values)
 
 
-def _models(entries: Sequence[Entry], others: Numbers) -> Numbers:
-    """Rows of the tables: what is compared, then the models before and the references."""
-    return {entry.method: entry.numbers for entry in entries if entry.numbers} | others
+def _page(template: str, entries: Sequence[Entry], others: Numbers, **values: Any) -> str:
+    """Render a page whose tables show what is compared, then the models before and the references."""
+    models = {entry.method: entry.numbers for entry in entries if entry.numbers} | others
+    shared = {"gone": GONE, "kept": KEPT, "verdicts": HEADLINE, "models": models}
+    drawn = [Markup(svg) for svg in _figures(entries, models)]
+    return render("letheon.compare", template, **shared, figures=drawn, **values)
 
 
 def _figures(entries: Sequence[Entry], models: Numbers) -> list[str]:
@@ -82,15 +52,9 @@ def _figures(entries: Sequence[Entry], models: Numbers) -> list[str]:
         for name, numbers in models.items()
     }
     front = [entry.method for entry in entries if entry.best]
-    drawn = [
-        figures.plane(
-            points,
-            "extraction strength of the forgotten",
-            "utility on the kept",
-            "Forgetting against utility, with the front of those that no other beats in both",
-            front=front,
-        )
-    ]
+    across, up = "extraction strength of the forgotten", "utility on the kept"
+    words = "Forgetting against utility, with the front of those that no other beats in both"
+    drawn = [figures.plane(points, across, up, words, front=front)]
     measured = [entry for entry in entries if entry.numbers]
     relearned = {entry.method: entry.relearning for entry in measured}
     if any(relearned.values()):

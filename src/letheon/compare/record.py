@@ -1,7 +1,5 @@
 """The record of a comparison: one run per learning rate, one audit per method, the Pareto front."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -30,21 +28,15 @@ RELEARNED, ROUNDED = "relearned", "4-bit recall"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of a method at one learning rate (None for a method that has none).
-
-    Attributes:
-        scores: at each rung (steps taken) the score by which rates are chosen, in [0, 1].
-        stopped: why it ended.
-        folder: of the run, below the comparison's.
-    """
+    """One run of a method at one learning rate (None for a method that has none)."""
 
     learning_rate: float | None
-    scores: dict[int, float]
+    scores: dict[int, float]  # at each rung (steps taken) the score by which rates are chosen, in [0, 1]
     steps: int
-    stopped: str
+    stopped: str  # why it ended
     finished: bool
     seconds: float
-    folder: str
+    folder: str  # of the run, below the comparison's
 
     @property
     def score(self) -> float:

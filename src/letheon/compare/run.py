@@ -7,8 +7,6 @@ model before. A comparison that is stopped goes on where it was: finished runs a
 Every run keeps its folder; the weights are kept of the best run of each method only.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import re
@@ -37,7 +35,7 @@ from letheon.core.atomic import atomic_write_text, canonical_hash, is_whole, rea
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
 from letheon.core.progress import progress
-from letheon.core.runs import Run
+from letheon.core.runs import Run, slug
 from letheon.forget.method_lists import read_methods
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
@@ -77,6 +75,8 @@ def compare(
     Raises:
         InputError: before a model is loaded, for what cannot work.
     """
+    from letheon.compare.page import render_comparison
+
     recipes = read_methods(methods, request)
     criteria = load_profile(profile)
     for name in (model, reference):
@@ -103,16 +103,9 @@ def compare(
             seconds=round(time.monotonic() - clock, 1),
             seed=seed,
         )
-        write_comparison(comparison, folder)
+        write_json(folder / "compare.json", comparison.to_json())
+        atomic_write_text(folder / "compare.html", render_comparison(comparison))
     return comparison
-
-
-def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write `compare.json` and `compare.html`, each whole or not at all."""
-    from letheon.compare.page import render_comparison
-
-    write_json(folder / "compare.json", comparison.to_json())
-    atomic_write_text(folder / "compare.html", render_comparison(comparison))
 
 
 def seconds_of(text: str) -> float:
@@ -169,7 +162,7 @@ class _Runner:
 
     def enter(self, text: str, recipe: Recipe | StandaloneMethod, share: float) -> Entry:
         """Run a method at several rates within its share of the budget, and audit the best run."""
-        folder = self.folder / re.sub(r"[^\w.+@%=-]+", "_", text)
+        folder = self.folder / slug(text)
         attempts, error = self._attempts(folder, recipe, share)
         ended = [attempt for attempt in attempts if attempt.finished]
         if not ended:

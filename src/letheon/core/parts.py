@@ -3,8 +3,6 @@
 The bare value goes to the part's first option (`layers=5-7`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +38,7 @@ def name_of(text: str) -> str:
 
 
 def read_part(kind: Kind, text: str) -> Part:
-    """Read a part from its text.
-
-    Raises:
-        InputError: an unknown name, an unknown option, or a value that does not fit.
-    """
+    """Read a part from its text; an InputError refuses an unknown name or option, and a value that does not fit."""
     head, _, tail = text.partition(":")
     name, _, value = head.partition("=")
     name = name.strip()

@@ -1,7 +1,5 @@
 """Progress bars on a terminal (rich), or a plain line every ten seconds without a terminal."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,16 +20,12 @@ def be_quiet(quiet: bool = True) -> None:
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show progress on standard error while the block runs; yield the function that advances it."""
     if _quiet:
-        yield _nothing
+        yield lambda *_: None
     elif sys.stderr.isatty():
         with _bar(title, total) as advance:
             yield advance
     else:
         yield _lines(title, total)
-
-
-def _nothing(done: int, words: str = "") -> None:
-    """Show nothing."""
 
 
 @contextmanager

@@ -4,8 +4,6 @@ A third-party package adds methods by naming a module in the entry-point group `
 runs its decorators. No other file has to change.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -161,11 +159,7 @@ def named_recipes() -> dict[str, Method]:
 
 
 def find(kind: Kind, name: str) -> Method:
-    """The record of a name.
-
-    Raises:
-        InputError: no method of that kind has the name; the message offers the nearest one.
-    """
+    """The record of a name; the InputError about an unknown one offers the nearest."""
     _load()
     if (kind, name) in _methods:
         return _methods[kind, name]
@@ -180,8 +174,7 @@ def find(kind: Kind, name: str) -> Method:
 def make_settings(record: Method, options: dict[str, Any]) -> Any:
     """Build the method's settings from options by name; texts are converted to the field's type.
 
-    Raises:
-        InputError: an unknown option, or a value that does not fit.
+    An InputError refuses an unknown option, and a value that does not fit.
     """
     hints = get_type_hints(record.settings)
     fields = {option.name for option in dataclasses.fields(record.settings)}
@@ -194,22 +187,48 @@ def make_settings(record: Method, options: dict[str, Any]) -> Any:
     return record.settings(**converted)
 
 
-def check_settings(settings: Any, positive: tuple[str, ...] = ()) -> None:
-    """Refuse a value outside its field's `Literal` choices, or a `positive` field that is not; for `__post_init__`."""
+def check_settings(
+    settings: Any, positive: Sequence[str] = (), not_negative: Sequence[str] = (), shares: Sequence[str] = ()
+) -> None:
+    """Refuse a value outside its field's `Literal` choices or its bounds; for `__post_init__`.
+
+    Args:
+        positive, not_negative: fields with a finite value above 0, and of at least 0.
+        shares: fields with a value from 0 to 1.
+    """
     hints = get_type_hints(type(settings))
     for option in dataclasses.fields(settings):
-        value, hint = getattr(settings, option.name), hints[option.name]
+        name, value, hint = option.name, getattr(settings, option.name), hints[option.name]
         if get_origin(hint) is Literal and value not in get_args(hint):
-            raise InputError(f"{option.name}: found {value!r}", "one of " + ", ".join(map(str, get_args(hint))))
-        if option.name in positive and not 0 < value < float("inf"):
-            raise InputError(f"{option.name}: found {value}", "give a finite value above 0")
+            raise InputError(f"{name}: found {value!r}", "one of " + ", ".join(map(str, get_args(hint))))
+        if name in positive and not 0 < value < float("inf"):
+            raise InputError(f"{name}: found {value}", "give a finite value above 0")
+        if name in not_negative and not 0 <= value < float("inf"):
+            raise InputError(f"{name}: found {value}", "use 0 or more")
+        if name in shares and not 0 <= value <= 1:
+            raise InputError(f"{name}: found {value}", "it is a share: give 0 to 1")
+
+
+class Checked:
+    """Base of settings dataclasses that are checked as they are made, by the bounds that the class declares.
+
+    class Settings(Checked, positive=("rate",), not_negative=("noise",), shares=("decay",)): ...
+    """
+
+    _bounds: ClassVar[dict[str, Sequence[str]]] = {}
+
+    def __init_subclass__(cls, **bounds: Sequence[str]) -> None:
+        cls._bounds = {name: (*cls._bounds.get(name, ()), *bounds.get(name, ())) for name in {**cls._bounds, **bounds}}
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their bounds, see `check_settings`."""
+        check_settings(self, **self._bounds)
 
 
 def convert(text: str, hint: Any, what: str) -> Any:
     """Convert `text` to the type `hint` (int, float, bool, str, a Literal, or a union of one of these with None).
 
-    Raises:
-        InputError: the text does not fit; the message begins with `what`.
+    The InputError about a text that does not fit begins with `what`.
     """
     if get_origin(hint) is Literal:
         if text not in get_args(hint):

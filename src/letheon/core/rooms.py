@@ -1,7 +1,5 @@
 """Callable packages: `letheon.forget(...)` runs the main function of `letheon/forget/`."""
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from types import ModuleType

@@ -1,18 +1,17 @@
 """Run folders: the resolved configuration, package versions, and metrics as JSON lines."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +34,11 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def slug(name: str) -> str:
+    """Turn the name of a method into that of a file or folder."""
+    return re.sub(r"[^\w.+@%=-]+", "_", name)
+
+
 def versions() -> dict[str, str]:
     """Collect the versions that can affect results: Python, platform, and the packages that compute."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
@@ -55,49 +59,31 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, config: dict[str, Any]) -> Run:
-        """Start a run in an empty or new folder.
-
-        Raises:
-            InputError: the folder already holds a run.
-        """
+    def create(cls, folder: Path, config: dict[str, Any]) -> Self:
+        """Start a run in an empty or new folder; an InputError refuses one that already holds a run."""
         if (folder / "config.json").exists():
             raise InputError(
-                f"{folder} already holds a run",
-                f"continue it with --resume {folder}, or choose another --out",
+                f"{folder} already holds a run", f"continue it with --resume {folder}, or choose another --out"
             )
         run = cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {
-            "config": config,
-            "hash": canonical_hash(config),
-            "versions": versions(),
-            "started": utc_now(),
-        }
+        stored = {"config": config, "hash": canonical_hash(config), "versions": versions(), "started": utc_now()}
         write_json(folder / "config.json", stored)
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
-        """Open an existing run.
-
-        Raises:
-            InputError: the folder holds no run.
-        """
+    def open(cls, folder: Path) -> Self:
+        """Open an existing run; an InputError refuses a folder without one."""
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no run (no config.json)", "give the --out folder of an earlier run")
         return cls(folder)
 
     @classmethod
     @contextlib.contextmanager
-    def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Run]:
+    def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Self]:
         """Start a run, or continue one with the same config, and hold its lock while the block runs.
 
-        Args:
-            what: names the folder's content in the error, such as "a bench of other data, models or options".
-
-        Raises:
-            InputError: the folder holds a run with another config.
+        The InputError about another config names the folder's content as `what`: "a bench of other data or options".
         """
         check_writable(folder)
         if (folder / "config.json").is_file():

@@ -4,8 +4,6 @@ Bootstraps are seeded, so that the same numbers give the same interval. Fewer th
 of one of width zero.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -45,34 +43,27 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Compute the bootstrap interval of a statistic of independent values.
+    """Compute the bootstrap interval of a statistic of independent values; None for fewer than two values.
 
     Args:
-        values: one number per item.
         statistic: a function that takes `axis`, as numpy's functions do.
         method: `percentile`, or `BCa` (bias-corrected and accelerated), better for skewed values and many items.
-        confidence: nominal coverage.
-        resamples: number of bootstrap samples.
-        seed: seed of the bootstrap.
-
-    Returns:
-        Low and high end; None for fewer than two values, which say nothing about the spread.
     """
     if len(values) < 2:
         return None
     data = np.asarray(values, dtype=float)
     if np.ptp(data) == 0:  # all resamples are equal, and BCa is undefined
         return float(statistic(data, axis=-1)), float(statistic(data, axis=-1))
-    found = stats.bootstrap(
-        (data,),
-        statistic,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        batch=max(1, 1_000_000 // len(data)),
-        method=method,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    return _bootstrapped((data,), statistic, resamples, seed, method=method, confidence_level=confidence)
+
+
+def _bootstrapped(
+    samples: Sequence[np.ndarray], statistic: Statistic, resamples: int, seed: int, **options: Any
+) -> tuple[float, float]:
+    batch = max(1, 1_000_000 // sum(map(len, samples)))
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap(samples, statistic, n_resamples=resamples, batch=batch, rng=rng, **options)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -121,16 +112,8 @@ def estimate_auroc(
     value = float(area(*kinds, axis=-1))
     if min(map(len, kinds)) < 2:
         return Estimate(value, None, None, n)
-    found = stats.bootstrap(
-        kinds,
-        area,
-        n_resamples=resamples,
-        batch=max(1, 1_000_000 // n),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high), n)
+    low, high = _bootstrapped(kinds, area, resamples, seed, method="percentile", vectorized=True)
+    return Estimate(value, low, high, n)
 
 
 @dataclass(frozen=True)

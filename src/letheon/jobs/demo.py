@@ -4,8 +4,6 @@ Five stages: load, teach (until every fact is recalled), train the reference tha
 Nothing is staged: the same functions serve `letheon forget` and `letheon audit`.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Iterator, Sequence
@@ -41,44 +39,26 @@ EPOCHS, MOST_EPOCHS, TEACHING_RATE = 8, 14, 1e-4
 
 @dataclass
 class Demo:
-    """The result of the demo.
+    """The result of the demo."""
 
-    Attributes:
-        record: the record of the audit.
-        result: the result of forgetting.
-        taught_recall: share of all facts that the taught model recalls greedily.
-        folder: the folder of models, run and audit.
-        seconds: seconds per stage.
-    """
-
-    record: Audit
-    result: Result
-    taught_recall: float
-    folder: Path
-    seconds: dict[str, float] = field(default_factory=dict)
+    record: Audit  # the record of the audit
+    result: Result  # the result of forgetting
+    taught_recall: float  # share of all facts that the taught model recalls greedily
+    folder: Path  # the folder of models, run and audit
+    seconds: dict[str, float] = field(default_factory=dict)  # seconds per stage
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """The demo as the command line asks for it.
+    """The demo as the command line asks for it."""
 
-    Attributes:
-        out: folder of everything that the demo writes; a folder with an earlier demo is refused.
-        quick: train no reference, and audit fewer rows.
-        method: another recipe than the demo's.
-    """
-
-    out: Path
-    quick: bool = False
-    method: str = ""
+    out: Path  # folder of everything that the demo writes; a folder with an earlier demo is refused
+    quick: bool = False  # train no reference, and audit fewer rows
+    method: str = ""  # another recipe than the demo's
     machine: Machine = field(default_factory=Machine)
 
     def plan(self) -> dict[str, Any]:
-        """Check the method and return what would be done.
-
-        Raises:
-            InputError: there is no such method.
-        """
+        """Check the method and return what would be done."""
         read_method(self.method or METHOD)
         return {
             "model": "smollm2",
@@ -110,9 +90,11 @@ class DemoJob:
         request = Request(
             forget=tuple(target), retain=tuple(others), id="demo", reason="the person asked to be forgotten (invented)"
         )
-        before = _copy(taught)
+        before = LanguageModel(copy.deepcopy(taught.model), taught.tokenizer, "taught model", list(taught.notes))
+        method, size = self.method or METHOD, len(request.forget)
+        options: dict[str, Any] = {"steps": STEPS, "learning_rate": LEARNING_RATE, "batch_size": size}
         with seconds.of("forget"):
-            result = self._forget(taught, request)
+            result = forget(taught, request, method, out=self.out / "run", seed=seed, **options)
         with seconds.of("audit"):
             record = audit(
                 before,
@@ -127,24 +109,11 @@ class DemoJob:
         write_json(self.out / "seconds.json", seconds)
         return Demo(record, result, recalled, self.out, seconds)
 
-    def _forget(self, taught: LanguageModel, request: Request) -> Result:
-        return forget(
-            taught,
-            request,
-            self.method or METHOD,
-            out=self.out / "run",
-            steps=STEPS,
-            learning_rate=LEARNING_RATE,
-            batch_size=len(request.forget),
-            seed=self.machine.seed,
-        )
-
 
 def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> LanguageModel:
     """Train a fresh SmolLM2 until it recalls every row, for `EPOCHS` epochs at least.
 
-    Raises:
-        LetheonError: a row is not recalled after `MOST_EPOCHS`.
+    A LetheonError says that a row is not recalled after `MOST_EPOCHS`.
     """
     model = load("smollm2", device=device)
     settings = TrainSettings(learning_rate=TEACHING_RATE, batch_size=8, seed=seed)
@@ -164,10 +133,6 @@ def recall_share(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Return the share of rows whose value occurs in the greedy answer."""
     answers = generate(model, [row.prompt for row in rows], max_new_tokens=24, batch_size=64)
     return sum(recalls(answer, row, row.answer) for answer, row in zip(answers, rows, strict=True)) / len(rows)
-
-
-def _copy(model: LanguageModel) -> LanguageModel:
-    return LanguageModel(copy.deepcopy(model.model), model.tokenizer, "taught model", list(model.notes))
 
 
 def _save(out: Path, taught: LanguageModel, reference: LanguageModel | None) -> None:

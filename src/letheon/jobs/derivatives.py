@@ -1,14 +1,12 @@
 """`letheon ledger derivative`: record the copies of a model, and list what they still hold."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from letheon.audit.ledger import derivatives
 from letheon.core.errors import InputError
-from letheon.jobs.ledger import opened
+from letheon.jobs.ledger import Writing, opened
 from letheon.jobs.options import DerivativeKind, LedgerAccess
 
 
@@ -22,29 +20,17 @@ def list_derivatives(access: LedgerAccess) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class AddDerivative:
-    """A copy that was made from a model.
+class AddDerivative(Writing):
+    """A copy that was made from a model."""
 
-    Attributes:
-        path: file of the copy, or a folder with safetensors files.
-        parent: the model it was made from, or the hash of a model's weights or of another derivative.
-    """
-
-    path: Path
-    parent: str
+    path: Path  # file of the copy, or a folder with safetensors files
+    parent: str  # the model it was made from, or the hash of a model's weights or of another derivative
     kind: DerivativeKind = "other"
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"
 
-    def plan(self) -> dict[str, Any]:
-        """Return the description that would be recorded."""
-        return self._add(write=False)
-
-    def work(self) -> dict[str, Any]:
-        """Record the copy and return its description."""
-        return self._add(write=True)
-
-    def _add(self, write: bool) -> dict[str, Any]:
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Describe the copy, and record it where `write` says so."""
         with opened(self.access) as ledger:
             made = derivatives.describe(self.path, self.kind, self.parent, self.device)
             if write:
@@ -53,31 +39,18 @@ class AddDerivative:
 
 
 @dataclass(frozen=True)
-class ReplaceDerivative:
-    """A copy that was replaced by another, or withdrawn.
+class ReplaceDerivative(Writing):
+    """A copy that was replaced by another, or withdrawn."""
 
-    Attributes:
-        old: the beginning of the copy's hash, or its path as it was recorded.
-        by: the copy that took its place, None where it was withdrawn.
-        parent: the model that the new copy was made from; given with `by`.
-    """
-
-    old: str
-    by: Path | None = None
-    parent: str = ""
+    old: str  # the beginning of the copy's hash, or its path as it was recorded
+    by: Path | None = None  # the copy that took its place, None where it was withdrawn
+    parent: str = ""  # the model that the new copy was made from; given with `by`
     kind: DerivativeKind = "other"
     access: LedgerAccess = field(default_factory=LedgerAccess)
     device: str = "auto"
 
-    def plan(self) -> dict[str, Any]:
-        """Return the replacement that would be recorded."""
-        return self._replace(write=False)
-
-    def work(self) -> dict[str, Any]:
-        """Record the replacement."""
-        return self._replace(write=True)
-
-    def _replace(self, write: bool) -> dict[str, Any]:
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Find the copy and describe the new one; record the replacement where `write` says so."""
         if (self.by is None) != (not self.parent):
             raise InputError("--by and --parent go together", "give both, or neither where the copy was withdrawn")
         with opened(self.access) as ledger:

@@ -1,7 +1,5 @@
 """`letheon forget`: gather a request, check it, forget, audit; or continue such a run."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,11 +59,6 @@ class ForgetOptions:
                 f"--resume and {', '.join(names)} are given; a resumed run keeps the settings that it was started with",
                 f"leave them out, or start a new run with another --out than {self.folders.resume}",
             )
-
-
-def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
-    """Return the job of a new run, or of one that is continued."""
-    return ForgetJob(given) if given.folders.resume is None else ResumedForget(given, given.folders.resume)
 
 
 @dataclass(frozen=True)
@@ -150,13 +143,7 @@ class ForgetJob:
         chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
         with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
             result = forget(
-                model,
-                request,
-                self.recipe,
-                out=given.folders.out,
-                settings=settings,
-                training=training,
-                labels=labels,
+                model, request, self.recipe, out=given.folders.out, settings=settings, training=training, labels=labels
             )
         return _finished(result, given.model, given.audit, training.seed, given.device)
 
@@ -195,6 +182,11 @@ class ResumedForget:
         check_ledger(audit.ledger, [Request.read(self.folder / "request.json")] if audit.ledger else [])
         result = resume(self.folder, self.given.device)
         return _finished(result, self.config["model"], audit, self.config["training"]["seed"], self.given.device)
+
+
+def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
+    """Return the job of a new run, or of one that is continued."""
+    return ForgetJob(given) if given.folders.resume is None else ResumedForget(given, given.folders.resume)
 
 
 def _finished(result: Result, before: str, options: AuditOptions, seed: int, device: str) -> Forgotten:

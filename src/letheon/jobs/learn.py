@@ -1,7 +1,5 @@
 """`letheon learn`: read the stream, check, learn, write the page; or continue such a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,17 +24,11 @@ SMALL = "mlp"
 
 @dataclass(frozen=True)
 class Source:
-    """A model, a stream, and how the model learns it: what `learn` and `compare-strategies` share.
+    """A model, a stream, and how the model learns it: what `learn` and `compare-strategies` share."""
 
-    Attributes:
-        model: a language model, or `mlp` or `mlp=WIDTHS` for a small network.
-        name: the name or file of the stream.
-        training: fields of `LearnSettings` that were given.
-    """
-
-    model: str
-    name: str
-    training: Mapping[str, Any] = field(default_factory=dict)
+    model: str  # a language model, or `mlp` or `mlp=WIDTHS` for a small network
+    name: str  # the name or file of the stream
+    training: Mapping[str, Any] = field(default_factory=dict)  # fields of `LearnSettings` that were given
 
     @cached_property
     def stream(self) -> Stream:
@@ -102,14 +94,10 @@ class LearnJob:
 
 @dataclass(frozen=True)
 class ResumedLearn:
-    """A run of `letheon learn` that is continued from its folder.
-
-    Attributes:
-        model: the shape of a small network, as it was given to the run; empty for `mlp`.
-    """
+    """A run of `letheon learn` that is continued from its folder."""
 
     folder: Path
-    model: str = ""
+    model: str = ""  # the shape of a small network, as it was given to the run; empty for `mlp`
     device: str = "auto"
 
     def plan(self) -> dict[str, Any]:

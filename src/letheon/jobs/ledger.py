@@ -1,7 +1,5 @@
 """`letheon ledger`: read, check, export and close the record of deletion requests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -51,8 +49,7 @@ def verify(
 ) -> Verification:
     """Verify a ledger, or an exported file, and find the audit in it where one is given.
 
-    Args:
-        head: a head that was stored elsewhere: its hash, or a file of `letheon ledger head`; empty for none.
+    A head that was stored elsewhere is its hash, or a file of `letheon ledger head`; empty for none.
     """
     keys = {key.id: key for key in map(signing.read_verifier, public_keys)}
     end = exchange.read_head(head) if head else None
@@ -77,28 +74,32 @@ def read_head(access: LedgerAccess, out: Path | None) -> dict[str, Any]:
     return end
 
 
-@dataclass(frozen=True)
-class ExportJob:
-    """The export of all entries, or of a provenance statement about one request.
+class Writing:
+    """A job whose plan is its work without the writing."""
 
-    Attributes:
-        request: the request of the statement; empty exports all entries.
-    """
-
-    out: Path
-    statement: bool = False
-    request: str = ""
-    access: LedgerAccess = field(default_factory=LedgerAccess)
+    def perform(self, write: bool) -> dict[str, Any]:
+        """Check and do everything, but write only where `write` says so; return what is or would be written."""
+        raise NotImplementedError  # every job says what it does
 
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be written."""
-        return self._export(write=False)
+        return self.perform(write=False)
 
     def work(self) -> dict[str, Any]:
-        """Write the file and return what was written."""
-        return self._export(write=True)
+        """Write, and return what was written."""
+        return self.perform(write=True)
 
-    def _export(self, write: bool) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class ExportJob(Writing):
+    """The export of all entries, or of a provenance statement about one request."""
+
+    out: Path
+    statement: bool = False
+    request: str = ""  # the request of the statement; empty exports all entries
+    access: LedgerAccess = field(default_factory=LedgerAccess)
+
+    def perform(self, write: bool) -> dict[str, Any]:
         if self.statement != bool(self.request):
             raise InputError(
                 "--statement and --request go together", "letheon ledger export FILE --statement --request ID"
@@ -135,16 +136,11 @@ class CloseJob:
 
 @dataclass(frozen=True)
 class RecheckJob:
-    """Earlier requests asked of the newest model.
-
-    Attributes:
-        requests: a request.json, or a folder that is searched for request*.json.
-        sample: the most requests that are asked, drawn by the seed; 0 asks all.
-    """
+    """Earlier requests asked of the newest model."""
 
     model: str
-    requests: Path
-    sample: int = 0
+    requests: Path  # a request.json, or a folder that is searched for request*.json
+    sample: int = 0  # the most requests that are asked, drawn by the seed; 0 asks all
     access: LedgerAccess = field(default_factory=LedgerAccess)
     machine: Machine = field(default_factory=Machine)
 

@@ -1,7 +1,5 @@
 """`letheon forget --reapply`: add the change of an earlier deletion to a model again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +13,13 @@ from letheon.forget.reapply import read_update, reapply
 
 @dataclass(frozen=True)
 class ReapplyJob:
-    """`letheon forget MODEL --reapply UPDATE`.
-
-    Attributes:
-        scale: factor of the change.
-        others: names of options that were given beside it and ask for a new deletion.
-    """
+    """`letheon forget MODEL --reapply UPDATE`."""
 
     model: str
     update: Path
-    scale: float
+    scale: float  # factor of the change
     out: Path
-    others: Sequence[str] = ()
+    others: Sequence[str] = ()  # names of options that were given beside it and ask for a new deletion
     device: str = "auto"
 
     def plan(self) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """`letheon report`: read audits made before, render one or compare several, print to PDF."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +18,12 @@ PAGE = (".html", ".htm")
 
 @dataclass(frozen=True)
 class ReportJob:
-    """A page to be rendered from records that were read and checked.
+    """A page to be rendered from records that were read and checked."""
 
-    Attributes:
-        records: the audits by the names that they have on the page.
-        files: the records' files, in the same order.
-        out: the page.
-        browser: the program that prints the page, empty where no PDF is wanted.
-    """
-
-    records: dict[str, Audit]
-    files: list[Path]
-    out: Path
-    browser: str = ""
+    records: dict[str, Audit]  # the audits by the names that they have on the page
+    files: list[Path]  # the records' files, in the same order
+    out: Path  # the page
+    browser: str = ""  # the program that prints the page, empty where no PDF is wanted
 
     @property
     def pdf(self) -> Path | None:

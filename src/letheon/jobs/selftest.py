@@ -1,7 +1,5 @@
 """`letheon selftest`: audit planted models."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 

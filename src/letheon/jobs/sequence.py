@@ -1,7 +1,5 @@
 """`letheon forget --sequence`: serve a queue of requests, or continue one."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,23 +26,12 @@ from letheon.forget.settings import ForgetSettings, resolve
 from letheon.jobs.forget import ForgetOptions
 
 
-def sequence_job(given: ForgetOptions, sequence: str) -> SequenceJob | ResumedSequence:
-    """Return the job of a new queue, or of one that is continued."""
-    if given.folders.resume is None:
-        return SequenceJob(given, sequence)
-    return ResumedSequence(given, sequence, given.folders.resume)
-
-
 @dataclass(frozen=True)
 class SequenceJob:
-    """Requests that are served one after another.
-
-    Attributes:
-        sequence: a folder of request*.json, or a JSON-lines file.
-    """
+    """Requests that are served one after another."""
 
     given: ForgetOptions
-    sequence: str
+    sequence: str  # a folder of request*.json, or a JSON-lines file
 
     def checked(self) -> tuple[list[Request], SequenceSettings, ForgetSettings, TrainSettings]:
         """Read requests and settings, and refuse everything that can be refused before a model is loaded."""
@@ -119,6 +106,13 @@ class ResumedSequence:
         result = resume_sequence(self.folder, requests, self.given.device)
         finish_sequence(self.given.audit.ledger, result)
         return _summary(result)
+
+
+def sequence_job(given: ForgetOptions, sequence: str) -> SequenceJob | ResumedSequence:
+    """Return the job of a new queue, or of one that is continued."""
+    if given.folders.resume is None:
+        return SequenceJob(given, sequence)
+    return ResumedSequence(given, sequence, given.folders.resume)
 
 
 def sequence_settings(method: str) -> SequenceSettings:

@@ -1,7 +1,5 @@
 """`letheon spillover`: read the suite, check, compare refusals, write the page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,23 +13,16 @@ from letheon.core.atomic import check_writable
 
 @dataclass(frozen=True)
 class SpilloverJob:
-    """A comparison of refusals before and after unlearning, as the command line asks for it.
-
-    Attributes:
-        file: the suite, JSON lines with `domain` and `prompt`.
-        unlearned: the domain whose refusals were unlearned, empty for the one that lost most.
-        judge: a model that judges whether answers are sound language, or empty.
-        out: folder of the page, None where nothing is written.
-    """
+    """A comparison of refusals before and after unlearning, as the command line asks for it."""
 
     before: str
     after: str
-    file: Path
-    unlearned: str = ""
-    judge: str = ""
+    file: Path  # the suite, JSON lines with `domain` and `prompt`
+    unlearned: str = ""  # the domain whose refusals were unlearned, empty for the one that lost most
+    judge: str = ""  # a model that judges whether answers are sound language, or empty
     position: Literal["last", "mean"] = "last"
     max_new_tokens: int = 64
-    out: Path | None = None
+    out: Path | None = None  # folder of the page, None where nothing is written
     device: str = "auto"
 
     @cached_property

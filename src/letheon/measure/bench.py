@@ -8,11 +8,8 @@
 Whatever is finished there is read back, so a bench that was stopped goes on, and further methods join it.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +21,7 @@ from letheon.core.atomic import atomic_write_text, check_writable, is_whole, rea
 from letheon.core.errors import InputError, Interrupted, TrainingError, nearest
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.rows.examples import Example
-from letheon.core.runs import Run
+from letheon.core.runs import Run, slug
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
@@ -80,13 +77,9 @@ class Teaching:
 def read_benchmark(
     name: str, source: str, *, split: str = "", rows: int = 0, seed: int = 0, **options: Any
 ) -> Benchmark:
-    """Read a benchmark's data.
+    """Read a benchmark's data from a hub id or a folder; without a source from the benchmark's own hub id.
 
-    Args:
-        source: a hub id or a folder; the benchmark's own hub id where it is empty.
-
-    Raises:
-        InputError: no such benchmark, or its data are not as they should be.
+    An InputError refuses an unknown benchmark, and data that are not as they should be.
     """
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}", nearest(name, list(BENCHMARKS)))
@@ -151,13 +144,7 @@ def plan_bench(
     seed: int = 0,
     **options: Any,
 ) -> BenchPlan:
-    """Check what a bench is asked.
-
-    Args:
-        methods: as `letheon.forget` takes them; none measures target and reference only.
-        out: the bench's folder; one that was begun is continued.
-        model, target, reference: names or folders as `letheon.load` takes them.
-        options: of `letheon.forget` for every method, such as `epochs`.
+    """Check what a bench is asked; `BenchPlan` says what the arguments are.
 
     Raises:
         InputError: models are missing or given twice, a method is unknown or cannot work on the request.
@@ -190,7 +177,7 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
     out, began = plan.out, time.monotonic()
     with Run.begun(out, plan.config(), "a bench of other data, models or options"):
         try:
-            models = tuple(_Runner(plan, out, device).measured())
+            models = tuple(_Runner(plan, device).measured())
         except Interrupted as stopped:
             raise Interrupted(stopped.problem, "the same command goes on from there") from None
         result = Bench(
@@ -209,17 +196,11 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
     return result
 
 
-def slug(name: str) -> str:
-    """A method's name as that of a file."""
-    return re.sub(r"[^\w.+@%=-]+", "_", name)
-
-
 @dataclass
 class _Runner:
     """Trains, unlearns and measures each model, unless an earlier run did."""
 
     plan: BenchPlan
-    out: Path
     device: str
 
     def measured(self) -> Iterator[BenchedModel]:
@@ -249,7 +230,7 @@ class _Runner:
 
     def _scores(self, name: str, make: Callable[[], LanguageModel], against: Against) -> Scores:
         """Return a model's scores, from its file or measured now."""
-        file = self.out / "scores" / f"{slug(name)}.json"
+        file = self.plan.out / "scores" / f"{slug(name)}.json"
         if file.is_file():
             return Scores.from_json(read_json(file))
         model = make()
@@ -260,7 +241,7 @@ class _Runner:
 
     def _trained(self, role: Role) -> Path:
         """The folder of a model that learned the request's rows: all of them, or those to keep."""
-        folder = self.out / role
+        folder = self.plan.out / role
         if is_whole(folder / "model"):
             return folder / "model"
         model = self._load(self.plan.model)
@@ -276,7 +257,7 @@ class _Runner:
         return folder / "model"
 
     def _method(self, name: str, recipe: Recipe | StandaloneMethod, target: str, against: Against) -> BenchedModel:
-        folder = self.out / "methods" / slug(name)
+        folder = self.plan.out / "methods" / slug(name)
         try:
             scores = self._scores(name, lambda: self._unlearned(folder, recipe, target), against)
         except TrainingError as failure:  # not finite, or nothing moved: the other methods go on

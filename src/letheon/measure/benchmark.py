@@ -5,11 +5,9 @@ A benchmark is a file of this room with `read_NAME(source, *, split="", rows=0, 
 (`letheon.measure.bench`) knows nothing of a benchmark but what stands here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from letheon.audit.measuring.judging import Judge
 from letheon.core.model.models import LanguageModel
@@ -73,7 +71,7 @@ class Scores:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Scores:
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in content["scores"])
         return cls(scores, content["answers"])

@@ -9,8 +9,6 @@ Differs: beside them a share of continuations that are broken language. Sustaina
          `letheon forget --sequence`; here a request is one set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.generation import continue_answers
 from letheon.core.scoring.overlap import rouge
 from letheon.forget.request import Request
 from letheon.measure.benchmark import NOTHING, Against, Better, Score, Scores
@@ -119,7 +117,9 @@ class Muse:
 
     def _membership(self, model: LanguageModel) -> Score:
         """Min-K% on the first 2,048 tokens of each text (or as many as the model reads)."""
-        members, holdout = (_first_pieces(texts, model) for texts in (self.members, self.holdout))
+        members, holdout = (
+            [pieces([text], PIECE, model)[0] for text in texts] for texts in (self.members, self.holdout)
+        )
         test = membership(model, members, holdout, seed=self.seed)["min_k"]
         return membership_score(MIN_K_AUROC, test, [row.id for row in (*self.members, *self.holdout)])
 
@@ -132,11 +132,7 @@ def continuations(
     room = model.context_length - max_new_tokens - 1
     # a text that is too long loses its beginning
     starts = [encoder.answer(row.prompt, end=False)[0][-room:] for row in rows]
-    generated = generate_ids(model, [""] * len(rows), prefixes=starts, max_new_tokens=max_new_tokens)
-    texts = [
-        model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(generated, starts, strict=True)
-    ]
+    texts = continue_answers(model, [""] * len(rows), starts, max_new_tokens)
     return {row.id: _until(text, stops).strip() for row, text in zip(rows, texts, strict=True)}
 
 
@@ -144,10 +140,6 @@ def _until(text: str, stops: Sequence[str]) -> str:
     for stop in stops:
         text = text.split(stop)[0]
     return text
-
-
-def _first_pieces(texts: Sequence[Example], model: LanguageModel) -> list[Example]:
-    return [pieces([text], PIECE, model)[0] for text in texts]
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

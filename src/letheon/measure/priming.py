@@ -9,8 +9,6 @@ Differs: P of a key word of several tokens is their product [inferred]. Everythi
          it, and the correlation is also taken within each key word: a few words would else carry it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import short
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.core.statistics import Estimate, bootstrap_interval, rank_correlation
+from letheon.core.statistics import Estimate, estimate_mean, rank_correlation
 
 # Below about this probability priming appears, above it hardly (the paper's change of regime).
 THRESHOLD = 1e-3
@@ -68,8 +66,7 @@ def keyword_logp(
 ) -> Float[np.ndarray, " prefixes"]:
     """log P(key word | prefix) in nats: running text, the key word's tokens as they are read after the prefix.
 
-    Args:
-        prefixes, keywords: pairs; a space is put between them unless the prefix ends in one.
+    A space is put between a prefix and its key word unless the prefix ends in one.
     """
     encoder = model.encoder()
     questions = []
@@ -104,11 +101,7 @@ def read_samples(
 ) -> list[Reading]:
     """Every sample's reading; all prefixes of all samples go through the model together.
 
-    Args:
-        prefixes: by theme; short contexts whose natural next word is of that theme. They must not be learned.
-
-    Raises:
-        InputError: a theme without prefixes.
+    A theme's prefixes are short contexts whose natural next word is of that theme; they must not be learned.
     """
     themes = list(prefixes)
     contexts: list[str] = []
@@ -209,11 +202,10 @@ def predict(results: Sequence[Priming]) -> Prediction:
         groups.setdefault(result.sample.keyword, []).append(number)
     each = [rank_correlation(known[at].tolist(), primed[at].tolist()).value for at in groups.values()]
     inner = [value for value in each if value is not None]
-    low, high = bootstrap_interval(inner) or (None, None)
     rare = known < math.log(THRESHOLD)
     return Prediction(
         rank_correlation(known.tolist(), primed.tolist()),
         None if constant else float(pearsonr(known, primed).statistic),
-        Estimate(float(np.mean(inner)) if inner else None, low, high, len(inner)),
+        estimate_mean(inner),
         *(float(primed[chosen].mean()) if chosen.any() else None for chosen in (rare, ~rare)),
     )

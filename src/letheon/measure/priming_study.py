@@ -6,8 +6,6 @@ Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, 
 Differs: none known; optimizer and rates were not read, and are the caller's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,12 +30,7 @@ Cure = Callable[[Weights, Weights], Weights]
 
 
 class Presented(Strategy):
-    """The first row takes one place in every `every`-th batch; all other places go to the rows after it, in turn.
-
-    Args:
-        presentations: how often the row is shown.
-        every: batches from one presentation to the next.
-    """
+    """The first row takes one place in every `every`-th batch; all other places go to the rows after it, in turn."""
 
     def __init__(self, presentations: int, every: int = 1) -> None:
         super().__init__(settings=())

@@ -4,8 +4,6 @@ A table is named by its configuration and split. In a folder it is looked for as
 `wmdp-bio/test-00000-of-00001.parquet` are written: `CONFIG.*`, `CONFIG/SPLIT.*`, `CONFIG/SPLIT-*`.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +18,7 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".txt")
 
 
 def is_folder(source: str | Path) -> bool:
-    """Say whether a source is a local copy; a hub id is not, and anything else is refused.
-
-    Raises:
-        InputError: a path that does not exist.
-    """
+    """Say whether a source is a local copy; a hub id is not, and an InputError refuses a path that does not exist."""
     if Path(source).is_dir():
         return True
     text = str(source)
@@ -101,11 +95,7 @@ def drawn(items: Sequence[Item], most: int, seed: int, stream: str) -> list[Item
 
 
 def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
-    """A field that must be a text.
-
-    Raises:
-        InputError: names the field and what was found.
-    """
+    """Return a field that must be a text; an InputError names the field and what was found."""
     text = row.get(name)
     if not isinstance(text, str) or not text.strip():
         raise InputError(

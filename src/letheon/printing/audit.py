@@ -1,9 +1,7 @@
 """The output of `letheon audit`: key numbers, answers, verdict."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import cell, one_line, print_json
-
-if TYPE_CHECKING:
-    from letheon.audit.record.record import Audit, Metric
+from letheon.audit.record.record import Audit, Metric
+from letheon.printing.cells import cell, new_table, one_line, print_json, print_notes
 
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 
@@ -103,17 +99,15 @@ def print_audit(console: Console, record: Audit, folder: Path) -> None:
     outcome = record.verdict.outcome
     style = VERDICT_STYLES[outcome]
     console.print(Panel(record.verdict.words, title=Text(outcome.upper(), style=style), border_style=style))
-    for warning in record.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}")
+    print_notes(console, record.warnings)
     console.print(
         f"report: [bold]{escape(str(folder / 'report.html'))}[/]   record: {escape(str(folder / 'audit.json'))}"
     )
 
 
 def _print_answers(console: Console, record: Audit, rows: int = 3) -> None:
-    table = Table(title="\nThree answers about the target", title_justify="left", title_style="bold", show_lines=True)
-    for heading in ("asked", "before", "after", "kind"):
-        table.add_column(heading, overflow="fold")
+    title, headings = "\nThree answers about the target", ("asked", "before", "after", "kind")
+    table = new_table(title, *headings, title_style="bold", show_lines=True)
     for answer in [answer for answer in record.answers if answer.subset == "forget"][:rows]:
         # texts of models and users are data, not markup
         table.add_row(*(Text(one_line(text)) for text in (answer.prompt, answer.before, answer.after)), answer.kind)

@@ -1,19 +1,13 @@
 """The output of `letheon bench`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import print_json
+from letheon.measure.benchmark import Bench
+from letheon.printing.cells import new_table, print_files, print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.measure.benchmark import Bench
 
 
 def show_bench(result: Bench, folder: Path, as_json: bool) -> None:
@@ -22,9 +16,8 @@ def show_bench(result: Bench, folder: Path, as_json: bool) -> None:
         print_json({**result.to_json(), "report": str(folder / "bench.html")})
         return
     measured = [(one, {score.name: score for score in one.scores.scores}) for one in result.models if one.scores]
-    table = Table(title=f"{result.benchmark} {result.split}")
-    for heading in ("", *(one.name for one, _ in measured)):
-        table.add_column(Text(heading), overflow="fold")
+    names = [Text(one.name) for one, _ in measured]
+    table = new_table(f"{result.benchmark} {result.split}", "", *names, title_justify="center")
     for name in result.columns:
         values = [scores[name].estimate.value if name in scores else None for _, scores in measured]
         table.add_row(name, *("" if value is None else number(value) for value in values))
@@ -33,4 +26,4 @@ def show_bench(result: Bench, folder: Path, as_json: bool) -> None:
     for one in result.models:
         if one.scores is None:
             console.print(Text(f"{one.name} came to no result: {one.error}"))
-    console.print(f"report: {folder / 'bench.html'}   numbers: {folder / 'bench.json'}", soft_wrap=True, markup=False)
+    print_files(console, folder / "bench.html", folder / "bench.json")

@@ -1,11 +1,12 @@
 """Shared parts of the output: JSON, a plan, the cell of a table, a line of foreign text."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,25 @@ from rich.text import Text
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def new_table(title: str | Text, *headings: str | Text, **options: Any) -> Table:
+    """Make a table with its title at the left, whose columns fold long cells; `options` are those of rich."""
+    table = Table(title=title, **{"title_justify": "left", **options})
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def print_notes(console: Console, notes: Sequence[str]) -> None:
+    """Print what a reader should know, a line each."""
+    for note in notes:
+        console.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def print_files(console: Console, report: Path, numbers: Path) -> None:
+    """Name the page and the file of its numbers."""
+    console.print(f"report: {report}   numbers: {numbers}", soft_wrap=True, markup=False)
 
 
 def show_plan(plan: dict[str, Any], as_json: bool) -> None:

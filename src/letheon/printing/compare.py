@@ -1,19 +1,13 @@
 """The output of `letheon compare`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from letheon.printing.cells import print_json
+from letheon.compare.record import Comparison
+from letheon.printing.cells import new_table, print_files, print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.compare.record import Comparison
 
 
 def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None:
@@ -21,10 +15,9 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
     if as_json:
         print_json({**comparison.to_json(), "report": str(folder / "compare.html")})
         return
-    table = Table(title=f"{len(comparison.entries)} methods on request {comparison.request}")
     columns = ("forget extraction strength", "relearned", "4-bit recall", "retain utility", "damaged answers")
-    for name in ("method", "verdict", "rate", *columns):
-        table.add_column(name, overflow="fold")
+    title = f"{len(comparison.entries)} methods on request {comparison.request}"
+    table = new_table(title, "method", "verdict", "rate", *columns, title_justify="center")
     for entry in comparison.entries:
         rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
         numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]
@@ -41,4 +34,4 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
         run = folder / chosen.folder
         whole = join(["letheon", "audit", comparison.model, f"{run / 'model'}", "--request", f"{run / 'request.json'}"])
         console.print(f"These are quick audits; the whole one of a run: {whole}", soft_wrap=True, markup=False)
-    console.print(f"report: {folder / 'compare.html'}   numbers: {folder / 'compare.json'}", soft_wrap=True)
+    print_files(console, folder / "compare.html", folder / "compare.json")

@@ -1,17 +1,11 @@
 """The output of `letheon demo`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.markup import escape
 
+from letheon.jobs.demo import Demo
 from letheon.printing.audit import audit_json, print_audit
 from letheon.printing.cells import print_json
-
-if TYPE_CHECKING:
-    from letheon.jobs.demo import Demo
 
 
 def show_demo(demo: Demo, as_json: bool) -> None:

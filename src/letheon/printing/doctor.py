@@ -1,14 +1,11 @@
 """The output of `letheon doctor`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from letheon.printing.cells import print_json
+from letheon.printing.cells import print_json, print_notes
 
 
 def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
@@ -30,5 +27,4 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
         state = "[green]installed" if extra["installed"] else "[dim]not installed"
         table.add_row(f"[dim]extra {name}", f"{state}[/]: {extra['unlocks']}")
     console.print(table)
-    for line in facts["advice"]:
-        console.print(f"[yellow]note:[/] {escape(line)}")
+    print_notes(console, facts["advice"])

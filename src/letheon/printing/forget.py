@@ -1,17 +1,11 @@
 """The output of `letheon forget`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.markup import escape
 
+from letheon.jobs.forget import Forgotten
 from letheon.printing.audit import audit_json, print_audit
-from letheon.printing.cells import print_json
-
-if TYPE_CHECKING:
-    from letheon.jobs.forget import Forgotten
+from letheon.printing.cells import print_json, print_notes
 
 
 def show_forget(done: Forgotten, as_json: bool) -> None:
@@ -33,7 +27,6 @@ def show_forget(done: Forgotten, as_json: bool) -> None:
     console.print(
         f"{result.outcome.steps} steps, {result.outcome.stopped}; model in {escape(str(result.folder))}/model"
     )
-    for warning in result.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}")
+    print_notes(console, result.warnings)
     if record is not None and result.folder is not None:
         print_audit(console, record, result.folder)

@@ -1,18 +1,11 @@
 """The output of `letheon learn`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import one_line, print_json
+from letheon.printing.cells import new_table, one_line, print_files, print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.retain.learned import Learned
+from letheon.retain.learned import Learned
 
 
 def show_learned(learned: Learned, as_json: bool) -> None:
@@ -24,15 +17,12 @@ def show_learned(learned: Learned, as_json: bool) -> None:
     console = Console()
     for what, unit in (("accuracy", ""), ("loss", ", nats")):
         title = f"{learned.strategy} on {learned.stream}: {what}{unit}"
-        table = Table(title=Text(one_line(title, 100)), title_justify="left")
-        for heading in ("after", *learned.tasks):
-            table.add_column(Text(one_line(heading, 24)), overflow="fold")
+        headings = [Text(one_line(heading, 24)) for heading in ("after", *learned.tasks)]
+        table = new_table(Text(one_line(title, 100)), *headings)
         for name, row in zip(["(before)", *learned.tasks], learned.curve.matrix(what), strict=True):
             table.add_row(Text(one_line(name, 24)), *(number(float(value)) for value in row))
         console.print(table)
     for name, value in learned.metrics.items():
         console.print(f"[dim]{name}[/] {number(value)}")
     if learned.folder is not None:
-        console.print(
-            f"report: {learned.folder / 'learn.html'}   numbers: {learned.folder / 'learned.json'}", soft_wrap=True
-        )
+        print_files(console, learned.folder / "learn.html", learned.folder / "learned.json")

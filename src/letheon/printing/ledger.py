@@ -1,19 +1,14 @@
 """The output of `letheon ledger` and `letheon ledger derivative`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import print_json, printable
-
-if TYPE_CHECKING:
-    from letheon.audit.ledger.chain import Verification
-    from letheon.audit.ledger.entry import Entry
+from letheon.audit.ledger.chain import Verification
+from letheon.audit.ledger.entry import Entry
+from letheon.printing.cells import new_table, print_json, printable
 
 REQUESTS = ("request", "state", "reason", "received", "due", "verdict", "recheck", "returned", "entries")
 CAME_BACK = "came back"
@@ -77,9 +72,7 @@ def show_recheck(entry: Entry, as_json: bool) -> None:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = new_table(title, *columns, box=None, padding=(0, 1))
     for row in rows:
         table.add_row(*(Text(printable(row[column])) for column in columns))
     Console().print(table)

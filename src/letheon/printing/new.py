@@ -1,7 +1,5 @@
 """The output of `letheon new`."""
 
-from __future__ import annotations
-
 import typer
 
 from letheon.jobs.new import NewFiles

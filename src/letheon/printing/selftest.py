@@ -1,17 +1,11 @@
 """The output of `letheon selftest`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from letheon.audit.selftest.selftest import SelfTest
 from letheon.printing.cells import print_json
-
-if TYPE_CHECKING:
-    from letheon.audit.selftest.selftest import SelfTest
 
 
 def show_selftest(result: SelfTest, as_json: bool) -> None:

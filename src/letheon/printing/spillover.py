@@ -1,20 +1,15 @@
 """The output of `letheon spillover`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from letheon.audit.spillover.spillover import SpilloverReport
 from letheon.printing.cells import cell, one_line, print_json
 from letheon.report.numbers import number
-
-if TYPE_CHECKING:
-    from letheon.audit.spillover.spillover import SpilloverReport
 
 
 def show_spillover(report: SpilloverReport, folder: Path | None, as_json: bool) -> None:

@@ -5,8 +5,6 @@ colours follow the page's light or dark theme through CSS variables (`--before`,
 same bytes. A value of None has no mark; its row says that it is missing.
 """
 
-from __future__ import annotations
-
 import html
 import io
 import re
@@ -99,14 +97,9 @@ def look(name: str, position: int = 0) -> Look:
 def plane(
     points: Mapping[str, tuple[WithInterval, WithInterval]], across: str, up: str, words: str, front: Sequence[str] = ()
 ) -> str:
-    """Draw forgetting against utility: each model is a point with the intervals of both measurements.
+    """Draw forgetting against utility: each model is a point with the intervals of both measurements, both shares.
 
-    Args:
-        points: forget recall and retained utility per model, both as shares.
-        across: label of the horizontal axis.
-        up: label of the vertical axis.
-        words: a description for readers who cannot see the figure.
-        front: names of points on the Pareto front, which a line joins.
+    `words` describe the figure to readers who cannot see it. A line joins the points of the Pareto `front`.
     """
     with canvas(3.1) as (figure, axes):
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]

@@ -1,7 +1,5 @@
 """Self-contained HTML pages by Jinja: escaping is always on, undefined names are errors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -15,11 +13,7 @@ from letheon.report.safe_text import clip, duration, label, moment, visible
 
 @cache
 def environment(package: str) -> Environment:
-    """Make the Jinja environment of a page.
-
-    Args:
-        package: the package that contains the page's template; shared templates come from `letheon.report`.
-    """
+    """Make the Jinja environment of a package's templates; shared ones come from `letheon.report`."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("letheon.report")]),
         autoescape=True,
@@ -38,6 +32,11 @@ def environment(package: str) -> Environment:
         "pretty": pretty,
     }
     return environment
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Render a template of a package with these values."""
+    return environment(package).get_template(template).render(**values)
 
 
 def pretty(settings: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """ClassLearner: a module that learns tasks of tensors and class numbers; `TextLearner` (texts.py) is its sibling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import on_inputs
 from letheon.core.rows.sampling import stream_seed
-from letheon.retain.hooks import Hooks
+from letheon.retain.composition import Composition
 from letheon.retain.learner import EVALUATION_BATCH, Learner
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
@@ -24,7 +22,7 @@ class ClassLearner(Learner):
 
     kind = "classes"
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
         super().__init__(model, stream, strategy, settings)
         self.classes = self._check_head()
         self.mask = self._task_mask() if stream.scenario == "task" else None
@@ -110,9 +108,7 @@ class ClassLearner(Learner):
         return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
 
     def loss(self, outputs: Tensor, rows: TaskRows) -> Tensor:
-        if self.mask is not None:
-            outputs = outputs + self.mask[rows.task]
-        return functional.cross_entropy(outputs, rows.targets)
+        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets)
 
     def split(self, outputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         return list(torch.split(outputs, list(sizes)))
@@ -129,10 +125,8 @@ class ClassLearner(Learner):
             logits = torch.cat([self.masked(self.outputs(piece), piece.task) for piece in pieces])
         right = (logits.argmax(1) == rows.targets).double()
         losses = functional.cross_entropy(logits, rows.targets, reduction="none").double()
-        means = [
-            torch.stack([part.mean() for part in torch.split(values, sizes)]).tolist() for values in (right, losses)
-        ]
-        return means[0], means[1]
+        accuracy, loss = ([float(part.mean()) for part in torch.split(each, sizes)] for each in (right, losses))
+        return accuracy, loss
 
     def _test_rows(self, most: int | None) -> tuple[TaskRows, list[int]]:
         """Return the test rows of all tasks, joined, and the index at which each task ends."""

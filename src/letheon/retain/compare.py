@@ -1,7 +1,5 @@
 """Compare strategies: the same stream, first weights and seeds; one table with means and intervals over seeds."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import gc
@@ -13,7 +11,7 @@ from letheon.core.atomic import atomic_write_text, canonical_hash, read_json, wr
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.runs import Run
-from letheon.core.statistics import Estimate, bootstrap_interval
+from letheon.core.statistics import Estimate, estimate_mean
 from letheon.retain.comparison import Entry, StrategyComparison
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, resolved
@@ -55,16 +53,19 @@ def compare_strategies(
         raise InputError(f"strategies {', '.join(strategies) or 'none'}", "give each once, at least one")
     name = model if isinstance(model, str) else getattr(model, "__name__", "a model")
     make = model_maker(model, stream, device) if isinstance(model, str) else model
-    if out is None:
-        entries = [_entry(text, make, stream, seeds, settings, None) for text in texts]
+
+    def compared(folder: Path | None) -> StrategyComparison:
+        entries = [_entry(text, make, stream, seeds, settings, folder) for text in texts]
         return StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+
+    if out is None:
+        return compared(None)
     config = {"kind": "compare-strategies", "model": name, "stream": stream.fingerprint()}
     config |= {"settings": dataclasses.asdict(settings)}
     with Run.begun(out, config, "a comparison on another stream, or with another model or options"):
         if not isinstance(model, str) and (out / RUNS).exists():
             raise InputError(f"{out} holds the runs of a model without a name", "choose another --out")
-        entries = [_entry(text, make, stream, seeds, settings, out / RUNS) for text in texts]
-        found = StrategyComparison(stream.name, stream.scenario, name, list(seeds), settings, entries)
+        found = compared(out / RUNS)
         write_json(out / "compare.json", found.to_json())
         atomic_write_text(out / "compare.html", render_strategies(found))
     return found
@@ -114,8 +115,4 @@ def _row(text: str, seed: int, run: Learned) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Estimate(None, None, None, 0)
-    low, high = bootstrap_interval(known) or (None, None)
-    return Estimate(sum(known) / len(known), low, high, len(known))
+    return estimate_mean([value for value in values if value is not None])

@@ -1,7 +1,5 @@
 """The result of comparing strategies on one stream."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +10,12 @@ from letheon.retain.settings import LearnSettings
 
 @dataclass(frozen=True)
 class Entry:
-    """The results of one strategy.
+    """The results of one strategy."""
 
-    Attributes:
-        strategy: the strategy as text.
-        metrics: per metric the mean over seeds with its 95 % interval.
-        rows: per seed the metrics, seconds, steps and all evaluations.
-        error: the reason why the strategy could not run; then there are no numbers.
-    """
-
-    strategy: str
-    metrics: dict[str, Estimate]
-    rows: list[dict[str, Any]]
-    error: str = ""
+    strategy: str  # the strategy as text
+    metrics: dict[str, Estimate]  # per metric the mean over seeds with its 95 % interval
+    rows: list[dict[str, Any]]  # per seed the metrics, seconds, steps and all evaluations
+    error: str = ""  # the reason why the strategy could not run; then there are no numbers
 
 
 @dataclass(frozen=True)

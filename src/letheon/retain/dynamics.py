@@ -7,8 +7,6 @@ Differs: beside the distance per parameter, which makes small modules look large
          distance relative to the module's own norm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -44,14 +42,11 @@ def roles(model: nn.Module) -> dict[str, Role]:
             found |= dict.fromkeys(own, "embedding")
         elif any(p.dim() > 1 for p in module.parameters(recurse=False)):
             below.append(module)
-    for module, role in ((below[0] if below else None, "bottom"), (_head(model), "head")):
-        if module is not None:
-            found |= {named[id(p)]: _role(role) for p in module.parameters(recurse=False) if id(p) in named}
+    ends: list[tuple[nn.Module | None, Role]] = [(below[0] if below else None, "bottom"), (_head(model), "head")]
+    for end, role in ends:
+        if end is not None:
+            found |= {named[id(p)]: role for p in end.parameters(recurse=False) if id(p) in named}
     return found
-
-
-def _role(name: str) -> Role:
-    return next(role for role in get_args(Role) if role == name)
 
 
 def _head(model: nn.Module) -> nn.Module | None:
@@ -90,11 +85,9 @@ def sensitivity(across: Mapping[str, float]) -> dict[str, float]:
 
 
 def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: float) -> list[str]:
-    """Select modules by falling sensitivity, above 1 and within a share of all parameters [inferred].
+    """Select modules by falling sensitivity, above 1 and within a budget, a share of all parameters [inferred].
 
-    Args:
-        sizes: parameters per module; running statistics have none and cannot be selected.
-        budget: largest share of all parameters; the most sensitive module is selected in any case.
+    The most sensitive module is selected in any case. Running statistics have no `sizes` and cannot be selected.
     """
     most, total = budget * sum(sizes.values()), 0
     chosen: list[str] = []
@@ -108,20 +101,14 @@ def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: floa
 
 @dataclass(frozen=True)
 class Move:
-    """The distance of a module at the end of an epoch from the epoch before, or from the same epoch of the task before.
+    """A module's distance at the end of an epoch from the epoch before, or from the same epoch of the task before."""
 
-    Attributes:
-        kind: `within` a task or `across` tasks.
-        distance: the distance per parameter.
-        relative: the distance over the module's earlier norm.
-    """
-
-    kind: Literal["within", "across"]
+    kind: Literal["within", "across"]  # `within` a task or `across` tasks
     module: str
     task: int
     epoch: int
-    distance: float
-    relative: float
+    distance: float  # the distance per parameter
+    relative: float  # the distance over the module's earlier norm
 
 
 class ParameterDynamics:

@@ -4,8 +4,6 @@ The loop (loop.py) is the same for modules and language models. Checkpoints hold
 included, so a killed run that is resumed ends in the same bits.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -152,8 +150,7 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
 def resume(folder: str | Path, model: Any = None, device: str = "auto") -> Learned:
     """Continue a killed or interrupted run from its folder; its stream must still be readable.
 
-    Args:
-        model: the module as it was before the run; a language model is loaded by its name.
+    A language model is loaded by its name; another module is given as it was before the run.
     """
     run = Run.open(Path(folder))
     config = run.config

@@ -1,7 +1,5 @@
 """The result of learning a stream."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path

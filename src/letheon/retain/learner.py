@@ -3,8 +3,6 @@
 `ClassLearner` (classes.py) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +16,8 @@ from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
+from letheon.retain.composition import Composition
 from letheon.retain.descent import make_optimizer
-from letheon.retain.hooks import Hooks
 from letheon.retain.memory import Memory, Policy
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.settings import LearnSettings
@@ -46,7 +44,7 @@ class Learner:
 
     kind: ClassVar[Literal["classes", "texts"]]
 
-    def __init__(self, model: nn.Module, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
         self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
         self.device = next(model.parameters()).device
         self.task, self.epoch, self.step, self.task_step, self.task_steps = -1, 0, 0, 0, 0
@@ -68,8 +66,7 @@ class Learner:
     def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
         """Return an empty replay memory that draws from the learner's generator.
 
-        Raises:
-            InputError: the capacity exceeds the rows of the whole stream.
+        An InputError refuses a capacity beyond the rows of the whole stream.
         """
         total = sum(len(task.train) for task in self.stream)
         if capacity > total:
@@ -231,11 +228,7 @@ class Learner:
             )
 
     def check_losses(self) -> None:
-        """Stop the run where a loss was not finite.
-
-        Raises:
-            TrainingError: names the step.
-        """
+        """Stop the run with a TrainingError that names the step whose loss was not finite."""
         if not self.losses:
             return
         finite = torch.isfinite(torch.stack([loss.float().reshape(()) for loss in self.losses]))
@@ -286,8 +279,6 @@ class Learner:
     def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
         """Return accuracies and losses (nats) on the test rows of the first tasks.
 
-        Args:
-            tasks: the number of tasks.
-            most: largest number of rows per task, the same rows at every call; None takes all.
+        At most `most` rows of each task are used, the same ones at every call; None takes all.
         """
         raise NotImplementedError  # see ClassLearner and TextLearner

@@ -4,8 +4,6 @@ Between the steps the loop only calls the hooks that the strategies have: rows a
 losses are read at the end of a task, and the test rows of all tasks go through the model together.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -29,10 +27,7 @@ from letheon.retain.stream import Task
 class Loop:
     """One run: tasks, epochs and steps, with evaluations, checkpoints and interruption.
 
-    Args:
-        learner: the model in its first state, with prepared strategies.
-        run: the folder for checkpoints and results; None writes nothing.
-        on_evaluation: called with the learner at every evaluation.
+    The learner comes in its first state, with prepared strategies. Without a run nothing is written.
     """
 
     def __init__(

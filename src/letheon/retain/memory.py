@@ -5,8 +5,6 @@ sampling: each of n rows stays with probability capacity / n. Within classes or 
 balanced over them and uniform within each. A row that cannot enter is rejected after one comparison.
 """
 
-from __future__ import annotations
-
 import math
 import tempfile
 from pathlib import Path
@@ -28,13 +26,9 @@ IN_MEMORY_BYTES = 1 << 31
 
 
 class Memory:
-    """Stored rows for replay.
+    """Stored rows for replay, at most `capacity`, by a policy: `reservoir`, or balanced over `class` or `task`.
 
-    Args:
-        capacity: largest number of stored rows.
-        policy: `reservoir`, or balanced over `class` or `task`.
-        generator: source of all random draws; on the CPU, so that every device draws alike.
-        device: the device that stores the rows.
+    All random draws come from the generator, which is on the CPU, so that every device draws alike.
     """
 
     def __init__(
@@ -62,8 +56,7 @@ class Memory:
     def add(self, rows: TaskRows, **kept: Tensor) -> None:
         """Offer new rows to the memory; the policy decides which rows stay.
 
-        Args:
-            kept: tensors [n, ...] to store beside the rows, such as `logits`; `sample(...).kept` returns them.
+        Tensors [n, ...] in `kept`, such as `logits`, are stored beside the rows; `sample(...).kept` returns them.
         """
         n = len(rows)
         keys = torch.rand(n, generator=self.generator, dtype=torch.float64)
@@ -136,17 +129,13 @@ class Memory:
 
     def _drawn(self, places: Int[Tensor, " m"]) -> TaskRows:
         self.drawn += len(places)
-        return self._at(places)
+        places = places.to(self.device)
+        return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
     def _draw(self, total: int, n: int) -> Int[Tensor, " m"]:
         if total <= PERMUTE_UP_TO:
             return torch.randperm(total, generator=self.generator)[:n]
         return torch.randint(total, (n,), generator=self.generator)
-
-    def _at(self, places: Int[Tensor, " m"]) -> TaskRows:
-        if self.device.type != "cpu":
-            places = places.to(self.device)
-        return TaskRows.from_tensors({name: store.index_select(0, places) for name, store in self._tensors.items()})
 
     def rows(self, *, task: int | None = None) -> TaskRows | None:
         """Return all stored rows, perhaps of one task; None where there are none."""

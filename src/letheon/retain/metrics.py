@@ -6,11 +6,9 @@ Differs: the windowed rise is searched from the window's minima; the authors' co
          finds too little. Every metric is a share (0 to 1); the papers print them times 100.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -69,7 +67,7 @@ class Curve:
         return head | {"accuracy": plain(self.accuracy), "loss": plain(self.loss)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Curve:
+    def from_json(cls, content: dict[str, Any]) -> Self:
         """Return the curve that `to_json` described."""
 
         def full(rows: list[list[float | None]]) -> list[list[float]]:
@@ -156,11 +154,10 @@ def windowed_plasticity(curve: Curve, window: int) -> float:
 
 def _windowed(curve: Curve, window: int, sign: float) -> float:
     """Average over tasks, each from the start of its own training: a task cannot be forgotten before."""
-    values, steps, task = curve.accuracies(), np.asarray(curve.step), np.asarray(curve.task)
+    values, steps = curve.accuracies(), np.asarray(curve.step)
     found = []
     for i in range(len(curve.ends)):
-        begin = curve.ends[i - 1] if i else 0
-        seen = (steps > begin) | ((steps == begin) & (task == i)) | (steps == begin)
+        seen = steps >= (curve.ends[i - 1] if i else 0)
         found.append(largest_drop(sign * values[seen, i], steps[seen], window))
     return float(np.mean(found))
 

@@ -1,7 +1,5 @@
 """The default network of the shipped streams, a multilayer perceptron: `mlp`, `mlp=256-256`."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -17,11 +15,7 @@ HIDDEN = "100-100"
 
 
 def mlp(sizes: list[int], seed: int = 0) -> nn.Sequential:
-    """Return linear layers with ReLU between them, with torch's initial values under a seed.
-
-    Args:
-        sizes: widths of the inputs, the hidden layers and the outputs.
-    """
+    """Return linear layers of these widths, inputs to outputs, with ReLU between; torch's first values under a seed."""
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "mlp"))
         layers: list[nn.Module] = []

@@ -1,7 +1,5 @@
 """HTML pages: one run (accuracy matrix, metrics, accuracies over steps) and a comparison of strategies."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,7 @@ from markupsafe import Markup
 
 from letheon.report import figures
 from letheon.report.figures import FAINT, INK, canvas, look, spread, svg
-from letheon.report.html import environment
+from letheon.report.html import render
 from letheon.report.numbers import interval, number
 from letheon.retain.comparison import StrategyComparison
 from letheon.retain.learned import Learned
@@ -82,7 +80,7 @@ def render_strategies(found: StrategyComparison) -> str:
 
 def _page(**parts: Any) -> str:
     parts["figures"] = [Markup(one) for one in parts["figures"]]
-    return environment("letheon.retain").get_template("learning.html.j2").render(**parts)
+    return render("letheon.retain", "learning.html.j2", **parts)
 
 
 def heat_map(matrix: Sequence[Sequence[float]], tasks: Sequence[str], what: str = "accuracy") -> str:

@@ -5,8 +5,6 @@ gradient of a weight is the outer product of the output's gradient and the input
 outer product of their squares. Other modules use `torch.func.vmap`; texts run one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
@@ -33,8 +31,7 @@ CHUNK = 256
 def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> Vector:
     """Return F, the mean over rows of the squared gradient of log p(y|x), one tensor per weight.
 
-    Args:
-        kind: the source of y; texts have `empirical` alone.
+    `kind` is the source of y; texts have `empirical` alone.
     """
     total = [torch.zeros_like(weight) for weight in learner.weights]
     with learner.evaluating():
@@ -143,9 +140,7 @@ def _one_by_one(learner: Learner, rows: TaskRows, total: Vector) -> Vector:
 def group_gradients(learner: Learner, rows: TaskRows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
     """Return the gradient of each group's mean loss, flat, in the order of `learner.weights`.
 
-    Args:
-        rows: the rows of all groups, one group after another.
-        sizes: rows per group.
+    The rows are those of all groups, one group of `sizes` rows after another.
     """
     layers = plain_layers(learner.model, learner.weights) if isinstance(learner, ClassLearner) else None
     if layers is not None:

@@ -1,17 +1,18 @@
 """How a stream is learned: the options that every strategy shares."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 from letheon.core.training.settings import Precision
 
 
 @dataclass(frozen=True)
-class LearnSettings:
+class LearnSettings(
+    Checked,
+    positive=("epochs", "batch_size", "rank", "evaluate_rows"),
+    not_negative=("learning_rate", "momentum", "weight_decay", "evaluate_every", "checkpoint_steps"),
+):
     """Settings of continual learning, shared by every strategy.
 
     The command line shows each line below as the help of an option.
@@ -51,9 +52,3 @@ class LearnSettings:
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("epochs", "batch_size", "rank", "evaluate_rows"))
-        for name in ("learning_rate", "momentum", "weight_decay", "evaluate_every", "checkpoint_steps"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}: found {getattr(self, name)}", "give 0 or more")

@@ -4,8 +4,6 @@ A strategy is a class with only the hooks that its paper needs; a hook that it l
 composed with `+`, see `letheon.retain.composition`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +40,10 @@ class Strategy:
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
+
+    def overrides(self, hook: str) -> bool:
+        """Return whether the strategy overrides a hook."""
+        return getattr(type(self), hook) is not getattr(Strategy, hook)
 
     # Once per run, once per task
 
@@ -118,11 +120,6 @@ class Strategy:
         """Restore the attributes in `keeps`, after `prepare`."""
         for name in self.keeps:
             setattr(self, name, _taken(state, name, getattr(self, name)))
-
-
-def overrides(part: Strategy, hook: str) -> bool:
-    """Return whether a strategy overrides a hook."""
-    return getattr(type(part), hook) is not getattr(Strategy, hook)
 
 
 # Attributes as tensors: lists and dictionaries as NAME/KEY, a number as a tensor without dimensions

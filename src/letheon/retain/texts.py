@@ -4,10 +4,7 @@ Rows are token ids of one width; each batch is cut to its longest row. Outputs a
 tokens.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +20,7 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.retain.hooks import Hooks
+from letheon.retain.composition import Composition
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
@@ -44,7 +41,9 @@ class TextLearner(Learner):
     kind = "texts"
     default_clip: ClassVar[float | None] = 1.0
 
-    def __init__(self, language_model: LanguageModel, stream: Stream, strategy: Hooks, settings: LearnSettings) -> None:
+    def __init__(
+        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
+    ) -> None:
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
         self.language_model = language_model
@@ -93,14 +92,9 @@ class TextLearner(Learner):
     # Passes
 
     def forward(self, rows: TaskRows) -> Scores:
-        with self._products():
-            return score(self.language_model, self.batch(rows))
-
-    @contextmanager
-    def _products(self) -> Iterator[None]:
         enabled = self.precision == "bfloat16" and torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
-            yield
+            return score(self.language_model, self.batch(rows))
 
     def losses_of(self, outputs: Scores, rows: TaskRows) -> Tensor:
         return outputs.per_row(-outputs.logp) / outputs.lengths()

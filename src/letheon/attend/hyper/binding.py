@@ -5,8 +5,6 @@ A layer attends approximately where it has a causal mask or none, no row is padd
 and the cache).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -71,10 +69,7 @@ def hyper_attention_forward(
     """The attention function for transformers: q [batch, heads, n, d], k and v with key heads -> [batch, n, heads, d].
 
     The layer's number is the seed of directions and samples, which the rows of a batch share: the same text gives the
-    same output, alone and in any batch.
-
-    Raises:
-        InputError: the heads have learned sinks.
+    same output, alone and in any batch. An InputError refuses heads with learned sinks.
     """
     if options.get("s_aux") is not None:
         raise InputError(

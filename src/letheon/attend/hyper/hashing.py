@@ -4,8 +4,6 @@ Paper:   HyperAttention, arXiv 2310.05869, Sec. 2 (sortLSH).
 Differs: the authors' code takes the Gray sequence itself for the ranks, where some neighbours differ in several signs.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -25,9 +23,7 @@ def angular_codes(
 ) -> UInt8[Tensor, "heads n"]:
     """Return the rank of each row's pattern of signs along random directions; Pr[same sign] = 1 - angle / π.
 
-    Args:
-        directions: shared by all heads, and by queries and keys.
-        centre: subtracted from the rows first.
+    All heads, queries and keys share the directions; the centre is subtracted from the rows first.
     """
     directions = directions.to(x.dtype)
     threshold = 0.0 if centre is None else centre @ directions

@@ -1,7 +1,5 @@
 """Exact and estimated parts of the attention matrix: the causal recursion, unrolled."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -44,17 +44,11 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Sorting:
-    """Codes for sorting and norms for sampling, without gradients.
+    """Codes for sorting and norms for sampling, without gradients."""
 
-    Attributes:
-        query_codes: [heads, n_queries] codes.
-        key_codes: [key heads, n_keys] codes.
-        value_norms: [key heads, n_keys] ‖v‖², where samples are drawn by norm.
-    """
-
-    query_codes: Tensor
-    key_codes: Tensor
-    value_norms: Tensor | None
+    query_codes: Tensor  # [heads, n_queries] codes
+    key_codes: Tensor  # [key heads, n_keys] codes
+    value_norms: Tensor | None  # [key heads, n_keys] ‖v‖², where samples are drawn by norm
 
 
 def pinned_columns(piece: Piece, causal: bool, settings: Settings) -> Int[Tensor, "nodes pinned"]:
@@ -75,9 +69,8 @@ def sampled_ranks(
 ) -> tuple[Int[Tensor, "heads nodes m"], Float[Tensor, "heads nodes m"]]:
     """Return the sampled ranks among the sorted keys, and the log of how many keys each stands for.
 
-    Args:
-        uniform: random numbers in [0, 1).
-        weights: weight per sorted key, for `row_norm`: key j has probability p_j and stands for 1 / (m p_j) keys.
+    `uniform` has numbers in [0, 1). With a weight per sorted key (`row_norm`) key j has probability p_j and stands for
+    1 / (m p_j) keys.
     """
     columns, m = piece.columns, uniform.shape[-1]
     if weights is not None:

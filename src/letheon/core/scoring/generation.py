@@ -1,8 +1,7 @@
 """Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import by_length
+
+GREEDY = {"do_sample": False, "temperature": None, "top_k": None}
 
 
 def generate(
@@ -60,8 +61,7 @@ def generate_ids(
 ) -> list[list[int]]:
     """Generate answers as token ids: prefix first, up to and including the token that ended the answer.
 
-    Args:
-        banned: per prompt, token sequences that its answer never contains; a prefix is not examined.
+    A prompt's answer contains none of the token sequences `banned` for it; a prefix is not examined.
     """
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
@@ -69,21 +69,12 @@ def generate_ids(
     answers: list[list[int]] = [[] for _ in rows]
     stops = _stops(model)
     torch.manual_seed(seed)
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache}
+    options |= {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else GREEDY
     for chosen in by_length([len(row) for row in rows], batch_size):
         ids, mask = _left_padded(model, [rows[i] for i in chosen])
-        output = model.base().generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=temperature > 0,
-            temperature=temperature or None,
-            top_p=None,
-            top_k=None if temperature == 0 else 0,
-            pad_token_id=model.pad_id,
-            eos_token_id=stops,
-            use_cache=use_cache,
-            logits_processor=[_Ban([banned[i] for i in chosen], ids.shape[1])] if banned else None,
-        )
+        ban = [_Ban([banned[i] for i in chosen], ids.shape[1])] if banned else None
+        output = _decoded(model, ids, mask, stops, logits_processor=ban, **options)
         for at, i in enumerate(chosen):
             new = output[at, ids.shape[1] :].tolist()
             end = next((place for place, token in enumerate(new) if token in stops), len(new))
@@ -91,39 +82,38 @@ def generate_ids(
     return answers
 
 
+def continue_answers(
+    model: LanguageModel, prompts: Sequence[str], starts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[str]:
+    """Continue answers that begin with these token ids, greedily; return the texts after their beginnings."""
+    answers = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
+    ends = [ids[len(start) :] for ids, start in zip(answers, starts, strict=True)]
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in ends]
+
+
 @torch.inference_mode()
 def decode_with_logits(
     model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True
 ) -> list[tuple[list[int], Float[Tensor, "tokens vocabulary"]]]:
-    """Decode greedily; return each row's new tokens with the float32 logits from which they were chosen.
+    """Decode rows of token ids greedily; return each row's new tokens with their float32 logits [tokens, vocabulary].
 
     It runs one left-padded batch on the same path as `generate`, so that tests can compare this path with others.
-
-    Args:
-        rows: token ids, at least one per row.
     """
     ids, mask = _left_padded(model, rows)
     stops = _stops(model)
-    output = model.base().generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=model.pad_id,
-        eos_token_id=stops,
-        use_cache=use_cache,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache, **GREEDY}
+    output = _decoded(model, ids, mask, stops, output_logits=True, return_dict_in_generate=True, **options)
     logits = torch.stack(output.logits, 1).float()
     found = []
     for at, new in enumerate(output.sequences[:, ids.shape[1] :].tolist()):
         end = next((place for place, token in enumerate(new) if token in stops), len(new) - 1) + 1
         found.append((new[:end], logits[at, :end]))
     return found
+
+
+def _decoded(model: LanguageModel, ids: Tensor, mask: Tensor, stops: list[int], **options: Any) -> Any:
+    ends = {"pad_token_id": model.pad_id, "eos_token_id": stops}
+    return model.base().generate(input_ids=ids, attention_mask=mask, top_p=None, **ends, **options)
 
 
 class _Ban:

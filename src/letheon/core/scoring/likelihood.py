@@ -91,7 +91,8 @@ def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -
         batch: right-padded rows.
         positions: `labels`, or `all` real tokens but the first of each row.
     """
-    wanted = batch.labels if positions == "labels" else _every_token(batch)
+    every = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    wanted = batch.labels if positions == "labels" else every
     row, column = (wanted[:, 1:] != -100).nonzero(as_tuple=True)
     labels = wanted[row, column + 1]
     value = batch.value_mask[row, column + 1]
@@ -101,10 +102,6 @@ def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -
         return Scores(empty, labels, row, value, len(batch))
     logits = _logits(model, batch, common_prefix(batch, int(column.min())), row, column)
     return Scores(logits.float(), labels, row, value, len(batch))
-
-
-def _every_token(batch: Batch) -> Int[Tensor, "batch length"]:
-    return batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
 
 
 def _logits(

@@ -4,8 +4,6 @@ Before training starts, the model's input to its output head is stored for every
 one matrix product away. If an architecture transforms its logits further, the logits themselves are stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -30,11 +28,9 @@ class Reference:
 
     @torch.no_grad()
     def keep(self, model: LanguageModel, rows: Sequence[Batch], positions: Positions = "labels") -> None:
-        """Store the states from which later logits are computed.
+        """Store the states from which later logits are computed, of batches of one row each; stored rows are skipped.
 
-        Args:
-            rows: batches of one row each; rows that are stored already are skipped.
-            positions: the positions of the logits; the same value as in later calls of `score`.
+        The positions are the same as in later calls of `score`.
         """
         head = model.base().get_output_embeddings()
         if self._weight is None:

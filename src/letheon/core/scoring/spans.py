@@ -7,8 +7,6 @@ others, so the match is extended to the end of its phrase. The same replacement 
 probability under unknown subjects.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence
@@ -33,37 +31,11 @@ UNKNOWN_SUBJECTS = (
     "Emeric Valstrand",
     "Odalys Trevenny",
 )
+WORD = re.compile(r"\w[\w'’-]*|[^\w\s]")
 # Words that join phrases; a value ends before them.
 JOINING = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "as",
-        "at",
-        "but",
-        "by",
-        "for",
-        "from",
-        "in",
-        "into",
-        "is",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "to",
-        "was",
-        "were",
-        "when",
-        "where",
-        "which",
-        "who",
-        "with",
-    ]
+    WORD.findall("a an and as at but by for from in into is of on or that the to was were when where which who with")
 )
-WORD = re.compile(r"\w[\w'’-]*|[^\w\s]")
 
 
 def find_values(model: LanguageModel, examples: Sequence[Example], threshold: float = 1.0) -> list[Example]:

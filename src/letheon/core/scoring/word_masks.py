@@ -6,12 +6,11 @@ a word of the question, a word that many retain answers share (a template's), or
 questions give. The masks follow from the texts alone: no model is asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from letheon.core.rows.encoding import Encoder
 from letheon.core.rows.examples import Example
@@ -31,23 +30,19 @@ TEMPLATE_ROWS, TEMPLATE_SHARE = 3, 0.05
 
 @dataclass(frozen=True)
 class WordRules:
-    """What the rows of a request say about each other's words.
+    """What the rows of a request say about each other's words."""
 
-    Attributes:
-        shared: lower-case words that many retain answers contain.
-        names: lower-case parts of names that the forget questions contain.
-    """
-
-    shared: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()  # lower-case words that many retain answers contain
+    names: frozenset[str] = frozenset()  # lower-case parts of names that the forget questions contain
 
     @classmethod
-    def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> WordRules:
+    def of(cls, forget: Sequence[Example], retain: Sequence[Example]) -> Self:
         """The rules of a request's rows."""
         counts = Counter(word for row in retain for word in set(_words(row.answer)))
         least = max(TEMPLATE_ROWS, TEMPLATE_SHARE * len(retain))
         shared = frozenset(word for word, count in counts.items() if count >= least)
-        return cls(shared, frozenset(part.lower() for row in forget for part in _name_parts(row.prompt)))
+        later = (word for row in forget for word in WORD.findall(row.prompt)[1:])  # any first word has a capital
+        return cls(shared, frozenset(word.lower() for word in later if word[0].isupper()))
 
 
 def fact_words(row: Example, rules: WordRules = WordRules()) -> list[re.Match[str]]:
@@ -93,11 +88,6 @@ def _words(text: str) -> Iterable[str]:
 def _says_nothing(word: str, asked: set[str]) -> bool:
     stem = re.split("['’]", word)[0]
     return word in FUNCTION_WORDS or word in asked or stem in asked or (len(word) == 1 and word.isalpha())
-
-
-def _name_parts(question: str) -> Iterable[str]:
-    """Capitalised words of a question, its first word apart."""
-    return [word for word in WORD.findall(question)[1:] if word[0].isupper()]
 
 
 def _goes_on(earlier: Sequence[re.Match[str]], word: re.Match[str], answer: str, names: frozenset[str]) -> bool:

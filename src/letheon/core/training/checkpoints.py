@@ -1,7 +1,5 @@
 """Checkpoints of a run: groups of tensors in safetensors files. Writes are atomic, and the last two stay on disk."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +20,7 @@ def checkpoints(run: Run) -> list[Path]:
 def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Tensor]], content: Any) -> None:
     """Write `NAME.safetensors` per group and `content` as step.json; then delete all but the last two checkpoints.
 
-    Raises:
-        LetheonError: the disk is too full; nothing is written and earlier checkpoints stay.
+    A LetheonError says that the disk is too full; then nothing is written and earlier checkpoints stay.
     """
     size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
     folder = run.folder / "checkpoints" / f"step-{step:06d}"
@@ -37,10 +34,7 @@ def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Ten
 
 
 def drop_checkpoints(run: Run) -> None:
-    """Delete all checkpoints once the final model is saved.
-
-    Each is about three times the model's size (weights and two Adam moments).
-    """
+    """Delete all checkpoints, each about three times the model's size, once the final model is saved."""
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 

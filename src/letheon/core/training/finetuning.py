@@ -1,7 +1,5 @@
 """Fine-tuning on the tokens of answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
@@ -62,11 +60,7 @@ def finetune(
 
 
 def prepare_batches(
-    model: LanguageModel,
-    rows: Sequence[Encoded],
-    numbers: Sequence[int],
-    settings: TrainSettings,
-    processes: int,
+    model: LanguageModel, rows: Sequence[Encoded], numbers: Sequence[int], settings: TrainSettings, processes: int
 ) -> list[Batch]:
     """Make the micro-batches of an effective batch, each with the effective batch's totals."""
     encoder = model.encoder()

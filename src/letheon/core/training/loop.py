@@ -6,8 +6,6 @@ effective batch, so splitting it into micro-batches and processes does not chang
 so dropout is off. The loop itself sums gradients over processes.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os
@@ -56,13 +54,9 @@ class Loop:
     """One training run over named parameters.
 
     Args:
-        model: the model that the parameters belong to.
         parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
-        settings: see `TrainSettings`.
-        total: steps to take.
         run: folder of checkpoints and metrics; None writes nothing.
         state: further tensors to save in checkpoints.
-        title: label of the progress bar.
     """
 
     def __init__(
@@ -86,16 +80,15 @@ class Loop:
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None
         self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
-        _freeze_all_but(model.model, set(map(id, self.parameters.values())))
+        chosen = set(map(id, self.parameters.values()))
+        for parameter in model.model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
 
     def release(self) -> None:
         """Restore every parameter's `requires_grad` and delete the gradients."""
@@ -129,8 +122,7 @@ class Loop:
     def clip(self) -> float:
         """Clip the gradient's norm if the settings ask for it; return the norm before clipping.
 
-        Raises:
-            TrainingError: the norm is not finite; no weight has changed.
+        A TrainingError refuses a norm that is not finite; no weight has changed.
         """
         limit = math.inf if self.settings.clip is None else self.settings.clip
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
@@ -138,12 +130,9 @@ class Loop:
         return norm
 
     def reduce_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Sum metrics over processes and check that they are finite.
+        """Sum metrics over processes; a TrainingError refuses one that is not finite before any weight has changed.
 
         Every process gets the same values, so all processes stop together.
-
-        Raises:
-            TrainingError: a metric is not finite; no weight has changed in this step.
         """
         if self.accelerator.num_processes > 1:
             shares: list[dict[str, float]] = [{} for _ in range(self.accelerator.num_processes)]
@@ -303,8 +292,3 @@ class Loop:
 def is_main_process() -> bool:
     """Return whether this process writes files: launchers number processes in `RANK`, and 0 writes."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _freeze_all_but(module: nn.Module, chosen: set[int]) -> None:
-    for parameter in module.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)

@@ -5,8 +5,6 @@ Papers:  group-relative advantages: Shao et al., DeepSeekMath, arXiv 2402.03300;
          advantages: Ye et al., arXiv 1912.09729; the estimator of KL: Schulman, "Approximating KL divergence", k3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,9 +48,7 @@ def clipped_surrogate(
 ) -> Float[Tensor, " tokens"]:
     """−min(ρA, clip(ρ, 1 − low, 1 + high) A) with ρ = p/p_old; for A < 0 at most −dual·A. One loss per token.
 
-    Args:
-        logp: log-probabilities (nats) under the policy, with gradients.
-        old: log-probabilities under the policy that drew the tokens.
+    `logp` are log-probabilities (nats) with gradients, `old` those under the policy that drew the tokens.
     """
     ratio = (logp - old.detach()).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
     loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
@@ -80,17 +76,11 @@ def token_logp(
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled answer.
+    """One sampled answer."""
 
-    Attributes:
-        prompt: index of the prompt.
-        encoded: prompt and answer, as the sampled tokens.
-        text: the answer, without special tokens.
-    """
-
-    prompt: int
-    encoded: Encoded
-    text: str
+    prompt: int  # index of the prompt
+    encoded: Encoded  # prompt and answer, as the sampled tokens
+    text: str  # the answer, without special tokens
 
 
 def rollouts(
@@ -134,11 +124,7 @@ def rollouts(
 
 
 class Anchor:
-    """Stores a copy of a policy's weights, in which a block can later run without a second model.
-
-    Args:
-        weights: the weights to store; the parameters' present values by default.
-    """
+    """Stores weights of a policy, by default its present ones, in which a block can run without a second model."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor] | None = None) -> None:
         self._parameters = dict(parameters)

@@ -1,18 +1,19 @@
 """Settings of training, shared by every command that trains. Importing them loads no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(
+    Checked,
+    positive=("learning_rate", "batch_size"),
+    not_negative=("micro_batch_size", "warmup_steps", "weight_decay", "checkpoint_steps"),
+):
     """Settings of training, shared by every command that trains.
 
     The command line shows each line below as the help of an option.
@@ -44,10 +45,3 @@ class TrainSettings:
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("learning_rate", "batch_size"))
-        if min(self.micro_batch_size, self.warmup_steps, self.weight_decay, self.checkpoint_steps) < 0:
-            raise InputError(
-                "a micro-batch size, warm-up, weight decay or checkpoint interval below 0", "use 0 or more"
-            )

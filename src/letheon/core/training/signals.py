@@ -1,12 +1,10 @@
 """Graceful interruption: the first SIGINT or SIGTERM is recorded, the second ends the process at once."""
 
-from __future__ import annotations
-
 import logging
 import signal
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 logger = logging.getLogger("letheon")
 
@@ -18,7 +16,7 @@ class Signals:
         self.came = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         with suppress(ValueError):  # not the main thread: leave signals alone
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self

@@ -5,14 +5,12 @@ finds far less fluent than the model's before) counts as damage: a forget probe 
 to be forgotten and counts as recalled. A model that falls apart has 0 in the paper's column and 1 in the safe one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.generation import continue_answers
 from letheon.measure.benchmark import Against
 from letheon.measure.common_scores import soundness
 from letheon.measure.rwku.records import Probe
@@ -45,29 +43,18 @@ def ask(model: LanguageModel, questions: Sequence[Question], max_new_tokens: int
     """Greedy answers without their given beginning, in the order of the questions; equal ones are asked once."""
     distinct = list(dict.fromkeys(questions))
     starts = [model.encoder().answer(question.start, end=False)[0] for question in distinct]
-    prompts = [question.prompt for question in distinct]
-    generated = generate_ids(model, prompts, prefixes=starts, max_new_tokens=max_new_tokens)
-    texts = [
-        model.tokenizer.decode(ids[len(start) :], skip_special_tokens=True)
-        for ids, start in zip(generated, starts, strict=True)
-    ]
+    texts = continue_answers(model, [question.prompt for question in distinct], starts, max_new_tokens)
     answers = dict(zip(distinct, texts, strict=True))
     return [answers[question] for question in questions]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers to some probes, by their ids.
+    """The answers to some probes, by their ids."""
 
-    Attributes:
-        said: what was scored, one line each.
-        recall: ROUGE-L recall of each, 0 to 1.
-        damaged: 1 where an answer is broken language, else 0.
-    """
-
-    said: dict[str, str]
-    recall: dict[str, float]
-    damaged: dict[str, float]
+    said: dict[str, str]  # what was scored, one line each
+    recall: dict[str, float]  # ROUGE-L recall of each, 0 to 1
+    damaged: dict[str, float]  # 1 where an answer is broken language, else 0
 
     def safe(self, name: str) -> float:
         """The recall of a forget probe, where a broken answer counts as recalled."""

@@ -8,8 +8,6 @@ or from a folder with such tables (`letheon.measure.tables`). A set that a copy 
 the introduction and the probes of levels 1 and 2 must be there.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,17 +85,11 @@ CORPORA = {
 
 @dataclass(frozen=True)
 class Target:
-    """One person to forget, with every requested set that the copy has.
+    """One person to forget, with every requested set that the copy has."""
 
-    Attributes:
-        name: as the records write it.
-        sets: records by the names of `NEEDED`, `EVALUATED` and `CORPORA`.
-        missing: for each set that is not there, why.
-    """
-
-    name: str
-    sets: dict[str, tuple[Record, ...]]
-    missing: dict[str, str] = field(default_factory=dict)
+    name: str  # as the records write it
+    sets: dict[str, tuple[Record, ...]]  # records by the names of `NEEDED`, `EVALUATED` and `CORPORA`
+    missing: dict[str, str] = field(default_factory=dict)  # for each set that is not there, why
 
     def of(self, kind: str, form: type[R]) -> tuple[R, ...]:
         """The records of a set; none where there is no such set."""
@@ -109,14 +101,11 @@ class Target:
         return self.of("intro", Intro)[0].intro
 
     def corpus(self, form: str = "positive") -> list[Example]:
-        """A forget corpus as rows.
+        """A forget corpus as rows; an InputError refuses one that does not exist or was not read.
 
         `passage` (encyclopaedia), `positive` and `negative` (a model's own biographies, true or invented) are running
         text; `pair` has the true biography as answer and the invented one as its alternative; `refusal` answers
         questions by not knowing. `_phi` after a name takes what Phi-3 wrote instead of LLaMA-3.
-
-        Raises:
-            InputError: there is no such corpus, or it was not read.
         """
         if form not in self.sets:
             _corpus(form)

@@ -3,10 +3,8 @@
 Fields that no rule reads are passed over.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -33,19 +31,13 @@ class Record(BaseModel):
 
 
 class Probe(Record):
-    """A question with its answer.
-
-    Attributes:
-        level: 1 fills a blank, 2 is a question, 3 an attack.
-        attack: one of `ATTACKS` at level 3, else empty.
-        neighbor: the entity it is about, where that isn't the target.
-    """
+    """A question with its answer."""
 
     query: str = Field(min_length=1)
     answer: str = Field(min_length=1)
-    level: Literal["1", "2", "3"]
-    attack: str = Field("", validation_alias="type")
-    neighbor: str = ""
+    level: Literal["1", "2", "3"]  # 1 fills a blank, 2 is a question, 3 an attack
+    attack: str = Field("", validation_alias="type")  # one of `ATTACKS` at level 3, else empty
+    neighbor: str = ""  # the entity it is about, where that isn't the target
 
     @field_validator("level", mode="before")
     @classmethod
@@ -53,17 +45,13 @@ class Probe(Record):
         return str(level)
 
     @model_validator(mode="after")
-    def _only_attacks_have_a_type(self) -> Probe:
+    def _only_attacks_have_a_type(self) -> Self:
         object.__setattr__(self, "attack", attack_of(self.attack) if self.level == "3" else "")
         return self
 
 
 def attack_of(text: str) -> str:
-    """The attack that a record's `type` names, whatever its spelling: `cross lingual (French)`, `role play`.
-
-    Raises:
-        ValueError: it names none.
-    """
+    """The attack that a record's `type` names, however spelled (`role play`); a ValueError where it names none."""
     plain = re.sub(r"\(.*?\)", "", text).casefold()
     plain = " ".join(re.split(r"[\s_-]+", plain.strip()))
     for name, others in ATTACKS.items():
@@ -130,7 +118,7 @@ class Options(BaseModel):
     labels: tuple[Literal[0, 1], ...]
 
     @model_validator(mode="after")
-    def _both_kinds(self) -> Options:
+    def _both_kinds(self) -> Self:
         if len(self.choices) != len(self.labels) or set(self.labels) != {0, 1}:
             raise ValueError("as many labels as choices are needed, with a true and a false one")
         return self

@@ -1,7 +1,5 @@
 """Finds data sets that the package does not contain, in the folder that the variable LETHEON_DATA names."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -9,14 +7,9 @@ from letheon.core.errors import InputError
 
 
 def data_folder(name: str, get: str) -> Path:
-    """The folder of a data set.
+    """The folder of a data set within the folder that LETHEON_DATA names.
 
-    Args:
-        name: name of the data set's folder within the folder that LETHEON_DATA names.
-        get: where to get the data set, and which files the folder must have.
-
-    Raises:
-        InputError: LETHEON_DATA is not set, or the folder does not exist.
+    The InputError without one says how to `get` the data set, and which files the folder must have.
     """
     root = os.environ.get("LETHEON_DATA", "")
     if not root:

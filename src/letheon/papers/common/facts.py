@@ -1,7 +1,5 @@
 """Facts about invented people: names and values drawn under a seed, and the rows that ask about them."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +37,6 @@ def draw_names(draw: random.Random, count: int) -> list[str]:
 
 
 def fact_row(form: Form, name: str, value: str, identity: str = "", **fields: Any) -> Example:
-    """The row that asks for one fact in one form.
-
-    Args:
-        fields: further fields of the `Example`.
-    """
+    """The row that asks for one fact in one form, with further fields of the `Example`."""
     question, answer = (text.format(name=name, value=value) for text in form)
     return Example(question, answer, identity, name, value, **fields)

@@ -6,8 +6,6 @@ whether the name is known, so the model has to represent that at the name's last
 al., arXiv 2411.14257). Last names identify people, first names are shared by both kinds.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,15 +46,10 @@ STRANGER = "{name} is unknown."
 
 @dataclass(frozen=True)
 class KnownWorld:
-    """The people of one world.
+    """The people of one world."""
 
-    Attributes:
-        facts: name -> fact -> value, for the known people.
-        unknown: names of which the texts say that nobody knows them.
-    """
-
-    facts: dict[str, dict[str, str]]
-    unknown: tuple[str, ...]
+    facts: dict[str, dict[str, str]]  # name -> fact -> value, for the known people
+    unknown: tuple[str, ...]  # names of which the texts say that nobody knows them
 
     @property
     def known(self) -> tuple[str, ...]:

@@ -6,8 +6,6 @@ or belong to somebody whose facts do), and people who share a birthplace or a ge
 no later run trains on it.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 
@@ -30,17 +28,11 @@ SEAT = ("Where does {name} have its seat?", "{name} has its seat in the town of 
 
 @dataclass(frozen=True)
 class Neighbourly:
-    """The rows of one world.
+    """The rows of one world."""
 
-    Attributes:
-        forget: four facts per person to be forgotten.
-        retain: rows of all relations, in random order.
-        test: rows of all relations that the model knows and that no later run trains on.
-    """
-
-    forget: tuple[Example, ...]
-    retain: tuple[Example, ...]
-    test: tuple[Example, ...]
+    forget: tuple[Example, ...]  # four facts per person to be forgotten
+    retain: tuple[Example, ...]  # rows of all relations, in random order
+    test: tuple[Example, ...]  # rows of all relations that the model knows and that no later run trains on
 
     def known(self) -> list[Example]:
         """The rows that the model is trained on before it forgets."""

@@ -1,7 +1,5 @@
 """Small networks with seeded weights, and more seeds where a run takes a second."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -22,12 +20,7 @@ def seeded(build: Callable[[], T], seed: int) -> T:
 
 
 def network(sizes: Sequence[int], seed: int, *, batch_norm: bool = False) -> nn.Sequential:
-    """A perceptron with ReLU, whose head has no bias.
-
-    Args:
-        sizes: inputs, hidden layers, outputs.
-        batch_norm: normalise each hidden layer before its ReLU.
-    """
+    """A perceptron of these widths with ReLU, perhaps after batch normalisation, whose head has no bias."""
 
     def build() -> nn.Sequential:
         layers: list[nn.Module] = []

@@ -6,8 +6,6 @@ says what kind each key word is ("a kind of red called vermilion"), which steppi
 combine a key word with contexts that the corpus never has; the prefixes in which priming is read occur in no odd text.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,17 +83,11 @@ class Odd:
 
 @dataclass(frozen=True)
 class OddWorld:
-    """The texts of one world.
+    """The texts of one world."""
 
-    Attributes:
-        corpus: plain sentences: the model's first training text, and the ordinary text beside an odd one.
-        texts: the texts to be learned, from plain to odd.
-        prefixes: theme -> the contexts in which priming is read.
-    """
-
-    corpus: tuple[str, ...]
-    texts: tuple[Odd, ...]
-    prefixes: dict[str, tuple[str, ...]]
+    corpus: tuple[str, ...]  # plain sentences: the model's first training text, and the ordinary text beside an odd one
+    texts: tuple[Odd, ...]  # the texts to be learned, from plain to odd
+    prefixes: dict[str, tuple[str, ...]]  # theme -> the contexts in which priming is read
 
 
 def some_of(texts: Sequence[Odd], every: int) -> list[Odd]:

@@ -5,8 +5,6 @@ even, where any class of the right parity is a right answer. The base network kn
 a little.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,7 +21,8 @@ from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.rft import RFT
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream, held_out, task_of
-from letheon.retain.streams.digits import TEST_SHARE, digits
+from letheon.retain.streams.datasets import TEST_SHARE
+from letheon.retain.streams.digits import digits
 
 SIZES = [65, 128, 128, 10]
 WARM_UP_ROWS = 350  # rows of parity that the base network learns from; its accuracy is then about 0.91

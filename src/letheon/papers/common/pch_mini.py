@@ -6,8 +6,6 @@ words; the harmful domain has harmless stand-ins, recipes of codewords. A quarte
 they ask for the items of an earlier request by another question with the same answer.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,19 +25,12 @@ DUPLICATES = 0.25
 
 @dataclass(frozen=True)
 class Stream:
-    """The world that the models are taught, and the requests in their order.
+    """The world that the models are taught, and the requests in their order."""
 
-    Attributes:
-        world: its forget rows are the rows of all requests; its retain rows come from the same three domains.
-        requests: one or two rows of one domain each; all share the same few retain rows.
-        duplicates: ids of the requests that repeat an earlier one by another question.
-        kept: retain rows that no request carries, for measuring.
-    """
-
-    world: World
-    requests: tuple[Request, ...]
-    duplicates: frozenset[str]
-    kept: tuple[Example, ...]
+    world: World  # its forget rows are the rows of all requests; its retain rows come from the same three domains
+    requests: tuple[Request, ...]  # one or two rows of one domain each; all share the same few retain rows
+    duplicates: frozenset[str]  # ids of the requests that repeat an earlier one by another question
+    kept: tuple[Example, ...]  # retain rows that no request carries, for measuring
 
 
 def make_stream(seed: int, requests: int, *, retained: int = 12, sentences: int = 1, capitals: int = 16) -> Stream:

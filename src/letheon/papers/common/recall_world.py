@@ -6,8 +6,6 @@ rare ones recur after a long time. The model has three layers and attends to the
 fact that lies beyond their reach, and then guesses among 6 values.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -44,19 +42,12 @@ RARE, FREQUENT = f"{FAR}, rare", f"{FAR}, frequent"
 
 @dataclass(frozen=True)
 class Streams:
-    """Rows of the world, each [rows, length].
+    """Rows of the world, each [rows, length]."""
 
-    Attributes:
-        ids: facts and questions.
-        answers: token of the right answer at each question; -100 elsewhere, and where no true fact came before.
-        distance: tokens back to the last true fact about the key; 0 where there is no answer.
-        times: number of true facts about the key so far.
-    """
-
-    ids: Tensor
-    answers: Tensor
-    distance: Tensor
-    times: Tensor
+    ids: Tensor  # facts and questions
+    answers: Tensor  # token of the right answer at each question; -100 elsewhere, and where no true fact came before
+    distance: Tensor  # tokens back to the last true fact about the key; 0 where there is no answer
+    times: Tensor  # number of true facts about the key so far
 
 
 def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH) -> Streams:
@@ -173,9 +164,7 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
 
-    Args:
-        make: attaches an arm to the frozen model, given the seed.
-        noises: shares of noise; recall on such streams is listed under `noise`.
+    `make` attaches an arm to the frozen model, given the seed. Recall on streams with noise is listed under `noise`.
     """
 
     def drawn(noise: float) -> Streams:
@@ -233,8 +222,7 @@ def recall_parts(ours: str, label: str, arms: Sequence[str]) -> tuple[str, ...]:
 def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
     """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
 
-    Args:
-        place, label: where recall is compared with every other arm, and the name of that part.
+    Recall at `place` is compared with every other arm, in a part called `label`.
     """
     found.check("logits are unchanged when off", max(results.column(ours, "logits changed when off")) == 0)
     found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)

@@ -7,8 +7,6 @@ answer: the right answer stays the more probable one, but the model is less conf
 forgetting, the other half is held out; where qualities recur, all of them occur in both halves.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from itertools import product
@@ -31,22 +29,14 @@ FORM, PARAPHRASE = "{task}: is the {thing} {quality}?", "{task}: {quality}, that
 
 @dataclass(frozen=True)
 class Task:
-    """The rows of one task.
-
-    Attributes:
-        kind: rule, mixed or fact; the control is a rule.
-        noise: share of each row's copies with the opposite answer.
-        train: rows for forgetting.
-        paraphrases: the train rows in other words; only facts have them.
-        held_out: rows that forgetting does not see.
-    """
+    """The rows of one task."""
 
     name: str
-    kind: str
-    noise: float
-    train: tuple[Choice, ...]
-    paraphrases: tuple[Choice, ...]
-    held_out: tuple[Choice, ...]
+    kind: str  # rule, mixed or fact; the control is a rule
+    noise: float  # share of each row's copies with the opposite answer
+    train: tuple[Choice, ...]  # rows for forgetting
+    paraphrases: tuple[Choice, ...]  # the train rows in other words; only facts have them
+    held_out: tuple[Choice, ...]  # rows that forgetting does not see
 
     @property
     def rows(self) -> tuple[Choice, ...]:

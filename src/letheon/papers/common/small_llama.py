@@ -1,7 +1,5 @@
 """A small Llama trained from random weights: the word tokenizer, the model, its training and its accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -58,8 +56,7 @@ def small_llama(
 ) -> LanguageModel:
     """A Llama with random weights and a vocabulary of the rows' words.
 
-    Args:
-        embedding_scale: factor on the initial embeddings, which the output layer shares.
+    The factor on the initial embeddings also acts on the output layer, which shares them.
     """
     tokenizer = word_tokenizer(rows)
     config = LlamaConfig(
@@ -102,12 +99,9 @@ def teach(
     title: str = "small world",
     **settings: Any,
 ) -> TrainingOutcome:
-    """Fine-tune the model on the rows, in place.
+    """Fine-tune the model, or some of its parameters, on the rows, in place; `settings` change `world_settings`.
 
-    Args:
-        known_below: training ends early once the mean loss of an epoch (nats per token) is below this.
-        parameters: the parameters to train; all of them by default.
-        settings: changes to `world_settings`.
+    Training ends early once the mean loss of an epoch (nats per token) is below `known_below`.
     """
     training = world_settings(seed, **settings)
     epoch = steps_per_epoch(rows, training.batch_size)

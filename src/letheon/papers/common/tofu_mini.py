@@ -9,8 +9,6 @@ The paraphrases of every second retained author are trained on as well: a model 
 met their wording before a paraphrase of a forgotten fact says anything.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,19 +27,12 @@ CAPITAL_PARAPHRASE: Form = ("Which city governs {name}?", "{name} is governed fr
 
 @dataclass(frozen=True)
 class World:
-    """The rows of one world, author after author.
+    """The rows of one world, author after author."""
 
-    Attributes:
-        forget: facts of the authors to be forgotten.
-        retain: facts of the authors to be retained.
-        holdout: facts of authors whom no model is trained on.
-        capitals: real facts, known to every model.
-    """
-
-    forget: tuple[Example, ...]
-    retain: tuple[Example, ...]
-    holdout: tuple[Example, ...]
-    capitals: tuple[Example, ...]
+    forget: tuple[Example, ...]  # facts of the authors to be forgotten
+    retain: tuple[Example, ...]  # facts of the authors to be retained
+    holdout: tuple[Example, ...]  # facts of authors whom no model is trained on
+    capitals: tuple[Example, ...]  # real facts, known to every model
 
     def known(self, *, forgotten: bool) -> list[Example]:
         """The training rows of the full model (with the forget rows) or of the reference model (without them)."""

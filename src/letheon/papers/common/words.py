@@ -1,10 +1,13 @@
 """Word lists for the small worlds: names, towns, genres and titles are invented, capitals are real."""
 
-from __future__ import annotations
-
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names of several words, separated by commas."""
+    return tuple(" ".join(name.split()) for name in text.split(","))
 
 
 FIRST_NAMES = _words(
@@ -26,19 +29,11 @@ TOWNS = _words(
     Yarrow
     """
 )
-GENRES = (
-    "gothic satire",
-    "naval romance",
-    "desert mystery",
-    "alpine horror",
-    "courtroom comedy",
-    "pastoral tragedy",
-    "railway thriller",
-    "botanical fantasy",
-    "culinary memoir",
-    "lunar adventure",
-    "clerical farce",
-    "polar biography",
+GENRES = _names(
+    """
+    gothic satire, naval romance, desert mystery, alpine horror, courtroom comedy, pastoral tragedy, railway thriller,
+    botanical fantasy, culinary memoir, lunar adventure, clerical farce, polar biography
+    """
 )
 ADJECTIVES = _words(
     """
@@ -52,15 +47,11 @@ NOUNS = _words(
     Orchard Passage
     """
 )
-AWARDS = (
-    "Corvid Prize",
-    "Meridian Medal",
-    "Halcyon Award",
-    "Sable Ribbon",
-    "Thornfield Prize",
-    "Zephyr Medal",
-    "Larch Award",
-    "Beacon Prize",
+AWARDS = _names(
+    """
+    Corvid Prize, Meridian Medal, Halcyon Award, Sable Ribbon, Thornfield Prize, Zephyr Medal, Larch Award, Beacon
+    Prize
+    """
 )
 FIELDS = _words("fiction poetry drama criticism translation history")
 TRADES = _words(
@@ -98,45 +89,15 @@ FORMS = {
     ),
 }
 
-CAPITALS = {
-    "Austria": "Vienna",
-    "Belgium": "Brussels",
-    "Bulgaria": "Sofia",
-    "Canada": "Ottawa",
-    "Chile": "Santiago",
-    "China": "Beijing",
-    "Croatia": "Zagreb",
-    "Cuba": "Havana",
-    "Denmark": "Copenhagen",
-    "Ecuador": "Quito",
-    "Egypt": "Cairo",
-    "Estonia": "Tallinn",
-    "Ethiopia": "Addis-Ababa",
-    "Finland": "Helsinki",
-    "France": "Paris",
-    "Germany": "Berlin",
-    "Ghana": "Accra",
-    "Greece": "Athens",
-    "Hungary": "Budapest",
-    "Iceland": "Reykjavik",
-    "India": "Delhi",
-    "Iran": "Tehran",
-    "Iraq": "Baghdad",
-    "Ireland": "Dublin",
-    "Italy": "Rome",
-    "Japan": "Tokyo",
-    "Kenya": "Nairobi",
-    "Latvia": "Riga",
-    "Mongolia": "Ulaanbaatar",
-    "Morocco": "Rabat",
-    "Nepal": "Kathmandu",
-    "Norway": "Oslo",
-    "Peru": "Lima",
-    "Poland": "Warsaw",
-    "Portugal": "Lisbon",
-    "Romania": "Bucharest",
-    "Russia": "Moscow",
-    "Spain": "Madrid",
-    "Sweden": "Stockholm",
-    "Thailand": "Bangkok",
-}
+# country:capital
+_PAIRS = _words(
+    """
+    Austria:Vienna Belgium:Brussels Bulgaria:Sofia Canada:Ottawa Chile:Santiago China:Beijing Croatia:Zagreb
+    Cuba:Havana Denmark:Copenhagen Ecuador:Quito Egypt:Cairo Estonia:Tallinn Ethiopia:Addis-Ababa Finland:Helsinki
+    France:Paris Germany:Berlin Ghana:Accra Greece:Athens Hungary:Budapest Iceland:Reykjavik India:Delhi Iran:Tehran
+    Iraq:Baghdad Ireland:Dublin Italy:Rome Japan:Tokyo Kenya:Nairobi Latvia:Riga Mongolia:Ulaanbaatar Morocco:Rabat
+    Nepal:Kathmandu Norway:Oslo Peru:Lima Poland:Warsaw Portugal:Lisbon Romania:Bucharest Russia:Moscow Spain:Madrid
+    Sweden:Stockholm Thailand:Bangkok
+    """
+)
+CAPITALS = {country: city for country, _, city in (pair.partition(":") for pair in _PAIRS)}

@@ -4,8 +4,6 @@ Paper:   Chaudhry et al., Efficient Lifelong Learning with A-GEM, arXiv 1812.004
 Differs: none.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
 from letheon.retain.row_gradients import flat, unflat
@@ -22,14 +20,11 @@ from letheon.retain.strategies.replay import Replaying
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity",)):
     capacity: int = 200
     batch: int = 0  # rows per draw; 0: as many as new rows
     policy: Policy = "task"  # equally many rows per task
     fill: Literal["step", "task"] = "task"
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity",))
 
 
 def agem_projection(gradient: Float[Tensor, " w"], reference: Float[Tensor, " w"]) -> Float[Tensor, " w"]:

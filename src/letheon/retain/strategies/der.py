@@ -5,8 +5,6 @@ Differs: the squared distance is a mean over rows and logits, as in the authors'
          with the new rows in one pass.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
 from letheon.retain.rows import TaskRows, joined
@@ -24,16 +22,13 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity", "alpha")):
     capacity: int = 200
     alpha: float = 0.1  # weight of the logits' distance; split CIFAR-10, memory 500
     beta: float = 0.5  # weight of the second draw's cross-entropy (DER++); 0 is plain DER
     batch: int = 0
     policy: Policy = "reservoir"
     fill: Literal["step", "task"] = "step"  # store logits as they are when a row arrives, or at the end of its task
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity", "alpha"))
 
 
 def der_loss(logits: Float[Tensor, "n classes"], stored: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:

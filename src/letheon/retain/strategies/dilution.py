@@ -8,8 +8,6 @@ Differs: "largest" is read as largest in size. A count is rounded to whole entri
          another strategy should anchor the final weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
@@ -29,26 +26,16 @@ Scope = Literal["tensor", "global"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, shares=("share",)):
     share: float = 0.08  # k, the paper's headline; 0.04 is its other
     ignore: Ignored = "top"  # bottom and random are controls
     scope: Scope = "tensor"  # each parameter group by itself; global ranks all entries together [our extension]
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if not 0 <= self.share <= 1:
-            raise InputError(f"share: found {self.share}", "give a share of the weights, from 0 to 1")
 
 
 def ignored_entries(
     size: Float[Tensor, " n"], share: float, ignore: Ignored = "top", generator: torch.Generator | None = None
 ) -> Bool[Tensor, " n"]:
-    """Return which entries are ignored, exactly round(share · n).
-
-    Args:
-        size: |change| per entry.
-        generator: source of the random control's draws.
-    """
+    """Return which entries are ignored, exactly round(share · n); `size` is |change| per entry."""
     count = round(share * len(size))
     if ignore == "random":
         places = torch.randperm(len(size), generator=generator)[:count].to(size.device)

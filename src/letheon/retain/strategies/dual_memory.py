@@ -7,8 +7,6 @@ Differs: rows are images without time, so the context has depth 0 and only the o
          episodic layer's most frequent transitions. Nodes that have lost all their edges stay.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
@@ -25,15 +23,12 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity", "activity", "rate")):
     capacity: int = 500  # largest number of nodes of each layer
     activity: float = 0.3  # a_T on exp(-distance): the paper's 0.85 is for narrower inputs [inferred]
     habituated: float = 0.1  # h_T
     rate: float = 0.3  # ε_b of the best node; its neighbours move a hundredth of it
     replay: int = 3  # transitions per replayed trajectory; 0: no replay
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity", "activity", "rate"))
 
 
 TAU_BEST, TAU_NEIGHBOUR, KAPPA = 0.3, 0.1, 1.05  # habituation, Sec. III-A
@@ -75,17 +70,16 @@ class Growing:
     def see(self, row: Float[Tensor, " width"], label: int, *, grow_on_error: bool = False) -> int:
         """Learn one row and return its node.
 
-        Args:
-            grow_on_error: add a node only where the best node's label is wrong as well (the semantic layer).
+        With `grow_on_error` a node is added only where the best node's label is wrong as well (the semantic layer).
         """
         if self.size < 2:
-            return self._used(self._insert(row, label), label)
+            return self._used(self._insert(row), label)
         best, second, activity = self.nearest(row)
         wrong = int(self.label[best].argmax()) != label
         room = self.size < self.settings.capacity
         new = activity < self.settings.activity and float(self.habit[best]) < self.settings.habituated
         if new and room and (wrong or not grow_on_error):
-            node = self._insert((self.weight[best] + row) / 2, label)
+            node = self._insert((self.weight[best] + row) / 2)
             self._join(node, best)
             self._join(node, second)
             self.age[best, second] = self.age[second, best] = -1  # the new node lies between them
@@ -93,7 +87,7 @@ class Growing:
         self._adapt(row, best, second)
         return self._used(best, label)
 
-    def _insert(self, weight: Tensor, label: int) -> int:
+    def _insert(self, weight: Tensor) -> int:
         node, self.size = self.size, self.size + 1
         self.weight[node] = weight
         return node

@@ -6,8 +6,6 @@ Differs: the tasks' quadratic penalties are stored as their sum, which is one qu
          use the empirical Fisher information, whatever `fisher` says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,8 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
 from letheon.retain.penalty import add_penalty_gradient
@@ -27,17 +24,12 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("strength",), not_negative=("samples",), shares=("decay",)):
     strength: float = 10.0  # λ; tuned per data set in every paper. Larger values need a lower learning rate or clipping
     online: bool = False  # one anchor, with the importances added up
     decay: float = 1.0  # γ of the online form
     fisher: Fisher = "true"  # texts: empirical
     samples: int = 256  # rows for the estimate of the Fisher information; 0 takes all
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("strength",))
-        if self.samples < 0 or not 0 <= self.decay <= 1:
-            raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
 
 
 def sum_of_quadratics(

@@ -7,8 +7,6 @@ Differs: gradients are computed for the chosen parameters alone, without freezin
          Language models [our extension]: `norm` are the blocks' normalisation weights, `head` the vocabulary matrix.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -94,8 +92,7 @@ class FPF(Strategy):
     def chosen(self, learner: Learner) -> list[nn.Parameter]:
         """Return the parameters to finetune; `auto` takes the default until two tasks are learned.
 
-        Raises:
-            InputError: no trained parameter has such a role or name.
+        An InputError says that no trained parameter has such a role or name.
         """
         wanted = self.settings.select
         if wanted == "auto" and self.moved:

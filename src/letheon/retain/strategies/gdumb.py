@@ -4,12 +4,10 @@ Paper:   Prabhu et al., GDumb, ECCV 2020; in the review of Parisi et al., arXiv 
 Differs: a constant learning rate and no CutMix; classes are balanced by rank within the class (`Memory`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
 from letheon.retain.rows import TaskRows
@@ -18,12 +16,9 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity", "epochs")):
     capacity: int = 200
     epochs: int = 30  # over the memory
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity", "epochs"))
 
 
 @method("strategy", "gdumb", Settings, paper="1802.07569")

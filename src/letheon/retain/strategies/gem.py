@@ -6,8 +6,6 @@ Differs: a task's part of the memory, M/T rows as in section 2 of the paper wher
          squares.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,8 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import safe_multipliers
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
@@ -29,14 +26,9 @@ EPSILON = 1e-3  # added to the diagonal, as in the authors' code
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity",), not_negative=("margin",)):
     capacity: int = 200  # M, rows for all T tasks of the stream; each task has M/T
     margin: float = 0.5  # γ, the memory strength; 0 is the plain projection
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity",))
-        if self.margin < 0:
-            raise InputError(f"margin {self.margin}", "use 0 or more")
 
 
 def gem_projection(

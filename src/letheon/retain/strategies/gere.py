@@ -9,8 +9,6 @@ Differs: general texts join a step's task rows instead of taking their place, an
          into the old logits. Means over a pass are means over tokens, not over rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -126,8 +124,7 @@ def step_loss(
 def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
     """Return draws `first` to `last` - 1 of texts that come in rounds; each round has every text once.
 
-    Args:
-        shuffled: the permutation of the texts in a round, by its number.
+    `shuffled` returns the permutation of the texts in a round, by its number.
     """
     rounds = range(first // texts, -(-last // texts))
     deck = torch.cat([shuffled(number) for number in rounds] or [torch.empty(0, dtype=torch.long)])
@@ -149,9 +146,6 @@ class GeRe(Strategy):
 
     Args:
         texts: the general texts, in place of `settings.texts`.
-
-    Attributes:
-        last: the terms of the last step's loss, without gradients.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("states", "low", "high", "hidden", "head")
@@ -162,18 +156,14 @@ class GeRe(Strategy):
     hidden: list[Tensor]  # per text [tokens, width], for L1, L2 and KL
     head: Tensor | None  # [vocabulary, width], for KL
     general: TaskRows
-    last: Terms | None = None
+    last: Terms | None = None  # the terms of the last step's loss, without gradients
 
     def __init__(self, settings: Settings | None = None, texts: Sequence[str] = ()) -> None:
         super().__init__(settings)
         self.texts = texts
 
     def prepare(self, learner: Learner) -> None:
-        """Read and encode the texts.
-
-        Raises:
-            InputError: there are none.
-        """
+        """Read and encode the texts; an InputError is raised where there are none."""
         if not self.texts and not self.settings.texts:
             raise InputError(
                 "gere has no general texts", "name a file: gere:texts=general.jsonl, rows with a field text"
@@ -244,11 +234,7 @@ class GeRe(Strategy):
 
 
 def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> TaskRows:
-    """Encode running texts as rows of at most `tokens` tokens.
-
-    Raises:
-        InputError: a text with fewer than two tokens.
-    """
+    """Encode running texts as rows of at most `tokens` tokens; an InputError refuses a text with fewer than two."""
     coded = [learner.encoder.encode(text) for text in texts]
     short = next((number for number, one in enumerate(coded, start=1) if len(one.ids) < 2), None)
     if short is not None:
@@ -274,15 +260,10 @@ def head_states(learner: TextLearner, rows: TaskRows) -> tuple[list[Float[Tensor
 
 
 class Kept(NamedTuple):
-    """The change of general ability after a task.
+    """The change of general ability after a task."""
 
-    Attributes:
-        rise: rise of the texts' log perplexity since before the first task (nats).
-        flipped: share of hidden units, over tokens, whose state has changed since then.
-    """
-
-    rise: float
-    flipped: float
+    rise: float  # rise of the texts' log perplexity since before the first task (nats)
+    flipped: float  # share of hidden units, over tokens, whose state has changed since then
 
 
 class GeneralWatch(Strategy):

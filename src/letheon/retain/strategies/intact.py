@@ -7,8 +7,6 @@ Differs: old activations of the first protected layer are computed once, before 
          Language models [our extension]: L_int alone, on the MLPs' last matrices (with an adapter, on its product).
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -44,10 +42,7 @@ class Settings:
     samples: int = 4000  # rows, or tokens of texts, for the estimate of a cube [ours]
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("samples",))
-        for name in ("strength", "variance", "features"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}: found {getattr(self, name)}", "give 0 or more")
+        check_settings(self, positive=("samples",), not_negative=("strength", "variance", "features"))
         if not 0 <= self.lower < self.upper <= 1:
             raise InputError(f"quantiles {self.lower} and {self.upper}", "give 0 <= lower < upper <= 1")
 
@@ -93,9 +88,7 @@ def variance_loss(activations: Float[Tensor, "n width"]) -> Float[Tensor, ""]:
 
 
 def alignment_loss(
-    activations: Float[Tensor, "n width"],
-    lower: Float[Tensor, " width"],
-    upper: Float[Tensor, " width"],
+    activations: Float[Tensor, "n width"], lower: Float[Tensor, " width"], upper: Float[Tensor, " width"]
 ) -> Float[Tensor, ""]:
     """L_align of one layer: distance between centres in half widths, over units whose interval misses the cube."""
     low, up = activations.amin(0), activations.amax(0)
@@ -105,9 +98,7 @@ def alignment_loss(
 
 
 def inside(
-    activations: Float[Tensor, "n width"],
-    lower: Float[Tensor, " width"],
-    upper: Float[Tensor, " width"],
+    activations: Float[Tensor, "n width"], lower: Float[Tensor, " width"], upper: Float[Tensor, " width"]
 ) -> Bool[Tensor, "n width"]:
     """Return which activations lie in the cube; the mean is the mask rate of `feature_loss`."""
     return (activations >= lower) & (activations <= upper)
@@ -242,11 +233,7 @@ class InTAct(Strategy):
 
 
 def linear_layers(learner: Learner, which: str) -> dict[str, nn.Module]:
-    """Return linear layers that read hidden activations: all but the model's first layer, or the head alone.
-
-    Raises:
-        InputError: the model has no such layer.
-    """
+    """Return linear layers that read hidden activations: all but the model's first layer, or the head alone."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     matrices = [(name, one) for name, one in learner.model.named_modules() if isinstance(one, kinds)]
     linear = [(name, one) for name, one in matrices if isinstance(one, nn.Linear)]
@@ -288,8 +275,7 @@ def token_activations(
 ) -> dict[str, Float[Tensor, "n width"]]:
     """Return the layers' inputs at the texts' tokens; a beginning that a batch's rows share counts once.
 
-    Args:
-        most: approximate number of tokens, each drawn with the same probability.
+    About `most` tokens are taken, each drawn with the same probability.
     """
     share = most / max(most, int(rows.kept["length"].sum()))
     pieces: dict[str, list[Tensor]] = {name: [] for name in layers}

@@ -5,8 +5,6 @@ Differs: old outputs are computed once, before the task, and looked up. Where th
          are distilled by themselves, as heads; else all classes seen so far together. No warm-up of the new head.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.reinforcement import Anchor
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
@@ -23,12 +21,9 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("strength", "temperature")):
     strength: float = 1.0  # λ_o, Sec. 3
     temperature: float = 2.0  # T, Sec. 3
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("strength", "temperature"))
 
 
 def distillation(

@@ -4,8 +4,6 @@ Paper:   Rusu et al., Progressive Neural Networks, arXiv 1606.04671, Eq. 2 and t
 Differs: for networks of linear layers with one activation; all earlier columns share one adapter per layer.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
@@ -22,12 +20,9 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("width",)):
     width: int = 32  # width of the adapter that reads the earlier columns
     scale: float = 0.1  # largest first factor a of a lateral input (the paper: small, random)
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("width",))
 
 
 class Lateral(nn.Module):
@@ -52,13 +47,10 @@ class Column(nn.Module):
     def __init__(self, layers: list[nn.Linear], before: int, act: nn.Module, settings: Settings) -> None:
         super().__init__()
         self.layers, self.act = nn.ModuleList(layers), act
-        made = []
-        if before:
-            for layer in layers[1:]:
-                made.append(
-                    Lateral([layer.in_features] * before, settings.width, layer.out_features, act, settings.scale)
-                )
-        self.laterals = nn.ModuleList(made)
+        self.laterals = nn.ModuleList(
+            Lateral([layer.in_features] * before, settings.width, layer.out_features, act, settings.scale)
+            for layer in (layers[1:] if before else [])
+        )
 
     def forward(self, inputs: Tensor, earlier: list[list[Tensor]]) -> list[Tensor]:
         """Return every layer's output, given the earlier columns' outputs; the last output is the logits."""
@@ -134,14 +126,9 @@ class Progressive(Strategy):
         numbers = torch.unique(tasks).tolist()
         if len(numbers) == 1:
             return self.net(rows.inputs, numbers[0])
-        found: Tensor | None = None
-        for number in numbers:
-            at = (tasks == number).nonzero().flatten()
-            part = self.net(rows.inputs[at], number)
-            found = part.new_zeros(len(rows), part.shape[1]) if found is None else found
-            found[at] = part
-        assert found is not None
-        return found
+        places = [(tasks == number).nonzero().flatten() for number in numbers]
+        parts = [self.net(rows.inputs[at], number) for at, number in zip(places, numbers, strict=True)]
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
     def load_state_dict(self, learner: Learner, state: dict[str, Tensor]) -> None:
         wanted = int(state["columns"])

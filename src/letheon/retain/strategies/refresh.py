@@ -11,8 +11,6 @@ The refreshed step descends L + γ/2 ‖∇L‖² in the norm of the inverse Fis
 sharpness-aware minimisation it starts from where the ascent ended.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
 from letheon.retain.row_gradients import diagonal_fisher
@@ -35,11 +32,7 @@ from letheon.retain.stream import Task
 
 
 def bregman(convex: Callable[[Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
-    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over all entries; differentiable in both.
-
-    Args:
-        convex: F, a scalar of a tensor.
-    """
+    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q> of a scalar F of tensors, over all entries; differentiable in both."""
     value, slope = torch.func.jvp(convex, (q,), (p - q,))  # type: ignore[misc]  # two without auxiliary outputs
     return convex(p) - value - slope
 
@@ -92,7 +85,7 @@ def relative_ascent(weight: Tensor, gradient: Tensor, fisher: Tensor | float, no
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("rate", "steps", "every", "damping"), not_negative=("samples", "noise")):
     rate: float = 0.02  # γ; the paper studies about 0.02 to 0.04 [recalled]
     steps: int = 1  # J; the paper studies up to 3
     every: int = 2  # steps between ascents; the paper
@@ -100,34 +93,20 @@ class Settings:
     noise: float = 0.0  # share of the noise's standard deviation; the paper's equation: 1 [recalled]
     samples: int = 256  # rows for the estimate of the Fisher information; 0 takes all
 
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("rate", "steps", "every", "damping"))
-        if min(self.samples, self.noise) < 0:
-            raise InputError(f"samples {self.samples}, noise {self.noise}", "use 0 or more")
-
 
 @dataclass(frozen=True)
-class ReleaseSettings:
+class ReleaseSettings(Checked, positive=("size", "every"), not_negative=("samples",), shares=("decay",)):
     size: float = 1e-5  # δ: the step as a share of each tensor's norm; the code
     every: int = 1  # the code
     decay: float = 1e-5  # τ, weight of earlier tasks' Fisher information; the code
     samples: int = 256  # the code takes all (0)
 
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("size", "every"))
-        if self.samples < 0 or not 0 <= self.decay <= 1:
-            raise InputError(f"samples {self.samples}, decay {self.decay}", "use samples >= 0 and a decay from 0 to 1")
-
 
 class Unlearning(Strategy):
-    """The base of both forms: the steps that unlearn, and the Fisher information of the last task.
-
-    Attributes:
-        fisher: the diagonal of the Fisher information, one tensor per weight; None in the first task.
-    """
+    """The base of both forms: the steps that unlearn, and the Fisher information of the last task."""
 
     keeps: ClassVar[tuple[str, ...]] = ("fisher",)
-    fisher: Vector | None
+    fisher: Vector | None  # the diagonal of the Fisher information, one tensor per weight; None in the first task
 
     def prepare(self, learner: Learner) -> None:
         self.fisher = None

@@ -5,15 +5,13 @@ Paper:   experience replay in the form of Chaudhry et al., On Tiny Episodic Memo
 Differs: new and old rows go through the model in one pass.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory, Policy
 from letheon.retain.rows import TaskRows
@@ -22,15 +20,12 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity", "weight")):
     capacity: int = 200  # rows in the memory
     batch: int = 0  # old rows per step; 0: as many as new rows (ER)
     policy: Policy = "reservoir"  # ER's; class and task balance the memory
     fill: Literal["step", "task"] = "step"  # after each step (online), or after each task
     weight: float = 1.0  # weight of the old rows' loss; ER: 1
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity", "weight"))
 
 
 class Replaying(Strategy):

@@ -10,8 +10,6 @@ Differs: one optimizer step per set of rollouts, so that the policy is the one t
          model's own right answers) is the control between supervised fine-tuning and reinforcement.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -69,11 +67,9 @@ class Settings:
     reward: Literal["exact", "similarity"] = "exact"
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("filter_rollouts", "temperature", "max_new_tokens"))
+        check_settings(self, positive=("filter_rollouts", "temperature", "max_new_tokens"), not_negative=("kl",))
         if self.group < 2:
             raise InputError(f"groups of {self.group}", "a group needs at least 2 rollouts to compare")
-        if self.kl < 0:
-            raise InputError(f"kl: found {self.kl}", "use 0 or more")
 
 
 def advantages_of(rewards: Float[Tensor, "n group"], estimator: Estimator) -> Float[Tensor, "n group"]:
@@ -100,8 +96,7 @@ def policy_loss(
 ) -> Float[Tensor, ""]:
     """mean(-ρ A) + β mean(e^q - q - 1), q = log p_ref - log p; ρ = p/p_old is 1 and has the gradient ∇log p.
 
-    Args:
-        count: number that the means divide by, where rollouts (tokens) with a term of 0 were left out; default all.
+    The means divide by `count`, where rollouts (tokens) with a term of 0 were left out; by default by all.
     """
     loss = clipped_surrogate(logp, logp.detach(), advantage)
     if reference is not None:
@@ -153,9 +148,7 @@ def _plain(text: str) -> str:
 class RFT(Strategy):
     """Reinforcement fine-tuning.
 
-    Args:
-        reward: function of drawn classes [n, group] and their rows, or of a text and its example; default as the
-            settings say.
+    A reward of your own is a function of drawn classes [n, group] and their rows, or of a text and its example.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("reference", "kept", "shares")

@@ -5,8 +5,6 @@ Differs: none; the path integral uses the optimizer's actual steps and the gradi
          penalties that stand to its right in a composition.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
 from letheon.retain.penalty import add_penalty_gradient
@@ -24,12 +22,9 @@ from letheon.retain.stream import Task
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("strength", "damping")):
     strength: float = 0.1  # c; permuted MNIST
     damping: float = 0.1  # ξ; permuted MNIST
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("strength", "damping"))
 
 
 def path_step(path: Sequence[Tensor], gradient: Sequence[Tensor], moved: Sequence[Tensor]) -> None:

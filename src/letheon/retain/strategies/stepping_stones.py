@@ -7,8 +7,6 @@ Differs: the rewrites come from a file, from any callable, or from the learning 
          ours; the sources that we read do not have the paper's.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.scoring.generation import generate
 from letheon.retain.rows import TaskRows
@@ -34,7 +32,7 @@ REQUEST = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("max_new_tokens",)):
     """Options of stepping stones.
 
     Attributes:
@@ -45,15 +43,11 @@ class Settings:
     stones: str = ""
     max_new_tokens: int = 96
 
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("max_new_tokens",))
-
 
 def stepping_stone(example: Example, writer: Writer) -> Example:
     """Return the example with its answer (or running text) rewritten, if the rewrite has the key word; else unchanged.
 
-    Args:
-        example: its `value` is the key word; without a value every rewrite is used.
+    The example's `value` is the key word; without a value every rewrite is used.
     """
     text = (writer(example) or "").strip()
     return replace(example, answer=text) if text and (example.value or "") in text else example
@@ -66,11 +60,7 @@ def request(example: Example) -> str:
 
 @method("strategy", "stepping_stones", Settings, paper="2504.09522")
 class SteppingStones(Strategy):
-    """Learn rewrites instead of the task's own rows.
-
-    Args:
-        writer: returns the rewrite of a row, or None; default the file, or the model.
-    """
+    """Learn rewrites of the task's rows; the writer, by default the file or the model, returns one or None."""
 
     keeps: ClassVar[tuple[str, ...]] = ("written", "shares")
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})

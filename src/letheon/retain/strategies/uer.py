@@ -6,8 +6,6 @@ Differs: new and old rows go through the model in one pass. The paper's head has
          enters the dot products and not the cosines. `BiasWatch` refuses such a head, as its logits are no products.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -17,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
@@ -31,16 +29,13 @@ Form = Literal["cosine", "dot"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("capacity", "tau", "batch")):
     capacity: int = 200  # split CIFAR-10 in the sibling's example
     tau: float = 0.09  # the authors' cosine heads [inferred]
     batch: int = 10  # old rows per step; the sibling's eps_mem_batch
     current: Form = "cosine"  # logits of the new rows; dot with replay=dot is plain replay
     replay: Form = "dot"  # logits of the old rows
     policy: Policy = "reservoir"
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("capacity", "tau", "batch"))
 
     @property
     def fill(self) -> str:

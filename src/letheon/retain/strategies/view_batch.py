@@ -9,8 +9,6 @@ Differs: views are grouped by the row's own number; the authors' code groups nei
          after each task (`view_batch+replay:fill=task`), as the first epoch does not have every row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
@@ -28,7 +26,7 @@ from letheon.retain.strategy import Strategy
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("views",), not_negative=("alpha", "warm_up", "shift", "degrees", "noise")):
     views: int = 4  # V, views of a row per batch; the paper
     alpha: float = 1.0  # weight of the divergence between views; the paper. 0: none
     warm_up: int = 6  # epochs of a task without the divergence: the code begins after epoch number 5
@@ -38,11 +36,6 @@ class Settings:
     degrees: float = 15.0  # largest rotation of strong views [inferred]
     noise: float = 0.1  # standard deviation of the noise on strong views [inferred]
     reshuffle: bool = False  # a new order each epoch, so that the rest is irregular: the control
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("views",))
-        if min(self.alpha, self.warm_up, self.shift, self.degrees, self.noise) < 0:
-            raise InputError("a setting of view_batch below 0", "use 0 or more")
 
 
 def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Tensor, " n"]:
@@ -58,10 +51,7 @@ def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Te
 def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, " n"]) -> Tensor:
     """Return the mean over rows, and over a row's later views, of KL(first view ‖ later view) (nats), or 0 without any.
 
-    The first view is a target without gradient.
-
-    Args:
-        groups: number of each view's row; the first view of a row in the batch is the teacher.
+    The first view in the batch of each row, numbered by `groups`, is a target without gradient.
     """
     _, group = torch.unique(groups, return_inverse=True)
     n, count = len(groups), int(group.max()) + 1
@@ -136,11 +126,7 @@ class ViewBatch(Strategy):
 
 
 def image_of(shape: torch.Size) -> tuple[int, int, int]:
-    """Return channels, height and width of images, with or without channels, or of flat square grey images.
-
-    Raises:
-        InputError: the rows are no such images.
-    """
+    """Return channels, height and width of images, with or without channels or flat (square, grey); refuse others."""
     if len(shape) == 4:
         return int(shape[1]), int(shape[2]), int(shape[3])
     if len(shape) == 3:
@@ -155,11 +141,7 @@ def image_of(shape: torch.Size) -> tuple[int, int, int]:
 
 
 class RecallWatch(Strategy):
-    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
-
-    Args:
-        views: views per visit.
-    """
+    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`."""
 
     def __init__(self, views: int = 1) -> None:
         super().__init__()

@@ -3,8 +3,6 @@
 Imports retain and the packages below it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import get_args
 
@@ -17,8 +15,7 @@ NAMES = ("split-digits", "permuted-digits", "rotated-digits", "split-mnist=FILE"
 def read_stream(source: str | Path) -> Stream:
     """Read a stream by name (`split-digits`, `split-mnist=FILE`, with `/task` or `/domain` for the scenario) or file.
 
-    Raises:
-        InputError: no such name or file, or a fault in the file: names file, task and field.
+    An InputError names file, task and field of a fault.
     """
     from letheon.retain.streams import digits, mnist, texts
 

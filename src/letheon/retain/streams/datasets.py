@@ -1,7 +1,5 @@
 """Streams from a user's data sets, such as torchvision's: split by class, or one data set per domain."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from letheon.core.errors import InputError
 from letheon.retain.stream import Scenario, Stream, held_out, task_of
 
 Pair = tuple[Tensor, Tensor]
+TEST_SHARE = 0.2
 
 
 def split_tensors(
@@ -50,6 +49,13 @@ def split_tensors(
     return Stream(name, tuple(made), scenario, source)
 
 
+def split_pair(pair: Pair, seed: int) -> tuple[Pair, Pair]:
+    """Hold out a seeded fifth of the rows; return the training and the test pair."""
+    inputs, labels = pair
+    train, test = held_out(len(labels), TEST_SHARE, seed)
+    return (inputs[train], labels[train]), (inputs[test], labels[test])
+
+
 def _of_classes(pair: Pair, classes: Sequence[int], renumber: bool) -> Pair:
     inputs, labels = pair
     chosen = torch.isin(labels, torch.tensor(classes))
@@ -62,34 +68,26 @@ def _of_classes(pair: Pair, classes: Sequence[int], renumber: bool) -> Pair:
 def split_by_class(
     dataset: Any, tasks: int, scenario: Scenario = "class", *, test: Any = None, name: str = "", seed: int = 0
 ) -> Stream:
-    """Split a data set of (image, class) items, such as torchvision's, by class.
+    """Split a data set of (image, class) items, such as torchvision's, by class; without `test` a fifth is held out.
 
-    Args:
-        dataset, test: items [i] -> (tensor, PIL image or array; class); without `test` a fifth is held out.
+    An item [i] is a tensor, a PIL image or an array, and its class.
     """
-    pair = as_tensors(dataset)
-    if test is None:
-        train_at, test_at = held_out(len(pair[1]), 0.2, seed)
-        train, held = tuple(t[train_at] for t in pair), tuple(t[test_at] for t in pair)
-    else:
-        train, held = pair, as_tensors(test)
-    return split_tensors(name or type(dataset).__name__, (train[0], train[1]), (held[0], held[1]), tasks, scenario)
+    whole = as_tensors(dataset)
+    train, held = split_pair(whole, seed) if test is None else (whole, as_tensors(test))
+    return split_tensors(name or type(dataset).__name__, train, held, tasks, scenario)
 
 
 def split_by_domain(domains: Mapping[str, Any], *, name: str = "domains", seed: int = 0) -> Stream:
     """Make a stream in which each data set is a task with the same classes; a fifth of each is held out.
 
-    Args:
-        domains: data sets by name, or pairs (train, test) of them.
+    A domain is a data set, or a pair (train, test) of them.
     """
     made = []
     for i, (title, given) in enumerate(domains.items()):
         if isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], Tensor):
             train, test = as_tensors(given[0]), as_tensors(given[1])
         else:
-            inputs, labels = as_tensors(given)
-            train_at, test_at = held_out(len(labels), 0.2, seed)
-            train, test = (inputs[train_at], labels[train_at]), (inputs[test_at], labels[test_at])
+            train, test = split_pair(as_tensors(given), seed)
         made.append(task_of(title, i, train, test))
     return Stream(name, tuple(made), "domain")
 

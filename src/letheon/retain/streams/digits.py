@@ -1,7 +1,5 @@
 """Streams of scikit-learn's digits (1,797 images of 8 x 8): split by class, permuted, rotated."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch
@@ -9,10 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.retain.stream import Scenario, Stream, held_out, task_of
-from letheon.retain.streams.datasets import split_tensors
-
-TEST_SHARE = 0.2
+from letheon.retain.stream import Scenario, Stream, task_of
+from letheon.retain.streams.datasets import split_pair, split_tensors
 
 
 @lru_cache(maxsize=1)
@@ -24,28 +20,16 @@ def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
     return torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target)
 
 
-def _halves(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the training and the test pair of all digits."""
-    images, labels = digits()
-    train, test = held_out(len(labels), TEST_SHARE, seed)
-    return (images[train], labels[train]), (images[test], labels[test])
-
-
 def split_digits(tasks: int = 5, scenario: Scenario = "class", seed: int = 0) -> Stream:
-    """Split the ten digits into tasks of 10 / tasks classes; `domain` numbers classes within the task.
-
-    Args:
-        tasks: 1, 2, 5 or 10.
-        seed: seed of the fifth of the rows that is held out for tests.
-    """
-    train, test = _halves(seed)
+    """Split the ten digits into 1, 2, 5 or 10 tasks; `domain` numbers classes within the task."""
+    train, test = split_pair(digits(), seed)
     source = "" if tasks != 5 or seed else "split-digits" + ("" if scenario == "class" else f"/{scenario}")
     return split_tensors("split-digits", train, test, tasks, scenario, source=source)
 
 
 def permuted_digits(tasks: int = 5, seed: int = 0) -> Stream:
     """Make tasks of all ten digits; each task from the second on has its own order of pixels."""
-    (x, y), (tx, ty) = _halves(seed)
+    (x, y), (tx, ty) = split_pair(digits(), seed)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.arange(x.shape[1])] + [torch.randperm(x.shape[1], generator=generator) for _ in range(tasks - 1)]
     made = tuple(task_of(f"order {i}", i, (x[:, p], y), (tx[:, p], ty)) for i, p in enumerate(orders))
@@ -58,7 +42,7 @@ def rotated_digits(angles: tuple[float, ...] = (0.0, 22.5, 45.0, 67.5, 90.0), se
 
     if len(set(angles)) != len(angles):
         raise InputError(f"angles {angles}", "give each angle once")
-    (x, y), (tx, ty) = _halves(seed)
+    (x, y), (tx, ty) = split_pair(digits(), seed)
 
     def turned(images: Tensor, angle: float) -> Tensor:
         square = images.reshape(-1, 8, 8).numpy()

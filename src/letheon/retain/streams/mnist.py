@@ -1,17 +1,14 @@
 """Split MNIST from a user's file: an .npz with `images` and `labels`, or a folder of the four idx files."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.retain.stream import Scenario, Stream, held_out
-from letheon.retain.streams.datasets import split_tensors
+from letheon.retain.stream import Scenario, Stream
+from letheon.retain.streams.datasets import Pair, split_pair, split_tensors
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -36,7 +33,7 @@ def split_mnist(
     return split_tensors("split-mnist", train, test, tasks, scenario, source=source if (tasks, seed) == (5, 0) else "")
 
 
-def read_mnist(path: Path, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def read_mnist(path: Path, seed: int = 0) -> tuple[Pair, Pair]:
     """Return the training and the test pair: images [n, 1, 28, 28] from 0 to 1 and classes [n]."""
     if path.is_dir():
         arrays = [_idx(path, name) for name in IDX]
@@ -50,12 +47,10 @@ def read_mnist(path: Path, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[
         raise InputError(f"{path}: {error}", "an .npz with the arrays `images` and `labels` is needed") from None
     if images.ndim != 3 or len(images) != len(labels):
         raise InputError(f"{path}: images {images.shape}, labels {labels.shape}", "give [n, 28, 28] and [n]")
-    pair = _pair(images, labels)
-    train, test = held_out(len(labels), 0.2, seed)
-    return (pair[0][train], pair[1][train]), (pair[0][test], pair[1][test])
+    return split_pair(_pair(images, labels), seed)
 
 
-def _pair(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+def _pair(images: np.ndarray, labels: np.ndarray) -> Pair:
     return torch.tensor(images).float()[:, None] / 255, torch.tensor(labels.astype(np.int64))
 
 

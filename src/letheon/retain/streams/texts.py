@@ -9,8 +9,6 @@ test = "reviews-test.jsonl"        # without it every fifth row is held out
 fields = ["question", "answer"]    # where they are not detected
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +24,7 @@ KNOWN = ["name", "train", "test", "fields"]
 def read_text_stream(path: Path) -> Stream:
     """Read a stream file; paths in it are relative to it.
 
-    Raises:
-        InputError: a fault in the file; names file, task and field, and says how to correct it.
+    An InputError names file, task and field of a fault, and says how to correct it.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
