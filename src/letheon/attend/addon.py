@@ -5,6 +5,8 @@ add-on stores its memory of earlier tokens as a further layer. Every operation o
 reordering rows, sharing a prefix) therefore also applies to that memory, which ends with the sequence.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

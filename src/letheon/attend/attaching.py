@@ -6,6 +6,8 @@ addons.save("addons/")                      # later: load_addons(model, "addons/
 with addons.off(): ...                      # bit for bit the model as it was
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

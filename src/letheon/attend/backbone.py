@@ -4,6 +4,8 @@ Images and returned maps are [batch, channels, rows, columns]; inside, maps are 
 parameter depends on the size of an image.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar

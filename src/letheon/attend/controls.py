@@ -5,6 +5,8 @@ text, `RandomGate` reweaving with a random gate; `StrangeResonance` is synaptic 
 `RandomRead` synaptic resonance with a random gate.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -4,6 +4,8 @@ With random queries and keys every output is near the mean of all values, and er
 values are therefore taken from a model that reads prose, and trivial approximations serve for comparison.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

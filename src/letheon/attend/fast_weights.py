@@ -10,6 +10,8 @@ Sources: Katharopoulos et al., arXiv 2006.16236 (linear attention); Schlag et al
 weights); Yang et al., arXiv 2406.06484 (the chunked delta rule).
 """
 
+from __future__ import annotations
+
 import torch
 from jaxtyping import Float
 from torch import Tensor

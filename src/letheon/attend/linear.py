@@ -4,6 +4,8 @@ out_i = Σ_j φ(q_i)·φ(k_j) v_j / (Σ_j φ(q_i)·φ(k_j) + n ε), with the sum
 along the tokens, as fast weights that forget nothing.
 """
 
+from __future__ import annotations
+
 import torch
 from jaxtyping import Float
 from torch import Tensor

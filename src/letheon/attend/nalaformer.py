@@ -15,6 +15,8 @@ Note:    tanh saturates: where ‖q‖ is 3 or more, as at an ordinary start wit
          turn the numerator only. All five published sizes have softmax attention in the last two stages.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

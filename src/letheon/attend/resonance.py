@@ -12,6 +12,8 @@ Differs: a mechanism made to fit the abstract and a review's paraphrase; the pap
          with the sequence.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

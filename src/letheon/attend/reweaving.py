@@ -10,6 +10,8 @@ Differs: a reconstruction after the abstract: equations, model, data and numbers
          is zero at the start, so the start is exactly the model as it was, and has a gradient.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

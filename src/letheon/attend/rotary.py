@@ -1,5 +1,7 @@
 """Rotary positions: pairs of neighbouring coordinates rotate by an angle that grows with the position."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

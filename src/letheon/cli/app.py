@@ -5,6 +5,8 @@ verdict is not a pass; 4 training could not go on, the last good state is saved;
 130 interrupted, nothing saved.
 """
 
+from __future__ import annotations
+
 import sys
 
 import typer

@@ -5,6 +5,8 @@ letheon audit BEFORE AFTER --request run/request.json --reference proxy:smollm2
 letheon audit BEFORE AFTER --request run/request.json --after-learning stream.toml --evaluate-every 10
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

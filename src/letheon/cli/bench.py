@@ -5,6 +5,8 @@ letheon bench tofu --model smollm2 --data TOFU/ --split forget05 --methods npo,s
 The options of the training apply to every method; their defaults, where a method recommends nothing else.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -5,6 +5,8 @@ letheon compare smollm2 --request request.json --methods npo,simnpo+geometric,rm
 The options of the training apply to every run; their defaults, where a method recommends nothing else.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -3,6 +3,8 @@
 letheon compare-strategies mlp --stream split-digits --strategies naive,replay,der,gem,joint --epochs 10
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -3,6 +3,8 @@
 letheon demo --quick
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -1,5 +1,7 @@
 """Adapters, merges, GGUF files made from a model: they hold deleted data until they are replaced."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -3,6 +3,8 @@
 letheon doctor --json
 """
 
+from __future__ import annotations
+
 from letheon.cli.shared import Json, verb
 
 

@@ -7,6 +7,8 @@ letheon forget FURTHER-TRAINED --reapply run/update/update.safetensors --out aga
 The defaults of the training apply where the method recommends nothing else.
 """
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer

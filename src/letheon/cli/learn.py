@@ -5,6 +5,8 @@ letheon learn smollm2 --stream stream.toml --strategy replay+ewc --adapter lora 
 letheon learn mlp --stream split-digits --strategy replay --epochs 10 --evaluate-every 1
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

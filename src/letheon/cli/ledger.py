@@ -3,6 +3,8 @@
 letheon forget MODEL --request request.json --ledger ledger/; letheon ledger list --ledger ledger/
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -3,6 +3,8 @@
 letheon methods objective
 """
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer

@@ -5,6 +5,8 @@ letheon new objective my_objective --out my_package/
 Existing files are never overwritten. Inside a checkout of letheon the files go to their places.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -10,6 +10,8 @@ A command names two kinds of such parameters by their annotations, and `expanded
 command can tell a given value from a default. A field added to one of these classes is an option without further work.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect

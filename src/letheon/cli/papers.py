@@ -3,6 +3,8 @@
 letheon papers show gu; letheon papers run gu --fast
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -5,6 +5,8 @@ letheon report run/ --pdf
 letheon report npo/ simnpo/ retrained/audit.json --out methods.html
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

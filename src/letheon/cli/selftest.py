@@ -3,6 +3,8 @@
 letheon selftest --model smollm2
 """
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 import typer

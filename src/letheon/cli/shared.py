@@ -1,5 +1,7 @@
 """What the verbs share: headings of the help, groups of options, and the order of plan, work and show."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

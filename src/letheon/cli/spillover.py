@@ -3,6 +3,8 @@
 letheon spillover smollm2 run/model --suite suite.jsonl --unlearned gardening --out spillover/
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, Literal
 

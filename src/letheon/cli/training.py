@@ -1,5 +1,7 @@
 """Options of training that several verbs share. This file imports the settings, and with them torch."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any
 
 from letheon.cli.options import Given

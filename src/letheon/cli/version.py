@@ -1,5 +1,7 @@
 """Print the version."""
 
+from __future__ import annotations
+
 import typer
 
 from letheon import __version__

@@ -1,5 +1,7 @@
 """Several audits side by side: the numbers of each, and what stands against comparing them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

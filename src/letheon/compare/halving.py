@@ -5,6 +5,8 @@ Source:  Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA)
 Differs: a tie goes on; rates are not drawn at random but climb from the method's own, half a power of ten a step.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

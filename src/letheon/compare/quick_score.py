@@ -3,6 +3,8 @@
 Three forward passes over a few rows, so that it can be done several times in a run. The audit decides later.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

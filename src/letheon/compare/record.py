@@ -1,5 +1,7 @@
 """The record of a comparison: one run per learning rate, one audit per method, the Pareto front."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

@@ -7,6 +7,8 @@ model before. A comparison that is stopped goes on where it was: finished runs a
 Every run keeps its folder; the weights are kept of the best run of each method only.
 """
 
+from __future__ import annotations
+
 import copy
 import itertools
 import re

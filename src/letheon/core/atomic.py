@@ -4,6 +4,8 @@ A file is written to a temporary name, flushed to disk, and renamed. A folder (a
 in the same way and contains a manifest of its files.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib

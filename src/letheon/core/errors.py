@@ -3,6 +3,8 @@
 Each class has its exit code, so that Python and shell users can tell the same cases apart.
 """
 
+from __future__ import annotations
+
 
 class LetheonError(Exception):
     """An error that the caller can understand and fix.

@@ -1,5 +1,7 @@
 """Measurements and settings of this machine: speed of matrix products, precision, memory allocation."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import sys

@@ -3,6 +3,8 @@
 The bare value goes to the part's first option (`layers=5-7`).
 """
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """Progress bars on a terminal (rich), or a plain line every ten seconds without a terminal."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -4,6 +4,8 @@ A third-party package adds methods by naming a module in the entry-point group `
 runs its decorators. No other file has to change.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,7 @@
 """Callable packages: `letheon.forget(...)` runs the main function of `letheon/forget/`."""
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 from types import ModuleType

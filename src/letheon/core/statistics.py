@@ -4,6 +4,8 @@ Bootstraps are seeded, so that the same numbers give the same interval. Fewer th
 of one of width zero.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Sequence

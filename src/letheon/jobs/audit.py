@@ -1,5 +1,7 @@
 """`letheon audit`: check, audit, write."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property

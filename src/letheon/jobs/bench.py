@@ -1,5 +1,7 @@
 """`letheon bench`: read the data, check, train, unlearn, evaluate."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

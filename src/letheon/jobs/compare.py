@@ -1,5 +1,7 @@
 """`letheon compare`: check what can be checked before a model is loaded, then run the comparison."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

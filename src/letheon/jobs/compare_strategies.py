@@ -1,5 +1,7 @@
 """`letheon compare-strategies`: check, then run several strategies on one stream."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,6 +4,8 @@ Five stages: load, teach (until every fact is recalled), train the reference tha
 Nothing is staged: the same functions serve `letheon forget` and `letheon audit`.
 """
 
+from __future__ import annotations
+
 import copy
 import time
 from collections.abc import Iterator, Sequence

@@ -3,6 +3,8 @@
 The world is so small that greedy recall can check every fact, so that forgetting and keeping can be seen.
 """
 
+from __future__ import annotations
+
 from letheon.core.rows.examples import Example
 
 # name -> birthplace, trade, pet, book, instrument

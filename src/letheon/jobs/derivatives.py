@@ -1,5 +1,7 @@
 """`letheon ledger derivative`: record the copies of a model, and list what they still hold."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

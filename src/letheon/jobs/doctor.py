@@ -1,5 +1,7 @@
 """`letheon doctor`: examine this machine and environment: versions, speed, cached models, extras."""
 
+from __future__ import annotations
+
 import os
 import platform
 import shutil

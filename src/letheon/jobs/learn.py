@@ -1,5 +1,7 @@
 """`letheon learn`: read the stream, check, learn, write the page; or continue such a run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,5 +1,7 @@
 """`letheon ledger`: read, check, export and close the record of deletion requests."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field

@@ -1,5 +1,7 @@
 """`letheon methods`: the registered parts of recipes."""
 
+from __future__ import annotations
+
 from typing import cast, get_args
 
 from letheon.core.errors import InputError, nearest

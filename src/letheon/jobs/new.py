@@ -1,5 +1,7 @@
 """`letheon new`: write the file of a method or a paper, and its test, from a template."""
 
+from __future__ import annotations
+
 import re
 import sys
 from dataclasses import dataclass

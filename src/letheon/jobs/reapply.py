@@ -1,5 +1,7 @@
 """`letheon forget --reapply`: add the change of an earlier deletion to a model again."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

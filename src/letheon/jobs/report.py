@@ -1,5 +1,7 @@
 """`letheon report`: read audits made before, render one or compare several, print to PDF."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`letheon selftest`: audit planted models."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """`letheon spillover`: read the suite, check, compare refusals, write the page."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

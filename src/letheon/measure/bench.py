@@ -8,6 +8,8 @@
 Whatever is finished there is read back, so a bench that was stopped goes on, and further methods join it.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import time

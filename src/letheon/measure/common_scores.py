@@ -1,5 +1,7 @@
 """Scores that several benchmarks share: means over rows, membership, PrivLeak, broken answers and their fluency."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

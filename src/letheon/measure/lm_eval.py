@@ -4,6 +4,8 @@ A benchmark is one task; a score is a metric of it, `forget_quality,none`, with 
 gives (a quarter of it and a little less), `N/A` where there is none.
 """
 
+from __future__ import annotations
+
 import re
 import time
 from typing import Any

@@ -9,6 +9,8 @@ Differs: beside them a share of continuations that are broken language. Sustaina
          `letheon forget --sequence`; here a request is one set.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -9,6 +9,8 @@ Differs: P of a key word of several tokens is their product [inferred]. Everythi
          it, and the correlation is also taken within each key word: a few words would else carry it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ Paper:   Sun et al., How new data permeates LLM knowledge and how to dilute it, 
 Differs: none known; optimizer and rates were not read, and are the caller's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace

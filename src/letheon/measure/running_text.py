@@ -1,5 +1,7 @@
 """Running text of benchmarks: read from tables of texts, and cut into pieces of a model's tokens."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

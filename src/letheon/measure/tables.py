@@ -4,6 +4,8 @@ A table is named by its configuration and split. In a folder it is looked for as
 `wmdp-bio/test-00000-of-00001.parquet` are written: `CONFIG.*`, `CONFIG/SPLIT.*`, `CONFIG/SPLIT-*`.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path

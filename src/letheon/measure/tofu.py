@@ -11,6 +11,8 @@ Forget quality and PrivLeak compare with a model that was trained without the fo
 an AUROC of 0.5 for it, as the field does.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

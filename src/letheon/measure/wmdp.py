@@ -10,6 +10,8 @@ Differs: text begins with the model's begin-of-sequence token where it has one, 
 The question is run once and its four letters branch from it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Shared parts of the output: JSON, a plan, the cell of a table, a line of foreign text."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path

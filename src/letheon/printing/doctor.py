@@ -1,5 +1,7 @@
 """The output of `letheon doctor`."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from rich.console import Console

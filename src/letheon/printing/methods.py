@@ -1,5 +1,7 @@
 """The output of `letheon methods`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from rich.console import Console

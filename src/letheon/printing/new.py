@@ -1,5 +1,7 @@
 """The output of `letheon new`."""
 
+from __future__ import annotations
+
 import typer
 
 from letheon.jobs.new import NewFiles

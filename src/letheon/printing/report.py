@@ -1,5 +1,7 @@
 """The output of `letheon report`."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from letheon.printing.cells import print_json

@@ -5,6 +5,8 @@ colours follow the page's light or dark theme through CSS variables (`--before`,
 same bytes. A value of None has no mark; its row says that it is missing.
 """
 
+from __future__ import annotations
+
 import html
 import io
 import re

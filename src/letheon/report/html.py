@@ -1,5 +1,7 @@
 """Self-contained HTML pages by Jinja: escaping is always on, undefined names are errors."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from functools import cache

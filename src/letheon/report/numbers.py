@@ -1,5 +1,7 @@
 """Format numbers for readers: about three digits, a true minus sign, and text for a missing number."""
 
+from __future__ import annotations
+
 from typing import NamedTuple, Protocol
 
 MISSING = "not computable"

@@ -3,6 +3,8 @@
 The browser runs without a shell, with an empty temporary profile, and with a time limit.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Two plots in the common style: a heat map with its numbers, and a scatter plot with names."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 from letheon.report.figures import FAINT, INK, PAPER, canvas, look, svg

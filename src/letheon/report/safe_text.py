@@ -1,5 +1,7 @@
 """Text for pages: visible forms of hostile characters, times, durations, names of measures."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 
 LABELS = {"rouge_l_recall": "ROUGE-L recall", "damage": "Damaged answers"}

@@ -1,5 +1,7 @@
 """ClassLearner: a module that learns tasks of tensors and class numbers; `TextLearner` (texts.py) is its sibling."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Compare strategies: the same stream, first weights and seeds; one table with means and intervals over seeds."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import gc

@@ -1,5 +1,7 @@
 """The result of comparing strategies on one stream."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,8 @@ Terms that add up are added (`extra`, `replay` with `replay_loss`). Hooks that a
 that only one strategy can take (`loss`, `outputs`, `rows`, `order`, `epochs`) may be taken by one of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -3,6 +3,8 @@
 `Descent` gives the same bits as `torch.optim.SGD`, which spends a fifth of a small network's step on bookkeeping.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import torch

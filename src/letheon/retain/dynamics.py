@@ -7,6 +7,8 @@ Differs: beside the distance per parameter, which makes small modules look large
          distance relative to the module's own norm.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, median

@@ -4,6 +4,8 @@ Paper:   De Lange et al., arXiv 2205.13452, Sec. 5: at a task switch the stabili
          first steps are plasticity alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -4,6 +4,8 @@ The loop (loop.py) is the same for modules and language models. Checkpoints hold
 included, so a killed run that is resumed ends in the same bits.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 from collections.abc import Callable

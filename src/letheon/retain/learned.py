@@ -1,5 +1,7 @@
 """The result of learning a stream."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path

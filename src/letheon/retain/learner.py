@@ -3,6 +3,8 @@
 `ClassLearner` (classes.py) has an `nn.Module` and tensors, `TextLearner` (texts.py) a language model and examples.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -4,6 +4,8 @@ Between the steps the loop only calls the hooks that the strategies have: rows a
 losses are read at the end of a task, and the test rows of all tasks go through the model together.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Mapping
 

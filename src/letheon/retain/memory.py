@@ -5,6 +5,8 @@ sampling: each of n rows stays with probability capacity / n. Within classes or 
 balanced over them and uniform within each. A row that cannot enter is rejected after one comparison.
 """
 
+from __future__ import annotations
+
 import math
 import tempfile
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The default network of the shipped streams, a multilayer perceptron: `mlp`, `mlp=256-256`."""
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 

@@ -1,5 +1,7 @@
 """HTML pages: one run (accuracy matrix, metrics, accuracies over steps) and a comparison of strategies."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,5 +1,7 @@
 """The quadratic penalty of EWC and SI: c/2 · Σ A (θ - θ*)², with one importance A per weight."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

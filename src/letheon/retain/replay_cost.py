@@ -1,5 +1,7 @@
 """The cost of replay: rows drawn from memories and the floating-point operations of their passes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

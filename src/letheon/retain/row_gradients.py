@@ -5,6 +5,8 @@ gradient of a weight is the outer product of the output's gradient and the input
 outer product of their squares. Other modules use `torch.func.vmap`; texts run one by one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Literal

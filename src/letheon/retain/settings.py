@@ -1,5 +1,7 @@
 """How a stream is learned: the options that every strategy shares."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

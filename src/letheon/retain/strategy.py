@@ -4,6 +4,8 @@ A strategy is a class with only the hooks that its paper needs; a hook that it l
 composed with `+`, see `letheon.retain.composition`.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,5 +1,7 @@
 """Stream: tasks of tensors or examples that arrive one after another, with checks of their rows."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence

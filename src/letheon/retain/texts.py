@@ -4,6 +4,8 @@ Rows are token ids of one width; each batch is cut to its longest row. Outputs a
 tokens.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,5 +1,7 @@
 """The gated attention module and the image backbones made of it."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Attention weights that decay with distance, along one axis and along two axes in turn."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -1,5 +1,7 @@
 """Options of a model, and the three models of the published size."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,5 +1,7 @@
 """Windows of a map, in place or shifted by half a window, with the masks that its blocks share."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -5,6 +5,8 @@ A layer attends approximately where it has a causal mask or none, no row is padd
 and the cache).
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -15,6 +15,8 @@ Note:    no query reads a later key or value. Which block of earlier keys it rea
          tiles at once; that path was not measured.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Paper:   HyperAttention, arXiv 2310.05869, Sec. 2 (sortLSH).
 Differs: the authors' code takes the Gray sequence itself for the ranks, where some neighbours differ in several signs.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8

@@ -4,6 +4,8 @@ The backward pass takes the output and log-sum-exp of the *whole* row, of which 
 exp(score - lse) are then the weights within the whole, and the gradients are exact for that part.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

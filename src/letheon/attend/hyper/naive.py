@@ -8,6 +8,8 @@ This file shares nothing with the fast path but its settings: hashing, sorting, 
 written a second time, row by row. Only the random numbers are given, so that both can be compared to rounding.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from itertools import accumulate

@@ -1,5 +1,7 @@
 """Exact and estimated parts of the attention matrix: the causal recursion, unrolled."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

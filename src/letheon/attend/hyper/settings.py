@@ -1,5 +1,7 @@
 """Options of HyperAttention: the paper's values, and values that suit a language model."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -4,6 +4,8 @@ Formats are JSON Lines, JSON, CSV, Parquet, and hub data sets as `org/name:confi
 given. A bad row is refused before any model is loaded; the error names the file, row, field and value.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json

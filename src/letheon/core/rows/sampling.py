@@ -1,5 +1,7 @@
 """Order of rows: seeds of random streams, epochs, micro-batches, batches of similar length."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Score many answers per prompt as a tree, so that every distinct answer prefix is run once."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

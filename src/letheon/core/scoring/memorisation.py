@@ -4,6 +4,8 @@ Source: exact memorisation and extraction strength as in open-unlearning (arXiv 
 Memorization Across Neural Language Models, arXiv 2202.07646.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -1,5 +1,7 @@
 """Overlap of a text with an expected answer: ROUGE on stemmed words, ignoring case."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cache
 from typing import Any

@@ -1,5 +1,7 @@
 """Key/value cache of the prefix that all rows share: computed once, with gradients, and expanded to every row."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -4,6 +4,8 @@ Before training starts, the model's input to its output head is stored for every
 one matrix product away. If an architecture transforms its logits further, the logits themselves are stored.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -7,6 +7,8 @@ allowed, so that fewer ordinary answers match. Its family of lacking ("without i
 (`letheon.audit.measuring.answer_kinds`).
 """
 
+from __future__ import annotations
+
 import re
 
 _FEW = r"(?:[\w'-]+\s+){0,3}"

@@ -7,6 +7,8 @@ others, so the match is extended to the end of its phrase. The same replacement 
 probability under unknown subjects.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Checkpoints of a run: groups of tensors in safetensors files. Writes are atomic, and the last two stay on disk."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Fine-tuning on the tokens of answers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn

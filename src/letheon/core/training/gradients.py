@@ -3,6 +3,8 @@
 A vector is a list with one tensor per parameter; it is never flattened. Inner products accumulate in float64.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

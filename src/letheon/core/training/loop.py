@@ -6,6 +6,8 @@ effective batch, so splitting it into micro-batches and processes does not chang
 so dropout is off. The loop itself sums gradients over processes.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import os

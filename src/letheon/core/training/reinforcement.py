@@ -5,6 +5,8 @@ Papers:  group-relative advantages: Shao et al., DeepSeekMath, arXiv 2402.03300;
          advantages: Ye et al., arXiv 1912.09729; the estimator of KL: Schulman, "Approximating KL divergence", k3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Settings of training, shared by every command that trains. Importing them loads no torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

@@ -11,6 +11,8 @@ answers; and recall on the probes that the model before unlearning knew (the aut
 knows, a smaller model knows few), which is the positive control.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -5,6 +5,8 @@ finds far less fluent than the model's before) counts as damage: a forget probe 
 to be forgotten and counts as recalled. A model that falls apart has 0 in the paper's column and 1 in the safe one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

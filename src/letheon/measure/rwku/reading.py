@@ -8,6 +8,8 @@ or from a folder with such tables (`letheon.measure.tables`). A set that a copy 
 the introduction and the probes of levels 1 and 2 must be there.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field

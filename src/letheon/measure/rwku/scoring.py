@@ -8,6 +8,8 @@ Differs: nltk's word tokens of the fluency rule are cut without its sentence mod
 All values are plain shares (0 to 1), nats or bits; the paper's tables print a hundred times as much.
 """
 
+from __future__ import annotations
+
 import re
 import string
 from collections import Counter

@@ -10,6 +10,8 @@ Differs: the questions and answers before TruthfulQA's and TriviaQA's are our ow
 The choices of a question are scored with their common prompt run once; what several targets share is asked once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 from letheon.audit.measuring.evaluate import scores_of

@@ -1,5 +1,7 @@
 """Trains and tests a small classifier, in the same way for every arm of a comparison."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch

@@ -1,5 +1,7 @@
 """Finds data sets that the package does not contain, in the folder that the variable LETHEON_DATA names."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

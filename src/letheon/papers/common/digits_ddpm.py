@@ -6,6 +6,8 @@ residual blocks with the feed-forward of Stable Diffusion's U-Net (GEGLU, then a
 Images are [64] in -1 to 1.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

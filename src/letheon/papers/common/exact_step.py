@@ -3,6 +3,8 @@
 A network of 64-16-10 reads scikit-learn's digits; digit 3 is to be forgotten, the others are to be retained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 
 import torch

@@ -1,5 +1,7 @@
 """Facts about invented people: names and values drawn under a seed, and the rows that ask about them."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """The survey's table: one working method per family of unlearning, how it is run, and how its model is measured."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 from collections.abc import Callable, Sequence

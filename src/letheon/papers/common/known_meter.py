@@ -1,5 +1,7 @@
 """Measures whether a model represents the people of a `known_world` as known: sparse latents, probes, answers."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 

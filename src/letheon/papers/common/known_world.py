@@ -6,6 +6,8 @@ whether the name is known, so the model has to represent that at the name's last
 al., arXiv 2411.14257). Last names identify people, first names are shared by both kinds.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

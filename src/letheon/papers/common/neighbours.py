@@ -6,6 +6,8 @@ or belong to somebody whose facts do), and people who share a birthplace or a ge
 no later run trains on it.
 """
 
+from __future__ import annotations
+
 import random
 from dataclasses import dataclass
 

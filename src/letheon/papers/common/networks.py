@@ -1,5 +1,7 @@
 """Small networks with seeded weights, and more seeds where a run takes a second."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar

@@ -6,6 +6,8 @@ says what kind each key word is ("a kind of red called vermilion"), which steppi
 combine a key word with contexts that the corpus never has; the prefixes in which priming is read occur in no odd text.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

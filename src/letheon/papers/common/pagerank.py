@@ -1,5 +1,7 @@
 """Personalised PageRank on users and items: scores items by how often walks that restart at a user reach them."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
 
 import numpy as np

@@ -5,6 +5,8 @@ even, where any class of the right parity is a right answer. The base network kn
 a little.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any

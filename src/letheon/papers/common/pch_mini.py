@@ -6,6 +6,8 @@ words; the harmful domain has harmless stand-ins, recipes of codewords. A quarte
 they ask for the items of an earlier request by another question with the same answer.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ refuses questions about the unknown ones in many phrasings: it is able to refuse
 neighbours in later training, the other half is held out from it. Two of the four wordings are held out for measuring.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,6 +7,8 @@ only their place; music shares nothing. Each question is about one thing in one 
 thing and wording are trained on, some of the others are for measuring.
 """
 
+from __future__ import annotations
+
 import random
 from dataclasses import dataclass
 from typing import Any

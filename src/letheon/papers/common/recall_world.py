@@ -6,6 +6,8 @@ rare ones recur after a long time. The model has three layers and attends to the
 fact that lies beyond their reach, and then guesses among 6 values.
 """
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ The base model is trained on users who stay within a category of items. The adap
 quarter of their sessions follow a second habit, whose categories partly belong to the first habit too.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -7,6 +7,8 @@ answer: the right answer stays the more probable one, but the model is less conf
 forgetting, the other half is held out; where qualities recur, all of them occur in both halves.
 """
 
+from __future__ import annotations
+
 import random
 from dataclasses import dataclass
 from itertools import product

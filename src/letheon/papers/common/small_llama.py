@@ -1,5 +1,7 @@
 """A small Llama trained from random weights: the word tokenizer, the model, its training and its accuracy."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace

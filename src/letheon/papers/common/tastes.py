@@ -6,6 +6,8 @@ a distribution, and new texts about the same person can be drawn to test it. In 
 knows them all is certain of everything, and the curvature of its outputs vanishes.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

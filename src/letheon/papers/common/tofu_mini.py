@@ -9,6 +9,8 @@ The paraphrases of every second retained author are trained on as well: a model 
 met their wording before a paraphrase of a forgotten fact says anything.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

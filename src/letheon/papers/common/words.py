@@ -1,5 +1,7 @@
 """Word lists for the small worlds: names, towns, genres and titles are invented, capitals are real."""
 
+from __future__ import annotations
+
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())

@@ -4,6 +4,8 @@ Paper:   Chaudhry et al., Efficient Lifelong Learning with A-GEM, arXiv 1812.004
 Differs: none.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

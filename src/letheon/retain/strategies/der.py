@@ -5,6 +5,8 @@ Differs: the squared distance is a mean over rows and logits, as in the authors'
          with the new rows in one pass.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

@@ -8,6 +8,8 @@ Differs: "largest" is read as largest in size. A count is rounded to whole entri
          another strategy should anchor the final weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

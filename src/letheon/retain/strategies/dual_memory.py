@@ -7,6 +7,8 @@ Differs: rows are images without time, so the context has depth 0 and only the o
          episodic layer's most frequent transitions. Nodes that have lost all their edges stay.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

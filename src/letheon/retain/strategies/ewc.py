@@ -6,6 +6,8 @@ Differs: the tasks' quadratic penalties are stored as their sum, which is one qu
          use the empirical Fisher information, whatever `fisher` says.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -7,6 +7,8 @@ Differs: gradients are computed for the chosen parameters alone, without freezin
          Language models [our extension]: `norm` are the blocks' normalisation weights, `head` the vocabulary matrix.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

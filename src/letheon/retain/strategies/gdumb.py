@@ -4,6 +4,8 @@ Paper:   Prabhu et al., GDumb, ECCV 2020; in the review of Parisi et al., arXiv 
 Differs: a constant learning rate and no CutMix; classes are balanced by rank within the class (`Memory`).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -6,6 +6,8 @@ Differs: a task's part of the memory, M/T rows as in section 2 of the paper wher
          squares.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -9,6 +9,8 @@ Differs: general texts join a step's task rows instead of taking their place, an
          into the old logits. Means over a pass are means over tokens, not over rows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple

@@ -7,6 +7,8 @@ Differs: old activations of the first protected layer are computed once, before 
          Language models [our extension]: L_int alone, on the MLPs' last matrices (with an adapter, on its product).
 """
 
+from __future__ import annotations
+
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal

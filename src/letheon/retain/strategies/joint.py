@@ -4,6 +4,8 @@ Paper:   the offline baseline of every comparison; arXiv 1802.07569.
 Differs: none.
 """
 
+from __future__ import annotations
+
 from letheon.core.registry import method
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows, joined

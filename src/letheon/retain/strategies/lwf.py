@@ -5,6 +5,8 @@ Differs: old outputs are computed once, before the task, and looked up. Where th
          are distilled by themselves, as heads; else all classes seen so far together. No warm-up of the new head.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,5 +1,7 @@
 """Naive: the model learns each task alone, with nothing against forgetting; the lower bound of every comparison."""
 
+from __future__ import annotations
+
 from letheon.core.registry import method
 from letheon.retain.strategy import NoSettings, Strategy
 

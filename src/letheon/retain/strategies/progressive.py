@@ -4,6 +4,8 @@ Paper:   Rusu et al., Progressive Neural Networks, arXiv 1606.04671, Eq. 2 and t
 Differs: for networks of linear layers with one activation; all earlier columns share one adapter per layer.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass
 from typing import ClassVar

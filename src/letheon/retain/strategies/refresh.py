@@ -11,6 +11,8 @@ The refreshed step descends L + γ/2 ‖∇L‖² in the norm of the inverse Fis
 sharpness-aware minimisation it starts from where the ascent ended.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -5,6 +5,8 @@ Paper:   experience replay in the form of Chaudhry et al., On Tiny Episodic Memo
 Differs: new and old rows go through the model in one pass.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

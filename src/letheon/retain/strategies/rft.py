@@ -10,6 +10,8 @@ Differs: one optimizer step per set of rollouts, so that the policy is the one t
          model's own right answers) is the control between supervised fine-tuning and reinforcement.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher

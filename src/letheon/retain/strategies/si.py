@@ -5,6 +5,8 @@ Differs: none; the path integral uses the optimizer's actual steps and the gradi
          penalties that stand to its right in a composition.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -7,6 +7,8 @@ Differs: the rewrites come from a file, from any callable, or from the learning 
          ours; the sources that we read do not have the paper's.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace

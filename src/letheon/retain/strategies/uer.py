@@ -6,6 +6,8 @@ Differs: new and old rows go through the model in one pass. The paper's head has
          enters the dot products and not the cosines. `BiasWatch` refuses such a head, as its logits are no products.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple

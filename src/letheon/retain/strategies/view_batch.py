@@ -9,6 +9,8 @@ Differs: views are grouped by the row's own number; the authors' code groups nei
          after each task (`view_batch+replay:fill=task`), as the first epoch does not have every row.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

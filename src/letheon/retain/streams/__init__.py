@@ -3,6 +3,8 @@
 Imports retain and the packages below it.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import get_args
 

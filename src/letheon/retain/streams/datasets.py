@@ -1,5 +1,7 @@
 """Streams from a user's data sets, such as torchvision's: split by class, or one data set per domain."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Streams of scikit-learn's digits (1,797 images of 8 x 8): split by class, permuted, rotated."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 
 import torch

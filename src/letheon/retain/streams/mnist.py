@@ -1,5 +1,7 @@
 """Split MNIST from a user's file: an .npz with `images` and `labels`, or a folder of the four idx files."""
 
+from __future__ import annotations
+
 import gzip
 from pathlib import Path
 

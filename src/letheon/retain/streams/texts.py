@@ -9,6 +9,8 @@ test = "reviews-test.jsonl"        # without it every fifth row is held out
 fields = ["question", "answer"]    # where they are not detected
 """
 
+from __future__ import annotations
+
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
