@@ -53,7 +53,8 @@ class Call:
     def memory(self, owner: str, make: Callable[[str], Memory] = Memory) -> Memory | None:
         """Return the add-on's layer in the cache, made with the first tokens; None without a cache.
 
-        A LetheonError refuses a cache with tokens that the add-on has not stored.
+        Raises:
+            LetheonError: the cache holds tokens that the add-on has not stored.
         """
         if self.cache is None:
             return None
@@ -88,7 +89,13 @@ Edit = Callable[[Float[Tensor, "batch length width"], Call], Float[Tensor, "batc
 
 
 class AddOn(nn.Module):
-    """A trainable module beside a model of some width and layers; a subclass names the sites that it edits."""
+    """A trainable module beside a model; a subclass names the sites that it edits.
+
+    Args:
+        width: width of the residual stream.
+        layers: number of the model's layers.
+        settings: the add-on's options.
+    """
 
     name: str
 

@@ -138,7 +138,8 @@ def attach(model: LanguageModel, names: str, settings: Mapping[str, Any] | None 
 def load_addons(model: LanguageModel, folder: str | Path) -> AddOns:
     """Add saved add-ons to the model that they were trained with.
 
-    An InputError refuses a folder without them, an unreadable description, and weights that do not fit the model.
+    Raises:
+        InputError: no such folder, an unreadable description, or weights that do not fit the model.
     """
     path = Path(folder) / DESCRIPTION
     if not path.is_file() or not (Path(folder) / WEIGHTS).is_file():

@@ -45,7 +45,11 @@ def depthwise(channels: int, size: int) -> Conv:
 def stem(in_chans: int, widths: Sequence[int], stride: int, second: int) -> nn.Sequential:
     """Return 3x3 convolutions with batch normalisation and GELU between them.
 
-    A stride of 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 at none.
+    Args:
+        stride: 4 halves rows and columns at the first layer and at layer `second`, 2 at the first alone, 1 at none.
+
+    Raises:
+        InputError: another stride.
     """
     if stride not in (4, 2, 1):
         raise InputError(f"stem_stride is {stride}", "give 4, 2 or 1")
@@ -88,9 +92,12 @@ class Branch(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual branches: position, attention, optionally position again (NaLaFormer), feed-forward of width `hidden`.
+    """Residual branches: position, attention, optionally position again, feed-forward.
 
-    Attention is a module of the normalised map and the stage's geometry.
+    Args:
+        attention: module of the normalised map and the stage's geometry.
+        hidden: width of the feed-forward layer.
+        position_again: a second depthwise convolution, before the feed-forward (NaLaFormer).
     """
 
     def __init__(
@@ -204,7 +211,11 @@ class Backbone(nn.Module):
 
 
 def named_size(sizes: Mapping[str, Size], size: str | Size, kind: str) -> Size:
-    """Return the size of a name, or the given size itself; an InputError refuses an unknown name."""
+    """Return the size of a name, or the given size itself.
+
+    Raises:
+        InputError: no size has that name.
+    """
     if not isinstance(size, str):
         return size
     if size not in sizes:

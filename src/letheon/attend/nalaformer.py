@@ -146,7 +146,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
 class GatedAttention(nn.Module):
     """Attention of a map to itself, a depthwise convolution of the values, and a gate: LN(o + local(v)) silu(g).
 
-    Attention is linear and norm-aware, or softmax between the same gate and convolution.
+    Args:
+        linear: norm-aware linear attention; otherwise softmax between the same gate and convolution.
     """
 
     def __init__(self, dim: int, heads: int, linear: bool = True) -> None:

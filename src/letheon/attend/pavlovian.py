@@ -133,7 +133,12 @@ def running(x: Float[Tensor, "... n d"], keep: float, write: float, read: str) -
 
 
 class AssociativeMemory:
-    """A memory for single trials by a rule: present stimuli [d_k] with outcomes [d_v], then test stimuli."""
+    """A memory for single trials: present stimuli with outcomes, then test stimuli.
+
+    Args:
+        d_k, d_v: widths of stimuli and outcomes.
+        rule: the learning rule; default `Rule()`.
+    """
 
     def __init__(self, d_k: int, d_v: int, rule: Rule | None = None) -> None:
         self.rule = rule or Rule()

@@ -29,7 +29,11 @@ class Audits:
 
 
 def side_by_side(records: Mapping[str, Audit]) -> Audits:
-    """Put two or more audits, by the names that they are to have, beside each other."""
+    """Put audits beside each other.
+
+    Args:
+        records: audits by the names that they are to have, two or more.
+    """
     entries = [
         Entry(
             name,

@@ -19,8 +19,12 @@ def rungs(steps: int) -> list[int]:
 def next_step(scores: Mapping[int, float], farthest: int = 6) -> int | None:
     """The step to try next: 0, then 1, then on from the best to the first of its neighbours that was not tried.
 
-    Of equal scores the higher step's counts as the better; no step lies beyond `farthest`, in both directions.
-    Returns None when the best one's neighbours were tried.
+    Args:
+        scores: of the steps that were tried; of equal ones the higher step counts as the better.
+        farthest: no step beyond it, in both directions.
+
+    Returns:
+        None when the best one's neighbours were tried.
 
     >>> next_step({0: 0.1, 1: 0.5, 2: 0.9}), next_step({0: 0.9, 1: 0.5}), next_step({-1: 0.2, 0: 0.9, 1: 0.5})
     (3, -1, None)

@@ -29,7 +29,11 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def render_audits(audits: Audits, sources: Sequence[str]) -> str:
-    """The page of several audits, read from `sources`, as HTML text."""
+    """The page of several audits as HTML text.
+
+    Args:
+        sources: the files that they were read from.
+    """
     attacks: dict[str, dict[str, Attack]] = {}
     for name, record in audits.records.items():
         for attack in record.attacks:

@@ -84,7 +84,8 @@ def atomic_write_text(path: Path, text: str) -> None:
 def plain(value: Any) -> Any:
     """Convert settings to JSON-ready values: dataclasses to dictionaries, paths to text, sets to sorted lists.
 
-    A LetheonError refuses NaN and infinity, which JSON cannot express.
+    Raises:
+        LetheonError: a number is NaN or infinite, which JSON cannot express.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
@@ -107,7 +108,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; the InputError about a missing or malformed one names the line."""
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON; the message names the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
@@ -143,8 +148,12 @@ def canonical_hash(value: Any) -> str:
 def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
     """Write a folder atomically: yield a temporary folder; then write its manifest, flush, and rename it.
 
-    An older folder in its place is replaced once the new one is complete. A LetheonError says that the disk
-    has fewer free bytes than needed, or that a file cannot be written.
+    Args:
+        folder: the final path; an older folder there is replaced once the new one is complete.
+        needed_bytes: free disk space that is needed.
+
+    Raises:
+        LetheonError: the disk has less free space, or a file cannot be written.
     """
     temporary: Path | None = None
     try:

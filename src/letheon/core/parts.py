@@ -40,7 +40,11 @@ def name_of(text: str) -> str:
 
 
 def read_part(kind: Kind, text: str) -> Part:
-    """Read a part from its text; an InputError refuses an unknown name or option, and a value that does not fit."""
+    """Read a part from its text.
+
+    Raises:
+        InputError: an unknown name, an unknown option, or a value that does not fit.
+    """
     head, _, tail = text.partition(":")
     name, _, value = head.partition("=")
     name = name.strip()

@@ -161,7 +161,11 @@ def named_recipes() -> dict[str, Method]:
 
 
 def find(kind: Kind, name: str) -> Method:
-    """The record of a name; the InputError about an unknown one offers the nearest."""
+    """The record of a name.
+
+    Raises:
+        InputError: no method of that kind has the name; the message offers the nearest one.
+    """
     _load()
     if (kind, name) in _methods:
         return _methods[kind, name]
@@ -176,7 +180,8 @@ def find(kind: Kind, name: str) -> Method:
 def make_settings(record: Method, options: dict[str, Any]) -> Any:
     """Build the method's settings from options by name; texts are converted to the field's type.
 
-    An InputError refuses an unknown option, and a value that does not fit.
+    Raises:
+        InputError: an unknown option, or a value that does not fit.
     """
     hints = get_type_hints(record.settings)
     fields = {option.name for option in dataclasses.fields(record.settings)}
@@ -230,7 +235,8 @@ class Checked:
 def convert(text: str, hint: Any, what: str) -> Any:
     """Convert `text` to the type `hint` (int, float, bool, str, a Literal, or a union of one of these with None).
 
-    The InputError about a text that does not fit begins with `what`.
+    Raises:
+        InputError: the text does not fit; the message begins with `what`.
     """
     if get_origin(hint) is Literal:
         if text not in get_args(hint):

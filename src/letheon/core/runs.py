@@ -60,20 +60,34 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> Self:
-        """Start a run in an empty or new folder; an InputError refuses one that already holds a run."""
+        """Start a run in an empty or new folder.
+
+        Raises:
+            InputError: the folder already holds a run.
+        """
         if (folder / "config.json").exists():
             raise InputError(
-                f"{folder} already holds a run", f"continue it with --resume {folder}, or choose another --out"
+                f"{folder} already holds a run",
+                f"continue it with --resume {folder}, or choose another --out",
             )
         run = cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {"config": config, "hash": canonical_hash(config), "versions": versions(), "started": utc_now()}
+        stored = {
+            "config": config,
+            "hash": canonical_hash(config),
+            "versions": versions(),
+            "started": utc_now(),
+        }
         write_json(folder / "config.json", stored)
         return run
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open an existing run; an InputError refuses a folder without one."""
+        """Open an existing run.
+
+        Raises:
+            InputError: the folder holds no run.
+        """
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no run (no config.json)", "give the --out folder of an earlier run")
         return cls(folder)
@@ -83,7 +97,11 @@ class Run:
     def begun(cls, folder: Path, config: dict[str, Any], what: str) -> Iterator[Self]:
         """Start a run, or continue one with the same config, and hold its lock while the block runs.
 
-        The InputError about another config names the folder's content as `what`: "a bench of other data or options".
+        Args:
+            what: names the folder's content in the error, such as "a bench of other data, models or options".
+
+        Raises:
+            InputError: the folder holds a run with another config.
         """
         check_writable(folder)
         if (folder / "config.json").is_file():

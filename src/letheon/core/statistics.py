@@ -45,11 +45,18 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Compute the bootstrap interval of a statistic of independent values; None for fewer than two values.
+    """Compute the bootstrap interval of a statistic of independent values.
 
     Args:
+        values: one number per item.
         statistic: a function that takes `axis`, as numpy's functions do.
         method: `percentile`, or `BCa` (bias-corrected and accelerated), better for skewed values and many items.
+        confidence: nominal coverage.
+        resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
+
+    Returns:
+        Low and high end; None for fewer than two values, which say nothing about the spread.
     """
     if len(values) < 2:
         return None

@@ -60,7 +60,11 @@ class DemoJob:
     machine: Machine = field(default_factory=Machine)
 
     def plan(self) -> dict[str, Any]:
-        """Check the method and return what would be done."""
+        """Check the method and return what would be done.
+
+        Raises:
+            InputError: there is no such method.
+        """
         read_method(self.method or METHOD)
         return {
             "model": "smollm2",
@@ -115,7 +119,8 @@ class DemoJob:
 def teach(rows: Sequence[Example], seed: int, device: str, title: str) -> LanguageModel:
     """Train a fresh SmolLM2 until it recalls every row, for `EPOCHS` epochs at least.
 
-    A LetheonError says that a row is not recalled after `MOST_EPOCHS`.
+    Raises:
+        LetheonError: a row is not recalled after `MOST_EPOCHS`.
     """
     model = load("smollm2", device=device)
     settings = TrainSettings(learning_rate=TEACHING_RATE, batch_size=8, seed=seed)

@@ -51,7 +51,8 @@ def verify(
 ) -> Verification:
     """Verify a ledger, or an exported file, and find the audit in it where one is given.
 
-    A head that was stored elsewhere is its hash, or a file of `letheon ledger head`; empty for none.
+    Args:
+        head: a head that was stored elsewhere: its hash, or a file of `letheon ledger head`; empty for none.
     """
     keys = {key.id: key for key in map(signing.read_verifier, public_keys)}
     end = exchange.read_head(head) if head else None

@@ -50,7 +50,8 @@ class RequestFiles:
     def read(self) -> Request:
         """Read the request, without the retain rows that a model would write.
 
-        An InputError refuses missing forget rows, rows given twice, and a file that is missing or malformed.
+        Raises:
+            InputError: no forget rows, rows given twice, or a file that is missing or malformed.
         """
         from letheon.forget.request import Request
 

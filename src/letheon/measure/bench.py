@@ -79,9 +79,13 @@ class Teaching:
 def read_benchmark(
     name: str, source: str, *, split: str = "", rows: int = 0, seed: int = 0, **options: Any
 ) -> Benchmark:
-    """Read a benchmark's data from a hub id or a folder; without a source from the benchmark's own hub id.
+    """Read a benchmark's data.
 
-    An InputError refuses an unknown benchmark, and data that are not as they should be.
+    Args:
+        source: a hub id or a folder; the benchmark's own hub id where it is empty.
+
+    Raises:
+        InputError: no such benchmark, or its data are not as they should be.
     """
     if name not in BENCHMARKS:
         raise InputError(f"no benchmark {name!r}", nearest(name, list(BENCHMARKS)))
@@ -146,7 +150,13 @@ def plan_bench(
     seed: int = 0,
     **options: Any,
 ) -> BenchPlan:
-    """Check what a bench is asked; `BenchPlan` says what the arguments are.
+    """Check what a bench is asked.
+
+    Args:
+        methods: as `letheon.forget` takes them; none measures target and reference only.
+        out: the bench's folder; one that was begun is continued.
+        model, target, reference: names or folders as `letheon.load` takes them.
+        options: of `letheon.forget` for every method, such as `epochs`.
 
     Raises:
         InputError: models are missing or given twice, a method is unknown or cannot work on the request.

@@ -16,16 +16,23 @@ MIN_K_AUROC = "min-k AUROC"
 def mean_score(
     name: str, values: Mapping[str, float], better: Better, *, seed: int = 0, share: bool = False, why: str = ""
 ) -> Score:
-    """Return the mean over rows, given by their ids, as a score with its 95 % interval.
+    """Return the mean over rows as a score, with its 95 % interval.
 
-    The interval is that of a share where values are 0 or 1; `why` is the reason to give where there are no rows.
+    Args:
+        values: one value per row, by its id.
+        share: the values are 0 or 1; the interval is that of a share.
+        why: the reason to give where there are no rows.
     """
     estimate = estimate_mean(list(values.values()), share=share, seed=seed)
     return Score(name, estimate, better, dict(values), why="" if values else why)
 
 
 def membership_score(name: str, test: Membership, ids: Sequence[str]) -> Score:
-    """Return the AUROC of a membership test as a score; `ids` are those of the members, then of the non-members."""
+    """Return the AUROC of a membership test as a score.
+
+    Args:
+        ids: ids of the members, then of the non-members.
+    """
     return Score(name, test.auroc, "lower", dict(zip(ids, (*test.members, *test.non_members), strict=True)))
 
 

@@ -68,7 +68,8 @@ def keyword_logp(
 ) -> Float[np.ndarray, " prefixes"]:
     """log P(key word | prefix) in nats: running text, the key word's tokens as they are read after the prefix.
 
-    A space is put between a prefix and its key word unless the prefix ends in one.
+    Args:
+        prefixes, keywords: pairs; a space is put between them unless the prefix ends in one.
     """
     encoder = model.encoder()
     questions = []
@@ -103,7 +104,11 @@ def read_samples(
 ) -> list[Reading]:
     """Every sample's reading; all prefixes of all samples go through the model together.
 
-    A theme's prefixes are short contexts whose natural next word is of that theme; they must not be learned.
+    Args:
+        prefixes: by theme; short contexts whose natural next word is of that theme. They must not be learned.
+
+    Raises:
+        InputError: a theme without prefixes.
     """
     themes = list(prefixes)
     contexts: list[str] = []

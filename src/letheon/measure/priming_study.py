@@ -32,7 +32,12 @@ Cure = Callable[[Weights, Weights], Weights]
 
 
 class Presented(Strategy):
-    """The first row takes one place in every `every`-th batch; all other places go to the rows after it, in turn."""
+    """The first row takes one place in every `every`-th batch; all other places go to the rows after it, in turn.
+
+    Args:
+        presentations: how often the row is shown.
+        every: batches from one presentation to the next.
+    """
 
     def __init__(self, presentations: int, every: int = 1) -> None:
         super().__init__(settings=())

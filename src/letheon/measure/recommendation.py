@@ -73,7 +73,8 @@ def make_log(interactions: Iterable[Interaction], titles: Mapping[int, str]) -> 
 def read_movielens(folder: str | Path, least: int = 5) -> Log:
     """MovieLens-100k: `u.data` (tabs: user, item, rating, time) and `u.item` (bars: item, title, ...), as a 5-core.
 
-    An InputError names the file and the line that cannot be read.
+    Raises:
+        InputError: names the file and the line that cannot be read.
     """
     folder = Path(folder)
     titles = {item: title for item, title in (_item(*line) for line in _lines(folder / "u.item", "|", 2)) if title}
@@ -126,12 +127,13 @@ def synthetic_log(
 ) -> tuple[Log, dict[Interaction, int]]:
     """A log whose users follow habits: after an item mostly one that the habit names, else any of its own.
 
-    Returns the log, and which habit each interaction followed.
-
     Args:
         habits: each a map from an item to its usual successors; the maps may share items.
         length, session: interactions of a user, and of those how many in a row follow one habit.
         shares: how many sessions follow each habit.
+
+    Returns:
+        The log, and which habit each interaction followed.
     """
     draw = random.Random(seed)
     habit_of: dict[Interaction, int] = {}

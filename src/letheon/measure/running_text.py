@@ -12,7 +12,11 @@ from letheon.measure.tables import text_of
 
 
 def texts_of(where: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[Example]:
-    """Return the field `text` of a table's rows as running text PREFIX-1, ...; an InputError names a row without."""
+    """Return the field `text` of a table's rows as running text, with the ids `PREFIX-1`, `PREFIX-2`, ...
+
+    Raises:
+        InputError: a row has no text; the message names it.
+    """
     return [
         Example("", text_of(row, "text", f"{where}, row {i}"), f"{prefix}-{i}") for i, row in enumerate(rows, start=1)
     ]

@@ -20,7 +20,11 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".txt")
 
 
 def is_folder(source: str | Path) -> bool:
-    """Say whether a source is a local copy; a hub id is not, and an InputError refuses a path that does not exist."""
+    """Say whether a source is a local copy; a hub id is not, and anything else is refused.
+
+    Raises:
+        InputError: a path that does not exist.
+    """
     if Path(source).is_dir():
         return True
     text = str(source)
@@ -97,7 +101,11 @@ def drawn(items: Sequence[Item], most: int, seed: int, stream: str) -> list[Item
 
 
 def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
-    """Return a field that must be a text; an InputError names the field and what was found."""
+    """A field that must be a text.
+
+    Raises:
+        InputError: names the field and what was found.
+    """
     text = row.get(name)
     if not isinstance(text, str) or not text.strip():
         raise InputError(

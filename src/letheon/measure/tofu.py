@@ -223,7 +223,11 @@ def _values(rows: Sequence[RowScores], name: str) -> dict[str, float]:
 
 
 def utility_estimate(sets: Sequence[Float[np.ndarray, "3 _"]], seed: int = 0) -> Estimate:
-    """Harmonic mean of the means of each set's three parts; for its interval the rows of each set are drawn again."""
+    """Harmonic mean of the means of all parts; for its interval the rows of each set are drawn again.
+
+    Args:
+        sets: for each set the row values of its three parts.
+    """
     value = model_utility([float(part.mean()) for one in sets for part in one])
     rng = np.random.default_rng(seed)
     draws = [one[:, rng.integers(one.shape[1], size=(RESAMPLES, one.shape[1]))].mean(-1) for one in sets]

@@ -99,9 +99,14 @@ def look(name: str, position: int = 0) -> Look:
 def plane(
     points: Mapping[str, tuple[WithInterval, WithInterval]], across: str, up: str, words: str, front: Sequence[str] = ()
 ) -> str:
-    """Draw forgetting against utility: each model is a point with the intervals of both measurements, both shares.
+    """Draw forgetting against utility: each model is a point with the intervals of both measurements.
 
-    `words` describe the figure to readers who cannot see it. A line joins the points of the Pareto `front`.
+    Args:
+        points: forget recall and retained utility per model, both as shares.
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        words: a description for readers who cannot see the figure.
+        front: names of points on the Pareto front, which a line joins.
     """
     with canvas(3.1) as (figure, axes):
         shown = [(look(name, i), name, *point) for i, (name, point) in enumerate(points.items())]

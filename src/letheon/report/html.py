@@ -15,7 +15,11 @@ from letheon.report.safe_text import clip, duration, label, moment, visible
 
 @cache
 def environment(package: str) -> Environment:
-    """Make the Jinja environment of a package's templates; shared ones come from `letheon.report`."""
+    """Make the Jinja environment of a page.
+
+    Args:
+        package: the package that contains the page's template; shared templates come from `letheon.report`.
+    """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("letheon.report")]),
         autoescape=True,

@@ -30,7 +30,11 @@ QUIET = (
 
 
 def find_browser() -> str:
-    """Return the path of the first known browser on PATH; the InputError without one says which to install."""
+    """Return the path of the first known browser on PATH.
+
+    Raises:
+        InputError: no browser is installed; the message says which to install.
+    """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise InputError(
@@ -43,7 +47,14 @@ def find_browser() -> str:
 def browse(browser: str, address: str, *options: str, timeout: float = TIMEOUT) -> bytes:
     """Run a headless browser on a local page and return its standard output.
 
-    The address is a URI, as `Path.as_uri` gives it. A LetheonError is raised where the browser failed or took longer.
+    Args:
+        browser: path of the browser.
+        address: URI of the page, as `Path.as_uri` gives it.
+        options: the browser's options, such as `--dump-dom`.
+        timeout: seconds.
+
+    Raises:
+        LetheonError: the browser failed or took longer.
     """
     # Chromium refuses to sandbox as root. The page's content policy allows only its search script.
     rooted = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -69,7 +80,13 @@ def browse(browser: str, address: str, *options: str, timeout: float = TIMEOUT) 
 
 
 def write_pdf(page: Path, out: Path, browser: str = "", timeout: float = TIMEOUT) -> None:
-    """Print an HTML page to a PDF file, atomically, with this browser or the first known one on PATH.
+    """Print a page to a PDF file, atomically.
+
+    Args:
+        page: the HTML file.
+        out: the PDF file.
+        browser: path of the browser; the first known one on PATH by default.
+        timeout: seconds.
 
     Raises:
         InputError: no browser is installed.

@@ -19,7 +19,10 @@ def heat_map(
 ) -> str:
     """Draw a heat map as an `<svg>` element: each cell contains its number and is darker for larger values.
 
-    None leaves a cell empty; `low` and `high` have the lightest and the darkest colour; `words` describe the figure.
+    Args:
+        values: [down][across]; None leaves a cell empty.
+        low, high: values of the lightest and the darkest colour.
+        words: a description for readers who cannot see the figure.
     """
     with canvas(0.9 + 0.26 * len(down)) as (figure, axes):
         filled = [[low if value is None else value for value in row] for row in values]
@@ -42,7 +45,11 @@ def heat_map(
 def scatter(points: Mapping[str, tuple[float, float]], across: str, up: str, words: str, *, named: bool = True) -> str:
     """Draw a scatter plot as an `<svg>` element, with each point's name next to its mark.
 
-    Many points are clearer without names; `words` describe the figure to readers who cannot see it.
+    Args:
+        points: name -> (x, y).
+        across, up: labels of the axes.
+        words: a description for readers who cannot see the figure.
+        named: whether to write names; many points are clearer without.
     """
     with canvas(2.7) as (figure, axes):
         axes.set(xlabel=across, ylabel=up)

@@ -26,13 +26,16 @@ DECIDED = {
 
 
 class Composition:
-    """Several strategies that act as one; an InputError refuses two that take a decision which only one can take.
+    """One or several strategies that act as one; only the hooks that they override are called.
 
     Attributes:
         before_task, after_task, before_step, after_step, after_backward, extras: hooks, which run from left to right.
         replaying: the strategies that replay.
         rows, epochs, order, loss, outputs: the hooks of which a run has one each.
         wants: the union of what the strategies want of a pass, see `Strategy.wants`.
+
+    Raises:
+        InputError: two strategies take a decision that only one can take.
     """
 
     def __init__(self, parts: Sequence[Any], text: str) -> None:
@@ -88,7 +91,11 @@ class Composition:
 
 
 def read_strategy(text: str) -> Composition:
-    """Read `NAME[:OPTION=VALUE,...]` joined by `+` (`replay:capacity=500+ewc`); an InputError names what is unknown."""
+    """Read `NAME[:OPTION=VALUE,...]` joined by `+`, as in `replay:capacity=500+ewc`.
+
+    Raises:
+        InputError: an unknown name or option, with the nearest known one; or strategies that exclude each other.
+    """
     pieces = [piece.strip() for piece in text.split("+")]
     if not all(pieces):
         raise InputError(f"strategy {text!r} cannot be read", "write STRATEGY[+STRATEGY], as in replay+ewc")

@@ -87,9 +87,11 @@ def sensitivity(across: Mapping[str, float]) -> dict[str, float]:
 
 
 def selected(scores: Mapping[str, float], sizes: Mapping[str, int], budget: float) -> list[str]:
-    """Select modules by falling sensitivity, above 1 and within a budget, a share of all parameters [inferred].
+    """Select modules by falling sensitivity, above 1 and within a share of all parameters [inferred].
 
-    The most sensitive module is selected in any case. Running statistics have no `sizes` and cannot be selected.
+    Args:
+        sizes: parameters per module; running statistics have none and cannot be selected.
+        budget: largest share of all parameters; the most sensitive module is selected in any case.
     """
     most, total = budget * sum(sizes.values()), 0
     chosen: list[str] = []

@@ -152,7 +152,8 @@ def _check_same(run: Run, config: dict[str, Any]) -> None:
 def resume(folder: str | Path, model: Any = None, device: str = "auto") -> Learned:
     """Continue a killed or interrupted run from its folder; its stream must still be readable.
 
-    A language model is loaded by its name; another module is given as it was before the run.
+    Args:
+        model: the module as it was before the run; a language model is loaded by its name.
     """
     run = Run.open(Path(folder))
     config = run.config

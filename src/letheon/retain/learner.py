@@ -68,7 +68,8 @@ class Learner:
     def memory(self, capacity: int, policy: Policy = "reservoir") -> Memory:
         """Return an empty replay memory that draws from the learner's generator.
 
-        An InputError refuses a capacity beyond the rows of the whole stream.
+        Raises:
+            InputError: the capacity exceeds the rows of the whole stream.
         """
         total = sum(len(task.train) for task in self.stream)
         if capacity > total:
@@ -230,7 +231,11 @@ class Learner:
             )
 
     def check_losses(self) -> None:
-        """Stop the run with a TrainingError that names the step whose loss was not finite."""
+        """Stop the run where a loss was not finite.
+
+        Raises:
+            TrainingError: names the step.
+        """
         if not self.losses:
             return
         finite = torch.isfinite(torch.stack([loss.float().reshape(()) for loss in self.losses]))
@@ -281,6 +286,8 @@ class Learner:
     def evaluate(self, tasks: int, most: int | None = None) -> tuple[list[float], list[float]]:
         """Return accuracies and losses (nats) on the test rows of the first tasks.
 
-        At most `most` rows of each task are used, the same ones at every call; None takes all.
+        Args:
+            tasks: the number of tasks.
+            most: largest number of rows per task, the same rows at every call; None takes all.
         """
         raise NotImplementedError  # see ClassLearner and TextLearner

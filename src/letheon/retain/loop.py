@@ -29,7 +29,10 @@ from letheon.retain.stream import Task
 class Loop:
     """One run: tasks, epochs and steps, with evaluations, checkpoints and interruption.
 
-    The learner comes in its first state, with prepared strategies. Without a run nothing is written.
+    Args:
+        learner: the model in its first state, with prepared strategies.
+        run: the folder for checkpoints and results; None writes nothing.
+        on_evaluation: called with the learner at every evaluation.
     """
 
     def __init__(

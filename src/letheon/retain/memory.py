@@ -28,9 +28,13 @@ IN_MEMORY_BYTES = 1 << 31
 
 
 class Memory:
-    """Stored rows for replay, at most `capacity`, by a policy: `reservoir`, or balanced over `class` or `task`.
+    """Stored rows for replay.
 
-    All random draws come from the generator, which is on the CPU, so that every device draws alike.
+    Args:
+        capacity: largest number of stored rows.
+        policy: `reservoir`, or balanced over `class` or `task`.
+        generator: source of all random draws; on the CPU, so that every device draws alike.
+        device: the device that stores the rows.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class Memory:
     def add(self, rows: TaskRows, **kept: Tensor) -> None:
         """Offer new rows to the memory; the policy decides which rows stay.
 
-        Tensors [n, ...] in `kept`, such as `logits`, are stored beside the rows; `sample(...).kept` returns them.
+        Args:
+            kept: tensors [n, ...] to store beside the rows, such as `logits`; `sample(...).kept` returns them.
         """
         n = len(rows)
         keys = torch.rand(n, generator=self.generator, dtype=torch.float64)

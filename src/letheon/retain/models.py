@@ -17,7 +17,11 @@ HIDDEN = "100-100"
 
 
 def mlp(sizes: list[int], seed: int = 0) -> nn.Sequential:
-    """Return linear layers of these widths, inputs to outputs, with ReLU between; torch's first values under a seed."""
+    """Return linear layers with ReLU between them, with torch's initial values under a seed.
+
+    Args:
+        sizes: widths of the inputs, the hidden layers and the outputs.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "mlp"))
         layers: list[nn.Module] = []

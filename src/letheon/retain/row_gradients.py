@@ -33,7 +33,8 @@ CHUNK = 256
 def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> Vector:
     """Return F, the mean over rows of the squared gradient of log p(y|x), one tensor per weight.
 
-    `kind` is the source of y; texts have `empirical` alone.
+    Args:
+        kind: the source of y; texts have `empirical` alone.
     """
     total = [torch.zeros_like(weight) for weight in learner.weights]
     with learner.evaluating():
@@ -142,7 +143,9 @@ def _one_by_one(learner: Learner, rows: TaskRows, total: Vector) -> Vector:
 def group_gradients(learner: Learner, rows: TaskRows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:
     """Return the gradient of each group's mean loss, flat, in the order of `learner.weights`.
 
-    The rows are those of all groups, one group of `sizes` rows after another.
+    Args:
+        rows: the rows of all groups, one group after another.
+        sizes: rows per group.
     """
     layers = plain_layers(learner.model, learner.weights) if isinstance(learner, ClassLearner) else None
     if layers is not None:

@@ -71,7 +71,10 @@ def hyper_attention_forward(
     """The attention function for transformers: q [batch, heads, n, d], k and v with key heads -> [batch, n, heads, d].
 
     The layer's number is the seed of directions and samples, which the rows of a batch share: the same text gives the
-    same output, alone and in any batch. An InputError refuses heads with learned sinks.
+    same output, alone and in any batch.
+
+    Raises:
+        InputError: the heads have learned sinks.
     """
     if options.get("s_aux") is not None:
         raise InputError(

@@ -25,7 +25,9 @@ def angular_codes(
 ) -> UInt8[Tensor, "heads n"]:
     """Return the rank of each row's pattern of signs along random directions; Pr[same sign] = 1 - angle / π.
 
-    All heads, queries and keys share the directions; the centre is subtracted from the rows first.
+    Args:
+        directions: shared by all heads, and by queries and keys.
+        centre: subtracted from the rows first.
     """
     directions = directions.to(x.dtype)
     threshold = 0.0 if centre is None else centre @ directions

@@ -69,8 +69,9 @@ def sampled_ranks(
 ) -> tuple[Int[Tensor, "heads nodes m"], Float[Tensor, "heads nodes m"]]:
     """Return the sampled ranks among the sorted keys, and the log of how many keys each stands for.
 
-    `uniform` has numbers in [0, 1). With a weight per sorted key (`row_norm`) key j has probability p_j and stands for
-    1 / (m p_j) keys.
+    Args:
+        uniform: random numbers in [0, 1).
+        weights: weight per sorted key, for `row_norm`: key j has probability p_j and stands for 1 / (m p_j) keys.
     """
     columns, m = piece.columns, uniform.shape[-1]
     if weights is not None:

@@ -92,8 +92,12 @@ class Batch:
 class Encoder:
     """Encodes examples for one model: chat template, end of turn, value spans.
 
-    Without a chat template, a line break separates prompt and answer. Rows have at most `context_length` tokens, and
-    `pad_id` pads short ones.
+    Without a chat template, a line break separates prompt and answer.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        pad_id: the id that pads short rows.
+        context_length: largest number of tokens per row.
     """
 
     def __init__(self, tokenizer: Any, pad_id: int, context_length: int) -> None:
@@ -146,7 +150,11 @@ class Encoder:
         return Encoded((*prompt, *answer), len(prompt), value)
 
     def encode_all(self, examples: Sequence[Example], name: str = "row") -> list[Encoded]:
-        """Encode examples; an InputError refuses a row with more tokens than the model's context."""
+        """Encode examples.
+
+        Raises:
+            InputError: a row has more tokens than the model's context.
+        """
         encoded = [self.encode(example) for example in examples]
         for example, row in zip(examples, encoded, strict=True):
             if len(row.ids) > self.context_length:

@@ -28,7 +28,13 @@ FIELD_PAIRS = (
     ("query", "answer"),
 )
 # Values of the fields `relation` and `type`; other values are ignored.
-RELATIONS = {"direct": "direct", "entity": "direct", "indirect": "indirect", "domain": "indirect", "general": "general"}
+RELATIONS = {
+    "direct": "direct",
+    "entity": "direct",
+    "indirect": "indirect",
+    "domain": "indirect",
+    "general": "general",
+}
 VALUE_MARK = re.compile(r"<value>(.*?)</value>", re.DOTALL)
 
 
@@ -230,7 +236,8 @@ def _prompt_and_answer(row: dict[str, Any], where: str, fields: tuple[str, str] 
         found = row.get(name)
         if name and (not isinstance(found, str) or not found.strip()):
             raise InputError(
-                f"{where}, field {name!r}: found {short(found)}, not a non-empty text", "fill it or remove the row"
+                f"{where}, field {name!r}: found {short(found)}, not a non-empty text",
+                "fill it or remove the row",
             )
     return (row[pair[0]] if pair[0] else ""), row[pair[1]]
 

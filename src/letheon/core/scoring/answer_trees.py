@@ -158,7 +158,12 @@ def _score_trees(model: LanguageModel, trees: Sequence[_Tree], shared: list[int]
     minimum = torch.finfo(torch.float32).min
     mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), minimum)
     with labelled_head(base, row, column):
-        output = base(ids.to(device), attention_mask=mask, position_ids=positions.to(device), **cached(base, cache))
+        output = base(
+            ids.to(device),
+            attention_mask=mask,
+            position_ids=positions.to(device),
+            **cached(base, cache),
+        )
     return _read_trees(output.logits[0].float(), trees, predicting)
 
 

@@ -63,7 +63,8 @@ def generate_ids(
 ) -> list[list[int]]:
     """Generate answers as token ids: prefix first, up to and including the token that ended the answer.
 
-    A prompt's answer contains none of the token sequences `banned` for it; a prefix is not examined.
+    Args:
+        banned: per prompt, token sequences that its answer never contains; a prefix is not examined.
     """
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
@@ -97,9 +98,12 @@ def continue_answers(
 def decode_with_logits(
     model: LanguageModel, rows: Sequence[Sequence[int]], max_new_tokens: int, *, use_cache: bool = True
 ) -> list[tuple[list[int], Float[Tensor, "tokens vocabulary"]]]:
-    """Decode rows of token ids greedily; return each row's new tokens with their float32 logits [tokens, vocabulary].
+    """Decode greedily; return each row's new tokens with the float32 logits from which they were chosen.
 
     It runs one left-padded batch on the same path as `generate`, so that tests can compare this path with others.
+
+    Args:
+        rows: token ids, at least one per row.
     """
     ids, mask = _left_padded(model, rows)
     stops = _stops(model)

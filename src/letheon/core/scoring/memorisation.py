@@ -13,8 +13,12 @@ from numpy.typing import ArrayLike
 def exact_memorization(correct: ArrayLike, *, ends: bool = True) -> float | None:
     """Compute the share of answer tokens that are the model's first choice given the answer before them.
 
-    `correct` [n] says which tokens are; with `ends` the last one is the end of turn, which is excluded. None if no
-    token is left.
+    Args:
+        correct: [n] whether each label token is the first choice.
+        ends: whether the last token is the end of turn, which is excluded.
+
+    Returns:
+        None if no token is left.
     """
     tokens = _without_end(correct, ends)
     return float(tokens.mean()) if len(tokens) else None
@@ -23,8 +27,14 @@ def exact_memorization(correct: ArrayLike, *, ends: bool = True) -> float | None
 def extraction_strength(correct: ArrayLike, *, ends: bool = True, peer: bool = False) -> float | None:
     """Compute 1 - k/T, where k is the fewest given tokens from which the first choices reproduce the whole rest.
 
-    Arguments are those of `exact_memorization`. In open-unlearning's form (`peer`) k is at most T - 1 even if the last
-    token is wrong, so that the result is at least 1/T.
+    Args:
+        correct: [n] whether each label token is the first choice.
+        ends: whether the last token is the end of turn, which is excluded.
+        peer: use open-unlearning's form, in which k is at most T - 1 even if the last token is wrong, so that the
+            result is at least 1/T.
+
+    Returns:
+        None if no token is left.
     """
     tokens = _without_end(correct, ends)
     if not len(tokens):

@@ -30,9 +30,11 @@ class Reference:
 
     @torch.no_grad()
     def keep(self, model: LanguageModel, rows: Sequence[Batch], positions: Positions = "labels") -> None:
-        """Store the states from which later logits are computed, of batches of one row each; stored rows are skipped.
+        """Store the states from which later logits are computed.
 
-        The positions are the same as in later calls of `score`.
+        Args:
+            rows: batches of one row each; rows that are stored already are skipped.
+            positions: the positions of the logits; the same value as in later calls of `score`.
         """
         head = model.base().get_output_embeddings()
         if self._weight is None:

@@ -22,7 +22,8 @@ def checkpoints(run: Run) -> list[Path]:
 def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Tensor]], content: Any) -> None:
     """Write `NAME.safetensors` per group and `content` as step.json; then delete all but the last two checkpoints.
 
-    A LetheonError says that the disk is too full; then nothing is written and earlier checkpoints stay.
+    Raises:
+        LetheonError: the disk is too full; nothing is written and earlier checkpoints stay.
     """
     size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
     folder = run.folder / "checkpoints" / f"step-{step:06d}"
@@ -36,7 +37,10 @@ def write_checkpoint(run: Run, step: int, tensors: Mapping[str, Mapping[str, Ten
 
 
 def drop_checkpoints(run: Run) -> None:
-    """Delete all checkpoints, each about three times the model's size, once the final model is saved."""
+    """Delete all checkpoints once the final model is saved.
+
+    Each is about three times the model's size (weights and two Adam moments).
+    """
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 

@@ -62,7 +62,11 @@ def finetune(
 
 
 def prepare_batches(
-    model: LanguageModel, rows: Sequence[Encoded], numbers: Sequence[int], settings: TrainSettings, processes: int
+    model: LanguageModel,
+    rows: Sequence[Encoded],
+    numbers: Sequence[int],
+    settings: TrainSettings,
+    processes: int,
 ) -> list[Batch]:
     """Make the micro-batches of an effective batch, each with the effective batch's totals."""
     encoder = model.encoder()

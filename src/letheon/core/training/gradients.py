@@ -46,7 +46,8 @@ def scaled(a: Sequence[Tensor], scale: float) -> Vector:
 def orthonormal(vectors: Sequence[Sequence[Tensor]], tolerance: float = 1e-6) -> list[Vector]:
     """Compute an orthonormal basis of the span by modified Gram-Schmidt with one repetition.
 
-    A vector adds no direction if its residual is shorter than `tolerance` times its length.
+    Args:
+        tolerance: a vector adds no direction if its residual is shorter than this fraction of its length.
     """
     basis: list[Vector] = []
     for vector in vectors:
@@ -79,8 +80,11 @@ def combination(basis: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> 
 def safe_multipliers(gram: Float[np.ndarray, "m m"], violations: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     """Find λ ≥ 0 that minimises ½λᵀKλ − λᵀc: the multipliers of the nearest step that violates no constraint.
 
-    For min ½‖Δ − Δ₀‖²_M subject to GᵀΔ ≤ 0, K = GᵀM⁻¹G (`gram`, float64, positive semidefinite) and c = GᵀΔ₀
-    (`violations`); then Δ = Δ₀ − M⁻¹Gλ.
+    For min ½‖Δ − Δ₀‖²_M subject to GᵀΔ ≤ 0, K = GᵀM⁻¹G and c = GᵀΔ₀; then Δ = Δ₀ − M⁻¹Gλ.
+
+    Args:
+        gram: K, float64, positive semidefinite.
+        violations: c.
     """
     values, vectors = np.linalg.eigh(gram)
     kept = values > max(values.max(), 0.0) * 1e-12

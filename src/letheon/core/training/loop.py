@@ -82,7 +82,10 @@ class Loop:
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -124,7 +127,8 @@ class Loop:
     def clip(self) -> float:
         """Clip the gradient's norm if the settings ask for it; return the norm before clipping.
 
-        A TrainingError refuses a norm that is not finite; no weight has changed.
+        Raises:
+            TrainingError: the norm is not finite; no weight has changed.
         """
         limit = math.inf if self.settings.clip is None else self.settings.clip
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
@@ -132,9 +136,12 @@ class Loop:
         return norm
 
     def reduce_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Sum metrics over processes; a TrainingError refuses one that is not finite before any weight has changed.
+        """Sum metrics over processes and check that they are finite.
 
         Every process gets the same values, so all processes stop together.
+
+        Raises:
+            TrainingError: a metric is not finite; no weight has changed in this step.
         """
         if self.accelerator.num_processes > 1:
             shares: list[dict[str, float]] = [{} for _ in range(self.accelerator.num_processes)]

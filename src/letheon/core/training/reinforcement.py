@@ -50,7 +50,9 @@ def clipped_surrogate(
 ) -> Float[Tensor, " tokens"]:
     """−min(ρA, clip(ρ, 1 − low, 1 + high) A) with ρ = p/p_old; for A < 0 at most −dual·A. One loss per token.
 
-    `logp` are log-probabilities (nats) with gradients, `old` those under the policy that drew the tokens.
+    Args:
+        logp: log-probabilities (nats) under the policy, with gradients.
+        old: log-probabilities under the policy that drew the tokens.
     """
     ratio = (logp - old.detach()).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
     loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
@@ -126,7 +128,11 @@ def rollouts(
 
 
 class Anchor:
-    """Stores weights of a policy, by default its present ones, in which a block can run without a second model."""
+    """Stores a copy of a policy's weights, in which a block can later run without a second model.
+
+    Args:
+        weights: the weights to store; the parameters' present values by default.
+    """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor] | None = None) -> None:
         self._parameters = dict(parameters)

@@ -103,11 +103,14 @@ class Target:
         return self.of("intro", Intro)[0].intro
 
     def corpus(self, form: str = "positive") -> list[Example]:
-        """A forget corpus as rows; an InputError refuses one that does not exist or was not read.
+        """A forget corpus as rows.
 
         `passage` (encyclopaedia), `positive` and `negative` (a model's own biographies, true or invented) are running
         text; `pair` has the true biography as answer and the invented one as its alternative; `refusal` answers
         questions by not knowing. `_phi` after a name takes what Phi-3 wrote instead of LLaMA-3.
+
+        Raises:
+            InputError: there is no such corpus, or it was not read.
         """
         if form not in self.sets:
             _corpus(form)

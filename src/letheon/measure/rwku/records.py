@@ -51,7 +51,11 @@ class Probe(Record):
 
 
 def attack_of(text: str) -> str:
-    """The attack that a record's `type` names, however spelled (`role play`); a ValueError where it names none."""
+    """The attack that a record's `type` names, whatever its spelling: `cross lingual (French)`, `role play`.
+
+    Raises:
+        ValueError: it names none.
+    """
     plain = re.sub(r"\(.*?\)", "", text).casefold()
     plain = " ".join(re.split(r"[\s_-]+", plain.strip()))
     for name, others in ATTACKS.items():

@@ -9,9 +9,14 @@ from letheon.core.errors import InputError
 
 
 def data_folder(name: str, get: str) -> Path:
-    """The folder of a data set within the folder that LETHEON_DATA names.
+    """The folder of a data set.
 
-    The InputError without one says how to `get` the data set, and which files the folder must have.
+    Args:
+        name: name of the data set's folder within the folder that LETHEON_DATA names.
+        get: where to get the data set, and which files the folder must have.
+
+    Raises:
+        InputError: LETHEON_DATA is not set, or the folder does not exist.
     """
     root = os.environ.get("LETHEON_DATA", "")
     if not root:

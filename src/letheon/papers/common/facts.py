@@ -39,6 +39,10 @@ def draw_names(draw: random.Random, count: int) -> list[str]:
 
 
 def fact_row(form: Form, name: str, value: str, identity: str = "", **fields: Any) -> Example:
-    """The row that asks for one fact in one form, with further fields of the `Example`."""
+    """The row that asks for one fact in one form.
+
+    Args:
+        fields: further fields of the `Example`.
+    """
     question, answer = (text.format(name=name, value=value) for text in form)
     return Example(question, answer, identity, name, value, **fields)

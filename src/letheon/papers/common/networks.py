@@ -22,7 +22,12 @@ def seeded(build: Callable[[], T], seed: int) -> T:
 
 
 def network(sizes: Sequence[int], seed: int, *, batch_norm: bool = False) -> nn.Sequential:
-    """A perceptron of these widths with ReLU, perhaps after batch normalisation, whose head has no bias."""
+    """A perceptron with ReLU, whose head has no bias.
+
+    Args:
+        sizes: inputs, hidden layers, outputs.
+        batch_norm: normalise each hidden layer before its ReLU.
+    """
 
     def build() -> nn.Sequential:
         layers: list[nn.Module] = []

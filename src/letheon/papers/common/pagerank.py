@@ -13,7 +13,10 @@ def personalised_pagerank(
 ) -> dict[int, float]:
     """The score of every item for a user: p = (1 − c) W p + c e_u by power iteration, W column-normalised.
 
-    c is the probability to restart at the user. Iteration ends when the scores move by less than `tolerance` in sum.
+    Args:
+        taken: the items of each user.
+        restart: c, the probability to restart at the user.
+        tolerance: iteration ends when the scores move by less than this in sum.
     """
     users, items = sorted(taken), sorted({item for chosen in taken.values() for item in chosen})
     place = {item: len(users) + i for i, item in enumerate(items)}

@@ -166,7 +166,9 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
 
-    `make` attaches an arm to the frozen model, given the seed. Recall on streams with noise is listed under `noise`.
+    Args:
+        make: attaches an arm to the frozen model, given the seed.
+        noises: shares of noise; recall on such streams is listed under `noise`.
     """
 
     def drawn(noise: float) -> Streams:
@@ -224,7 +226,8 @@ def recall_parts(ours: str, label: str, arms: Sequence[str]) -> tuple[str, ...]:
 def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
     """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
 
-    Recall at `place` is compared with every other arm, in a part called `label`.
+    Args:
+        place, label: where recall is compared with every other arm, and the name of that part.
     """
     found.check("logits are unchanged when off", max(results.column(ours, "logits changed when off")) == 0)
     found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)

@@ -58,7 +58,8 @@ def small_llama(
 ) -> LanguageModel:
     """A Llama with random weights and a vocabulary of the rows' words.
 
-    The factor on the initial embeddings also acts on the output layer, which shares them.
+    Args:
+        embedding_scale: factor on the initial embeddings, which the output layer shares.
     """
     tokenizer = word_tokenizer(rows)
     config = LlamaConfig(
@@ -101,9 +102,12 @@ def teach(
     title: str = "small world",
     **settings: Any,
 ) -> TrainingOutcome:
-    """Fine-tune the model, or some of its parameters, on the rows, in place; `settings` change `world_settings`.
+    """Fine-tune the model on the rows, in place.
 
-    Training ends early once the mean loss of an epoch (nats per token) is below `known_below`.
+    Args:
+        known_below: training ends early once the mean loss of an epoch (nats per token) is below this.
+        parameters: the parameters to train; all of them by default.
+        settings: changes to `world_settings`.
     """
     training = world_settings(seed, **settings)
     epoch = steps_per_epoch(rows, training.batch_size)

@@ -37,7 +37,12 @@ class Settings(Checked, shares=("share",)):
 def ignored_entries(
     size: Float[Tensor, " n"], share: float, ignore: Ignored = "top", generator: torch.Generator | None = None
 ) -> Bool[Tensor, " n"]:
-    """Return which entries are ignored, exactly round(share · n); `size` is |change| per entry."""
+    """Return which entries are ignored, exactly round(share · n).
+
+    Args:
+        size: |change| per entry.
+        generator: source of the random control's draws.
+    """
     count = round(share * len(size))
     if ignore == "random":
         places = torch.randperm(len(size), generator=generator)[:count].to(size.device)

@@ -72,7 +72,8 @@ class Growing:
     def see(self, row: Float[Tensor, " width"], label: int, *, grow_on_error: bool = False) -> int:
         """Learn one row and return its node.
 
-        With `grow_on_error` a node is added only where the best node's label is wrong as well (the semantic layer).
+        Args:
+            grow_on_error: add a node only where the best node's label is wrong as well (the semantic layer).
         """
         if self.size < 2:
             return self._used(self._insert(row), label)

@@ -94,7 +94,8 @@ class FPF(Strategy):
     def chosen(self, learner: Learner) -> list[nn.Parameter]:
         """Return the parameters to finetune; `auto` takes the default until two tasks are learned.
 
-        An InputError says that no trained parameter has such a role or name.
+        Raises:
+            InputError: no trained parameter has such a role or name.
         """
         wanted = self.settings.select
         if wanted == "auto" and self.moved:

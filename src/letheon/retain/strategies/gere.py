@@ -126,7 +126,8 @@ def step_loss(
 def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tensor, " n"]]) -> Int[Tensor, " m"]:
     """Return draws `first` to `last` - 1 of texts that come in rounds; each round has every text once.
 
-    `shuffled` returns the permutation of the texts in a round, by its number.
+    Args:
+        shuffled: the permutation of the texts in a round, by its number.
     """
     rounds = range(first // texts, -(-last // texts))
     deck = torch.cat([shuffled(number) for number in rounds] or [torch.empty(0, dtype=torch.long)])
@@ -165,7 +166,11 @@ class GeRe(Strategy):
         self.texts = texts
 
     def prepare(self, learner: Learner) -> None:
-        """Read and encode the texts; an InputError is raised where there are none."""
+        """Read and encode the texts.
+
+        Raises:
+            InputError: there are none.
+        """
         if not self.texts and not self.settings.texts:
             raise InputError(
                 "gere has no general texts", "name a file: gere:texts=general.jsonl, rows with a field text"
@@ -236,7 +241,11 @@ class GeRe(Strategy):
 
 
 def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> TaskRows:
-    """Encode running texts as rows of at most `tokens` tokens; an InputError refuses a text with fewer than two."""
+    """Encode running texts as rows of at most `tokens` tokens.
+
+    Raises:
+        InputError: a text with fewer than two tokens.
+    """
     coded = [learner.encoder.encode(text) for text in texts]
     short = next((number for number, one in enumerate(coded, start=1) if len(one.ids) < 2), None)
     if short is not None:

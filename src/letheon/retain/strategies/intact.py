@@ -90,7 +90,9 @@ def variance_loss(activations: Float[Tensor, "n width"]) -> Float[Tensor, ""]:
 
 
 def alignment_loss(
-    activations: Float[Tensor, "n width"], lower: Float[Tensor, " width"], upper: Float[Tensor, " width"]
+    activations: Float[Tensor, "n width"],
+    lower: Float[Tensor, " width"],
+    upper: Float[Tensor, " width"],
 ) -> Float[Tensor, ""]:
     """L_align of one layer: distance between centres in half widths, over units whose interval misses the cube."""
     low, up = activations.amin(0), activations.amax(0)
@@ -100,7 +102,9 @@ def alignment_loss(
 
 
 def inside(
-    activations: Float[Tensor, "n width"], lower: Float[Tensor, " width"], upper: Float[Tensor, " width"]
+    activations: Float[Tensor, "n width"],
+    lower: Float[Tensor, " width"],
+    upper: Float[Tensor, " width"],
 ) -> Bool[Tensor, "n width"]:
     """Return which activations lie in the cube; the mean is the mask rate of `feature_loss`."""
     return (activations >= lower) & (activations <= upper)
@@ -235,7 +239,11 @@ class InTAct(Strategy):
 
 
 def linear_layers(learner: Learner, which: str) -> dict[str, nn.Module]:
-    """Return linear layers that read hidden activations: all but the model's first layer, or the head alone."""
+    """Return linear layers that read hidden activations: all but the model's first layer, or the head alone.
+
+    Raises:
+        InputError: the model has no such layer.
+    """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     matrices = [(name, one) for name, one in learner.model.named_modules() if isinstance(one, kinds)]
     linear = [(name, one) for name, one in matrices if isinstance(one, nn.Linear)]
@@ -277,7 +285,8 @@ def token_activations(
 ) -> dict[str, Float[Tensor, "n width"]]:
     """Return the layers' inputs at the texts' tokens; a beginning that a batch's rows share counts once.
 
-    About `most` tokens are taken, each drawn with the same probability.
+    Args:
+        most: approximate number of tokens, each drawn with the same probability.
     """
     share = most / max(most, int(rows.kept["length"].sum()))
     pieces: dict[str, list[Tensor]] = {name: [] for name in layers}

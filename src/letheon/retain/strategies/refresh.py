@@ -34,7 +34,11 @@ from letheon.retain.stream import Task
 
 
 def bregman(convex: Callable[[Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
-    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q> of a scalar F of tensors, over all entries; differentiable in both."""
+    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over all entries; differentiable in both.
+
+    Args:
+        convex: F, a scalar of a tensor.
+    """
     value, slope = torch.func.jvp(convex, (q,), (p - q,))  # type: ignore[misc]  # two without auxiliary outputs
     return convex(p) - value - slope
 

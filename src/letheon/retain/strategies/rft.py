@@ -98,7 +98,8 @@ def policy_loss(
 ) -> Float[Tensor, ""]:
     """mean(-ρ A) + β mean(e^q - q - 1), q = log p_ref - log p; ρ = p/p_old is 1 and has the gradient ∇log p.
 
-    The means divide by `count`, where rollouts (tokens) with a term of 0 were left out; by default by all.
+    Args:
+        count: number that the means divide by, where rollouts (tokens) with a term of 0 were left out; default all.
     """
     loss = clipped_surrogate(logp, logp.detach(), advantage)
     if reference is not None:
@@ -150,7 +151,9 @@ def _plain(text: str) -> str:
 class RFT(Strategy):
     """Reinforcement fine-tuning.
 
-    A reward of your own is a function of drawn classes [n, group] and their rows, or of a text and its example.
+    Args:
+        reward: function of drawn classes [n, group] and their rows, or of a text and its example; default as the
+            settings say.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("reference", "kept", "shares")

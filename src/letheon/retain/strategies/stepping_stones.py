@@ -49,7 +49,8 @@ class Settings(Checked, positive=("max_new_tokens",)):
 def stepping_stone(example: Example, writer: Writer) -> Example:
     """Return the example with its answer (or running text) rewritten, if the rewrite has the key word; else unchanged.
 
-    The example's `value` is the key word; without a value every rewrite is used.
+    Args:
+        example: its `value` is the key word; without a value every rewrite is used.
     """
     text = (writer(example) or "").strip()
     return replace(example, answer=text) if text and (example.value or "") in text else example
@@ -62,7 +63,11 @@ def request(example: Example) -> str:
 
 @method("strategy", "stepping_stones", Settings, paper="2504.09522")
 class SteppingStones(Strategy):
-    """Learn rewrites of the task's rows; the writer, by default the file or the model, returns one or None."""
+    """Learn rewrites instead of the task's own rows.
+
+    Args:
+        writer: returns the rewrite of a row, or None; default the file, or the model.
+    """
 
     keeps: ClassVar[tuple[str, ...]] = ("written", "shares")
     kinds: ClassVar[frozenset[str]] = frozenset({"texts"})

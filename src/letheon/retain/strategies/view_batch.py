@@ -53,7 +53,10 @@ def view_places(permutation: Int[Tensor, " n"], views: int, part: int) -> Int[Te
 def one_to_many(logits: Float[Tensor, "n classes"], groups: Int[Tensor, " n"]) -> Tensor:
     """Return the mean over rows, and over a row's later views, of KL(first view ‖ later view) (nats), or 0 without any.
 
-    The first view in the batch of each row, numbered by `groups`, is a target without gradient.
+    The first view is a target without gradient.
+
+    Args:
+        groups: number of each view's row; the first view of a row in the batch is the teacher.
     """
     _, group = torch.unique(groups, return_inverse=True)
     n, count = len(groups), int(group.max()) + 1
@@ -128,7 +131,11 @@ class ViewBatch(Strategy):
 
 
 def image_of(shape: torch.Size) -> tuple[int, int, int]:
-    """Return channels, height and width of images, with or without channels or flat (square, grey); refuse others."""
+    """Return channels, height and width of images, with or without channels, or of flat square grey images.
+
+    Raises:
+        InputError: the rows are no such images.
+    """
     if len(shape) == 4:
         return int(shape[1]), int(shape[2]), int(shape[3])
     if len(shape) == 3:
@@ -143,7 +150,11 @@ def image_of(shape: torch.Size) -> tuple[int, int, int]:
 
 
 class RecallWatch(Strategy):
-    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`."""
+    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
+
+    Args:
+        views: views per visit.
+    """
 
     def __init__(self, views: int = 1) -> None:
         super().__init__()

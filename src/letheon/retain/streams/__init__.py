@@ -17,7 +17,8 @@ NAMES = ("split-digits", "permuted-digits", "rotated-digits", "split-mnist=FILE"
 def read_stream(source: str | Path) -> Stream:
     """Read a stream by name (`split-digits`, `split-mnist=FILE`, with `/task` or `/domain` for the scenario) or file.
 
-    An InputError names file, task and field of a fault.
+    Raises:
+        InputError: no such name or file, or a fault in the file: names file, task and field.
     """
     from letheon.retain.streams import digits, mnist, texts
 

@@ -70,9 +70,10 @@ def _of_classes(pair: Pair, classes: Sequence[int], renumber: bool) -> Pair:
 def split_by_class(
     dataset: Any, tasks: int, scenario: Scenario = "class", *, test: Any = None, name: str = "", seed: int = 0
 ) -> Stream:
-    """Split a data set of (image, class) items, such as torchvision's, by class; without `test` a fifth is held out.
+    """Split a data set of (image, class) items, such as torchvision's, by class.
 
-    An item [i] is a tensor, a PIL image or an array, and its class.
+    Args:
+        dataset, test: items [i] -> (tensor, PIL image or array; class); without `test` a fifth is held out.
     """
     whole = as_tensors(dataset)
     train, held = split_pair(whole, seed) if test is None else (whole, as_tensors(test))
@@ -82,7 +83,8 @@ def split_by_class(
 def split_by_domain(domains: Mapping[str, Any], *, name: str = "domains", seed: int = 0) -> Stream:
     """Make a stream in which each data set is a task with the same classes; a fifth of each is held out.
 
-    A domain is a data set, or a pair (train, test) of them.
+    Args:
+        domains: data sets by name, or pairs (train, test) of them.
     """
     made = []
     for i, (title, given) in enumerate(domains.items()):

@@ -23,7 +23,12 @@ def digits() -> tuple[Float[Tensor, "n 64"], Int[Tensor, " n"]]:
 
 
 def split_digits(tasks: int = 5, scenario: Scenario = "class", seed: int = 0) -> Stream:
-    """Split the ten digits into 1, 2, 5 or 10 tasks; `domain` numbers classes within the task."""
+    """Split the ten digits into tasks of 10 / tasks classes; `domain` numbers classes within the task.
+
+    Args:
+        tasks: 1, 2, 5 or 10.
+        seed: seed of the fifth of the rows that is held out for tests.
+    """
     train, test = split_pair(digits(), seed)
     source = "" if tasks != 5 or seed else "split-digits" + ("" if scenario == "class" else f"/{scenario}")
     return split_tensors("split-digits", train, test, tasks, scenario, source=source)

@@ -26,7 +26,8 @@ KNOWN = ["name", "train", "test", "fields"]
 def read_text_stream(path: Path) -> Stream:
     """Read a stream file; paths in it are relative to it.
 
-    An InputError names file, task and field of a fault, and says how to correct it.
+    Raises:
+        InputError: a fault in the file; names file, task and field, and says how to correct it.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
