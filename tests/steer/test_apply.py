@@ -56,7 +56,10 @@ def test_the_effect_does_not_depend_on_how_the_model_is_run(name: str) -> None:
             for other_ids, other in others:
                 assert other_ids == ids
                 assert torch.allclose(other, logits, **CLOSE)
-        moved = [not torch.allclose(a[1][: len(b[1])], b[1][: len(a[1])], atol=1e-3) for a, b in zip(plain, batch, strict=True)]
+        moved = [
+            not torch.allclose(a[1][: len(b[1])], b[1][: len(a[1])], atol=1e-3)
+            for a, b in zip(plain, batch, strict=True)
+        ]
         assert all(moved), f"{steering.tokens} {steering.kinds} changes nothing"
     assert not hooked_modules(model.model)
 
@@ -92,9 +95,9 @@ def test_phases_are_what_they_say(tiny: LanguageModel) -> None:
     with steered(tiny, some_steering(tiny, "generated")):
         assert torch.equal(logits_of(tiny, ids), plain)  # a prompt alone has no generated token
     with steered(tiny, some_steering(tiny, "prompt")) as model:
-        (_, prompt), = decode_with_logits(model, [ids], 3)
+        ((_, prompt),) = decode_with_logits(model, [ids], 3)
     with steered(tiny, some_steering(tiny, "all")) as model:
-        (_, whole), = decode_with_logits(model, [ids], 3)
+        ((_, whole),) = decode_with_logits(model, [ids], 3)
     assert torch.allclose(prompt[0], whole[0], atol=1e-5)  # the first new token is chosen from the prompt
     assert not torch.allclose(prompt[1], whole[1], atol=1e-3)
 

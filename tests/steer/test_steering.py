@@ -34,7 +34,9 @@ def test_a_file_gives_back_what_was_saved(tiny: LanguageModel, tmp_path: Path) -
     assert again.kinds == ["additive", "affine", "multiplicative"]
     for site, one in steering.maps.items():
         assert all(torch.equal(tensor, again.maps[site].tensors()[name]) for name, tensor in one.tensors().items())
-    switch = replace(steering, maps={}, switches={1: Switch(torch.tensor([0, -1, 1]), before_choice=True)}, tokens="all")
+    switch = replace(
+        steering, maps={}, switches={1: Switch(torch.tensor([0, -1, 1]), before_choice=True)}, tokens="all"
+    )
     read = Steering.load(switch.save(tmp_path / "t.safetensors")).switches[1]
     assert (read.table.tolist(), read.before_choice) == ([0, -1, 1], True)
 

@@ -90,7 +90,9 @@ class Displacement:
         """
         factor = torch.ones(self.width) if self.gain is None else 1 + self.gain
         if bool((factor == 0).any()):
-            raise InputError("a map that multiplies a coordinate by 0 has no inverse", "use a negative strength instead")
+            raise InputError(
+                "a map that multiplies a coordinate by 0 has no inverse", "use a negative strength instead"
+            )
         gain = None if self.gain is None else 1 / factor - 1
         shift = None if self.shift is None else -self.shift / factor
         return Displacement(gain, shift)

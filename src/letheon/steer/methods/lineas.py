@@ -76,9 +76,7 @@ def wasserstein(source: Float[Tensor, "n width"], target: Float[Tensor, "m width
     return (one - other).square().mean(0)
 
 
-def proximal(
-    values: Float[Tensor, " width"], lasso: float, group: float
-) -> Float[Tensor, " width"]:
+def proximal(values: Float[Tensor, " width"], lasso: float, group: float) -> Float[Tensor, " width"]:
     """Apply the proximal step of the sparse group lasso: soft thresholds, then a shrinkage of the whole vector.
 
     Args:
@@ -136,9 +134,7 @@ class LinEAS(SteeringMethod):
             for step in range(options.steps):
                 rate = options.learning_rate * (1 + math.cos(math.pi * step / options.steps)) / 2
                 chosen = torch.randperm(len(away), generator=draw)[: options.batch].tolist()
-                loss = transport_loss(
-                    model, maps, target, [away[i] for i in chosen], options.position, options.reduce
-                )
+                loss = transport_loss(model, maps, target, [away[i] for i in chosen], options.position, options.reduce)
                 if not bool(loss.isfinite()):
                     raise TrainingError(f"the loss is {float(loss)} at step {step}", "use a lower learning_rate")
                 optimizer.param_groups[0]["lr"] = rate
