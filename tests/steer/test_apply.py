@@ -1,4 +1,4 @@
-"""Steering acts the same with and without a cache, alone and in a batch, with padding left or right, in every family."""
+"""Steering acts the same with and without a cache, alone and in a batch, padded left or right, in every family."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Bake steerings into a model's weights: a plain model with the same logits and no hooks.
 
 A displacement s·(gain ⊙ z + shift) of a linear layer's output z = Wx + b gives the layer (1 + s·gain) ⊙ (Wx + b) +
-s·shift; of its input x it gives W(1 + s·gain) ⊙ x + b + s·W·shift. A shift of a block's output is one of its MLP's output. Layers
-without a bias get one where the configuration has a switch for it (Llama: `mlp_bias`, `attention_bias`).
+s·shift; of its input x it gives W(1 + s·gain) ⊙ x + b + s·W·shift. A shift of a block's output is one of its MLP's
+output. Layers without a bias get one where the configuration has a switch for it (Llama: `mlp_bias`, `attention_bias`).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Router:
 
 
 def routers(model: nn.Module) -> dict[int, Router]:
-    """Find the routers by structure: a matrix to as many outputs as it says there are experts. Returns them by layer."""
+    """Find the routers by structure, by layer: modules with a matrix, a number of experts and of chosen ones."""
     found: dict[int, Router] = {}
     for layer, block in enumerate(blocks(model)):
         inside = set(attention(block).modules())

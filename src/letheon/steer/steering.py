@@ -1,7 +1,7 @@
 """The artefact of steering: maps by site, for one model, in a safetensors file with its metadata.
 
-A file names the model that it was fitted on, by architecture, number of layers, width and vocabulary, and is refused for
-a model of another shape.
+A file names the model that it was fitted on, by architecture, number of layers, width and vocabulary, and is refused
+for a model of another shape.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Linear-AcT: one affine map per coordinate and layer that carries source quantiles to target quantiles, in closed form.
+"""Linear-AcT: one affine map per coordinate and layer that carries source to target quantiles, in closed form.
 
 Paper:   Rodriguez et al., Controlling Language and Diffusion Models by Transporting Activations, arXiv 2410.23054.
 Differs: sets of unequal size are compared at the larger set's quantiles, interpolated.

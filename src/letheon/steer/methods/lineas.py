@@ -1,14 +1,14 @@
-"""LinEAS: affine maps at many layers, trained together so that steered source activations are spread like the target's.
+"""LinEAS: affine maps at many layers, trained together until steered activations are spread like the target's.
 
-The loss is the sliced Wasserstein-1 family's quadratic form along the coordinates: per layer the sum over coordinates of
-(1/n)‖sort(source) - sort(target)‖². It is back-propagated through the frozen model, so that each map accounts for those
-below it. A sparse group lasso, centred on the identity and applied by its proximal step, selects layers and neurons.
+The loss is, per layer, the sum over coordinates of the squared Wasserstein distance (1/n)‖sort(source) - sort(target)‖².
+It is back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso,
+centred on the identity and applied by its proximal step, selects layers and neurons.
 
 Paper:   Rodriguez et al., LinEAS, arXiv 2503.10679, Algorithm 1.
-Differs: thresholds of the proximal step are multiplied by the step size, as proximal theory wants `[inferred]`; a text's
-         vector is the mean over its tokens `[inferred]`, without the first one (an attention sink). The default optimizer
-         is Adam, which the authors' README uses; the paper's SGD is an option. The loss is divided by the number of
-         coordinates of a layer (`reduce=mean`), which makes one learning rate serve all models; `sum` is the paper's.
+Differs: thresholds of the proximal step are multiplied by the step size, as proximal theory wants `[inferred]`; the
+         vector of a text is the mean over its tokens `[inferred]`, without the first one (an attention sink). The
+         default optimizer is Adam, which the authors' README uses; the paper's SGD is an option. The loss is divided by
+         the number of coordinates (`reduce=mean`), so that one learning rate serves all models; `sum` is the paper's.
 """
 
 from __future__ import annotations
