@@ -1,8 +1,8 @@
 """Maps on activations: a displacement of the value at each coordinate, and a switch of a router's experts.
 
 An elementwise map displaces an activation z by s·(gain ⊙ z + shift), where s is the strength. Additive maps have no
-gain, multiplicative maps no shift, affine maps have both: with weights w = 1 + gain it is z -> (1 + s(w - 1)) ⊙ z + s·shift.
-Displacements of several maps at one site are computed from the same z and added.
+gain, multiplicative maps no shift, affine maps have both: with weights w = 1 + gain it is
+z -> (1 + s(w - 1)) ⊙ z + s·shift. Displacements of several maps at one site are computed from the same z and added.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """LinEAS: affine maps at many layers, trained together until steered activations are spread like the target's.
 
-The loss is, per layer, the sum over coordinates of the squared Wasserstein distance (1/n)‖sort(source) - sort(target)‖².
-It is back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso,
+The loss is, per layer, the sum over coordinates of the squared distance (1/n)‖sort(source) - sort(target)‖². It is back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso,
 centred on the identity and applied by its proximal step, selects layers and neurons.
 
 Paper:   Rodriguez et al., LinEAS, arXiv 2503.10679, Algorithm 1.
@@ -44,7 +43,8 @@ class Settings:
     Attributes:
         steps: optimizer steps.
         learning_rate: step size, which falls to 0 along half a cosine.
-        gamma: weight of the sparse group lasso; 0 leaves the maps dense.
+        gamma: weight of the sparse group lasso; 0 leaves the maps dense. Adam's steps have length 1 before the learning
+            rate, so that gamma is compared with 1 there, and with the gradient under `sgd`.
         lasso, group: weights of its two terms: single coordinates, and whole layers.
         optimizer: `adam`, or `sgd` as in the paper (with `reduce=sum` and a rate of 0.1).
         reduce: `mean` or `sum` of the loss over a layer's coordinates.
