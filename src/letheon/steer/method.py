@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,7 +25,13 @@ States = Float[Tensor, "rows width"]
 
 
 class SteeringMethod(Configured):
-    """Base of steering methods."""
+    """Base of steering methods.
+
+    Attributes:
+        mixture: whether it steers mixtures of experts only.
+    """
+
+    mixture: ClassVar[bool] = False
 
     def fit(self, model: LanguageModel, contrast: Contrast, seed: int = 0) -> Steering:
         """Fit a steering toward the one set of texts and away from the other; the model is left as it was."""

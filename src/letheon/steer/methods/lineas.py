@@ -1,7 +1,8 @@
 """LinEAS: affine maps at many layers, trained together until steered activations are spread like the target's.
 
-The loss is, per layer, the sum over coordinates of the squared distance (1/n)‖sort(source) - sort(target)‖². It is back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso,
-centred on the identity and applied by its proximal step, selects layers and neurons.
+The loss is, per layer, the sum over coordinates of the squared distance (1/n)‖sort(source) - sort(target)‖². It is
+back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso, centred on
+the identity and applied by its proximal step, selects layers and neurons.
 
 Paper:   Rodriguez et al., LinEAS, arXiv 2503.10679, Algorithm 1.
 Differs: thresholds of the proximal step are multiplied by the step size, as proximal theory wants `[inferred]`; the
@@ -89,7 +90,7 @@ def proximal(values: Float[Tensor, " width"], lasso: float, group: float) -> Flo
     return shrunk * (1 - threshold / length).clamp(min=0) if length > 0 else shrunk
 
 
-@method("steering", "lineas", Settings, paper="2503.10679", seeded=False, tiny={"steps": 3})
+@method("steering", "lineas", Settings, paper="2503.10679", tiny={"steps": 3})
 class LinEAS(SteeringMethod):
     settings: Settings
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -102,8 +102,8 @@ def switches_of(
 
 @method("steering", "mote", Settings, paper="2502.11096", seeded=False, tiny={"experts": 2})
 class MoTE(SteeringMethod):
-    model = "mixture"  # the battery checks it on a mixture of experts
     settings: Settings
+    mixture: ClassVar[bool] = True
 
     def fit(self, model: LanguageModel, contrast: Contrast, seed: int = 0) -> Steering:
         """Compare the routers' choices on both sets of texts and switch the experts that differ most."""
