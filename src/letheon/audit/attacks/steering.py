@@ -1,0 +1,147 @@
+"""Steering: take directions out of the hidden states that the deletion may have added; does the model answer again?
+
+Two directions are tried at a few layers. The *deletion direction* is the mean difference, at the last token of the
+question, between the states of the model before and those of the attacked model: added back. The *refusal direction* is
+the mean difference between the attacked model's states on forget questions and on retained questions, less the same of
+the model before, which knows both: subtracted, and projected out. A model that has only learned to refuse, or to say
+something else, computes the facts still and lacks the switch.
+
+Directions are means over other rows than those that are asked, by folds, so that no direction carries the asked fact.
+A row counts as recovered if any of its steered answers gives the fact. The model before must fall to the attack (its
+directions are zero: it answers as it is), and one that never saw the rows must not.
+
+Source: the refusal direction and its removal, Arditi et al., arXiv 2406.11717; activation patching of deleted facts,
+        Patil et al., arXiv 2309.17410.
+Differs: means over folds; the contrast with the model before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.audit.attacks.base import Attempt, MeasuredAttack, Tried, success
+from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.greedy_answers import answer_limit
+from letheon.audit.plan import STEERED_RETAIN, AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.hooks import edit
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.probe.linear_probes import token_states
+
+# Layers at which directions are tried, as shares of the depth.
+DEPTHS = (0.25, 0.5, 0.75)
+FOLDS = 2
+LEAST = 2  # forget questions, and retained ones
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The directions at one layer, estimated on some rows.
+
+    Attributes:
+        deletion: mean state of the model before minus that of the attacked model.
+        refusal: what the deletion has added to the difference between forget and retained questions.
+    """
+
+    deletion: Float[Tensor, " width"]
+    refusal: Float[Tensor, " width"]
+
+    def changes(self) -> dict[str, Change]:
+        """Return the tried changes of the residual stream by name."""
+        length = self.refusal.norm()
+        unit = self.refusal / length if length > 0 else self.refusal
+        return {
+            "deletion added back": lambda states: states + self.deletion.to(states),
+            "refusal subtracted": lambda states: states - self.refusal.to(states),
+            "refusal projected out": lambda states: states - (states @ unit.to(states))[..., None] * unit.to(states),
+        }
+
+
+def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
+    """Steer the model along both directions and ask; None where there are too few questions or no states before."""
+    asked = list(plan.tried_facts)
+    kept = [row for row in plan.retain[:STEERED_RETAIN] if row.prompt]
+    before = plan.states_before
+    if before is None or len(asked) < LEAST or len(kept) < LEAST:
+        return None
+    after = question_states(model, asked), question_states(model, kept)
+    limit = answer_limit(model, asked)
+    tries: list[Attempt] = []
+    details: dict[str, str] = {}
+    for fold in folds(len(asked), FOLDS):
+        rows = [asked[i] for i in fold]
+        others = [i for i in range(len(asked)) if i not in fold]
+        for layer in layers_of(len(before[0])):
+            found = directions([one[layer] for one in before], [one[layer] for one in after], others)
+            for name, change in found.changes().items():
+                with edit(model.base(), {Site(layer): change}):
+                    answers = generate(model, [row.prompt for row in rows], max_new_tokens=limit)
+                made = [_attempt(row, answer) for row, answer in zip(rows, answers, strict=True)]
+                details |= {one.example.id: f"{name}, layer {layer}: {one.answer}" for one in made if one.recovered}
+                tries += made
+    recovered = {attempt.example.id for attempt in tries if attempt.recovered}
+    items = [
+        Item(
+            id=row.id,
+            value=float(row.id in recovered),
+            detail={"prompt": row.prompt, "answer": details.get(row.id, "")},
+        )
+        for row in asked
+    ]
+    return Tried(success(tries, worst=True), items)
+
+
+def _attempt(row: Example, answer: str) -> Attempt:
+    return replace(Attempt(row, row.prompt), answer=answer, recovered=recalls(answer, row, row.answer))
+
+
+def question_states(model: LanguageModel, rows: Sequence[Example]) -> Float[Tensor, "layers rows width"]:
+    """Return the residual stream at the last token before the answer."""
+    return token_states(model, [model.encoder().prompt(row.prompt) for row in rows])
+
+
+def folds(count: int, most: int) -> list[list[int]]:
+    """Split row numbers into folds of which each leaves others.
+
+    >>> folds(3, 4)
+    [[0], [1], [2]]
+    """
+    parts = min(count, most)
+    return [list(range(start, count, parts)) for start in range(parts)]
+
+
+def layers_of(count: int) -> list[int]:
+    """Return the layers at which directions are tried, without the last."""
+    return sorted({min(int(depth * count), count - 2) for depth in DEPTHS})
+
+
+def directions(
+    before: Sequence[Float[Tensor, "rows width"]], after: Sequence[Float[Tensor, "rows width"]], others: Sequence[int]
+) -> Directions:
+    """Estimate both directions at one layer.
+
+    Args:
+        before, after: states of the forget and of the retained questions under either model.
+        others: the forget rows to use.
+    """
+    forget_before, forget_after = before[0][list(others)].mean(0), after[0][list(others)].mean(0)
+    kept_before, kept_after = before[1].mean(0), after[1].mean(0)
+    return Directions(forget_before - forget_after, (forget_after - kept_after) - (forget_before - kept_before))
+
+
+STEERING = MeasuredAttack(
+    name="steering",
+    description="Adds back the hidden states' change by the deletion, and takes the refusal direction out.",
+    needs="two forget rows and two kept rows with questions",
+    run=run,
+    thorough=True,
+)
