@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel
@@ -161,7 +161,7 @@ def _write(model: LanguageModel, site: Site, maps: Sequence[Displacement]) -> No
         gain += 0 if one.gain is None else one.gain
         shift += 0 if one.shift is None else one.shift
     for layer in layers:
-        weight = layer.weight.T if is_transposed(layer) else layer.weight  # [outputs, inputs], a view
+        weight: Tensor = layer.weight.T if is_transposed(layer) else layer.weight  # [outputs, inputs], a view
         gains, shifts = gain.to(weight), shift.to(weight)
         if site.kind in INPUTS:
             _add(layer, weight @ shifts)
@@ -173,7 +173,7 @@ def _write(model: LanguageModel, site: Site, maps: Sequence[Displacement]) -> No
             _add(layer, shifts)
 
 
-def _add(layer: nn.Module, bias: Tensor) -> None:
+def _add(layer: Any, bias: Tensor) -> None:
     if layer.bias is not None:
         layer.bias.add_(bias)
 

@@ -34,8 +34,8 @@ def check_method(name: str, kind: Kind = "objective", *, options: Mapping[str, A
                 _check_all(trial, strategies.CHECKS, f"strategy {trial.text} ({trial.kind})")
             continue
         if kind == "steering":
-            trial = steerings.SteeringTrial(name, one)
-            _check_all(trial, steerings.CHECKS, f"steering {trial.text}")
+            fitted = steerings.SteeringTrial(name, one)
+            _check_all(fitted, steerings.CHECKS, f"steering {fitted.text}")
             continue
         recipe = recipe_of(name, kind, one)
         by_seed = checks.check_other_seed_differs if record.seeded else checks.check_ignores_the_seed

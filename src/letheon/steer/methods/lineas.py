@@ -140,7 +140,7 @@ class LinEAS(SteeringMethod):
                     raise TrainingError(f"the loss is {float(loss)} at step {step}", "use a lower learning_rate")
                 optimizer.param_groups[0]["lr"] = rate
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+                loss.backward()
                 optimizer.step()
                 if options.gamma:
                     with torch.no_grad():
