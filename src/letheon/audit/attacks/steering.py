@@ -17,8 +17,10 @@ Differs: means over folds; the contrast with the model before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,13 +36,15 @@ from letheon.core.model.sites import Site
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.probe.linear_probes import token_states
+from letheon.steer.apply import steered
+from letheon.steer.maps import Displacement
+from letheon.steer.positions import Tokens
+from letheon.steer.steering import Shape, Steering
 
 # Layers at which directions are tried, as shares of the depth.
 DEPTHS = (0.25, 0.5, 0.75)
-FOLDS = 2
+FOLDS = 3
 LEAST = 2  # forget questions, and retained ones
-
-Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,24 @@ class Directions:
     deletion: Float[Tensor, " width"]
     refusal: Float[Tensor, " width"]
 
-    def changes(self) -> dict[str, Change]:
-        """Return the tried changes of the residual stream by name."""
-        length = self.refusal.norm()
-        unit = self.refusal / length if length > 0 else self.refusal
+    def without_refusal(self, states: Float[Tensor, "batch length width"]) -> Tensor:
+        """Project the refusal direction out of hidden states."""
+        unit = (self.refusal / self.refusal.norm().clamp(min=1e-12)).to(states)
+        return states - (states @ unit)[..., None] * unit
+
+    def ways(self, model: LanguageModel, layer: int) -> dict[str, AbstractContextManager[Any]]:
+        """Return the tried ways to steer at a layer, by name."""
+        site = Site(layer)
+
+        def added(shift: Tensor, tokens: Tokens) -> AbstractContextManager[Any]:
+            return steered(model, Steering({site: Displacement(shift=shift)}, Shape.of(model), "attack", tokens=tokens))
+
         return {
-            "deletion added back": lambda states: states + self.deletion.to(states),
-            "refusal subtracted": lambda states: states - self.refusal.to(states),
-            "refusal projected out": lambda states: states - (states @ unit.to(states))[..., None] * unit.to(states),
+            "deletion added back": added(self.deletion, "all"),
+            "deletion added back before the answer": added(self.deletion, "last"),
+            "deletion added back twice before the answer": added(2 * self.deletion, "last"),
+            "refusal subtracted before the answer": added(-self.refusal, "last"),
+            "refusal projected out": edit(model.base(), {site: self.without_refusal}),
         }
 
 
@@ -82,8 +96,8 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
         others = [i for i in range(len(asked)) if i not in fold]
         for layer in layers_of(len(before[0])):
             found = directions([one[layer] for one in before], [one[layer] for one in after], others)
-            for name, change in found.changes().items():
-                with edit(model.base(), {Site(layer): change}):
+            for name, steering in found.ways(model, layer).items():
+                with steering:
                     answers = generate(model, [row.prompt for row in rows], max_new_tokens=limit)
                 made = [_attempt(row, answer) for row, answer in zip(rows, answers, strict=True)]
                 details |= {one.example.id: f"{name}, layer {layer}: {one.answer}" for one in made if one.recovered}

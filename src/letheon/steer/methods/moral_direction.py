@@ -1,8 +1,8 @@
 """The moral direction: the first principal component of moral verbs scores phrases and filters generation.
 
 Verbs are embedded in ten question templates; the mean over templates is a verb's vector. Component 1 of their PCA is
-the direction. Its sign puts the anchor ("kill") on the negative side, its scale the largest verb at 1. A phrase scores by
-its projection. Scores mirror norms in the training text; the word "moral" describes them and judges nothing.
+the direction. Its sign puts the anchor ("kill") on the negative side, its scale the largest verb at 1. A phrase scores
+by its projection. Scores mirror norms in the training text; the word "moral" describes them and judges nothing.
 
 Paper:   Schramowski et al., Large Pre-trained Language Models Contain Human-like Biases of What Is Right and Wrong to
          Do, arXiv 2103.11790; method and word list follow the authors' code.
