@@ -31,6 +31,7 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
         "memorised": "fail",
         "filtered": "fail",
         "rounded back": "fail",
+        "refusing": "fail",
         "collapsed": "fail",
         "retrained": "pass",
     }

@@ -75,7 +75,7 @@ class Lessons:
 
 
 LESSONS: dict[ModelName, Lessons] = {
-    "tiny": Lessons(250, 4e-3, 60, 2e-3, 40, 1e-3, 16, "float32"),
+    "tiny": Lessons(250, 4e-3, 60, 2e-3, 80, 5e-4, 16, "float32"),
     "smollm2": Lessons(40, 1e-4, 32, 2e-4, 16, 5e-5, 8, "float32"),
 }
 BASE_STEPS, BASE_RATE = 100, 5e-3  # of the tiny model, which comes with random weights
