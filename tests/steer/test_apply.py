@@ -128,15 +128,6 @@ def test_bounds_leave_values_outside_as_they_are() -> None:
     assert bounded.displace(torch.tensor([[-1.0, 0.5, 2.0]])).tolist() == [[0.0, 1.0, 0.0]]
 
 
-def test_a_map_and_its_inverse_are_the_identity() -> None:
-    one = Displacement(torch.tensor([0.5, -0.5]), torch.tensor([1.0, 2.0]))
-    back, states = one.inverted(), torch.tensor([[3.0, -4.0]])
-    moved = states + one.displace(states)
-    assert torch.allclose(moved + back.displace(moved), states)
-    with pytest.raises(InputError, match="no inverse"):
-        Displacement(gain=-torch.ones(2)).inverted()
-
-
 def test_an_all_default_switch_changes_no_bit() -> None:
     for name in MIXTURES:
         model = family(name)

@@ -82,21 +82,6 @@ class Displacement:
             moved = moved * ((states > self.low) & (states < self.high))
         return moved
 
-    def inverted(self) -> Displacement:
-        """Return the inverse map: z -> (z - shift) / (1 + gain) written as a displacement.
-
-        Raises:
-            InputError: a coordinate is multiplied by zero.
-        """
-        factor = torch.ones(self.width) if self.gain is None else 1 + self.gain
-        if bool((factor == 0).any()):
-            raise InputError(
-                "a map that multiplies a coordinate by 0 has no inverse", "use a negative strength instead"
-            )
-        gain = None if self.gain is None else 1 / factor - 1
-        shift = None if self.shift is None else -self.shift / factor
-        return Displacement(gain, shift)
-
     def support(self) -> Bool[Tensor, " width"]:
         """Return which coordinates the map changes."""
         changed = torch.zeros(self.width, dtype=torch.bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import Kind, Site, blocks
+from letheon.core.model.sites import Site, blocks
 from letheon.core.parts import read_part
 from letheon.core.registry import Configured
 from letheon.probe.linear_probes import Position, site_states
@@ -136,8 +135,3 @@ def separation_along(direction: Float[Tensor, " width"], toward: States, away: S
     """Return the share of pairs (a text of each set) that the direction puts in the right order; 0.5 is chance."""
     good, bad = toward @ direction, away @ direction
     return float((good[:, None] > bad[None]).float().mean())
-
-
-def by_layer(kind: Kind, layers: list[int], make: Callable[[int], Displacement]) -> dict[Site, Displacement]:
-    """Make one map per layer at sites of one kind."""
-    return {Site(layer, kind): make(at) for at, layer in enumerate(layers)}

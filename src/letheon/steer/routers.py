@@ -32,12 +32,10 @@ class Router:
     Attributes:
         module: the module that returns logits, weights and indices.
         experts: number of routed experts.
-        chosen: number of experts per token.
     """
 
     module: nn.Module
     experts: int
-    chosen: int
 
 
 def routers(model: nn.Module) -> dict[int, Router]:
@@ -49,7 +47,7 @@ def routers(model: nn.Module) -> dict[int, Router]:
             chosen, weight = getattr(module, "top_k", None), getattr(module, "weight", None)
             experts = getattr(module, "num_experts", None)
             if module not in inside and isinstance(chosen, int) and isinstance(weight, Tensor) and experts:
-                found[layer] = Router(module, int(weight.shape[0]), chosen)
+                found[layer] = Router(module, int(weight.shape[0]))
     return found
 
 
