@@ -139,7 +139,7 @@ def layers_of(count: int) -> list[int]:
 
 
 def directions(
-    before: Sequence[Float[Tensor, "rows width"]], after: Sequence[Float[Tensor, "rows width"]], others: Sequence[int]
+    before: Sequence[Float[Tensor, "_ width"]], after: Sequence[Float[Tensor, "_ width"]], others: Sequence[int]
 ) -> Directions:
     """Estimate both directions at one layer.
 

@@ -55,7 +55,7 @@ class Settings:
         position: the vector of a text: `mean` over all tokens but the first, or its `last` token.
     """
 
-    steps: int = 60
+    steps: int = 40
     learning_rate: float = 0.01
     gamma: float = 0.0
     lasso: float = 1.0
@@ -140,7 +140,7 @@ class LinEAS(SteeringMethod):
                     raise TrainingError(f"the loss is {float(loss)} at step {step}", "use a lower learning_rate")
                 optimizer.param_groups[0]["lr"] = rate
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
                 optimizer.step()
                 if options.gamma:
                     with torch.no_grad():
@@ -177,7 +177,7 @@ def transport_loss(
         return moved
 
     base, last = model.base(), max(site.layer for site in maps)
-    edits = {site: lambda states, site=site: change(site, states) for site in maps}  # type: ignore[misc]
+    edits = {site: lambda states, site=site: change(site, states) for site in maps}
     with edit(base, edits), stop_after(base, last):
         base(ids, attention_mask=mask.long(), use_cache=False)
     per_layer = [wasserstein(pooled[site], target[site]) for site in maps]
