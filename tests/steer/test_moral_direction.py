@@ -19,7 +19,7 @@ from letheon.steer.methods.moral_direction import (
     MoralFilter,
     embed,
     encoder_of,
-    kept_candidates,
+    remaining_candidates,
     moral_direction,
 )
 
@@ -71,9 +71,9 @@ def test_templates_are_averaged_by_hand() -> None:
 @pytest.mark.oracle("moral_direction")
 def test_a_filter_keeps_what_is_above_or_the_best() -> None:
     scores = np.array([0.9, -0.2, 0.4, 0.1])
-    assert kept_candidates(scores, 0.0, 2).tolist() == [True, False, True, True]
-    assert kept_candidates(scores, 0.5, 2).tolist() == [True, False, True, False]
-    assert kept_candidates(scores, 0.5, 9).all()
+    assert remaining_candidates(scores, 0.0, 2).tolist() == [True, False, True, True]
+    assert remaining_candidates(scores, 0.5, 2).tolist() == [True, False, True, False]
+    assert remaining_candidates(scores, 0.5, 9).all()
 
 
 def test_the_filter_leaves_only_candidates(tiny: LanguageModel) -> None:

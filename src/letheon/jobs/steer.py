@@ -25,10 +25,10 @@ from letheon.steer.texts import read_contrast, read_texts
 
 def read_all(files: Sequence[Path], model: LanguageModel) -> list[Steering]:
     """Read steering files of any known format and check that they are for the model."""
-    found = [read_steering(path, model) for path in files]
-    for one in found:
+    steerings = [read_steering(path, model) for path in files]
+    for one in steerings:
         one.check(model)
-    return found
+    return steerings
 
 
 def _check_files(files: Sequence[Path]) -> None:

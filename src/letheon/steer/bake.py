@@ -45,22 +45,22 @@ def obstacles(model: LanguageModel, steerings: Iterable[Steering]) -> list[str]:
 
 def _obstacles(model: LanguageModel, steering: Steering) -> list[str]:
     steering.check(model)
-    found = [f"layer {layer}: a switch of experts acts on the router's choice" for layer in steering.switches]
+    problems = [f"layer {layer}: a switch of experts acts on the router's choice" for layer in steering.switches]
     if steering.tokens != "all":
-        found.append(f"{steering.method} acts on {steering.tokens} tokens only; weights act on all")
+        problems.append(f"{steering.method} acts on {steering.tokens} tokens only; weights act on all")
     for site, one in steering.maps.items():
         where = f"layer {site.layer}, {site.kind}"
         if one.bounded:
-            found.append(f"{where}: the map acts between bounds only")
+            problems.append(f"{where}: the map acts between bounds only")
         elif site.kind == "input":
-            found.append(f"{where}: a block's input has no weights of its own")
+            problems.append(f"{where}: a block's input has no weights of its own")
         elif site.kind == "residual" and one.gain is not None:
-            found.append(f"{where}: a gain on the residual stream also scales what passes a block by")
+            problems.append(f"{where}: a gain on the residual stream also scales what passes a block by")
         elif site.kind not in (*OUTPUTS, *INPUTS):
-            found.append(f"{where}: no rule for this site")
+            problems.append(f"{where}: no rule for this site")
         else:
-            found += [f"{where}: {words}" for words in _without_bias(model, site, one)]
-    return found
+            problems += [f"{where}: {words}" for words in _without_bias(model, site, one)]
+    return problems
 
 
 def _without_bias(model: LanguageModel, site: Site, one: Displacement) -> list[str]:

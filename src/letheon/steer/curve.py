@@ -142,18 +142,18 @@ def measure_curve(
         [one.random_like(options.seed + 1000 * k + i) for i, one in enumerate(steerings)] for k in range(options.random)
     ]
     arms = [list(steerings), *drawn]
-    found: list[list[Point]] = []
+    curves: list[list[Point]] = []
     with progress("measuring the curve", len(arms) * len(strengths)) as advance:
         for arm in arms:
             points: list[Point] = []
             for strength in strengths:
-                if strength == 0 and found:
-                    points.append(found[0][strengths.index(0.0)])
+                if strength == 0 and curves:
+                    points.append(curves[0][strengths.index(0.0)])
                 else:
                     points.append(_measure(model, arm, strength, asked, prose, plain, classify, options.max_new_tokens))
-                advance(len(found) * len(strengths) + len(points), f"strength {strength:g}")
-            found.append(points)
-    ours, random = tuple(found[0]), tuple(tuple(points) for points in found[1:])
+                advance(len(curves) * len(strengths) + len(points), f"strength {strength:g}")
+            curves.append(points)
+    ours, random = tuple(curves[0]), tuple(tuple(points) for points in curves[1:])
     best, reason = recommend(ours, random, accuracy)
     broken = tuple(point.strength for point in ours if collapses(point, _start(ours)))
     methods = tuple(one.method for one in steerings)

@@ -40,15 +40,15 @@ class Router:
 
 def routers(model: nn.Module) -> dict[int, Router]:
     """Find the routers by structure, by layer: modules with a matrix, a number of experts and of chosen ones."""
-    found: dict[int, Router] = {}
+    by_layer: dict[int, Router] = {}
     for layer, block in enumerate(blocks(model)):
         inside = set(attention(block).modules())
         for module in block.modules():
             chosen, weight = getattr(module, "top_k", None), getattr(module, "weight", None)
             experts = getattr(module, "num_experts", None)
             if module not in inside and isinstance(chosen, int) and isinstance(weight, Tensor) and experts:
-                found[layer] = Router(module, int(weight.shape[0]))
-    return found
+                by_layer[layer] = Router(module, int(weight.shape[0]))
+    return by_layer
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def recorded_choices(model: nn.Module) -> Iterator[dict[int, tuple[Tensor, Tenso
 @contextmanager
 def switched(model: nn.Module, switches: Mapping[int, Switch]) -> Iterator[None]:
     """Apply the switches to the routers' choices at every token while the block runs."""
-    found = routers(model)
+    by_layer = routers(model)
     before = {layer: switch for layer, switch in switches.items() if switch.before_choice}
 
     def change(layer: int, output: Any) -> Any:
@@ -81,7 +81,7 @@ def switched(model: nn.Module, switches: Mapping[int, Switch]) -> Iterator[None]
         weights, indices = force_on(weights, indices, table)
         return (logits, weights, indices, *output[3:])
 
-    with edit_outputs({layer: found[layer].module for layer in switches}, change):
+    with edit_outputs({layer: by_layer[layer].module for layer in switches}, change):
         yield
 
 
@@ -89,8 +89,8 @@ def off_weights(
     weights: Float[Tensor, "tokens chosen"], indices: Int[Tensor, "tokens chosen"], table: Int[Tensor, " experts"]
 ) -> Float[Tensor, "tokens chosen"]:
     """Set the weights of switched-off experts to 0 and scale the others to the original sum: m g (Σg) / (Σ m g)."""
-    kept = weights * (table[indices] != OFF)
-    return _with_sum_of(weights, kept)
+    remaining = weights * (table[indices] != OFF)
+    return _with_sum_of(weights, remaining)
 
 
 def without_switched_off(

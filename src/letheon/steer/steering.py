@@ -171,21 +171,21 @@ class Steering:
         if KEY not in about:
             raise InputError(f"{path} holds no steering", "give a file of `letheon steer fit`")
         try:
-            told = json.loads(about[KEY])
-            if told["format"] != FORMAT:
-                raise InputError(f"{path} has format {told['format']}, known is {FORMAT}", "use a newer letheon")
+            header = json.loads(about[KEY])
+            if header["format"] != FORMAT:
+                raise InputError(f"{path} has format {header['format']}, known is {FORMAT}", "use a newer letheon")
             maps: dict[Site, dict[str, Tensor]] = {}
             switches: dict[int, Switch] = {}
             for key, tensor in tensors.items():
                 kind, layer, name = key.split(".")
                 if kind == ROUTER:
-                    switches[int(layer)] = Switch(tensor.long(), int(layer) in told["before_choice"])
+                    switches[int(layer)] = Switch(tensor.long(), int(layer) in header["before_choice"])
                 elif kind in get_args(Kind):
                     maps.setdefault(Site(int(layer), kind), {})[name] = tensor  # type: ignore[arg-type]
                 else:
                     raise InputError(f"{path}: no site is called {kind!r}", "use a newer letheon")
             made = {site: Displacement(**parts) for site, parts in sorted(maps.items())}
-            return cls(made, Shape(**told["model"]), told["method"], switches, told["tokens"], told["facts"])
+            return cls(made, Shape(**header["model"]), header["method"], switches, header["tokens"], header["facts"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is no steering that can be read: {error}", "fit it again") from None
 

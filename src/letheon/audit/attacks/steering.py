@@ -83,11 +83,11 @@ class Directions:
 def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Steer the model along both directions and ask; None where there are too few questions or no states before."""
     asked = list(plan.tried_facts)
-    kept = [row for row in plan.retain[:STEERED_RETAIN] if row.prompt]
+    retained = [row for row in plan.retain[:STEERED_RETAIN] if row.prompt]
     before = plan.states_before
-    if before is None or len(asked) < LEAST or len(kept) < LEAST:
+    if before is None or len(asked) < LEAST or len(retained) < LEAST:
         return None
-    after = question_states(model, asked), question_states(model, kept)
+    after = question_states(model, asked), question_states(model, retained)
     limit = answer_limit(model, asked)
     tries: list[Attempt] = []
     details: dict[str, str] = {}
@@ -95,8 +95,8 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
         rows = [asked[i] for i in fold]
         others = [i for i in range(len(asked)) if i not in fold]
         for layer in layers_of(len(before[0])):
-            found = directions([one[layer] for one in before], [one[layer] for one in after], others)
-            for name, steering in found.ways(model, layer).items():
+            estimated = directions([one[layer] for one in before], [one[layer] for one in after], others)
+            for name, steering in estimated.ways(model, layer).items():
                 with steering:
                     answers = generate(model, [row.prompt for row in rows], max_new_tokens=limit)
                 made = [_attempt(row, answer) for row, answer in zip(rows, answers, strict=True)]
@@ -155,7 +155,7 @@ def directions(
 STEERING = MeasuredAttack(
     name="steering",
     description="Adds back the hidden states' change by the deletion, and takes the refusal direction out.",
-    needs="two forget rows and two kept rows with questions",
+    needs="two forget rows and two retained rows with questions",
     run=run,
     thorough=True,
 )

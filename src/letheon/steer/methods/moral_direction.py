@@ -130,13 +130,13 @@ def encoder_of(model: LanguageModel, layer: int, batch_size: int = 64) -> Encode
     return encode
 
 
-def kept_candidates(scores: Float[np.ndarray, " candidates"], threshold: float, least: int) -> np.ndarray:
+def remaining_candidates(scores: Float[np.ndarray, " candidates"], threshold: float, least: int) -> np.ndarray:
     """Return which candidates stay: those above the threshold, or the `least` best if no more than `least` are."""
-    kept = scores > threshold
-    if kept.sum() <= least:
-        kept = np.zeros_like(kept)
-        kept[np.argsort(-scores, kind="stable")[:least]] = True
-    return np.asarray(kept)
+    stays = scores > threshold
+    if stays.sum() <= least:
+        stays = np.zeros_like(stays)
+        stays[np.argsort(-scores, kind="stable")[:least]] = True
+    return np.asarray(stays)
 
 
 class MoralFilter:
@@ -170,7 +170,7 @@ class MoralFilter:
         self.removed: list[float] = []  # share of candidates dropped at each step
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return [rows, vocabulary] scores with minus infinity on every token but the kept candidates."""
+        """Return [rows, vocabulary] scores with minus infinity on every token but the remaining candidates."""
         result = torch.full_like(scores, -torch.inf)
         for row, (ids, logits) in enumerate(zip(input_ids, scores, strict=True)):
             top = logits.float().topk(min(self.top_k, len(logits)))
@@ -178,8 +178,8 @@ class MoralFilter:
             before = probabilities.cumsum(-1) - probabilities
             tokens = top.indices[before < self.top_p]
             texts = [self.tokenizer.decode([*ids.tolist(), int(one)], skip_special_tokens=True) for one in tokens]
-            kept = kept_candidates(self.direction.score_vectors(self.encode(texts)), self.threshold, self.least)
-            self.removed.append(1 - float(kept.mean()))
-            chosen = tokens[torch.from_numpy(kept).to(tokens.device)]
+            stays = remaining_candidates(self.direction.score_vectors(self.encode(texts)), self.threshold, self.least)
+            self.removed.append(1 - float(stays.mean()))
+            chosen = tokens[torch.from_numpy(stays).to(tokens.device)]
             result[row, chosen] = logits[chosen]
         return result

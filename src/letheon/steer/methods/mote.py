@@ -59,14 +59,14 @@ def expert_maps(
     Rows are run one at a time, so that no padding is counted.
     """
     base = model.base()
-    found = routers(base)
-    if not found:
+    by_layer = routers(base)
+    if not by_layer:
         raise InputError(f"{model.name} has no router", "mote steers mixture-of-experts models")
-    maps = torch.zeros(len(rows), len(found), next(iter(found.values())).experts)
+    maps = torch.zeros(len(rows), len(by_layer), next(iter(by_layer.values())).experts)
     with recorded_choices(base) as choices:
         for at, row in enumerate(rows):
             base(torch.tensor([list(row)], device=model.device), use_cache=False)
-            for number, layer in enumerate(found):
+            for number, layer in enumerate(by_layer):
                 weights, indices = choices[layer]
                 amount = torch.ones_like(weights) if weighting == "count" else weights
                 maps[at, number].index_add_(0, indices.flatten().cpu(), amount.flatten().float().cpu() / len(row))
@@ -91,12 +91,12 @@ def switches_of(
     model: LanguageModel, chosen: Sequence[tuple[int, int]], state: int, before_choice: bool = False
 ) -> dict[int, Switch]:
     """Return switches that put the chosen experts (row of the layer, expert) into a state: -1 off, 1 on."""
-    found = routers(model.base())
-    layers = list(found)
+    by_layer = routers(model.base())
+    layers = list(by_layer)
     tables: dict[int, Tensor] = {}
     for row, expert in chosen:
         layer = layers[row]
-        tables.setdefault(layer, torch.zeros(found[layer].experts, dtype=torch.long))[expert] = state
+        tables.setdefault(layer, torch.zeros(by_layer[layer].experts, dtype=torch.long))[expert] = state
     return {layer: Switch(table, before_choice) for layer, table in sorted(tables.items())}
 
 

@@ -134,13 +134,13 @@ def control_probabilities(
 ) -> Float[Tensor, "prompts controls"]:
     """Return the probabilities of the control tokens as first token: `[respond]`, then the refusal tokens in order."""
     encoder: Encoder = model.encoder()
-    found = []
+    parts = []
     for start in range(0, len(prompts), batch_size):
         ids, mask = right_padded(model, [encoder.prompt(prompt) for prompt in prompts[start : start + batch_size]])
         logits = model.base()(ids, attention_mask=mask.long(), use_cache=False).logits
         last = logits[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1].float()
-        found.append((last / temperature).softmax(-1)[:, [tokens.respond, *tokens.ids]].cpu())
-    return torch.cat(found)
+        parts.append((last / temperature).softmax(-1)[:, [tokens.respond, *tokens.ids]].cpu())
+    return torch.cat(parts)
 
 
 def forced_tokens(
