@@ -19,8 +19,8 @@ from letheon.steer.methods.moral_direction import (
     MoralFilter,
     embed,
     encoder_of,
-    remaining_candidates,
     moral_direction,
+    remaining_candidates,
 )
 
 VALUES = {**dict.fromkeys(POSITIVE, 1.0), **dict.fromkeys(NEGATIVE, -1.0), **dict.fromkeys(NEUTRAL, 0.0)}
