@@ -50,7 +50,10 @@ def test_from_texts_to_a_model_and_a_control_vector(
     )
     assert set(json.loads(capsys.readouterr().out)) == {"unsteered", "steered"}
 
+    (folder / "asked.txt").write_text("Who?\nWhy?\n")
+    (folder / "prose.txt").write_text("A cat sat.\n")
     options = ("--strength", "1", "--random", "1", "--max-new-tokens", "2", "--out", "curve", "--quiet")
+    options += ("--prompts", "asked.txt", "--neutral", "prose.txt")
     assert run(monkeypatch, "curve", "tiny", "kind.safetensors", *TEXTS, *options) == 0
     assert "recommended strength" in capsys.readouterr().out
     assert (folder / "curve/curve.html").read_text().startswith("<!doctype html>")
