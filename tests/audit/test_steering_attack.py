@@ -52,7 +52,8 @@ def test_directions_by_hand() -> None:
     assert found.refusal.tolist() == [-1.0, 1.0]
     states = torch.tensor([[[3.0, 1.0]]])
     assert (found.without_refusal(states)[0, 0] @ found.refusal).abs() < 1e-6
-    assert sorted(row for fold in folds(5, 3) for row in fold) == [0, 1, 2, 3, 4]
+    assert folds(3) == [[0], [1], [2]]
+    assert folds(6) == [[0, 2, 4], [1, 3, 5]]
     assert layers_of(4) == [1, 2]
 
 
