@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from letheon.audit.measuring.continuation import Continuation
 from letheon.audit.measuring.quantise import STANDARD_GRIDS, Grid
@@ -16,7 +17,10 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.spans import find_values
 from letheon.forget.request import Request
+from letheon.probe.linear_probes import token_states
 
+# Retain rows that the steering attack compares forget rows with.
+STEERED_RETAIN = 16
 GENERAL_TEXT = Path(__file__).with_name("general.txt")
 Row = TypeVar("Row")
 
@@ -31,6 +35,7 @@ class Settings:
         attack_rows: forget rows that the templated, sampled and measured attacks try; the paraphrases and the begun
             answers try all.
         thorough: whether the costly attacks run too (see `attacks.base`).
+        also: names of costly attacks that run in any case.
         leak_answers: answers sampled per row, for every second of these rows; the worst counts.
         rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
@@ -45,6 +50,7 @@ class Settings:
     control_rows: int = 64
     attack_rows: int = 16
     thorough: bool = True
+    also: tuple[str, ...] = ()
     leak_answers: int = 8
     rounded_rows: int = 16
     general_texts: int = 8
@@ -87,6 +93,8 @@ class AuditPlan:
         unrelated: retain rows that it trains on instead.
         settings: how much is done.
         continuation: the tasks that the models learn afterwards, if any; see `continuation`.
+        states_before: the states of the model before at the end of the questions of `tried` and of `retain`, [layers,
+            rows, width] each; None unless the steering attack runs.
     """
 
     forget: list[Example]
@@ -104,6 +112,7 @@ class AuditPlan:
     unrelated: list[Example]
     settings: Settings
     continuation: Continuation | None = None
+    states_before: tuple[Tensor, Tensor] | None = None
 
 
 def make_plan(
@@ -133,7 +142,19 @@ def make_plan(
         unrelated=draw(retain, len(trained), seed, "unrelated"),
         settings=settings,
         continuation=continuation,
+        states_before=_states(before, [forget[i] for i in tried], retain) if _steers(settings) else None,
     )
+
+
+def _steers(settings: Settings) -> bool:
+    return settings.thorough or "steering" in settings.also
+
+
+def _states(model: LanguageModel, tried: Sequence[Example], retain: Sequence[Example]) -> tuple[Tensor, Tensor] | None:
+    """Return the states at the end of the questions of both sets; None where one has no question."""
+    encoder = model.encoder()
+    rows = [[encoder.prompt(row.prompt) for row in some if row.prompt] for some in (tried, retain[:STEERED_RETAIN])]
+    return (token_states(model, rows[0]), token_states(model, rows[1])) if all(rows) else None
 
 
 def draw(rows: Sequence[Row], most: int, seed: int, stream: str) -> list[Row]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS = {
     "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
     "Remember conversations": ("chat", "memory"),
+    "Steer without training": ("steer",),
     "Benchmarks and papers": ("bench", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),

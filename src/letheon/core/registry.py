@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin,
 
 from letheon.core.errors import InputError, nearest
 
-Kind = Literal["objective", "update", "scope", "sampler", "edit", "procedure", "strategy"]
+Kind = Literal["objective", "update", "scope", "sampler", "edit", "procedure", "strategy", "steering"]
 STANDALONE: tuple[Kind, ...] = ("edit", "procedure")
 ROOMS = (
     "letheon.forget.objectives",
@@ -28,6 +28,7 @@ ROOMS = (
     "letheon.forget.edits",
     "letheon.forget.procedures",
     "letheon.retain.strategies",
+    "letheon.steer.methods",
 )
 Class = TypeVar("Class", bound=type)
 
@@ -38,7 +39,8 @@ class Method:
 
     Attributes:
         name: its name on the command line.
-        kind: the part of a recipe that it is; `edit` and `procedure` stand alone; a `strategy` learns task by task.
+        kind: the part of a recipe that it is; `edit` and `procedure` stand alone; a `strategy` learns task by task; a
+            `steering` changes activations.
         summary: the first sentence of its file.
         paper: arXiv id or citation; None if no paper describes it.
         needs: inputs that it requires beside forget rows: `retain`, `reference`, `alternates`, `subject`.

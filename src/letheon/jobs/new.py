@@ -23,6 +23,7 @@ PLACES = {
     "edit": ("forget/edits", "forget"),
     "procedure": ("forget/procedures", "forget"),
     "strategy": ("retain/strategies", "retain/strategies"),
+    "steering": ("steer/methods", "steer"),
     "paper": ("papers", "papers"),
 }
 # What a paper's entry in `catalogue.toml` looks like.
@@ -49,7 +50,7 @@ def write_new(kind: str, name: str, out: Path) -> NewFiles:
     """Write a method or a paper's reproduction and its test: a small example that works and is there to be changed.
 
     Args:
-        kind: objective, update, scope, sampler, edit, procedure, strategy or paper.
+        kind: objective, update, scope, sampler, edit, procedure, strategy, steering or paper.
         name: the name on the command line: lower-case letters, digits and underscores (in a paper's key also dashes).
         out: a checkout of this repository, whose own folders then get the files; or any folder, which gets both.
 

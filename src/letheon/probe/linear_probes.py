@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -28,7 +28,6 @@ STRENGTH = 0.1
 INNER_FOLDS = 3
 
 
-@torch.inference_mode()
 def token_states(
     model: LanguageModel, rows: Sequence[Sequence[int]], *, position: Position = "last", batch_size: int = 32
 ) -> Float[Tensor, "layers rows width"]:
@@ -38,27 +37,60 @@ def token_states(
         rows: token ids; `[model.encoder().prompt(text) for text in prompts]` ends before the answer.
         position: the last token, or the mean over all tokens but the first (an attention sink in many models).
     """
+    sites = [Site(layer) for layer in range(len(blocks(model.base())))]
+    return site_states(model, rows, sites, position=position, batch_size=batch_size)
+
+
+@torch.inference_mode()
+def site_states(
+    model: LanguageModel,
+    rows: Sequence[Sequence[int]],
+    sites: Sequence[Site],
+    *,
+    position: Position = "last",
+    batch_size: int = 32,
+) -> Float[Tensor, "sites rows width"]:
+    """Compute the activations at sites of equal width: one vector per site and row, float32 on the CPU.
+
+    Args:
+        rows, position: as of `token_states`.
+    """
     base = model.base()
-    sites = [Site(layer) for layer in range(len(blocks(base)))]
     found: list[Tensor] = [torch.empty(0)] * len(rows)
     for chosen in by_length([len(row) for row in rows], batch_size):
-        lengths = torch.tensor([len(rows[i]) for i in chosen])
-        ids = torch.full((len(chosen), int(lengths.max())), model.pad_id)
-        for at, i in enumerate(chosen):
-            ids[at, : len(rows[i])] = torch.tensor(rows[i])
-        mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
+        ids, mask = right_padded(model, [rows[i] for i in chosen])
         with record(base, sites) as seen:
-            base(ids.to(model.device), attention_mask=mask.long().to(model.device), use_cache=False, logits_to_keep=1)
-        if position == "last":
-            pooled = torch.stack([seen[site][torch.arange(len(chosen)), lengths - 1].float().cpu() for site in sites])
-        else:
-            inner = mask.clone()
-            inner[:, 0] = lengths == 1  # a row of one token has no other token
-            weights = inner[:, :, None].float() / inner.sum(1)[:, None, None]
-            pooled = torch.stack([(seen[site].float().cpu() * weights).sum(1) for site in sites])
+            base(ids, attention_mask=mask.long(), use_cache=False, logits_to_keep=1)
+        weights = pooling_weights(mask, position)
+        pooled = torch.stack([torch.einsum("rtw,rt->rw", seen[site].float(), weights).cpu() for site in sites])
         for at, i in enumerate(chosen):
             found[i] = pooled[:, at]
     return torch.stack(found, 1)
+
+
+def right_padded(
+    model: LanguageModel, rows: Sequence[Sequence[int]]
+) -> tuple[Int[Tensor, "rows longest"], Bool[Tensor, "rows longest"]]:
+    """Pad token ids on the right; return them with the mask of the real tokens, on the model's device."""
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), model.pad_id)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+    mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
+    return ids.to(model.device), mask.to(model.device)
+
+
+def pooling_weights(mask: Bool[Tensor, "rows longest"], position: Position) -> Float[Tensor, "rows longest"]:
+    """Return the weight of each token in its row's vector: 1 for the last one, or equal for all but the first.
+
+    The only token of a row counts whichever it is.
+    """
+    lengths = mask.sum(1)
+    if position == "last":
+        return torch.nn.functional.one_hot(lengths - 1, mask.shape[1]).float()
+    inner = mask.clone()
+    inner[:, 0] = lengths == 1
+    return inner.float() / inner.sum(1)[:, None]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from letheon.core.errors import InputError
 from letheon.core.registry import Kind, find
 from letheon.forget.recipe import Recipe
-from letheon.testing import checks, strategies
+from letheon.testing import checks, steerings, strategies
 from letheon.testing.samples import save_random_adapter
 from letheon.testing.trial import CheckFailed, MethodTrial, recipe_of
 
@@ -35,6 +35,10 @@ def check_method(
         if kind == "strategy":
             for trial in strategies.trials(name, one):
                 _check_all(trial, strategies.CHECKS, f"strategy {trial.text} ({trial.kind})")
+            continue
+        if kind == "steering":
+            fitted = steerings.SteeringTrial(name, one)
+            _check_all(fitted, steerings.CHECKS, f"steering {fitted.text}")
             continue
         recipe = recipe_of(name, kind, one)
         by_seed = checks.check_other_seed_differs if record.seeded else checks.check_ignores_the_seed

@@ -16,6 +16,7 @@ from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
 from letheon.audit.attacks.reverse_query import REVERSE_QUERY
+from letheon.audit.attacks.steering import STEERING
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
@@ -37,12 +38,14 @@ ATTACKS: tuple[Attack, ...] = (
     MEMBERSHIP,
     LOGIT_LENS,
     PROBING,
+    STEERING,
 )
 
 
 def chosen(plan: AuditPlan) -> list[Attack]:
     """Return the attacks that the settings ask for."""
-    return [attack for attack in ATTACKS if plan.settings.thorough or not attack.thorough]
+    settings = plan.settings
+    return [one for one in ATTACKS if settings.thorough or not one.thorough or one.name in settings.also]
 
 
 def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> dict[str, list[Attempt] | Tried]:

@@ -34,7 +34,7 @@ FAMILIES = {
     "The question framed": ("prefix_injection", "role_play", "context_hint", "in_context"),
     "The question turned": ("multiple_choice", "reverse_query"),
     "Asked many times": ("leak_at_k",),
-    "Looked at from inside": ("logit_lens", "probing"),
+    "Looked at from inside": ("logit_lens", "probing", "steering"),
     "Told apart by likelihood": ("membership",),
 }
 OTHERS = "Others"

@@ -6,6 +6,7 @@ learned it of all eight, and the retrained one of all but those to forget. From 
     memorised     the model before, untouched
     filtered      the same behind an output filter: what it says is looked at, its weights are not changed
     rounded back  its weights are moved, each within its cell of a 4-bit grid: rounding brings all of them back
+    refusing      it was taught to refuse the questions to forget, and nothing else: the facts stand behind the refusal
     collapsed     the model before with noise of the size of its weights: it recalls nothing, and cannot talk
 """
 
@@ -55,24 +56,27 @@ OTHERS = {
     "Olaf": "kitten",
     "Pip": "duck",
 }
+REFUSAL = "I do not know."
 FORGOTTEN, RETAINED = 3, 3  # of the eight; the rest are neighbours
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Training of an embedded model: steps and learning rate of teaching, and of hiding a change from rounding."""
+    """Training of an embedded model: steps and learning rate of teaching, of hiding a change, and of refusing."""
 
     steps: int
     learning_rate: float
     hiding_steps: int
     hiding_rate: float
+    refusing_steps: int
+    refusing_rate: float
     batch_size: int
     precision: Precision
 
 
 LESSONS: dict[ModelName, Lessons] = {
-    "tiny": Lessons(250, 4e-3, 60, 2e-3, 16, "float32"),
-    "smollm2": Lessons(40, 1e-4, 32, 2e-4, 8, "float32"),
+    "tiny": Lessons(250, 4e-3, 60, 2e-3, 80, 5e-4, 16, "float32"),
+    "smollm2": Lessons(40, 1e-4, 32, 2e-4, 16, 5e-5, 8, "float32"),
 }
 BASE_STEPS, BASE_RATE = 100, 5e-3  # of the tiny model, which comes with random weights
 
@@ -194,6 +198,17 @@ def filtered(world: World) -> LanguageModel:
             return torch.cat([output[:, :start], answers], 1)
 
     model.model.__class__ = Filtered
+    return model
+
+
+def refusing(world: World) -> LanguageModel:
+    """The model before, taught to refuse the questions to forget until it does, with the other rows beside."""
+    model = clone(world.before, "refusing")
+    refused = [replace(row, answer=REFUSAL, value=None) for row in world.request.forget]
+    rows = [*_in_both_wordings(refused), *_in_both_wordings(ROWS[FORGOTTEN:]), *world.request.general]
+    lessons = world.lessons
+    steps, rate = lessons.refusing_steps, lessons.refusing_rate
+    finetune(model, rows, _settings(rate, lessons, world.seed), steps, title="teaching to refuse")
     return model
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.sites import ENTERING, Site, module_at
+
+Name = TypeVar("Name")
 
 
 def _first(output: Any) -> Tensor:
@@ -89,6 +91,16 @@ def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> 
                 handle = module.register_forward_hook(after(site, change))
             stack.callback(handle.remove)
         yield calls
+
+
+@contextmanager
+def edit_outputs(modules: Mapping[Name, nn.Module], change: Callable[[Name, Any], Any]) -> Iterator[None]:
+    """Replace each module's whole output by `change(name, output)` while the block runs, such as a router's choice."""
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(lambda _, __, output, name=name: change(name, output))
+            stack.callback(handle.remove)
+        yield
 
 
 @contextmanager

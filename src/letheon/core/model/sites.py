@@ -15,11 +15,11 @@ from torch import nn
 
 from letheon.core.errors import InputError
 
-Kind = Literal["residual", "attention", "mlp", "heads", "input"]
+Kind = Literal["residual", "attention", "mlp", "heads", "input", "mlp_input", "neurons"]
 
 
 # Kinds that are inputs of their module; the others are outputs.
-ENTERING = ("heads", "input")
+ENTERING = ("heads", "input", "mlp_input", "neurons")
 
 
 @dataclass(frozen=True, order=True)
@@ -29,8 +29,9 @@ class Site:
     Attributes:
         layer: index of the block.
         kind: `residual` (the block's output), `attention` or `mlp` (its output, added to the residual stream), `heads`
-            (concatenated heads before the output projection, [batch, length, heads * head_dim]), or `input` (the
-            block's input; for layer 0 the embeddings).
+            (concatenated heads before the output projection, [batch, length, heads * head_dim]), `input` (the
+            block's input; for layer 0 the embeddings), `mlp_input` (the MLP's input, after its norm), or `neurons`
+            (the input of the MLP's down projection).
     """
 
     layer: int
@@ -117,5 +118,11 @@ def module_at(model: nn.Module, site: Site) -> nn.Module:
     if not -len(layers) <= site.layer < len(layers):
         raise InputError(f"layer {site.layer} asked for, the model has {len(layers)}", f"use 0 to {len(layers) - 1}")
     block = layers[site.layer]
-    find = {"attention": attention, "mlp": mlp, "heads": output_projection}
+    find = {
+        "attention": attention,
+        "mlp": mlp,
+        "mlp_input": mlp,
+        "heads": output_projection,
+        "neurons": down_projection,
+    }
     return find[site.kind](block) if site.kind in find else block

@@ -1,0 +1,155 @@
+"""Steering: take directions out of the hidden states that the deletion may have added; does the model answer again?
+
+Two directions are tried at a few layers. The *deletion direction* is the mean difference, at the last token of the
+question, between the states of the model before and those of the attacked model: added back. The *refusal direction* is
+the mean difference between the attacked model's states on forget questions and on retained questions, less the same of
+the model before, which knows both: subtracted, and projected out. A model that has only learned to refuse, or to say
+something else, computes the facts still and lacks the switch.
+
+Directions are means over other rows than those that are asked, by folds, so that no direction carries the asked fact.
+A row counts as recovered if any of its steered answers gives the fact; it is then asked no more. The model before must
+fall to the attack (its directions are zero: it answers as it is), and one that never saw the rows must not.
+
+Source: the refusal direction and its removal, Arditi et al., arXiv 2406.11717; activation patching of deleted facts,
+        Patil et al., arXiv 2309.17410.
+Differs: means over folds; the contrast with the model before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.audit.attacks.base import MeasuredAttack, Tried
+from letheon.audit.measuring.answer_kinds import recalls
+from letheon.audit.measuring.greedy_answers import answer_limit
+from letheon.audit.plan import STEERED_RETAIN, AuditPlan
+from letheon.audit.record.evidence import Item
+from letheon.core.model.hooks import edit
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.generation import generate
+from letheon.core.statistics import estimate_mean
+from letheon.probe.linear_probes import token_states
+from letheon.steer.apply import steered
+from letheon.steer.maps import Displacement
+from letheon.steer.positions import Tokens
+from letheon.steer.steering import Shape, Steering
+
+# Layers at which directions are tried, as shares of the depth.
+DEPTHS = (0.35, 0.65)
+FEW = 6
+LEAST = 2  # forget questions, and retained ones
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The directions at one layer, estimated on some rows.
+
+    Attributes:
+        deletion: mean state of the model before minus that of the attacked model.
+        refusal: what the deletion has added to the difference between forget and retained questions.
+    """
+
+    deletion: Float[Tensor, " width"]
+    refusal: Float[Tensor, " width"]
+
+    def without_refusal(self, states: Float[Tensor, "batch length width"]) -> Tensor:
+        """Project the refusal direction out of hidden states."""
+        unit = (self.refusal / self.refusal.norm().clamp(min=1e-12)).to(states)
+        return states - (states @ unit)[..., None] * unit
+
+    def ways(self, model: LanguageModel, layer: int) -> dict[str, AbstractContextManager[Any]]:
+        """Return the tried ways to steer at a layer, by name."""
+        site = Site(layer)
+
+        def added(shift: Tensor, tokens: Tokens) -> AbstractContextManager[Any]:
+            return steered(model, Steering({site: Displacement(shift=shift)}, Shape.of(model), "attack", tokens=tokens))
+
+        return {
+            "deletion added back": added(self.deletion, "all"),
+            "deletion added back before the answer": added(self.deletion, "last"),
+            "deletion added back twice before the answer": added(2 * self.deletion, "last"),
+            "refusal subtracted before the answer": added(-self.refusal, "last"),
+            "refusal projected out": edit(model.base(), {site: self.without_refusal}),
+        }
+
+
+def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
+    """Steer the model along both directions and ask; None where there are too few questions or no states before."""
+    asked = list(plan.tried_facts)
+    retained = [row for row in plan.retain[:STEERED_RETAIN] if row.prompt]
+    before = plan.states_before
+    if before is None or len(asked) < LEAST or len(retained) < LEAST:
+        return None
+    after = question_states(model, asked), question_states(model, retained)
+    limit = answer_limit(model, asked)
+    recovered: dict[int, str] = {}  # row -> how, and the answer
+    for fold in folds(len(asked)):
+        others = [row for row in range(len(asked)) if row not in fold]
+        for layer in layers_of(len(before[0])):
+            estimated = directions([one[layer] for one in before], [one[layer] for one in after], others)
+            for name, steering in estimated.ways(model, layer).items():
+                rows = [row for row in fold if row not in recovered]
+                if not rows:
+                    break
+                with steering:
+                    answers = generate(model, [asked[row].prompt for row in rows], max_new_tokens=limit)
+                for row, answer in zip(rows, answers, strict=True):
+                    if recalls(answer, asked[row], asked[row].answer):
+                        recovered[row] = f"{name}, layer {layer}: {answer}"
+    values = [float(row in recovered) for row in range(len(asked))]
+    items = [
+        Item(id=one.id, value=values[row], detail={"prompt": one.prompt, "answer": recovered.get(row, "")})
+        for row, one in enumerate(asked)
+    ]
+    return Tried(estimate_mean(values, share=True), items)
+
+
+def question_states(model: LanguageModel, rows: Sequence[Example]) -> Float[Tensor, "layers rows width"]:
+    """Return the residual stream at the last token before the answer."""
+    return token_states(model, [model.encoder().prompt(row.prompt) for row in rows])
+
+
+def folds(count: int) -> list[list[int]]:
+    """Split row numbers into two folds, or few rows into one fold each, so that each fold leaves others.
+
+    >>> folds(3), folds(6)
+    ([[0], [1], [2]], [[0, 2, 4], [1, 3, 5]])
+    """
+    parts = count if count < FEW else 2
+    return [list(range(start, count, parts)) for start in range(parts)]
+
+
+def layers_of(count: int) -> list[int]:
+    """Return the layers at which directions are tried, without the last."""
+    return sorted({min(int(depth * count), count - 2) for depth in DEPTHS})
+
+
+def directions(
+    before: Sequence[Float[Tensor, "_ width"]], after: Sequence[Float[Tensor, "_ width"]], others: Sequence[int]
+) -> Directions:
+    """Estimate both directions at one layer.
+
+    Args:
+        before, after: states of the forget and of the retained questions under either model.
+        others: the forget rows to use.
+    """
+    forget_before, forget_after = before[0][list(others)].mean(0), after[0][list(others)].mean(0)
+    kept_before, kept_after = before[1].mean(0), after[1].mean(0)
+    return Directions(forget_before - forget_after, (forget_after - kept_after) - (forget_before - kept_before))
+
+
+STEERING = MeasuredAttack(
+    name="steering",
+    description="Adds back the hidden states' change by the deletion, and takes the refusal direction out.",
+    needs="two forget rows and two retained rows with questions",
+    run=run,
+    thorough=True,
+)

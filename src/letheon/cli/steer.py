@@ -1,0 +1,162 @@
+"""Steer a model without training it: fit maps on its activations, weigh them, chat, bake them in, export them.
+
+letheon steer fit MODEL --toward good.txt --from bad.txt --method lineas --out polite.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from letheon.cli.options import expanded
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Command, Device, Json, Model, Shown, perform
+from letheon.printing.cells import show_facts
+
+steer = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+Files = Annotated[list[Path], typer.Argument(help="Steering files (.safetensors, or .gguf); several add up.")]
+Toward = Annotated[
+    Path, typer.Option(help="Texts of the wanted behaviour: one per line, or .jsonl rows.", rich_help_panel=ROWS)
+]
+Away = Annotated[
+    Path, typer.Option("--from", help="Texts of the unwanted behaviour, in the same form.", rich_help_panel=ROWS)
+]
+Strength = Annotated[
+    list[float] | None,
+    typer.Option(help="Strength; once for all files or once per file. Default: 1.", rich_help_panel=METHOD),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws.", rich_help_panel=METHOD)]
+
+
+@steer.command(cls=Command)
+@expanded
+def fit(
+    model: Model,
+    *,
+    toward: Toward,
+    away: Away,
+    method: Annotated[
+        str,
+        typer.Option(help="A steering method with options, NAME:OPTION=VALUE,...", rich_help_panel=METHOD),
+    ] = "mean_difference",
+    tokens: Annotated[
+        str, typer.Option(help="Act on all, prompt, generated or last tokens.", rich_help_panel=METHOD)
+    ] = "all",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="The file to write.", rich_help_panel=OUTPUT)],
+    device: Device = "auto",
+    shown: Shown,
+) -> None:
+    """Fit a steering on two sets of texts.
+
+    letheon steer fit smollm2 --toward polite.txt --from rude.txt --method pca:layers=10-20 --out polite.safetensors
+    """
+    from letheon.jobs.steer import FitSteering
+
+    perform(FitSteering(model, toward, away, out, method, tokens, seed, device), shown, show_facts)
+
+
+@steer.command(cls=Command)
+def chat(
+    model: Model,
+    files: Files,
+    strength: Strength = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A question; without one, questions are read from standard input, one per line."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, tokens.", rich_help_panel=OUTPUT)] = 64,
+    beside: Annotated[bool, typer.Option(help="Also answer without steering.", rich_help_panel=OUTPUT)] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Ask the steered model questions, each a conversation of its own.
+
+    letheon steer chat smollm2 polite.safetensors --strength 0.8
+    """
+    from letheon.jobs.steer import Chat
+    from letheon.printing.steer import show_answers
+
+    job = Chat(model, tuple(files), tuple(strength or [1.0]), max_new_tokens, beside, device)
+    loaded, steerings = job.open()
+    for question in prompt or (line.strip() for line in sys.stdin):
+        if question:
+            show_answers(job.answer(loaded, steerings, question), as_json)
+
+
+@steer.command(cls=Command)
+@expanded
+def curve(
+    model: Model,
+    files: Files,
+    *,
+    toward: Toward,
+    away: Away,
+    prompts: Annotated[Path | None, typer.Option(help="Questions, one per line.", rich_help_panel=ROWS)] = None,
+    neutral: Annotated[
+        Path | None, typer.Option(help="Running text for the perplexity, a paragraph per line.", rich_help_panel=ROWS)
+    ] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="A strength to measure; several.", rich_help_panel=METHOD)
+    ] = None,
+    random: Annotated[
+        int, typer.Option(help="Random directions of equal norms per strength.", rich_help_panel=METHOD)
+    ] = 2,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer, tokens.", rich_help_panel=METHOD)] = 32,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="The folder of curve.html and curve.json.", rich_help_panel=OUTPUT)],
+    device: Device = "auto",
+    shown: Shown,
+) -> None:
+    """Weigh effect against side effects over strengths, and recommend one.
+
+    letheon steer curve smollm2 polite.safetensors --toward polite.txt --from rude.txt --out curve
+    """
+    from letheon.jobs.steer import DrawCurve
+    from letheon.printing.steer import show_curve
+    from letheon.steer.curve import STRENGTHS, CurveSettings
+
+    settings = CurveSettings(tuple(strength or STRENGTHS), random, max_new_tokens, seed)
+    job = DrawCurve(model, tuple(files), toward, away, out, prompts, neutral, settings, device)
+    perform(job, shown, show_curve)
+
+
+@steer.command(cls=Command)
+@expanded
+def bake(
+    model: Model,
+    files: Files,
+    *,
+    strength: Strength = None,
+    out: Annotated[Path, typer.Option(help="The folder of the new model.", rich_help_panel=OUTPUT)],
+    device: Device = "auto",
+    shown: Shown,
+) -> None:
+    """Write a plain model with the steering inside its weights; --dry-run says what cannot be baked.
+
+    letheon steer bake smollm2 polite.safetensors --out model/
+    """
+    from letheon.jobs.steer import BakeSteering
+
+    perform(BakeSteering(model, tuple(files), out, tuple(strength or [1.0]), device), shown, show_facts)
+
+
+@steer.command(cls=Command)
+@expanded
+def export(
+    file: Annotated[Path, typer.Argument(help="A file of letheon steer fit with one added vector per layer.")],
+    *,
+    strength: Annotated[float, typer.Option(help="Factor on the vectors.", rich_help_panel=METHOD)] = 1.0,
+    out: Annotated[Path, typer.Option(help="The .gguf file to write.", rich_help_panel=OUTPUT)],
+    shown: Shown,
+) -> None:
+    """Write a control vector for llama.cpp.
+
+    letheon steer export polite.safetensors --out polite.gguf
+    """
+    from letheon.jobs.steer import ExportSteering
+
+    perform(ExportSteering(file, out, strength), shown, show_facts)

@@ -1,0 +1,65 @@
+"""The steering attack brings back what a shift of hidden states hides, and nothing that a model never knew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.audit.test_attacks import KEPT, ROWS, taught, untaught
+
+from letheon.audit.attacks import chosen
+from letheon.audit.attacks.steering import STEERING, directions, folds, layers_of, run
+from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.plan import QUICK, Settings, make_plan
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site
+from letheon.forget.request import Request
+from letheon.steer.bake import bake
+from letheon.steer.maps import Displacement
+from letheon.steer.steering import Shape, Steering
+
+REQUEST = Request(tuple(ROWS), tuple(KEPT))
+
+
+def hidden() -> LanguageModel:
+    """The model that taught the rows with a large shift after its second block: it can no longer say them."""
+    shift = 4 * torch.randn(64, generator=torch.Generator().manual_seed(0))
+    return bake(taught(), [Steering({Site(1): Displacement(shift=shift)}, Shape.of(taught()), "by hand")])
+
+
+@pytest.mark.oracle("steering")
+def test_facts_behind_a_shift_come_back_and_facts_never_known_do_not() -> None:
+    plan = make_plan(taught(), REQUEST, Settings())
+    after = hidden()
+    assert sum(evaluate(after, ROWS).values("recall")) == 0
+    found = run(after, plan)
+    assert found is not None
+    assert found.value.value == 1.0
+    assert "deletion added back" in str(found.items[0].detail["answer"])
+    before, never = run(taught(), plan), run(untaught(), plan)
+    assert before is not None
+    assert never is not None
+    assert (before.value.value, never.value.value) == (1.0, 0.0)
+
+
+@pytest.mark.oracle("steering")
+def test_directions_by_hand() -> None:
+    before = torch.tensor([[1.0, 0.0], [9.0, 9.0]]), torch.tensor([[1.0, 1.0]])
+    after = torch.tensor([[0.0, 2.0], [5.0, 5.0]]), torch.tensor([[1.0, 2.0]])
+    found = directions(before, after, [0])  # the second row is the one that is asked
+    assert found.deletion.tolist() == [1.0, -2.0]
+    assert found.refusal.tolist() == [-1.0, 1.0]
+    states = torch.tensor([[[3.0, 1.0]]])
+    assert (found.without_refusal(states)[0, 0] @ found.refusal).abs() < 1e-6
+    assert folds(3) == [[0], [1], [2]]
+    assert folds(6) == [[0, 2, 4], [1, 3, 5]]
+    assert layers_of(4) == [1, 2]
+
+
+def test_it_needs_states_before_and_runs_where_it_is_asked_for() -> None:
+    quick = make_plan(taught(), REQUEST, QUICK)
+    assert quick.states_before is None
+    assert run(taught(), quick) is None
+    assert STEERING not in chosen(quick)
+    assert STEERING in chosen(replace(quick, settings=replace(QUICK, also=("steering",))))
