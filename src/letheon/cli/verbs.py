@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # heading in the help -> verbs
 VERBS = {
     "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
+    "Look inside a model": ("probe",),
     "Benchmarks and papers": ("bench", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
