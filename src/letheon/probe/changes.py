@@ -78,11 +78,11 @@ def weight_changes(before: LanguageModel, after: LanguageModel) -> list[dict[str
     Raises:
         InputError: the weights differ in name or shape.
     """
-    found = []
+    found: list[dict[str, float]] = []
     for old, new in zip(blocks(before.base()), blocks(after.base()), strict=True):
-        row = {}
+        row: dict[str, float] = {}
         for name, part in (("attention", attention), ("mlp", mlp)):
-            a, b = (dict(part(block).named_parameters()) for block in (old, new))
+            a, b = ({key: w.detach() for key, w in part(one).named_parameters()} for one in (old, new))
             if {key: value.shape for key, value in a.items()} != {key: value.shape for key, value in b.items()}:
                 raise InputError(
                     f"{before.name} and {after.name} have different weights in a layer",

@@ -97,11 +97,7 @@ class TruthStates:
         place = torch.zeros(len(self.labels), dtype=torch.long)
         for kind in (True, False):
             mine = self.labels == kind
-            place[mine] = (
-                torch.arange(int(mine.sum())) // 2 % 2
-                if len(set(self.topics)) > 1
-                else torch.arange(int(mine.sum())) % 2
-            )
+            place[mine] = torch.arange(int(mine.sum())) % 2
         return cosine(self.direction(layer, place == 0), self.direction(layer, place == 1))
 
 

@@ -31,7 +31,7 @@ from letheon.probe.binding.tasks import (
     encode_groups,
     fitted_to,
 )
-from letheon.probe.record import Check, ProbeReport, Table, at_least, at_most, halves
+from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most, halves
 from letheon.report.plots import lines
 
 LEAST_PAIRS = 8
@@ -157,12 +157,12 @@ def probe_binding(model: LanguageModel, settings: BindingSettings | None = None)
 
 
 def _by_position(prompts: Prompts, patched: Patched) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for p in range(prompts.candidates.shape[1]):
         mine = [e for e, pointer in zip(patched.effects, prompts.pointers.tolist(), strict=True) if pointer[0] == p]
         if mine:
             rows.append((str(p), *(mine.count(name) / len(mine) for name in EFFECTS), len(mine)))
-    return Table("Effects by the position that is pointed to", ("group", *EFFECTS, "pairs"), list(rows))
+    return Table("Effects by the position that is pointed to", ("group", *EFFECTS, "pairs"), rows)
 
 
 def _fit_table(fit: Fit) -> Table:
@@ -196,7 +196,8 @@ def _figures(prompts: Prompts, sweep: dict[int, Patched], chosen: Patched) -> di
     by_layer = {name: [(float(layer), one.shares()[name]) for layer, one in sorted(sweep.items())] for name in EFFECTS}
     table = _by_position(prompts, chosen)
     by_position = {
-        name: [(float(str(row[0])), float(row[1 + i] or 0.0)) for row in table.rows] for i, name in enumerate(EFFECTS)
+        str(name): [(float(str(row[0])), float(row[1 + i] or 0.0)) for row in table.rows]
+        for i, name in enumerate(EFFECTS)
     }
     return {
         "Effects by layer": lines(by_layer, "layer", "share", "Share of each effect by the layer of the intervention"),

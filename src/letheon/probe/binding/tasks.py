@@ -41,6 +41,7 @@ class Schema:
         queried, answers: words of both kinds.
         clause: one group, with {query} and {answer}.
         question: ends so that the answer is the next token; with {query}.
+        opening: words before the list, so that every entity stands after a space.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Schema:
     answers: tuple[str, ...]
     clause: str
     question: str
+    opening: str = ""
 
 
 SCHEMAS = {
@@ -55,9 +57,9 @@ SCHEMAS = {
     for one in (
         Schema(
             "boxes", OBJECTS, tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "the {query} is in Box {answer}",
-            "The {query} is in Box",
+            "The {query} is in Box", "In this room,",
         ),
-        Schema("foods", NAMES, FOODS, "{query} loves {answer}", "{query} loves"),
+        Schema("foods", NAMES, FOODS, "{query} loves {answer}", "We know that {query} loves", "We know that"),
     )
 }  # fmt: skip
 
@@ -133,7 +135,7 @@ def single_token(model: LanguageModel, words: Sequence[str]) -> tuple[str, ...]:
 def fitted_to(model: LanguageModel, schema: Schema) -> Schema:
     """Return the schema with the words that are one token each in this model's tokenizer."""
     queried, answers = single_token(model, schema.queried), single_token(model, schema.answers)
-    return Schema(schema.name, queried, answers, schema.clause, schema.question)
+    return Schema(schema.name, queried, answers, schema.clause, schema.question, schema.opening)
 
 
 def encode_groups(model: LanguageModel, schema: Schema, groups: Groups) -> tuple[int, ...]:
@@ -144,7 +146,7 @@ def encode_groups(model: LanguageModel, schema: Schema, groups: Groups) -> tuple
     tokenizer = model.tokenizer
     clauses = ", ".join(schema.clause.format(query=query, answer=answer) for query, answer in groups.pairs)
     question = schema.question.format(query=groups.pairs[groups.asked][0])
-    text = clauses[:1].upper() + clauses[1:] + "."
+    text = f"{schema.opening} {clauses}."
     if not tokenizer.chat_template:
         return tuple(tokenizer(f"{text} {question}", add_special_tokens=True)["input_ids"])
     turn = [{"role": "user", "content": f"{text} Complete the sentence: {question}"}]

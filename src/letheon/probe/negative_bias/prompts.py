@@ -83,7 +83,8 @@ def answer_tokens(model: LanguageModel, word: str) -> list[int]:
     """Return the first tokens of a word's variants: case, and with or without a space before it."""
     variants = {prefix + form for prefix in ("", " ") for form in (word, word.lower(), word.upper(), word.capitalize())}
     encoded = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sorted(variants))
-    return sorted({ids[0] for ids in encoded if ids and model.tokenizer.decode([ids[0]]).strip()})
+    unknown = model.tokenizer.unk_token_id
+    return sorted({ids[0] for ids in encoded if ids and ids[0] != unknown and model.tokenizer.decode([ids[0]]).strip()})
 
 
 @dataclass(frozen=True)

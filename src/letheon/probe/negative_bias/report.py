@@ -230,7 +230,8 @@ def _head_table(nas: Float[Tensor, "layers heads"], ablation: Ablation | None) -
 
 def _checks(answers: Answers, ablation: Ablation | None) -> list[Check]:
     first, second = halves(list(range(len(answers.yes))))
-    split = rank_correlation(*(answers.nas[half].mean(0).flatten().tolist() for half in (first, second))).value
+    means = [answers.nas[half].mean(0).flatten().tolist() for half in (first, second)]
+    split = rank_correlation(means[0], means[1]).value
     parsed = sum(one is not None for one in answers.decided()) / len(answers.yes)
     gap = ablation.excess if ablation else None
     extreme = None

@@ -65,10 +65,11 @@ def answer_pair(model: LanguageModel) -> tuple[int, int]:
     Raises:
         InputError: they do not differ.
     """
-    true, false = (model.tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS)
-    if true[0] == false[0]:
-        raise InputError("TRUE and FALSE begin with the same token in this tokenizer", "this model needs other words")
-    return int(true[0]), int(false[0])
+    pairs = zip(*(model.tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS), strict=False)
+    different = next(((int(a), int(b)) for a, b in pairs if a != b), None)
+    if different is None:
+        raise InputError("TRUE and FALSE have the same tokens in this tokenizer", "this model needs other words")
+    return different
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ from letheon.probe.directions import (
 )
 from letheon.probe.post_training.confidence import entropy_neurons, large_neurons, last_mlp, overlap
 from letheon.probe.post_training.localisation import binned, matched_pairs, patching_map, pearson
-from letheon.probe.record import Check, ProbeReport, Table, at_least, at_most
+from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most
 from letheon.probe.statements import Statement, balanced, built_in
 from letheon.report.plots import heat_map, lines
 
@@ -148,12 +148,12 @@ def knowledge_maps(
     pairs = max(found, key=len)
     if not pairs:
         return None
-    options = {"stride": settings.stride}
+    stride = settings.stride
     return Maps(
-        patching_map(post, pairs, **options),
-        patching_map(base, pairs, **options),
-        patching_map(post, pairs, source=base, **options),
-        patching_map(base, pairs, source=post, **options),
+        patching_map(post, pairs, stride=stride),
+        patching_map(base, pairs, stride=stride),
+        patching_map(post, pairs, source=base, stride=stride),
+        patching_map(base, pairs, source=post, stride=stride),
         len(pairs),
     )
 
@@ -192,7 +192,9 @@ def probe_post_training(
         f"the refusal directions {found.refusal[layer]:.2f} (halves of the data: {found.truth_halves[layer]:.2f} and "
         f"{found.refusal_halves[layer]:.2f}). Entropy neurons overlap by {neurons:.0%} (random: {control:.0%})."
     )
-    rows = [(name, *values.values(), _mean(values.values())) for name, values in found.accuracies.items()]
+    rows: list[tuple[Cell, ...]] = [
+        (name, *values.values(), _mean(values.values())) for name, values in found.accuracies.items()
+    ]
     tables = [
         Table(
             "Accuracy of the truth direction on a topic that it was not fitted on",

@@ -187,7 +187,7 @@ def _figures(instances: Sequence[Instance], scored: Scored, mean: Float[Tensor, 
         ]
         table.append([sum(cell) / len(cell) for cell in cells])
     order = mean.flatten().sort(descending=True).values[:60].tolist()
-    named = [[f"{depth:g} %" for depth in depths], [str(length) for length in lengths]]
+    down, across = [f"{depth:g} %" for depth in depths], [str(length) for length in lengths]
     return {
         "Score of every head by layer": layer_head_map(mean, "Retrieval score by layer and head", high=1),
         "Scores in falling order": lines(
@@ -195,7 +195,7 @@ def _figures(instances: Sequence[Instance], scored: Scored, mean: Float[Tensor, 
             "rank", "score", "Scores in falling order",
         ),
         "Recall of the needle by depth and length": heat_map(
-            table, *named, "Recall of the needle by depth and length of the prompt", low=0, high=1
+            table, down, across, "Recall of the needle by depth and length of the prompt", low=0, high=1
         ),
     }  # fmt: skip
 

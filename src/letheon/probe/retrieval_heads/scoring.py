@@ -161,7 +161,7 @@ def score_instances(model: LanguageModel, instances: Sequence[Instance], budget:
             responses[i] = model.tokenizer.decode(tokens, skip_special_tokens=True).strip()
             recalls[i] = rouge(responses[i], one.answer).rouge1_recall
             advance(1)
-    return Scored(*results, responses, recalls)
+    return Scored(results[0], results[1], results[2], responses, recalls)
 
 
 def _decode_one(

@@ -183,7 +183,7 @@ def _checks(
     split = None
     if second:
         pair = [torch.stack(half).mean(0).flatten().tolist() for half in (first, second)]
-        split = rank_correlation(*pair).value
+        split = rank_correlation(pair[0], pair[1]).value
     close = []
     for text in seen:
         start, end = layer_window(text.profile.norms[:, text.profile.first])
