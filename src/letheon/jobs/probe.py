@@ -115,7 +115,9 @@ class ProbeJob:
             case "compare":
                 return compare_models(model, models[1], inputs["text"], settings)
             case _:
-                return depth_report(forgetting_depth(*models, inputs["trained"], inputs["held_out"], **settings))
+                return depth_report(
+                    forgetting_depth(model, models[1], inputs["trained"], inputs["held_out"], **settings)
+                )
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from letheon.probe.choices import Answered
 from letheon.probe.forgetting_depth import DepthReport
-from letheon.probe.record import Check, ProbeReport, Table, at_least, at_most
+from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most
 from letheon.report.numbers import number
 from letheon.report.plots import lines
 
@@ -18,15 +18,15 @@ def depth_report(found: DepthReport) -> ProbeReport:
         ("held-out rows", found.held_out, found.ratio_held_out),
         *((name, (before, after), ratio) for name, (before, after, ratio) in found.others.items()),
     ]
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (name, before.accuracy.value, after.accuracy.value, before.chance, ratio)
         for name, (before, after), ratio in sets
     ]
-    tables = [Table("Answers", ("rows", "accuracy before", "accuracy after", "chance", "forget ratio"), list(rows))]
+    tables = [Table("Answers", ("rows", "accuracy before", "accuracy after", "chance", "forget ratio"), rows)]
     if found.probes:
         layers = range(len(found.probes["after"]))
-        probed = [(str(i), *(found.probes[name][i] for name in found.probes)) for i in layers]
-        tables.append(Table("Accuracy of linear probes by layer", ("layer", *found.probes), list(probed)))
+        probed: list[tuple[Cell, ...]] = [(str(i), *(found.probes[name][i] for name in found.probes)) for i in layers]
+        tables.append(Table("Accuracy of linear probes by layer", ("layer", *found.probes), probed))
     headline = (
         f"The forget ratio is {number(found.ratio_train)} on the rows trained on and {number(found.ratio_held_out)} on "
         "held-out rows (0: kept, 1: forgotten)."

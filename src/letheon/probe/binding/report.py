@@ -193,11 +193,12 @@ def _checks(prompts: Prompts, patched: Patched, fit: Fit | None) -> list[Check]:
 
 
 def _figures(prompts: Prompts, sweep: dict[int, Patched], chosen: Patched) -> dict[str, str]:
-    by_layer = {name: [(float(layer), one.shares()[name]) for layer, one in sorted(sweep.items())] for name in EFFECTS}
-    table = _by_position(prompts, chosen)
+    by_layer = {
+        str(name): [(float(layer), one.shares()[name]) for layer, one in sorted(sweep.items())] for name in EFFECTS
+    }
+    rows = _by_position(prompts, chosen).rows
     by_position = {
-        str(name): [(float(str(row[0])), float(row[1 + i] or 0.0)) for row in table.rows]
-        for i, name in enumerate(EFFECTS)
+        str(name): [(float(str(row[0])), float(row[1 + i] or 0.0)) for row in rows] for i, name in enumerate(EFFECTS)
     }
     return {
         "Effects by layer": lines(by_layer, "layer", "share", "Share of each effect by the layer of the intervention"),
