@@ -1,4 +1,4 @@
-"""Start a method or a paper of your own: write its file and its test, a working example to be changed.
+"""Start a method, a probe or a paper of your own: write its file and its test, a working example to be changed.
 
 letheon new objective my_objective --out my_package/
 
@@ -18,7 +18,8 @@ from letheon.cli.shared import verb
 @verb(__doc__)
 def new(
     kind: Annotated[
-        str, typer.Argument(help="objective, update, scope, sampler, edit, procedure, strategy, steering or paper.")
+        str,
+        typer.Argument(help="objective, update, scope, sampler, edit, procedure, strategy, steering, probe or paper."),
     ],
     name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, underscores.")],
     out: Annotated[Path, typer.Option(help="A checkout of letheon, or any folder for a package of your own.")] = Path(),

@@ -23,6 +23,7 @@ VERBS = {
     "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
     "Remember conversations": ("chat", "memory"),
     "Steer without training": ("steer",),
+    "Look inside a model": ("probe",),
     "Benchmarks and papers": ("bench", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),

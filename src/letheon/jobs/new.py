@@ -1,4 +1,4 @@
-"""`letheon new`: write the file of a method or a paper, and its test, from a template."""
+"""`letheon new`: write the file of a method, a probe or a paper, and its test, from a template."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ PLACES = {
     "procedure": ("forget/procedures", "forget"),
     "strategy": ("retain/strategies", "retain/strategies"),
     "steering": ("steer/methods", "steer"),
+    "probe": ("probe", "probe"),
     "paper": ("papers", "papers"),
 }
 # What a paper's entry in `catalogue.toml` looks like.
@@ -47,10 +48,10 @@ class NewFiles:
 
 
 def write_new(kind: str, name: str, out: Path) -> NewFiles:
-    """Write a method or a paper's reproduction and its test: a small example that works and is there to be changed.
+    """Write a method, a probe or a paper's reproduction and its test: a small working example to be changed.
 
     Args:
-        kind: objective, update, scope, sampler, edit, procedure, strategy, steering or paper.
+        kind: objective, update, scope, sampler, edit, procedure, strategy, steering, probe or paper.
         name: the name on the command line: lower-case letters, digits and underscores (in a paper's key also dashes).
         out: a checkout of this repository, whose own folders then get the files; or any folder, which gets both.
 

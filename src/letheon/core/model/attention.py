@@ -1,4 +1,4 @@
-"""Attention implementations by name, beyond those of transformers, and a hook on every layer's attention."""
+"""Attention implementations by name, beyond those of transformers, and hooks on every layer's attention."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     # layer, queries [batch, heads, n, d], keys and values [batch, key heads, n, d], output as queries
     See = Callable[[int, Tensor, Tensor, Tensor, Tensor], None]
+    # module, queries, keys, values, mask, further options -> output [batch, n, heads, d] and None
+    Attend = Callable[..., tuple[Tensor, None]]
 
 WATCHED = "letheon-watched"
 
@@ -49,14 +51,25 @@ def on_attention(model: Any, see: See) -> Iterator[None]:
     Queries and keys are taken after rotary positions; keys before they are repeated for grouped heads. Only one model
     at a time can be observed.
     """
-    from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
         out, weights = sdpa_attention_forward(module, q, k, v, mask, **options)
         see(module.layer_idx, q, k, v, out.transpose(1, 2))
         return out, weights
+
+    with replaced_attention(model, attend):
+        yield
+
+
+@contextmanager
+def replaced_attention(model: Any, attend: Attend) -> Iterator[None]:
+    """Let `attend` compute every layer's attention while the block runs; it gets masks as SDPA does (None: causal).
+
+    Only one model at a time can have its attention replaced.
+    """
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     AttentionInterface.register(WATCHED, attend)
     AttentionMaskInterface.register(WATCHED, sdpa_mask)

@@ -1,0 +1,53 @@
+"""The output of `letheon probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from letheon.printing.cells import one_line, print_json
+from letheon.report.numbers import number
+
+if TYPE_CHECKING:
+    from letheon.probe.record import Cell, ProbeReport
+
+# Longer tables are cut on the terminal; the page and the JSON file have every row.
+MOST_ROWS = 20
+
+
+def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:
+    """Print the headline, the tables and the checks of a probe."""
+    if as_json:
+        print_json(report.to_json())
+        return
+    console = Console()
+    console.print(Text(one_line(report.headline, 600), style="bold"))
+    for shown in report.tables:
+        table = Table(title=Text(one_line(shown.title)), title_justify="left")
+        for place, column in enumerate(shown.columns):
+            table.add_column(Text(column), justify="left" if place == 0 else "right")
+        for row in shown.rows[:MOST_ROWS]:
+            table.add_row(*(Text(_text(cell)) for cell in row))
+        console.print(table)
+        if len(shown.rows) > MOST_ROWS:
+            console.print(f"... and {len(shown.rows) - MOST_ROWS} more rows")
+    table = Table(title="How reliable the result is", title_justify="left")
+    for heading in ("check", "value", "expected", ""):
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    for check in report.checks:
+        verdict = {None: "not computable", True: "as expected", False: "not as expected"}[check.passed]
+        style = {None: "yellow", True: "green", False: "red"}[check.passed]
+        table.add_row(Text(check.name), number(check.value), check.expected, Text(verdict, style=style))
+    console.print(table)
+    for note in report.notes:
+        console.print(Text(f"note: {one_line(note, 400)}", style="yellow"))
+    if folder is not None:
+        console.print(f"report: {folder / report.probe}.html", soft_wrap=True, markup=False)
+
+
+def _text(cell: Cell) -> str:
+    return one_line(cell) if isinstance(cell, str) else number(cell)

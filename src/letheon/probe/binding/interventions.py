@@ -1,0 +1,126 @@
+"""Interchange interventions on the last token's state, and the group that the model then answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from letheon.core.model.hooks import edit, record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import start_from
+from letheon.core.model.sites import Site, blocks
+
+Effect = Literal["positional", "lexical", "reflexive", "no effect", "mixed"]
+EFFECTS: tuple[Effect, ...] = ("positional", "lexical", "reflexive", "no effect", "mixed")
+ROWS = 32
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Encoded pairs of equal length.
+
+    Attributes:
+        original, changed: tokens of x and x'.
+        candidates: tokens of x's answers, in the order of its groups.
+        pointers: the groups (p, k, r, q) of each pair.
+    """
+
+    original: Int[Tensor, "pairs length"]
+    changed: Int[Tensor, "pairs other"]
+    candidates: Int[Tensor, "pairs n"]
+    pointers: Int[Tensor, "pairs 4"]
+
+    def select(self, keep: Sequence[int]) -> Prompts:
+        """Return some of the pairs."""
+        chosen = list(keep)
+        return Prompts(*(getattr(self, name)[chosen] for name in ("original", "changed", "candidates", "pointers")))
+
+
+def effect_of(answered: int, p: int, k: int, r: int, q: int) -> Effect:
+    """Name the mechanism that points to the answered group."""
+    names: dict[int, Effect] = {p: "positional", k: "lexical", r: "reflexive", q: "no effect"}
+    return names.get(answered, "mixed")
+
+
+@dataclass(frozen=True)
+class Patched:
+    """Answers after an intervention at one layer.
+
+    Attributes:
+        distribution: softmax over the groups' answers, [pairs, n].
+        mass: probability of all the groups' answers together among all tokens.
+        effects: the mechanism of each pair.
+    """
+
+    distribution: Float[Tensor, "pairs n"]
+    mass: Float[Tensor, " pairs"]
+    effects: list[Effect]
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each effect."""
+        return {name: self.effects.count(name) / max(1, len(self.effects)) for name in EFFECTS}
+
+
+@torch.inference_mode()
+def answered_group(
+    model: LanguageModel, ids: Int[Tensor, "pairs length"], candidates: Int[Tensor, "pairs n"]
+) -> list[int | None]:
+    """Return the group whose answer is the model's next token, or None if another token is."""
+    found: list[int | None] = []
+    for start in range(0, len(ids), ROWS):
+        part = ids[start : start + ROWS].to(model.device)
+        best = model.base()(part, use_cache=False, logits_to_keep=1).logits[:, -1].argmax(-1).tolist()
+        for token, row in zip(best, candidates[start : start + ROWS].tolist(), strict=True):
+            found.append(row.index(token) if token in row else None)
+    return found
+
+
+@torch.inference_mode()
+def interchange(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -> dict[int, Patched]:
+    """Put the last token's state of x' into x, at the input of one layer after another.
+
+    Layer l is the input of block l; the number of blocks itself stands for the last block's output, where the answer of
+    x' is reproduced exactly.
+    """
+    base, depth = model.base(), len(blocks(model.base()))
+    logits: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    inputs = [Site(layer, "input") for layer in range(depth)]
+    for start in range(0, len(prompts.original), ROWS):
+        part = prompts.select(range(start, min(start + ROWS, len(prompts.original))))
+        original, changed = part.original.to(model.device), part.changed.to(model.device)
+        with record(base, [*inputs, Site(depth - 1)]) as theirs:
+            base(changed, use_cache=False, logits_to_keep=1)
+        with record(base, inputs) as ours:
+            base(original, use_cache=False, logits_to_keep=1)
+        for layer in layers:
+            site = Site(layer, "input") if layer < depth else Site(depth - 1)
+            state = theirs[site][:, -1]
+
+            def put(hidden: Tensor, state: Tensor = state) -> Tensor:
+                hidden = hidden.clone()
+                hidden[:, -1] = state
+                return hidden
+
+            first = min(layer, depth - 1)
+            entering = ours[Site(first, "input")]
+            if layer < depth:
+                with start_from(base, first, put(entering)):
+                    out = base(original, use_cache=False, logits_to_keep=1).logits[:, -1]
+            else:
+                with edit(base, {site: put}), start_from(base, first, entering):
+                    out = base(original, use_cache=False, logits_to_keep=1).logits[:, -1]
+            logits[layer].append(out.float().cpu())
+    return {layer: _read(torch.cat(found), prompts) for layer, found in logits.items()}
+
+
+def _read(logits: Float[Tensor, "pairs vocabulary"], prompts: Prompts) -> Patched:
+    chosen = logits.gather(1, prompts.candidates)
+    mass = logits.softmax(-1).gather(1, prompts.candidates).sum(1)
+    best = chosen.argmax(1).tolist()
+    effects = [effect_of(group, *pointer) for group, pointer in zip(best, prompts.pointers.tolist(), strict=True)]
+    return Patched(chosen.softmax(-1), mass, effects)

@@ -1,0 +1,1 @@
+"""Post-training: what it moved inside a model, compared with its base."""

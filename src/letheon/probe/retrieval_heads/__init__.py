@@ -1,0 +1,1 @@
+"""Retrieval heads: the attention heads that copy facts from anywhere in a long context."""

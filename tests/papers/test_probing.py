@@ -1,0 +1,95 @@
+"""The claims of the five papers on probing: what decides, and one small measurement of what is cheap."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from letheon.papers.binding import GROUPS, SCHEMA, draw_list
+from letheon.papers.binding import trained as trained_to_bind
+from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
+from letheon.papers.negative_bias import moves
+from letheon.papers.retrieval_heads import NEEDLE, PARTS, STRAW, copy_row, copying
+from letheon.papers.secondary_sinks import summary
+from letheon.probe.binding.report import answered_pairs, encode_pairs
+from letheon.probe.binding.tasks import draw_pairs
+from letheon.probe.negative_bias.report import Ablation
+from letheon.probe.secondary_sinks.planting import Planted
+
+# key -> (arm, values that hold, values that fail in the first part, further columns)
+CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] = {
+    "secondary_sinks": ("planted", (1.0, 0.0, 0.9, 0.9), (0.5, 0.0, 0.9, 0.9), ("secondary",)),
+    "retrieval_heads": (
+        "heads", (0.9, 0.4, 0.95), (0.4, 0.4, 0.95),
+        ("share of retrieval heads", "best score, permuted", "share of prompts answered"),
+    ),
+    "binding": ("mixture", (0.96, 0.02, -0.2), (0.7, 0.02, -0.2), ("accuracy",)),
+    "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), ("known",)),
+    "post_training": (
+        "post", (0.5, 0.2, 0.95, 0.02), (0.1, 0.2, 0.95, 0.02),
+        ("truth", "refusal", "truth, halves", "refusal, halves"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
+    module = importlib.import_module(f"letheon.papers.{key}")
+    arm, good, bad, further = CLAIMS[key]
+
+    def judged(values: Sequence[float]) -> Findings:
+        rows: list[dict[str, Any]] = [
+            {name: value + seed / 10_000 for name, value in zip(module.PARTS, values, strict=True)}
+            | dict.fromkeys(further, 0.5)
+            for seed in range(8)
+        ]
+        found = Findings()
+        module.judge(Results({arm: rows}), found)
+        return found
+
+    assert judged(good).verdict == "holds"
+    assert list(judged(good).parts) == list(module.PARTS)
+    assert judged(bad).parts[module.PARTS[0]] == "fails"
+
+
+def test_a_text_s_planted_sinks_are_summed_up() -> None:
+    planted = [Planted(c, c > 0.2, int(10 * c), c / 2) for c in (0.02, 0.3, 1.0)]
+    flat = [Planted(c, False, 0, 0.0) for c in (0.02, 0.3, 1.0)]
+    assert list(summary(planted, flat).values()) == pytest.approx([1.0, 0.0, 1.0, 1.0])
+    assert list(summary(flat, flat).values()) == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_random_heads_count_by_how_far_they_move_in_either_direction() -> None:
+    found = moves(Ablation(plain=0.5, without=0.1, random=[0.6, 0.4], heads=[(0, 0)]))
+    assert list(found.values()) == pytest.approx([0.4, 0.1])
+    assert list(moves(None).values()) == [None, None]
+
+
+def test_rows_to_copy_repeat_words_of_the_text() -> None:
+    row, place = copy_row(random.Random(0), list(range(48)))
+    assert len(row) == STRAW + 2 * NEEDLE
+    assert row[-NEEDLE:] == row[place : place + NEEDLE]
+    assert 0 <= copying(0, steps=1)[PARTS[2]] <= 1
+
+
+def test_lists_have_one_token_per_word() -> None:
+    model = trained_to_bind(0, steps=1)
+    prompts = encode_pairs(model, SCHEMA, draw_pairs(SCHEMA, GROUPS, 8, 0))
+    assert len(prompts.original) == 8
+    assert prompts.original.shape == prompts.changed.shape
+    assert model.tokenizer.unk_token_id not in prompts.original
+    assert len(answered_pairs(model, prompts)) <= 8
+    assert len(draw_list(random.Random(0)).pairs) == GROUPS
+
+
+@pytest.mark.slow
+@pytest.mark.oracle("retrieval-heads")
+def test_a_trained_copier_has_a_retrieval_head() -> None:
+    found = copying(100)
+    assert found["copier's recall"] > 0.9
+    assert found[PARTS[2]] > 0.7

@@ -1,0 +1,200 @@
+"""Post-training: directions by hand, a planted refusal direction, maps of knowledge, neurons; what changed inside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from letheon.core.errors import InputError
+from letheon.core.model.hooks import record
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site, blocks
+from letheon.probe.attention_maps import LayerAttention
+from letheon.probe.changes import (
+    ChangeSettings,
+    compare_models,
+    head_differences,
+    linear_cka,
+    mean_cosine,
+    measure_changes,
+    relative_change,
+)
+from letheon.probe.directions import (
+    Contrast,
+    TruthStates,
+    cosine,
+    mass_mean,
+    prompt_states,
+    refusal_direction,
+    transfer,
+    truth_states,
+)
+from letheon.probe.post_training.confidence import entropy_neurons, logit_variance, overlap
+from letheon.probe.post_training.localisation import answer_pair, binned, matched_pairs, patching_map, pearson
+from letheon.probe.post_training.report import PostTrainingSettings, probe_post_training
+from letheon.probe.record import render_probe
+from letheon.probe.statements import Statement, built_in
+
+
+def a_copy(model: LanguageModel) -> LanguageModel:
+    return replace(model, model=copy.deepcopy(model.model), _encoder=None)
+
+
+@pytest.mark.oracle("post-training")
+def test_directions_by_hand() -> None:
+    states = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    labels = torch.tensor([True, True, False, False])
+    assert mass_mean(states, labels).tolist() == [3.0, -1.0]
+    torch.testing.assert_close(refusal_direction(states[:2], states[2:]), torch.tensor([3.0, -1.0]) / 10**0.5)
+
+
+@pytest.mark.oracle("post-training")
+def test_a_truth_direction_transfers_to_a_topic_left_out_and_a_shuffled_one_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([True, False] * 60)
+    truth = torch.randn(16, generator=generator)
+    states = torch.randn(1, 120, 16, generator=generator) + torch.where(labels, 1.0, -1.0)[:, None] * truth
+    topics = ("a",) * 60 + ("b",) * 60
+    found = TruthStates(states, labels, topics)
+    assert min(transfer(found, found, 0).values()) > 0.95
+    assert found.split_half(0) > 0.9
+    mixed = TruthStates(states, labels[torch.randperm(120, generator=generator)], topics)
+    assert abs(sum(transfer(mixed, found, 0).values()) / 2 - 0.5) < 0.35
+    assert abs(cosine(mixed.direction(0), found.direction(0))) < 0.6
+
+
+def test_truth_states_are_centred_per_topic(tiny: LanguageModel) -> None:
+    topics = {name: built_in()[name][:6] for name in ("capitals", "sizes")}
+    found = truth_states(tiny, topics)
+    for topic in topics:
+        assert float(found.states[:, found.rows_of(topic)].mean(1).abs().max()) < 1e-5
+    with pytest.raises(InputError, match="one kind only"):
+        truth_states(tiny, {"a": [Statement("A is A.", True), Statement("B is B.", True)]})
+
+
+def test_a_planted_refusal_direction_is_recovered(tiny: LanguageModel) -> None:
+    """Post-training that adds a known vector where a mark is in the prompt moves the direction to that vector."""
+    contrast = Contrast(tuple(f"Say # number {i}" for i in range(8)), tuple(f"Say a number {i}" for i in range(8)))
+    planted = 3 * torch.nn.functional.normalize(torch.randn(64, generator=torch.Generator().manual_seed(5)), dim=0)
+    post = a_copy(tiny)
+    mark = post.tokenizer("#")["input_ids"][0]
+    original = post.model.model.layers[1].forward
+
+    def forward(hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        out = original(hidden_states, *args, **kwargs)
+        return out + planted * flags[:, None, None].to(out)
+
+    refusals = []
+    for model in (tiny, post):
+        sides = []
+        for prompts in (contrast.refused, contrast.answered):
+            flags = torch.tensor([float(mark in model.encoder().prompt(text)) for text in prompts])
+            if model is post:
+                post.model.model.layers[1].forward = forward
+            sides.append(prompt_states(model, prompts))
+        refusals.append(refusal_direction(sides[0][1], sides[1][1]))
+    assert cosine(refusals[1], planted) > 0.95
+    assert cosine(refusals[0], planted) < 0.6
+
+
+@pytest.mark.oracle("post-training")
+def test_binning_hides_the_lower_half_of_a_map() -> None:
+    assert binned(torch.tensor([[0.0, 4.9, 5.0, 9.9, 10.0]])).tolist()[0] == pytest.approx([0, 0, 0.1, 1.0, 1.0])
+    assert pearson(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 4.0]])) == pytest.approx(1.0)
+    assert pearson(torch.ones(1, 2), torch.tensor([[2.0, 4.0]])) is None
+
+
+@torch.no_grad()
+def test_patching_the_last_token_after_the_last_layer_gives_the_true_run_s_answer(tiny: LanguageModel) -> None:
+    statements = [Statement("Rome is in Ohio.", False), Statement("Oslo is in Ohio.", True)]
+    pairs = matched_pairs(tiny, statements, 4)
+    assert len(pairs) == 1
+    assert pairs[0].span[0] == 0
+    found = patching_map(tiny, pairs)
+    assert found.shape == (4, len(pairs[0].true))
+    logits = tiny.model(torch.tensor([pairs[0].true])).logits[0, -1]
+    first, second = answer_pair(tiny)
+    torch.testing.assert_close(found[-1, -1], logits[first] - logits[second], atol=1e-5, rtol=1e-4)
+
+
+def test_words_that_begin_alike_are_compared_where_they_differ(tiny: LanguageModel) -> None:
+    first, second = answer_pair(tiny)
+    assert [tiny.tokenizer.decode([token]) for token in (first, second)] == ["T", "F"]
+
+
+@pytest.mark.oracle("post-training")
+def test_entropy_neurons_are_large_and_write_to_no_token_in_particular() -> None:
+    head = torch.eye(4)
+    out = torch.tensor([[9.0, 9.0, 9.0, 9.0], [20.0, 0, 0, 0], *[[0.1, 0.1, 0.1, 0.1]] * 6])
+    assert float(logit_variance(out, head)[0]) == pytest.approx(0.0, abs=1e-9)
+    assert float(logit_variance(out, head)[1]) == pytest.approx(0.25)
+    assert entropy_neurons(out, head, 1) == {0}
+    assert overlap({1, 2}, {2, 3}) == pytest.approx(1 / 3)
+
+
+# What changed
+
+
+@pytest.mark.oracle("changes")
+def test_cka_ignores_rotation_and_scale_and_the_cosine_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 6, generator=generator)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    assert linear_cka(x, 3 * x @ turn) == pytest.approx(1.0)
+    assert linear_cka(x, torch.randn(40, 6, generator=generator)) < 0.4
+    assert mean_cosine(x, 2 * x) == pytest.approx(1.0)
+    assert abs(mean_cosine(x, x @ turn)) < 0.6
+    assert relative_change({"a": torch.tensor([3.0, 4.0])}, {"a": torch.tensor([3.0, 5.0])}) == pytest.approx(0.2)
+
+
+@pytest.mark.oracle("changes")
+def test_a_head_s_change_is_the_total_variation_of_its_rows() -> None:
+    flat = LayerAttention(0, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), None, 1.0)
+    sharp = LayerAttention(0, torch.full((1, 1, 2, 2), 50.0), torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]]), None, 1.0)
+    distance, entropy = head_differences(flat, sharp)
+    assert distance.tolist() == pytest.approx([0.25])  # rows: (1, 0) both; (.5, .5) against (0, 1)
+    assert entropy[0].tolist() == pytest.approx([0.6931 / 2], abs=1e-3)
+    assert entropy[1].tolist() == pytest.approx([0.0], abs=1e-3)
+
+
+TEXT = "A text that is long enough to be cut into several pieces for this comparison. " * 4
+
+
+def test_equal_models_differ_in_nothing_and_a_changed_layer_is_located(tiny: LanguageModel) -> None:
+    settings = ChangeSettings(tokens=48, texts=2, items=0)
+    same = compare_models(tiny, a_copy(tiny), TEXT, settings)
+    assert "equal" in same.headline
+    moved = a_copy(tiny)
+    with torch.no_grad():
+        blocks(moved.model)[2].self_attn.q_proj.weight.mul_(4)
+    report = compare_models(tiny, moved, TEXT, settings)
+    assert "Weights changed most in layer 2" in report.headline
+    assert "of layer 2" in report.headline or "of layer 3" in report.headline
+    changes = report.values["changes"]
+    assert [row["attention"] > 0 for row in changes.weights] == [False, False, True, False]
+    assert changes.cka[:2] == pytest.approx([1.0, 1.0])
+    assert float(changes.heads[:2].max()) < 1e-5 < float(changes.heads[2].max())
+    assert "<svg" in render_probe(report)
+
+
+def test_models_of_different_size_are_refused(tiny: LanguageModel) -> None:
+    other = a_copy(tiny)
+    other.model.model.layers = other.model.model.layers[:3]
+    with pytest.raises(InputError, match="layers, width"):
+        measure_changes(tiny, other, [torch.arange(9)[None]], ChangeSettings(items=0))
+
+
+def test_the_report_compares_a_model_with_its_base(tiny: LanguageModel) -> None:
+    post = a_copy(tiny)
+    with torch.no_grad():
+        blocks(post.model)[1].mlp.down_proj.weight.add_(0.05)
+    topics = {name: built_in()[name] for name in ("capitals", "sizes")}
+    report = probe_post_training(post, tiny, topics, settings=PostTrainingSettings(items=8, pairs=1, stride=2))
+    assert len(report.checks) == 6
+    assert "Entropy neurons" in report.headline
+    with record(tiny.model, [Site(0)]) as found:
+        tiny.model(torch.arange(4)[None])
+    assert found, "the base can still be hooked afterwards"
