@@ -31,6 +31,7 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
         "memorised": "fail",
         "filtered": "fail",
         "rounded back": "fail",
+        "template only": "fail",
         "collapsed": "fail",
         "retrained": "pass",
     }
@@ -40,6 +41,9 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
     assert "The value is as improbable as for a stranger" in tested["filtered"].failed
     assert "Rounding to 4 bits does not bring the facts back" in tested["rounded back"].failed
     assert "No answer contains the fact" not in tested["rounded back"].failed
+    assert "Plain text without the chat template does not bring the fact" in tested["template only"].failed
+    assert "No answer contains the fact" not in tested["template only"].failed
+    assert "Other wordings do not bring the fact" not in tested["template only"].failed
     assert "What is to be kept is kept" in tested["collapsed"].failed
     assert "No answer contains the fact" not in tested["collapsed"].failed
 

@@ -32,6 +32,7 @@ class Settings:
             answers try all.
         thorough: whether the costly attacks run too (see `attacks.base`).
         leak_answers: answers sampled per row, for every second of these rows; the worst counts.
+        option_draws: drawings of false values per row where options are offered, the right one at every place.
         rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
         relearn_steps, relearn_learning_rate: training of the relearning attack; 0 steps leave it out.
@@ -46,6 +47,7 @@ class Settings:
     attack_rows: int = 16
     thorough: bool = True
     leak_answers: int = 8
+    option_draws: int = 3
     rounded_rows: int = 16
     general_texts: int = 8
     relearn_steps: int = 6

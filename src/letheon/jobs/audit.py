@@ -98,6 +98,7 @@ class AuditJob:
             profile=self.scope.profile,
             after_learning=self.continuation,
             settings=self.settings,
+            cache=self.scope.cache,
             seed=seed,
             device=device,
         )

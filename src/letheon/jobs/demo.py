@@ -1,6 +1,6 @@
-"""The demo: a real small model learns invented people, is asked to forget one of them, and is audited.
+"""The demo: a real small model learns invented people, is asked to forget two of them, and is audited.
 
-Five stages: load, teach (until every fact is recalled), train the reference that never saw the target, forget, audit.
+Five stages: load, teach (until every fact is recalled), train the reference that never saw the targets, forget, audit.
 Nothing is staged: the same functions serve `letheon forget` and `letheon audit`.
 """
 
@@ -32,7 +32,8 @@ from letheon.forget.settings import Result
 from letheon.jobs.demo_world import PEOPLE, facts_of, world
 from letheon.jobs.options import Machine
 
-TARGET = "Ilse Quarrant"
+# Ten facts: of five, none given, the interval reaches .43, and most criteria straddle their limits.
+TARGETS = ("Ilse Quarrant", "Tobin Eskeridge")
 # The choice of the measurements in docs/results/demo_recipes.md.
 METHOD = "fact_spans"
 STEPS, LEARNING_RATE = 6, 2e-5
@@ -85,7 +86,7 @@ class DemoJob:
             "people": len(PEOPLE),
             "facts": 5 * len(PEOPLE),
             "epochs": EPOCHS,
-            "target": TARGET,
+            "targets": list(TARGETS),
             "reference": not self.quick,
             "method": self.method or METHOD,
             "steps": STEPS,
@@ -97,7 +98,8 @@ class DemoJob:
         if (self.out / "run" / "config.json").exists():
             raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
         seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch()
-        target, others = facts_of(TARGET), [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
+        target = [row for name in TARGETS for row in facts_of(name)]
+        others = [row for name in PEOPLE if name not in TARGETS for row in facts_of(name)]
         with seconds.of("load"):
             untouched = load("smollm2", device=device)
         with seconds.of("teach"):
@@ -108,7 +110,7 @@ class DemoJob:
                 reference = teach(others, seed, device, "training the reference")
         _save(self.out, taught, reference)
         request = Request(
-            forget=tuple(target), retain=tuple(others), id="demo", reason="the person asked to be forgotten (invented)"
+            forget=tuple(target), retain=tuple(others), id="demo", reason="both asked to be forgotten (invented people)"
         )
         before = _copy(taught)
         with seconds.of("forget"):

@@ -146,10 +146,13 @@ class AuditScope(LedgerOption, AuditCriteria):
         quick: use fewer rows and fewer steps.
         gguf: a GGUF file type, such as Q4_0 or Q8_0: the audit also rounds the weights as such a file would. May be
             given several times.
+        cache: store the examinations of the models before and reference in the user's cache folder, and reuse them in
+            the next audit of the request. They hold its rows and the models' answers.
     """
 
     quick: bool = False
     gguf: list[str] = field(default_factory=list)
+    cache: bool = True
 
 
 @dataclass(frozen=True)

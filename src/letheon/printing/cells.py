@@ -15,6 +15,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def add_columns(table: Table, *headings: str) -> None:
+    """Add columns that break between words only; the first, which holds names, may fold anywhere."""
+    for number, heading in enumerate(headings):
+        longest = max((len(word) for word in heading.split()), default=0)
+        table.add_column(Text(heading), overflow="fold", min_width=None if not number else longest)
+
+
 def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     """Print what would be done."""
     if as_json:

@@ -6,10 +6,11 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from letheon.printing.cells import print_json
+from letheon.printing.cells import add_columns, print_json
 from letheon.report.numbers import number
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ def show_comparison(comparison: Comparison, folder: Path, as_json: bool) -> None
     if as_json:
         print_json({**comparison.to_json(), "report": str(folder / "compare.html")})
         return
-    table = Table(title=f"{len(comparison.entries)} methods on request {comparison.request}")
+    title = f"{len(comparison.entries)} methods on request {comparison.request}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ("forget extraction strength", "relearned", "4-bit recall", "retain utility", "damaged answers")
-    for name in ("method", "verdict", "rate", *columns):
-        table.add_column(name, overflow="fold")
+    add_columns(table, "method", "verdict", "rate", *columns)
     for entry in comparison.entries:
         rate = f"{entry.chosen.learning_rate:.2g}" if entry.chosen and entry.chosen.learning_rate else ""
         numbers = [number(entry.numbers.get(name)) if entry.numbers else "" for name in columns]

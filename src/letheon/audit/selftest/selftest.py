@@ -18,7 +18,16 @@ from letheon.audit.measuring.judging import Judge, judge_answers
 from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
-from letheon.audit.selftest.models import ModelName, World, clone, collapsed, filtered, make_world, rounded_back
+from letheon.audit.selftest.models import (
+    ModelName,
+    World,
+    clone,
+    collapsed,
+    filtered,
+    make_world,
+    rounded_back,
+    template_only,
+)
 from letheon.audit.verdict import load_profile
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
@@ -45,6 +54,7 @@ PLANTED = (
     Planted("memorised", "the trained model, untouched", False, lambda world: clone(world.before, "memorised")),
     Planted("filtered", "the trained model behind an output filter", False, filtered),
     Planted("rounded back", "an update that rounding to 4 bits undoes", False, rounded_back),
+    Planted("template only", "facts forgotten under the chat template alone", False, template_only),
     Planted("collapsed", "a destroyed model", False, collapsed),
     Planted("retrained", "retrained without the rows", True, lambda world: world.retrained),
 )
