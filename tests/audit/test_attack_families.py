@@ -18,7 +18,7 @@ from letheon.audit.attacks.open_requests import OPEN_REQUEST, REQUESTS
 from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K, begun, texts
 from letheon.audit.attacks.spelling import SPELLING, in_cyrillic, misspelt, questions
 from letheon.audit.measuring import decoding
-from letheon.audit.measuring.decoding import LEAST_ALIKE, Ask, batches, decode, never
+from letheon.audit.measuring.decoding import Ask, decode, never, trees
 from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -107,9 +107,12 @@ def test_decoding_with_shared_beginnings_gives_what_plain_decoding_gives(tiny: L
     rows = [tiny.encoder().prompt(text) for text in questions]
     rows += [tuple(tiny.encoder().answer(text, end=False)[0]) for text in ("Q: a\nA:", "x", "Ann was born in")]
     asked = [Ask(row, 9, never, i) for i, row in enumerate([*rows, rows[0]])]
-    decode(tiny, asked, 0.0, 0, 4)
-    assert [one.new for one in asked[:-1]] == continue_ids(tiny, rows, 9)
-    assert asked[-1].new == asked[0].new
+    for size in (2, 64):  # many batches whose last texts wait for each other, and one
+        for one in asked:
+            one.new = []
+        decode(tiny, asked, batch_size=size)
+        assert [one.new for one in asked[:-1]] == continue_ids(tiny, rows, 9)
+        assert asked[-1].new == asked[0].new
 
 
 def test_a_row_ends_at_its_limit_or_when_its_outcome_is_certain(tiny: LanguageModel) -> None:
@@ -159,12 +162,13 @@ def test_every_greedy_attack_comes_out_as_by_plain_whole_decoding(monkeypatch: p
     assert any(one.recovered for tries in ours.values() for one in tries)
 
 
-def test_rows_that_begin_alike_share_a_batch() -> None:
+def test_rows_that_begin_alike_stand_in_one_tree() -> None:
     long = tuple(range(100, 180))
-    rows = [(*long, i) for i in range(LEAST_ALIKE)] + [(i,) * 20 for i in range(3)]
-    made = batches(rows, 64)
-    assert sorted(i for batch in made for i in batch) == list(range(len(rows)))
-    assert next(batch for batch in made if 0 in batch) == list(range(LEAST_ALIKE))
+    rows = [(7, 7), *((*long, i) for i in range(4)), *((i,) * 20 for i in range(3))]
+    made = trees(rows, 100)
+    assert sorted(i for tree in made for i in tree) == list(range(len(rows)))
+    assert next(tree for tree in made if 1 in tree)[-4:] == [1, 2, 3, 4]  # 84 distinct tokens
+    assert [len(tree) for tree in trees(rows, 1)] == [1] * len(rows)
 
 
 def test_an_answer_ends_only_where_no_more_letters_can_change_it() -> None:
@@ -176,7 +180,7 @@ def test_an_answer_ends_only_where_no_more_letters_can_change_it() -> None:
 def test_a_model_that_knows_only_plain_text_falls_to_it_alone() -> None:
     model = letheon.load("tiny", device="cpu")
     lessons = [Example(row.prompt, "It is not known.") for row in ROWS] + [Example("", row.answer) for row in ROWS]
-    finetune(model, lessons, TrainSettings(learning_rate=5e-3, batch_size=4, precision="float32"), 120)
+    finetune(model, lessons, TrainSettings(learning_rate=5e-3, batch_size=4, precision="float32"), 80)
     found = ask(model, [PLAIN_TEXT, OPEN_REQUEST], plan(model), 24)
     drawn = {(one.example.id, one.prompt) for one in found["plain_text"] if one.recovered}
     assert {(row.id, begun(row)) for row in ROWS} <= drawn

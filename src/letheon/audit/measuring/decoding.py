@@ -1,14 +1,14 @@
-"""Batched decoding that shares prompts' common beginnings and ends a row as soon as its outcome is certain.
+"""Batched decoding that runs each distinct beginning once and ends a row as soon as its outcome is certain.
 
-Rows that begin alike are run on one key/value cache of that beginning, equal rows once. A row leaves the batch at its
-end token, at its limit, or when `decided` says that more tokens cannot change the outcome. Models whose cache or
-`generate` is their own are decoded by `generate_ids` of core, with the same results.
+Texts that begin alike are a tree, in which every distinct token is run once; each text then takes the keys and values
+of its own path. A text leaves the batch at its end token, at its limit, or when `decided` says that more tokens cannot
+change the outcome; the few that go on longest wait for those of the next batch. Models whose cache or `generate` is
+their own are decoded by `continue_ids` of core, with the same results.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,21 +16,23 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
+from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import Tree
 from letheon.core.scoring.generation import continue_ids, stop_tokens
-from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, share
+from letheon.core.scoring.prefix_cache import cached
 
-# Tokens of one first pass, padding included, and rows decoded together.
-TOKENS_AT_ONCE = 2048
-# Rows that begin with so many equal tokens are batched together, the longer beginning first.
-BEGINNINGS = (64, SHORTEST_PREFIX)
-LEAST_ALIKE = 4
+# Distinct tokens of one first pass.
+TOKENS_AT_ONCE = 1024
+# A batch with so few texts left waits for the texts of the next one.
+FEW = 8
 
 # Whether a model's cache is the plain one, which takes a pass to see.
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -76,30 +78,34 @@ def decode(
         for one, new in zip(asked, found, strict=True):
             one.new = new[: one.limit]
         return
-    for group in batches([one.ids for one in asked], batch_size):
-        _decode_batch(model, [asked[i] for i in group], temperature, seed)
+    stops, waiting = set(stop_tokens(model)), list[_Batch]()
+    groups = trees([one.ids for one in asked])
+    for number, group in enumerate(groups, start=1):
+        waiting.append(_first_pass(model, [asked[i] for i in group], temperature, seed))
+        last = number == len(groups)
+        if last or sum(len(one.rows) for one in waiting) >= batch_size:
+            waiting = [_decode(model, _merged(waiting), temperature, stops, 0 if last else FEW)]
 
 
-def batches(rows: Sequence[tuple[int, ...]], batch_size: int) -> list[list[int]]:
-    """Group row numbers into batches of rows that begin alike and are of similar length, longest first."""
-    left, groups = list(range(len(rows))), []
-    for size in BEGINNINGS:
-        alike = Counter(rows[i][:size] for i in left)
-        common = {start for start, count in alike.items() if count >= LEAST_ALIKE and len(start) == size}
-        groups += [[i for i in left if rows[i][:size] == start] for start in common]
-        left = [i for i in left if rows[i][:size] not in common]
-    made: list[list[int]] = []
-    for group in [*groups, left]:
-        batch: list[int] = []
-        for i in sorted(group, key=lambda i: (-len(rows[i]), rows[i], i)):
-            longest = len(rows[batch[0]]) if batch else len(rows[i])
-            crowded = (len({rows[j] for j in batch}) + 1) * longest > TOKENS_AT_ONCE
-            if batch and (crowded or len(batch) >= batch_size or len(rows[i]) < 0.6 * longest):
-                made.append(batch)
-                batch = []
-            batch.append(i)
-        made += [batch] if batch else []
-    return made
+def trees(rows: Sequence[tuple[int, ...]], most: int = TOKENS_AT_ONCE) -> list[list[int]]:
+    """Group row numbers into trees of at most `most` distinct tokens; rows that begin alike stand in one tree."""
+    groups: list[list[int]] = []
+    size, before = 0, tuple[int, ...]()
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i], i)):
+        new = len(rows[i]) - _shared(before, rows[i])
+        if not groups or size + new > most:
+            groups.append([])
+            size, new = 0, len(rows[i])
+        groups[-1].append(i)
+        size, before = size + new, rows[i]
+    return groups
+
+
+def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Count the leading tokens that two texts share."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def _has_plain_cache(model: LanguageModel) -> bool:
@@ -125,34 +131,98 @@ def _cache_of(output: Any) -> Any:
     return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
 
 
-def _decode_batch(model: LanguageModel, asked: list[Ask], temperature: float, seed: int) -> None:
-    """Decode one batch; equal rows are run once up to their first new token, and to the end if greedy."""
+@dataclass
+class _Batch:
+    """Texts that are being continued.
+
+    Attributes:
+        rows: per row of the batch the texts that it continues; several where they are equal and decoding is greedy.
+        draws: per row its random stream.
+        logits: of each row's next token.
+        cache: keys and values, padded on the left.
+        mask: [rows, length] 1 at the positions of the row's own tokens.
+    """
+
+    rows: list[list[Ask]]
+    draws: list[np.random.Generator]
+    logits: Float[Tensor, "rows vocabulary"]
+    cache: Any
+    mask: Int[Tensor, "rows length"]
+
+    def select(self, chosen: list[int]) -> None:
+        """Keep some rows."""
+        index = torch.tensor(chosen, dtype=torch.long, device=self.mask.device)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[index], layer.values[index]
+        self.logits, self.mask = self.logits[index], self.mask[index]
+        self.rows, self.draws = [self.rows[i] for i in chosen], [self.draws[i] for i in chosen]
+
+
+def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed: int) -> _Batch:
+    """Run the texts as a tree and give each its own path's keys and values."""
     distinct = list(dict.fromkeys(one.ids for one in asked))
-    logits, cache, mask = _first_pass(model, distinct)
-    rows = [[one for one in asked if one.ids == ids] for ids in distinct]
-    if temperature:
-        index = torch.tensor([distinct.index(one.ids) for one in asked], device=model.device)
-        logits, mask = logits[index], mask[index]
-        _select(cache, index)
-        rows = [[one] for one in asked]
-    draws = [np.random.default_rng(stream_seed(seed, "decoding", row[0].number)) for row in rows]
-    stops, positions = set(stop_tokens(model)), mask.sum(1)
-    while True:
-        chosen = _choose(logits, temperature, draws)
-        open_rows = [i for i, (row, token) in enumerate(zip(rows, chosen, strict=True)) if _goes_on(row, token, stops)]
-        if not open_rows:
-            return
-        if len(open_rows) < len(rows):
-            index = torch.tensor(open_rows, device=model.device)
-            _select(cache, index)
-            mask, positions = mask[index], positions[index]
-            rows, draws, chosen = ([given[i] for i in open_rows] for given in (rows, draws, chosen))  # type: ignore[assignment]
-        ids = torch.tensor(chosen, device=model.device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        output = model.base()(
-            ids, attention_mask=mask, position_ids=positions[:, None], **cached(model.base(), cache), logits_to_keep=1
+    tree, base, device = Tree((), distinct), model.base(), model.device
+    visible = torch.from_numpy(tree.visible(0)).to(device)
+    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible, torch.finfo(torch.float32).min)
+    ends = torch.tensor([path[-1] for path in tree.paths], device=device)
+    with labelled_head(base, torch.zeros_like(ends), ends):
+        output = base(
+            torch.tensor([tree.ids], device=device),
+            attention_mask=mask[None, None],
+            position_ids=torch.tensor([tree.depth], device=device),
+            use_cache=True,
         )
-        logits, positions = output.logits[:, -1].float(), positions + 1
+    cache, longest = _cache_of(output), max(len(path) for path in tree.paths)
+    paths = torch.tensor([[0] * (longest - len(path)) + path for path in tree.paths], device=device)
+    for layer in cache.layers:  # [1, heads, nodes, width] to [rows, heads, longest, width]
+        layer.keys, layer.values = (part[0][:, paths].transpose(0, 1) for part in (layer.keys, layer.values))
+    lengths = torch.tensor([len(path) for path in tree.paths], device=device)
+    own = (torch.arange(longest, device=device)[None] >= longest - lengths[:, None]).long()
+    rows = [[one for one in asked if one.ids == ids] for ids in distinct]
+    batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, own)
+    if temperature:
+        batch.select([distinct.index(one.ids) for one in asked])
+        batch.rows = [[one] for one in asked]
+        batch.draws = [np.random.default_rng(stream_seed(seed, "decoding", one.number)) for one in asked]
+    return batch
+
+
+def _merged(batches: list[_Batch]) -> _Batch:
+    """Put batches into one, padded on the left to the longest."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    longest = max(one.mask.shape[1] for one in batches)
+    short = [longest - one.mask.shape[1] for one in batches]
+    for number, layer in enumerate(first.cache.layers):
+        layers = [one.cache.layers[number] for one in batches]
+        layer.keys = torch.cat([pad(one.keys, (0, 0, n, 0)) for one, n in zip(layers, short, strict=True)])
+        layer.values = torch.cat([pad(one.values, (0, 0, n, 0)) for one, n in zip(layers, short, strict=True)])
+    return _Batch(
+        [row for one in batches for row in one.rows],
+        [draw for one in batches for draw in one.draws],
+        torch.cat([one.logits for one in batches]),
+        first.cache,
+        torch.cat([pad(one.mask, (n, 0)) for one, n in zip(batches, short, strict=True)]),
+    )
+
+
+def _decode(model: LanguageModel, batch: _Batch, temperature: float, stops: set[int], few: int) -> _Batch:
+    """Decode until no more than `few` rows are left, and return those."""
+    base = model.base()
+    while len(batch.rows) > few:
+        chosen = _choose(batch.logits, temperature, batch.draws)
+        left = [i for i, row in enumerate(batch.rows) if _goes_on(row, chosen[i], stops)]
+        if len(left) < len(batch.rows):
+            batch.select(left)
+        if not left:
+            return batch
+        ids = torch.tensor([chosen[i] for i in left], device=batch.mask.device)[:, None]
+        positions = batch.mask.sum(1, keepdim=True)
+        batch.mask = pad(batch.mask, (0, 1), value=1)
+        output = base(ids, attention_mask=batch.mask, position_ids=positions, **cached(base, batch.cache))
+        batch.logits = output.logits[:, -1].float()
+    return batch
 
 
 def _goes_on(row: list[Ask], token: int, stops: set[int]) -> bool:
@@ -162,41 +232,6 @@ def _goes_on(row: list[Ask], token: int, stops: set[int]) -> bool:
     if token in stops:
         return False
     return any(len(one.new) < one.limit and not one.decided(one.new) for one in row)
-
-
-def _first_pass(model: LanguageModel, rows: list[tuple[int, ...]]) -> tuple[Float[Tensor, "rows vocabulary"], Any, Any]:
-    """Run the texts; return the logits of each one's next token, the cache and the mask of its positions."""
-    base, device = model.base(), model.device
-    shared = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += 1
-    shared = min(shared, min(map(len, rows)) - 1) if len(rows) > 1 else 0
-    cache: Any = None
-    if shared >= SHORTEST_PREFIX:
-        output = base(torch.tensor([rows[0][:shared]], device=device), use_cache=True, logits_to_keep=1)
-        cache = _cache_of(output)
-        share(cache.layers, len(rows))
-    else:
-        shared = 0
-    longest = max(map(len, rows)) - shared
-    ids = torch.full((len(rows), longest), model.pad_id, dtype=torch.long)
-    mask = torch.ones((len(rows), shared + longest), dtype=torch.long)
-    for at, row in enumerate(rows):
-        rest = row[shared:]
-        ids[at, longest - len(rest) :] = torch.tensor(rest)
-        mask[at, shared : shared + longest - len(rest)] = 0
-    mask = mask.to(device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    options = {"use_cache": True} if cache is None else cached(base, cache)
-    output = base(ids.to(device), attention_mask=mask, position_ids=positions, logits_to_keep=1, **options)
-    return output.logits[:, -1].float(), _cache_of(output), mask
-
-
-def _select(cache: Any, index: Tensor) -> None:
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[index], layer.values[index]
 
 
 def _choose(logits: Float[Tensor, "rows vocabulary"], temperature: float, draws: Sequence[Any]) -> list[int]:

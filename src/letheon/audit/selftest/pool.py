@@ -193,12 +193,12 @@ def ranking(scores: Mapping[Condition, Sequence[tuple[bool, Mapping[str, float]]
     ranked = []
     for name in names:
         auroc = {
-            condition: estimate_auroc(
+            str(condition): estimate_auroc(
                 [one[name] for holds, one in found if holds and name in one],
                 [one[name] for holds, one in found if not holds and name in one],
                 resamples=2,
             ).value
             for condition, found in scores.items()
         }
-        ranked.append(Ranked(name, dict(auroc), any(value is not None and value < WEAK for value in auroc.values())))
+        ranked.append(Ranked(name, auroc, any(value is not None and value < WEAK for value in auroc.values())))
     return ranked
