@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from itertools import cycle
 
+from jinja2 import TemplateError
+
 from letheon.audit.attacks.base import Attempt, TextualAttack
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
@@ -34,7 +36,7 @@ def converse(model: LanguageModel, row: Example, turns: Sequence[Turn]) -> Attem
     messages = [{"role": role, "content": text} for role, text in turns]
     try:
         rendered = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception:  # whatever a template raises for a role that it does not know
+    except TemplateError:  # a role that the template does not know
         return None
     ids = tuple(model.tokenizer(rendered, add_special_tokens=False)["input_ids"])
     return Attempt(row, "\n".join(f"{role}: {text}" for role, text in turns), ids=ids)
