@@ -28,7 +28,7 @@ from benchmarks.common import begin, parser, say
 from letheon.core.model.models import LanguageModel, load
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.jobs.demo import LEARNING_RATE, METHOD, STEPS, TARGETS, teach
+from letheon.jobs.demo import METHOD, TARGETS, teach
 from letheon.jobs.demo_world import PEOPLE, facts_of, world
 
 ROOT = Path(__file__).parents[1]
@@ -119,8 +119,7 @@ def _teach(folder: Path, targets: tuple[str, ...]) -> None:
     taught.save(folder / "before")
     teach(kept, 0, "cpu", "reference").save(folder / "reference")
     model: LanguageModel = load(folder / "before", device="cpu")
-    options = {"steps": STEPS, "learning_rate": LEARNING_RATE, "batch_size": len(gone), "seed": 0}
-    forget(model, request, METHOD, **options).model.save(folder / "after")
+    forget(model, request, METHOD, seed=0).model.save(folder / "after")
     request.write(folder / "request.json")
 
 
