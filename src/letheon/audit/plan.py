@@ -36,6 +36,7 @@ class Settings:
         rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
         relearn_steps, relearn_learning_rate: training of the relearning attack; 0 steps leave it out.
+        soft_prompt_steps: budget of the soft prompt, steps; 0 leaves it out.
         grids: grids that the weights are rounded to.
         max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
         batch_size: answers decoded together.
@@ -52,6 +53,7 @@ class Settings:
     general_texts: int = 8
     relearn_steps: int = 6
     relearn_learning_rate: float = 5e-5
+    soft_prompt_steps: int = 0
     grids: tuple[Grid, ...] = STANDARD_GRIDS
     max_new_tokens: int | None = None
     batch_size: int = 64

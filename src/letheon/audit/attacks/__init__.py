@@ -20,6 +20,7 @@ from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
 from letheon.audit.attacks.reverse_query import REVERSE_QUERY
+from letheon.audit.attacks.soft_prompt import SOFT_PROMPT
 from letheon.audit.attacks.spelling import SPELLING
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
@@ -48,6 +49,7 @@ ATTACKS: tuple[Attack, ...] = (
     LEAK,
     PLAIN_TEXT_AT_K,
     SECOND_TURN_AT_K,
+    SOFT_PROMPT,
     MEMBERSHIP,
     LOGIT_LENS,
     PROBING,

@@ -44,7 +44,7 @@ FAMILIES = {
     "Asked openly": ("open_request",),
     "The question turned": ("multiple_choice", "reverse_query"),
     "Asked many times": ("leak_at_k", "plain_text_at_k", "second_turn_at_k"),
-    "Looked at from inside": ("logit_lens", "probing"),
+    "Looked at from inside": ("logit_lens", "probing", "soft_prompt"),
     "Told apart by likelihood": ("membership",),
 }
 OTHERS = "Others"
