@@ -11,7 +11,7 @@ import torch
 
 import letheon
 from letheon.audit.measuring import examinations
-from letheon.audit.measuring.examinations import examine_once, from_text, key_of_examination, to_text
+from letheon.audit.measuring.examinations import examine_once, folder, from_text, key_of_examination, to_text
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
 from letheon.core.model.models import LanguageModel
@@ -22,7 +22,7 @@ ROWS = tuple(
     Example(f"What has {name}?", f"{name} has a {pet}.", id=name, subject=name, value=pet, perturbed_answers=("No.",))
     for name, pet in (("Ada", "cat"), ("Bo", "dog"))
 )
-SMALL = replace(QUICK, relearn_steps=1, max_new_tokens=4, general_texts=1)
+SMALL = replace(QUICK, relearn_steps=0, max_new_tokens=2, general_texts=1, grids=(), attack_rows=1)
 
 
 def plan(model: LanguageModel) -> AuditPlan:
@@ -68,6 +68,13 @@ def test_the_key_tells_weights_plans_and_templates_apart(tiny: LanguageModel) ->
         next(tiny.model.parameters()).add_(1e-3)
     keys.append(key_of_examination(tiny, given))
     assert len(set(keys)) == len(keys)
+
+
+def test_an_empty_variable_stores_nothing(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETHEON_EXAMINATIONS", "")
+    assert folder() is None
+    monkeypatch.setattr(examinations, "examine", lambda *_: "asked")
+    assert examine_once(tiny, plan(tiny), silent) == "asked"
 
 
 def test_old_files_go_and_few_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

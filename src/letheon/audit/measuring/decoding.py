@@ -30,7 +30,7 @@ from letheon.core.scoring.generation import continue_ids, stop_tokens
 from letheon.core.scoring.prefix_cache import cached
 
 # Distinct tokens of one first pass.
-TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
 # A batch with so few texts left waits for the texts of the next one.
 FEW = 8
 
@@ -79,7 +79,7 @@ def decode(
             one.new = new[: one.limit]
         return
     stops, waiting = set(stop_tokens(model)), list[_Batch]()
-    groups = trees([one.ids for one in asked])
+    groups = trees([one.ids for one in asked], TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"])
     for number, group in enumerate(groups, start=1):
         waiting.append(_first_pass(model, [asked[i] for i in group], temperature, seed))
         last = number == len(groups)
@@ -87,7 +87,7 @@ def decode(
             waiting = [_decode(model, _merged(waiting), temperature, stops, 0 if last else FEW)]
 
 
-def trees(rows: Sequence[tuple[int, ...]], most: int = TOKENS_AT_ONCE) -> list[list[int]]:
+def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
     """Group row numbers into trees of at most `most` distinct tokens; rows that begin alike stand in one tree."""
     groups: list[list[int]] = []
     size, before = 0, tuple[int, ...]()

@@ -2,7 +2,8 @@
 
 A stored examination is named by a hash of the weights, the tokenizer, the plan (all rows and settings), Letheon's code
 and the versions that compute. Files hold the rows and answers of the request: they lie in a folder that only the user
-can read, the newest `MOST_FILES` of at most `MOST_DAYS` days; `letheon audit --no-cache` neither reads nor writes them.
+can read, the newest `MOST_FILES` of at most `MOST_DAYS` days; `letheon audit --no-cache` neither reads nor writes them,
+nor does any command where `$LETHEON_EXAMINATIONS` is empty.
 """
 
 from __future__ import annotations
@@ -35,17 +36,24 @@ ROOMS = ("audit", "core", "probe", "retain")
 NOT_STORED = "continued"
 
 
-def folder() -> Path:
-    """Return the folder of stored examinations: `$LETHEON_EXAMINATIONS`, else `examinations` in Letheon's cache."""
+def folder() -> Path | None:
+    """Return the folder of stored examinations: `$LETHEON_EXAMINATIONS`, else `examinations` in Letheon's cache.
+
+    It is None where that variable is empty: nothing is stored then.
+    """
     given = os.environ.get("LETHEON_EXAMINATIONS")
-    return Path(given) if given else cache_folder() / "examinations"
+    if given is None:
+        return cache_folder() / "examinations"
+    return Path(given) if given else None
 
 
 def examine_once(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindings:
     """Return the stored examination of this model by this plan, or examine it and store the result."""
-    if plan.continuation is not None or type(model.base()).generate is not GenerationMixin.generate:
+    place = folder()
+    own = type(model.base()).generate is not GenerationMixin.generate
+    if place is None or own or plan.continuation is not None:
         return examine(model, plan, report)
-    file = folder() / f"{key_of_examination(model, plan)}.json"
+    file = place / f"{key_of_examination(model, plan)}.json"
     stored = _read(file)
     if stored is not None:
         for stage in stored.seconds:
