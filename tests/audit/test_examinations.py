@@ -99,7 +99,7 @@ def test_the_model_after_is_always_asked_and_the_cache_can_be_left_alone(
     after = letheon.load("tiny", device="cpu")
     request = Request(ROWS[:1], ROWS[1:])
     for _ in range(2):
-        letheon.audit(tiny, after, request, settings=SMALL)
+        letheon.audit(tiny, after, request, settings=SMALL, judge=after)
     assert asked == ["tiny"]  # the model before, once
-    letheon.audit(tiny, after, request, settings=SMALL, cache=False)
+    letheon.audit(tiny, after, request, settings=SMALL, judge=after, cache=False)
     assert asked == ["tiny"]
