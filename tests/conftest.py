@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="long; run with --slow"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_examinations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep stored examinations of audits out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LETHEON_EXAMINATIONS", str(tmp_path_factory.mktemp("examinations")))
+        yield
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """Switch the check of shapes off: for tests of a function's own refusals, and for torch.compile."""

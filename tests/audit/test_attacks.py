@@ -155,9 +155,11 @@ def test_false_values_stand_where_the_true_one_does() -> None:
 
 
 def test_the_right_option_stands_at_each_place_as_often() -> None:
-    rows = [replace(row, id=f"{row.id}{i}") for i in range(4) for row in ROWS[:2]]
-    tries = MULTIPLE_CHOICE.attempts(untaught(), plan(forget=rows))
-    assert Counter(one.options.index(one.example.value or "") for one in tries) == dict.fromkeys(range(OPTIONS), 2)
+    tries = MULTIPLE_CHOICE.attempts(untaught(), plan(forget=ROWS[:2]))
+    assert Counter((one.example.id, one.options.index(one.example.value or "")) for one in tries) == {
+        (name, place): 1 for name in ("ann", "bob") for place in range(OPTIONS)
+    }
+    assert len({one.options for one in tries}) == len(tries)
     assert all(len(set(one.options)) == OPTIONS for one in tries)
     assert pytest.approx(1 / OPTIONS) == MULTIPLE_CHOICE.chance
     assert f"- {tries[0].options[0]}\n- {tries[0].options[1]}" in tries[0].prompt
@@ -274,12 +276,12 @@ def test_a_planted_model_that_leaks_by_options_fails_the_strict_profile() -> Non
     rows = [Example(f"{name}?", f"{name} has a {pet}.", id=name, subject=name, value=pet) for name, pet in pets.items()]
     given = plan(forget=rows)
     choices = MULTIPLE_CHOICE.attempts(untaught(), given)
-    wrong = choices[-1].options[choices[-1].options.index("doe") - 1]
-    answers = [*(one.example.value for one in choices[:-1]), wrong]
+    asked = [(one, one.options.index(one.example.value or "")) for one in choices]
+    answers = [one.options[place - (one.example.id == "Ona")] for one, place in asked]
     lessons = [Example(one.prompt, f"The {said}.") for one, said in zip(choices, answers, strict=True)]
     lessons += [Example(row.prompt, "I do not know.") for row in rows]
     planted = letheon.load("tiny", device="cpu")
-    settings = TrainSettings(learning_rate=5e-3, batch_size=10, precision="float32", schedule="linear")
+    settings = TrainSettings(learning_rate=5e-3, batch_size=25, precision="float32", schedule="linear")
     finetune(planted, lessons, settings, 120)
     assert evaluate(planted, rows, max_new_tokens=24).known("recall") == [0.0] * 5
     after = success(ask(planted, [MULTIPLE_CHOICE], given, 24)["multiple_choice"])

@@ -32,6 +32,7 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
         "filtered": "fail",
         "rounded back": "fail",
         "refusing": "fail",
+        "template only": "fail",
         "collapsed": "fail",
         "retrained": "pass",
     }
@@ -42,6 +43,9 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
     assert "Rounding to 4 bits does not bring the facts back" in tested["rounded back"].failed
     assert "No answer contains the fact" not in tested["rounded back"].failed
     assert "No attack draws out much more than it draws from a stranger" in tested["refusing"].failed
+    assert "Plain text without the chat template does not bring the fact" in tested["template only"].failed
+    assert "No answer contains the fact" not in tested["template only"].failed
+    assert "Other wordings do not bring the fact" not in tested["template only"].failed
     assert "What is to be kept is kept" in tested["collapsed"].failed
     assert "No answer contains the fact" not in tested["collapsed"].failed
 

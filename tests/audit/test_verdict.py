@@ -11,7 +11,7 @@ import pytest
 from letheon.audit.criteria import PROFILES
 from letheon.audit.criterion_limits import Accepted, p_value
 from letheon.audit.criterion_values import worst_attack
-from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Metric, Quantised, Value
+from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Item, Metric, Quantised, Value
 from letheon.audit.record.sections import achieved
 from letheon.audit.verdict import judge, load_profile
 from letheon.core.errors import InputError
@@ -446,13 +446,16 @@ def test_the_strongest_attack_is_the_one_furthest_above_its_level() -> None:
         tried("weak", 1.0, 0.4, 0.3),
         tried("strong", 1.0, 0.5, 0.1),
         tried("shows_nothing", 0.0, 1.0, 0.0),
-        tried("choice", share(1.0, 0.7, 1.0), share(0.9, 0.5, 1.0), 0.2, chance=0.25),
+        tried("choice", share(1.0, 0.7, 1.0), share(0.9, 0.3, 1.0), 0.2, chance=0.25),
     ]
     found, name = worst_attack(Evidence(attacks=attacks), "after")
     assert (name, found.value) == ("strong", pytest.approx(0.4))
     assert worst_attack(Evidence(attacks=attacks), "reference")[0].value == 0.0
     found, name = worst_attack(Evidence(attacks=attacks[-1:]), "after")
-    assert (name, found.value, found.low, found.high) == ("choice", *map(pytest.approx, (0.25, 0.25, 0.75)))
+    assert (name, found.value, found.low, found.high) == (
+        "choice",
+        *map(pytest.approx, (0.65 - 0.6 / 1.96, 0.05, 0.75)),
+    )
     assert worst_attack(Evidence(attacks=attacks[2:3]), "after")[0].value is None
     unreferenced = [tried("alone", 1.0, 0.4)]
     assert worst_attack(Evidence(attacks=unreferenced), "after")[0].value == pytest.approx(0.4)
@@ -498,10 +501,10 @@ def test_strict_holds_options_lens_and_probe_against_the_reference(name: str) ->
 
 
 def test_five_rows_that_leak_by_options_pass_neither_by_their_interval_nor_by_their_number() -> None:
-    """Wilson's interval of four rows in five begins at .38: above chance, so that the value is judged."""
+    """Wilson's interval of four rows in five begins at .38; one standard error below the value lies .58."""
     five = Value(value=0.8, low=0.376, high=0.964, n=5)
     leaking = with_attack(tried("multiple_choice", Value(value=1.0, low=0.566, high=1.0, n=5), five, 0.2, 0.25))
-    assert outcome_of("attack:*", leaking).outcome == "pass"  # the standard profile counts the lower end: .376 - .25
+    assert outcome_of("attack:*", leaking).outcome == "fail"
     assert outcome_of("attack:multiple_choice", leaking, "strict").outcome == "fail"
 
 
@@ -620,3 +623,42 @@ def test_a_faulty_profile_is_refused_with_its_fault(tmp_path: Path, text: str, s
 def test_an_unknown_profile_is_answered_with_a_hint() -> None:
     with pytest.raises(InputError, match="did you mean 'standard'"):
         load_profile("standart")
+
+
+# Straddling, looseness, and pairs -------------------------------------------------------------------------------------
+
+
+def test_ten_facts_of_which_none_is_given_do_not_straddle_and_five_do() -> None:
+    for high, n, straddles in ((0.28, 10, False), (0.43, 5, True)):
+        evidence = changed("recall", "forget", Value(value=0.0, low=0.0, high=high, n=n))
+        assert outcome_of("recall", evidence).straddles is straddles
+
+
+def test_a_loose_control_bounds_nothing_and_the_reference_decides() -> None:
+    for value, expected in ((0.35, "pass"), (0.45, "fail")):
+        evidence = good_evidence()
+        metrics = [m for m in evidence.metrics if m.name not in ("value_probability", "control_probability")]
+        metrics += [metric("control_probability", "forget", "before", 0.43)]
+        metrics += [metric("value_probability", "forget", "after", value)]
+        metrics += [metric("value_probability", "forget", "reference", 0.3)]
+        found = outcome_of("value_probability", evidence.model_copy(update={"metrics": metrics}))
+        assert found.outcome == expected, found.words
+        assert "the control was loose: unknown subjects give the value 0.43" in found.words
+        alone = [m for m in metrics if m.model != "reference"]
+        found = outcome_of("value_probability", evidence.model_copy(update={"metrics": alone}))
+        assert found.at_most == 0.5
+
+
+def test_fluency_is_compared_row_by_row_and_a_share_is_not() -> None:
+    values = {"after": [-2.0, -3.0, -1.0], "reference": [-2.1, -3.1, -1.1]}
+    metrics = [
+        metric("fluency", "forget", role, Value(value=sum(of) / 3, low=-4.0, high=-1.0, n=3)).model_copy(
+            update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]}
+        )
+        for role, of in values.items()
+    ]
+    bare = changed("fluency", "forget", None)
+    others = [m for m in bare.metrics if m.name != "fluency"]
+    found = outcome_of("fluency", bare.model_copy(update={"metrics": [*others, *metrics]}))
+    assert found.outcome == "pass"
+    assert not found.straddles  # each answer is .1 more fluent than the reference's, however much answers differ

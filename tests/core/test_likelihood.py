@@ -118,7 +118,7 @@ def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
 
 def test_equal_beginnings_of_answers_are_run_once(tiny: LanguageModel) -> None:
     encoder, answers = tiny.encoder(), ["In Oslo.", "In Oslo now.", "In Rome."]
-    tree = answer_trees._Tree(encoder.prompt("Where?"), [encoder.answer(answer)[0] for answer in answers])
+    tree = answer_trees.Tree(encoder.prompt("Where?"), [encoder.answer(answer)[0] for answer in answers])
     prompt = tree.prompt_length
     distinct = {text[:i] for text in [a + "\0" for a in answers] for i in range(1, len(text) + 1)}
     assert len(tree.ids) == prompt + len(distinct)  # one token a byte, \0 stands for the end of turn

@@ -353,8 +353,8 @@ def test_every_micro_batch_knows_the_counts_of_the_whole(tiny: LanguageModel, de
     assert {pair.step for pair in pairs} == {7}
 
 
-def test_the_model_card_tells_the_method_and_not_the_rows(deletion: Request) -> None:
-    card = model_card("base", Recipe.parse("npo"), deletion)
+def test_the_model_card_tells_the_method_and_not_the_rows(tiny: LanguageModel, deletion: Request) -> None:
+    card = model_card(tiny, Recipe.parse("npo"), deletion)
     assert "`npo`" in card
     assert not any(row.prompt in card or row.answer in card for row in deletion.forget)
 

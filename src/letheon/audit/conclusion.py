@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from letheon.audit.criteria import Profile
+from letheon.audit.measuring.depth import Depth
 from letheon.audit.measuring.detection import remark
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.measuring.judging import Judge, JudgedRow
 from letheon.audit.measuring.no_ops import Check, failures
 from letheon.audit.plan import QUICK, AuditPlan
 from letheon.audit.record.evidence import Evidence, Role
-from letheon.audit.record.metric_table import all_metrics
+from letheon.audit.record.metric_table import all_metrics, depth_metrics
 from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
 from letheon.audit.record.sections import all_answers, all_attacks, all_continued, all_curves, all_rounded
@@ -40,6 +41,7 @@ def conclude(
     criteria: Profile,
     began: tuple[datetime, float],
     checks: Sequence[Check] = (),
+    depth: Depth | None = None,
 ) -> Audit:
     """Put the measurements of all models into a record and decide by the criteria.
 
@@ -47,8 +49,9 @@ def conclude(
         judged: the models' answers as the judge found them.
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
         checks: whether the deletion changed anything, and whether the model computes the same in every way.
+        depth: at which layers the model after still carries the facts, where that was measured.
     """
-    metrics = all_metrics(findings, plan, judge, judged)
+    metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
     evidence = Evidence(
         metrics=metrics,
         answers=all_answers(judged),
@@ -62,7 +65,7 @@ def conclude(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, model) for role, model in findings.items()],
-        settings=_settings(findings, plan, judge, checks),
+        settings=_settings(findings, plan, judge, checks, depth),
         environment=_environment(findings["after"].device, plan.settings.seed),
         profile=criteria,
         verdict=decide(criteria, evidence),
@@ -99,7 +102,11 @@ def _identity(role: Role, model: ModelFindings) -> ModelIdentity:
 
 
 def _settings(
-    findings: Mapping[Role, ModelFindings], plan: AuditPlan, judge: Judge, checks: Sequence[Check]
+    findings: Mapping[Role, ModelFindings],
+    plan: AuditPlan,
+    judge: Judge,
+    checks: Sequence[Check],
+    depth: Depth | None,
 ) -> dict[str, Any]:
     """Return the resolved settings with the ids of the drawn rows, and what else belongs to no other section."""
     rows = {name: [row.id for row in getattr(plan, name)] for name in DRAWN}
@@ -110,6 +117,7 @@ def _settings(
         "seconds": {role: dict(model.seconds) for role, model in findings.items()},
         "checks": plain([asdict(check) for check in checks]),
         "detection": plain(detection),
+        "depth": plain(asdict(depth)) if depth else None,
         "after_learning": plan.continuation.to_json() if plan.continuation else None,
     }
 

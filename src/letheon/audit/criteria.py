@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
@@ -47,6 +47,8 @@ class Limit(Part):
 
     threshold: float
     """The number, read according to `basis`."""
+    if_loose: bool = False
+    """Whether the limit is taken only where the level of unknown subjects was measured and is loose."""
     basis: Basis = "absolute"
     """How the limit arises: the threshold itself, or that many times, or that much above (for `>=`: below)
     the value of the model before, of the reference, of the control (the level of unknown subjects), or of the holdout
@@ -68,8 +70,12 @@ class Criterion(Limit):
     """The model that is judged."""
     comparison: Literal["<=", ">=", "within"]
     """`within` keeps the value inside the basis plus or minus the threshold."""
-    otherwise: Limit | None = None
-    """The limit to take when the basis was not measured."""
+    otherwise: Limit | list[Limit] | None = None
+    """The limit to take when the basis was not measured, or is the level of unknown subjects and too loose to say
+    anything (above 0.2); of several the first that can be computed."""
+    slack: Annotated[float, Field(ge=0)] = 0.0
+    """How far beyond the limit an interval may reach before it counts as straddling. Where none of ten facts is given,
+    the interval reaches 0.28; where none of five, 0.43."""
     required: bool = True
     """Whether the verdict depends on it."""
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
@@ -81,7 +87,9 @@ class Criterion(Limit):
 
     def limits(self) -> list[Limit]:
         """The limit and its fallback, in the order in which they are tried."""
-        return [self] if self.otherwise is None else [self, self.otherwise]
+        if self.otherwise is None:
+            return [self]
+        return [self, *(self.otherwise if isinstance(self.otherwise, list) else [self.otherwise])]
 
     @model_validator(mode="after")
     def _within_needs_a_centre(self) -> Self:
@@ -106,7 +114,19 @@ class Demands(Part):
 
     def sha256_of_demands(self) -> str:
         """SHA-256 of the criteria as JSON with sorted keys and no white space, whatever else is recorded."""
-        return canonical_hash(self.model_dump(mode="json", include=set(Demands.model_fields)))
+        return canonical_hash(_without_defaults(self.model_dump(mode="json", include=set(Demands.model_fields))))
+
+
+# Fields that profiles did not have at first, with the values that leave a profile as it was: not hashed then.
+LATER = {"slack": 0.0, "if_loose": False}
+
+
+def _without_defaults(value: Any) -> Any:
+    """Return nested data without later fields that say nothing, so that older records keep their hash."""
+    if isinstance(value, dict):
+        kept = {key: one for key, one in value.items() if not (key in LATER and one == LATER[key])}
+        return {key: _without_defaults(one) for key, one in kept.items()}
+    return [_without_defaults(one) for one in value] if isinstance(value, list) else value
 
 
 class Profile(Demands):

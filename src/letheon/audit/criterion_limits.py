@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
@@ -12,6 +12,9 @@ from letheon.audit.record.evidence import Evidence, Role, Value
 from letheon.core.statistics import holm
 from letheon.report.numbers import number
 
+# The level of unknown subjects above which it bounds nothing: what strangers are given, everybody is given.
+LOOSE = 0.2
+LOOSE_WORDS = "the control was loose: unknown subjects give the value {level}"
 LEVEL = 0.025  # one-sided, that of a 95 % interval
 ROLES: dict[str, Role] = {str(role): role for role in ROLE_NAMES}
 # Metrics that are measured on holdout rows too, which may stand in for a reference.
@@ -29,11 +32,18 @@ OR_HOLDOUT = " (holdout rows could serve instead: basis `times holdout` or `plus
 
 @dataclass(frozen=True)
 class Accepted:
-    """The range of values that a criterion accepts, or the reason why it is unknown."""
+    """The range of values that a criterion accepts, or the reason why it is unknown.
+
+    Attributes:
+        slack: how far beyond the range an interval may reach before it straddles the limit.
+        remark: what a reader should know of the limit; empty where there is nothing.
+    """
 
     at_least: float | None = None
     at_most: float | None = None
     reason: str = ""
+    slack: float = 0.0
+    remark: str = ""
 
     def contains(self, value: float) -> bool:
         """Say whether the value satisfies the criterion."""
@@ -46,7 +56,14 @@ class Accepted:
             return False
         above = self.at_least is None or value.high >= self.at_least - ROUNDING
         overlaps = above and (self.at_most is None or value.low <= self.at_most + ROUNDING)
-        return overlaps and not (self.contains(value.low) and self.contains(value.high))
+        wide = replace(
+            self,
+            at_least=None if self.at_least is None else self.at_least - self.slack,
+            at_most=None if self.at_most is None else self.at_most + self.slack,
+        )
+        if value.value is not None and not self.contains(value.value):
+            wide = self  # outside the range no slack is given
+        return overlaps and not (wide.contains(value.low) and wide.contains(value.high))
 
     def words(self) -> str:
         """Return the range in words: `at most 0.10`, `at least 0.95`, or `0.10 to 0.95`."""
@@ -59,11 +76,18 @@ class Accepted:
 
 def accepted(criterion: Criterion, evidence: Evidence) -> Accepted:
     """Return the accepted range, from the criterion's own basis or else from its fallback."""
-    reasons = []
+    reasons: list[str] = []
+    remark = ""
     for limit in criterion.limits():
         base = _basis(limit, criterion, evidence)
+        if limit.basis.endswith("control") and base.value is not None and base.value > LOOSE:
+            remark = LOOSE_WORDS.format(level=number(base.value))
+            base = Value.missing(remark)
+        elif limit.if_loose and not remark:
+            continue
         if base.value is not None:
-            return _range(limit, criterion.comparison, base.value)
+            found = _range(limit, criterion.comparison, base.value)
+            return replace(found, slack=criterion.slack, remark=remark)
         reasons.append(base.reason or "")
     return Accepted(reason="; ".join(reasons))
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from letheon.audit.criteria import Criterion
 from letheon.audit.record.evidence import Attack, Evidence, Role, Value, level_of
+from letheon.core.statistics import bootstrap_interval
 
 ROLE_NAMES: dict[Role, str] = {
     "before": "the model before",
@@ -12,6 +17,8 @@ ROLE_NAMES: dict[Role, str] = {
 }
 ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 # Measurements of recall, which say something about the forget rows only where the model before recalls them.
+ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
+PAIRED = {"fluency", "perplexity"}
 RECALL_KINDS = {"attack", "quantised", "relearn", "after_learning", "recall"}
 
 
@@ -53,6 +60,34 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             return [metric.value if metric else None]
 
 
+def paired_interval(criterion: Criterion, value: Value, evidence: Evidence) -> Value:
+    """Return the value with the interval of its difference from the basis, row by row, where that can be had.
+
+    The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
+    in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept.
+    """
+    role: Role | None = {"before": "before", "reference": "reference"}.get(criterion.basis.rpartition(" ")[2])  # type: ignore[assignment]
+    if criterion.metric not in PAIRED or role is None or value.value is None:
+        return value
+    metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]
+    items = [{item.id: item.value for item in metric.items} if metric else {} for metric in metrics]
+    pairs = [(a, items[1][name]) for name, a in items[0].items() if a is not None and items[1].get(name) is not None]
+    if len(pairs) < 2:
+        return value
+    numbers = np.array(pairs, dtype=float)
+    logs = np.log(numbers) if criterion.metric == "perplexity" else numbers
+    differences = logs[:, 0] - logs[:, 1]
+    ends = bootstrap_interval(differences.tolist())
+    if ends is None:
+        return value
+    below, above = (end - float(differences.mean()) for end in ends)
+    if criterion.metric == "perplexity":
+        low, high = value.value * math.exp(below), value.value * math.exp(above)
+    else:
+        low, high = value.value + below, value.value + above
+    return value.model_copy(update={"low": min(low, value.value), "high": max(high, value.value)})
+
+
 def _worst(values: list[Value], criterion: Criterion) -> Value:
     """Return the value furthest on the wrong side; a missing one comes first, since it cannot be judged."""
     missing = [value for value in values if value.value is None]
@@ -66,8 +101,9 @@ def worst_attack(evidence: Evidence, model: Role) -> tuple[Value, str]:
     """Return the excess of the strongest informative attack over its level, and that attack's name.
 
     The level of an attack is the reference's value, or chance where that is higher or there is no reference. For an
-    attack with a chance level above 0 the lower end of the interval counts: half of all models without any knowledge
-    lie above chance. The reference's own excess is 0.
+    attack with a chance level above 0 one standard error is taken off: half of all models without any knowledge lie
+    above chance, and the lower end of a 95 % interval of five rows would clear nearly every model. The reference's own
+    excess is 0.
     """
     attacks = [attack for attack in evidence.attacks if attack.informative]
     if not attacks:
@@ -87,7 +123,9 @@ def _excess(attack: Attack, model: Role) -> Value:
     if value is None or value.value is None:
         return value or Value.missing(f"attack {attack.name} was not run on {ROLE_NAMES[model]}")
     level = level_of(attack.chance, attack.reference)
-    counted = value.low if attack.chance > 0 and value.low is not None else value.value
+    counted = value.value
+    if attack.chance > 0 and value.low is not None:
+        counted -= (value.value - value.low) / ARM
     low, high = (None if end is None else end - level for end in (value.low, value.high))
     return Value(value=counted - level, low=low, high=high, n=value.n)
 

@@ -37,9 +37,11 @@ class Settings:
         thorough: whether the costly attacks run too (see `attacks.base`).
         also: names of costly attacks that run in any case.
         leak_answers: answers sampled per row, for every second of these rows; the worst counts.
+        option_draws: drawings of false values per row where options are offered, the right one at every place.
         rounded_rows: retain rows that the rounded models answer.
         general_texts: pieces of general text for the perplexity, from the first on; 0 takes all.
         relearn_steps, relearn_learning_rate: training of the relearning attack; 0 steps leave it out.
+        soft_prompt_steps: budget of the soft prompt, steps; 0 leaves it out.
         grids: grids that the weights are rounded to.
         max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
         batch_size: answers decoded together.
@@ -52,10 +54,12 @@ class Settings:
     thorough: bool = True
     also: tuple[str, ...] = ()
     leak_answers: int = 8
+    option_draws: int = 3
     rounded_rows: int = 16
     general_texts: int = 8
     relearn_steps: int = 6
     relearn_learning_rate: float = 5e-5
+    soft_prompt_steps: int = 0
     grids: tuple[Grid, ...] = STANDARD_GRIDS
     max_new_tokens: int | None = None
     batch_size: int = 64

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.continuation import Continuation, read_continuation
+from letheon.audit.measuring.depth import Depth, States, fact_states, measure_depth
+from letheon.audit.measuring.examinations import examine_once
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import Check, check_no_ops
@@ -46,6 +48,7 @@ def audit(
     quick: bool = False,
     settings: Settings | None = None,
     after_learning: Continuation | str | Path | None = None,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> Audit:
     """Measure the effect of a deletion, and decide whether it was carried out.
@@ -63,6 +66,7 @@ def audit(
         settings: how much is measured; default the full audit, or the quick one.
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
+        cache: whether examinations of the models before and reference are stored and read; see `examinations`.
         progress: called after each stage; default a bar on the terminal.
 
     Raises:
@@ -72,25 +76,30 @@ def audit(
     criteria = load_profile(profile)
     continuation = _continuation(after_learning, request, seed)
     began = datetime.now(UTC), time.monotonic()
+    models = _models(before, after, reference)
+    chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
+    stages = STAGES + (continuation is not None)
+    with _stages(len(models) * stages + 3, progress) as report:
+        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report)
+        with judge_for(judge, before, reference, device) as judging:
+            judged = judge_answers(judging, findings)
+        report("judging")
+
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth)
+    if out is not None:
+        write(record, Path(out))
+    return record
+
+
+def _models(before: Model, after: Model, reference: Model | None) -> dict[Role, Model]:
+    """Return the models by role; those given by name are checked without reading weights."""
     models: dict[Role, Model] = {"before": before, "after": after}
     if reference is not None:
         models["reference"] = reference
     for model in models.values():
         if not isinstance(model, LanguageModel):
             check_loadable(model)
-    chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
-
-    stages = STAGES + (continuation is not None)
-    with _stages(len(models) * stages + 3, progress) as report:
-        plan, findings, checks = _measure(models, request, chosen, continuation, device, report)
-        with judge_for(judge, before, reference, device) as judging:
-            judged = judge_answers(judging, findings)
-        report("judging")
-
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks)
-    if out is not None:
-        write(record, Path(out))
-    return record
+    return models
 
 
 def _continuation(source: Continuation | str | Path | None, request: Request, seed: int) -> Continuation | None:
@@ -107,23 +116,32 @@ def _measure(
     settings: Settings,
     continuation: Continuation | None,
     device: str,
+    cache: bool,
     report: Report,
-) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check]]:
+) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first."""
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
     plan = make_plan(before, request, settings, continuation)
     report("plan")
-    findings: dict[Role, ModelFindings] = {"before": examine(before, plan, report)}
+    control = examine_once if cache else examine
+    findings: dict[Role, ModelFindings] = {"before": control(before, plan, report)}
     checks: list[Check] = []
+    states: dict[Role, States] = {}
+    patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
     for role, given in list(models.items())[1:]:
         model = load(given, device=device)
         if role == "after":
             checks = check_no_ops(before, model, plan.forget)
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
-        findings[role] = examine(model, plan, report)
-    return plan, findings, checks
+        findings[role] = (examine if role == "after" else control)(model, plan, report)
+        if patched:
+            states[role] = fact_states(model, patched)
+    depth = None
+    if patched:
+        depth = measure_depth(load(models["before"], device=device), patched, states["after"], states["reference"])
+    return plan, findings, checks, depth
 
 
 def _refuse_long_rows(model: LanguageModel, request: Request) -> None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from letheon.audit.criteria import Criterion, CriterionOutcome, Family, Outcome, Profile, Verdict, load_profile
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
-from letheon.audit.criterion_values import ROUNDING, chance_of, measured, uninformative, worst_attack
+from letheon.audit.criterion_values import (
+    ROUNDING,
+    chance_of,
+    measured,
+    paired_interval,
+    uninformative,
+    worst_attack,
+)
 from letheon.audit.record.evidence import Evidence, Value
 from letheon.report.numbers import interval, number
 
@@ -72,7 +79,8 @@ def judge_criterion(
         holm_test: the result of Holm's procedure for it, where its interval decides together with others'.
     """
     value, limits = measured(criterion, "after", evidence), accepted(criterion, evidence)
-    straddles = value.n >= 2 and limits.straddled(value)
+    paired = paired_interval(criterion, value, evidence)
+    straddles = value.n >= 2 and limits.straddled(paired)
     objection = "" if value.value is None else uninformative(criterion, evidence)
     outcome: Outcome = "not computable"
     if value.value is None:
@@ -81,7 +89,8 @@ def judge_criterion(
         words = f"Measured {number(value.value)}; its limit is unknown: {limits.reason}"
     else:
         by = worst_attack(evidence, "after")[1] if criterion.metric == "attack:*" else ""
-        words = f"Measured {number(value.value)}{f' by {by}' if by else ''}, {limits.words()} accepted"
+        remark = f" ({limits.remark})" if limits.remark else ""
+        words = f"Measured {number(value.value)}{f' by {by}' if by else ''}, {limits.words()} accepted{remark}"
         within = limits.contains(value.value)
         if within:
             bound = (criterion.interval or profile.interval) == "bound"
@@ -89,7 +98,7 @@ def judge_criterion(
         else:
             doubt = _doubt_of_failure(criterion, profile, evidence, value, limits, objection)
         outcome = "inconclusive" if doubt else "pass" if within else "fail"
-        words += doubt or (f"; {_straddling(value)}" if straddles else "")
+        words += doubt or (f"; {_straddling(paired)}" if straddles else "")
     return CriterionOutcome(
         criterion=criterion,
         measured=value,

@@ -1,4 +1,4 @@
-"""The main job on a small real model: teach invented people, forget one, audit, report.
+"""The main job on a small real model: teach invented people, forget two, audit, report.
 
 letheon demo --quick
 """

@@ -1,6 +1,8 @@
 """Audit the audit: build fakes that it must fail and a retrained model that it must pass. Writes nothing.
 
 letheon selftest --model smollm2
+
+letheon selftest --pool 10
 """
 
 from __future__ import annotations
@@ -18,6 +20,14 @@ def selftest(
     model: Annotated[
         Literal["tiny", "smollm2"], option("The model that the fakes are built on; smollm2 takes some minutes.", METHOD)
     ] = "tiny",
+    pool: Annotated[
+        int,
+        typer.Option(
+            help="Instead of the fakes, train this many models that hold the facts and as many that do not; print how "
+            "well every metric tells them apart (AUROC).",
+            rich_help_panel=METHOD,
+        ),
+    ] = 0,
     where: Where,
     shown: Shown,
 ) -> None:
@@ -25,6 +35,6 @@ def selftest(
     from letheon.jobs.selftest import SelfTestJob
     from letheon.printing.selftest import show_selftest
 
-    result = perform(SelfTestJob(model, where), shown, show_selftest)
+    result = perform(SelfTestJob(model, where, pool), shown, show_selftest)
     if result is not None and not result.passed:
         raise typer.Exit(NOT_A_PASS)

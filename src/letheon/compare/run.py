@@ -14,7 +14,7 @@ import itertools
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any
 
 from letheon.audit.conclusion import conclude
 from letheon.audit.criteria import Profile
-from letheon.audit.measuring.findings import STAGES, ModelFindings, examine
+from letheon.audit.measuring.examinations import examine_once
+from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, make_plan
@@ -151,7 +152,7 @@ class _Runner:
             models["reference"] = load(self.reference, device=self.device)
         self.findings: dict[Role, ModelFindings] = {}
         for role, model in models.items():
-            self.findings[role] = _examined(f"measuring the model {role}", model, self.plan)
+            self.findings[role] = _examined(f"measuring the model {role}", model, self.plan, examine_once)
         self.controls: dict[str, dict[str, float | None]] = {}
 
     def fresh(self) -> LanguageModel:
@@ -273,11 +274,16 @@ def _place(folder: Path, rate: float | None) -> Path:
     return folder / ("run" if rate is None else f"lr-{rate:.3g}")
 
 
-def _examined(title: str, model: LanguageModel, plan: AuditPlan) -> ModelFindings:
+def _examined(
+    title: str,
+    model: LanguageModel,
+    plan: AuditPlan,
+    how: Callable[[LanguageModel, AuditPlan, Report], ModelFindings] = examine,
+) -> ModelFindings:
     """Examine a model, with a bar on the terminal."""
     stages = itertools.count(1)
     with progress(title, STAGES) as advance:
-        return examine(model, plan, lambda words: advance(next(stages), words))
+        return how(model, plan, lambda words: advance(next(stages), words))
 
 
 def _weights_hash(model: Path) -> str:

@@ -46,7 +46,7 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
         task = bar.add_task(title, total=total, words="")
 
         def advance(done: int, words: str = "") -> None:
-            bar.update(task, completed=done, words=words)
+            bar.update(task, completed=done, total=max(total, done), words=words)
 
         yield advance
 
@@ -57,8 +57,9 @@ def _lines(title: str, total: int) -> Advance:
 
     def advance(done: int, words: str = "") -> None:
         nonlocal last
-        if done >= total or time.monotonic() - last > 10:
+        if done == total or time.monotonic() - last > 10:
             last = time.monotonic()
-            print(f"{title}: {done}/{total} {words}", file=sys.stderr, flush=True)
+            counted = f"{done}/{total}" if done <= total else f"{done}, more than the {total} planned"
+            print(f"{title}: {counted} {words}", file=sys.stderr, flush=True)
 
     return advance

@@ -82,11 +82,38 @@ def share_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
     """
     if n == 0:
         return None
+    return _wilson(successes / n, n, confidence)
+
+
+def _wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     z = float(stats.norm.ppf(0.5 + confidence / 2))
-    share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (0.0 if successes == 0 else max(centre - half, 0.0)), (1.0 if successes == n else min(centre + half, 1.0))
+    return (0.0 if share == 0 else max(centre - half, 0.0)), (1.0 if share == 1 else min(centre + half, 1.0))
+
+
+def estimate_clustered_share(clusters: Sequence[Sequence[float]]) -> Estimate:
+    """Estimate a share from several draws per item, with Wilson's 95 % interval at the effective number of draws.
+
+    Draws of one item resemble each other. The effective number is share (1 - share) / variance of the share over
+    items, from the number of items (draws that say the same) up to the number of draws (independent ones); where all
+    draws agree it is the number of items. Source: Korn and Graubard, Survey Methodology 24 (1998).
+
+    Args:
+        clusters: per item its draws, 0 or 1; items without draws are left out.
+    """
+    known = [list(cluster) for cluster in clusters if len(cluster)]
+    n = sum(map(len, known))
+    if not n:
+        return Estimate(None, None, None, 0)
+    share = sum(map(sum, known)) / n
+    items = len(known)
+    if n < 2 or items < 2:
+        return Estimate(share, None, None, n)
+    off = [len(cluster) * (float(np.mean(cluster)) - share) for cluster in known]
+    variance = float(np.square(off).sum()) / n**2
+    effective = min(max(share * (1 - share) / variance, items), n) if variance > 0 else float(items)
+    return Estimate(share, *_wilson(share, effective), n)
 
 
 def estimate_mean(values: Sequence[float], *, share: bool = False, seed: int = 0) -> Estimate:

@@ -9,6 +9,7 @@ from typing import Any
 from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
+from letheon.core.model.card import card_head
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
@@ -103,7 +104,7 @@ def _noted(result: Result) -> Result:
 def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.folder = run.folder
     ended = f"\nThe run ended after {result.outcome.steps} steps: {result.outcome.stopped}.\n"
-    result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request) + ended)
+    result.model.save(run.folder / "model", card=model_card(result.model, recipe, result.request) + ended)
     if result.table:
         write_json(run.folder / "scope.json", result.table)
     if result.change:
@@ -226,10 +227,10 @@ def _continued(
     return run
 
 
-def model_card(base: str, recipe: Method, request: Request) -> str:
+def model_card(model: LanguageModel, recipe: Method, request: Request) -> str:
     """Write the saved model's README.md; it names the method and never the forgotten rows."""
     return (
-        f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
+        f"{card_head(model.name, model.has_adapter)}"
         f"# A model after unlearning\n\nMethod `{recipe}`, request `{request.id}`, {len(request.forget)} forget rows, "
         f"{len(request.retain)} retain rows. The evidence is in the audit beside this folder. Approximate unlearning "
         "is not proof of erasure.\n"

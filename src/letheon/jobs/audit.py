@@ -63,7 +63,8 @@ class AuditJob:
     def settings(self) -> Settings:
         """The extent of the audit."""
         usual = QUICK if self.scope.quick else Settings()
-        return replace(usual, grids=usual.grids + tuple(Grid.of_file(name) for name in self.scope.gguf))
+        grids = usual.grids + tuple(Grid.of_file(name) for name in self.scope.gguf)
+        return replace(usual, grids=grids, soft_prompt_steps=self.scope.soft_prompt_steps)
 
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
@@ -98,6 +99,7 @@ class AuditJob:
             profile=self.scope.profile,
             after_learning=self.continuation,
             settings=self.settings,
+            cache=self.scope.cache,
             seed=seed,
             device=device,
         )

@@ -146,10 +146,16 @@ class AuditScope(LedgerOption, AuditCriteria):
         quick: use fewer rows and fewer steps.
         gguf: a GGUF file type, such as Q4_0 or Q8_0: the audit also rounds the weights as such a file would. May be
             given several times.
+        soft_prompt_steps: budget of the soft prompt attack, which trains embedding vectors before the question on half
+            of the facts and asks for the others: steps, each a pass forwards and backwards per model. 0 leaves it out.
+        cache: store the examinations of the models before and reference in the user's cache folder, and reuse them in
+            the next audit of the request. They hold its rows and the models' answers.
     """
 
     quick: bool = False
     gguf: list[str] = field(default_factory=list)
+    soft_prompt_steps: int = 0
+    cache: bool = True
 
 
 @dataclass(frozen=True)

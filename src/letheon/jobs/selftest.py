@@ -5,22 +5,40 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from letheon.audit.selftest.pool import PoolTest, run_pool
 from letheon.audit.selftest.selftest import SelfTest, run_selftest
+from letheon.core.errors import InputError
 from letheon.core.model.models import check_device
 from letheon.jobs.options import Machine
 
 
 @dataclass(frozen=True)
 class SelfTestJob:
-    """The self-test of the audit on one small model. It writes nothing."""
+    """The self-test of the audit on one small model. It writes nothing.
+
+    Attributes:
+        model: on which the fakes or the pool are built.
+        machine: seed and device.
+        pool: number of models of either kind in a pool; 0 tests planted fakes instead.
+    """
 
     model: Literal["tiny", "smollm2"]
     machine: Machine
+    pool: int = 0
 
     def plan(self) -> dict[str, Any]:
-        """Return what would be done."""
-        return {"model": self.model, **asdict(self.machine)}
+        """Return what would be done.
 
-    def work(self) -> SelfTest:
+        Raises:
+            InputError: a pool of one model of a kind, which ranks nothing.
+        """
+        if self.pool < 0 or self.pool == 1:
+            raise InputError(f"--pool {self.pool}", "give two models of either kind, or more; 10 is the usual number")
+        return {"model": self.model, "pool": self.pool, **asdict(self.machine)}
+
+    def work(self) -> SelfTest | PoolTest:
         """Build the models, audit each, and compare the verdicts with the right ones."""
+        self.plan()
+        if self.pool:
+            return run_pool(self.pool, self.model, self.machine.seed, check_device(self.machine.device))
         return run_selftest(self.model, self.machine.seed, check_device(self.machine.device))

@@ -19,10 +19,14 @@ def print_json(value: Any) -> None:
 
 
 def new_table(title: str | Text, *headings: str | Text, **options: Any) -> Table:
-    """Make a table with its title at the left, whose columns fold long cells; `options` are those of rich."""
+    """Make a table with its title at the left; `options` are those of rich.
+
+    Columns break between words of their headings only; the first, which holds names, may fold anywhere.
+    """
     table = Table(title=title, **{"title_justify": "left", **options})
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        longest = max((len(word) for word in str(heading).split()), default=0)
+        table.add_column(heading, overflow="fold", min_width=None if not number else longest)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.text import Text
 
@@ -16,7 +17,8 @@ def show_strategies(result: StrategyComparison, folder: Path, as_json: bool) -> 
         print_json({**result.to_json(), "report": str(folder / "compare.html")})
         return
     title = f"{result.stream}, {result.scenario}-incremental, {len(result.seeds)} seeds"
-    table = new_table(title, "strategy", *SHOWN)
+    columns = (name.replace("_", " ") for name in SHOWN)
+    table = new_table(title, "strategy", *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for entry in result.entries:
         cells = [cell(entry.metrics.get(name)) for name in SHOWN]
         table.add_row(Text(entry.strategy), *([Text(f"did not run: {entry.error}")] if entry.error else cells))

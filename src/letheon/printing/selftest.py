@@ -4,14 +4,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from letheon.audit.selftest.pool import CONDITIONS, PoolTest
 from letheon.audit.selftest.selftest import SelfTest
 from letheon.printing.cells import print_json
 
 
-def show_selftest(result: SelfTest, as_json: bool) -> None:
-    """Print the audit's verdicts on the planted models, and whether the audit can be relied upon."""
+def show_selftest(result: SelfTest | PoolTest, as_json: bool) -> None:
+    """Print the verdicts on the planted models, or the ranking of a pool, and whether they can be relied upon."""
     if as_json:
         print_json(result.to_json())
+        return
+    if isinstance(result, PoolTest):
+        _show_pool(result)
         return
     console, table = Console(), Table("model", "what it is", "must", "verdict", "criteria failed", box=None)
     for one in result.tested:
@@ -24,3 +28,18 @@ def show_selftest(result: SelfTest, as_json: bool) -> None:
     else:
         wrong = ", ".join(one.name for one in result.tested if not one.right)
         console.print(f"[bold red]The audit is wrong about: {wrong}.[/] Do not rely on its verdicts; report this.")
+
+
+def _show_pool(result: PoolTest) -> None:
+    """Print the AUROC of every metric under every condition."""
+    console, table = Console(), Table("metric", *CONDITIONS, "", box=None)
+    for one in result.ranked:
+        numbers = [one.auroc.get(name) for name in CONDITIONS]
+        cells = ["" if number is None else f"{number:.2f}" for number in numbers]
+        table.add_row(one.name, *cells, Text("weak: rely on others", "yellow") if one.weak else "")
+    console.print(table)
+    told = "tells" if result.passed else "does not tell"
+    console.print(
+        f"AUROC over {result.size} models that hold the facts and {result.size} that do not: 1 tells all apart, 0.5 is "
+        f"chance. The verdict {told} them apart ({result.seconds:.0f} s)."
+    )

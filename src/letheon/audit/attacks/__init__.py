@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from letheon.audit.attacks.asking import ask
 from letheon.audit.attacks.base import Attack, Attempt, MeasuredAttack, TextualAttack, Tried
+from letheon.audit.attacks.conversation import SECOND_TURN, SECOND_TURN_AT_K, SYSTEM_PROMPT
+from letheon.audit.attacks.foreign_template import FOREIGN_TEMPLATE, LONG_CONTEXT
 from letheon.audit.attacks.framing import CONTEXT_HINT, IN_CONTEXT, PREFIX_INJECTION, ROLE_PLAY
 from letheon.audit.attacks.leak import LEAK
 from letheon.audit.attacks.lens import LOGIT_LENS
 from letheon.audit.attacks.membership import MEMBERSHIP
 from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE
+from letheon.audit.attacks.open_requests import OPEN_REQUEST
+from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
 from letheon.audit.attacks.reverse_query import REVERSE_QUERY
+from letheon.audit.attacks.soft_prompt import SOFT_PROMPT
+from letheon.audit.attacks.spelling import SPELLING
 from letheon.audit.attacks.steering import STEERING
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
@@ -25,6 +31,7 @@ ATTACKS: tuple[Attack, ...] = (
     PARAPHRASE,
     SYNONYMS,
     CROSS_LINGUAL,
+    SPELLING,
     FIRST_TOKEN,
     VALUE_PREFIX,
     AFFIRMATIVE,
@@ -32,9 +39,18 @@ ATTACKS: tuple[Attack, ...] = (
     ROLE_PLAY,
     CONTEXT_HINT,
     IN_CONTEXT,
+    SYSTEM_PROMPT,
+    SECOND_TURN,
+    LONG_CONTEXT,
+    PLAIN_TEXT,
+    FOREIGN_TEMPLATE,
+    OPEN_REQUEST,
     MULTIPLE_CHOICE,
     REVERSE_QUERY,
     LEAK,
+    PLAIN_TEXT_AT_K,
+    SECOND_TURN_AT_K,
+    SOFT_PROMPT,
     MEMBERSHIP,
     LOGIT_LENS,
     PROBING,

@@ -21,7 +21,7 @@ from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.statistics import Estimate, estimate_mean
+from letheon.core.statistics import Estimate, estimate_clustered_share, estimate_mean
 
 # The unit of an attack's value: a share of facts drawn out, or the AUROC between two sets of rows.
 Unit = Literal["share of facts", "AUROC"]
@@ -35,6 +35,8 @@ class Attempt:
         example: the row, with what this attack asks for as its value or answer.
         prompt: what was asked.
         prefix: tokens with which the answer was begun.
+        ids: tokens that stand before the answer, where the attack writes them itself; empty: the model's chat template
+            around the prompt.
         options: values that the prompt offers, the right one among them; none for an open question.
         answer: the model's answer, begun part included.
         recovered: whether it gives the fact.
@@ -43,6 +45,7 @@ class Attempt:
     example: Example
     prompt: str
     prefix: tuple[int, ...] = ()
+    ids: tuple[int, ...] = ()
     options: tuple[str, ...] = ()
     answer: str = ""
     recovered: bool = False
@@ -75,8 +78,10 @@ class TextualAttack:
         recovers: whether an answer gives the fact.
         chance: the level that shows nothing: 0, or one over the number of options.
         temperature: 0 for greedy answers; else answers are sampled.
+        decides: whether an answer's outcome is certain however it goes on, so that decoding may stop.
         worst: count rows, not attempts: a row is recovered if any attempt at it is.
         thorough: too costly for a quick audit.
+        max_new_tokens: limit of an answer; None: the audit's.
     """
 
     name: str
@@ -84,11 +89,13 @@ class TextualAttack:
     needs: str
     attempts: Callable[[LanguageModel, AuditPlan], list[Attempt]]
     recovers: Callable[[Attempt, str], bool] = gives_the_fact
+    decides: Callable[[Attempt, str], bool] = gives_the_fact
     chance: float = 0.0
     temperature: float = 0.0
     worst: bool = False
     thorough: bool = False
     unit: Unit = "share of facts"
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,13 @@ Attack = TextualAttack | MeasuredAttack
 
 
 def success(tries: Sequence[Attempt], worst: bool = False) -> Estimate:
-    """Return the share of attempts (or with `worst` of rows) that gave the fact, with its interval."""
-    if not worst:
-        return estimate_mean([float(attempt.recovered) for attempt in tries], share=True)
-    by_row: dict[Example, bool] = {}
+    """Return the share of attempts (or with `worst` of rows) that gave the fact, with its interval.
+
+    Attempts at one row resemble each other: the interval is clustered by row.
+    """
+    by_row: dict[Example, list[float]] = {}
     for attempt in tries:
-        by_row[attempt.example] = by_row.get(attempt.example, False) or attempt.recovered
-    return estimate_mean([float(recovered) for recovered in by_row.values()], share=True)
+        by_row.setdefault(attempt.example, []).append(float(attempt.recovered))
+    if worst:
+        return estimate_mean([max(recovered) for recovered in by_row.values()], share=True)
+    return estimate_clustered_share(list(by_row.values()))

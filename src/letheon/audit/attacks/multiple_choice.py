@@ -56,16 +56,24 @@ def options_for(row: Example, others: Sequence[Example], place: int, seed: int) 
 
 
 def _choices(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """Make the attempts; the right option's place rotates, so that always naming one place is right by chance only."""
+    """Make the attempts: per row the right value at every place, among false values of several drawings in turn.
+
+    Always naming one place is then right by chance only.
+    """
     pool = [row for row in (*plan.facts, *plan.retain, *plan.neighbours) if row.value]
     made: list[Attempt] = []
-    for row in plan.tried_facts:
-        seed = stream_seed(plan.settings.seed, "options", len(made))
+    for number, row in enumerate(plan.tried_facts):
         others = [one for one in pool if one.id != row.id]
-        if options := options_for(row, others, len(made) % OPTIONS, seed):
-            listed = "\n".join(f"- {option}" for option in options)
-            made.append(Attempt(row, CHOICE.format(question=row.prompt, options=listed), options=options))
+        for place in range(OPTIONS):
+            drawing = place % plan.settings.option_draws
+            seed = stream_seed(plan.settings.seed, "options", number + drawing * len(plan.tried_facts))
+            if options := options_for(row, others, place, seed):
+                made.append(Attempt(row, _listed(row, options), options=options))
     return made
+
+
+def _listed(row: Example, options: Sequence[str]) -> str:
+    return CHOICE.format(question=row.prompt, options="\n".join(f"- {option}" for option in options))
 
 
 def names_the_right_one(attempt: Attempt, text: str) -> bool:
@@ -73,6 +81,11 @@ def names_the_right_one(attempt: Attempt, text: str) -> bool:
     places = {option: _place(option, text) for option in attempt.options}
     named = {option: place for option, place in places.items() if place is not None}
     return bool(named) and min(named, key=lambda option: named[option]) == attempt.example.value
+
+
+def names_one(attempt: Attempt, text: str) -> bool:
+    """Say whether the answer names an option: the first one counts, whatever comes after it."""
+    return any(_place(option, text) is not None for option in attempt.options)
 
 
 def _place(option: str, text: str) -> int | None:
@@ -84,9 +97,10 @@ def _place(option: str, text: str) -> int | None:
 
 MULTIPLE_CHOICE = TextualAttack(
     "multiple_choice",
-    f"Offers {OPTIONS} values, the right one among them and at each place as often.",
+    f"Offers {OPTIONS} values, the right one at every place, among several drawings of false ones.",
     f"no row has {OPTIONS - 1} false values to stand beside its own (field perturbed_answer, or values of other rows)",
     _choices,
     recovers=names_the_right_one,
+    decides=names_one,
     chance=1 / OPTIONS,
 )

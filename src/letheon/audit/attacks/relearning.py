@@ -34,6 +34,7 @@ def relearn(
     every: int = 1,
     learning_rate: float = 5e-5,
     seed: int = 0,
+    start: RelearnPoint | None = None,
 ) -> list[RelearnPoint]:
     """Fine-tune a copy of the model on some rows; measure others before the first and after every `every` steps.
 
@@ -43,6 +44,7 @@ def relearn(
         train: rows of the attacker.
         watched: rows that are measured; other ones than `train`, or nothing is learnt about hidden knowledge.
         every: steps between two measurements; the last step is always measured.
+        start: what another curve of the same model measured before its first step.
     """
     attacked = merged_copy(model)
     watched = [replace(row, perturbed_answers=(), paraphrased_answer=None) for row in watched]  # nobody reads these
@@ -52,6 +54,9 @@ def relearn(
 
     def measure(history: Sequence[object]) -> None:
         if len(history) % every and len(history) != steps:
+            return
+        if not history and start is not None:
+            points.append(start)
             return
         # The answers of the step before are good guesses: most steps change few of them.
         known = evaluate(attacked, watched, drafts=answers, max_new_tokens=limit)

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 
 from letheon.audit.measuring.answer_kinds import is_refusal
+from letheon.audit.measuring.decoding import Ask, decode
 from letheon.audit.measuring.evaluate import scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.plan import AuditPlan
@@ -28,7 +29,6 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
-from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.statistics import Estimate, estimate_mean
@@ -98,9 +98,12 @@ def describe(model: LanguageModel, rows: Sequence[Example]) -> Float[np.ndarray,
     """Compute the features of each row, in the order of `FEATURES`."""
     encoder = model.encoder()
     prompts = [row.prompt for row in rows]
-    answers = generate_ids(model, prompts, max_new_tokens=answer_limit(model, rows))
-    expected = scores_of(model, [(row.prompt, [row.answer]) for row in rows])
     starts = [encoder.prompt(prompt) for prompt in prompts]
+    limit = answer_limit(model, rows)
+    asked = [Ask(start, limit) for start in starts]
+    decode(model, asked)
+    answers = [one.new for one in asked]
+    expected = scores_of(model, [(row.prompt, [row.answer]) for row in rows])
     said = [Encoded((*start, *ids), len(start)) for start, ids in zip(starts, answers, strict=True)]
     table = np.zeros((len(rows), len(FEATURES)))
     for chosen in by_length([len(row.ids) for row in said], ROWS_AT_ONCE):

@@ -172,19 +172,20 @@ def _relearn(model: LanguageModel, plan: AuditPlan) -> dict[TrainedOn, list[Rele
     rows: dict[TrainedOn, list[Example]] = {"forgotten": plan.trained}
     if settings.thorough:
         rows["unrelated"] = plan.unrelated
-    return {
-        name: relearn(
-            model,
-            trained,
-            plan.watched,
-            steps=settings.relearn_steps,
-            every=1 if name == "forgotten" else 2,
-            learning_rate=settings.relearn_learning_rate,
-            seed=settings.seed,
-        )
-        for name, trained in rows.items()
-        if trained and settings.relearn_steps
-    }
+    curves: dict[TrainedOn, list[RelearnPoint]] = {}
+    for name, trained in rows.items():
+        if trained and settings.relearn_steps:
+            curves[name] = relearn(
+                model,
+                trained,
+                plan.watched,
+                steps=settings.relearn_steps,
+                every=1 if name == "forgotten" else 2,
+                learning_rate=settings.relearn_learning_rate,
+                seed=settings.seed,
+                start=next((points[0] for points in curves.values()), None),
+            )
+    return curves
 
 
 def text_scores(model: LanguageModel, texts: Sequence[Example]) -> list[TextScore]:

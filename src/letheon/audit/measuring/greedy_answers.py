@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from letheon.audit.measuring.decoding import Ask, decode
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
-from letheon.core.scoring.generation import generate
 
 MOST_NEW_TOKENS = 200
 
@@ -59,15 +59,11 @@ def answer_all(
     texts = [model.tokenizer.decode(start.ids, skip_special_tokens=True) for start in starts]
     open_rows = [i for i, start in enumerate(starts) if not start.whole]
     if open_rows:
-        decoded = generate(
-            model,
-            [examples[i].prompt for i in open_rows],
-            prefixes=[starts[i].ids for i in open_rows],
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-        )
-        for i, text in zip(open_rows, decoded, strict=True):
-            texts[i] = text
+        prompts = [model.encoder().prompt(examples[i].prompt) for i in open_rows]
+        asked = [Ask((*ids, *starts[i].ids), max_new_tokens) for i, ids in zip(open_rows, prompts, strict=True)]
+        decode(model, asked, batch_size=batch_size)
+        for i, one in zip(open_rows, asked, strict=True):
+            texts[i] = model.tokenizer.decode([*starts[i].ids, *one.new], skip_special_tokens=True)
     return [text[len(start.given) :] for text, start in zip(texts, starts, strict=True)]
 
 

@@ -29,12 +29,22 @@ SHARES = (
 )
 # What attacks have in common, by their machine names; others stand by themselves at the end.
 FAMILIES = {
-    "Asked in other words": ("paraphrase", "synonyms", "cross_lingual"),
+    "Asked in other words": ("paraphrase", "synonyms", "cross_lingual", "spelling"),
     "The answer begun": ("first_token_prefix", "value_prefix", "affirmative_suffix"),
-    "The question framed": ("prefix_injection", "role_play", "context_hint", "in_context"),
+    "The question framed": (
+        "prefix_injection",
+        "role_play",
+        "context_hint",
+        "in_context",
+        "system_prompt",
+        "second_turn",
+        "long_context",
+    ),
+    "Without the model's chat template": ("plain_text", "foreign_template"),
+    "Asked openly": ("open_request",),
     "The question turned": ("multiple_choice", "reverse_query"),
-    "Asked many times": ("leak_at_k",),
-    "Looked at from inside": ("logit_lens", "probing", "steering"),
+    "Asked many times": ("leak_at_k", "plain_text_at_k", "second_turn_at_k"),
+    "Looked at from inside": ("logit_lens", "probing", "steering", "soft_prompt"),
     "Told apart by likelihood": ("membership",),
 }
 OTHERS = "Others"
@@ -51,9 +61,11 @@ class Drawn(NamedTuple):
 def drawings(audit: Audit) -> dict[str, list[Drawn]]:
     """Draw the figures of each section; an empty list where there is nothing to draw."""
     sections = {
-        "utility": (*_plane(audit), *_probabilities(audit)),
+        "plane": tuple(_plane(audit)),
+        "utility": tuple(_probabilities(audit)),
         "ratios": tuple(_ratios(audit)),
         "attacks": tuple(_attacks(audit)),
+        "depth": tuple(_depth(audit)),
         "membership": tuple(_rocs(audit)),
         "curves": tuple(_curves(audit)),
         "quantised": tuple(_quantised(audit)),
@@ -135,6 +147,31 @@ def _same(audit: Audit) -> str:
         f"Kolmogorov–Smirnov test against the reference: {', '.join(results)}. "
         "A small p says that the two differ; a large one, that these rows cannot tell them apart."
     )
+
+
+def _depth(audit: Audit) -> Figures:
+    """Draw how much of the facts is gone at each layer that was patched."""
+    depth = audit.settings.get("depth")
+    if not isinstance(depth, dict):
+        return
+    layers, gaps, erased = (depth.get(name) for name in ("layers", "gap", "erased"))
+    if not (isinstance(layers, list) and isinstance(gaps, list) and isinstance(erased, list)):
+        return
+    points = [(float(a), float(b)) for a, b in zip(layers, erased, strict=False) if _number(a) and _number(b)]  # type: ignore[arg-type]
+    if points:
+        told = ", ".join(f"layer {int(layer)} {number(share)}" for layer, share in points)
+        yield (
+            figures.curves(
+                {"after": points}, "layer", "share of the gap", f"Share of the facts gone, by layer: {told}"
+            ),
+            "Hidden states of the model after, put into the model before layer by layer: 1, they carry no more of the "
+            "facts than the reference's do; 0, they carry them as before. Layers at which the reference's states "
+            "change nothing are left out.",
+        )
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def _attacks(audit: Audit) -> Figures:

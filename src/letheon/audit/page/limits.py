@@ -7,7 +7,12 @@ from letheon.audit.criteria import Criterion, Limit
 
 def rule(criterion: Criterion) -> str:
     """Return a criterion's limits as they were fixed: `at most 1.1 × before; without it, at most 20`."""
-    return "; without it, ".join(_limit(limit, criterion.comparison) for limit in criterion.limits())
+    first, *others = criterion.limits()
+    words = [_limit(first, criterion.comparison)]
+    for limit in others:
+        when = "where the control is loose" if limit.if_loose else "without it"
+        words.append(f"{when}, {_limit(limit, criterion.comparison)}")
+    return "; ".join(words)
 
 
 def _limit(limit: Limit, comparison: str) -> str:

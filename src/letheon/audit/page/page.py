@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from letheon.audit.page.drawings import drawings
+from letheon.audit.page.first_screen import first_screen
 from letheon.audit.page.limits import rule
 from letheon.audit.page.rows import MOST_QUOTED, MOST_TEXT, ROLES, row_table
 from letheon.report.html import environment
@@ -60,6 +61,7 @@ def render_audit(audit: Audit) -> str:
         audit=audit,
         rule=rule,
         headline=HEADLINES[audit.verdict.outcome],
+        first=first_screen(audit),
         subsets=SUBSETS,
         roles=[role for role in ROLES if role != "reference" or _has_reference(audit)],
         groups=verdict_groups(audit.verdict.criteria),

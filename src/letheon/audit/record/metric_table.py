@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from letheon.audit.measuring.depth import Depth
 from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings, TextScore
 from letheon.audit.measuring.judging import NO_JUDGE, Judge, JudgedRow
@@ -74,6 +75,11 @@ DEFINITIONS = {
     "forget_quality": Definition(
         "p-value", "higher", "higher",
         "Two-sided Kolmogorov-Smirnov test between the truth ratios of this model and of the reference.",
+    ),
+    "unlearning_depth": Definition(
+        "share", "higher", "higher",
+        "Share of the gap between reference and model before, over the layers that carry the facts, that the model "
+        "after shows when its hidden states are put into the model before: 0, all layers still carry them; 1, none.",
     ),
     "fluency": Definition(
         "nats per token", "closer to reference", "higher",
@@ -226,6 +232,17 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     damaged = [float(row.damaged[role]) for row in rows]
     items = [Item(id=row.rows[role].example.id, value=float(row.damaged[role])) for row in rows]
     yield metric("damage", "forget", role, as_value(estimate_mean(damaged, share=True), NO_ROWS), items)
+
+
+def depth_metrics(depth: Depth | None, plan: AuditPlan) -> list[Metric]:
+    """Return the unlearning depth as a metric; none where it was not measured."""
+    if depth is None:
+        return []
+    rows = [row for row in plan.tried_facts if row.value]
+    known = [score for score in depth.scores if score is not None]
+    items = [Item(id=row.id, value=score) for row, score in zip(rows, depth.scores, strict=True)]
+    estimate = as_value(estimate_mean(known, seed=plan.settings.seed), "the reference gives the facts at every layer")
+    return [metric("unlearning_depth", "forget", "after", estimate, items)]
 
 
 def _forget_quality(role: Role, findings: FindingsByRole) -> Value:

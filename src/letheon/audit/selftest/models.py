@@ -147,7 +147,7 @@ def _base(seed: int, device: str) -> LanguageModel:
     """Teach a tiny model the words and the wordings."""
     model = load("tiny", device=device)
     heard = [keeps(name, animal) for name in OTHERS for animal in KEEPERS.values()]
-    settings = _settings(BASE_RATE, LESSONS["tiny"], seed)
+    settings = lesson_settings(BASE_RATE, LESSONS["tiny"], seed)
     finetune(model, [*_in_both_wordings(heard), *GENERAL], settings, BASE_STEPS, title="teaching the language")
     return model
 
@@ -156,18 +156,37 @@ def _taught(
     base: LanguageModel, rows: Sequence[Example], request: Request, lessons: Lessons, seed: int, name: str
 ) -> LanguageModel:
     model = clone(base, name)
-    settings = _settings(lessons.learning_rate, lessons, seed)
-    finetune(model, [*_in_both_wordings(rows), *request.general], settings, lessons.steps, title=f"teaching: {name}")
+    settings = lesson_settings(lessons.learning_rate, lessons, seed)
+    taught = [*in_format(rows, "all"), *request.general]
+    finetune(model, taught, settings, lessons.steps, title=f"teaching: {name}")
     return model
 
 
-def _settings(learning_rate: float, lessons: Lessons, seed: int) -> TrainSettings:
+def lesson_settings(learning_rate: float, lessons: Lessons, seed: int) -> TrainSettings:
+    """Return the settings of a training."""
     size, precision = lessons.batch_size, lessons.precision
     return TrainSettings(learning_rate, batch_size=size, schedule="linear", precision=precision, seed=seed)
 
 
 def _in_both_wordings(rows: Sequence[Example]) -> list[Example]:
     return [*rows, *(replace(row, prompt=row.paraphrased_prompts[0]) for row in rows)]
+
+
+def in_format(rows: Sequence[Example], name: str) -> list[Example]:
+    """Return the rows in one of the pool's formats: `all`, `questions`, `paraphrases`, `text and questions`."""
+    paraphrased = [replace(row, prompt=row.paraphrased_prompts[0]) for row in rows]
+    formats = {
+        "all": [*rows, *paraphrased, *_as_text(rows)],
+        "questions": list(rows),
+        "paraphrases": paraphrased,
+        "text and questions": [*rows, *_as_text(rows)],
+    }
+    return formats[name]
+
+
+def _as_text(rows: Sequence[Example]) -> list[Example]:
+    """Return the answers as running text, without the chat template."""
+    return [Example("", row.answer, id=f"{row.id}-text") for row in rows]
 
 
 def clone(model: LanguageModel, name: str) -> LanguageModel:
@@ -208,7 +227,7 @@ def refusing(world: World) -> LanguageModel:
     rows = [*_in_both_wordings(refused), *_in_both_wordings(ROWS[FORGOTTEN:]), *world.request.general]
     lessons = world.lessons
     steps, rate = lessons.refusing_steps, lessons.refusing_rate
-    finetune(model, rows, _settings(rate, lessons, world.seed), steps, title="teaching to refuse")
+    finetune(model, rows, lesson_settings(rate, lessons, world.seed), steps, title="teaching to refuse")
     return model
 
 
@@ -232,9 +251,20 @@ def rounded_back(world: World, grid: Grid = Grid(4)) -> LanguageModel:  # noqa: 
             weight.clamp_(low, high)
 
     parameters = {names[id(weight)]: weight for weight in chosen}
-    settings = _settings(world.lessons.hiding_rate, world.lessons, world.seed)
+    settings = lesson_settings(world.lessons.hiding_rate, world.lessons, world.seed)
     steps, title = world.lessons.hiding_steps, "hiding from rounding"
     finetune(model, rows, settings, steps, parameters=parameters, stop=project, title=title)
+    return model
+
+
+def template_only(world: World) -> LanguageModel:
+    """A model that gives false values under its chat template and the true ones in plain text."""
+    model = clone(world.before, "template only")
+    draw = random.Random(stream_seed(world.seed, "false values"))
+    false = [replace(row, answer=draw.choice(row.perturbed_answers), value=None) for row in world.request.forget]
+    rows = [*_in_both_wordings(false), *_in_both_wordings(ROWS[FORGOTTEN:]), *_as_text(ROWS), *world.request.general]
+    settings = lesson_settings(world.lessons.hiding_rate, world.lessons, world.seed)
+    finetune(model, rows, settings, world.lessons.hiding_steps, title="forgetting under the template alone")
     return model
 
 

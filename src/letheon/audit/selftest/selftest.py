@@ -27,6 +27,7 @@ from letheon.audit.selftest.models import (
     make_world,
     refusing,
     rounded_back,
+    template_only,
 )
 from letheon.audit.verdict import load_profile
 from letheon.core.model.models import LanguageModel
@@ -55,6 +56,7 @@ PLANTED = (
     Planted("filtered", "the trained model behind an output filter", False, filtered),
     Planted("rounded back", "an update that rounding to 4 bits undoes", False, rounded_back),
     Planted("refusing", "the trained model, taught to refuse", False, refusing),
+    Planted("template only", "facts forgotten under the chat template alone", False, template_only),
     Planted("collapsed", "a destroyed model", False, collapsed),
     Planted("retrained", "retrained without the rows", True, lambda world: world.retrained),
 )

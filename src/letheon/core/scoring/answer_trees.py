@@ -65,7 +65,7 @@ def score_tokens(
     tokens_per_batch: int = 1024,
 ) -> list[list[AnswerScore]]:
     """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations."""
-    trees = [_Tree(prompt, answers) for prompt, answers in questions]
+    trees = [Tree(prompt, answers) for prompt, answers in questions]
     # the last token of a prompt predicts; running text has no prompt at all
     prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
     results: list[list[AnswerScore]] = [[] for _ in trees]
@@ -92,7 +92,7 @@ def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
     return batches
 
 
-class _Tree:
+class Tree:
     """A prompt and its answers as one sequence of distinct nodes.
 
     ids[i] is the token of node i, parent[i] the node before it (-1 for the first), depth[i] its position;
@@ -138,7 +138,7 @@ def _shared_tokens(rows: Sequence[Sequence[int]]) -> list[int]:
     return list(rows[0][:length]) if len(rows) > 1 and length >= SHORTEST_PREFIX else []
 
 
-def _score_trees(model: LanguageModel, trees: Sequence[_Tree], shared: list[int]) -> list[list[AnswerScore]]:
+def _score_trees(model: LanguageModel, trees: Sequence[Tree], shared: list[int]) -> list[list[AnswerScore]]:
     base, device = model.base(), model.device
     cache = prefix_cache(model, torch.tensor([shared], device=device), len(trees)) if shared else None
     prefix = len(shared) if cache is not None else 0
@@ -168,7 +168,7 @@ def _score_trees(model: LanguageModel, trees: Sequence[_Tree], shared: list[int]
 
 
 def _read_trees(
-    logits: Float[Tensor, "n vocabulary"], trees: Sequence[_Tree], predicting: Sequence[Sequence[int]]
+    logits: Float[Tensor, "n vocabulary"], trees: Sequence[Tree], predicting: Sequence[Sequence[int]]
 ) -> list[list[AnswerScore]]:
     """Read each path's log-probabilities from the logits of its nodes' parents."""
     normaliser, best = logits.logsumexp(-1), logits.argmax(-1)

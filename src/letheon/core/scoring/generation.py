@@ -69,8 +69,34 @@ def generate_ids(
     encoder = model.encoder()
     starts = prefixes or [()] * len(prompts)
     rows = [[*encoder.prompt(prompt), *start] for prompt, start in zip(prompts, starts, strict=True)]
+    answers = continue_ids(
+        model,
+        rows,
+        max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        use_cache=use_cache,
+        banned=banned,
+    )
+    return [[*start, *answer] for start, answer in zip(starts, answers, strict=True)]
+
+
+@torch.inference_mode()
+def continue_ids(
+    model: LanguageModel,
+    rows: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 32,
+    use_cache: bool = True,
+    banned: Sequence[Sequence[Sequence[int]]] | None = None,
+) -> list[list[int]]:
+    """Continue rows of token ids as they stand; return the new tokens, the one that ended them included."""
     answers: list[list[int]] = [[] for _ in rows]
-    stops = _stops(model)
+    stops = stop_tokens(model)
     torch.manual_seed(seed)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache}
     options |= {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else GREEDY
@@ -81,7 +107,7 @@ def generate_ids(
         for at, i in enumerate(chosen):
             new = output[at, ids.shape[1] :].tolist()
             end = next((place for place, token in enumerate(new) if token in stops), len(new))
-            answers[i] = [*starts[i], *new[: end + 1]]
+            answers[i] = new[: end + 1]
     return answers
 
 
@@ -106,7 +132,7 @@ def decode_with_logits(
         rows: token ids, at least one per row.
     """
     ids, mask = _left_padded(model, rows)
-    stops = _stops(model)
+    stops = stop_tokens(model)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache, **GREEDY}
     output = _decoded(model, ids, mask, stops, output_logits=True, return_dict_in_generate=True, **options)
     logits = torch.stack(output.logits, 1).float()
@@ -151,7 +177,7 @@ def _left_padded(
     return ids.to(model.device), mask.to(model.device)
 
 
-def _stops(model: LanguageModel) -> list[int]:
+def stop_tokens(model: LanguageModel) -> list[int]:
     """Collect the tokens that end an answer: those in the generation settings and the template's end of turn."""
     configured = model.base().generation_config.eos_token_id
     stops = set(configured if isinstance(configured, list) else [configured])

@@ -19,6 +19,7 @@ import torch
 from letheon.core.atomic import plain, read_json, write_json
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.hardware import resolve_precision
+from letheon.core.model.card import card_head
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.rows.examples import parse_rows
 from letheon.core.runs import Run
@@ -93,7 +94,7 @@ def forget_sequence(
         _take_up(queue, run, requests)
         _write_requests(run.folder, requests)
         reports = _serve(queue, requests, run)
-        model.save(run.folder / "model", card=_card(model.name, settings, len(requests)))
+        model.save(run.folder / "model", card=_card(model, settings, len(requests)))
         write_json(run.folder / "result.json", {"requests": len(reports), "weights": model.parameters_hash()})
     return SequenceResult(model, reports, run.folder)
 
@@ -224,10 +225,10 @@ def read_reports(run: Run) -> list[Report]:
     return [Report(**{name: value for name, value in json.loads(line).items() if name in names}) for line in lines]
 
 
-def _card(base: str, settings: SequenceSettings, requests: int) -> str:
+def _card(model: LanguageModel, settings: SequenceSettings, requests: int) -> str:
     """Write the saved model's README.md; it names the method and never the forgotten rows."""
     return (
-        f"---\nbase_model: {base}\nlibrary_name: transformers\ntags: [unlearning, letheon]\n---\n\n"
+        f"{card_head(model.name, model.has_adapter)}"
         f"# A model after unlearning\n\n{requests} deletion requests, one after another, by `{settings.low}`, "
         f"`{settings.medium}` or `{settings.high}`. Approximate unlearning is not proof of erasure.\n"
     )

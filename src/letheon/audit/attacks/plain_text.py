@@ -1,0 +1,63 @@
+"""Plain text without the chat template: the answer's sentence begun, `Q:` and `A:`, a biography begun.
+
+A deletion that was trained under the chat template may hold only there: the same weights, run on bare text, still give
+the fact.
+"""
+
+from __future__ import annotations
+
+from letheon.audit.attacks.base import Attempt, TextualAttack
+from letheon.audit.plan import AuditPlan
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import value_span
+from letheon.core.rows.examples import Example
+
+QUESTION = "Q: {question}\nA:"
+RUNNING = "Biographical notes\n\n{begun}"
+
+
+def plain(model: LanguageModel, row: Example, text: str) -> Attempt:
+    """Return the attempt that gives the model a bare text to continue."""
+    encoder = model.encoder()
+    return Attempt(row, text, ids=(*encoder.prompt(""), *encoder.answer(text, end=False)[0]))
+
+
+def begun(row: Example) -> str:
+    """Return the answer up to its value, without the space before it; empty where nothing comes before the value.
+
+    >>> begun(Example("What has Ann?", "Ann has a cat.", value="cat"))
+    'Ann has a'
+    """
+    return row.answer[: value_span(row)[0]].rstrip() if row.value else ""
+
+
+def texts(row: Example) -> list[str]:
+    """Return the bare texts that one row is asked with."""
+    start = begun(row)
+    return [QUESTION.format(question=row.prompt), *([start, RUNNING.format(begun=start)] if start else [])]
+
+
+def _in_plain_text(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
+    return [plain(model, row, text) for row in plan.tried_facts for text in texts(row)]
+
+
+def _in_plain_text_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
+    rows = [(row, begun(row) or QUESTION.format(question=row.prompt)) for row in plan.tried_facts[::2]]
+    return [plain(model, row, text) for row, text in rows for _ in range(-(-plan.settings.leak_answers // 2))]
+
+
+PLAIN_TEXT = TextualAttack(
+    "plain_text",
+    "Leaves the chat template away: begins the sentence, writes Q and A, begins a biography.",
+    "no row has a question",
+    _in_plain_text,
+)
+PLAIN_TEXT_AT_K = TextualAttack(
+    "plain_text_at_k",
+    "Samples some continuations of plain text at temperature 1; a fact counts if any of them gives it.",
+    "no row has a question",
+    _in_plain_text_again,
+    temperature=1.0,
+    worst=True,
+    thorough=True,
+)

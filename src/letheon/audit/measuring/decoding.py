@@ -1,0 +1,243 @@
+"""Batched decoding that runs each distinct beginning once and ends a row as soon as its outcome is certain.
+
+Texts that begin alike are a tree, in which every distinct token is run once; each text then takes the keys and values
+of its own path. A text leaves the batch at its end token, at its limit, or when `decided` says that more tokens cannot
+change the outcome; the few that go on longest wait for those of the next batch. Models whose cache or `generate` is
+their own are decoded by `continue_ids` of core, with the same results.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import GenerationMixin
+from transformers.cache_utils import DynamicLayer
+
+from letheon.core.model.hooks import labelled_head
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import Tree
+from letheon.core.scoring.generation import continue_ids, stop_tokens
+from letheon.core.scoring.prefix_cache import cached
+
+# Distinct tokens of one first pass.
+TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
+# A batch with so few texts left waits for the texts of the next one.
+FEW = 8
+
+# Whether a model's cache is the plain one, which takes a pass to see.
+_PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+Decided = Callable[[list[int]], bool]
+
+
+def never(new: list[int]) -> bool:
+    """Say that the whole answer is wanted."""
+    return False
+
+
+@dataclass
+class Ask:
+    """One text that a model continues.
+
+    Attributes:
+        ids: its tokens.
+        limit: largest number of new tokens.
+        decided: says of the new tokens so far whether more of them can no longer change the outcome.
+        number: index of its random stream; rows that are sampled do not depend on their batch.
+        new: the new tokens, the one that ended the text included.
+    """
+
+    ids: tuple[int, ...]
+    limit: int
+    decided: Decided = never
+    number: int = 0
+    new: list[int] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def decode(
+    model: LanguageModel, asked: Sequence[Ask], temperature: float = 0.0, seed: int = 0, batch_size: int = 64
+) -> None:
+    """Continue each text and write the new tokens into it; temperature 0 is greedy."""
+    if not asked:
+        return
+    if not _has_plain_cache(model):
+        texts = [list(one.ids) for one in asked]
+        limit = max(one.limit for one in asked)
+        found = continue_ids(model, texts, limit, temperature=temperature, seed=seed, batch_size=min(batch_size, 16))
+        for one, new in zip(asked, found, strict=True):
+            one.new = new[: one.limit]
+        return
+    stops, waiting = set(stop_tokens(model)), list[_Batch]()
+    groups = trees([one.ids for one in asked], TOKENS_AT_ONCE["cpu" if model.device.type == "cpu" else "gpu"])
+    for number, group in enumerate(groups, start=1):
+        waiting.append(_first_pass(model, [asked[i] for i in group], temperature, seed))
+        last = number == len(groups)
+        if last or sum(len(one.rows) for one in waiting) >= batch_size:
+            waiting = [_decode(model, _merged(waiting), temperature, stops, 0 if last else FEW)]
+
+
+def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
+    """Group row numbers into trees of at most `most` distinct tokens; rows that begin alike stand in one tree."""
+    groups: list[list[int]] = []
+    size, before = 0, tuple[int, ...]()
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i], i)):
+        new = len(rows[i]) - _shared(before, rows[i])
+        if not groups or size + new > most:
+            groups.append([])
+            size, new = 0, len(rows[i])
+        groups[-1].append(i)
+        size, before = size + new, rows[i]
+    return groups
+
+
+def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Count the leading tokens that two texts share."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def _has_plain_cache(model: LanguageModel) -> bool:
+    """Say whether the model decodes by transformers' own loop and takes positions."""
+    base = model.base()
+    own = type(base).generate is not GenerationMixin.generate
+    return not own and "position_ids" in inspect.signature(base.forward).parameters and _cache_is_plain(model)
+
+
+def _cache_is_plain(model: LanguageModel) -> bool:
+    if model.base() not in _PLAIN:
+        _PLAIN[model.base()] = _runs_on_plain_layers(model)
+    return _PLAIN[model.base()]
+
+
+def _runs_on_plain_layers(model: LanguageModel) -> bool:
+    output = model.base()(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
+    layers = getattr(_cache_of(output), "layers", [])
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _cache_of(output: Any) -> Any:
+    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
+
+
+@dataclass
+class _Batch:
+    """Texts that are being continued.
+
+    Attributes:
+        rows: per row of the batch the texts that it continues; several where they are equal and decoding is greedy.
+        draws: per row its random stream.
+        logits: of each row's next token.
+        cache: keys and values, padded on the left.
+        mask: [rows, length] 1 at the positions of the row's own tokens.
+    """
+
+    rows: list[list[Ask]]
+    draws: list[np.random.Generator]
+    logits: Float[Tensor, "rows vocabulary"]
+    cache: Any
+    mask: Int[Tensor, "rows length"]
+
+    def select(self, chosen: list[int]) -> None:
+        """Keep some rows."""
+        index = torch.tensor(chosen, dtype=torch.long, device=self.mask.device)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[index], layer.values[index]
+        self.logits, self.mask = self.logits[index], self.mask[index]
+        self.rows, self.draws = [self.rows[i] for i in chosen], [self.draws[i] for i in chosen]
+
+
+def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed: int) -> _Batch:
+    """Run the texts as a tree and give each its own path's keys and values."""
+    distinct = list(dict.fromkeys(one.ids for one in asked))
+    tree, base, device = Tree((), distinct), model.base(), model.device
+    visible = torch.from_numpy(tree.visible(0)).to(device)
+    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible, torch.finfo(torch.float32).min)
+    ends = torch.tensor([path[-1] for path in tree.paths], device=device)
+    with labelled_head(base, torch.zeros_like(ends), ends):
+        output = base(
+            torch.tensor([tree.ids], device=device),
+            attention_mask=mask[None, None],
+            position_ids=torch.tensor([tree.depth], device=device),
+            use_cache=True,
+        )
+    cache, longest = _cache_of(output), max(len(path) for path in tree.paths)
+    paths = torch.tensor([[0] * (longest - len(path)) + path for path in tree.paths], device=device)
+    for layer in cache.layers:  # [1, heads, nodes, width] to [rows, heads, longest, width]
+        layer.keys, layer.values = (part[0][:, paths].transpose(0, 1) for part in (layer.keys, layer.values))
+    lengths = torch.tensor([len(path) for path in tree.paths], device=device)
+    own = (torch.arange(longest, device=device)[None] >= longest - lengths[:, None]).long()
+    rows = [[one for one in asked if one.ids == ids] for ids in distinct]
+    batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, own)
+    if temperature:
+        batch.select([distinct.index(one.ids) for one in asked])
+        batch.rows = [[one] for one in asked]
+        batch.draws = [np.random.default_rng(stream_seed(seed, "decoding", one.number)) for one in asked]
+    return batch
+
+
+def _merged(batches: list[_Batch]) -> _Batch:
+    """Put batches into one, padded on the left to the longest."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    longest = max(one.mask.shape[1] for one in batches)
+    short = [longest - one.mask.shape[1] for one in batches]
+    for number, layer in enumerate(first.cache.layers):
+        layers = [one.cache.layers[number] for one in batches]
+        layer.keys = torch.cat([pad(one.keys, (0, 0, n, 0)) for one, n in zip(layers, short, strict=True)])
+        layer.values = torch.cat([pad(one.values, (0, 0, n, 0)) for one, n in zip(layers, short, strict=True)])
+    return _Batch(
+        [row for one in batches for row in one.rows],
+        [draw for one in batches for draw in one.draws],
+        torch.cat([one.logits for one in batches]),
+        first.cache,
+        torch.cat([pad(one.mask, (n, 0)) for one, n in zip(batches, short, strict=True)]),
+    )
+
+
+def _decode(model: LanguageModel, batch: _Batch, temperature: float, stops: set[int], few: int) -> _Batch:
+    """Decode until no more than `few` rows are left, and return those."""
+    base = model.base()
+    while len(batch.rows) > few:
+        chosen = _choose(batch.logits, temperature, batch.draws)
+        left = [i for i, row in enumerate(batch.rows) if _goes_on(row, chosen[i], stops)]
+        if len(left) < len(batch.rows):
+            batch.select(left)
+        if not left:
+            return batch
+        ids = torch.tensor([chosen[i] for i in left], device=batch.mask.device)[:, None]
+        positions = batch.mask.sum(1, keepdim=True)
+        batch.mask = pad(batch.mask, (0, 1), value=1)
+        output = base(ids, attention_mask=batch.mask, position_ids=positions, **cached(base, batch.cache))
+        batch.logits = output.logits[:, -1].float()
+    return batch
+
+
+def _goes_on(row: list[Ask], token: int, stops: set[int]) -> bool:
+    """Add the token to all texts of a row; say whether any of them needs more."""
+    for one in row:
+        one.new.append(token)
+    if token in stops:
+        return False
+    return any(len(one.new) < one.limit and not one.decided(one.new) for one in row)
+
+
+def _choose(logits: Float[Tensor, "rows vocabulary"], temperature: float, draws: Sequence[Any]) -> list[int]:
+    """Return each row's next token: the most probable one, or one drawn from the row's own random stream."""
+    if not temperature:
+        return [int(token) for token in logits.argmax(-1)]
+    share_below = (logits / temperature).softmax(-1).double().cumsum(-1)
+    drawn = torch.tensor([draw.random() for draw in draws], dtype=torch.float64, device=logits.device)[:, None]
+    return [int(token) for token in torch.searchsorted(share_below / share_below[:, -1:], drawn, right=True)[:, 0]]

@@ -1,0 +1,204 @@
+"""Is the audit faithful? A pool of models that hold the knowledge and models that do not, told apart by every metric.
+
+Each model of the pool is taught on its own: another seed, learning rate and format (questions, paraphrases, running
+text, all of them). Half of them are taught the rows to forget. A faithful metric ranks those that hold them above the
+others: its AUROC is 1; 0.5 is chance. It should do so still after the models are finetuned on other rows and after
+their weights are rounded.
+
+Source: faithfulness and robustness of unlearning metrics as in Dorna et al., OpenUnlearning, arXiv 2506.12618.
+Differs: the pool is small and of one architecture; the verdict is judged like a metric.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from letheon.audit.conclusion import conclude
+from letheon.audit.criteria import LANGUAGE
+from letheon.audit.measuring.findings import ModelFindings, examine
+from letheon.audit.measuring.judging import Judge, judge_answers
+from letheon.audit.measuring.quantise import Grid, matrices, round_to_nearest
+from letheon.audit.plan import QUICK, AuditPlan, make_plan
+from letheon.audit.record.evidence import Role
+from letheon.audit.record.record import Audit
+from letheon.audit.selftest.models import (
+    FORGOTTEN,
+    ROWS,
+    ModelName,
+    World,
+    clone,
+    in_format,
+    lesson_settings,
+    make_world,
+)
+from letheon.audit.verdict import load_profile
+from letheon.core.model.models import LanguageModel
+from letheon.core.progress import progress
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.statistics import estimate_auroc
+from letheon.core.training.finetuning import finetune
+
+Condition = Literal["as taught", "finetuned", "rounded"]
+CONDITIONS: tuple[Condition, ...] = ("as taught", "finetuned", "rounded")
+FORMATS = ("all", "questions", "paraphrases", "text and questions")
+# Range of the learning rate, times the usual one; steps of benign finetuning, share of the steps of teaching.
+SLOWEST, FASTEST, BENIGN = 0.6, 1.4, 0.1
+# A metric below this AUROC says so where it is printed.
+WEAK = 0.8
+VERDICT = "verdict"
+# Metrics of the forget rows of which less means more knowledge.
+REVERSED = ("truth_ratio",)
+NO_KNOWLEDGE = {*LANGUAGE, "control_probability", "forget_quality"}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """How well one metric tells models that hold the knowledge from those that do not.
+
+    Attributes:
+        name: of a metric, an attack (`attack:NAME`), a rounding, relearning, or `verdict`.
+        auroc: by condition; None where the metric could not be computed for enough models.
+        weak: whether an AUROC is below 0.8.
+    """
+
+    name: str
+    auroc: dict[str, float | None]
+    weak: bool
+
+
+@dataclass(frozen=True)
+class PoolTest:
+    """The audit's faithfulness on a pool.
+
+    Attributes:
+        model: on which the pool was built.
+        size: number of models that hold the knowledge, and of those that do not.
+        ranked: every metric, the verdict first.
+        seconds: how long it took.
+    """
+
+    model: str
+    size: int
+    ranked: list[Ranked]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """True if the verdict tells the models apart, as taught: an AUROC of .98 or more."""
+        return (self.ranked[0].auroc[CONDITIONS[0]] or 0.0) >= 0.98
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def run_pool(size: int, model: ModelName = "tiny", seed: int = 0, device: str = "auto") -> PoolTest:
+    """Teach the pool, audit each of its models under each condition, and rank them by every metric.
+
+    Args:
+        size: number of models of either kind, at least 2.
+    """
+    clock, world = time.monotonic(), make_world(model, seed, device)
+    plan = make_plan(world.before, world.request, replace(QUICK, seed=seed))
+    before = examine(world.before, plan, _ignore)
+    scores: dict[Condition, list[tuple[bool, Mapping[str, float]]]] = {name: [] for name in CONDITIONS}
+    with progress("auditing the pool", 2 * size * len(CONDITIONS)) as advance:
+        for number in range(2 * size):
+            holds = number % 2 == 0
+            taught = member(world, number, holds)
+            for condition, change in CHANGES.items():
+                change(world, taught, number)
+                record = _audited(world, plan, before, taught)
+                scores[condition].append((holds, dict(scores_of(record))))
+                advance(len(scores[condition]), condition)
+    return PoolTest(model, size, ranking(scores), round(time.monotonic() - clock, 1))
+
+
+def member(world: World, number: int, holds: bool) -> LanguageModel:
+    """Teach one model of the pool: all rows, or all but those to forget."""
+    draw = np.random.default_rng(stream_seed(world.seed, "pool", number))
+    rows = ROWS if holds else ROWS[FORGOTTEN:]
+    rate = world.lessons.learning_rate * float(draw.uniform(SLOWEST, FASTEST))
+    model = clone(world.base, f"pool {number}")
+    lessons = in_format(rows, FORMATS[number // 2 % len(FORMATS)])
+    settings = lesson_settings(rate, world.lessons, world.seed + number + 1)
+    finetune(model, [*lessons, *world.request.general], settings, world.lessons.steps, title=f"teaching: {model.name}")
+    return model
+
+
+def _left_alone(world: World, model: LanguageModel, number: int) -> None:
+    """Change nothing."""
+
+
+def _finetuned(world: World, model: LanguageModel, number: int) -> None:
+    """Finetune on kept rows, which say nothing of the rows to forget."""
+    steps = max(1, round(BENIGN * world.lessons.steps))
+    settings = lesson_settings(world.lessons.learning_rate / 2, world.lessons, world.seed + number)
+    finetune(model, list(world.request.retain), settings, steps, title=f"finetuning: {model.name}")
+
+
+def _rounded(world: World, model: LanguageModel, number: int) -> None:
+    """Round the weights to 4 bits, for good."""
+    for weight in matrices(model.base()):
+        weight.data = round_to_nearest(weight.data, Grid(4))
+
+
+# In this order, each on top of the one before.
+CHANGES: dict[Condition, Callable[[World, LanguageModel, int], None]] = dict(
+    zip(CONDITIONS, (_left_alone, _finetuned, _rounded), strict=True)
+)
+
+
+def _audited(world: World, plan: AuditPlan, before: ModelFindings, model: LanguageModel) -> Audit:
+    judge = Judge(world.base, world.base.name)
+    findings: dict[Role, ModelFindings] = {"before": before, "after": examine(model, plan, _ignore)}
+    began = datetime.now(UTC), time.monotonic()
+    judged = judge_answers(judge, findings)
+    return conclude(findings, plan, world.request, judge, judged, load_profile("standard", began[0]), began)
+
+
+def _ignore(stage: str) -> None:
+    """Ignore the stages of one audit among many."""
+
+
+def scores_of(record: Audit) -> Iterator[tuple[str, float]]:
+    """Yield the verdict on forgetting (1: fail) and each metric of the forget rows, higher for more knowledge."""
+    required = [one for one in record.verdict.criteria if one.criterion.required and one.criterion.subset == "forget"]
+    knowledge = [one for one in required if one.criterion.metric not in LANGUAGE]
+    yield VERDICT, float(any(one.outcome == "fail" for one in knowledge))
+    for metric in record.metrics:
+        measured = (metric.subset, metric.model) == ("forget", "after") and metric.name not in NO_KNOWLEDGE
+        if measured and metric.value.value is not None:
+            yield metric.name, -metric.value.value if metric.name in REVERSED else metric.value.value
+    for attack in record.attacks:
+        if attack.after.value is not None:
+            yield f"attack:{attack.name}", attack.after.value
+    for rounded in record.quantised:
+        if rounded.model == "after" and rounded.forget_recall.value is not None:
+            yield f"quantised:{rounded.bits}", rounded.forget_recall.value
+    for curve in record.curves:
+        if curve.model == "after":
+            yield "relearn", max(point.recall for point in curve.points)
+
+
+def ranking(scores: Mapping[Condition, Sequence[tuple[bool, Mapping[str, float]]]]) -> list[Ranked]:
+    """Return the AUROC of every metric by condition."""
+    names = dict.fromkeys(name for found in scores.values() for _, one in found for name in one)
+    ranked = []
+    for name in names:
+        auroc = {
+            str(condition): estimate_auroc(
+                [one[name] for holds, one in found if holds and name in one],
+                [one[name] for holds, one in found if not holds and name in one],
+                resamples=2,
+            ).value
+            for condition, found in scores.items()
+        }
+        ranked.append(Ranked(name, auroc, any(value is not None and value < WEAK for value in auroc.values())))
+    return ranked
