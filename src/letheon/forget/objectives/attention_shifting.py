@@ -142,7 +142,7 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
     Settings,
     paper="2510.17210",
     needs={"retain", "reference"},
-    recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=q_proj k_proj"),
+    recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=queries-keys"),
     recommended={"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},  # on TOFU
     tiny=({}, {"importance": "entropy", "alpha": 0.6}),
 )
