@@ -23,6 +23,7 @@ from letheon.forget.curvature.fitting import Passed, fit, sampled_passes
 from letheon.forget.curvature.kronecker import Block, Factors, Kind, eigenbasis
 from letheon.forget.curvature.linear import Linear, as_linear, linear_layers
 from letheon.forget.request import Request
+from letheon.forget.updates import gauss_newton as gauss_newton_update
 from tests import naive
 
 pytestmark = pytest.mark.oracle("gauss_newton")
@@ -239,6 +240,20 @@ def test_every_part_of_the_curvature_brings_the_step_nearer_to_the_exact_one() -
     mean = {kind: sum(one[kind] for one in found) / len(found) for kind in found[0]}
     assert mean["ekfac"] >= mean["kfac"] > mean["diagonal"] > mean["identity"], mean
     assert mean["kfac"] > mean["inputs only"], mean
+
+
+def test_the_step_is_near_the_exact_one_at_the_default_damping() -> None:
+    """Where the damping is far below the curvature, both lean on directions that the factors do not know."""
+    default = gauss_newton_update.Settings().damping
+
+    def mean(damping: float) -> dict[str, float]:
+        found = [cosines(seed, damping) for seed in range(4)]
+        return {kind: sum(one[kind] for one in found) / len(found) for kind in found[0]}
+
+    ours, paper = mean(default), mean(1e-8)
+    assert ours["kfac"] > 0.7, ours
+    assert ours["kfac"] > ours["identity"] + 0.1, ours
+    assert ours["kfac"] > paper["kfac"] + 0.1, (ours, paper)
 
 
 # A language model ---------------------------------------------------------------------------------------------------

@@ -81,7 +81,8 @@ def target_modules(model: nn.Module, targets: str, experts: bool = True) -> list
     Raises:
         InputError: the language model's blocks have no matrix of such a name.
     """
-    parts = [attention(block) if fused_experts(model) and not experts else block for block in blocks(model)]
+    alone = not experts and bool(fused_experts(model))
+    parts = [attention(block) if alone else block for block in blocks(model)]
     leaves = {name.rpartition(".")[2] for part in parts for name, module in part.named_modules() if is_matrix(module)}
     if targets == ALL_LINEAR:
         chosen = leaves

@@ -133,6 +133,15 @@ def down_projection(block: nn.Module) -> nn.Module:
     return matrices[-1]
 
 
+def has_down_projection(block: nn.Module) -> bool:
+    """Return whether a block's MLP ends in one matrix back to the residual stream; a mixture's does not."""
+    try:
+        down_projection(block)
+    except InputError:
+        return False
+    return True
+
+
 def is_matrix(module: nn.Module) -> bool:
     """Return whether a module is a linear layer, or GPT-2's transposed one."""
     return isinstance(module, nn.Linear) or is_transposed(module)

@@ -88,7 +88,7 @@ def branches(model: LanguageModel, longest: int) -> bool:
     """Return whether a mask alone decides what each token of a row of `longest` tokens sees."""
     config = model.base().config.get_text_config()
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return not is_recurrent(model.base()) and all(window is None or longest <= window for window in windows)
+    return not is_recurrent(model.base()) and all(not window or longest <= window for window in windows)
 
 
 def _score_apart(

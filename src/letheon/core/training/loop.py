@@ -24,6 +24,7 @@ from letheon.core.atomic import read_json
 from letheon.core.errors import InputError, Interrupted, TrainingError
 from letheon.core.hardware import keep_freed_memory, resolve_precision
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import recomputed
 from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
@@ -209,12 +210,26 @@ class Loop:
         torch.manual_seed(stream_seed(self.settings.seed, "step", self.step))
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.step)
-        metrics = dict(step(self.step))
+        with self._checkpointing():
+            metrics = dict(step(self.step))
         self.step += 1
         self.optimizer.zero_grad(set_to_none=True)
         if self.run_folder is not None and self.accelerator.is_main_process:
             self.run_folder.log(step=self.step, **metrics)
         return metrics
+
+    @contextmanager
+    def _checkpointing(self) -> Iterator[None]:
+        """Run blocks again in the backward pass instead of keeping their activations, if the settings ask for it."""
+        if not self.settings.gradient_checkpointing:
+            yield
+            return
+        self.model.recomputes = True
+        try:
+            with recomputed(self.model.base()):
+                yield
+        finally:
+            self.model.recomputes = False
 
     def _rate(self, step: int) -> float:
         if step < self.settings.warmup_steps:

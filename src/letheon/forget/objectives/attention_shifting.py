@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -147,6 +147,10 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
     tiny=({}, {"importance": "entropy", "alpha": 0.6}),
 )
 class AttentionShifting(Objective):
+    recomputes: ClassVar[bool] = (
+        False  # blocks that are run again in the backward pass would no longer compute attention openly
+    )
+
     settings: Settings
 
     def __init__(self, settings: Settings | None = None) -> None:

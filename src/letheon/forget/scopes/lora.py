@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from letheon.core.model.adapters import ALL_LINEAR, attach_lora
+from letheon.core.model.adapters import ALL_LINEAR, attach_lora, target_modules
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 
 
@@ -34,6 +35,14 @@ class Settings:
 @method("scope", "lora", Settings, paper="2106.09685")
 class LoRA(Scope):
     settings: Settings
+
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse targets that the model's blocks do not have."""
+        target_modules(model, recipe.scope.settings.targets, recipe.scope.settings.experts)
+
+    def may_move(self, name: str) -> bool:
+        return self.settings.experts and self.settings.targets == ALL_LINEAR
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         settings = self.settings

@@ -24,6 +24,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
+from letheon.core.model.adapters import attach_lora, target_modules
 from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import is_matrix
@@ -32,9 +33,8 @@ from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.scopes.lora import LoRA
-from letheon.forget.scopes.lora import Settings as LoRASettings
 
 logger = logging.getLogger("letheon")
 
@@ -203,18 +203,24 @@ class Start:
 class ReGLU(Scope):
     settings: Settings
 
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse targets that the model's blocks do not have."""
+        target_modules(model, recipe.scope.settings.targets, experts=False)
+
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.starts: dict[str, Start] = {}
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
         self.layers: dict[str, Any] = {}
 
+    def may_move(self, name: str) -> bool:
+        return False
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        settings, self.request = self.settings, request
+        settings = self.settings
         model.merge_adapter()
-        parameters = LoRA(LoRASettings(settings.r, settings.alpha, settings.targets, experts=False)).select(
-            model, request
-        )
+        parameters = attach_lora(model, settings.r, settings.alpha, settings.targets, experts=False)
         self.layers = {name: module for name, module in model.model.named_modules() if hasattr(module, "lora_A")}
         if any(not is_matrix(layer.base_layer) for layer in self.layers.values()):
             raise InputError("reglu: the targets belong to fused experts", "name other targets: reglu:targets=...")
@@ -278,9 +284,7 @@ class ReGLU(Scope):
             return
         settings, name_of_base = self.settings, model.model.peft_config["default"].base_model_name_or_path
         model.model = model.model.unload()
-        LoRA(LoRASettings(2 * settings.r, 2 * settings.alpha, settings.targets, experts=False)).select(
-            model, self.request
-        )
+        attach_lora(model, 2 * settings.r, 2 * settings.alpha, settings.targets, experts=False)
         model.model.peft_config["default"].base_model_name_or_path = name_of_base
         self.layers = {name: module for name, module in model.model.named_modules() if name in trained}
         for name, layer in self.layers.items():

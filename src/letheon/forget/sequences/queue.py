@@ -40,7 +40,7 @@ from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import RecipeJob
 from letheon.forget.request import Request
-from letheon.forget.scopes.targeted import Targeted, answer_losses
+from letheon.forget.scopes.targeted import answer_losses
 from letheon.forget.sequences.redundancy import (
     Filtered,
     StateEncoder,
@@ -190,9 +190,7 @@ class Queue:
         self.model, self.settings, self.forget, self.training = model, settings, forget, training
         self.recipes = settings.recipes()
         for recipe in self.recipes.values():
-            scope = recipe.scope.make()
-            if isinstance(scope, Targeted):
-                scope.check(model)
+            recipe.check_model(model.base())
         model.merge_adapter()
         self.start = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
         self.thresholds = settings.thresholds

@@ -21,14 +21,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
+from letheon.forget.mixtures import refuse_moving_experts
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.recipe import Recipe
 from letheon.forget.separate_gradients import cosine, descend, separate_gradients
 from letheon.forget.updates.geometric import adam_denominators
 
@@ -78,6 +80,11 @@ class NullSpaceUpdate(Update):
     """
 
     settings: Settings
+
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse fused experts that may move: they would take no forget part."""
+        refuse_moving_experts(recipe, model, "null space", "null_space")
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)

@@ -1,16 +1,19 @@
 """Tiny models with random weights of the families that people use: two layers, width 32, one token per byte.
 
-They are built from configurations alone, so nothing is downloaded. `letheon methods --families --markdown` reads its
-columns from here.
+They are built from configurations alone, so nothing is downloaded. `letheon methods --families` asks every method
+about the structures of these families.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel, quiet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAYERS = 2
 BASE: dict[str, Any] = {
@@ -106,12 +109,29 @@ _ALL = [
 FAMILIES: dict[str, Family] = {family.kind: family for family in _ALL}
 
 
-def family_config(kind: str) -> Any:
-    """Make the transformers configuration of a family's tiny model."""
+def family_config(kind: str, layers: int = LAYERS) -> Any:
+    """Make the transformers configuration of a family's tiny model, or of a deeper one."""
     from transformers import AutoConfig
 
+    options = dict(FAMILIES[kind].options)
+    text = options["text_config"] = dict(options["text_config"]) if "text_config" in options else options
+    text["n_layer" if "n_layer" in text else "num_hidden_layers"] = layers
+    if "layer_types" in text:
+        text["layer_types"] = text["layer_types"] * (layers // LAYERS)
+    if text is options:
+        del options["text_config"]
     with quiet():
-        return AutoConfig.for_model(kind, **FAMILIES[kind].options)
+        return AutoConfig.for_model(kind, **options)
+
+
+def family_structure(kind: str, layers: int = 8) -> nn.Module:
+    """Make a family's model of the given depth without weights, on the meta device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"), quiet():
+        built: nn.Module = AutoModelForCausalLM.from_config(family_config(kind, layers))
+        return built
 
 
 def family_model(kind: str, seed: int = 0) -> LanguageModel:
