@@ -57,6 +57,11 @@ def test_a_registered_method_keeps_every_promise(kind: Any, name: str, options: 
     check_method(name, kind, options=options)
 
 
+def test_methods_that_no_short_run_shows_have_a_naive_formulation_of_both_halves() -> None:
+    """`turns=False`: these go red on exchanged rows in their own files, where each half's loss is computed naively."""
+    assert {record.name for record in methods() if not record.turns} == {"rmu", "attention_shifting", "sae"}
+
+
 # The battery finds faults -------------------------------------------------------------------------------------------
 
 
@@ -77,6 +82,13 @@ class OwnRandom(LikelihoodObjective):
 
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
         return batch.mean(scores.logp * random.SystemRandom().random(), "tokens")
+
+
+class Exchanged(LikelihoodObjective):
+    """Descends the forget answers' loss."""
+
+    def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:
+        return -batch.mean(scores.logp, "tokens")
 
 
 class NotANumber(LikelihoodObjective):
@@ -109,6 +121,7 @@ class Leaky(Everything):
     [
         ("objective", MeanOfBatch, LikelihoodSettings, "however it is split.*batch.mean"),
         ("objective", OwnRandom, LikelihoodSettings, "The same seed gives the same bits"),
+        ("objective", Exchanged, LikelihoodSettings, "the reverse if both are exchanged"),
         ("objective", NotANumber, LikelihoodSettings, "three steps.*loss is not finite"),
         ("update", Forgetful, GeometricSettings, "killed between two steps.*state_dict"),
         ("scope", Leaky, Nothing, "leaves every other bit alone.*model.norm.weight"),

@@ -44,12 +44,8 @@ class ReapplyJob:
         check_loadable(self.model)
         check_writable(self.out)
         read_update(self.update)
-        return {
-            "model": self.model,
-            "update": str(self.update),
-            "scale": 1.0 if self.scale is None else self.scale,
-            "out": str(self.out),
-        }
+        scale = 1.0 if self.scale is None else self.scale
+        return {"model": self.model, "update": str(self.update), "scale": scale, "out": str(self.out)}
 
     def work(self) -> dict[str, Any]:
         """Add the update to the weights, save the result, and return what was done."""

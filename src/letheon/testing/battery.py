@@ -42,6 +42,7 @@ def check_method(name: str, kind: Kind = "objective", *, options: Mapping[str, A
         else:
             chosen = [checks.check_edits, checks.check_changes_what_it_says, checks.check_repeats, by_seed]
             chosen += [checks.check_saves, checks.check_restarts]
+        chosen += [checks.check_turns] if record.turns else []
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
             start = save_random_adapter(Path(scratch) / "adapter") if record.adapter else "tiny"
             _check_all(MethodTrial(recipe, start), chosen, f"{kind} {name} ({recipe})")

@@ -145,11 +145,10 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
     recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=queries-keys"),
     recommended={"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},  # on TOFU
     tiny=({}, {"importance": "entropy", "alpha": 0.6}),
+    turns=False,
 )
 class AttentionShifting(Objective):
-    recomputes: ClassVar[bool] = (
-        False  # blocks that are run again in the backward pass would no longer compute attention openly
-    )
+    recomputes: ClassVar[bool] = False  # attention would not be computed openly again
 
     settings: Settings
 

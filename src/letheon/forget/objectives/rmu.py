@@ -59,7 +59,7 @@ def layer_to_read(many: int, layer: int | None) -> int:
     return round(7 / 32 * many) if layer is None else layer
 
 
-@method("objective", "rmu", Settings, paper="2403.03218", needs={"retain", "reference"})
+@method("objective", "rmu", Settings, paper="2403.03218", needs={"retain", "reference"}, turns=False)
 class RMU(Objective):
     settings: Settings
 

@@ -190,7 +190,7 @@ def contrasts_of(
     Raises:
         InputError: no row has a subject in its question, or a counterfactual prompt.
     """
-    subjects = list(dict.fromkeys(row.subject for row in (*request.forget, *request.retain) if row.subject))
+    subjects = sorted({row.subject for row in (*request.forget, *request.retain) if row.subject})
     able = [row for row in rows if row.counterfactual or (row.subject and row.subject in row.prompt)]
     chosen = [able[i * len(able) // min(most, len(able))] for i in range(min(most, len(able)))]
     found = [_contrast(model, row, subjects, seed) for row in chosen]
