@@ -15,7 +15,8 @@ from letheon.core.rows.encoding import Encoder
 from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import hidden_states, score
 from letheon.forget.request import Request
-from letheon.forget.run import forget
+from letheon.forget.run import forget, resume
+from letheon.testing.kills import Killed, killed_before_step
 
 QUICK: dict[str, Any] = {"steps": 2, "learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "device": "cpu"}
 
@@ -57,6 +58,23 @@ def test_running_blocks_again_keeps_less_for_the_backward_pass(tiny: LanguageMod
     with recomputed(tiny.base()):
         assert kept() < 0.5 * plain
         assert torch.allclose(hidden_states(tiny, batch, 2), hidden_states(tiny, batch, 2))
+
+
+# The optimizer without moments -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["npo", "npo+null_space@layers=2-:parameters=down_proj", "npo+geometric"])
+def test_plain_gradient_steps_are_as_long_as_the_rate_says_and_resume(
+    method: str, deletion: Request, tmp_path: Any
+) -> None:
+    options = {**QUICK, "optimizer": "sgd", "keep_update": True, "clip": None}
+    one, two = (forget("tiny", deletion, method, **{**options, "steps": 1, "learning_rate": r}) for r in (1e-4, 2e-4))
+    name = max(one.change, key=lambda name: float(one.change[name].norm()))
+    assert torch.allclose(2 * one.change[name], two.change[name], atol=1e-6, rtol=1e-2)
+    whole = forget("tiny", deletion, method, **options).model.parameters_hash()
+    with killed_before_step(1), pytest.raises(Killed):
+        forget("tiny", deletion, method, out=tmp_path / "run", checkpoint_steps=1, **options)
+    assert resume(tmp_path / "run", device="cpu").model.parameters_hash() == whole
 
 
 # Formats ------------------------------------------------------------------------------------------------------------

@@ -206,6 +206,10 @@ class Sampler(Configured):
         """Number of pairs of a forget and a retain row in one epoch."""
         return len(request.forget)
 
+    def report(self, request: Request, plan: Sequence[PairIndices]) -> dict[str, Any]:
+        """What a plan lets the model see, saved with the run as `exposure.json`; empty if there is nothing to say."""
+        return {}
+
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         """Plan `steps` effective batches; the numbers index `request.forget` and `request.retain`."""
         raise TypeError(f"{type(self).__name__} plans no rows: write plan()")

@@ -112,6 +112,8 @@ def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.model.save(run.folder / "model", card=model_card(result.model.name, recipe, result.request) + ended)
     if result.table:
         write_json(run.folder / "scope.json", result.table)
+    if result.exposure:
+        write_json(run.folder / "exposure.json", result.exposure)
     if result.change:
         save_update(run.folder, result.change, str(recipe), result.model)
     stored = {

@@ -86,12 +86,9 @@ class Loop:
         self.run_folder, self.state, self.title = run, state, title
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        make = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+        weights, decay = self.parameters.values(), settings.weight_decay
+        self.optimizer = make(weights, lr=settings.learning_rate, weight_decay=decay, fused=True)
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None
@@ -268,7 +265,8 @@ class Loop:
         kept = {}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
-                kept[f"{name}/{key}"] = value.detach().contiguous()
+                if value is not None:  # SGD names a momentum that it does not have
+                    kept[f"{name}/{key}"] = value.detach().contiguous()
         return kept
 
     def resume(self) -> bool:
@@ -283,10 +281,9 @@ class Loop:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
-                if any(key.startswith(f"{name}/") for key in moments):
-                    keys = ("step", "exp_avg", "exp_avg_sq")
-                    state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
-                    self.optimizer.state[parameter] = state
+                own = {key.removeprefix(f"{name}/"): t for key, t in moments.items() if key.startswith(f"{name}/")}
+                if own:
+                    self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in own.items()}
         if self.state is not None:
             self.state.load_state_dict(tensors_of(folder, "state", device=str(self.model.device)))
         kept = read_json(folder / "step.json")

@@ -19,8 +19,9 @@ class TrainSettings:
     The command line shows each line below as the help of an option.
 
     Attributes:
-        learning_rate: learning rate of AdamW after the warm-up.
-        weight_decay: weight decay of AdamW.
+        optimizer: `adamw`, or `sgd` (plain gradient steps, without the two moments in memory).
+        learning_rate: learning rate of the optimizer after the warm-up.
+        weight_decay: weight decay of the optimizer.
         batch_size: rows per optimizer step (the effective batch); in forgetting these are forget
             rows, and as many retain rows join them.
         micro_batch_size: rows in memory at once; 0 takes the whole batch. The result does not depend on it.
@@ -39,6 +40,7 @@ class TrainSettings:
     """
 
     learning_rate: float = 1e-5
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.0
     batch_size: int = 8
     micro_batch_size: int = 0

@@ -132,14 +132,14 @@ class NullSpaceUpdate(Update):
     def _correct(self, loop: Loop, before: Vector, free: Vector, share: float) -> None:
         """Remove the part of the optimizer's step that acts on protected inputs."""
         group = loop.optimizer.param_groups[0]
-        beta, rate, decay = group["betas"][0], group["lr"], group["weight_decay"]
+        beta, rate, decay = group.get("betas", (0.0,))[0], group["lr"], group["weight_decay"]
         denominators = adam_denominators(loop)
         for i, (name, parameter) in enumerate(loop.parameters.items()):
             self.momentum[i].lerp_(share * free[i], 1 - beta)
             if self.settings.part == "step":
                 made = parameter - before[i]
             else:
-                bias = 1 - beta ** float(loop.optimizer.state[parameter]["step"])
+                bias = 1 - beta ** float((loop.optimizer.state.get(parameter) or {"step": 1})["step"])
                 made = -rate * (self.momentum[i] / bias / denominators[i] + decay * before[i])
             parameter.sub_(self._blocked(name, made))
 
