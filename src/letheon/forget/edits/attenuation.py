@@ -244,6 +244,7 @@ def attenuate(
     recipes={"u-can": "attenuation"},
     seeded=False,
     adapter=True,
+    turns=False,
 )
 class Attenuation(Procedure):
     changes = r"\.lora_[AB]\."

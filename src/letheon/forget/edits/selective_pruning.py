@@ -49,7 +49,7 @@ def chosen_neurons(
     return mask
 
 
-@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False)
+@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False, turns=False)
 class SelectivePruning(Procedure):
     settings: Settings
 
