@@ -24,7 +24,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.forget.run import forget
 from letheon.testing import sample_request
 
-PARAMETERS = 41_162_240
+PARAMETERS = 41_172_480
 RUNS: dict[str, dict[str, Any]] = {
     "npo": {},
     "npo ": {"optimizer": "sgd"},
