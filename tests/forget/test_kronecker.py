@@ -200,7 +200,7 @@ def learned(seed: int) -> tuple[nn.Sequential, Tensor, Tensor]:
     return net, points, groups
 
 
-def cosines(seed: int, damping: float) -> dict[str, float]:
+def cosines(seed: int, damping: float | None) -> dict[str, float]:
     """With the exact (G + λI)⁻¹g, g the gradient of a group to be forgotten and G the curvature of the others."""
     net, points, groups = learned(seed)
     kept = points[groups != 0]
@@ -220,6 +220,8 @@ def cosines(seed: int, damping: float) -> dict[str, float]:
         return torch.cat([step[name].flatten() for name in layers]).double()
 
     matrix = gauss_newton(net, kept)
+    if damping is None:  # the default, of all weights together
+        damping = gauss_newton_update.SHARE * float(matrix.diagonal().mean())
     exact = torch.linalg.solve(matrix + damping * torch.eye(len(matrix), dtype=torch.float64), flat(gradient))
     curvatures = {kind: fit(layers, passes, kind).blocks for kind in (*KINDS, "identity")}
     # whitening of the inputs alone, which careless code takes for K-FAC
@@ -243,15 +245,15 @@ def test_every_part_of_the_curvature_brings_the_step_nearer_to_the_exact_one() -
 
 
 def test_the_step_is_near_the_exact_one_at_the_default_damping() -> None:
-    """Where the damping is far below the curvature, both lean on directions that the factors do not know."""
-    default = gauss_newton_update.Settings().damping
+    """Where the damping is far below the curvature, steps lean on directions that the factors do not know."""
 
-    def mean(damping: float) -> dict[str, float]:
+    def mean(damping: float | None) -> dict[str, float]:
         found = [cosines(seed, damping) for seed in range(4)]
         return {kind: sum(one[kind] for one in found) / len(found) for kind in found[0]}
 
-    ours, paper = mean(default), mean(1e-8)
-    assert ours["kfac"] > 0.7, ours
+    assert gauss_newton_update.Settings().damping is None
+    ours, paper = mean(None), mean(1e-8)
+    assert ours["kfac"] > 0.55, ours
     assert ours["kfac"] > ours["identity"] + 0.1, ours
     assert ours["kfac"] > paper["kfac"] + 0.1, (ours, paper)
 
