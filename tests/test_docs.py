@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from letheon.jobs.methods import family_verdicts
 from letheon.papers.page import papers_markdown
 from letheon.papers.results_page import results_markdown
-from letheon.printing.methods import methods_markdown
+from letheon.printing.methods import families_markdown, methods_markdown
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -21,6 +22,12 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 def test_the_page_of_methods_is_current() -> None:
     text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     assert text.endswith(methods_markdown() + "\n"), "run `letheon methods --markdown` and paste it"
+
+
+def test_the_page_of_families_is_current() -> None:
+    text = (ROOT / "docs/families.md").read_text(encoding="utf-8")
+    table = families_markdown(family_verdicts())
+    assert text.endswith(table + "\n"), "run `letheon methods --families --markdown` and paste it"
 
 
 def test_the_page_of_papers_is_current() -> None:

@@ -336,13 +336,18 @@ def gpt2(tiny: LanguageModel) -> Iterator[LanguageModel]:
         yield LanguageModel(GPT2LMHeadModel(config).eval(), tiny.tokenizer, "small-gpt2")
 
 
-def test_projections_of_other_names_are_refused_with_the_names_to_write(gpt2: LanguageModel, deletion: Request) -> None:
-    with pytest.raises(InputError, match=r"q_proj.*not found(?s:.*)targets=NAME.*c_attn"):
-        forget(gpt2, deletion, "attention-shifting", steps=1, **TRAINING)
+def test_names_that_the_model_does_not_have_are_refused_with_its_own(gpt2: LanguageModel, deletion: Request) -> None:
+    with pytest.raises(InputError, match=r"no matrix is called q_proj(?s:.*)targets=NAME.*c_attn"):
+        forget(gpt2, deletion, "attention-shifting@lora:targets=q_proj", steps=1, **TRAINING)
 
 
-def test_a_fused_projection_can_be_named(gpt2: LanguageModel, deletion: Request) -> None:
-    result = forget(gpt2, deletion, "attention-shifting@lora:targets=c_attn", steps=10, **TRAINING)
+def test_queries_and_keys_are_found_by_structure_where_they_share_a_matrix(
+    gpt2: LanguageModel, deletion: Request
+) -> None:
+    result = forget(gpt2, deletion, "attention-shifting", steps=10, **TRAINING)
+    names = {name for name, p in result.model.model.named_parameters() if "lora_" in name}
+    assert names
+    assert all("c_attn" in name for name in names)
     history = result.outcome.history
     assert history[-1]["masked_attention"] < history[0]["masked_attention"]
 

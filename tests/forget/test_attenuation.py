@@ -166,6 +166,42 @@ def test_the_same_rows_on_both_sides_give_no_attenuation(adapted: LanguageModel,
     assert adapted.parameters_hash() == before
 
 
+def planted(model: LanguageModel) -> tuple[list[Example], list[Example], str, int]:
+    """Make one unit of the first queries' A fire on the letter z alone: rows with it, rows without, factor and unit."""
+    unit, embeddings = 5, model.base().get_input_embeddings().weight
+    z = model.tokenizer("z", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        embeddings[:, unit] = 0.01
+        embeddings[z, unit] = 5.0
+    loud = [Example(f"zz{'z' * i} z?", "zz z.") for i in range(8)]
+    quiet = [Example(f"ab{'c' * i} b?", "bc a.") for i in range(8)]
+    name = next(name for name in lora_factors(model) if "layers.0.self_attn.q_proj.lora_A" in name)
+    return loud, quiet, name, unit
+
+
+def test_a_unit_that_fires_on_forget_rows_is_shrunk_and_one_that_fires_on_retain_rows_is_not(
+    adapted: LanguageModel,
+) -> None:
+    loud, quiet, name, unit = planted(adapted)
+    settings = Settings(lam=0.0)
+    shrunk = decide(measure(adapted, loud, quiet, settings), settings)[name]
+    assert int(shrunk.gap.argmax()) == unit
+    assert shrunk.m[unit] == shrunk.m.min() < 0.1
+    exchanged = decide(measure(adapted, quiet, loud, settings), settings)[name]
+    assert exchanged.gap[unit] == 0
+    assert exchanged.m[unit] == 1
+
+
+def test_without_the_gate_random_rows_are_forgotten_too(adapted: LanguageModel, deletion: Request) -> None:
+    """The paper's own experiment: the rows to forget are a random part of all rows."""
+    rows = [*deletion.forget, *deletion.retain]
+    one, other = rows[::2], rows[1::2]
+    gated, free = (decide(measure(adapted, one, other), Settings(gate=gate)) for gate in ("noise", "none"))
+    count = [sum(int((factor.m < 1).sum()) for factor in found.values()) for found in (gated, free)]
+    assert count[0] < count[1]
+    assert all(bool((free[name].m <= gated[name].m).all()) for name in free)
+
+
 def test_more_of_a_quantile_never_shrinks_fewer_units(adapted: LanguageModel, deletion: Request) -> None:
     factors = measure(adapted, deletion.forget, deletion.retain)
     counts = [

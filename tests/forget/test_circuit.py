@@ -10,13 +10,16 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.errors import InputError
-from letheon.core.model.models import load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import blocks
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.scopes.circuit import CODES, Circuit, Settings, contrasts_of, grouped
 from letheon.forget.updates.by_group import reconciled, routed
 from letheon.probe.patching import Module
+from letheon.testing.samples import exchanged_request, sample_request
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4, "learning_rate": 1e-3}
 
@@ -59,6 +62,36 @@ def test_weights_are_marked_by_heads(deletion: Request) -> None:
         assert (scope.groups[query][inside, 0] == CODES[group]).all()
     assert set(chosen) == set(scope.groups)
     assert len(scope.table) == len(blocks(model.base())) * (heads + 1)
+
+
+def known() -> Request:
+    """Rows of both sets with values, so that a contrast is read where the answer depends on the subject."""
+    return replace(sample_request(), retain=exchanged_request().forget)
+
+
+@pytest.fixture(scope="module")
+def taught() -> LanguageModel:
+    """The tiny model, taught the forget rows in the MLP of layer 1 and the retain rows in that of layer 3."""
+    model, request = load("tiny", device="cpu"), known()
+    for rows, layer in ((request.forget, 1), (request.retain, 3)):
+        moving = {name: p for name, p in model.model.named_parameters() if f"layers.{layer}.mlp" in name}
+        finetune(model, rows, TrainSettings(1e-2, batch_size=8, precision="float32"), 60, parameters=moving)
+    return model
+
+
+# Every module, in the group of its larger score.
+ALL = Settings(share=1.0, ratio=1.0, patching="exact")
+
+
+def test_groups_are_those_of_the_modules_that_carry_the_rows(taught: LanguageModel) -> None:
+    """Causality, not size; and exchanged rows exchange the groups."""
+    found, exchanged = Circuit(ALL), Circuit(ALL)
+    found.select(taught, known())
+    exchanged.select(taught, replace(known(), forget=known().retain, retain=known().forget))
+    assert found.modules[Module(1)] == "forget"
+    assert found.modules[Module(3)] == "retain"
+    swap = {"forget": "retain", "retain": "forget", "shared": "shared"}
+    assert exchanged.modules == {module: swap[group] for module, group in found.modules.items()}
 
 
 def test_the_random_control_has_groups_of_the_same_sizes(deletion: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ def test_pruning_zeroes_whole_neurons_and_nothing_else(deletion: Request) -> Non
         else:
             assert int(changed.sum()) == int(0.1 * parameter.shape[1])
             assert not bool(parameter[:, changed].any())
+
+
+def test_the_pruned_neurons_fire_on_forget_rows_and_exchanged_rows_exchange_them(deletion: Request) -> None:
+    exchanged = replace(deletion, forget=deletion.retain, retain=deletion.forget)
+    pruned = []
+    for request in (deletion, exchanged):
+        start = load("tiny", device="cpu")
+        both = [importance(start, start.encoder().encode_all(rows)) for rows in (request.forget, request.retain)]
+        model = forget(start, request, "selective_pruning:share=0.1", device="cpu").model
+        zeros = torch.stack([(down_projection(block).weight == 0).all(0) for block in blocks(model.base())])
+        for mask, of_forget, of_retain in zip(zeros, *both, strict=True):
+            ratio = of_forget / of_retain
+            assert ratio[mask].min() >= ratio[~mask].max()
+        pruned.append(zeros)
+    assert not bool((pruned[0] & pruned[1]).any())
 
 
 # Retraining

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.gradients import dot, norm, orthonormal
+from letheon.forget import separate_gradients
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -302,7 +304,7 @@ def test_the_realised_step_raises_no_protected_loss(
 
 
 def test_the_gradient_that_the_optimizer_gets_is_orthogonal_in_mode_normal(deletion: Request) -> None:
-    handed = first_gradient("gradient_ascent+geometric", deletion)
+    handed = first_gradient("gradient_ascent+geometric:mode=normal", deletion)
     model = handed["model"]
     gradient = retain_gradient(model, deletion, handed["numbers"])
     assert abs(dot(handed["gradient"], gradient)) / (norm(handed["gradient"]) * norm(gradient)) < 1e-5
@@ -350,6 +352,23 @@ def test_mode_adam_hands_over_a_gradient_whose_preconditioned_step_is_safe(
     forget("tiny", deletion, "grad_diff+geometric:mode=adam", device="cpu", **options)
     assert len(safe) == 4
     assert min(safe) > -1e-5
+
+
+def test_no_micro_batch_s_graph_outlives_it(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tokens=value a forward pass has two gradients; both are taken before the next one is made."""
+    original, graphs, alive = separate_gradients.terms_of, [], []
+
+    def terms_of(model: Any, objective: Any, pair: Any) -> Any:
+        alive.append(sum(graph() is not None for graph in graphs))
+        terms = original(model, objective, pair)
+        graphs.extend(weakref.ref(term) for term in (terms.forget, terms.keep) if term is not None)
+        return terms
+
+    monkeypatch.setattr(separate_gradients, "terms_of", terms_of)
+    options = {"steps": 1, "batch_size": 8, "micro_batch_size": 2, "precision": "float32", "device": "cpu"}
+    forget("tiny", deletion, "npo:tokens=value+geometric", **options)
+    assert len(alive) == 8  # four forget and four retain halves
+    assert max(alive) <= 2  # at most the pass before, whose names still stand
 
 
 def test_earlier_retain_gradients_are_protected_up_to_the_rank(deletion: Request) -> None:

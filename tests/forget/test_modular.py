@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from letheon.core.rows.examples import Example
 from letheon.forget.parts import PairIndices
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.run import check
+from letheon.forget.run import check, forget
 from letheon.forget.samplers.cyclic import Cyclic
 from letheon.forget.samplers.modular import Modular, Scheme, Settings, exposure, modules, neighbourhood, pair_table
 from letheon.forget.samplers.paired import Paired
@@ -248,3 +250,13 @@ def test_the_exposure_report_counts_rows_relations_and_meetings() -> None:
         ("Bob", "Ann"): 1,
     }
     assert found.beside_own == 3 / 5
+
+
+def test_a_run_s_folder_says_what_the_plan_let_the_model_see(deletion: Request, tmp_path: Path) -> None:
+    options = {"steps": 4, "batch_size": 4, "precision": "float32", "device": "cpu"}
+    result = forget("tiny", deletion, "npo%modular", out=tmp_path / "run", **options)
+    saved = json.loads((tmp_path / "run/exposure.json").read_text())
+    assert saved == result.exposure
+    assert sum(saved["forget"]) == 16
+    assert 0 <= saved["beside_own"] <= 1
+    assert not forget("tiny", deletion, "npo", **options).exposure

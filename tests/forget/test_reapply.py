@@ -13,7 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
-from letheon.forget.reapply import read_update, reapply, save_update
+from letheon.forget.reapply import held_share, read_update, reapply, save_update
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 
@@ -48,8 +48,8 @@ def test_nothing_is_written_unless_asked_for(deletion: Request, tmp_path: Path) 
     assert not (tmp_path / "run" / "update").exists()
 
 
-def test_weights_that_did_not_move_are_left_out(tmp_path: Path) -> None:
-    path = save_update(tmp_path, {"a": torch.zeros(3), "b": torch.ones(2)}, "npo")
+def test_weights_that_did_not_move_are_left_out(tiny: LanguageModel, tmp_path: Path) -> None:
+    path = save_update(tmp_path, {"a": torch.zeros(3), "b": torch.ones(2)}, "npo", tiny)
     assert set(read_update(path)) == {"b"}
 
 
@@ -60,6 +60,20 @@ def test_it_is_added_to_what_further_training_made(tiny: LanguageModel, deletion
     reapply(tiny, change, scale=0.5)
     for name, parameter in tiny.model.named_parameters():
         assert torch.allclose(parameter, trained[name] + 0.5 * change[name], atol=1e-7), name
+
+
+def test_a_model_is_asked_how_much_of_an_update_it_holds(
+    tiny: LanguageModel, deletion: Request, tmp_path: Path
+) -> None:
+    result = forget("tiny", deletion, "npo", keep_update=True, out=tmp_path / "run", **OPTIONS)
+    path = tmp_path / "run" / "update" / "update.safetensors"
+    assert held_share(tiny, path) == pytest.approx(0, abs=1e-3)
+    assert held_share(result.model, path) == pytest.approx(1, abs=1e-3)
+    for model, share in ((tiny, 0), (result.model, 1)):
+        finetune(model, deletion.retain, TrainSettings(1e-3, precision="float32"), 2)  # as far as the deletion went
+        assert held_share(model, path) == pytest.approx(share, abs=0.4)
+    save_file(read_update(path), tmp_path / "older.safetensors")
+    assert held_share(tiny, tmp_path / "older.safetensors") is None
 
 
 def test_taken_back_nothing_remains_of_it(tiny: LanguageModel) -> None:
@@ -115,13 +129,21 @@ def test_the_command_line_adds_it_and_saves_the_model(tiny: LanguageModel, tmp_p
 
     from letheon.cli import app
 
-    path = save_update(tmp_path, {NORM: torch.full((64,), 0.25)}, "npo")
+    after = load("tiny", device="cpu")
+    reapply(after, {NORM: torch.full((64,), 0.25)})
+    path = save_update(tmp_path, {NORM: torch.full((64,), 0.25)}, "npo", after)
+    held = after.save(tmp_path / "after")
     done = CliRunner().invoke(
         app, ["forget", "tiny", "--reapply", str(path), "--scale", "2", "--out", str(tmp_path / "out")]
     )
     assert done.exit_code == 0, done.output
     again = load(tmp_path / "out" / "model", device="cpu")
     assert torch.equal(again.model.model.norm.weight, tiny.model.model.norm.weight + 0.5)
+    twice = CliRunner().invoke(app, ["forget", str(held), "--reapply", str(path), "--out", str(tmp_path / "twice")])
+    assert isinstance(twice.exception, InputError)
+    assert "still holds 100% of this update" in str(twice.exception)
+    once = CliRunner().invoke(app, ["forget", "tiny", "--reapply", str(path), "--out", str(tmp_path / "once")])
+    assert once.exit_code == 0, once.output
     refused = CliRunner().invoke(app, ["forget", "tiny", "--reapply", str(path), "--method", "npo"])
     assert isinstance(refused.exception, InputError)
     assert "--method" in str(refused.exception)

@@ -105,7 +105,7 @@ def test_an_option_can_be_changed_and_the_configuration_names_every_part() -> No
     assert recipe.objective.settings.beta == 0.5
     config = recipe.config()
     assert config["objective"]["name"] == "npo"
-    assert config["update"]["mode"] == "normal"
+    assert config["update"]["mode"] == "realized"
     assert set(config) == {"objective", "update", "scope", "sampler"}
 
 

@@ -156,7 +156,7 @@ def test_a_layer_that_does_not_see_whole_rows_is_refused(tiny: LanguageModel, de
             self.inner = inner
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x.flatten(0, 1)).view_as(x)
+            return torch.cat([self.inner(x[:1]), x[1:]])
 
     mlp = tiny.model.model.layers[0].mlp
     expert = nn.Linear(64, 64)

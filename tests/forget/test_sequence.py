@@ -78,14 +78,18 @@ def test_the_loss_difference_by_hand() -> None:
     assert found.tolist() == pytest.approx([10 / 6 - 1.5, 0.5, 0.5])
 
 
-def test_a_chunk_that_is_the_whole_request_is_judged_by_its_own_loss() -> None:
-    assert loss_differences(torch.tensor([6.0]), torch.tensor([3.0])).tolist() == [2.0]
+def test_the_loss_difference_says_nothing_of_an_only_chunk() -> None:
+    assert loss_differences(torch.tensor([6.0]), torch.tensor([3.0])).tolist() == [0.0]
 
 
-def test_a_chunk_is_dropped_only_if_it_is_similar_and_the_loss_does_not_miss_it() -> None:
-    similarity = torch.tensor([0.85, 0.9, 0.9, 0.2])
-    difference = torch.tensor([0.0, 0.01, 0.02, 0.0])
-    assert kept_chunks(similarity, difference, tau=0.85, epsilon=0.01).tolist() == [True, False, True, True]
+def test_a_chunk_is_dropped_only_if_it_is_similar_the_loss_does_not_miss_it_and_the_model_has_lost_it() -> None:
+    similarity = torch.tensor([0.85, 0.9, 0.9, 0.2, 0.9])
+    difference = torch.tensor([0.0, 0.01, 0.02, 0.0, 0.0])
+    rise = torch.tensor([2.0, 2.0, 2.0, 2.0, 0.6])
+    kept = kept_chunks(similarity, difference, rise, tau=0.85, epsilon=0.01, lost=0.7)
+    assert kept.tolist() == [True, False, True, True, True]
+    paper = kept_chunks(similarity, difference, rise, tau=0.85, epsilon=0.01)
+    assert paper.tolist() == [True, False, True, True, False]
 
 
 def test_an_embedding_has_neither_the_mean_nor_the_shared_directions() -> None:
@@ -227,12 +231,27 @@ def test_the_order_of_the_requests_matters() -> None:
     assert forward.model.parameters_hash() != backward.model.parameters_hash()
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_repeated_request_is_served_again_if_its_first_deletion_failed(rows: int) -> None:
+    """The first turn moves next to nothing; under the paper's filter the second one would be dropped."""
+    first = dataclasses.replace(requests(1)[0], forget=requests(1)[0].forget[:rows])
+    again = dataclasses.replace(first, id="the same again")
+    settings = dataclasses.replace(SETTINGS, tau=0.85, epsilon=100.0, lost=0.7)
+    run = {**RUN, "training": dataclasses.replace(TRAINING, learning_rate=1e-7)}
+    served = forget_sequence("tiny", [first, again], **{**run, "settings": settings}).reports[1]
+    assert len(served.kept) == rows
+    assert served.layers
+    paper = dataclasses.replace(settings, lost=None)
+    assert not forget_sequence("tiny", [first, again], **{**run, "settings": paper}).reports[1].kept
+
+
 def test_a_redundant_request_changes_nothing_and_is_reported() -> None:
     first = requests(1)[0]
     again = dataclasses.replace(first, id="the same again")
-    settings = dataclasses.replace(SETTINGS, tau=0.85, epsilon=100.0)
+    settings = dataclasses.replace(SETTINGS, tau=0.85, epsilon=100.0, lost=0.01)
     result = forget_sequence("tiny", [first, again], **{**RUN, "settings": settings})
     report = result.reports[1]
+    assert all(entry["rise"] >= 0.01 for entry in report.dropped)
     assert report.kept == []
     assert [entry["id"] for entry in report.dropped] == [row.id for row in first.forget]
     assert [entry["similarity"] for entry in report.dropped] == pytest.approx([1, 1], abs=1e-5)
@@ -241,7 +260,7 @@ def test_a_redundant_request_changes_nothing_and_is_reported() -> None:
 
 
 def test_dropped_chunks_join_no_history_and_kept_ones_do(tiny: LanguageModel) -> None:
-    settings = dataclasses.replace(SETTINGS, tau=0.85, epsilon=100.0, thresholds=(0.5, 0.9))
+    settings = dataclasses.replace(SETTINGS, tau=0.85, epsilon=100.0, lost=0.01, thresholds=(0.5, 0.9))
     queue = Queue(tiny, settings, FORGET, TRAINING)
     queue.serve(requests(1)[0])
     kept = len(queue.history)

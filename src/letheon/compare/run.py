@@ -43,7 +43,7 @@ from letheon.forget.method_lists import read_methods
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.recipe_job import COLLAPSED, planned_steps
 from letheon.forget.request import Request
-from letheon.forget.run import forget
+from letheon.forget.run import check_model, forget
 from letheon.forget.settings import resolve
 
 Model = LanguageModel | str | Path
@@ -85,6 +85,8 @@ def compare(
     for name in (model, reference):
         if name is not None and not isinstance(name, LanguageModel):
             check_loadable(name)
+    for recipe in recipes.values():
+        check_model(recipe, model)
     folder, clock = Path(out), time.monotonic()
     settings = {"budget": None, "seed": seed, "options": options, "rows": _rows(request)}
     with Run.begun(folder, settings, "a comparison with other rows, seed or options"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -136,11 +136,15 @@ class Objective(Configured):
 
     A class may have the hook `check_recipe(recipe, request)`, a static method that raises `InputError` for a
     combination of parts or a request that cannot work. It is called when the recipe is read (the request is None) and
-    again before a model is loaded. The classes of all kinds of parts may have it.
+    again before a model is loaded. The classes of all kinds of parts may have it, and beside it the static method
+    `check_model(recipe, model)`, which refuses an architecture by its modules: before loading, they have no weights.
 
     Attributes:
         written: one entry per forget row if `prepare` writes rows in their place, else empty.
+        recomputes: whether blocks may be run again in the backward pass (`gradient_checkpointing`).
     """
+
+    recomputes: ClassVar[bool] = True
 
     written: Sequence[Replacement] = ()
 
@@ -179,6 +183,10 @@ class Scope(Configured):
 
     table: Sequence[Mapping[str, Any]] = ()
 
+    def may_move(self, name: str) -> bool:
+        """Whether a mixture's fused experts of this name may move; asked before a model is loaded."""
+        return True
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         """Select parameters by name, perhaps of adapters that it attaches; a resumed run must select the same."""
         raise TypeError(f"{type(self).__name__} selects no weights: write select()")
@@ -197,6 +205,10 @@ class Sampler(Configured):
     def epoch(self, request: Request) -> int:
         """Number of pairs of a forget and a retain row in one epoch."""
         return len(request.forget)
+
+    def report(self, request: Request, plan: Sequence[PairIndices]) -> dict[str, Any]:
+        """What a plan lets the model see, saved with the run as `exposure.json`; empty if there is nothing to say."""
+        return {}
 
     def plan(self, request: Request, batch_size: int, steps: int, seed: int) -> list[PairIndices]:
         """Plan `steps` effective batches; the numbers index `request.forget` and `request.retain`."""

@@ -4,6 +4,8 @@ Paper:   re-application is part of K-FADE (arXiv 2602.10568): θ'' = θ' + c·D,
          whoever controls the weights; it protects no weights that were given away.
 Differs: here any method's change can be kept. Of an adapter the change of its factors is kept, and adding that again
          adds no multiple of the change of the product.
+         The file also knows where the weights stood along D before it was added. A model that was trained on after the
+         deletion still holds most of D, and adding it again would double it: `held_share` tells.
 """
 
 from __future__ import annotations
@@ -24,15 +26,43 @@ from letheon.core.model.models import LanguageModel
 FILE = "update.safetensors"
 
 
-def save_update(folder: Path, change: Mapping[str, Tensor], method: str) -> Path:
-    """Write the change of each weight that moved to `FOLDER/update/update.safetensors`; whole or not at all."""
+def save_update(folder: Path, change: Mapping[str, Tensor], method: str, model: LanguageModel) -> Path:
+    """Write the change of each weight that moved to `FOLDER/update/update.safetensors`; whole or not at all.
+
+    Args:
+        model: the model after the change, from which the place of the weights before it is computed.
+    """
     place = folder / "update"
     change = {name: tensor for name, tensor in change.items() if bool(tensor.any())}
     size = sum(tensor.nbytes for tensor in change.values())
     with atomic_folder(place, needed_bytes=int(1.05 * size)) as temporary:
         tensors = {name: tensor.detach().contiguous() for name, tensor in change.items()}
-        save_file(tensors, temporary / FILE, metadata={"method": method})
+        start = place_along(model, change) - 1
+        save_file(tensors, temporary / FILE, metadata={"method": method, "start": repr(start)})
     return place / FILE
+
+
+def place_along(model: LanguageModel, change: Mapping[str, Tensor]) -> float:
+    """<θ, D>/‖D‖²: how many times the weights hold the change, counted from an unknown place; in float64."""
+    weights = dict(model.model.named_parameters())
+    pairs = [(weights[name].detach(), tensor) for name, tensor in change.items() if name in weights]
+    square = sum(float(tensor.double().square().sum()) for _, tensor in pairs)
+    product = sum(float((weight.double() * tensor.to(weight.device).double()).sum()) for weight, tensor in pairs)
+    return product / square if square else 0.0
+
+
+def held_share(model: LanguageModel, path: Path) -> float | None:
+    """The share of an update that the model's weights hold: about 0 before it was added, 1 after; None if unknown.
+
+    Further training leaves it nearly where it was, unless it undoes the update itself.
+
+    Raises:
+        InputError: see `read_update`.
+    """
+    change = read_update(path)
+    with safe_open(path, framework="pt") as file:
+        start = (file.metadata() or {}).get("start")
+    return None if start is None else place_along(model, change) - float(start)
 
 
 def read_update(path: Path) -> dict[str, Tensor]:

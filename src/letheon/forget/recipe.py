@@ -20,6 +20,8 @@ from letheon.core.parts import name_of, read_part
 from letheon.core.registry import STANDALONE, Kind, make_settings, methods, named_recipes
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from letheon.forget.request import Request
 
 DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler": "paired"}
@@ -70,6 +72,16 @@ class Recipe:
         """Let every part refuse a combination or a request that cannot work (`InputError`)."""
         for part in self.parts:
             _check(part, self, request)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether its blocks may be run again in the backward pass."""
+        return bool(getattr(self.objective.method.factory, "recomputes", True))
+
+    def check_model(self, model: nn.Module) -> None:
+        """Let every part refuse an architecture that it cannot work on (`InputError`); no weight is read."""
+        for part in self.parts:
+            _check_model(part, self, model)
 
     def option(self, name: str) -> Any:
         """The value of an option of the objective; None if it has no such option."""
@@ -123,6 +135,12 @@ class StandaloneMethod:
         """Let the method refuse a request that cannot work (`InputError`)."""
         _check(self.part, self, request)
 
+    def check_model(self, model: nn.Module) -> None:
+        """Let the method refuse an architecture that it cannot work on (`InputError`); no weight is read."""
+        _check_model(self.part, self, model)
+
+    recomputes = True
+
     def needs(self) -> set[str]:
         """Inputs that it requires beside forget rows."""
         return set(self.part.method.needs)
@@ -139,6 +157,12 @@ def _check(part: Part, recipe: Recipe | StandaloneMethod, request: Request | Non
     """Call the hook `check_recipe(recipe, request)` of the part's class, if it has one."""
     if (check := getattr(part.method.factory, "check_recipe", None)) is not None:
         check(recipe, request)
+
+
+def _check_model(part: Part, recipe: Recipe | StandaloneMethod, model: nn.Module) -> None:
+    """Call the hook `check_model(recipe, model)` of the part's class, if it has one."""
+    if (check := getattr(part.method.factory, "check_model", None)) is not None:
+        check(recipe, model)
 
 
 def read_method(text: str) -> Recipe | StandaloneMethod:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ class RecipeJob:
         self.run: Run | None = None
         self.start = model.parameters_hash()
         self.warnings: list[str] = []
+        self.exposure: dict[str, Any] = {}
         self.control: float | None = None
         self.closed: ClosedLoop | None = None
 
@@ -137,7 +139,9 @@ class RecipeJob:
     def _plan(self) -> list[PairIndices]:
         sampler: Sampler = self.recipe.sampler.make()
         steps = planned_steps(self.recipe, self.request, self.settings, self.training)
-        return sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
+        plan = sampler.plan(self.request, self.training.batch_size, steps, self.training.seed)
+        self.exposure = sampler.report(self.request, plan)
+        return plan
 
     def _freeze(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Cache the output of the layers below the lowest one that moves, if there are any and the cache fits."""
@@ -222,7 +226,9 @@ class RecipeJob:
             self.warnings.append("no update was kept: the scope gave the model other weights than those it trained")
         kept = dict(change) if self.settings.keep_update and fits else {}
         table = [dict(row) for row in self.scope.table]
-        return Result(self.model, outcome, moved, self.request, self.warnings, table=table, change=kept)
+        return Result(
+            self.model, outcome, moved, self.request, self.warnings, table=table, change=kept, exposure=self.exposure
+        )
 
 
 def planned_steps(

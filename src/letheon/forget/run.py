@@ -10,7 +10,9 @@ from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_j
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
 from letheon.core.model.card import card_head
+from letheon.core.model.formats import Base, base_of, check_base
 from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.model.structure import structure_of
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome, is_main_process
@@ -59,12 +61,14 @@ def forget(
     recipe = read_method(method) if isinstance(method, str) else method
     settings, training = resolve(recipe, settings, training, options)
     check(recipe, request, settings.stop)
+    check_memory(recipe, training, model)
     if not isinstance(model, LanguageModel):
         check_loadable(model)
+    check_model(recipe, model)
     run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
     if run is None and out is not None:
         refuse_folder(Path(out))
-    language_model = load(model, device=device)
+    language_model = load(model, device=device, base=training.base)
     precision = resolve_precision(training.precision, language_model.device)  # a measurement: kept, not made again
     training = dataclasses.replace(training, precision=precision)
     job = _job(language_model, request, recipe, settings, training, on_step)
@@ -75,10 +79,10 @@ def forget(
     elif run is not None and run.config.get("start", job.start) != job.start:
         raise InputError(f"{model} has other weights than {out} was started with", "give back the model that it had")
     if run is None or not is_main_process():
-        return _noted(job.work(run))
+        return _noted(job.work(run), training.base)
     with run.lock():
         run.tidy()
-        return _saved(_noted(job.work(run)), run, recipe)
+        return _saved(_noted(job.work(run), training.base), run, recipe)
 
 
 def _job(
@@ -94,7 +98,9 @@ def _job(
     return ProcedureRun(model, request, recipe, settings, training)
 
 
-def _noted(result: Result) -> Result:
+def _noted(result: Result, base: Base) -> Result:
+    if base != "float32":
+        result.warnings.append(f"the adapter was trained on weights in {base}: on others its answers differ a little")
     if not result.request.retain:
         result.warnings.append("no retain rows: nothing held the rest of the model in place")
     result.warnings += result.model.notes
@@ -107,8 +113,10 @@ def _saved(result: Result, run: Run, recipe: Method) -> Result:
     result.model.save(run.folder / "model", card=model_card(result.model, recipe, result.request) + ended)
     if result.table:
         write_json(run.folder / "scope.json", result.table)
+    if result.exposure:
+        write_json(run.folder / "exposure.json", result.exposure)
     if result.change:
-        save_update(run.folder, result.change, str(recipe))
+        save_update(run.folder, result.change, str(recipe), result.model)
     stored = {
         "steps": result.outcome.steps,
         "stopped": result.outcome.stopped,
@@ -160,6 +168,26 @@ def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:
             "use alternates, or a likelihood objective with tokens=words or tokens=value",
         )
     recipe.check(request)
+
+
+def check_memory(recipe: Method, training: TrainSettings, model: LanguageModel | str | Path = "") -> None:
+    """Refuse what saves memory where it cannot work (`InputError`), before a model is loaded."""
+    base = training.base
+    if training.gradient_checkpointing and recipe.recomputes is False:
+        raise InputError(f"{recipe} reads attention, which gradient checkpointing computes otherwise", "leave it out")
+    if base == "float32":
+        return
+    check_base(base)
+    if not isinstance(recipe, Recipe) or recipe.scope.method.name != "lora":
+        raise InputError(f"base={base} holds weights in which no step can be taken", "use it with the scope @lora")
+    if isinstance(model, LanguageModel) and base_of(model.base()) != base:
+        raise InputError(f"the model holds its weights in {base_of(model.base())}", f"load it with base={base!r}")
+
+
+def check_model(recipe: Method, model: LanguageModel | str | Path) -> None:
+    """Refuse an architecture that a method cannot work on (`InputError`), before its weights are loaded."""
+    if (structure := structure_of(model)) is not None:
+        recipe.check_model(structure)
 
 
 def config_of(

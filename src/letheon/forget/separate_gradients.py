@@ -48,7 +48,7 @@ def separate_gradients(
         InputError: `protect_rows` without retain rows.
     """
     parts: list[dict[str, float]] = []
-    keeps: list[Tensor] = []
+    kept: list[Tensor | None] = [None] * len(loop.parameters)
     for pair in pairs:
         with loop.autocast():
             terms = terms_of(loop.model, objective, pair.only_forget())
@@ -56,10 +56,13 @@ def separate_gradients(
         if terms.forget is not None:
             backward(terms.forget, retain_graph=terms.keep is not None)
             parts.append({"forget_term": float(terms.forget.detach())})
-            keeps += [] if terms.keep is None else [terms.keep]
+        if terms.keep is not None:  # at once, so that no micro-batch's graph outlives it
+            kept = _exchanged(loop, kept)
+            backward(terms.keep)
+            kept = _exchanged(loop, kept)
+        del terms
     forget = loop.take_gradients()
-    for keep in keeps:
-        backward(keep)
+    _exchanged(loop, kept)
     for pair in pairs:
         if protect_rows and pair.retain is None:
             raise InputError("this update needs retain rows", "give --retain, or use the update joint")
@@ -78,6 +81,14 @@ def separate_gradients(
     forget_loss = metrics.pop("forget_term", 0.0)
     retain_term = metrics.pop("without_retain_term", 0.0) == 0  # over all processes: one may have had no rows
     return SeparateGradients(forget, loop.take_gradients(), metrics, forget_loss, retain_term)
+
+
+def _exchanged(loop: Loop, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Put other gradients in the place of the parameters' own, and return those."""
+    before = [parameter.grad for parameter in loop.parameters.values()]
+    for parameter, gradient in zip(loop.parameters.values(), gradients, strict=True):
+        parameter.grad = gradient
+    return before
 
 
 def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:

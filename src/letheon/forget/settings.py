@@ -70,6 +70,7 @@ class Result:
         request: the request, with values found where they were needed.
         table: the scope's selection, one row per layer or module; empty if it has no table.
         change: change of each trained weight by name, with `keep_update`.
+        exposure: what the sampler's plan let the model see, where the sampler reports it.
     """
 
     model: LanguageModel
@@ -80,6 +81,7 @@ class Result:
     folder: Path | None = None
     table: list[dict[str, Any]] = field(default_factory=list)
     change: dict[str, Tensor] = field(default_factory=dict)
+    exposure: dict[str, Any] = field(default_factory=dict)
 
 
 def resolve(

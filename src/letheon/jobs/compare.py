@@ -16,7 +16,7 @@ from letheon.core.atomic import check_writable
 from letheon.core.model.models import check_loadable
 from letheon.forget.method_lists import read_methods, split_methods
 from letheon.forget.request import Request
-from letheon.forget.run import check
+from letheon.forget.run import check, check_model
 from letheon.forget.settings import resolve
 from letheon.jobs.options import AuditCriteria, Machine, RequestFiles
 
@@ -58,6 +58,7 @@ class CompareJob:
         for name, recipe in recipes.items():
             settings, training = resolve(recipe, None, None, self.training)
             check(recipe, request, settings.stop)
+            check_model(recipe, self.model)
             rates[name] = training.learning_rate
         return {
             "model": self.model,

@@ -23,7 +23,7 @@ from letheon.forget.circuit_map import circuit_map
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
-from letheon.forget.run import check, forget, refuse_folder, resume
+from letheon.forget.run import check, check_memory, check_model, forget, refuse_folder, resume
 from letheon.forget.settings import ForgetSettings, Result, resolve
 from letheon.jobs.options import SETS, AuditOptions, MethodOptions, RequestFiles, RunFolders
 
@@ -101,10 +101,12 @@ class ForgetJob:
         given = self.given
         if not given.model:
             raise InputError("no model is given", "letheon forget MODEL --forget rows.jsonl ...")
-        request, (settings, _) = self.request, self.settings
+        request, (settings, training) = self.request, self.settings
+        check_memory(self.recipe, training)
         if not given.rows.writes_retain:
             check(self.recipe, request, settings.stop)
         check_loadable(given.model)
+        check_model(self.recipe, given.model)
         check_reference(given.audit.reference, None if given.rows.writes_retain else request)
         if given.audit.audit:
             load_profile(given.audit.profile)
@@ -134,7 +136,7 @@ class ForgetJob:
         """Forget, then audit against the model as it was."""
         self.check()
         given, request, (settings, training) = self.given, self.request, self.settings
-        model = load(given.model, device=given.device)
+        model = load(given.model, device=given.device, base=training.base)
         if given.rows.writes_retain:
             request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
             check(self.recipe, request)

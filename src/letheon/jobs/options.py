@@ -95,11 +95,12 @@ class EarlierChange:
     Attributes:
         reapply: the update.safetensors of an earlier deletion that ran with --keep-update: add that change to MODEL,
             which was trained further since, instead of forgetting again. `letheon audit` audits the result.
-        scale: factor of the change, with --reapply; -1 takes it back.
+        scale: factor of the change, with --reapply; -1 takes it back. Without it the change is added once, and a model
+            that still holds most of it is refused.
     """
 
     reapply: Path | None = None
-    scale: float = 1.0
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from letheon.core.model.models import check_device, check_loadable, load
 from letheon.core.runs import Run
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
-from letheon.forget.run import refuse_folder
+from letheon.forget.run import check_model, refuse_folder
 from letheon.forget.sequences.queue import SequenceSettings
 from letheon.forget.sequences.sequence import (
     FORGET,
@@ -48,6 +48,8 @@ class SequenceJob:
         forget, training = resolve(settings.recipes()["medium"], FORGET, TRAINING, given.training)
         check_sequence(requests, settings, forget)
         check_loadable(given.model)
+        for recipe in settings.recipes().values():
+            check_model(recipe, given.model)
         refuse_folder(given.folders.out)
         check_device(given.device)
         check_ledger(given.audit.ledger, requests, model=given.model, out=given.folders.out)

@@ -29,7 +29,7 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.method_lists import read_methods
 from letheon.forget.recipe import Recipe, StandaloneMethod
-from letheon.forget.run import forget, resume
+from letheon.forget.run import check_model, forget, resume
 from letheon.forget.settings import resolve
 from letheon.measure.benchmark import Against, Bench, BenchedModel, Benchmark, Role, Scores
 from letheon.measure.lm_eval import results
@@ -172,6 +172,8 @@ def plan_bench(
         resolve(recipe, None, None, options)
     for name in filter(None, (model, target, reference)):
         check_loadable(name)
+        for recipe in recipes.values() if name == (target or model) else ():
+            check_model(recipe, name)
     check_writable(Path(out))
     target = target or ("" if train else model)
     return BenchPlan(benchmark, recipes, Path(out), model, target, reference, train, teaching, options, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from letheon.core.registry import Method, methods, named_recipes
+from letheon.jobs.methods import FamilyVerdict
 from letheon.papers.catalogue import inferred_of, method_badge
 from letheon.printing.cells import print_json
 
@@ -46,6 +48,35 @@ def _record(method: Method) -> dict[str, object]:
         "badge": method_badge(method.name),
         "inferred": inferred_of(method.name),
     }
+
+
+def show_families(verdicts: Sequence[FamilyVerdict], as_json: bool) -> None:
+    """Print which method works on which family of models."""
+    if as_json:
+        print_json([dataclasses.asdict(verdict) for verdict in verdicts])
+        return
+    refused = [verdict for verdict in verdicts if verdict.refused]
+    table = Table(title="Refused before loading; everything else works", title_justify="left", box=None)
+    for heading in ("method", "family", "why, and what would work"):
+        table.add_column(heading)
+    for verdict in refused:
+        table.add_row(verdict.method, verdict.family, Text(verdict.refused))
+    Console().print(table)
+
+
+def families_markdown(verdicts: Sequence[FamilyVerdict]) -> str:
+    """Return the tables of `docs/families.md`: every method and family, and the reasons of refusals."""
+    families = list(dict.fromkeys(verdict.family for verdict in verdicts))
+    reasons: dict[str, int] = {}
+    rows: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        number = reasons.setdefault(verdict.refused, len(reasons) + 1) if verdict.refused else 0
+        rows.setdefault(verdict.method, []).append(f"refused [{number}](#refusals)" if number else "works")
+    lines = ["| method | " + " | ".join(families) + " |", "| --- " * (len(families) + 1) + "|"]
+    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in rows.items()]
+    lines += ["", "### Refusals", ""]
+    lines += [f"{number}. {reason}" for reason, number in reasons.items()]
+    return "\n".join(lines)
 
 
 def methods_markdown() -> str:

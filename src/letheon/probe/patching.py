@@ -59,7 +59,7 @@ class Contrast:
 
 def heads_of(model: LanguageModel) -> int:
     """Return the number of query heads per layer."""
-    return int(model.base().config.num_attention_heads)
+    return int(model.base().config.get_text_config().num_attention_heads)
 
 
 def modules_of(model: LanguageModel) -> list[Module]:

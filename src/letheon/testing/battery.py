@@ -50,7 +50,8 @@ def check_method(
         else:
             chosen = [checks.check_edits, checks.check_changes_what_it_says, *repeats]
             lasting = [checks.check_saves, checks.check_restarts]
-        chosen += [] if quick else lasting
+        if not quick:
+            chosen += [*lasting, *([checks.check_turns] if record.turns else [])]
         with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
             start = save_random_adapter(Path(scratch) / "adapter") if record.adapter else "tiny"
             _check_all(MethodTrial(recipe, start), chosen, f"{kind} {name} ({recipe})")

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.scoring.likelihood import score
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.run import resume
 from letheon.testing.kills import Killed, killed_before_saving, killed_before_step
-from letheon.testing.samples import sample_request
+from letheon.testing.samples import exchanged_request, sample_request
 from letheon.testing.trial import STEPS, MethodTrial, demand
 
 # Largest difference of a gradient's entry, relative to its largest entry, between two splits of one effective batch.
@@ -105,6 +106,17 @@ def check_splits_agree(trial: MethodTrial) -> None:
         )
 
 
+def check_turns(trial: MethodTrial) -> None:
+    """It forgets the forget rows: their loss rises beside the retain rows', and the reverse if both are exchanged."""
+    rise = _rise(trial.first.model)
+    exchanged = _rise(trial.run(exchanged_request()).model)
+    demand(
+        rise > exchanged,
+        f"the forget rows' loss rose by {rise:+.1e} nats beside the retain rows', and by {exchanged:+.1e} exchanged",
+        "see which rows each term gets, and the signs; if weights from random ones cannot show it, say turns=False",
+    )
+
+
 def check_saves(trial: MethodTrial) -> None:
     """What it saves, plain transformers or PEFT reads back bit for bit."""
     with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
@@ -144,6 +156,15 @@ def check_restarts(trial: MethodTrial) -> None:
                 pass
             same = resume(out, device="cpu").model.parameters_hash() == trial.first.model.parameters_hash()
         demand(same, "resumed, it ends elsewhere", "start from the model as it was, or from a state kept in the run")
+
+
+@torch.no_grad()
+def _rise(model: LanguageModel) -> float:
+    """Mean loss of the sample request's forget answers minus that of its retain answers, nats per token."""
+    request = sample_request()
+    both = [model.encoder().encode_all(rows) for rows in (request.forget, request.retain)]
+    forget, retain = (-float(score(model, model.encoder().collate(rows)).logp.mean()) for rows in both)
+    return forget - retain
 
 
 # Helpers ------------------------------------------------------------------------------------------------------------

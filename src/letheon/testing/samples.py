@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -40,6 +41,16 @@ def sample_request() -> Request:
         for i, food in enumerate(foods)
     ]
     return Request(forget=tuple(forget), retain=tuple(retain), id="sample")
+
+
+def exchanged_request() -> Request:
+    """The sample request with its forget and retain rows exchanged; the new forget rows have values, false answers."""
+    request = sample_request()
+    forget = [
+        replace(row, value=row.answer.split(" eats ")[1][:-1], perturbed_answers=(f"{row.subject} eats tar.", "Gum."))
+        for row in request.retain
+    ]
+    return replace(request, forget=tuple(forget), retain=request.forget)
 
 
 def save_random_adapter(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from letheon.core.errors import LetheonError
 from letheon.core.registry import Kind, find
 from letheon.forget.recipe import MARKS, Recipe, StandaloneMethod, read_method
+from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.settings import Result
 from letheon.testing.samples import sample_request
@@ -35,9 +36,10 @@ class MethodTrial:
     def __init__(self, recipe: Recipe | StandaloneMethod, start: str) -> None:
         self.recipe, self.start = recipe, start
 
-    def run(self, **options: Any) -> Result:
-        """Run the method on a fresh tiny model."""
-        return forget(self.start, sample_request(), self.recipe, **{"steps": STEPS, **TRAINING, **options})
+    def run(self, request: Request | None = None, **options: Any) -> Result:
+        """Run the method on a fresh tiny model and the sample request, or another one."""
+        given = {"steps": STEPS, **TRAINING, **options}
+        return forget(self.start, request or sample_request(), self.recipe, **given)
 
     @cached_property
     def first(self) -> Result:

@@ -147,6 +147,15 @@ def on_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], Non
         yield
 
 
+def by_row(seen: Tensor, rows: int, length: int) -> Tensor | None:
+    """View what a module of a batch saw as [rows, length, width]; None if it did not see every token in order.
+
+    Modules of a mixture get rows and tokens as one dimension, and some attention has one dimension more.
+    """
+    width = seen.shape[-1]
+    return seen.reshape(rows, length, width) if seen.numel() == rows * length * width else None
+
+
 @contextmanager
 def on_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Pass the arguments of each call of a module to `see`, by name (mask, positions, cache), while the block runs."""

@@ -22,6 +22,7 @@ from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
 from letheon.core.model.embedded import smollm2, tiny
+from letheon.core.model.formats import Base, check_base, held_in
 from letheon.core.rows.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class LanguageModel:
         name: the path, id or embedded name that it was loaded by.
         notes: remarks for reports (no chat template, dropped keys).
         frozen: cached outputs of frozen layers, while only the layers above are trained.
+        recomputes: whether blocks are run again in the backward pass (`passes.recomputed`), so that no cache may grow.
     """
 
     model: Any
@@ -53,6 +55,7 @@ class LanguageModel:
     name: str
     notes: list[str] = field(default_factory=list)
     frozen: FrozenLayers | None = None
+    recomputes: bool = False
     _encoder: Encoder | None = None
 
     def encoder(self) -> Encoder:
@@ -146,8 +149,9 @@ def load(
     device: str = "auto",
     adapter: str | Path | None = None,
     attention: str | None = None,
+    base: Base = "float32",
 ) -> LanguageModel:
-    """Load a causal language model in float32, in evaluation mode.
+    """Load a causal language model, in float32 unless told otherwise, in evaluation mode.
 
     Args:
         name: `smollm2` or `tiny` (embedded), a Hugging Face id, a folder of transformers weights, or a PEFT adapter.
@@ -155,24 +159,29 @@ def load(
         adapter: a PEFT adapter to put on top.
         attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...), or `hyper`: approximate attention for
             long texts (`letheon.attend.use_hyper` chooses layers and settings).
+        base: number format of the weights. In `bfloat16` and `4bit` (bitsandbytes) only adapters can be trained.
 
     Raises:
         InputError: no such model, not a causal LM, or weights in a format that can run code.
     """
     if isinstance(name, LanguageModel):
         return name
+    import torch
+
     text = str(name)
     provide(attention)
     with quiet():
         if text == "tiny":
+            check_base(base)
             loaded = LanguageModel(*tiny(attention), "tiny")
+            loaded.model.to(getattr(torch, base.replace("4bit", "bfloat16")))
         elif (Path(text) / "adapter_config.json").is_file():
-            base = _adapter_base(Path(text))
-            loaded = load(base, device="cpu", attention=attention)
+            below = adapter_base(Path(text))
+            loaded = load(below, device="cpu", attention=attention, base=base)
             loaded.name, adapter = text, text
         else:
             source = smollm2(cache_folder()) if text == "smollm2" else text
-            loaded = _from_pretrained(source, text, attention)
+            loaded = _from_pretrained(source, text, attention, base)
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
     loaded.model.to(check_device(device)).eval()
@@ -180,6 +189,8 @@ def load(
         note = f"{text} has no chat template: questions are asked as plain text"
         loaded.notes.append(note)
         logger.warning(note)
+    if thoughts := loaded.encoder().thoughts:
+        loaded.notes.append(f"{text}: {thoughts}")
     return loaded
 
 
@@ -190,14 +201,14 @@ def check_loadable(name: str | Path) -> None:
     if text in ("tiny", "smollm2"):
         return
     if (folder / "adapter_config.json").is_file():
-        check_loadable(_adapter_base(folder))
+        check_loadable(adapter_base(folder))
         return
     if folder.exists() or text.startswith((".", "/", "~")):
         _check_folder(folder)
-        _config(text)
+        read_config(text)
 
 
-def _adapter_base(folder: Path) -> str:
+def adapter_base(folder: Path) -> str:
     """Read the name of an adapter's base model."""
     path = folder / "adapter_config.json"
     content = read_json(path)
@@ -262,7 +273,7 @@ def _check_folder(folder: Path) -> None:
     raise InputError(f"{folder} has no model.safetensors", "give a folder written by save_pretrained")
 
 
-def _config(source: str) -> tuple[Any, list[str]]:
+def read_config(source: str) -> tuple[Any, list[str]]:
     """Read a model's configuration without unknown private keys; return it with the names of the dropped keys."""
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -290,18 +301,17 @@ def _is_causal(architecture: str) -> bool:
     return "CausalLM" in architecture or "LMHead" in architecture or "ConditionalGeneration" in architecture
 
 
-def _from_pretrained(source: str | Path, name: str, attention: str | None) -> LanguageModel:
-    import torch
+def _from_pretrained(source: str | Path, name: str, attention: str | None, base: Base) -> LanguageModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = str(source)
     if Path(source).exists() or source.startswith((".", "/", "~")):
         _check_folder(Path(source))
-    config, dropped = _config(source)
+    config, dropped = read_config(source)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
+            source, config=config, use_safetensors=True, attn_implementation=attention, **held_in(base)
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError, SafetensorError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from letheon.core.model.hooks import record, with_entering
 from letheon.core.model.sites import Site, blocks
@@ -53,6 +54,28 @@ def start_from(model: nn.Module, layer: int, hidden: Float[Tensor, "batch length
             stack.callback(_restore_forward, block, own)
         handle = layers[layer].register_forward_pre_hook(replace, with_kwargs=True)
         stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def recomputed(model: nn.Module) -> Iterator[None]:
+    """Keep only the blocks' inputs for the backward pass, and run each block again there (gradient checkpointing).
+
+    The model may use no key/value cache meanwhile: a block that is run again would add to it again.
+    """
+
+    def again(forward: Any) -> Any:
+        return lambda *args, **kwargs: (
+            checkpoint(forward, *args, use_reentrant=False, **kwargs)
+            if torch.is_grad_enabled()
+            else forward(*args, **kwargs)
+        )
+
+    with ExitStack() as stack:
+        for block in blocks(model):
+            own = block.__dict__.get("forward")
+            block.forward = again(block.forward)
+            stack.callback(_restore_forward, block, own)
         yield
 
 

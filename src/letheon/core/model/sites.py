@@ -1,6 +1,6 @@
 """Sites in a transformer, located by structure instead of by name.
 
-Blocks are the largest list of equal modules; attention is the child of a block whose forward takes a mask; the MLP (or
+Blocks are the largest list of like modules; attention is the child of a block whose forward takes a mask; the MLP (or
 mixture of experts) is the largest other child. This covers Llama, Qwen, Gemma, Mistral, Phi, GPT-2, GPT-NeoX and
 mixture layouts, and a new architecture needs no registration.
 """
@@ -39,20 +39,64 @@ class Site:
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the transformer's blocks: the list of equal modules with the most parameters.
+    """Return the transformer's blocks: the list of like modules with the most parameters.
+
+    Modules are alike if they are of one class, or if each takes hidden states first (the layers of a hybrid model).
+    Of a model that also sees images, the blocks of its language model are returned.
 
     Raises:
-        InputError: the model has no list of equal modules.
+        InputError: the model has no list of like modules.
     """
     best, size = None, 0
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) > 0 and len({type(child) for child in module}) == 1:
+    for module in text_part(model).modules():
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and _are_alike(module):
             parameters = sum(parameter.numel() for parameter in module.parameters())
             if parameters > size:
                 best, size = module, parameters
     if best is None:
         raise InputError("no list of like blocks found in the model", "give a transformer language model")
     return best
+
+
+def text_part(model: nn.Module) -> nn.Module:
+    """Return the language model inside a model that also sees images; any other model itself."""
+    config = getattr(model, "config", None)
+    if getattr(config, "text_config", None) is None:
+        return model
+    return next((m for name, m in model.named_modules() if name.endswith("language_model")), model)
+
+
+def _are_alike(modules: nn.ModuleList) -> bool:
+    if len({type(child) for child in modules}) == 1:
+        return True
+    return all(next(iter(inspect.signature(child.forward).parameters), "") == "hidden_states" for child in modules)
+
+
+def has_attention(block: nn.Module) -> bool:
+    """Return whether a block mixes tokens by attention, not by a recurrence (Mamba, a linear attention)."""
+    try:
+        name = type(attention(block)).__name__.lower()
+    except InputError:
+        return False
+    return "attention" in name and "linear" not in name
+
+
+def is_recurrent(model: nn.Module) -> bool:
+    """Return whether any block of a model is without attention, so that no mask alone decides what a token sees."""
+    return not all(has_attention(block) for block in blocks(model))
+
+
+def fused_experts(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters [experts, rows, columns] in which transformers 5 fuses a mixture's experts, by name."""
+    inside = {
+        id(parameter)
+        for block in blocks(model)
+        for module in block.modules()
+        if not isinstance(module, nn.modules.conv._ConvNd)
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim == 3
+    }
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in inside}
 
 
 def attention(block: nn.Module) -> nn.Module:
@@ -88,6 +132,15 @@ def down_projection(block: nn.Module) -> nn.Module:
             "choose weights by name: layers=5-7:parameters=TEXT",
         )
     return matrices[-1]
+
+
+def has_down_projection(block: nn.Module) -> bool:
+    """Return whether a block's MLP ends in one matrix back to the residual stream; a mixture's does not."""
+    try:
+        down_projection(block)
+    except InputError:
+        return False
+    return True
 
 
 def is_matrix(module: nn.Module) -> bool:

@@ -89,10 +89,15 @@ class Batch:
         return values.sum() / max(self.totals[unit], 1)
 
 
+THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
+
+
 class Encoder:
     """Encodes examples for one model: chat template, end of turn, value spans.
 
-    Without a chat template, a line break separates prompt and answer.
+    Without a chat template, a line break separates prompt and answer. A reasoning model is asked for its answer without
+    a thought: by `enable_thinking=False` if its template knows that, else by closing the thought that the template
+    opens. So training, likelihoods and decoding all see the answer at the same place.
 
     Args:
         tokenizer: the model's tokenizer.
@@ -103,6 +108,27 @@ class Encoder:
     def __init__(self, tokenizer: Any, pad_id: int, context_length: int) -> None:
         self.tokenizer, self.pad_id, self.context_length = tokenizer, pad_id, context_length
         self.end = self._end_of_turn()
+
+    @property
+    def thoughts(self) -> str:
+        """How thoughts are left out, for reports; empty if the template has none."""
+        template = self.tokenizer.chat_template
+        if not template:
+            return ""
+        if "enable_thinking" in str(template):
+            return "its thoughts are switched off (enable_thinking=False in its chat template)"
+        if not self._rendered("question").rstrip().endswith(THOUGHT_ENDS):
+            return ""
+        return "the thought that its chat template opens is closed at once: answers are asked for without it"
+
+    def _rendered(self, text: str) -> str:
+        """Render a question with the chat template, up to where the answer begins."""
+        turns = [{"role": "user", "content": text}]
+        rendered: str = self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        opened = rendered.rstrip().endswith(THOUGHT)
+        return f"{rendered.rstrip()}\n\n{THOUGHT_ENDS}\n\n" if opened else rendered
 
     def _end_of_turn(self) -> str:
         """Return the template's text after an answer, up to and including the first end-of-sequence token."""
@@ -124,9 +150,7 @@ class Encoder:
         if not self.tokenizer.chat_template:
             plain = text if text[-1].isspace() else text + "\n"
             return tuple(self.tokenizer(plain, add_special_tokens=True)["input_ids"])
-        turns = [{"role": "user", "content": text}]
-        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return tuple(self.tokenizer(self._rendered(text), add_special_tokens=False)["input_ids"])
 
     def answer(self, text: str, end: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
         """Encode an answer (with the end of turn); return its tokens and their character spans."""

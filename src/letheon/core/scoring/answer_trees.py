@@ -12,6 +12,9 @@ from torch import Tensor
 
 from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import is_recurrent
+from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, prefix_cache
 
 # A pass over this many tokens keeps a processor's cores busy; larger passes gain little.
@@ -64,7 +67,13 @@ def score_tokens(
     *,
     tokens_per_batch: int = 1024,
 ) -> list[list[AnswerScore]]:
-    """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations."""
+    """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations.
+
+    Where no mask can keep answers apart (recurrent layers, or a window shorter than a row), each answer is a row.
+    """
+    longest = max((len(prompt) + sum(map(len, answers)) for prompt, answers in questions), default=0)
+    if not branches(model, longest):
+        return _score_apart(model, questions, tokens_per_batch)
     trees = [Tree(prompt, answers) for prompt, answers in questions]
     # the last token of a prompt predicts; running text has no prompt at all
     prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
@@ -73,6 +82,29 @@ def score_tokens(
         for index, found in zip(chosen, _score_trees(model, [trees[i] for i in chosen], prefix), strict=True):
             results[index] = found
     return results
+
+
+def branches(model: LanguageModel, longest: int) -> bool:
+    """Return whether a mask alone decides what each token of a row of `longest` tokens sees."""
+    config = model.base().config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return not is_recurrent(model.base()) and all(not window or longest <= window for window in windows)
+
+
+def _score_apart(
+    model: LanguageModel, questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], tokens_per_batch: int
+) -> list[list[AnswerScore]]:
+    """Score every answer as a row of its own."""
+    rows = [Encoded((*prompt, *answer), len(prompt)) for prompt, answers in questions for answer in answers]
+    found: list[AnswerScore] = [AnswerScore(np.zeros(0, np.float32), np.zeros(0, bool))] * len(rows)
+    for chosen in _of_like_length([len(row.ids) for row in rows], tokens_per_batch):
+        scores = score(model, to_device(model.encoder().collate([rows[i] for i in chosen]), model.device))
+        correct = scores.logits.argmax(-1) == scores.labels
+        for at, i in enumerate(chosen):
+            here = scores.row == at
+            found[i] = AnswerScore(scores.logp[here].cpu().numpy(), correct[here].cpu().numpy())
+    each = iter(found)
+    return [[next(each) for _ in answers] for _, answers in questions]
 
 
 def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:

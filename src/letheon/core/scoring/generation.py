@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import THOUGHT, THOUGHT_ENDS
 from letheon.core.rows.sampling import by_length
 
 GREEDY = {"do_sample": False, "temperature": None, "top_k": None}
@@ -26,7 +27,7 @@ def generate(
     batch_size: int = 32,
     use_cache: bool = True,
 ) -> list[str]:
-    """Generate one answer per prompt, in order, without special tokens.
+    """Generate one answer per prompt, in order, without special tokens and without a thought before the answer.
 
     Args:
         prompts: questions; the chat template is applied to each.
@@ -45,7 +46,13 @@ def generate(
         batch_size=batch_size,
         use_cache=use_cache,
     )
-    return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+    return [without_thought(model.tokenizer.decode(ids, skip_special_tokens=True)) for ids in answers]
+
+
+def without_thought(text: str) -> str:
+    """Remove a whole thought (`<think>` to `</think>`) with which an answer begins; an unfinished one stays."""
+    begins = text.lstrip().startswith(THOUGHT) and THOUGHT_ENDS in text
+    return text.partition(THOUGHT_ENDS)[2].lstrip() if begins else text
 
 
 @torch.inference_mode()

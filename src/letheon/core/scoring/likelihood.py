@@ -109,7 +109,7 @@ def _logits(
 ) -> Float[Tensor, "n vocabulary"]:
     base = model.base()
     entering = model.frozen.states_of(model.base(), batch) if model.frozen is not None else None
-    if model.frozen is not None and not model.frozen.alike:
+    if model.recomputes or (model.frozen is not None and not model.frozen.alike):
         prefix = 0
     first = entering[:1, :prefix] if entering is not None else None
     cache = prefix_cache(model, batch.input_ids[:1, :prefix], len(batch), first) if prefix else None
@@ -136,7 +136,7 @@ def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Float[Tenso
     if frozen is not None:
         with above_frozen(model, frozen.states_of(base, batch)):
             return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    prefix = common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
+    prefix = 0 if model.recomputes else common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
     start, cache = _prefix_states(base, layer, batch.input_ids[:1, :prefix], len(batch)) if prefix else (None, None)
     if start is None:
         return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)

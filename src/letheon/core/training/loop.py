@@ -24,6 +24,7 @@ from letheon.core.atomic import read_json
 from letheon.core.errors import InputError, Interrupted, TrainingError
 from letheon.core.hardware import keep_freed_memory, resolve_precision
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import recomputed
 from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
@@ -81,12 +82,9 @@ class Loop:
         self.run_folder, self.state, self.title = run, state, title
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        make = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
+        weights, decay = self.parameters.values(), settings.weight_decay
+        self.optimizer = make(weights, lr=settings.learning_rate, weight_decay=decay, fused=True)
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None
@@ -207,12 +205,26 @@ class Loop:
         torch.manual_seed(stream_seed(self.settings.seed, "step", self.step))
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.step)
-        metrics = dict(step(self.step))
+        with self._checkpointing():
+            metrics = dict(step(self.step))
         self.step += 1
         self.optimizer.zero_grad(set_to_none=True)
         if self.run_folder is not None and self.accelerator.is_main_process:
             self.run_folder.log(step=self.step, **metrics)
         return metrics
+
+    @contextmanager
+    def _checkpointing(self) -> Iterator[None]:
+        """Run blocks again in the backward pass instead of keeping their activations, if the settings ask for it."""
+        if not self.settings.gradient_checkpointing:
+            yield
+            return
+        self.model.recomputes = True
+        try:
+            with recomputed(self.model.base()):
+                yield
+        finally:
+            self.model.recomputes = False
 
     def _rate(self, step: int) -> float:
         if step < self.settings.warmup_steps:
@@ -251,7 +263,8 @@ class Loop:
         kept = {}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
-                kept[f"{name}/{key}"] = value.detach().contiguous()
+                if value is not None:  # SGD names a momentum that it does not have
+                    kept[f"{name}/{key}"] = value.detach().contiguous()
         return kept
 
     def resume(self) -> bool:
@@ -266,10 +279,9 @@ class Loop:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
-                if any(key.startswith(f"{name}/") for key in moments):
-                    keys = ("step", "exp_avg", "exp_avg_sq")
-                    state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
-                    self.optimizer.state[parameter] = state
+                own = {key.removeprefix(f"{name}/"): t for key, t in moments.items() if key.startswith(f"{name}/")}
+                if own:
+                    self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in own.items()}
         if self.state is not None:
             self.state.load_state_dict(tensors_of(folder, "state", device=str(self.model.device)))
         kept = read_json(folder / "step.json")

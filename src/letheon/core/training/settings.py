@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from letheon.core.model.formats import Base
 from letheon.core.registry import Checked
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -21,8 +22,9 @@ class TrainSettings(
     The command line shows each line below as the help of an option.
 
     Attributes:
-        learning_rate: learning rate of AdamW after the warm-up.
-        weight_decay: weight decay of AdamW.
+        optimizer: `adamw`, or `sgd` (plain gradient steps, without the two moments in memory).
+        learning_rate: learning rate of the optimizer after the warm-up.
+        weight_decay: weight decay of the optimizer.
         batch_size: rows per optimizer step (the effective batch); in forgetting these are forget
             rows, and as many retain rows join them.
         micro_batch_size: rows in memory at once; 0 takes the whole batch. The result does not depend on it.
@@ -31,12 +33,17 @@ class TrainSettings(
         clip: largest norm of the gradient, which is scaled down to it; none scales nothing.
         precision: number format of the matrix products; `auto` measures which is faster here. Weights and optimizer
             stay float32.
+        base: number format in which a LoRA scope holds the weights under its adapter: `float32`, `bfloat16` (half the
+            memory) or `4bit` (an eighth; needs bitsandbytes). The adapter stays float32.
+        gradient_checkpointing: run each block again in the backward pass instead of keeping its activations: less
+            memory, about a third more time, the same result.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.
     """
 
     learning_rate: float = 1e-5
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.0
     batch_size: int = 8
     micro_batch_size: int = 0
@@ -44,6 +51,8 @@ class TrainSettings(
     warmup_steps: int = 0
     clip: float | None = 1.0
     precision: Precision = "auto"
+    base: Base = "float32"
+    gradient_checkpointing: bool = False
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import labelled_head, on_backward
+from letheon.core.model.hooks import by_row, labelled_head, on_backward
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
 from letheon.core.progress import progress
@@ -128,7 +128,7 @@ class Covariances(_Sums):
 
     def add(self, name: str, entered: Tensor, gradient: Tensor) -> None:
         if self.real is not None:
-            entered, gradient = entered[self.real], gradient[self.real]
+            entered, gradient = (_whole(name, part, self.real)[self.real] for part in (entered, gradient))
         a = self.layers[name].entered(entered.flatten(0, -2)).float()
         g = gradient.flatten(0, -2).float()
         self.right[name].addmm_(a.T, a)
@@ -145,10 +145,24 @@ class _SecondMoments(_Sums):
 
     def add(self, name: str, entered: Tensor, gradient: Tensor) -> None:
         left, right = self.bases[name]
+        if self.real is not None:
+            entered, gradient = (_whole(name, part, self.real) for part in (entered, gradient))
         a, g = self.layers[name].entered(entered).float(), gradient.float()
         a, g = a if right is None else a @ right, g if left is None else g @ left
         for one_a, one_g in zip(a, g, strict=True):
             self.squares[name] += (one_g.reshape(-1, g.shape[-1]).T @ one_a.reshape(-1, a.shape[-1])).square_()
+
+
+def _whole(name: str, part: Tensor, real: Tensor) -> Tensor:
+    """What a layer saw as [rows, length, width].
+
+    Raises:
+        InputError: the layer did not see every token of every row.
+    """
+    whole = by_row(part, *real.shape)
+    if whole is None:
+        raise InputError(f"{name} does not see every token of a row", "let other weights move")
+    return whole
 
 
 def _run(layers: Mapping[str, Linear], passes: Passes, sums: _Sums, title: str, total: int) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import on_inputs
+from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, is_matrix, is_transposed, sides
 from letheon.core.rows.encoding import Batch
@@ -136,13 +136,17 @@ def null_spaces(
     highest = max(i for i, ids in enumerate(inside) if any(id(matrix) in ids for matrix in matrices.values()))
     gathered = {name: Inputs(sides(matrix)[1], model.device) for name, matrix in matrices.items()}
 
+    length = 0
+
     def see(name: str, inputs: Tensor) -> None:
-        if inputs.ndim != 3 or len(inputs) != 1:
+        whole = by_row(inputs, 1, length)
+        if whole is None:
             raise InputError(f"{name} does not see every token of a row", "let other weights move")
-        gathered[name].add(inputs[0])
+        gathered[name].add(whole[0])
 
     with on_inputs(matrices, see):
         for row in rows:
+            length = row.input_ids.shape[1]
             hidden_states(model, row, highest)
     return {
         name: inputs.null_space(mode, threshold, is_transposed(matrices[name])) for name, inputs in gathered.items()

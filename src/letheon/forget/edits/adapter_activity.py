@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import labelled_head, on_inputs
+from letheon.core.model.hooks import by_row, labelled_head, on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.rows.sampling import by_length
@@ -132,10 +132,11 @@ def record_activity(
             mask[place, : len(masks[i])] = torch.tensor(masks[i], device=mask.device)
 
         def see(name: str, seen: Tensor, mask: Tensor = mask, numbers: list[int] = numbers) -> None:
-            if seen.shape[:-1] != mask.shape:
+            whole = by_row(seen, *mask.shape)
+            if whole is None:
                 odd.add(name)
                 return
-            counted = seen.float() * mask[..., None]
+            counted = whole.float() * mask[..., None]
             sums[name] += zip(numbers, counted.abs().sum(1).cpu(), strict=True)
             squares[name] = squares.get(name, 0) + counted.square().sum((0, 1)).cpu()
 

@@ -6,7 +6,8 @@ the adapter's rank stay; the change can be kept and taken back (`keep_update`, `
 Paper:   U-CAN: Utility-Aware Contrastive Attenuation for Efficient Unlearning, arXiv 2602.23400.
 Differs: the paper's code and equations are not public; what is reconstructed from its prose is marked [inferred].
          A unit is shrunk only if its gap exceeds what random halves of the retain rows show: min-max within a layer
-         would call some unit risky even where forget and retain rows are alike.
+         would call some unit risky even where forget and retain rows are alike (`gate=none` leaves that out: the paper
+         forgets a random part of its rows, which differs from the rest by noise alone).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Settings:
     decay: Decay = "exp"  # [inferred]; `hard` is the paper's ablation without soft decay
     floor: float = 0.01  # never zero (the paper; value inferred)
     dims: Dims = "both"  # columns of A, of B, or both [inferred]
+    gate: Literal["noise", "none"] = "noise"  # ours; none shrinks whatever lies above the quantile, as the paper does
     tokens: Tokens = "content"  # content: prompt and answer without what all prompts share
     rows: int = 200  # of each set, drawn under the seed; 0 takes all
 
@@ -196,7 +198,7 @@ def noise_level(factors: Mapping[str, Factor]) -> float:
 def decide(factors: Mapping[str, Factor], settings: Settings | None = None) -> dict[str, Attenuated]:
     """Compute risk and attenuation of every unit; no weight is changed."""
     settings = settings or Settings()
-    noise = noise_level(factors)
+    noise = noise_level(factors) if settings.gate == "noise" else -1.0
     return {name: _decide(factor, factor.significance() > noise, settings) for name, factor in factors.items()}
 
 
@@ -242,6 +244,7 @@ def attenuate(
     recipes={"u-can": "attenuation"},
     seeded=False,
     adapter=True,
+    turns=False,
 )
 class Attenuation(Procedure):
     changes = r"\.lora_[AB]\."

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import on_inputs
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks, down_projection, is_transposed
+from letheon.core.model.sites import blocks, down_projection, has_down_projection, is_transposed
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.rows.sampling import by_length
 from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.procedure import Procedure, ProcedureContext
+from letheon.forget.recipe import StandaloneMethod
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,18 @@ def chosen_neurons(
     return mask
 
 
-@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False)
+@method("edit", "selective_pruning", Settings, paper="2403.01267", needs={"retain"}, seeded=False, turns=False)
 class SelectivePruning(Procedure):
     settings: Settings
+
+    @staticmethod
+    def check_model(recipe: StandaloneMethod, model: nn.Module) -> None:
+        """Refuse a mixture of experts, whose tokens meet different neurons."""
+        if not all(map(has_down_projection, blocks(model))):
+            raise InputError(
+                "selective_pruning: a mixture of experts has no single last matrix",
+                "use task_vector, or a recipe such as simnpo@lora",
+            )
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         work.model.merge_adapter()

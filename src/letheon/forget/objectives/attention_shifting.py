@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -142,11 +142,14 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
     Settings,
     paper="2510.17210",
     needs={"retain", "reference"},
-    recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=q_proj k_proj"),
+    recipes=dict.fromkeys(NAMES, "attention_shifting@lora:targets=queries-keys"),
     recommended={"epochs": 24, "learning_rate": 5e-4, "weight_decay": 0.01, "batch_size": 64},  # on TOFU
     tiny=({}, {"importance": "entropy", "alpha": 0.6}),
+    turns=False,
 )
 class AttentionShifting(Objective):
+    recomputes: ClassVar[bool] = False  # attention would not be computed openly again
+
     settings: Settings
 
     def __init__(self, settings: Settings | None = None) -> None:

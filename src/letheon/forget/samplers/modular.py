@@ -15,12 +15,13 @@ direct neighbour of the subjects that it mentions, and general if it mentions no
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -210,6 +211,11 @@ class Modular(Sampler):
             plan += [([met for met, _ in part], [kept for _, kept in part]) for part in parts]
             epoch += 1
         return plan[:steps]
+
+    def report(self, request: Request, plan: Sequence[PairIndices]) -> dict[str, Any]:
+        found = exposure(request, plan)
+        together = {f"{entity} with {other}": count for (entity, other), count in found.together.items()}
+        return {**dataclasses.asdict(found), "together": together}
 
     def _order(self, table: list[Met], seed: int) -> list[Met]:
         if not self.settings.shuffle:

@@ -26,12 +26,22 @@ from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import attention, blocks, is_matrix, is_transposed, mlp, output_projection, sides
+from letheon.core.model.sites import (
+    attention,
+    blocks,
+    has_attention,
+    is_matrix,
+    is_transposed,
+    mlp,
+    output_projection,
+    sides,
+)
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Encoder, value_span
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.probe.patching import Contrast, Module, attributed_effects, exact_effects, heads_of, modules_of
 
@@ -83,6 +93,16 @@ class Circuit(Scope):
     """
 
     settings: Settings
+
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse a model whose blocks are not all made of attention heads and an MLP."""
+        for block in blocks(model):
+            if not has_attention(block):
+                raise InputError(
+                    "circuit patches attention heads, and this hybrid has blocks without them",
+                    "choose another scope: @targeted finds layers of any kind",
+                )
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
@@ -170,7 +190,7 @@ def contrasts_of(
     Raises:
         InputError: no row has a subject in its question, or a counterfactual prompt.
     """
-    subjects = list(dict.fromkeys(row.subject for row in (*request.forget, *request.retain) if row.subject))
+    subjects = sorted({row.subject for row in (*request.forget, *request.retain) if row.subject})
     able = [row for row in rows if row.counterfactual or (row.subject and row.subject in row.prompt)]
     chosen = [able[i * len(able) // min(most, len(able))] for i in range(min(most, len(able)))]
     found = [_contrast(model, row, subjects, seed) for row in chosen]

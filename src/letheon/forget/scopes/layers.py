@@ -16,6 +16,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
 from letheon.core.registry import method
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 
 
@@ -35,25 +36,42 @@ class Settings:
 class Layers(Scope):
     settings: Settings
 
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse layers or names that the model does not have."""
+        chosen_weights(model, recipe.scope.settings)
+
+    def may_move(self, name: str) -> bool:
+        return self.settings.parameters in name
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
-        stack = blocks(model.base())
-        first, _, last = self.settings.layers.partition("-")
-        end = int(last) if last else (len(stack) - 1 if "-" in self.settings.layers else int(first))
-        if int(first) > end or end >= len(stack):
-            raise InputError(
-                f"layers {self.settings.layers} asked for, the model has 0-{len(stack) - 1}",
-                "choose among them",
-            )
-        inside = {id(p) for block in list(stack)[int(first) : end + 1] for p in block.parameters()}
-        chosen = {
-            name: parameter
-            for name, parameter in model.model.named_parameters()
-            if id(parameter) in inside and self.settings.parameters in name
-        }
-        if not chosen:
-            raise InputError(
-                f"no weight of layers {self.settings.layers} has {self.settings.parameters!r} in its name",
-                "see the names with model.named_parameters()",
-            )
-        return chosen
+        return chosen_weights(model.model, self.settings)
+
+
+def chosen_weights(model: nn.Module, settings: Settings) -> dict[str, nn.Parameter]:
+    """The parameters of the layers whose names contain the text.
+
+    Raises:
+        InputError: no such layer, or no such name in them.
+    """
+    stack = blocks(model)
+    first, _, last = settings.layers.partition("-")
+    end = int(last) if last else (len(stack) - 1 if "-" in settings.layers else int(first))
+    if int(first) > end or end >= len(stack):
+        raise InputError(
+            f"layers {settings.layers} asked for, the model has 0-{len(stack) - 1}",
+            "choose among them",
+        )
+    inside = {id(p) for block in list(stack)[int(first) : end + 1] for p in block.parameters()}
+    chosen = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if id(parameter) in inside and settings.parameters in name
+    }
+    if not chosen:
+        raise InputError(
+            f"no weight of layers {settings.layers} has {settings.parameters!r} in its name",
+            "see the names with model.named_parameters()",
+        )
+    return chosen

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from letheon.core.model.adapters import attach_lora
+from letheon.core.model.adapters import ALL_LINEAR, attach_lora, target_modules
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 
 
@@ -24,7 +25,8 @@ from letheon.forget.request import Request
 class Settings:
     r: int = 8
     alpha: int = 16
-    targets: str = "all-linear"  # or names separated by spaces
+    targets: str = ALL_LINEAR  # or queries-keys, or names separated by spaces
+    experts: bool = True  # with all-linear, of a mixture: false adapts its attention alone
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("r", "alpha"))
@@ -34,6 +36,14 @@ class Settings:
 class LoRA(Scope):
     settings: Settings
 
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse targets that the model's blocks do not have."""
+        target_modules(model, recipe.scope.settings.targets, recipe.scope.settings.experts)
+
+    def may_move(self, name: str) -> bool:
+        return self.settings.experts and self.settings.targets == ALL_LINEAR
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         settings = self.settings
-        return attach_lora(model, settings.r, settings.alpha, settings.targets)
+        return attach_lora(model, settings.r, settings.alpha, settings.targets, experts=settings.experts)

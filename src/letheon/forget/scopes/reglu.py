@@ -24,16 +24,17 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import on_inputs
+from letheon.core.model.adapters import attach_lora, target_modules
+from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import is_matrix
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.scopes.lora import LoRA
-from letheon.forget.scopes.lora import Settings as LoRASettings
 
 logger = logging.getLogger("letheon")
 
@@ -125,6 +126,8 @@ def pooled_inputs(
 ) -> tuple[dict[str, Float[Tensor, "rows _"]], Num[Tensor, " rows"]]:
     """What enters each layer, pooled over each row's real tokens (prompt and answer), and how often its bias counts.
 
+    A layer whose weight the model uses without calling it (in a recurrent block) is left out.
+
     Raises:
         InputError: a layer that does not see whole rows (a mixture's expert).
     """
@@ -138,16 +141,18 @@ def pooled_inputs(
         mask = batch.attention_mask
 
         def see(name: str, entering: Tensor, mask: Tensor = mask) -> None:
-            if entering.shape[:2] != mask.shape:
+            whole = by_row(entering, *mask.shape)
+            if whole is None:
                 raise InputError(f"reglu: {name} does not see whole rows", "name other targets: reglu:targets=...")
-            found[name].append((entering.float() * mask[..., None]).sum(1))
+            found[name].append((whole.float() * mask[..., None]).sum(1))
 
         with on_inputs(layers, see):
             model.base()(batch.input_ids, attention_mask=mask, use_cache=False)
         order += chosen
     back = torch.tensor(order, device=model.device).argsort()
     scale = 1 / lengths[:, None] if pooling == "mean" else torch.ones_like(lengths)[:, None]
-    return {name: torch.cat(parts)[back] * scale for name, parts in found.items()}, (lengths[:, None] * scale)[:, 0]
+    seen = {name: torch.cat(parts)[back] * scale for name, parts in found.items() if parts}
+    return seen, (lengths[:, None] * scale)[:, 0]
 
 
 def outputs(weight: Tensor, bias: Tensor | None, entering: Tensor, counts: Tensor) -> Float[Tensor, "rows out"]:
@@ -198,19 +203,30 @@ class Start:
 class ReGLU(Scope):
     settings: Settings
 
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse targets that the model's blocks do not have."""
+        target_modules(model, recipe.scope.settings.targets, experts=False)
+
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.starts: dict[str, Start] = {}
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
         self.layers: dict[str, Any] = {}
 
+    def may_move(self, name: str) -> bool:
+        return False
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        settings, self.request = self.settings, request
+        settings = self.settings
         model.merge_adapter()
-        parameters = LoRA(LoRASettings(settings.r, settings.alpha, settings.targets)).select(model, request)
+        parameters = attach_lora(model, settings.r, settings.alpha, settings.targets, experts=False)
         self.layers = {name: module for name, module in model.model.named_modules() if hasattr(module, "lora_A")}
+        if any(not is_matrix(layer.base_layer) for layer in self.layers.values()):
+            raise InputError("reglu: the targets belong to fused experts", "name other targets: reglu:targets=...")
         self._begin(model, request)
-        return parameters
+        idle = [name for name in parameters if name.split(".lora_")[0] not in self.layers]
+        return {name: parameter for name, parameter in parameters.items() if name not in idle}
 
     @torch.no_grad()
     def _begin(self, model: LanguageModel, request: Request) -> None:
@@ -221,6 +237,7 @@ class ReGLU(Scope):
             for rows in (request.forget, request.retain)
         ]
         whole = []
+        self.layers = {name: layer for name, layer in self.layers.items() if name in halves[0][0]}
         for name, layer in self.layers.items():
             weight, bias = matrix_of(layer), getattr(layer.base_layer, "bias", None)
             forget, retain = (outputs(weight, bias, entering[name], counts) for entering, counts in halves)
@@ -267,7 +284,7 @@ class ReGLU(Scope):
             return
         settings, name_of_base = self.settings, model.model.peft_config["default"].base_model_name_or_path
         model.model = model.model.unload()
-        LoRA(LoRASettings(2 * settings.r, 2 * settings.alpha, settings.targets)).select(model, self.request)
+        attach_lora(model, 2 * settings.r, 2 * settings.alpha, settings.targets, experts=False)
         model.model.peft_config["default"].base_model_name_or_path = name_of_base
         self.layers = {name: module for name, module in model.model.named_modules() if name in trained}
         for name, layer in self.layers.items():

@@ -26,6 +26,7 @@ from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import score
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 
 
@@ -80,17 +81,17 @@ class Targeted(Scope):
         self.layers: list[int] = []
         self.effects: list[float] = []
 
-    def check(self, model: LanguageModel) -> None:
-        """Refuse a model with fewer layers than requested (`InputError`)."""
-        layers = len(blocks(model.base()))
-        if self.settings.k > layers:
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse a model with fewer layers than requested."""
+        layers, k = len(blocks(model)), recipe.scope.settings.k
+        if k > layers:
             raise InputError(
-                f"targeted: {self.settings.k} layers asked for, the model has {layers}",
+                f"targeted: {k} layers asked for, the model has {layers}",
                 f"a quarter of them is the paper's share: targeted:k={max(1, layers // 4)}",
             )
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
-        self.check(model)
         model.merge_adapter()
         stack = blocks(model.base())
         self.effects = layer_effects(model, model.encoder().encode_all(request.forget, "forget row"))

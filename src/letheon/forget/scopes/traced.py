@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks, down_projection, mlp
+from letheon.core.model.sites import blocks, down_projection, has_down_projection, mlp
 from letheon.core.registry import check_settings, method
 from letheon.forget.parts import Scope
+from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.probe.tracing import Trace, fact_of, select_window, trace_mlps
 
@@ -46,6 +48,21 @@ class Traced(Scope):
     """
 
     settings: Settings
+
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse a window wider than the model, and a mixture's missing last matrix."""
+        settings, stack = recipe.scope.settings, list(blocks(model))
+        if settings.width > len(stack):
+            raise InputError(
+                f"traced: a window of {settings.width} layers, the model has {len(stack)}",
+                f"write traced:width={max(1, len(stack) // 4)}",
+            )
+        if settings.matrices == "down" and not all(map(has_down_projection, stack)):
+            raise InputError(
+                "traced: a mixture of experts has no single last matrix",
+                "let the whole mixture move: traced:matrices=all",
+            )
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)

@@ -40,7 +40,7 @@ from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import RecipeJob
 from letheon.forget.request import Request
-from letheon.forget.scopes.targeted import Targeted, answer_losses
+from letheon.forget.scopes.targeted import answer_losses
 from letheon.forget.sequences.redundancy import (
     Filtered,
     StateEncoder,
@@ -68,6 +68,9 @@ class SequenceSettings:
             percentile over the first `calibration` requests.
         tau: cosine above which a chunk resembles an earlier one; above 1 nothing is filtered.
         epsilon: change of the loss (nats per token) above which such a chunk is trained on nevertheless.
+        lost: rise of a chunk's loss (nats per token) since before the first request below which it counts as still
+            known, and is trained on whatever it resembles; none leaves this out, as the paper does. 0.7 halves the
+            probability of a token.
         chunk: tokens of a piece of running text.
         reaudit, reaudit_rows: how many earlier requests are asked again after each one, and rows of each.
     """
@@ -79,6 +82,7 @@ class SequenceSettings:
     calibration: int = 16
     tau: float = 0.85
     epsilon: float = 0.01
+    lost: float | None = 0.7  # ours
     chunk: int = 64  # ours
     reaudit: int = 4
     reaudit_rows: int = 8
@@ -103,7 +107,7 @@ class Report:
         number, request: its place in the queue, from 1, and its id.
         rows: hash of its rows.
         kept: ids of the chunks that were trained on.
-        dropped: id, similarity and loss difference of each redundant chunk.
+        dropped: id, similarity, loss difference and rise of the loss of each redundant chunk.
         importance, tier, method, layers: None where everything was redundant; layers also where no scope chose them.
         losses: of each step.
         drift: distance of the weights from the queue's first weights.
@@ -186,9 +190,7 @@ class Queue:
         self.model, self.settings, self.forget, self.training = model, settings, forget, training
         self.recipes = settings.recipes()
         for recipe in self.recipes.values():
-            scope = recipe.scope.make()
-            if isinstance(scope, Targeted):
-                scope.check(model)
+            recipe.check_model(model.base())
         model.merge_adapter()
         self.start = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
         self.thresholds = settings.thresholds
@@ -236,10 +238,13 @@ class Queue:
         encoded = self.model.encoder().encode_all(chunks, "forget row")
         embedded = self._embed(request, encoded)
         similarity = nearest_similarity(embedded, self.history).cpu()
-        difference = loss_differences(*answer_losses(self.model, encoded))
-        keep = kept_chunks(similarity, difference, self.settings.tau, self.settings.epsilon)
+        losses, tokens = answer_losses(self.model, encoded)
+        with self._as_it_began():
+            rise = (losses - answer_losses(self.model, encoded)[0]) / tokens
+        difference, settings = loss_differences(losses, tokens), self.settings
+        keep = kept_chunks(similarity, difference, rise, settings.tau, settings.epsilon, settings.lost)
         self.history = torch.cat([self.history.reshape(-1, embedded.shape[1]), embedded[keep.to(embedded.device)]])
-        return Filtered(chunks, keep.tolist(), similarity.tolist(), difference.tolist())
+        return Filtered(chunks, keep.tolist(), similarity.tolist(), difference.tolist(), rise.tolist())
 
     def _embed(self, request: Request, encoded: Sequence[Encoded]) -> Tensor:
         """Embed texts under the first weights, so that one encoder compares all of them."""

@@ -1,15 +1,17 @@
 """Parts of a deletion request that earlier requests have covered: by similarity first, then by the loss.
 
-A request is cut into chunks. One that resembles nothing served before is kept; one that does is kept only if the
-request's loss changes without it.
+A request is cut into chunks. A chunk is left out if it resembles an earlier one, the request's loss hardly changes
+without it, and the model has lost it: a request that is repeated because its first deletion failed is served again.
 
 Paper:   FIT: Defying Catastrophic Forgetting in Continual LLM Unlearning, arXiv 2601.21682.
 Differs: the sentence encoder. The paper's is SimCSE, a model of its own; here it is the model's own hidden states at
          one block, averaged over the text's tokens (mean-pooled hidden states), minus the mean over a sample of other
          texts and that sample's four principal directions (Mu & Viswanath, All-but-the-Top, arXiv 1702.01417):
          without that, states of one model all point the same way and every pair is similar.
-         A row with a prompt is one chunk; running text is cut. The loss of a request that is left without chunks is 0,
-         the mean over no tokens, so a chunk that is a whole request is judged by its own loss [inferred].
+         A row with a prompt is one chunk; running text is cut. Without its only chunk a request has no loss to compare,
+         so such a chunk is judged by similarity and by what the model has lost.
+         That the model must have lost a chunk is ours: its loss is compared with the one before the first request. The
+         paper's own test looks at the present loss alone, which is as small where nothing was forgotten.
 """
 
 from __future__ import annotations
@@ -43,16 +45,31 @@ def nearest_similarity(
 
 
 def loss_differences(losses: Float[Tensor, " chunks"], tokens: Float[Tensor, " chunks"]) -> Float[Tensor, " chunks"]:
-    """|L(D) − L(D without the chunk)|, L the mean over answer tokens (nats); from each chunk's sum and its tokens."""
+    """|L(D) − L(D without the chunk)|, L the mean over answer tokens (nats); from each chunk's sum and its tokens.
+
+    It is 0 for a request's only chunk.
+    """
+    if len(losses) == 1:
+        return torch.zeros_like(losses)
     without = (losses.sum() - losses) / (tokens.sum() - tokens).clamp(min=1)
     return (losses.sum() / tokens.sum() - without).abs()
 
 
 def kept_chunks(
-    similarity: Float[Tensor, " chunks"], difference: Float[Tensor, " chunks"], tau: float, epsilon: float
+    similarity: Float[Tensor, " chunks"],
+    difference: Float[Tensor, " chunks"],
+    rise: Float[Tensor, " chunks"],
+    tau: float,
+    epsilon: float,
+    lost: float | None = None,
 ) -> Bool[Tensor, " chunks"]:
-    """Mark chunks unlike all earlier ones (similarity <= tau) or needed by the loss (difference > epsilon)."""
-    return (similarity <= tau) | (difference > epsilon)
+    """Mark the chunks to train on.
+
+    They are unlike all earlier ones (similarity <= tau), needed by the loss (difference > epsilon), or still known (the
+    loss has risen by less than `lost` nats per token since before the first request; None leaves this out).
+    """
+    keep = (similarity <= tau) | (difference > epsilon)
+    return keep if lost is None else keep | (rise < lost)
 
 
 def chunks_of(model: LanguageModel, rows: Sequence[Example], size: int) -> list[Example]:
@@ -125,12 +142,13 @@ def middle(model: LanguageModel) -> int:
 
 @dataclass(frozen=True)
 class Filtered:
-    """A filter's decision: the chunks, the ones to train on, and the two numbers that decided."""
+    """A filter's decision: the chunks, the ones to train on, and the three numbers that decided."""
 
     chunks: list[Example]
     keep: list[bool]
     similarity: list[float]
     difference: list[float]
+    rise: list[float]
 
     @property
     def kept(self) -> list[Example]:
@@ -139,6 +157,8 @@ class Filtered:
 
     @property
     def dropped(self) -> list[dict[str, str | float]]:
-        """Id, similarity and loss difference of every chunk that is left out."""
-        facts = zip(self.chunks, self.keep, self.similarity, self.difference, strict=True)
-        return [{"id": c.id, "similarity": s, "loss_difference": d} for c, keep, s, d in facts if not keep]
+        """Id, similarity, loss difference and rise of the loss of every chunk that is left out."""
+        facts = zip(self.chunks, self.keep, self.similarity, self.difference, self.rise, strict=True)
+        return [
+            {"id": c.id, "similarity": s, "loss_difference": d, "rise": r} for c, keep, s, d, r in facts if not keep
+        ]

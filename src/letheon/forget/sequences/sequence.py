@@ -26,7 +26,7 @@ from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
-from letheon.forget.run import check, refuse_folder
+from letheon.forget.run import check, check_model, refuse_folder
 from letheon.forget.sequences.queue import Queue, Report, SequenceSettings, rows_hash
 from letheon.forget.sequences.redundancy import StateEncoder, chunks_of, middle
 from letheon.forget.settings import ForgetSettings
@@ -74,8 +74,12 @@ def forget_sequence(
     check_sequence(requests, settings, forget)
     if run is None and out is not None:
         refuse_folder(Path(out))
+    if training.base != "float32":
+        raise InputError(f"base={training.base} for a queue, whose changes are merged", "leave base out")
     if not isinstance(model, LanguageModel):
         check_loadable(model)
+    for recipe in settings.recipes().values():
+        check_model(recipe, model)
     model = load(model, device=device)
     training = dataclasses.replace(training, precision=resolve_precision(training.precision, model.device))
     queue = Queue(model, settings, forget, training)

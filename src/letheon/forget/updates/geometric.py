@@ -6,7 +6,10 @@ Modes:   `normal`    (v1) forget part off the span, retain part inside it, Eucli
          `adam`      (v3/v4) the same in the metric of Adam's denominators, with the sign rule for tangent components.
          `cone`      the nearest gradient, in that metric, along which no protected retain loss rises to first order.
          `realized`  corrects the step that AdamW really made, with momentum, decay and clipping: the nearest step, in
-                     that metric, along which no protected retain loss rises to first order.
+                     that metric, along which no protected retain loss rises to first order. It is the default: AdamW's
+                     momentum and denominators turn the steps of the other modes up the retain gradient again (largest
+                     cosine .15 in mode normal, .21 in mode adam, 7e-8 in this one), and at equal forgetting it keeps
+                     as much as they do (`letheon papers show gu`).
 Differs: one basis over all selected tensors (the legacy code has one a tensor, from retain batches that are never
          refreshed). Before Adam has seen a gradient its metric is taken as Euclidean [inferred]. τ = 0, κ = 1 and
          β_rep = 1 are our choice: the paper's values are not known [inferred]. Where the objective has no retain term
@@ -60,7 +63,7 @@ SCALES = tuple(2.0**-i for i in range(7))
 
 @dataclass(frozen=True)
 class Settings:
-    mode: Literal["normal", "adam", "cone", "realized"] = "normal"
+    mode: Literal["normal", "adam", "cone", "realized"] = "realized"
     rank: int = 8  # number of protected retain gradients: this step's and the rank - 1 steps' before it
     tau: float = 0.0  # a tangent component is kept if it lowers the retain loss by more than this
     kappa: float = 1.0  # kept tangent components are at most this many times as long as the normal part
@@ -174,7 +177,7 @@ def realized_correction(proposal: Vector, protected: Sequence[Vector], metric: V
     paper="2511.17100",
     needs={"retain"},
     recipes={"gu": "simnpo+geometric"},
-    tiny=({}, {"mode": "adam"}, {"mode": "cone"}, {"mode": "realized"}, {"mode": "realized", "finite_step": True}),
+    tiny=({}, {"mode": "normal"}, {"mode": "adam"}, {"mode": "cone"}, {"finite_step": True}),
 )
 class Geometric(Update):
     settings: Settings

@@ -21,14 +21,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
+from letheon.forget.mixtures import refuse_moving_experts
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
+from letheon.forget.recipe import Recipe
 from letheon.forget.separate_gradients import cosine, descend, separate_gradients
 from letheon.forget.updates.geometric import adam_denominators
 
@@ -79,6 +81,11 @@ class NullSpaceUpdate(Update):
 
     settings: Settings
 
+    @staticmethod
+    def check_model(recipe: Recipe, model: nn.Module) -> None:
+        """Refuse fused experts that may move: they would take no forget part."""
+        refuse_moving_experts(recipe, model, "null space", "null_space")
+
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.spaces: dict[str, NullSpace] = {}
@@ -125,14 +132,14 @@ class NullSpaceUpdate(Update):
     def _correct(self, loop: Loop, before: Vector, free: Vector, share: float) -> None:
         """Remove the part of the optimizer's step that acts on protected inputs."""
         group = loop.optimizer.param_groups[0]
-        beta, rate, decay = group["betas"][0], group["lr"], group["weight_decay"]
+        beta, rate, decay = group.get("betas", (0.0,))[0], group["lr"], group["weight_decay"]
         denominators = adam_denominators(loop)
         for i, (name, parameter) in enumerate(loop.parameters.items()):
             self.momentum[i].lerp_(share * free[i], 1 - beta)
             if self.settings.part == "step":
                 made = parameter - before[i]
             else:
-                bias = 1 - beta ** float(loop.optimizer.state[parameter]["step"])
+                bias = 1 - beta ** float((loop.optimizer.state.get(parameter) or {"step": 1})["step"])
                 made = -rate * (self.momentum[i] / bias / denominators[i] + decay * before[i])
             parameter.sub_(self._blocked(name, made))
 

@@ -1,0 +1,98 @@
+"""Bytes per parameter of a forgetting run, for every scope: weights, gradients, moments and all else that is held.
+
+    python -m benchmarks.scope_memory
+
+A Llama of 41 million random parameters takes one step of forgetting per method. After the optimizer's step every live
+tensor is counted once, so the numbers do not depend on the machine; activations are gone by then.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from letheon.core.errors import InputError
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.models import LanguageModel
+from letheon.forget.run import forget
+from letheon.testing import sample_request
+
+PARAMETERS = 41_172_480
+RUNS: dict[str, dict[str, Any]] = {
+    "npo": {},
+    "npo ": {"optimizer": "sgd"},
+    "npo+geometric": {},
+    "npo@layers=9-": {},
+    "npo@targeted:k=3": {},
+    "npo@traced": {},
+    "npo@circuit": {},
+    "npo@reglu": {},
+    "npo@lora": {},
+    "npo@lora ": {"base": "bfloat16"},
+    "npo@lora  ": {"base": "4bit"},
+}
+
+
+def model_folder(folder: Path) -> Path:
+    """Save the model that every run loads."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=259,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LanguageModel(LlamaForCausalLM(config).eval(), byte_tokenizer(), "llama").save(folder)
+
+
+def live_bytes() -> int:
+    """Bytes of all live tensors' storages, each counted once."""
+    storages = {
+        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
+        for one in gc.get_objects()
+        if issubclass(type(one), Tensor)  # isinstance would touch lazy modules
+    }
+    return sum(storages.values())
+
+
+def measure(folder: Path, method: str, options: dict[str, Any]) -> float:
+    """Bytes held per parameter after a step."""
+    gc.collect()
+    empty, held = live_bytes(), []
+    handle = register_optimizer_step_post_hook(lambda *_: held.append(live_bytes() - empty))
+    training = {"steps": 1, "learning_rate": 1e-4, "batch_size": 2, "precision": "float32", **options}
+    try:
+        forget(str(folder), sample_request(), method, device="cpu", **training)
+    finally:
+        handle.remove()
+    return max(held) / PARAMETERS
+
+
+def main() -> None:
+    """Print the table of docs/families.md."""
+    print("| method | options | bytes per parameter |\n| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = model_folder(Path(scratch) / "model")
+        for text, options in RUNS.items():
+            words = ", ".join(f"{name}={value}" for name, value in options.items())
+            try:
+                held = f"{measure(folder, text.strip(), options):.1f}"
+            except InputError as error:  # no bitsandbytes
+                held = error.problem
+            print(f"| `{text.strip()}` | {words} | {held} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Number formats in which a model's weights are held: float32, bfloat16, or four bits by bitsandbytes."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from letheon.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Base = Literal["float32", "bfloat16", "4bit"]
+
+
+def check_base(base: Base) -> None:
+    """Refuse four bits where bitsandbytes is not installed (`InputError`)."""
+    if base == "4bit" and find_spec("bitsandbytes") is None:
+        raise InputError("a 4bit base needs bitsandbytes, which is not installed", "install it, or use base=bfloat16")
+
+
+def base_of(model: nn.Module) -> Base:
+    """Return the format in which a transformers model's weights are held."""
+    import torch
+
+    if getattr(model, "is_loaded_in_4bit", False):
+        return "4bit"
+    return "bfloat16" if next(model.parameters()).dtype == torch.bfloat16 else "float32"
+
+
+def held_in(base: Base) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that hold the weights in a format.
+
+    Four bits are NF4 with doubly quantised scales, and products in bfloat16 (Dettmers et al., QLoRA, arXiv 2305.14314).
+    """
+    import torch
+
+    check_base(base)
+    if base != "4bit":
+        return {"dtype": getattr(torch, base)}
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"dtype": torch.bfloat16, "quantization_config": quantised}
