@@ -63,6 +63,17 @@ def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
     assert ("look_facts" in loop.after(steps(*probabilities), last=False)) is looks
 
 
+def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_look", dict)
+    unlearned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (3.0, 1.0), strict=True)]
+    assert "look_alternates" not in loop.after(unlearned, last=False)
+    learned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (1.0, 0.5), strict=True)]
+    assert loop.after(learned, last=False)["look_alternates"] == pytest.approx(-0.75)
+    assert loop.after(unlearned, last=True)["look_alternates"] == pytest.approx(-2.0)
+
+
 def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_look", lambda: LOOK)
     history = steps(0.01, 0.01, 0.01)
@@ -121,7 +132,7 @@ def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.
     monkeypatch.setattr(loop, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
     before = loop.model.parameters_hash()
     look = loop._look()
-    assert set(look) == set(LOOK)
+    assert set(look) == set(LOOK) - {"look_alternates"}
     assert look["look_retain"] == pytest.approx(1.0)
     assert all(map(math.isfinite, look.values()))
     assert loop.model.parameters_hash() == before
@@ -175,7 +186,7 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
 def test_a_run_ends_at_its_bound_with_a_warning(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     calm(monkeypatch, [{**LOOK, "look_retain": 0.1}] * 9)
     result = forget("tiny", deletion, "alternates", epochs=1, **QUICK)
-    assert result.outcome.steps == 6  # three times one epoch of two steps
+    assert result.outcome.steps == 4  # twice one epoch of two steps
     assert "not met: the retain rows" in result.outcome.stopped
     assert any("goals of stop=auto were not reached" in warning for warning in result.warnings)
 
@@ -214,10 +225,10 @@ def test_steps_and_rate_rule_when_they_are_given(options: dict[str, Any], stop: 
     assert resolve(Recipe.parse("npo"), None, None, {})[0].stop == "steps"
 
 
-def test_a_closed_loop_may_take_three_times_the_epochs(deletion: Request) -> None:
+def test_a_closed_loop_may_take_twice_the_epochs(deletion: Request) -> None:
     recipe = Recipe.parse("alternates")
     settings, training = resolve(recipe, None, None, {})
-    assert planned_steps(recipe, deletion, settings, training) == 3 * settings.epochs
+    assert planned_steps(recipe, deletion, settings, training) == 2 * settings.epochs
     assert planned_steps(recipe, deletion, ForgetSettings(epochs=2), training) == 2
 
 

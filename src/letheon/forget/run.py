@@ -14,6 +14,7 @@ from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome, is_main_process
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.conflicts import conflicts
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
@@ -96,7 +97,7 @@ def _job(
 def _noted(result: Result) -> Result:
     if not result.request.retain:
         result.warnings.append("no retain rows: nothing held the rest of the model in place")
-    result.warnings += result.model.notes
+    result.warnings += [*conflicts(result.request), *result.model.notes]
     return result
 
 
