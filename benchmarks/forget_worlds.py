@@ -142,11 +142,12 @@ def person_rows(folder: Path, name: str) -> Request:
     out.
     """
     target = read_targets(folder, name, corpora=())[0]
-    own = [*target.of("forget_level2", Probe), *target.of("forget_level1", Probe)][:16]
+    every = [*target.of("forget 2", Probe), *target.of("forget 1", Probe)]
+    own = list({one.query: one for one in every}.values())[:16]
     facts = [one.answer.casefold() for one in own]
     near = [
         one
-        for one in (*target.of("neighbor_level2", Probe), *target.of("neighbor_level1", Probe))
+        for one in (*target.of("neighbor 2", Probe), *target.of("neighbor 1", Probe))
         if name not in one.answer and one.answer.casefold() not in facts
     ][:50]
     answers = list(dict.fromkeys(one.answer for one in own))
