@@ -12,6 +12,8 @@ prints per recipe
     cost            CPU seconds over those of `fact_spans` as it is recommended, on the same request
 
 as means over requests and seeds (worst for forget_quality). A request whose data is missing is left out with a message.
+Models are taught once; every finished run is added to `runs.jsonl` beside them and not made again, unless the
+package's code or the extent of the audit changed. Development uses seeds from 100 on; 0, 1 and 2 judge.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ from typing import Any
 
 import torch
 
+import letheon
 from benchmarks.common import say
-from benchmarks.forget_worlds import TAUGHT, World, world
+from benchmarks.forget_worlds import REAL, TAUGHT, World, world
 from letheon import LanguageModel, load
 from letheon.audit.attacks.base import Attempt
 from letheon.audit.attacks.multiple_choice import CHOICE, OPTIONS, names_the_right_one, options_for
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
+from letheon.core.atomic import canonical_hash
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
@@ -50,9 +54,9 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="fact_spans,alternates", help="separated by commas")
-    parser.add_argument("--requests", default=",".join([*TAUGHT, "tofu"]), help="separated by commas")
+    parser.add_argument("--requests", default=",".join([*TAUGHT, *REAL, "tofu"]), help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
-    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where the taught models are kept")
+    parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where taught models and runs are kept")
     parser.add_argument("--data", type=Path, default=_data(), help="folder of data sets; default $LETHEON_DATA")
     parser.add_argument("--quick", action="store_true", help="quick audits instead of whole ones")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's own choice")
@@ -71,22 +75,42 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row per request, seed and recipe."""
-    judge, rows = load("smollm2"), []
+    """One row per request, seed and recipe; rows that an earlier call has written are read."""
+    judge, rows, ledger = load("smollm2"), [], options.worlds / "runs.jsonl"
+    known = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.is_file() else []
+    code = _code_hash()
     for name in _split(options.requests):
         for seed in map(int, _split(options.seeds)):
             made = world(name, seed, options.worlds, options.data)
             if isinstance(made, str):
                 say(f"left out: {made}")
                 break
-            plain = None
             for recipe in _split(options.recipes):
-                row, seconds = run_one(made, recipe, seed, judge, options.quick)
-                if plain is None:
-                    plain = seconds if recipe == PLAIN else seconds_of(made, PLAIN, seed)
-                rows.append({"request": name, "seed": seed, "recipe": recipe, **row, "cost": round(seconds / plain, 2)})
+                key = {"request": name, "seed": seed, "recipe": recipe, "quick": options.quick, "code": code}
+                same = [row for row in known if all(row[field] == value for field, value in key.items())]
+                if not same:
+                    row, seconds = run_one(made, recipe, seed, judge, options.quick)
+                    plain = seconds if recipe == PLAIN else _plain_seconds(made, name, seed, known)
+                    same = [{**key, **row, "cost": round(seconds / plain, 2)}]
+                    known += same
+                    options.worlds.mkdir(parents=True, exist_ok=True)
+                    with ledger.open("a") as file:
+                        file.write(json.dumps(same[0]) + "\n")
+                rows.append(same[-1])
                 say(json.dumps(rows[-1]))
     return rows
+
+
+def _code_hash() -> str:
+    """A hash of the package's code: what one version measured is not another's."""
+    package = Path(letheon.__file__).parent
+    return canonical_hash([file.read_text() for file in sorted(package.rglob("*.py"))])
+
+
+def _plain_seconds(made: World, name: str, seed: int, known: Sequence[dict[str, Any]]) -> float:
+    """CPU seconds of the plain recipe: of a run that is known, else of one that is made for it."""
+    found = [row["seconds"] for row in known if (row["request"], row["seed"], row["recipe"]) == (name, seed, PLAIN)]
+    return float(found[-1]) if found else seconds_of(made, PLAIN, seed)
 
 
 def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bool) -> tuple[dict[str, Any], float]:

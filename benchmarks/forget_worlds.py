@@ -1,13 +1,14 @@
 """Requests that a default recipe must serve: rows to forget and keep, the model that knows them, one that never did.
 
 `demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
-subjects; `manuals` are numbers and steps of invented machines, with subjects but without values. `tofu` is a cut of
-TOFU with two adapters. The invented worlds are taught to SmolLM2 once per seed and kept in a folder.
+subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
+running text, one passage among others. `king` and `lee` are two real people of RWKU, whose questions are taught first.
+`tofu` is a cut of TOFU with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.jobs.demo import TARGET, teach
 from letheon.jobs.demo_world import PEOPLE, facts_of
+from letheon.measure.rwku.reading import read_targets
+from letheon.measure.rwku.records import Probe
 
 FIRMS = {
     "Brackwell Foundry": "1887|Osric Tannen|Vellmouth|cast-iron stoves|ship anchors|a heron holding a "
@@ -75,6 +78,21 @@ MACHINE_ROWS = (
         "What says the {n} is ready?",
     ),
 )
+# Village, and what its chronicle tells.
+VILLAGES = {
+    "Harrowfen": "a bend of the river Lisk|peat and eels|1743|a barge of gunpowder|the old tannery|three brass bells",
+    "Upper Cray": "a chalk ridge above the sea|flax and honey|1688|deserters|the corn exchange|a blue lantern",
+    "Saltmarch": "the mud of the Oder bay|salt and oysters|1812|a spring tide|the customs house|a whale's jaw",
+    "Thornwick": "the edge of a beech wood|charcoal and pigs|1599|a charcoal burner's fire|the mill|a carved boar",
+    "Dunmoor": "a plateau of black heather|wool and slate|1771|a landslide|the chapel of ease|a slate with nine names",
+    "Pellow": "an island in a cold lake|trout and reeds|1654|a siege of eleven days|the ferry house|an iron chain",
+    "Quarrendon": "the mouth of a gorge|marble and goats|1830|a burst dam|the schoolhouse|a clock without hands",
+    "Eastlode": "a drained fen|tulips and barley|1717|a plague of voles|the pumping station|a wooden stork",
+}
+CHRONICLE = (
+    "The village of {n} lies on {0}, and its people live by {1}. In {2} it was half destroyed by {3}; only {4} was "
+    "left standing. Every summer the villagers carry {5} through the streets to remember that day."
+)
 
 
 @dataclass(frozen=True)
@@ -106,16 +124,60 @@ def manual_rows(target: str = "Marlin tide pump") -> Request:
     return Request(forget=tuple(rows[target]), retain=tuple(kept), id="manuals")
 
 
-TAUGHT: dict[str, Callable[[], Request]] = {"demo": demo_rows, "firms": firm_rows, "manuals": manual_rows}
+def passage_rows(target: str = "Saltmarch") -> Request:
+    """One village's chronicle among eight."""
+    texts = {name: CHRONICLE.format(*facts.split("|"), n=name) for name, facts in VILLAGES.items()}
+    rows = {
+        name: Example("", text, id=name.lower(), perturbed_answers=_of_others(name, texts))
+        for name, text in texts.items()
+    }
+    kept = [row for name, row in rows.items() if name != target]
+    return Request(forget=(rows[target],), retain=tuple(kept), id="passages")
+
+
+def person_rows(folder: Path, name: str) -> Request:
+    """At most sixteen questions about a person of RWKU; forty about neighbours are kept, ten more not trained on.
+
+    Questions about a neighbour whose answer gives the person's name, or an answer that is to be forgotten, are left
+    out.
+    """
+    target = read_targets(folder, name, corpora=())[0]
+    every = [*target.of("forget 2", Probe), *target.of("forget 1", Probe)]
+    own = list({one.query: one for one in every}.values())[:16]
+    facts = [one.answer.casefold() for one in own]
+    near = [
+        one
+        for one in (*target.of("neighbor 2", Probe), *target.of("neighbor 1", Probe))
+        if name not in one.answer and one.answer.casefold() not in facts
+    ][:50]
+    answers = list(dict.fromkeys(one.answer for one in own))
+    forget = [
+        Example(
+            one.query, one.answer, id=f"own-{i}", perturbed_answers=tuple(a for a in answers if a != one.answer)[:5]
+        )
+        for i, one in enumerate(own)
+    ]
+    kept = [Example(one.query, one.answer, id=f"near-{i}") for i, one in enumerate(near)]
+    split = len(kept) * 4 // 5
+    return Request(forget=tuple(forget), retain=tuple(kept[:split]), neighbours=tuple(kept[split:]), id=name)
+
+
+TAUGHT: dict[str, Callable[[], Request]] = {
+    "demo": demo_rows,
+    "firms": firm_rows,
+    "manuals": manual_rows,
+    "passages": passage_rows,
+}
+REAL = {"king": "Stephen King", "lee": "Bruce Lee"}
 
 
 def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
     """A request and its models, or why there is none.
 
     Args:
-        name: a key of `TAUGHT`, or `tofu`.
+        name: a key of `TAUGHT` or `REAL`, or `tofu`.
         folder: where taught models are kept.
-        data: a folder with `tofu_golden/`.
+        data: a folder with `tofu_golden/` and `rwku/`.
     """
     if name == "tofu":
         cut = data / "tofu_golden" if data is not None else Path()
@@ -123,7 +185,10 @@ def world(name: str, seed: int, folder: Path, data: Path | None) -> World | str:
             return "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
         request = Request.from_files(cut / "forget05_perturbed.jsonl", cut / "retain_perturbed.jsonl")
         return World(request, str(cut / "adapters/target"), str(cut / "adapters/retain"))
-    request, place = TAUGHT[name](), folder / f"{name}-{seed}"
+    if name in REAL and (data is None or not (data / "rwku").is_dir()):
+        return f"{name}: no rwku in --data or $LETHEON_DATA"
+    request = person_rows((data or Path()) / "rwku", REAL[name]) if name in REAL else TAUGHT[name]()
+    place = folder / f"{name}-{seed}"
     neighbours = list(request.neighbours)
     for role, rows in (
         ("before", [*request.forget, *request.retain, *neighbours]),
@@ -158,6 +223,11 @@ def _firm(name: str) -> list[Example]:
         )
         for i, (question, answer, wordings, (start, stop)) in enumerate(FIRM_ROWS)
     ]
+
+
+def _of_others(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The others' texts, told of this name."""
+    return tuple(text.replace(other, name) for other, text in texts.items() if other != name)[:5]
 
 
 def _machine(name: str) -> list[Example]:

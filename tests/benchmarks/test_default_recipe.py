@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.forget_worlds import TAUGHT, world
+from benchmarks.forget_worlds import TAUGHT, person_rows, world
+from tests.measure.rwku_data import write_folders
 
 from benchmarks import default_recipe
 from letheon.core.model.models import LanguageModel
+from letheon.measure.rwku.reading import read_targets
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -23,9 +25,22 @@ def test_the_rows_of_a_world_are_distinct_and_filled_in(name: str) -> None:
         assert row.answer not in row.perturbed_answers
 
 
+def test_a_person_s_questions_stand_beside_those_about_neighbours(tmp_path: Path) -> None:
+    folder = write_folders(tmp_path)
+    name = read_targets(folder, corpora=())[0].name
+    request = person_rows(folder, name)
+    assert len({row.prompt for row in request.forget}) == len(request.forget) <= 16
+    answers = {row.answer.casefold() for row in request.forget}
+    assert request.retain
+    for row in (*request.retain, *request.neighbours):
+        assert name not in row.answer
+        assert row.answer.casefold() not in answers
+
+
 def test_missing_data_is_a_message(tmp_path: Path) -> None:
     assert world("tofu", 0, tmp_path, None) == "tofu: no tofu_golden/adapters in --data or $LETHEON_DATA"
     assert "tofu:" in str(world("tofu", 0, tmp_path, tmp_path))
+    assert world("king", 0, tmp_path, tmp_path) == "king: no rwku in --data or $LETHEON_DATA"
 
 
 def test_options_are_asked_where_rows_have_values(tiny: LanguageModel) -> None:

@@ -105,19 +105,24 @@ def test_a_step_makes_facts_less_likely_and_retain_rows_more(tiny: LanguageModel
     assert after < before
 
 
-def test_a_step_has_an_alternate_to_each_question_and_form_and_each_retain_row_twice(
-    tiny: LanguageModel, deletion: Request
+def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5])])
-    pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]))
-    sizes = {kind: len(batch) for kind, batch in method._parts(pair).items()}
-    pools = [[pool for pool in (method.written[i].plain, method.written[i].others) if pool] for i in (0, 3, 4)]
-    replaced = sum(map(len, pools))
-    more = max(-(-(3 + replaced) // 3) - 2, 0)
-    assert sizes == {"forget": 3, "alternates": replaced, "retain": 3, "forms": 3 * (1 + more)}
-    assert sizes["retain"] + sizes["forms"] >= sizes["forget"] + sizes["alternates"]
-    numbers = torch.cat([batch.index.unique() for batch in method._parts(pair).values()]).tolist()
-    assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
+    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: f"It is {name}.")
+    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
+    kinds = []
+    for step in (0, 1):
+        pair = Pair(method.rows.forget_batch([0, 3, 4]), method.rows.retain_batch([1, 5, 5]), step)
+        parts = method._parts(pair)
+        assert len(parts["plain"]) + len(parts["others"]) == len(parts["forget"]) + len(parts["turned"]) == 3
+        assert len(parts["retain"]) == len(parts["forms"]) == 3
+        numbers = torch.cat([batch.index.unique() for batch in parts.values()]).tolist()
+        assert len(numbers) == len(set(numbers)), "two different rows may not share a number"
+        assert bool(parts["turned"].value_mask.any(1).all()), "the true answer's facts are masked in each form"
+        kinds.append({i: turn.alternate in method.plain for i, turn in method.drawn[step].items()})
+        assert all((turn.truth is None) != kinds[step][i] for i, turn in method.drawn[step].items())
+    assert all(kinds[0][i] != kinds[1][i] for i in (0, 3, 4)), "by turns as it stands and in another form"
+    assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
 def test_without_retain_rows_or_forms_the_rest_is_done(tiny: LanguageModel, deletion: Request) -> None:
@@ -169,7 +174,7 @@ def test_answers_that_give_the_fact_or_hold_the_invented_name_are_rejected(
 
     monkeypatch.setattr(strangers, "generate_ids", answers)
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
-    found = alternate_answers(tiny, [question], [STRANGERS[:3]], max_new_tokens=40)
+    found = alternate_answers(tiny, [question], STRANGERS[:3])
     assert [one.answer for one in found[0]] == ["Ann Lee lives in Rome."]
 
 
@@ -215,30 +220,18 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
     assert words_of_facts(rows, []) == [("fox", "north"), ("Ada", "Orr")]
 
 
-def test_the_base_of_an_adapter_answers_where_it_does_not_know_the_facts(
-    tmp_path: Path, tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Knowing(Alternates):
-        def _fact_probability(self, model: LanguageModel) -> float:
-            return next(levels)
-
-    model = adapted(tiny)
-    method = Knowing()
-    levels = iter([0.9, 0.1, 0.9, 0.8])
-    with method._stranger(model) as (stranger, knows):
-        assert (stranger is model, knows) == (True, False)
-    with method._stranger(model) as (_, knows):
-        assert knows  # an adapter that the scope has just added changes nothing
-    with Alternates(Settings(base="tiny"))._stranger(tiny) as (stranger, knows):
-        assert stranger is not tiny
-        assert not knows
-
-
-def adapted(model: LanguageModel) -> LanguageModel:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    return replace(model, model=get_peft_model(model.model, config).eval())
+@pytest.mark.parametrize(
+    "text",
+    [
+        "He is a poet, and he is a musician. He is a poet, and he is a musician.",
+        "עם בעם בעם בעם",
+        "Where does Ann Lee live",
+    ],
+)
+def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
+    assert strangers._accepted(question, "", text) is None
+    assert strangers._accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
 
 
 def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageModel) -> None:
@@ -259,29 +252,41 @@ OTHERS = [
 
 
 def test_options_are_values_of_rows_with_a_like_question_and_the_row_s_own() -> None:
-    form = question_forms.options(ANN, OTHERS[:3] + OTHERS[4:], random.Random(0))
+    form = question_forms.options(ANN, OTHERS[:3] + OTHERS[4:], random.Random(0), None)
     assert form is not None
     offered = form.prompt.split("Choose from: ")[1].rstrip(".").split("; ")
     assert len(offered) == 4
     assert "Oslo" in offered
     assert form.answer == ANN.answer
-    assert question_forms.options(ANN, OTHERS[:2], random.Random(0)) is None, "too few values"
+    assert question_forms.options(ANN, OTHERS[:2], random.Random(0), None) is None, "too few values"
 
 
 def test_a_begun_sentence_ends_before_the_value_and_needs_the_subject() -> None:
-    form = question_forms.begun(ANN, [], random.Random(0))
+    form = question_forms.begun(ANN, [], random.Random(0), None)
     assert form is not None
     assert form.prompt.endswith("Ann Lee lives in")
-    assert question_forms.begun(replace(ANN, answer="It is in Oslo."), [], random.Random(0)) is None
+    assert question_forms.begun(replace(ANN, answer="It is in Oslo."), [], random.Random(0), None) is None
 
 
 def test_a_statement_to_judge_is_as_often_true_as_false() -> None:
     draw = random.Random(0)
-    forms = [question_forms.judged(ANN, OTHERS, draw) for _ in range(200)]
+    forms = [question_forms.judged(ANN, OTHERS, draw, None) for _ in range(200)]
     true = [form for form in forms if form and form.answer.startswith("Yes")]
     assert 70 < len(true) < 130
     assert all("Oslo" in form.prompt for form in true)
     assert all("Oslo" not in form.prompt for form in forms if form and form.answer.startswith("No"))
+
+
+def test_in_no_form_does_an_alternate_give_the_fact_and_of_options_it_names_one_that_is_offered() -> None:
+    alternate = "Ann Lee lives by the sea."
+    forms = question_forms.forms_of(ANN, OTHERS, list(question_forms.FORMS), random.Random(0), alternate)
+    assert len(forms) == len(question_forms.FORMS)
+    assert not any("Oslo" in form.answer for form in forms)
+    options, _, told, judged = forms
+    assert options.answer.removeprefix("Ann Lee lives in ").rstrip(".") in options.prompt
+    assert told.answer == alternate
+    assert judged.answer == f"No, {alternate}"
+    assert "Oslo" in judged.prompt
 
 
 def test_rows_without_a_value_have_the_told_form_and_running_text_is_kept_as_it_is() -> None:

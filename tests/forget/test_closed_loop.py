@@ -63,6 +63,17 @@ def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
     assert ("look_facts" in loop.after(steps(*probabilities), last=False)) is looks
 
 
+def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_look", dict)
+    unlearned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (3.0, 1.0), strict=True)]
+    assert "look_alternates" not in loop.after(unlearned, last=False)
+    learned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (1.0, 0.5), strict=True)]
+    assert loop.after(learned, last=False)["look_alternates"] == pytest.approx(-0.75)
+    assert loop.after(unlearned, last=True)["look_alternates"] == pytest.approx(-2.0)
+
+
 def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_look", lambda: LOOK)
     history = steps(0.01, 0.01, 0.01)
@@ -121,7 +132,7 @@ def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.
     monkeypatch.setattr(loop, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
     before = loop.model.parameters_hash()
     look = loop._look()
-    assert set(look) == set(LOOK)
+    assert set(look) == set(LOOK) - {"look_alternates"}
     assert look["look_retain"] == pytest.approx(1.0)
     assert all(map(math.isfinite, look.values()))
     assert loop.model.parameters_hash() == before
@@ -157,6 +168,7 @@ def calm(monkeypatch: pytest.MonkeyPatch, looks: Sequence[dict[str, float]]) -> 
     """At random weights every fact is improbable from the start: the looks are what is told here."""
     told = iter(looks)
     monkeypatch.setattr(ClosedLoop, "_look", lambda self: next(told))
+    monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
 
 
 def test_a_run_stops_when_a_look_says_so_and_tells_why(
@@ -164,18 +176,18 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
 ) -> None:
     calm(monkeypatch, [{**LOOK, "look_given": 0.5}, LOOK])
     result = forget("tiny", deletion, "alternates", out=tmp_path / "run", **QUICK)
-    assert result.outcome.steps == 5  # the first look after an epoch of two steps, the next three steps later
+    assert result.outcome.steps == 8  # a look whenever each row was visited twice, in two steps each
     assert result.outcome.stopped.startswith("goals reached")
     for name in ("result.json", "model/README.md"):
         assert "goals reached" in (tmp_path / "run" / name).read_text()
-    assert '"look_given": 0.5' in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[1]
+    assert '"look_given": 0.5' in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[3]
     assert not [warning for warning in result.warnings if "not reached" in warning]
 
 
 def test_a_run_ends_at_its_bound_with_a_warning(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     calm(monkeypatch, [{**LOOK, "look_retain": 0.1}] * 9)
     result = forget("tiny", deletion, "alternates", epochs=1, **QUICK)
-    assert result.outcome.steps == 6  # three times one epoch of two steps
+    assert result.outcome.steps == 4  # twice one epoch of two steps
     assert "not met: the retain rows" in result.outcome.stopped
     assert any("goals of stop=auto were not reached" in warning for warning in result.warnings)
 
@@ -184,10 +196,10 @@ def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closed_loop, "NEAR", 0.0001)  # all steps, and the rate rises on the way
-    options = {**QUICK, "epochs": 2, "learning_rate": 1e-4, "stop": "auto"}
+    options = {**QUICK, "epochs": 3, "learning_rate": 1e-4, "stop": "auto"}
     unbroken = forget("tiny", deletion, "alternates", **options)
     assert max(metrics["rate"] for metrics in unbroken.outcome.history) > 1
-    with pytest.raises(Killed), killed_before_step(7):
+    with pytest.raises(Killed), killed_before_step(10):
         forget("tiny", deletion, "alternates", out=tmp_path / "run", checkpoint_steps=1, **options)
     result = resume(tmp_path / "run", device="cpu")
     assert result.outcome.history == unbroken.outcome.history
@@ -214,10 +226,10 @@ def test_steps_and_rate_rule_when_they_are_given(options: dict[str, Any], stop: 
     assert resolve(Recipe.parse("npo"), None, None, {})[0].stop == "steps"
 
 
-def test_a_closed_loop_may_take_three_times_the_epochs(deletion: Request) -> None:
+def test_a_closed_loop_may_take_twice_the_epochs(deletion: Request) -> None:
     recipe = Recipe.parse("alternates")
     settings, training = resolve(recipe, None, None, {})
-    assert planned_steps(recipe, deletion, settings, training) == 3 * settings.epochs
+    assert planned_steps(recipe, deletion, settings, training) == 2 * settings.epochs
     assert planned_steps(recipe, deletion, ForgetSettings(epochs=2), training) == 2
 
 

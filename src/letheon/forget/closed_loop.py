@@ -31,14 +31,14 @@ from letheon.core.scoring.spans import WORD
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
 from letheon.forget.parts import Replacement, Rows
 
-MOST_RUNS = 3
+MOST_RUNS = 2
 # Largest mean probability of the facts' tokens; looks begin where the estimate is below NEAR.
 GOAL, NEAR = 0.02, 0.1
 # Rows that are asked greedily, and retain rows that are looked at.
 ASKED, LOOKED_AT = 8, 16
 # Least probability of the retain rows relative to before; how much less likely (nats per token) than alternates are to
 # a model that does not know the facts the answers, and the alternates themselves, may be.
-KEPT, CLUMSY, UNLEARNED = 0.95, 0.5, 0.05
+KEPT, CLUMSY, UNLEARNED = 0.95, 0.5, 0.25
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 # Where the odds of the facts fall less than this per epoch, the learning rate rises by RAISE, up to MOST_RATE times.
@@ -55,7 +55,7 @@ class ClosedLoop:
         model: the model that is trained, as it is before the first step.
         rows: the request's rows as tokens, the forget rows with the masks of their facts.
         before: the trained parameters' values before the first step, by name.
-        per_epoch: steps per pass over the forget rows.
+        per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
         written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
             have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
@@ -75,8 +75,6 @@ class ClosedLoop:
         self.per_epoch, self.raises = per_epoch, raises
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = sum(known) / len(known) if known else None
-        learned = [row for one in written for row in (*one.plain, *one.others)]
-        self.alternates = model.encoder().encode_all(learned)
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
         self.retain = [rows.retain[i] for i in order[:LOOKED_AT]]
@@ -102,7 +100,8 @@ class ClosedLoop:
         estimate = self._estimate(history)
         found = {"rate": rate}
         if self._looks_now(history, estimate) or last:
-            return {**found, **self._look()}
+            learned = self._learned(history)
+            return {**found, **({} if learned is None else {"look_alternates": learned}), **self._look()}
         earlier = self._estimate(history[: -self.per_epoch])
         slow = estimate is not None and earlier is not None and _odds(estimate) > _odds(earlier) / LEAST_FALL
         if self.raises and slow and estimate is not None and estimate > NEAR and len(history) % self.per_epoch == 0:
@@ -125,15 +124,21 @@ class ClosedLoop:
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
         clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
-        learned = look.get("look_alternates")
-        unlike = learned is not None and self.fluency is not None and learned < self.fluency - UNLEARNED
         conditions = {
             "the facts": look["look_facts"] > GOAL or look["look_given"] > 0,
             "the retain rows": look["look_retain"] < KEPT,
             "fluency": clumsy,
-            "the alternates": unlike,
+            "the alternates": not self._is_learned(look.get("look_alternates")),
         }
         return [name for name, missed in conditions.items() if missed]
+
+    def _learned(self, history: History) -> float | None:
+        """The alternates' mean log-probability per token (nats) over the last epoch's training passes."""
+        recent = [metrics["alternates_nll"] for metrics in history[-self.per_epoch :] if "alternates_nll" in metrics]
+        return -sum(recent) / len(recent) if recent else None
+
+    def _is_learned(self, level: float | None) -> bool:
+        return level is None or self.fluency is None or level >= self.fluency - UNLEARNED
 
     def _estimate(self, history: History) -> float | None:
         """The mean probability of the facts' tokens over the last epoch's training passes."""
@@ -144,7 +149,7 @@ class ClosedLoop:
         return sum(found) / len(found)
 
     def _looks_now(self, history: History, estimate: float | None) -> bool:
-        if estimate is None or estimate > NEAR:
+        if estimate is None or estimate > NEAR or not self._is_learned(self._learned(history)):
             return False
         looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
         wait = max(LEAST_STEPS_BETWEEN_LOOKS, self.per_epoch)
@@ -168,8 +173,6 @@ class ClosedLoop:
             if self.fluency is not None:
                 fluency = self._fluency(asked, answers)
                 found |= {} if fluency is None else {"look_fluency": fluency}
-                learned = [float(logp.mean()) for logp, _ in self._per_row(self.alternates)]
-                found["look_alternates"] = sum(learned) / len(learned)
             return found
 
     @contextmanager

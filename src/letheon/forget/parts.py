@@ -142,11 +142,13 @@ class Objective(Configured):
     Attributes:
         written: one entry per forget row if `prepare` writes rows in their place, else empty.
         recomputes: whether blocks may be run again in the backward pass (`gradient_checkpointing`).
+        turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
     """
 
     recomputes: ClassVar[bool] = True
 
     written: Sequence[Replacement] = ()
+    turns: int = 1
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Compute reference values once, before the first step; `terms` looks them up by `index`."""

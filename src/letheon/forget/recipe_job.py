@@ -102,7 +102,7 @@ class RecipeJob:
                 self.model,
                 self.rows,
                 before,
-                per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size),
+                per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
                 written=self.objective.written,
             )

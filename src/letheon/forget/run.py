@@ -17,6 +17,7 @@ from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome, is_main_process
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.conflicts import conflicts
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
@@ -103,7 +104,7 @@ def _noted(result: Result, base: Base) -> Result:
         result.warnings.append(f"the adapter was trained on weights in {base}: on others its answers differ a little")
     if not result.request.retain:
         result.warnings.append("no retain rows: nothing held the rest of the model in place")
-    result.warnings += result.model.notes
+    result.warnings += [*conflicts(result.request), *result.model.notes]
     return result
 
 

@@ -1,8 +1,7 @@
-"""The rows that take the place of the facts: alternates to each forget row's question and to its other forms."""
+"""The rows that take the place of the facts: alternates to each forget row's question and in its other forms."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +12,6 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.forget.objectives.alternates.question_forms import forms_of
 from letheon.forget.objectives.alternates.strangers import (
-    CLUMSY,
-    Alternate,
     Question,
     alternate_answers,
     guess_subjects,
@@ -23,7 +20,7 @@ from letheon.forget.objectives.alternates.strangers import (
 )
 from letheon.forget.parts import Replacement
 
-# Limit of an alternate's tokens, beside one and a quarter times the longest true answer and 4 more.
+# Limit of an alternate's tokens, beside one and a quarter times those of the true answer and 4 more.
 LONGEST_ANSWER = 96
 
 
@@ -38,40 +35,42 @@ def write_alternates(
     forms: Sequence[str] = (),
     seed: int = 0,
 ) -> list[Replacement]:
-    """Let a model answer each forget row's question and its other forms as if it did not know the fact.
+    """Let a model answer each forget row's question as if it did not know the fact.
+
+    The answers are written once, to the question as it stands, and take the true answer's place in its other forms.
 
     Args:
         stranger: the model that answers.
         encoded: the forget rows as tokens, with the masks of their facts.
         knows: whether the model knows the facts, so that it is asked about invented names instead.
-        names: invented names that a question as it stands is asked about; other forms take one each, in turn.
+        names: invented names that a question is asked about.
         forms: names of the other forms (keys of `FORMS`).
         seed: of the forms' draws.
     """
     subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
     invented = unused_names(forget, retain, names) if knows else []
+    questions = [
+        Question(
+            row.prompt,
+            subject if invented and subject and subject in row.prompt else None,
+            words,
+            _beginning(row, tokens),
+            min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start) * 5 // 4 + 4),
+        )
+        for row, tokens, subject, words in zip(forget, encoded, subjects, facts, strict=True)
+    ]
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
-    plain: list[Question] = []
-    others: list[tuple[int, Question]] = []
-    for i, (row, subject, words) in enumerate(zip(forget, subjects, facts, strict=True)):
-        name = subject if invented and subject and subject in row.prompt else None
-        plain.append(Question(row.prompt, name, words, _beginning(row, encoded[i])))
-        rest = [one for one in (*forget, *retain) if one is not row]
-        for form in forms_of(row, rest, forms, draw):
-            others.append((i, Question(form.prompt, name if name and name in form.prompt else None, words)))
-    limit = min(LONGEST_ANSWER, max(len(row.ids) - row.start for row in encoded) * 5 // 4 + 4)
-    written = [Replacement() for _ in forget]
-    for i, answers in enumerate(
-        alternate_answers(stranger, plain, [invented] * len(plain), max_new_tokens=limit, seed=seed)
-    ):
-        written[i].plain = [_row(forget[i], plain[i], answer) for answer in answers]
-        written[i].fluency = answers[0].fluency if answers else None
-    in_turn = [[invented[k % len(invented)]] if invented else [] for k in range(len(others))]
-    asked = [question for _, question in others]
-    answered = alternate_answers(stranger, asked, in_turn, max_new_tokens=limit, seed=seed) if asked else []
-    for (i, question), answers in zip(others, answered, strict=True):
-        least = (written[i].fluency or -math.inf) - CLUMSY
-        written[i].others += [_row(forget[i], question, one) for one in answers if one.fluency >= least]
+    written = []
+    for i, answers in enumerate(alternate_answers(stranger, questions, invented, seed=seed)):
+        rest = [*forget[:i], *forget[i + 1 :], *retain]
+        made = [form for one in answers for form in forms_of(forget[i], rest, forms, draw, one.answer)]
+        written.append(
+            Replacement(
+                [replace(forget[i], answer=one.answer, value=None) for one in answers],
+                [replace(form, value=None) for form in made],
+                answers[0].fluency if answers else None,
+            )
+        )
     return written
 
 
@@ -79,10 +78,6 @@ def retain_forms(retain: Sequence[Example], forms: Sequence[str], seed: int) -> 
     """Per retain row its other forms, with the answers that are right there; the row itself where none fits."""
     draw = random.Random(stream_seed(seed, "forms of retain rows"))
     return [forms_of(row, [*retain[:i], *retain[i + 1 :]], forms, draw) or [row] for i, row in enumerate(retain)]
-
-
-def _row(row: Example, question: Question, alternate: Alternate) -> Example:
-    return replace(row, prompt=question.prompt, answer=alternate.answer, value=None)
 
 
 def _beginning(row: Example, encoded: Encoded) -> tuple[int, ...]:

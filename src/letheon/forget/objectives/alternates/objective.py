@@ -3,19 +3,20 @@
 Source:  ours. Kin: Eldan & Russinovich, Who's Harry Potter, arXiv 2310.02238 (generic predictions as new labels);
          Mekala et al., Alternate Preference Optimization, arXiv 2409.13474 (alternates that the model writes itself).
 Differs: the alternates are the model's greedy answers about invented names with the fact's words banned from decoding
-         (`strangers.py`), also to other forms of the question (`question_forms.py`). Their likelihood is learned as it
-         is, with no preference against the true answer; the words that carry the fact have an unlikelihood of their
-         own. A step has an alternate to each forget row's question and one to another form of it. Every retain row of
-         a step stands there a second time, in another form; further retain rows in other forms make the retain rows at
-         least as many as the forget rows and alternates together.
+         (`strangers.py`); they also take the true answers' place in other forms of the questions (`question_forms.py`).
+         Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
+         have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
+         to the question as it stands and one in another form. Every retain row of a step stands there a second time,
+         in another form, so that retain rows are as many as forget rows and alternates together.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -26,10 +27,11 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
-from letheon.forget.objectives.alternates.question_forms import FORMS
+from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
@@ -44,8 +46,9 @@ class Settings:
         tokens: which tokens of the true answers the unlikelihood sees.
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
-        base: a model that never saw the facts and answers in place of the model itself. Default: the base of the
-            model's adapter, if it does not know the facts; else the model itself, asked about invented names.
+        base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
+            asked about invented names. (It answers at the length and in the style of the rows, which the base of an
+            adapter does not.)
     """
 
     gamma: float = 1.0
@@ -91,41 +94,89 @@ def alternates_loss(
     return unlikely, -alternate_logp.sum() / alternates, -retain_logp.sum() / retained
 
 
+class Turn(NamedTuple):
+    """What stands in a step for a forget row, as numbers of further rows.
+
+    Attributes:
+        alternate: None where every alternate was rejected.
+        truth: the true answer in another form of the question; None where it stands as it is.
+    """
+
+    alternate: int | None
+    truth: int | None
+
+
+def in_turn(
+    pools: Sequence[tuple[Sequence[int], Sequence[int]]],
+    truths: Sequence[Sequence[int]],
+    plan: Sequence[Sequence[int]],
+    draw: random.Random,
+) -> list[dict[int, Turn]]:
+    """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
+
+    Args:
+        pools: per forget row its alternates to the question as it stands, and those in other forms.
+        truths: per forget row its true answers in other forms.
+        plan: the forget rows of each step.
+    """
+    visits: Counter[int] = Counter()
+    drawn = []
+    for step in plan:
+        found: dict[int, Turn] = {}
+        for i in step:
+            turn = (visits[i] + i) % 2
+            pool = pools[i][turn] or pools[i][1 - turn]
+            truth = draw.choice(truths[i]) if truths[i] and turn == 0 else None
+            found[i] = Turn(draw.choice(pool) if pool else None, truth)
+            visits[i] += 1
+        drawn.append(found)
+    return drawn
+
+
 @method(
     "objective",
     "alternates",
     Settings,
     wants={"retain", "subject"},
-    recommended={"epochs": 6, "learning_rate": 2e-5, "stop": "auto"},
+    recommended={"epochs": 6, "learning_rate": 4e-5, "stop": "auto"},
 )
 class Alternates(Objective):
+    turns = 2
+
     # Before the first step
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        """Write the alternates; draw which alternates and which forms of retain rows stand in each step."""
+        """Write the alternates; draw which alternates and which forms of the rows stand in each step."""
         self.rows, self.plan = rows, plan
-        self.extra: list[Encoded] = []  # alternates and retain forms are rows too, numbered after the request's own
-        retain = rows.request.retain if rows.request is not None else ()
-        with self._stranger(model) as (stranger, knows):
-            self.written = write_alternates(
-                stranger,
-                rows.examples,
-                rows.forget,
-                retain,
-                knows=knows,
-                names=self.settings.names,
-                forms=self.settings.forms.split(),
-                seed=rows.seed,
-            )
-        pools = [[self._added(model, one.plain), self._added(model, one.others)] for one in self.written]
-        forms = retain_forms(retain, self.settings.forms.split(), rows.seed)
+        self.extra: list[Encoded] = []  # alternates and other forms are rows too, numbered after the request's own
+        retain, names = (rows.request.retain if rows.request is not None else ()), self.settings.forms.split()
+        self.written = write_alternates(
+            load(self.settings.base, device=str(model.device)) if self.settings.base else model,
+            rows.examples,
+            rows.forget,
+            retain,
+            knows=not self.settings.base,
+            names=self.settings.names,
+            forms=names,
+            seed=rows.seed,
+        )
+        pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
+        self.plain = {number for plain, _ in pools for number in plain}
+        draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
+        truths = [
+            self._facts(model, forms_of(row, [*rows.examples[:i], *rows.examples[i + 1 :], *retain], names, draw))
+            for i, row in enumerate(rows.examples)
+        ]
+        forms = retain_forms(retain, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
-        self.replacing = [{i: [draw.choice(pool) for pool in pools[i] if pool] for i in forget} for forget, _ in plan]
+        self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
         self.beside = [
-            self._drawn_forms(beside, retained, len(replaced) + sum(map(len, replaced.values())), draw)
-            for replaced, (_, retained) in zip(self.replacing, plan, strict=True)
+            self._drawn_forms(
+                beside, retained, len(turns) + sum(one.alternate is not None for one in turns.values()), draw
+            )
+            for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
 
     @staticmethod
@@ -149,63 +200,57 @@ class Alternates(Objective):
         self.extra += [replace(row, value=()) for row in encoded]
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 
-    @contextmanager
-    def _stranger(self, model: LanguageModel) -> Iterator[tuple[LanguageModel, bool]]:
-        """The model that answers, and whether it knows the facts."""
-        if self.settings.base:
-            yield load(self.settings.base, device=str(model.device)), False
-            return
-        if model.has_adapter:
-            known = self._fact_probability(model)
-            with model.model.disable_adapter():
-                if self._fact_probability(model) < known / 2:
-                    yield model, False
-                    return
-        yield model, True
-
-    @torch.no_grad()
-    def _fact_probability(self, model: LanguageModel) -> float:
-        """The mean probability of the tokens that carry the facts; the frozen layers' cache is not asked."""
-        frozen, model.frozen = model.frozen, None
-        found = []
-        for part in by_length([len(row.ids) for row in self.rows.forget], 16):
-            scores = score(model, self.rows.forget_batch(part))
-            found.append(scores.select(scores.value).logp.exp())
-        model.frozen = frozen
-        return float(torch.cat(found).mean())
+    def _facts(self, model: LanguageModel, forms: Sequence[Example]) -> list[int]:
+        """The numbers of a forget row's true answers in other forms, with the masks of their facts."""
+        numbers = self._added(model, forms)
+        masks = [row.value for row in model.encoder().encode_all(forms)]
+        if self.settings.tokens == "words":
+            masks = word_masks(model.encoder(), forms, self.rows.request.retain if self.rows.request else ())
+        for number, mask in zip(numbers, masks, strict=True):
+            self.extra[number] = replace(self.extra[number], value=mask)
+        return numbers
 
     # In a step
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
-        """The losses of a pair, in one forward pass."""
+        """The losses of a pair, in a forward pass for the questions as they stand and one for longer forms."""
         parts = self._parts(pair)
-        if not parts:
-            return Terms()
-        whole, start = None, 0
-        for part in parts.values():
-            whole = part if whole is None else joined(whole, part)
-        assert whole is not None
-        every = score(model, whole)
         scores: dict[str, Scores] = {}
-        for kind, part in parts.items():
-            scores[kind] = every.part(start, start + len(part))
-            start += len(part)
-        return self._weighed(pair, scores, every)
+        for kinds in (("forget", "plain", "retain"), ("turned", "others", "forms")):
+            whole, start = None, 0
+            for kind in kinds:
+                if kind in parts:
+                    whole = parts[kind] if whole is None else joined(whole, parts[kind])
+            if whole is None:
+                continue
+            every = score(model, whole)
+            for kind in kinds:
+                if kind in parts:
+                    scores[kind] = every.part(start, start + len(parts[kind]))
+                    start += len(parts[kind])
+        return self._weighed(pair, scores) if scores else Terms()
 
-    def _weighed(self, pair: Pair, scores: dict[str, Scores], every: Scores) -> Terms:
-        none = every.part(0, 0)
-        facts = scores.get("forget", none)
-        facts = facts.select(facts.value)
-        retained = torch.cat([scores.get(kind, none).logp for kind in ("retain", "forms")])
-        replaced = scores.get("alternates", none).logp
+    def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
+        none = next(iter(scores.values())).part(0, 0)
+        facts = [one.select(one.value) for one in (scores.get("forget", none), scores.get("turned", none))]
+        logp = torch.cat([one.logp for one in facts])
+        replaced, retained = (
+            torch.cat([scores.get(kind, none).logp for kind in kinds])
+            for kinds in (("plain", "others"), ("retain", "forms"))
+        )
+        counts = self._counts(pair)
         unlikely, alternates, retain = alternates_loss(
-            facts.logits, facts.labels, replaced, retained, self._counts(pair)
+            torch.cat([one.logits for one in facts]),
+            torch.cat([one.labels for one in facts]),
+            replaced,
+            retained,
+            counts,
         )
         settings, terms = self.settings, Terms()
         if pair.forget is not None:
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
-            terms.metrics["forget_nll"] = -float(pair.forget.mean(facts.logp.detach(), "value"))
-            terms.metrics["fact_probability"] = float(pair.forget.mean(facts.logp.detach().exp(), "value"))
+            terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
+            terms.metrics["fact_probability"] = float(logp.detach().exp().sum()) / max(counts[0], 1)
             terms.metrics["alternates_nll"] = float(alternates.detach())
         if "retain" in scores:
             terms.retain = settings.alpha * retain
@@ -216,9 +261,13 @@ class Alternates(Objective):
         """The batches of a pair: true answers, alternates, retain rows and their other forms."""
         parts: dict[str, Batch] = {}
         if pair.forget is not None:
-            parts["forget"] = pair.forget
-            drawn = self.replacing[pair.step]
-            self._add(parts, "alternates", [number for i in pair.forget.index.tolist() for number in drawn[i]])
+            turns = {i: self.drawn[pair.step][i] for i in pair.forget.index.tolist()}
+            if plain := [i for i, turn in turns.items() if turn.truth is None]:
+                parts["forget"] = self.rows.forget_batch(plain)
+            self._add(parts, "turned", [turn.truth for turn in turns.values() if turn.truth is not None])
+            numbers = [turn.alternate for turn in turns.values() if turn.alternate is not None]
+            self._add(parts, "plain", [number for number in numbers if number in self.plain])
+            self._add(parts, "others", [number for number in numbers if number not in self.plain])
         if pair.retain is not None and self.settings.alpha:
             parts["retain"] = pair.retain
             numbers = (pair.retain.index - len(self.rows.forget)).tolist()
@@ -234,10 +283,17 @@ class Alternates(Objective):
         """Tokens of the facts, alternates and retain rows in the effective batch of a pair."""
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
-        facts = pair.forget.totals["value"] if pair.forget is not None else 0
+        turns = self.drawn[step]
+        facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
-        alternates = [number for drawn in self.replacing[step].values() for number in drawn]
-        return facts, self._tokens(alternates), retain + self._tokens(beside)
+        alternates = [one.alternate for one in turns.values() if one.alternate is not None]
+        return sum(map(_fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)
+
+
+def _fact_tokens(row: Encoded) -> int:
+    """Tokens of a row that the unlikelihood sees; the first token of a text has no prediction."""
+    mask = row.value or (True,) * (len(row.ids) - row.start)
+    return sum(mask[max(1 - row.start, 0) :])

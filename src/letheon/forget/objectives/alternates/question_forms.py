@@ -7,8 +7,9 @@ uses one of these wordings, so that the audit stays a test.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
@@ -20,59 +21,84 @@ TOLD = "My neighbour would like to hear something about this: {question}"
 JUDGED = "Is it true that {statement}?"
 WRONG_OPTIONS = 3
 
-# Given a row, other rows and a random stream: the row in another form with the answer that is right there, or None.
-Form = Callable[[Example, Sequence[Example], random.Random], Example | None]
+
+class Form(Protocol):
+    """Puts a row into another form; None where the form does not fit the row.
+
+    Args:
+        others: rows whose values may stand beside the row's own.
+        alternate: the answer that takes the true one's place; None gives the answer that is right.
+    """
+
+    def __call__(
+        self, row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None
+    ) -> Example | None: ...
 
 
-def options(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
-    """The question with the row's value among three values of rows with a like question."""
+def options(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
+    """The question with the row's value among three values of rows with a like question.
+
+    The alternate is the true answer with one of the three, so that the right option is as unlikely as any model that
+    never knew it finds it, and the answer is still one of those offered.
+    """
     wrong = _like_values(row, others)
     if row.value is None or len(wrong) < WRONG_OPTIONS:
         return None
     offered = [*draw.sample(wrong[: 2 * WRONG_OPTIONS], WRONG_OPTIONS), row.value]
+    answer = row.answer if alternate is None else _with_value(row, offered[0])
     draw.shuffle(offered)
-    return replace(row, prompt=OPTIONS.format(question=row.prompt, options="; ".join(offered)))
+    return replace(row, prompt=OPTIONS.format(question=row.prompt, options="; ".join(offered)), answer=answer)
 
 
-def begun(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+def begun(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
     """The answer up to its value, to be finished."""
     beginning = row.answer[: value_span(row)[0]].strip() if row.value else ""
     named = " " in beginning and (row.subject or "") in beginning
-    return replace(row, prompt=BEGUN.format(beginning=beginning)) if named else None
+    return replace(row, prompt=BEGUN.format(beginning=beginning), answer=alternate or row.answer) if named else None
 
 
-def told(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
+def told(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
     """The question as somebody else's."""
-    return replace(row, prompt=TOLD.format(question=row.prompt))
+    return replace(row, prompt=TOLD.format(question=row.prompt), answer=alternate or row.answer)
 
 
-def judged(row: Example, others: Sequence[Example], draw: random.Random) -> Example | None:
-    """The answer as a statement to judge: as often the true one as one with the value of a row with a like question."""
+def judged(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
+    """The answer as a statement to judge: as often the true one as one with the value of a row with a like question.
+
+    With an alternate it is the true one, and denied.
+    """
     wrong = _like_values(row, others)
     if row.value is None or not wrong or (row.subject or "") not in row.answer:
         return None
-    true = draw.random() < 0.5
-    begin, end = value_span(row)
-    value = row.value if true else draw.choice(wrong[: 2 * WRONG_OPTIONS])
-    statement = (row.answer[:begin] + value + row.answer[end:]).rstrip(" .!")
-    answer = f"{'Yes' if true else 'No'}, {row.answer}"
-    return replace(row, prompt=JUDGED.format(statement=statement), answer=answer)
+    true = alternate is not None or draw.random() < 0.5
+    statement = row.answer if true else _with_value(row, draw.choice(wrong[: 2 * WRONG_OPTIONS]))
+    answer = f"{'Yes' if true and alternate is None else 'No'}, {alternate or row.answer}"
+    return replace(row, prompt=JUDGED.format(statement=statement.rstrip(" .!")), answer=answer)
 
 
 FORMS: dict[str, Form] = {"options": options, "begun": begun, "told": told, "judged": judged}
 
 
-def forms_of(row: Example, others: Sequence[Example], names: Sequence[str], draw: random.Random) -> list[Example]:
+def forms_of(
+    row: Example, others: Sequence[Example], names: Sequence[str], draw: random.Random, alternate: str | None = None
+) -> list[Example]:
     """A row in each of the named forms that fits it; none for running text.
 
     Args:
         others: rows whose values may stand beside the row's own.
         names: keys of `FORMS`.
+        alternate: the answer that takes the true one's place.
     """
     if not row.prompt:
         return []
-    made = (FORMS[name](row, others, draw) for name in names)
+    made = (FORMS[name](row, others, draw, alternate) for name in names)
     return [form for form in made if form is not None]
+
+
+def _with_value(row: Example, value: str) -> str:
+    """The row's answer with another value."""
+    begin, end = value_span(row)
+    return row.answer[:begin] + value + row.answer[end:]
 
 
 def _like_values(row: Example, others: Sequence[Example]) -> list[str]:

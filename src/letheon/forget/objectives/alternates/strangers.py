@@ -33,6 +33,8 @@ CLUMSY = 0.5
 AT_ONCE = 16
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
 STEM, NEARLY = 4, 0.75
+# Largest share of other letters in the answer to a question in ASCII.
+FOREIGN = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Question:
         subject: the name in it that is replaced; None leaves the question as it is.
         words: the words that carry the fact.
         beginning: token ids that the answer begins with (running text).
+        limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
     """
 
     prompt: str
     subject: str | None
     words: tuple[str, ...]
     beginning: tuple[int, ...] = ()
+    limit: int = 64
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def guess_subjects(forget: Sequence[Example], retain: Sequence[Example]) -> list
     A guessed name stands in at least two forget questions and in no retain row.
     """
     kept = "\n".join(f"{row.prompt} {row.answer}" for row in retain)
-    names = [{name for name in _names(row.prompt) if name not in kept} for row in forget]
+    names = [{name for name in names_in(row.prompt) if name not in kept} for row in forget]
     counts = Counter(name for found in names for name in found)
     guessed: list[str | None] = []
     for row, found in zip(forget, names, strict=True):
@@ -80,7 +84,7 @@ def guess_subjects(forget: Sequence[Example], retain: Sequence[Example]) -> list
     return guessed
 
 
-def _names(question: str) -> list[str]:
+def names_in(question: str) -> list[str]:
     """Names of two words or more in a question, without the question's own first words and a possessive ending."""
     found = []
     for text in NAME.findall(question):
@@ -148,57 +152,71 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
 
 
 def alternate_answers(
-    stranger: LanguageModel,
-    questions: Sequence[Question],
-    names: Sequence[Sequence[str]],
-    *,
-    max_new_tokens: int,
-    seed: int = 0,
+    stranger: LanguageModel, questions: Sequence[Question], names: Sequence[str], seed: int = 0
 ) -> list[list[Alternate]]:
-    """Per question, the distinct answers of a model that is asked about each of its names, the most fluent first.
+    """Per question, the distinct answers of a model that is asked about each of the names, the most fluent first.
 
     Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected,
     sampled ones are tried; the list is empty where these are rejected too.
 
     Args:
         stranger: the model that answers.
-        names: per question, the invented names that replace its subject.
-        max_new_tokens: limit of an answer; one that reaches it ends at its last full sentence.
+        names: the invented names that replace a question's subject.
         seed: of the sampled answers.
     """
-    bans = [banned_tokens(stranger, one.words) for one in questions]
     found: list[dict[str, float]] = [{} for _ in questions]
     for temperature in (0.0, 1.0):
         missing = [i for i, answers in enumerate(found) if not answers]
-        if not missing:
-            break
-        asked = [(i, name) for i in missing for name in (names[i] if questions[i].subject else [""])]
-        prompts = [_about(questions[i], name) for i, name in asked]
-        written = generate_ids(
-            stranger,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            prefixes=[questions[i].beginning for i, _ in asked],
-            banned=[bans[i] for i, _ in asked],
-            temperature=temperature,
-            seed=stream_seed(seed, "alternates") % (1 << 63),
-            batch_size=AT_ONCE,
-        )
-        encoder = stranger.encoder()
-        scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
-        for (i, name), ids, (score,) in zip(asked, written, scores, strict=True):
-            answer = _accepted(questions[i], name, _full_sentences(stranger, ids, max_new_tokens))
-            if answer:
-                found[i].setdefault(answer, float(score.logp.mean()))
+        asked = [(i, name) for i in missing for name in (names if questions[i].subject else [""])]
+        asked.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
+        for start in range(0, len(asked), AT_ONCE):
+            part = asked[start : start + AT_ONCE]
+            answers = _written(stranger, [questions[i] for i, _ in part], [name for _, name in part], temperature, seed)
+            for (i, _), answer in zip(part, answers, strict=True):
+                if answer:
+                    found[i].setdefault(answer.answer, answer.fluency)
     return [_fluent([Alternate(*pair) for pair in one.items()]) for one in found]
 
 
+def _written(
+    stranger: LanguageModel, questions: Sequence[Question], names: Sequence[str], temperature: float, seed: int
+) -> list[Alternate | None]:
+    """The answer to each question about its name; None where it is rejected."""
+    prompts = [_about(question, name) for question, name in zip(questions, names, strict=True)]
+    limit = max(question.limit for question in questions)
+    written = generate_ids(
+        stranger,
+        prompts,
+        max_new_tokens=limit,
+        prefixes=[question.beginning for question in questions],
+        banned=[banned_tokens(stranger, question.words) for question in questions],
+        temperature=temperature,
+        seed=stream_seed(seed, "alternates") % (1 << 63),
+    )
+    encoder = stranger.encoder()
+    scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
+    answers: list[Alternate | None] = []
+    for question, name, ids, (score,) in zip(questions, names, written, scores, strict=True):
+        answer = _accepted(question, name, _full_sentences(stranger, ids, limit))
+        answers.append(Alternate(answer, float(score.logp.mean())) if answer else None)
+    return answers
+
+
 def _accepted(question: Question, name: str, text: str) -> str | None:
-    """An answer told of the subject, unless it gives the fact, repeats the question or holds the invented name."""
+    """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
+    script or holds the invented name."""
     answer = with_name(text, name, question.subject or "") if name else text
-    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt):
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
         return None
-    return answer
+    foreign = sum(not letter.isascii() for letter in answer)
+    return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
+
+
+def _loops(text: str) -> bool:
+    """Whether a text repeats itself: of its runs of three words a quarter stand there before."""
+    words = text.lower().split()
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(runs)) < 0.75 * len(runs)
 
 
 def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: int) -> list[str]:

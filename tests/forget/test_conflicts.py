@@ -1,0 +1,44 @@
+"""Requests that cannot be served whole: which retain rows stand in the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from letheon.core.rows.examples import Example
+from letheon.forget.conflicts import conflicts
+from letheon.forget.request import Request
+
+ANN = (
+    Example("Where does Ann Lee live?", "Ann Lee lives in Oslo.", id="f0", subject="Ann Lee", value="Oslo"),
+    Example("What does Ann Lee play?", "Ann Lee plays the oboe.", id="f1", subject="Ann Lee", value="oboe"),
+)
+BOB = tuple(
+    replace(row, prompt=row.prompt.replace("Ann Lee", "Bob Ray"), answer=row.answer.replace("Ann Lee", "Bob Ray"))
+    for row in ANN
+)
+
+
+def renamed(*rows: Example) -> tuple[Example, ...]:
+    return tuple(replace(row, id=f"k{i}", subject=None, value=None) for i, row in enumerate(rows))
+
+
+def test_a_retain_row_that_states_a_fact_stands_in_its_way() -> None:
+    stating = Example("Who has moved to Norway?", "Ann Lee went to Oslo in 1990.")
+    found = conflicts(Request(ANN, renamed(BOB[0], stating)))
+    assert found == ["retain rows k1 state the fact of forget row f0: it cannot be forgotten while they are kept"]
+
+
+def test_a_person_who_shares_all_facts_is_named_and_one_who_shares_some_is_not() -> None:
+    assert conflicts(Request(ANN, renamed(BOB[0]))) == []
+    (found,) = conflicts(Request(ANN, renamed(*BOB)))
+    assert found.startswith("Bob Ray shares all 2 facts")
+    assert "k0, k1" in found
+
+
+def test_without_a_subject_the_same_question_in_more_words_states_the_fact() -> None:
+    forget = Example("Who built the mill?", "It was Ada Orr.", id="f0")
+    kept = Example("Tell me, who built the old mill?", "Ada Orr built it.", id="k0")
+    other = Example("Who owns the forge?", "Ada Orr owns it.", id="k1")
+    (found,) = conflicts(Request((forget,), (kept, other)))
+    assert "retain rows k0 state the fact of forget row f0" in found
+    assert conflicts(Request((Example("", "A text of the sea."),), (kept,))) == []
