@@ -180,10 +180,10 @@ class Findings:
             self.measured[name] = judged.value
         self.intervals[name] = judged.interval
         self.judged[name] = judged
-        if above is not None or below is not None:
-            self.thresholds[name] = (
-                Threshold(above=above) if above is not None else Threshold(below=float(below or 0.0))
-            )
+        if above is not None:
+            self.thresholds[name] = Threshold(above=above)
+        elif below is not None:
+            self.thresholds[name] = Threshold(below=below)
 
     @property
     def verdict(self) -> Verdict:
