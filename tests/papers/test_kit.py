@@ -124,7 +124,7 @@ def test_an_outcome_tells_primary_parts_apart_from_those_beside() -> None:
     outcome = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1, 2)), 1.5)
     assert list(outcome.measured) == ["ours", "beside"]
     assert outcome.primary == {
-        "gain": {"verdict": "holds", "mean": pytest.approx(1.1), "p": pytest.approx(0.0027, abs=1e-4)}
+        "gain": {"verdict": "holds", "mean": pytest.approx(1.1), "p": pytest.approx(0.0027, abs=1e-4), "above": 0.0}
     }
     assert outcome.beside["beside"]["verdict"] == "fails"
     assert (outcome.verdict, outcome.seeds, outcome.baselines) == ("holds", [0, 1, 2], ["nothing"])

@@ -55,4 +55,4 @@ def test_values_are_short(value: object, text: str) -> None:
 def test_the_page_has_a_table_per_room_and_a_section_per_record() -> None:
     page = results_markdown()
     assert page.count("\n### ") == len(read_results())
-    assert "| part | mean | 95 % interval | p | verdict |" in page
+    assert "| part | claimed | mean | 95 % interval | p | verdict |" in page

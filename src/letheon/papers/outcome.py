@@ -44,7 +44,7 @@ class Outcome:
         verdict: whether the claim holds at this scale.
         seeds: the seeds that were run.
         seconds: wall-clock time.
-        primary: part of the claim -> its verdict, its mean, and its two-sided p-value against the threshold.
+        primary: part of the claim -> its verdict, mean, threshold (above or below), and two-sided p-value against it.
         beside: the same for quantities that decide nothing.
         checks: condition of the experiment -> whether it was met.
         rule: name of the rule that gave the verdict.

@@ -67,12 +67,13 @@ def _section(key: str, result: Mapping[str, Any], reading: Reading) -> list[str]
         lines += ["", f"*Instead:* {filled(reading.instead, result)}"]
     if rule_of(result) != RULE:
         return lines
-    lines += ["", "| part | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- |"]
+    lines += ["", "| part | claimed | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- | --- |"]
     for kind, parts in (("", primary(result)), ("beside: ", result.get("beside", {}))):
         for name, part in parts.items():
             interval = result["interval"].get(name)
             ends = "none (equal values)" if interval is None else f"{short(interval[0])} to {short(interval[1])}"
-            cells = (f"{kind}{name}", short(part["mean"]), ends, _p(part["p"]), part["verdict"])
+            claimed = next((f"{side} {short(part[side])}" for side in ("above", "below") if side in part), "")
+            cells = (f"{kind}{name}", claimed, short(part["mean"]), ends, _p(part["p"]), part["verdict"])
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += _table(result["measured"].get("table"))
     broken = [name for name, met in result.get("checks", {}).items() if not met]

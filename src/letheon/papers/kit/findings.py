@@ -109,6 +109,7 @@ class Findings:
         intervals: name -> 95 % interval over seeds.
         parts: name -> verdict, for each primary part of the claim; together they decide.
         judged: name -> mean, interval, verdict and p-value of every quantity that was judged.
+        thresholds: name -> the threshold that it was judged against, on its claimed side.
         checks: name -> whether a condition is met without which the experiment says nothing about the claim.
         beside: name -> verdict on a quantity that is reported and decides nothing.
         figures: name -> SVG text.
@@ -122,6 +123,7 @@ class Findings:
     intervals: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Verdict] = field(default_factory=dict)
     judged: dict[str, Judged] = field(default_factory=dict)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, Verdict] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
@@ -151,7 +153,7 @@ class Findings:
         if self.primary is not None and part not in self.primary:
             raise LetheonError(f"part {part!r} was not named before the run", "add it to PRIMARY, or report it instead")
         judged = judge(sample, above=above, below=below)
-        self._add(part, judged, value)
+        self._add(part, judged, value, above, below)
         self.parts[part] = judged.verdict
 
     def check(self, name: str, met: bool) -> None:
@@ -169,15 +171,19 @@ class Findings:
     ) -> None:
         """Add a mean and its interval that decide nothing; with a threshold also its verdict, beside the claim."""
         judged = judge(sample, above=0.0 if above is None and below is None else above, below=below)
-        self._add(name, judged, value)
+        self._add(name, judged, value, above, below)
         if above is not None or below is not None:
             self.beside[name] = judged.verdict
 
-    def _add(self, name: str, judged: Judged, value: bool) -> None:
+    def _add(self, name: str, judged: Judged, value: bool, above: float | None, below: float | None) -> None:
         if value:
             self.measured[name] = judged.value
         self.intervals[name] = judged.interval
         self.judged[name] = judged
+        if above is not None:
+            self.thresholds[name] = Threshold(above=above)
+        elif below is not None:
+            self.thresholds[name] = Threshold(below=below)
 
     @property
     def verdict(self) -> Verdict:
@@ -193,6 +199,7 @@ class Findings:
         def told(verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, Any]]:
             return {
                 name: {"verdict": verdict, "mean": self.judged[name].value, "p": self.judged[name].p}
+                | dict(self.thresholds[name])
                 for name, verdict in verdicts.items()
             }
 
