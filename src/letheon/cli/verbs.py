@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # heading in the help -> verbs
 VERBS = {
     "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
-    "Benchmarks and papers": ("bench", "papers"),
+    "Benchmarks and papers": ("bench", "measure", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
     "Methods, and this installation": ("methods", "new", "doctor", "version"),
