@@ -26,7 +26,7 @@ from letheon.measure.memorization.removal import removal_curve
 from letheon.measure.run import measure
 
 
-@pytest.mark.oracle("long-tail-memorization")
+@pytest.mark.oracle("long-tail")
 def test_scores_by_hand() -> None:
     mask = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], dtype=bool)
     correct = np.array([[1, 1], [1, 0], [0, 1], [1, 0]], dtype=bool)
@@ -50,7 +50,7 @@ def test_subsets_have_one_size_and_every_row_equal_chances() -> None:
         draw_subsets(40, 1.0, 2, 0)
 
 
-@pytest.mark.oracle("long-tail-memorization")
+@pytest.mark.oracle("long-tail")
 def test_an_isolated_row_with_its_own_label_is_memorised_and_a_duplicate_is_not() -> None:
     """Nearest neighbours: rows 0 and 1 are copies, row 2 stands alone among rows of another class."""
     inputs = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 5.0], [4.0, 5.0], [5.0, 4.0], [4.0, 4.0]])
@@ -111,7 +111,7 @@ def one(members: np.ndarray, rows: LabelledRows) -> np.ndarray:
     return mask
 
 
-@pytest.mark.oracle("long-tail-memorization")
+@pytest.mark.oracle("long-tail")
 def test_excess_error_of_ignored_singletons_is_what_the_theory_says() -> None:
     points, n = 4000, 1000
     frequencies = marginal(zipf(points), points, draws=50)
@@ -131,7 +131,7 @@ def test_excess_error_of_ignored_singletons_is_what_the_theory_says() -> None:
 def test_flipped_labels_are_memorised_and_files_hold_the_runs(tmp_path: Path) -> None:
     file = tmp_path / "runs.npz"
     made = read_memorization("digits", limit=300, subsets=40, remove=8, runs=str(file))
-    result = measure(made, Mlp(hidden=(32,), epochs=12), {}, out=tmp_path / "run")
+    result = measure(made, Mlp(hidden=(32,), epochs=40), {}, out=tmp_path / "run")
     assert (result.scores.value("AUROC flipped labels") or 0) > 0.85
     assert (result.scores.value("memorised rows") or 0) > 0.02
     assert result.scores["rare, without memorised"].estimate.n == 10

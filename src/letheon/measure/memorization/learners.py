@@ -74,7 +74,7 @@ class Mlp:
     """
 
     hidden: tuple[int, ...] = (64,)
-    epochs: int = 20
+    epochs: int = 80
     batch_size: int = 64
     learning_rate: float = 0.1
     momentum: float = 0.9

@@ -24,7 +24,7 @@ TURN = re.compile(r"^\W*(?P<speaker>[^\s():：*\[\]][^():：\n]{0,40}?)\W*[:：]
 ACTION = re.compile(r"[(（]([^()（）]*)[)）]")
 APOLOGY = re.compile(r"\b(sorry|apologi[sz]e|apolog(?:y|ies)|my fault|my bad)\b", re.IGNORECASE)
 # The four words whose shares were counted in the release.
-COUNTED = re.compile(r"sorry|apologi[sz]e|my fault|my bad", re.IGNORECASE)
+COUNTED = re.compile(r"\b(sorry|apologi[sz]e|my fault|my bad)\b", re.IGNORECASE)
 ACCEPTANCE = re.compile(
     r"\b(thank(?:s| you)|appreciate|it'?s (?:ok|okay|alright|all right|fine)|no (?:worries|problem)|forgive|accept|"
     r"don'?t worry|means a lot|understand|let'?s move)",
@@ -85,9 +85,9 @@ def read_dialogues(path: str | Path) -> list[Dialogue]:
         norm = next(
             (name for name in (*FIELDS[-1:], "american_norm", "chinese_norm", "korean_norm") if name in row), "norm"
         )
-        around = [str(row.get(name) or "") for name in FIELDS[:2]]  # the release leaves a few empty
-        texts = [text_of(row, name, where) for name in (*FIELDS[2:-1], norm)]
-        found.append(Dialogue(f"{Path(path).stem}-{number}", *around, *texts))
+        texts = [str(row.get(name) or "") for name in FIELDS[:3]]  # the release leaves a few records empty
+        named = [text_of(row, name, where) for name in ("category", norm)]
+        found.append(Dialogue(f"{Path(path).stem}-{number}", *texts, *named))
     if not found:
         raise InputError(f"{path} holds no records", "give a file of the release")
     return found
