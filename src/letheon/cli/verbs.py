@@ -25,6 +25,7 @@ VERBS = {
     "Steer without training": ("steer",),
     "Look inside a model": ("probe",),
     "Benchmarks and papers": ("bench", "papers"),
+    "Benchmarks and papers": ("bench", "measure", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
     "Methods, and this installation": ("methods", "new", "doctor", "version"),

@@ -7,7 +7,7 @@ A benchmark is a file of this room with `read_NAME(source, *, split="", rows=0, 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from letheon.audit.measuring.judging import Judge
 from letheon.core.model.models import LanguageModel
@@ -18,6 +18,8 @@ from letheon.forget.request import Request
 # Where a score should go; `zero` is for signed ones that are best at 0.
 Better = Literal["higher", "lower", "zero"]
 Role = Literal["target", "reference", "unlearned"]
+# What a measure runs on: a language model; for measures against people also an endpoint.
+Measured_contra = TypeVar("Measured_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,15 @@ class Scores:
     Attributes:
         scores: the numbers, in the benchmark's order.
         answers: what the model said, by the id of the row.
+        records: one object per item asked: `id`, `part`, `prompt`, `answer`, `parsed` (None if it could not be read),
+            and the item's own fields. Benchmarks of unlearning give none.
+        notes: remarks on the data and the answers that a reader of the scores needs.
     """
 
     scores: tuple[Score, ...]
     answers: Mapping[str, str] = field(default_factory=dict)
+    records: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)
@@ -74,7 +81,8 @@ class Scores:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         scores = tuple(Score(**{**score, "estimate": Estimate(**score["estimate"])}) for score in content["scores"])
-        return cls(scores, content["answers"])
+        records, notes = tuple(content.get("records", ())), tuple(content.get("notes", ()))
+        return cls(scores, content["answers"], records, notes)
 
 
 @dataclass(frozen=True)
@@ -95,15 +103,12 @@ class Against:
 NOTHING = Against()
 
 
-class Benchmark(Protocol):
-    """A benchmark whose data were read and checked.
+class Measure(Protocol[Measured_contra]):
+    """Items whose data were read and checked, and the scores that they give for one model.
 
     Attributes:
         name: as the command line has it.
         columns: names of the scores that the printed table shows, in order.
-        plane: the two scores of the figure: what is left of the forgotten, what is kept.
-        trains: whether target and reference can be made by training on the request's rows (forget and retain rows,
-            retain rows only); else they must be given.
     """
 
     @property
@@ -111,6 +116,24 @@ class Benchmark(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]: ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings that decide the numbers: source, split, counts of rows, options, prompts."""
+        ...
+
+    def evaluate(self, model: Measured_contra, against: Against = NOTHING) -> Scores:
+        """Measure every score of one model; comparisons with other models only where these are given."""
+        ...
+
+
+class Benchmark(Measure[LanguageModel], Protocol):
+    """A measure of unlearning: it also makes the deletion request and compares with other models.
+
+    Attributes:
+        plane: the two scores of the figure: what is left of the forgotten, what is kept.
+        trains: whether target and reference can be made by training on the request's rows (forget and retain rows,
+            retain rows only); else they must be given.
+    """
 
     @property
     def plane(self) -> tuple[str, str]: ...
@@ -120,14 +143,6 @@ class Benchmark(Protocol):
 
     def request(self, model: LanguageModel | None = None) -> Request:
         """Return the deletion request for the methods; long running text is cut to a model's tokens, if given."""
-        ...
-
-    def config(self) -> dict[str, Any]:
-        """Return the settings that decide the numbers: source, split, counts of rows, options."""
-        ...
-
-    def evaluate(self, model: LanguageModel, against: Against = NOTHING) -> Scores:
-        """Measure every score of one model; comparisons with other models only where these are given."""
         ...
 
     def relate(self, scores: Scores, against: Against) -> Scores:

@@ -127,7 +127,7 @@ def n_gram_entropy(text: str) -> float:
 
 def words_of(text: str) -> list[str]:
     """nltk's word tokens, sentence by sentence."""
-    from nltk.tokenize import NLTKWordTokenizer  # type: ignore[import-untyped]  # it comes with rouge-score
+    from nltk.tokenize import NLTKWordTokenizer
 
     tokenize = NLTKWordTokenizer().tokenize
     return [token for sentence in re.split(r"(?<=[.!?])\s+", text) for token in tokenize(sentence)]

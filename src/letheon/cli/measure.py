@@ -1,0 +1,56 @@
+"""Measure a model against people, norms or its own training data; or compare two such measurements.
+
+letheon measure norming smollm2 --data norms.csv --set rating=FAM_Glas --limit 200 --out norming/
+
+letheon measure word_features --endpoint http://127.0.0.1:8000/v1 --endpoint-model NAME --data glasgow_norms.csv
+
+letheon measure compare RUN RUN
+
+A measurement behind an endpoint stores every answer, so a run that was stopped asks only what is missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from letheon.cli.options import Group
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, perform, verb
+from letheon.jobs.measure import EndpointOptions, MeasureData
+
+NAMES = (
+    "norming, word_features, metacognition, memorization, compression_decay, few_shot_memories, normad, egonormia, "
+    "normgenesis; or compare."
+)
+
+
+@verb(__doc__)
+def measure(
+    name: Annotated[str, typer.Argument(help=NAMES)],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="smollm2, tiny, a Hugging Face id or a folder; mlp for memorization; two folders after compare.",
+        ),
+    ] = None,
+    *,
+    data: Annotated[MeasureData, Group(ROWS)],
+    endpoint: Annotated[EndpointOptions, Group(METHOD)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page, the scores and the items.", rich_help_panel=OUTPUT)
+    ] = None,
+    where: Where,
+    shown: Shown,
+) -> None:
+    """Perform the measurement."""
+    from letheon.jobs.measure import CompareRunsJob, MeasureJob
+    from letheon.printing.measure import show_measurement, show_run_comparison
+
+    if name == "compare":
+        perform(CompareRunsJob(tuple(models or ())), shown, show_run_comparison)
+        return
+    job = MeasureJob(name, tuple(models or ()), data, endpoint, out, where)
+    perform(job, shown, lambda result, as_json: show_measurement(result, out, as_json))

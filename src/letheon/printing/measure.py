@@ -1,0 +1,54 @@
+"""The output of `letheon measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from letheon.printing.cells import one_line, print_json
+from letheon.report.numbers import interval, number
+
+if TYPE_CHECKING:
+    from letheon.measure.run import Measurement, ScoreDifference
+
+
+def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> None:
+    """Print a row per score of the table, then the remarks."""
+    if as_json:
+        print_json({**result.to_json(), "report": str(out / "measure.html") if out else None})
+        return
+    table = Table(title=f"{result.measure}: {one_line(result.model)}")
+    for heading in ("score", "value", "95 % interval", "items"):
+        table.add_column(heading)
+    for score in result.scores.scores:
+        if score.name in result.columns:
+            estimate = score.estimate
+            value = Text(number(estimate.value) if estimate.value is not None else score.why or "none")
+            table.add_row(Text(score.name), value, interval(estimate), str(estimate.n))
+    console = Console()
+    console.print(table)
+    for note in result.scores.notes:
+        console.print(Text(note))
+    if out:
+        console.print(f"report: {out / 'measure.html'}   items: {out / 'items.jsonl'}", soft_wrap=True, markup=False)
+
+
+def show_run_comparison(rows: Sequence[ScoreDifference], as_json: bool) -> None:
+    """Print a row per score of both runs."""
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    table = Table(title="second minus first, over the items of both")
+    for heading in ("score", "first", "second", "difference", "95 % interval", "p", "items"):
+        table.add_column(heading)
+    for row in rows:
+        shown = [number(value) if value is not None else "-" for value in (row.first, row.second, row.value)]
+        p = "-" if row.p is None else number(row.p)
+        table.add_row(Text(row.name), *shown, interval(row) if row.low is not None else "-", p, str(row.n))
+    Console().print(table)

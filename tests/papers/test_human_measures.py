@@ -1,0 +1,121 @@
+"""Claims of the papers on people, norms and memories: what decides them, and the parts that need no model."""
+
+from __future__ import annotations
+
+import pytest
+from tests.measure.people.scripted import DATA, Scripted, shared
+
+from letheon.papers import (
+    compression_decay,
+    egonormia,
+    few_shot_memories,
+    long_tail,
+    metacognition,
+    normgenesis,
+    norming,
+    word_features,
+)
+from letheon.papers.kit.findings import Findings
+from letheon.papers.outcome import Scale
+
+SEEDS = range(3)
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETHEON_DATA", str(DATA))
+
+
+def test_training_decides_and_a_constant_model_is_no_baseline() -> None:
+    found = Findings()
+    row = {"argmax": None, "embeddings": 0.2, "length": 0.1, "human": 0.8}
+    rows = [{**row, "seed": s, "expected": -0.1 + s / 100, "probe": 0.4, "tuned": None} for s in SEEDS]
+    norming.judge(rows, found)
+    assert found.parts == {norming.TRAINED: "holds"}
+    assert found.beside["zero-shot below .3"] == "holds"
+    worse = Findings()
+    norming.judge([{**one, "expected": 0.9 + one["seed"] / 100} for one in rows], worse)
+    assert worse.parts == {norming.TRAINED: "fails"}
+
+
+def test_published_correlations_of_familiarity_decide() -> None:
+    found = Findings()
+    norming.published(shared("familiarity_llm"), found)
+    assert list(found.parts) == norming.PRIMARY[:3]
+    assert set(found.parts.values()) == {"holds"}
+
+
+def test_word_features_are_judged_by_their_mean() -> None:
+    found = Findings()
+    row = {"a expected": 0.1, "a argmax": None, "b expected": None, "b argmax": 0.1, "b probe": 0.4}
+    rows = [{**row, "seed": s, "a probe": 0.5 + s / 50} for s in SEEDS]
+    word_features.judge(rows, found)
+    assert found.parts == {word_features.TRAINED: "holds"}
+    assert found.measured["argmax constant"] == "3 of 6"
+
+
+def test_published_monitoring_is_recomputed() -> None:
+    shared("metacog_battery")
+    found = Findings()
+    metacognition.reproduce(Scale(), found)
+    assert list(found.parts) == metacognition.PRIMARY
+    assert found.verdict == "holds"
+    assert found.measured["cells"] == "120 of 120 equal"
+
+
+def test_long_tail_is_judged_by_rare_classes_and_the_theory() -> None:
+    rows = [
+        {"seed": s, "auroc": 0.95 + s / 100, "excess ratio": 0.99 + s / 100, "tau ratio": 8.0 + s,
+         "rare, memorised": 0.4 + s / 100, "rare, random": 0.6, "rare, least": 0.7,
+         "accuracy, memorised": 0.8, "accuracy, random": 0.85 + s / 100}
+        for s in SEEDS
+    ]  # fmt: skip
+    found = Findings()
+    long_tail.judge(rows, found)
+    assert list(found.parts) == long_tail.PRIMARY
+    assert found.verdict == "holds"
+    harmless = Findings()
+    long_tail.judge([{**row, "rare, memorised": 0.7 + row["seed"] / 100} for row in rows], harmless)
+    assert harmless.parts[long_tail.RARE] == "fails"
+
+
+def test_the_released_slip_is_not_repeated() -> None:
+    shared("egonormia_ood")
+    found = Findings()
+    egonormia.reproduce(Scale(), found)
+    assert list(found.parts) == egonormia.PRIMARY
+    assert found.verdict == "holds"
+    assert all(row["ours"] == 1 for row in found.rows)
+
+
+def test_repairs_are_counted_by_category() -> None:
+    dialogues = normgenesis.read_dialogues(shared("normgenesis") / "dialogue_american_v2r.json")[:200]
+    shares = normgenesis.repaired(dialogues)
+    assert set(shares) == {one.category for one in dialogues}
+    assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_compression_is_judged_by_the_dip_of_a_real_subject() -> None:
+    rows = [row for seed in SEEDS for row in compression_decay.one_seed(Scripted(say=lambda turns: "Light."), seed)]
+    assert len(rows) == 12
+    found = Findings()
+    shifted = [
+        {**row, "dip": (0.5 if row["arm"] == "reference" else 0.1) + row["seed"] / 100, "r": 0.1} for row in rows
+    ]
+    compression_decay.judge(shifted, found)
+    assert list(found.parts) == compression_decay.PRIMARY
+
+
+def test_memories_are_judged_by_gains() -> None:
+    later = {"1 shots": 0.95, "2 shots": 0.97, "3 shots": 1.0, "20 steps later": 0.95}
+    slow = {"0 shots": 0.1, "1 shots": 0.2, "2 shots": 0.4, "3 shots": 0.7, "20 steps later": 0.3}
+    rows = []
+    for s in SEEDS:
+        recognition = {"0 shots": 0.5, **{time: value - s / 1000 for time, value in later.items()}}
+        recall = {time: value + s / 1000 for time, value in slow.items()}
+        rows.append({"seed": s, "last": "20 steps later", "recognition": recognition, "recall": recall})
+    found = Findings()
+    few_shot_memories.judge(rows, found)
+    assert list(found.parts) == few_shot_memories.PRIMARY
+    assert found.parts[few_shot_memories.DECAY] == "holds"
+    assert few_shot_memories.share_left(rows[0], "recall") == pytest.approx(1 / 3)
