@@ -6,11 +6,11 @@ Paper:   Gauss-Newton Unlearning for the LLM Era (K-FADE), arXiv 2602.10568. Rai
          first step, by Kronecker factors (`letheon.forget.curvature.kronecker`), and g_f is taken anew at each step
          [inferred].
          η is the learning rate.
-Damping: without a number, a tenth of each layer's mean curvature (ours), as is usual for influence functions.
-         Measured on networks small enough for the whole matrix (four seeds, mean cosine with the exact step): .61,
-         and .33 at the paper's 1e-8 (a gradient: .35 and .07). On the small Llama of `letheon papers show k-fade`,
-         one trial seed, five steps under the default budget: the forget loss rises by 2.07 nats per token at a retain
-         KL of .029, at 1e-8 by 1.70 at .028, at 1e-2, far above that model's curvature of about 1e-4, by .58 at .041.
+Damping: without a number, a tenth of each layer's mean curvature (ours), as is usual for influence functions. Measured
+         on networks small enough for the whole matrix (four seeds, mean cosine with the exact step): .61, and .33 at
+         the paper's 1e-8 (a gradient: .35 and .07). On the small Llama of `letheon papers show k-fade`, one trial seed,
+         five steps under the default budget: the forget loss rises by 2.07 nats per token at a retain KL of .029, at
+         1e-8 by 1.70 at .028, at 1e-2, far above that model's curvature of about 1e-4, by .58 at .041.
 Differs: what climbs is the negated forget term of whatever objective it is composed with, and its `keep` term where it
          has one; its retain term is not descended, for the curvature stands in its place. No Adam, weight decay or
          clipping. Which layers are tracked is not stated: the blocks' MLPs by default [inferred]. λ is added to a
