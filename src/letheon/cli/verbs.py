@@ -24,7 +24,6 @@ VERBS = {
     "Remember conversations": ("chat", "memory"),
     "Steer without training": ("steer",),
     "Look inside a model": ("probe",),
-    "Benchmarks and papers": ("bench", "papers"),
     "Benchmarks and papers": ("bench", "measure", "papers"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
