@@ -1,1 +1,3 @@
-"""Retrieval heads: the attention heads that copy facts from anywhere in a long context."""
+"""Retrieval heads: the attention heads that copy facts from anywhere in a long context.
+
+Imports core, report, and modules of this package's parent."""

@@ -1,1 +1,3 @@
-"""Attention sinks: the first token's, and the secondary ones that appear and vanish inside the layers."""
+"""Attention sinks: the first token's, and the secondary ones that appear and vanish inside the layers.
+
+Imports core, report, and modules of this package's parent."""
