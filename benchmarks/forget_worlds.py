@@ -158,7 +158,7 @@ def person_rows(folder: Path, name: str) -> Request:
         for i, one in enumerate(own)
     ]
     kept = [Example(one.query, one.answer, id=f"near-{i}") for i, one in enumerate(near)]
-    split = len(kept) * 4 // 5
+    split = len(kept) - len(kept) // 5
     return Request(forget=tuple(forget), retain=tuple(kept[:split]), neighbours=tuple(kept[split:]), id=name)
 
 
