@@ -173,7 +173,7 @@ def test_every_method_meets_every_family(name: str, kind: str, saved: Path, tmp_
     [
         ("mixtral", "k-fade", r"no Kronecker factors.*gauss_newton:layers=all@layers=0-:parameters=attn"),
         ("qwen2_moe", "npo+null_space@lora", r"no null space.*parameters=attn"),
-        ("deepseek_v3", "kuda@traced:width=1", r"traced: a mixture.*traced:matrices=all"),
+        ("deepseek_v3", "npo@traced:width=1", r"traced: a mixture.*traced:matrices=all"),
         ("gpt_oss", "selective_pruning", r"single last matrix.*task_vector"),
         ("jamba", "npo@circuit", r"blocks without them.*@targeted"),
         ("llama", "npo@layers=2-", r"the model has 0-1"),
