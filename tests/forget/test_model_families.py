@@ -173,7 +173,7 @@ def test_every_method_meets_every_family(name: str, kind: str, saved: Path, tmp_
     [
         ("mixtral", "k-fade", r"no Kronecker factors.*gauss_newton:layers=all@layers=0-:parameters=attn"),
         ("qwen2_moe", "npo+null_space@lora", r"no null space.*parameters=attn"),
-        ("deepseek_v3", "kuda@traced:width=1", r"traced: a mixture.*traced:matrices=all"),
+        ("deepseek_v3", "npo@traced:width=1", r"traced: a mixture.*traced:matrices=all"),
         ("gpt_oss", "selective_pruning", r"single last matrix.*task_vector"),
         ("jamba", "npo@circuit", r"blocks without them.*@targeted"),
         ("llama", "npo@layers=2-", r"the model has 0-1"),
@@ -187,7 +187,7 @@ def test_what_cannot_work_is_refused_before_loading(
 ) -> None:
     folder = family_model(kind).save(tmp_path / "base")
     monkeypatch.setattr(loading, "_from_pretrained", lambda *_: pytest.fail("weights were read"))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
         forget(str(folder), request(), method, device="cpu", steps=1)
 
 
@@ -221,8 +221,11 @@ def test_a_model_that_sees_images_gets_no_adapter_on_its_vision_tower() -> None:
     assert not any("vision" in name or "projector" in name for name in names)
 
 
-@pytest.mark.parametrize("kind", ["gemma3", "mixtral"], indirect=True)
+@pytest.mark.parametrize(
+    "kind", ["gemma3_text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in FAMILIES)], indirect=True
+)
 def test_a_family_s_model_is_audited(kind: str) -> None:
-    result = forget(family_model(kind), request(), "npo", steps=1, **TRAINING)
-    record = audit(family_model(kind), result.model, request(), profile="standard", quick=True, device="cpu")
+    small = dataclasses.replace(request(), forget=request().forget[:2], retain=request().retain[:2])
+    result = forget(family_model(kind), small, "npo", steps=1, **TRAINING)
+    record = audit(family_model(kind), result.model, small, profile="standard", quick=True, device="cpu")
     assert record.verdict

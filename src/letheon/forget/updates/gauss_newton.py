@@ -81,7 +81,12 @@ class Settings:
 
 
 def uphill(gradients: Mapping[str, Tensor], factors: Factors, damping: float | None) -> dict[str, Tensor]:
-    """V = (G + λI)⁻¹ g of every layer [out, in] that has a curvature; without λ, SHARE of its mean curvature."""
+    """V = (G + λI)⁻¹ g of every layer [out, in] that has a curvature; without λ, SHARE of its mean curvature.
+
+    Without any curvature (`identity`) V is the gradient itself.
+    """
+    if damping is None and factors.kind == "identity":
+        damping = 0.0
     chosen = {
         name: SHARE * float(block.curvature.mean()) if damping is None else damping
         for name, block in factors.blocks.items()
