@@ -44,8 +44,9 @@ class Settings:
     Attributes:
         steps: optimizer steps.
         learning_rate: step size, which falls to 0 along half a cosine.
-        gamma: weight of the sparse group lasso; 0 leaves the maps dense. Adam's steps have length 1 before the learning
-            rate, so that gamma is compared with 1 there, and with the gradient under `sgd`.
+        gamma: weight of the sparse group lasso; 0 leaves the maps dense. A step of Adam is about the learning rate per
+            coordinate, so that with both terms at 1 a gamma of 0.5 leaves nothing; under `sgd` it is compared with the
+            gradient.
         lasso, group: weights of its two terms: single coordinates, and whole layers.
         optimizer: `adam`, or `sgd` as in the paper (with `reduce=sum` and a rate of 0.1).
         reduce: `mean` or `sum` of the loss over a layer's coordinates.
