@@ -4,9 +4,9 @@ arXiv 1906.05271, 2019-06, Vitaly Feldman (STOC 2020); arXiv 2008.03703, Feldman
 
 Measured here: per seed, networks on random 70 % subsets of the digits, in which labels are flipped and two classes are
 rare; the removal curve is compared with an equal number of random rows by accuracy on the rare classes. The theory is
-simulated with Zipf frequencies and random labels. That the bound with tau_1 holds is a theorem and is reported beside;
-what is decided is that the measured excess error is the predicted one. Full scale in the paper: CIFAR-100 and ImageNet
-with thousands of models.
+simulated with Zipf frequencies and random labels. That the bound with tau_1 holds is a theorem and is reported beside
+the claim; what is decided is that the measured excess error is the predicted one. Full scale in the paper: CIFAR-100
+and ImageNet with thousands of models.
 """
 
 from __future__ import annotations
