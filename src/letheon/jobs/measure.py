@@ -13,7 +13,8 @@ from letheon.jobs.options import Machine
 if TYPE_CHECKING:
     from letheon.measure.asking.endpoint import Endpoint
     from letheon.measure.benchmark import Measure
-    from letheon.measure.run import Measurement, ScoreDifference
+    from letheon.measure.measurement import Measurement
+    from letheon.measure.run import ScoreDifference
 
 
 @dataclass(frozen=True)

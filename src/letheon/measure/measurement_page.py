@@ -11,7 +11,7 @@ from letheon.report.html import environment
 from letheon.report.numbers import WithInterval
 
 if TYPE_CHECKING:
-    from letheon.measure.run import Measurement
+    from letheon.measure.measurement import Measurement
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 SHOWN = 20  # items that could not be read

@@ -15,17 +15,18 @@ import inspect
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from letheon.core.atomic import atomic_write_text, canonical_hash, check_writable, read_json, write_json
 from letheon.core.errors import InputError, nearest
-from letheon.core.runs import utc_now, versions
+from letheon.core.runs import utc_now
 from letheon.core.statistics import paired_difference
 from letheon.measure.asking.parsing import degenerate
 from letheon.measure.benchmark import Bench, BenchedModel, Measure, Score, Scores
 from letheon.measure.lm_eval import results
+from letheon.measure.measurement import Measurement
 from letheon.measure.measurement_page import render_measurement
 
 # Where each measure is read.
@@ -40,30 +41,6 @@ MEASURES = {
     "egonormia": "letheon.measure.egonormia:read_egonormia",
     "normgenesis": "letheon.measure.normgenesis:read_normgenesis",
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The scores of one model under one measure.
-
-    Attributes:
-        measure, model: their names.
-        columns: scores of the printed table.
-        config: what decides the numbers: the measure's data, prompts and options, and how the model answers.
-        scores: the numbers, the records of all items, the remarks.
-    """
-
-    measure: str
-    model: str
-    columns: tuple[str, ...]
-    config: Mapping[str, Any]
-    scores: Scores
-    seconds: float
-    date: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data without the records, which stand in items.jsonl."""
-        return {"format": 1, **asdict(replace(self, scores=replace(self.scores, records=()))), "versions": versions()}
 
 
 def read_measure(name: str, data: str = "", *, limit: int = 0, seed: int = 0, **options: str) -> Measure[Any]:

@@ -26,7 +26,7 @@ RECORDED = {
 }
 NAMES = ("action", "reason", "both", "sensible IoU")
 SLIP = "perfect answerer: released rule minus this one"
-PRIMARY = ["recorded answers", SLIP]
+PRIMARY = ["recorded answers"]  # the slip follows from the rules and is reported beside the claim
 DRAWS = 2000
 GET = "get Open-Social-World/EgoNormia: ood_robot.json and ood_robot_eval.json"
 
@@ -46,7 +46,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.parts["recorded answers"] = "holds" if all(same) and len(same) == len(RECORDED) else "fails"
     found.rows += [perfect([scene.correct for scene in scenes], seed) for seed in scale.seeds]
     ours, released = ([row[name] for row in found.rows] for name in ("ours", "released"))
-    found.decide(SLIP, Pairs(ours, released), below=0.0)
+    found.report(SLIP, Pairs(ours, released), below=0.0)
     found.report("perfect answerer, released rule", released)
 
 

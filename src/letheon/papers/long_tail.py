@@ -4,9 +4,9 @@ arXiv 1906.05271, 2019-06, Vitaly Feldman (STOC 2020); arXiv 2008.03703, Feldman
 
 Measured here: per seed, networks on random 70 % subsets of the digits, in which labels are flipped and two classes are
 rare; the removal curve is compared with an equal number of random rows by accuracy on the rare classes. The theory is
-simulated with Zipf frequencies and random labels. That the bound with tau_1 holds is a theorem; what is decided is that
-the measured excess error is the predicted one. Full scale in the paper: CIFAR-100 and ImageNet with thousands of
-models.
+simulated with Zipf frequencies and random labels. That the bound with tau_1 holds is a theorem and is reported beside
+the claim; what is decided is that the measured excess error is the predicted one. Full scale in the paper: CIFAR-100
+and ImageNet with thousands of models.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOUND, EXCESS, RARE, BOUND = (
     "accuracy on rare classes: without memorised minus without random rows",
     "tau_1 over its bound",
 )
-PRIMARY = [FOUND, EXCESS + ", above .95", EXCESS + ", below 1.05", BOUND, RARE]
+PRIMARY = [FOUND, EXCESS + ", above .95", EXCESS + ", below 1.05", RARE]
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -78,7 +78,7 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     ratios = [row["excess ratio"] for row in rows]
     found.decide(EXCESS + ", above .95", ratios, above=0.95)
     found.decide(EXCESS + ", below 1.05", ratios, below=1.05)
-    found.decide(BOUND, [row["tau ratio"] for row in rows], above=1.0)
+    found.report(BOUND, [row["tau ratio"] for row in rows], above=1.0)
     pairs = Pairs([row["rare, random"] for row in rows], [row["rare, memorised"] for row in rows])
     found.decide(RARE, pairs, below=0.0)
     whole = Pairs([row["accuracy, random"] for row in rows], [row["accuracy, memorised"] for row in rows])

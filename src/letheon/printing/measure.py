@@ -15,7 +15,8 @@ from letheon.printing.cells import one_line, print_json
 from letheon.report.numbers import interval, number
 
 if TYPE_CHECKING:
-    from letheon.measure.run import Measurement, ScoreDifference
+    from letheon.measure.measurement import Measurement
+    from letheon.measure.run import ScoreDifference
 
 
 def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> None:

@@ -179,11 +179,13 @@ def cohens_d(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _effect_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    rng = np.random.default_rng(SEED)
-    draws = []
-    for _ in range(RESAMPLES):
-        a, b = (rng.choice(side, size=len(side), replace=True).tolist() for side in (first, second))
-        draws.append(cohens_d(a, b))
+    rng, sides = np.random.default_rng(SEED), (np.asarray(first), np.asarray(second))
+    drawn = [[side[rng.integers(0, len(side), len(side))] for side in sides] for _ in range(RESAMPLES)]
+    a, b = (np.stack(side) for side in zip(*drawn, strict=True))
+    n, m = len(first), len(second)
+    pooled = ((n - 1) * a.var(1, ddof=1) + (m - 1) * b.var(1, ddof=1)) / (n + m - 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = (a.mean(1) - b.mean(1)) / np.sqrt(pooled)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
