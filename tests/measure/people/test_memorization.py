@@ -130,8 +130,8 @@ def test_excess_error_of_ignored_singletons_is_what_the_theory_says() -> None:
 
 def test_flipped_labels_are_memorised_and_files_hold_the_runs(tmp_path: Path) -> None:
     file = tmp_path / "runs.npz"
-    made = read_memorization("digits", limit=300, subsets=40, seed=1, remove=8, runs=str(file))
-    result = measure(made, Mlp(hidden=(32,), epochs=60), {}, out=tmp_path / "run")
+    made = read_memorization("digits", limit=240, subsets=40, seed=1, remove=8, runs=str(file))
+    result = measure(made, Mlp(hidden=(24,), epochs=60, group=40), {}, out=tmp_path / "run")
     assert (result.scores.value("AUROC flipped labels") or 0) > 0.75
     assert (result.scores.value("memorised rows") or 0) > 0.02
     assert result.scores["rare, without memorised"].estimate.n == 10

@@ -140,7 +140,7 @@ def test_a_model_that_keeps_everything_is_reported_as_degenerate() -> None:
     battery = read_metacognition(per_track=4, read="text")
     result = measure(battery, Scripted(say=lambda turns: "A" if len(turns) == 1 else "KEEP"), {})
     assert any("keeps every answer" in note for note in result.scores.notes)
-    assert any(note.startswith("T1: degenerate") or "degenerate" in note for note in result.scores.notes)
+    assert any("degenerate: 24 of 24 answers are '0'" in note for note in result.scores.notes)
     assert result.scores.value("unparsed") == 0
     nonsense = battery.evaluate(Scripted(say=lambda turns: "banana"))
     assert nonsense.value("unparsed") == 1

@@ -43,12 +43,14 @@ def unparsed_score(records: Sequence[Mapping[str, Any]], name: str = "unparsed")
 def degenerate(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a remark per part of the measure in which (nearly) all answers are the same.
 
-    Parts with fewer than ten readable answers are not judged.
+    Parts with fewer than ten readable answers are not judged alone; if all are that small, they are judged together.
     """
     parts: dict[str, list[Any]] = {}
     for record in records:
         if record["parsed"] is not None:
             parts.setdefault(str(record.get("part", "")), []).append(record["parsed"])
+    if parts and max(map(len, parts.values())) < LEAST_ANSWERS:
+        parts = {"": [value for values in parts.values() for value in values]}
     notes = []
     for part, values in parts.items():
         commonest, count = Counter(map(str, values)).most_common(1)[0]

@@ -122,7 +122,9 @@ class Memorization:
         held = {row: float(value >= MEMORISED) for row, value in known.items()}
         test = {str(i): float(value) for i, value in enumerate(runs.test_correct.mean(0))}
         rare = {row: value for row, value in test.items() if self.rare[int(row)]}
-        flipped = estimate_auroc(scores[self.flipped].tolist(), scores[~self.flipped].tolist(), seed=self.seed)
+        usable = np.isfinite(scores)  # rows that every subset holds, or none, have no score
+        sides = [scores[usable & side].tolist() for side in (self.flipped, ~self.flipped)]
+        flipped = estimate_auroc(*sides, seed=self.seed)
         found = [
             mean_score("memorisation", known, "zero", seed=self.seed),
             mean_score("memorised rows", held, "zero", share=True),
@@ -134,7 +136,7 @@ class Memorization:
             *self._removal(model, scores),
         ]
         records = [
-            {"id": str(i), "parsed": float(scores[i]), "standard error": float(errors[i]), "label": int(labels[i])}
+            {"id": str(i), "parsed": known.get(str(i)), "standard error": float(errors[i]), "label": int(labels[i])}
             | {"flipped": bool(self.flipped[i]), "prompt": "", "answer": f"{scores[i]:.3f}"}
             for i in np.argsort(-np.nan_to_num(scores))
         ]
