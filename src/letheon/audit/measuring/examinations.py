@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 from transformers import GenerationMixin
 
 from letheon.audit.measuring.findings import ModelFindings, Report, examine
@@ -31,7 +32,7 @@ from letheon.core.runs import versions
 MOST_FILES, MOST_DAYS = 32, 14
 PACKAGE = Path(__file__).parents[2]
 # Rooms whose code decides what an examination finds.
-ROOMS = ("audit", "core", "probe", "retain")
+ROOMS = ("audit", "core", "probe", "retain", "steer")
 # Learning a stream leaves arrays and is asked for rarely; it is not stored.
 NOT_STORED = "continued"
 
@@ -75,11 +76,16 @@ def key_of_examination(model: LanguageModel, plan: AuditPlan) -> str:
         "stops": str(model.base().generation_config.eos_token_id),
         "name": [model.name, *model.notes],
         "device": model.device.type,
-        "plan": plain(asdict(plan)),
+        "plan": plain(asdict(replace(plan, states_before=None))),
+        "states before": [_hash_of(states) for states in plan.states_before or ()],
         "code": code_hash(),
         "versions": versions(),
     }
     return canonical_hash(known)
+
+
+def _hash_of(states: Tensor) -> str:
+    return hashlib.sha256(states.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 @cache
