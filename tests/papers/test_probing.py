@@ -14,7 +14,7 @@ from letheon.papers.binding import trained as trained_to_bind
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
-from letheon.papers.retrieval_heads import NEEDLE, PARTS, STRAW, copy_row, copying
+from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying
 from letheon.papers.secondary_sinks import summary
 from letheon.probe.binding.report import answered_pairs, encode_pairs
 from letheon.probe.binding.tasks import draw_pairs
@@ -44,7 +44,7 @@ def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
 
     def judged(values: Sequence[float]) -> Findings:
         rows: list[dict[str, Any]] = [
-            {name: value + seed / 10_000 for name, value in zip(module.PARTS, values, strict=True)}
+            {name: value + seed / 10_000 for name, value in zip(module.PRIMARY, values, strict=True)}
             | dict.fromkeys(further, 0.5)
             for seed in range(8)
         ]
@@ -53,8 +53,8 @@ def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
         return found
 
     assert judged(good).verdict == "holds"
-    assert list(judged(good).parts) == list(module.PARTS)
-    assert judged(bad).parts[module.PARTS[0]] == "fails"
+    assert list(judged(good).parts) == list(module.PRIMARY)
+    assert judged(bad).parts[module.PRIMARY[0]] == "fails"
 
 
 def test_a_text_s_planted_sinks_are_summed_up() -> None:
@@ -74,7 +74,7 @@ def test_rows_to_copy_repeat_words_of_the_text() -> None:
     row, place = copy_row(random.Random(0), list(range(48)))
     assert len(row) == STRAW + 2 * NEEDLE
     assert row[-NEEDLE:] == row[place : place + NEEDLE]
-    assert 0 <= copying(0, steps=1)[PARTS[2]] <= 1
+    assert 0 <= copying(0, steps=1)[PRIMARY[2]] <= 1
 
 
 def test_lists_have_one_token_per_word() -> None:
@@ -92,4 +92,4 @@ def test_lists_have_one_token_per_word() -> None:
 def test_a_trained_copier_has_a_retrieval_head() -> None:
     found = copying(100)
     assert found["copier's recall"] > 0.9
-    assert found[PARTS[2]] > 0.7
+    assert found[PRIMARY[2]] > 0.7

@@ -26,7 +26,7 @@ from letheon.probe.binding.report import answered_pairs, best_layer, encode_pair
 from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, encode_groups
 
 # The parts that decide, named before any run.
-PARTS = (
+PRIMARY = (
     "similarity on held-out cells",
     "full mixture minus its best ablation",
     "groups permuted minus uniform",
@@ -50,7 +50,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on the similarity, on the distance to the best ablation, and on the permuted control."""
     bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(below=0.0)]
-    for part, bound in zip(PARTS, bounds, strict=True):
+    for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("mixture", part), **bound)
     found.report("accuracy", results.column("mixture", "accuracy"))
 
@@ -62,7 +62,7 @@ def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> d
     prompts = encode_pairs(model, SCHEMA, drawn)
     keep = answered_pairs(model, prompts)
     accuracy = len(keep) / len(prompts.original)
-    empty: dict[str, Any] = {"seed": seed, **dict.fromkeys(PARTS), "accuracy": accuracy}
+    empty: dict[str, Any] = {"seed": seed, **dict.fromkeys(PRIMARY), "accuracy": accuracy}
     if len(keep) < 20:
         return empty
     prompts, depth = prompts.select(keep), len(blocks(model.base()))
@@ -77,7 +77,7 @@ def values_of(fit: Fit) -> dict[str, float]:
     """The deciding values of a fit."""
     rivals = max(value for name, value in fit.similarity.items() if name != "full")
     full, uniform = fit.similarity["full"], fit.similarity["uniform"]
-    return dict(zip(PARTS, (full, full - rivals, fit.permuted - uniform), strict=True))
+    return dict(zip(PRIMARY, (full, full - rivals, fit.permuted - uniform), strict=True))
 
 
 def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:

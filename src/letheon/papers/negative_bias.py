@@ -19,7 +19,7 @@ from letheon.probe.negative_bias.scores import soft_bias
 from letheon.probe.statements import balanced, built_in, invented
 
 # The parts that decide, named before any run.
-PARTS = (
+PRIMARY = (
     "bias on invented names minus bias on real ones",
     "move of the bias down without the negative heads",
     "half of that move minus the mean move without random heads",
@@ -38,7 +38,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(results: Results, found: Findings) -> None:
     """Decide on the role of knowledge and on both moves; report the bias itself."""
-    for part in PARTS:
+    for part in PRIMARY:
         found.decide(part, results.column("bias", part), above=0.0)
     found.report("bias on real names", results.column("bias", "known"))
 
@@ -51,13 +51,18 @@ def measured(model: LanguageModel, seed: int, items: int) -> dict[str, Any]:
     nothing = answers_to(model, unknown, Format())
     settings = BiasSettings(items=items, draws=8, seed=seed)
     bias = [float(soft_bias(one.yes, one.no).mean()) for one in (known, nothing)]
-    return {"seed": seed, "known": bias[0], PARTS[0]: bias[1] - bias[0], **moves(ablate(model, real, known, settings))}
+    return {
+        "seed": seed,
+        "known": bias[0],
+        PRIMARY[0]: bias[1] - bias[0],
+        **moves(ablate(model, real, known, settings)),
+    }
 
 
 def moves(ablation: Ablation | None) -> dict[str, float | None]:
     """The deciding values of an ablation; none where no head is negative for both right answers."""
     if ablation is None:
-        return dict.fromkeys(PARTS[1:])
+        return dict.fromkeys(PRIMARY[1:])
     move = ablation.plain - ablation.without
     random = sum(abs(ablation.plain - one) for one in ablation.random) / len(ablation.random)
-    return {PARTS[1]: move, PARTS[2]: move / 2 - random}
+    return {PRIMARY[1]: move, PRIMARY[2]: move / 2 - random}

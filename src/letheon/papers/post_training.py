@@ -23,7 +23,7 @@ from letheon.probe.post_training.report import PostTrainingSettings, compare_dir
 from letheon.probe.statements import balanced, built_in
 
 # The parts that decide, named before any run.
-PARTS = (
+PRIMARY = (
     "cosine of the truth directions minus that of the refusal directions",
     "accuracy of the base's truth direction on the post-trained model, minus shuffled labels",
     "Pearson's r of the raw maps of knowledge",
@@ -46,7 +46,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on both directions, on the transfer, on the maps and on the shuffled control."""
     bounds = [Threshold(above=0.2), Threshold(above=0.05), Threshold(above=0.8), Threshold(below=0.15)]
-    for part, bound in zip(PARTS, bounds, strict=True):
+    for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("post", part), **bound)
     for name in ("truth", "refusal", "truth, halves", "refusal, halves"):
         found.report(name, results.column("post", name))
@@ -72,7 +72,7 @@ def measured(base: LanguageModel, seed: int, steps: int, items: int, pairs: int)
     )
     return {
         "seed": seed,
-        **dict(zip(PARTS, values, strict=True)),
+        **dict(zip(PRIMARY, values, strict=True)),
         "truth": found.truth[layer],
         "refusal": found.refusal[layer],
         "truth, halves": found.truth_halves[layer],

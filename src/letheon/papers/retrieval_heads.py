@@ -25,7 +25,7 @@ from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and
 from letheon.probe.retrieval_heads.scoring import score_instances
 
 # The parts that decide, named before any run.
-PARTS = (
+PRIMARY = (
     "rank correlation of the scores between halves of the prompts",
     "recall of the worst random mask minus recall without the best heads",
     "best head's score in a model trained to copy",
@@ -47,7 +47,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(results: Results, found: Findings) -> None:
     """Decide on reliability, masking and the trained copier; report the number of heads and the shuffled control."""
-    for part, above in zip(PARTS, (0.8, 0.1, 0.8), strict=True):
+    for part, above in zip(PRIMARY, (0.8, 0.1, 0.8), strict=True):
         found.decide(part, results.column("heads", part), above=above)
     for name in ("share of retrieval heads", "best score, permuted", "share of prompts answered"):
         found.report(name, results.column("heads", name))
@@ -66,8 +66,8 @@ def measured(model: LanguageModel, seed: int, lengths: tuple[int, ...]) -> dict[
     permuted = float(scored.shuffled[scored.passed].mean(0).max()) if scored.passed else None
     return {
         "seed": seed,
-        PARTS[0]: scored.split_half().value,
-        PARTS[1]: gap,
+        PRIMARY[0]: scored.split_half().value,
+        PRIMARY[1]: gap,
         "share of retrieval heads": float((scored.mean() >= 0.1).float().mean()),
         "best score, permuted": permuted,
         "share of prompts answered": len(scored.passed) / len(instances),
@@ -98,7 +98,7 @@ def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
         instances.append(Instance(tuple(prompt), (place + 1, place + NEEDLE), model.tokenizer.decode(needle), place))
     scored = score_instances(model, instances, budget=NEEDLE - 1)
     recall = sum(scored.recalls) / len(scored.recalls)
-    return {PARTS[2]: float(scored.mean().max()), "copier's recall": recall, "copier's loss": float(loss.detach())}
+    return {PRIMARY[2]: float(scored.mean().max()), "copier's recall": recall, "copier's loss": float(loss.detach())}
 
 
 def copy_row(draw: random.Random, ids: list[int]) -> tuple[list[int], int]:

@@ -22,7 +22,7 @@ from letheon.probe.secondary_sinks.planting import Planted
 from letheon.probe.secondary_sinks.report import SinkSettings, cut_texts, look_at, plant_all
 
 # The parts that decide, named before any run.
-PARTS = (
+PRIMARY = (
     "planted sinks of at least half strength that are found",
     "random directions that are found",
     "rank correlation of strength and attention",
@@ -44,7 +44,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 def judge(results: Results, found: Findings) -> None:
     """Decide on what is found and on both correlations; report the model's own sinks."""
     bounds = [Threshold(above=0.9), Threshold(below=0.1), Threshold(above=0.5), Threshold(above=0.5)]
-    for part, bound in zip(PARTS, bounds, strict=True):
+    for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("planted", part), **bound)
     found.report("secondary sinks per text", results.column("planted", "secondary"))
 
@@ -68,4 +68,4 @@ def summary(planted: list[Planted], random: list[Planted]) -> dict[str, float]:
     score = rank_correlation(strengths, [one.score for one in planted]).value or 0.0
     life = rank_correlation(strengths, [one.lifetime for one in planted]).value or 0.0
     values = (sum(strong) / len(strong), sum(one.found for one in random) / len(random), score, life)
-    return dict(zip(PARTS, values, strict=True))
+    return dict(zip(PRIMARY, values, strict=True))
