@@ -43,7 +43,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
         same.append(table == RECORDED.get(system))
         found.measured[system] = dict(zip(NAMES, table, strict=True))
         found.intervals[system] = [scores["both"].low, scores["both"].high]
-    found.parts["recorded answers"] = "holds" if all(same) and len(same) == len(RECORDED) else "fails"
+    found.recompute("recorded answers", [*same, len(same) == len(RECORDED)])
     found.rows += [perfect([scene.correct for scene in scenes], seed) for seed in scale.seeds]
     ours, released = ([row[name] for row in found.rows] for name in ("ours", "released"))
     found.report(SLIP, Pairs(ours, released), below=0.0)

@@ -107,4 +107,4 @@ SAME: dict[str, Callable[[Standing, Mapping[str, str]], bool]] = {
 def decide(found: Findings, part: str, equal: Sequence[Any]) -> None:
     """A part holds if all of its values are equal."""
     found.measured[part] = f"{sum(map(bool, equal))} of {len(equal)} equal"
-    found.parts[part] = "holds" if all(equal) else "fails"
+    found.recompute(part, [bool(one) for one in equal])

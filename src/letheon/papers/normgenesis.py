@@ -15,7 +15,7 @@ from typing import Any
 from letheon.measure.normgenesis.dialogues import Dialogue, grid, phases, read_dialogues, shuffled_turns, type_accuracy
 from letheon.papers.common.data import data_folder
 from letheon.papers.kit.findings import Findings, Pairs
-from letheon.papers.outcome import Scale, Verdict
+from letheon.papers.outcome import Scale
 
 KINDS = ("adherence", "violation", "v2r")
 APOLOGIES = {"adherence": 0.224, "violation": 0.144, "v2r": 0.938}
@@ -35,9 +35,9 @@ def reproduce(scale: Scale, found: Findings) -> None:
     counted = {name: grid(dialogues) for name, dialogues in kinds.items()}
     found.measured |= counted
     grids = [(one["records"], one["categories"], one["norms"]) == (1200, 12, 120) for one in counted.values()]
-    exact(found, "counts", grids)
-    exact(found, "apologies", [round(counted[name]["apologies"], 3) == share for name, share in APOLOGIES.items()])
-    exact(found, "turns", [round(counted[name]["turns"], 1) == number for name, number in TURNS.items()])
+    found.recompute("counts", grids)
+    found.recompute("apologies", [round(counted[name]["apologies"], 3) == share for name, share in APOLOGIES.items()])
+    found.recompute("turns", [round(counted[name]["turns"], 1) == number for name, number in TURNS.items()])
     by_category = {name: repaired(dialogues) for name, dialogues in kinds.items()}
     names = sorted(by_category["v2r"])
     pair = Pairs(*([by_category[kind][name] for name in names] for kind in ("adherence", "v2r")))
@@ -46,12 +46,6 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.decide(SHUFFLED, Pairs(*columns(found.rows, "in order", "shuffled")), below=0.0)
     found.decide(LATE, Pairs(*columns(found.rows, "first half", "ending")), above=0.0)
     found.report("accuracy of the kind: endings", [row["ending"] for row in found.rows], above=1 / 3)
-
-
-def exact(found: Findings, part: str, equal: list[bool]) -> None:
-    """A part holds if all of its values equal the stated ones."""
-    verdict: Verdict = "holds" if all(equal) else "fails"
-    found.parts[part] = verdict
 
 
 def columns(rows: list[dict[str, Any]], *names: str) -> list[list[float]]:

@@ -19,7 +19,7 @@ from letheon.measure.human.published import agreement
 from letheon.measure.human.spreadsheet import read_sheet
 from letheon.papers.common.data import data_folder
 from letheon.papers.kit.findings import Findings, Pairs
-from letheon.papers.outcome import Scale, Verdict
+from letheon.papers.outcome import Scale
 
 JOINT = "llm_output__Glasgow_MRC_joint_norms_inner_join_english_output.xlsx"
 HELD_OUT = "llm_output__1_test_random_MRC_Glas.xlsx"
@@ -61,9 +61,8 @@ def published(folder: Any, found: Findings) -> None:
     tables = {name: read_sheet(folder / name) for name in (JOINT, HELD_OUT)}
     for name, (file, column, stated) in PUBLISHED.items():
         value = agreement(tables[file], column, NORM).rho.value
-        same: Verdict = "holds" if value is not None and round(value, 2) == stated else "fails"
         found.measured[f"published: {name}"] = value
-        found.parts[f"published: {name}"] = same
+        found.recompute(f"published: {name}", [value is not None and round(value, 2) == stated])
     for name, (file, column) in BESIDE.items():
         one = agreement(tables[file], column, NORM)
         found.measured[name] = {"rho": one.rho.value, "r": one.r.value, "words": one.parsed, "unparsed": one.unparsed}

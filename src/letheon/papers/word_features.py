@@ -20,7 +20,7 @@ from letheon.measure.human.word_features import WordFeatures, read_word_features
 from letheon.papers.common.data import data_folder
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.norming import JOINT
-from letheon.papers.outcome import Scale, Verdict
+from letheon.papers.outcome import Scale
 
 FEATURES = "concreteness,valence,familiarity"  # at the fast scale; all seven at the full one
 WORDS = {"fast": 60, "full": 1000}
@@ -39,8 +39,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     table = read_sheet(data_folder("familiarity_llm", "get WordsGPT/psycholinguistics_framework") / JOINT)
     for column, stated in CHECKS.items():
         value = agreement(table, column, "FAM_Glas").rho.value
-        same: Verdict = "holds" if value is not None and round(value, 3) == stated else "fails"
-        found.measured[f"published: {column}"], found.parts[f"published: {column}"] = value, same
+        found.measured[f"published: {column}"] = value
+        found.recompute(f"published: {column}", [value is not None and round(value, 3) == stated])
     norms = str(data_folder("glasgow_norms", GET) / "glasgow_norms.csv")
     responder = LocalResponder(load("smollm2", device=scale.device))
     chosen = FEATURES if scale.name == "fast" else ""

@@ -9,6 +9,7 @@ The rule (`letheon.papers.outcome.RULE`):
   every part has to pass (an intersection-union test): no correction is needed.
 - A claim fails if a part fails that Holm's procedure rejects at 0.05 over all primary parts, two-sided. Without it, ten
   true parts would let a claim fail falsely in more than a fifth of the runs.
+- A part that recomputes published numbers holds if all of them are equal, and fails otherwise.
 - Everything else is inconclusive, also if a check is not met.
 
 Simulated (`tests/papers/test_judging.py`) with 1 to 10 parts whose means are the thresholds: coverage 0.95 and false
@@ -150,11 +151,31 @@ class Findings:
         Raises:
             LetheonError: the part was not named before the run.
         """
-        if self.primary is not None and part not in self.primary:
-            raise LetheonError(f"part {part!r} was not named before the run", "add it to PRIMARY, or report it instead")
+        self._demand_named(part)
         judged = judge(sample, above=above, below=below)
         self._add(part, judged, value, above, below)
         self.parts[part] = judged.verdict
+
+    def recompute(self, part: str, equal: Sequence[bool]) -> None:
+        """Add a primary part that recomputes published numbers from published data: it holds if all of them are equal.
+
+        There is no chance in it, so it has no interval, and its p-value is 0.
+
+        Args:
+            part: what is recomputed, in words.
+            equal: whether each number came out as published.
+
+        Raises:
+            LetheonError: the part was not named before the run.
+        """
+        self._demand_named(part)
+        verdict: Verdict = "holds" if equal and all(equal) else "fails"
+        self.judged[part] = Judged(sum(equal) / len(equal) if equal else None, None, verdict, 0.0)
+        self.parts[part] = verdict
+
+    def _demand_named(self, part: str) -> None:
+        if self.primary is not None and part not in self.primary:
+            raise LetheonError(f"part {part!r} was not named before the run", "add it to PRIMARY, or report it instead")
 
     def check(self, name: str, met: bool) -> None:
         """Add a condition of the experiment (equal sizes, an identity); where it is not met, nothing is decided."""
@@ -199,7 +220,7 @@ class Findings:
         def told(verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, Any]]:
             return {
                 name: {"verdict": verdict, "mean": self.judged[name].value, "p": self.judged[name].p}
-                | dict(self.thresholds[name])
+                | dict(self.thresholds.get(name, {}))
                 for name, verdict in verdicts.items()
             }
 
