@@ -106,4 +106,7 @@ def test_times_and_limits_read_well() -> None:
     assert rule(criteria["damage"]) == "at most 0.2"
     assert rule(criteria["attack:value_prefix"]) == "at most that of reference; without it, at most 0"
     assert rule(criteria["attack:*"]) == "at most reference + 0.2; without it, at most 0.2"
-    assert rule(criteria["value_probability"]) == "at most 2 × control; without it, at most 2 × holdout"
+    assert rule(criteria["value_probability"]) == (
+        "at most 2 × control; where the control is loose, at most reference + 0.1; without it, at most 2 × holdout; "
+        "where the control is loose, at most 0.5"
+    )
