@@ -35,9 +35,9 @@ MOST_RUNS = 2
 # Largest mean probability of the facts' tokens; looks begin where the estimate is below NEAR.
 GOAL, NEAR = 0.02, 0.1
 # Rows that are asked greedily, and retain rows that are looked at.
-ASKED, LOOKED_AT = 8, 16
-# Least probability of the retain rows relative to before; how much less likely (nats per token) than alternates are to
-# a model that does not know the facts the answers, and the alternates themselves, may be.
+ASKED, LOOKED_AT = 8, 32
+# Least probability of the retain rows' least likely tokens, relative to before; how much less likely (nats per token)
+# than alternates are to a model that does not know the facts the answers, and the alternates themselves, may be.
 KEPT, CLUMSY, UNLEARNED = 0.95, 0.5, 0.25
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
@@ -199,8 +199,11 @@ class ClosedLoop:
         return [float(logp[fact].exp().mean()) for logp, fact in self._per_row(self.rows.forget)]
 
     def _retain_probability(self) -> float:
-        """Mean over rows of exp of the mean log-probability per token."""
-        found = [float(logp.mean().exp()) for logp, _ in self._per_row(self.retain)]
+        """Mean over rows of the probability of the answer's least likely token.
+
+        One token makes a decoded answer wrong, and hardly moves the mean over the answer's tokens.
+        """
+        found = [float(logp.min().exp()) for logp, _ in self._per_row(self.retain)]
         return sum(found) / max(len(found), 1)
 
     def _answers(self, asked: Sequence[int]) -> list[str]:
