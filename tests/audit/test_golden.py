@@ -168,6 +168,7 @@ def utility(adapter: str, rouge_l: dict[str, float]) -> float:
     return model_utility([*parts, *rouge_l.values()])
 
 
+@pytest.mark.slow
 @adapters
 def test_model_utility_with_the_evaluators_own_rouge(adapter: str) -> None:
     theirs = {subset: golden(adapter)[f"{subset}_Q_A_ROUGE"]["value"] for subset in ("retain", "ra", "wf")}
