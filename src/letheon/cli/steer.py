@@ -6,12 +6,13 @@ letheon steer fit MODEL --toward good.txt --from bad.txt --method lineas --out p
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from letheon.cli.options import expanded
+from letheon.cli.options import Group, expanded
 from letheon.cli.shared import METHOD, OUTPUT, ROWS, Command, Device, Json, Model, Shown, perform
 from letheon.printing.cells import show_facts
 
@@ -87,6 +88,23 @@ def chat(
             show_answers(job.answer(loaded, steerings, question), as_json)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """The extent of a curve.
+
+    Attributes:
+        strength: a strength to measure; may be repeated.
+        random: random directions of equal norms per strength.
+        max_new_tokens: length of an answer, tokens.
+        seed: seed of the random directions.
+    """
+
+    strength: list[float] | None = None
+    random: int = 2
+    max_new_tokens: int = 32
+    seed: int = 0
+
+
 @steer.command(cls=Command)
 @expanded
 def curve(
@@ -99,14 +117,7 @@ def curve(
     neutral: Annotated[
         Path | None, typer.Option(help="Running text for the perplexity, a paragraph per line.", rich_help_panel=ROWS)
     ] = None,
-    strength: Annotated[
-        list[float] | None, typer.Option(help="A strength to measure; several.", rich_help_panel=METHOD)
-    ] = None,
-    random: Annotated[
-        int, typer.Option(help="Random directions of equal norms per strength.", rich_help_panel=METHOD)
-    ] = 2,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer, tokens.", rich_help_panel=METHOD)] = 32,
-    seed: Seed = 0,
+    extent: Annotated[Extent, Group(METHOD)],
     out: Annotated[Path, typer.Option(help="The folder of curve.html and curve.json.", rich_help_panel=OUTPUT)],
     device: Device = "auto",
     shown: Shown,
@@ -119,7 +130,8 @@ def curve(
     from letheon.printing.steer import show_curve
     from letheon.steer.curve import STRENGTHS, CurveSettings
 
-    settings = CurveSettings(tuple(strength or STRENGTHS), random, max_new_tokens, seed)
+    strengths = tuple(extent.strength or STRENGTHS)
+    settings = CurveSettings(strengths, extent.random, extent.max_new_tokens, extent.seed)
     job = DrawCurve(model, tuple(files), toward, away, out, prompts, neutral, settings, device)
     perform(job, shown, show_curve)
 
