@@ -154,13 +154,13 @@ def test_rollouts_come_in_groups_and_hold_the_tokens_that_were_drawn(tiny: Langu
 def test_an_answer_ends_with_the_token_that_ended_it(tiny: LanguageModel) -> None:
     head = tiny.base().get_output_embeddings()
     end = tiny.tokenizer.eos_token_id
-    from letheon.core.scoring.generation import _stops, generate_ids
+    from letheon.core.scoring.generation import generate_ids, stop_tokens
 
-    assert end in _stops(tiny)
+    assert end in stop_tokens(tiny)
     with torch.no_grad():
         head.weight[:] = 0  # every token alike, so that samples end soon
     found = generate_ids(tiny, ["Who?"] * 40, max_new_tokens=200, temperature=1.0, seed=0)
-    stops = set(_stops(tiny))
+    stops = set(stop_tokens(tiny))
     ended = [ids for ids in found if ids[-1] in stops]
     assert ended
     assert all(not stops & set(ids[:-1]) for ids in found)

@@ -124,7 +124,7 @@ def binned(raw: Float[Tensor, "layers tokens"]) -> Float[Tensor, "layers tokens"
     return ((place - 9) / 10).clamp(min=0)
 
 
-def pearson(first: Float[Tensor, ...], second: Float[Tensor, ...]) -> float | None:
+def pearson(first: Float[Tensor, "*map"], second: Float[Tensor, "*map"]) -> float | None:
     """Compute Pearson's r of two maps; None if one is constant."""
     a, b = first.flatten().numpy(), second.flatten().numpy()
     return None if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
