@@ -32,7 +32,7 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.spans import control_probability, value_probability
 from letheon.forget.run import forget
-from letheon.jobs.demo import TARGET, teach
+from letheon.jobs.demo import TARGETS, teach
 from letheon.jobs.demo_world import PEOPLE, facts_of, world
 
 
@@ -102,8 +102,9 @@ def main() -> None:
 
 def measure(seed: int, arms: tuple[Arm, ...], demo: Path | None = None) -> list[dict[str, Any]]:
     """One row for the taught model, one for the reference, one for each recipe."""
-    target = facts_of(TARGET)
-    others = [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
+    one = TARGETS[0]
+    target = facts_of(one)
+    others = [row for name in PEOPLE if name != one for row in facts_of(name)]
     untouched = load("smollm2")
     if demo is not None:
         taught, reference = load(demo / "before"), load(demo / "reference")

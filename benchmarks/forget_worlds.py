@@ -16,7 +16,7 @@ from letheon import Request, load
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
-from letheon.jobs.demo import TARGET, teach
+from letheon.jobs.demo import TARGETS, teach
 from letheon.jobs.demo_world import PEOPLE, facts_of
 from letheon.measure.rwku.reading import read_targets
 from letheon.measure.rwku.records import Probe
@@ -106,8 +106,9 @@ class World:
 
 def demo_rows() -> Request:
     """The demo's request: one person's five facts among eight people's."""
-    others = [row for name in PEOPLE if name != TARGET for row in facts_of(name)]
-    return Request(forget=tuple(facts_of(TARGET)), retain=tuple(others), id="demo")
+    target = [row for name in TARGETS for row in facts_of(name)]
+    others = [row for name in PEOPLE if name not in TARGETS for row in facts_of(name)]
+    return Request(forget=tuple(target), retain=tuple(others), id="demo")
 
 
 def firm_rows(target: str = "Sablecourt Optics", neighbour: str = "Quillon Press") -> Request:

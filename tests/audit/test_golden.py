@@ -50,7 +50,7 @@ pytestmark = [
         not is_whole(cache_folder() / "smollm2-135m-instruct"), reason="the embedded model is not in the cache"
     ),
 ]
-adapters = pytest.mark.parametrize("adapter", ["target", "retain"])
+adapters = pytest.mark.parametrize("adapter", ["target", pytest.param("retain", marks=pytest.mark.slow)])
 # The retain rows are the most, and of the same kind as the forget rows.
 MOST = [pytest.param(name, marks=pytest.mark.slow) if name == "retain" else name for name in FILES]
 sets = pytest.mark.parametrize("subset", MOST)
