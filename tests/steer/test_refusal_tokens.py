@@ -18,6 +18,7 @@ from letheon.steer.methods.refusal_tokens import (
     control_probabilities,
     f1_score,
     forced_tokens,
+    stripped,
     sweep,
     train,
     with_control_tokens,
@@ -94,3 +95,7 @@ def test_a_trained_token_is_a_knob(tiny: LanguageModel) -> None:
     assert "[" not in yes
     rates = sweep(found, tokens, ["refuse", None], [0.0, 0.5, 1.1])
     assert rates == {"refuse": [1.0, 1.0, 0.0], "answerable": [1.0, 0.0, 0.0]}
+
+
+def test_a_control_token_inside_another_is_stripped_as_well() -> None:
+    assert stripped("[ref[refuse]use] [res[respond]pond]", ["[respond]", "[refuse]"]).strip() == ""

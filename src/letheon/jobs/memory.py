@@ -1,4 +1,4 @@
-"""`letheon memory`: add, search, list, forget, check, reindex, import and export the memories of a file."""
+"""`letheon memory`: add, search, list, forget, reindex, import and export the memories of a file."""
 
 from __future__ import annotations
 

@@ -123,6 +123,7 @@ class Conversation:
                 return f"stored as memory {self.memory.remember(rest)}"
             case "/forget":
                 proof = self.memory.forget(subject=rest)
+                self.last = None  # it quotes what was erased
                 searched = ", ".join(proof.files)
                 state = "nothing of them is left" if proof.proven else f"still there: {', '.join(proof.remains)}"
                 return f"erased {len(proof.ids)} memories; searched {searched} for {proof.needles} traces: {state}"

@@ -102,7 +102,7 @@ def _rebuild(store: Store) -> None:
     if busy:
         raise LetheonError(
             f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
-            "close the other process and run the erasure's check again: `letheon memory check`",
+            "close the other process, then erase any other memory: that rebuilds the file",
         )
 
 

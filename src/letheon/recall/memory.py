@@ -183,8 +183,8 @@ class Memory:
 
 def fenced(entry: Entry, text: str) -> str:
     """Quote a text between fences, with its number and speaker; fences inside the text are broken up."""
-    inside = text.replace("<<<", "< < <").replace(">>>", "> > >")
-    return f"{OPEN} {entry.id} ({entry.role})\n{inside}\n{CLOSE}"
+    inside, role = (part.replace("<<<", "< < <").replace(">>>", "> > >") for part in (text, entry.role))
+    return f"{OPEN} {entry.id} ({' '.join(role.split())})\n{inside}\n{CLOSE}"
 
 
 def reindex(path: Path, embedder: Embedder, batch: int = 256) -> int:

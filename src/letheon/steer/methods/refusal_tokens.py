@@ -101,9 +101,10 @@ def with_control_tokens(
 
 
 def stripped(text: str, marks: Sequence[str]) -> str:
-    """Remove control tokens from a user's text."""
-    for mark in marks:
-        text = text.replace(mark, "")
+    """Remove control tokens from a user's text, also those that a removal puts together."""
+    while any(mark in text for mark in marks):
+        for mark in marks:
+            text = text.replace(mark, "")
     return text
 
 
