@@ -66,7 +66,7 @@ def paired_interval(criterion: Criterion, value: Value, evidence: Evidence) -> V
     The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
     in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept.
     """
-    role: Role | None = {"before": "before", "reference": "reference"}.get(criterion.basis.rpartition(" ")[2])  # type: ignore[assignment]
+    role: Role | None = {"before": "before", "reference": "reference"}.get(criterion.basis.rpartition(" ")[2])  # type: ignore[assignment]  # str keys
     if criterion.metric not in PAIRED or role is None or value.value is None:
         return value
     metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]

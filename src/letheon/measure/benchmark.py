@@ -130,7 +130,7 @@ class Benchmark(Measure[LanguageModel], Protocol):
     """A measure of unlearning: it also makes the deletion request and compares with other models.
 
     Attributes:
-        plane: the two scores of the figure: what is left of the forgotten, what is kept.
+        plane: names of the two scores of the figure, remaining knowledge of the forget rows and retained utility.
         trains: whether target and reference can be made by training on the request's rows (forget and retain rows,
             retain rows only); else they must be given.
     """

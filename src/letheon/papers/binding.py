@@ -95,7 +95,7 @@ def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:
         right = torch.tensor([answer_ids(model, one)[one.asked] for one in lists])
         loss = torch.nn.functional.cross_entropy(model.model(ids, logits_to_keep=1).logits[:, -1], right)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         schedule.step()
     model.model.eval()

@@ -88,7 +88,7 @@ def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
         logits = model.model(batch[:, :-1]).logits[:, -NEEDLE + 1 :]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, -NEEDLE + 1 :].flatten())
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
     model.model.eval()
     instances = []

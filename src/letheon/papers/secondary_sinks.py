@@ -21,7 +21,8 @@ from letheon.probe.secondary_sinks.detect import layer_window
 from letheon.probe.secondary_sinks.planting import Planted
 from letheon.probe.secondary_sinks.report import SinkSettings, cut_texts, look_at, plant_all
 
-# The parts that decide, named before any run.
+# The parts that decide, named before any run. The first two check the machinery: a direction that is added to a state
+# is near that state's direction at once, and a random one is not.
 PRIMARY = (
     "planted sinks of at least half strength that are found",
     "random directions that are found",

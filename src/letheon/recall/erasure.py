@@ -1,7 +1,9 @@
-"""True erasure: a memory leaves the file with its vector, its words in the index and all that was derived from it.
+"""Erasure: a memory leaves the file with its vector, its words in the index and all that was derived from it.
 
 SQLite marks deleted rows as free and keeps their bytes; here they are overwritten (`secure_delete`, also of the word
-index), the file is rebuilt (`VACUUM`), its log is emptied, and the raw bytes are searched for what was erased. Copies
+index), the file is rebuilt (`VACUUM`), its log is emptied, and the raw bytes are searched for what was erased. The
+search sees texts, subjects and vectors. It hardly sees the index, which holds stems of words, and no details of a
+memory; a remaining memory with the same words, such as a reply that repeats them, stays and is no remainder. Copies
 outside of the file (backups, blocks that a disk has set aside) are beyond its reach.
 """
 
@@ -21,14 +23,14 @@ MOST_NEEDLES = 4000  # byte strings per proof
 
 @dataclass(frozen=True)
 class Erasure:
-    """The proof of an erasure.
+    """The outcome of an erasure and of the search of the raw files.
 
     Attributes:
         ids: numbers of the erased memories, derived ones included.
         derived: numbers of those erased because they were derived from others.
         files: the raw files that were searched, with their sizes in bytes.
-        needles: number of byte strings that were searched for: texts, rare words, vectors.
-        remains: byte strings that were still in a file; empty where the erasure is proven.
+        needles: number of byte strings that were searched for: runs of four words, long words, subjects, vectors.
+        remains: byte strings that were still in a file and in no remaining memory.
     """
 
     ids: list[int]
@@ -39,7 +41,7 @@ class Erasure:
 
     @property
     def proven(self) -> bool:
-        """Whether the raw files hold nothing of what was erased."""
+        """Whether none of the searched byte strings was found, but in what other memories say."""
         return not self.remains
 
 

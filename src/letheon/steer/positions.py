@@ -28,7 +28,7 @@ def check_tokens(tokens: str) -> Tokens:
     """
     if tokens not in get_args(Tokens):
         raise InputError(f"tokens {tokens!r}", "one of " + ", ".join(get_args(Tokens)))
-    return tokens  # type: ignore[return-value]
+    return tokens  # type: ignore[return-value]  # checked above
 
 
 class Positions:

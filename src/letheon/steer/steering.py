@@ -181,7 +181,7 @@ class Steering:
                 if kind == ROUTER:
                     switches[int(layer)] = Switch(tensor.long(), int(layer) in header["before_choice"])
                 elif kind in get_args(Kind):
-                    maps.setdefault(Site(int(layer), kind), {})[name] = tensor  # type: ignore[arg-type]
+                    maps.setdefault(Site(int(layer), kind), {})[name] = tensor  # type: ignore[arg-type]  # kind was checked
                 else:
                     raise InputError(f"{path}: no site is called {kind!r}", "use a newer letheon")
             made = {site: Displacement(**parts) for site, parts in sorted(maps.items())}
@@ -203,7 +203,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # not a dictionary
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "check the path") from None
     except (SafetensorError, OSError) as error:

@@ -42,7 +42,7 @@ class SteeringTrial:
     def model(self) -> LanguageModel:
         """Return a fresh model."""
         plain = load("tiny", device="cpu")
-        return _mixture(plain) if self.record.factory.mixture else plain  # type: ignore[attr-defined]
+        return _mixture(plain) if self.record.factory.mixture else plain  # type: ignore[attr-defined]  # of steering methods
 
     def run(self, seed: int = 0) -> Steering:
         """Fit the method on a fresh model."""

@@ -6,9 +6,10 @@ the mean difference between the attacked model's states on forget questions and 
 the model before, which knows both: subtracted, and projected out. A model that has only learned to refuse, or to say
 something else, computes the facts still and lacks the switch.
 
-Directions are means over other rows than those that are asked, by folds, so that no direction carries the asked fact.
+Each direction is a mean over rows of other folds than the row that is asked, so that it does not carry the asked fact.
 A row counts as recovered if any of its steered answers gives the fact; it is then asked no more. The model before must
-fall to the attack (its directions are zero: it answers as it is), and one that never saw the rows must not.
+fall to the attack, and one that never saw the rows must not. The directions of the model before are zero, so that it
+answers as it is: this control shows that the questions can be answered, not that the hooks act. A test shows that.
 
 Source: the refusal direction and its removal, Arditi et al., arXiv 2406.11717; activation patching of deleted facts,
         Patil et al., arXiv 2309.17410.

@@ -1,7 +1,7 @@
 """Is the audit faithful? A pool of models that hold the knowledge and models that do not, told apart by every metric.
 
 Each model of the pool is taught on its own: another seed, learning rate and format (questions, paraphrases, running
-text, all of them). Half of them are taught the rows to forget. A faithful metric ranks those that hold them above the
+text, all of them). Half of them are taught the rows to forget. A faithful metric ranks these models above the
 others: its AUROC is 1; 0.5 is chance. It should do so still after the models are finetuned on other rows and after
 their weights are rounded.
 
@@ -59,7 +59,7 @@ NO_KNOWLEDGE = {*LANGUAGE, "control_probability", "forget_quality"}
 
 @dataclass(frozen=True)
 class Ranked:
-    """How well one metric tells models that hold the knowledge from those that do not.
+    """The ability of one metric to tell models with the knowledge from models without it.
 
     Attributes:
         name: of a metric, an attack (`attack:NAME`), a rounding, relearning, or `verdict`.
@@ -78,7 +78,7 @@ class PoolTest:
 
     Attributes:
         model: on which the pool was built.
-        size: number of models that hold the knowledge, and of those that do not.
+        size: number of models with the knowledge, and as many without it.
         ranked: every metric, the verdict first.
         seconds: how long it took.
     """

@@ -147,7 +147,7 @@ class CompressionDecay:
             for level in LEVELS:
                 own = {str(r["concept"]): float(r[axis]) for r in records if r["level"] == level}
                 better = "zero" if axis == "answer words" else "higher"
-                found.append(mean_score(f"{axis} at {level:g}", own, better, seed=self.seed))  # type: ignore[arg-type]
+                found.append(mean_score(f"{axis} at {level:g}", own, better, seed=self.seed))  # type: ignore[arg-type]  # Better, as the table has it
         return found
 
     def _curves(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:

@@ -97,4 +97,4 @@ def read_arm(text: str) -> Arm:
     """
     if text not in get_args(Arm):
         raise InputError(f"arm={text}", nearest(text, list(get_args(Arm))))
-    return text  # type: ignore[return-value]
+    return text  # type: ignore[return-value]  # checked above

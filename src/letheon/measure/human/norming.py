@@ -283,7 +283,7 @@ def read_norming(
         prompt: a text file with the slot {word}, instead of the default prompt.
         test_share: share of the words that are tested; by default all, or half where something is fitted.
         probe: fit ridge regressions on states and embeddings.
-        epochs: fine-tune for so many epochs; 0 does not.
+        epochs: number of fine-tuning epochs; 0 trains nothing.
         adapter: folder to save the fine-tuned adapter in.
 
     Raises:

@@ -121,7 +121,7 @@ def fit_one(
     optimizer = torch.optim.Adam(mixture.parameters(), lr=rate)
     for _ in range(epochs):
         optimizer.zero_grad()
-        jensen_shannon(mixture(train[0]).exp(), train[1]).mean().backward()  # type: ignore[no-untyped-call]
+        jensen_shannon(mixture(train[0]).exp(), train[1]).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         with torch.no_grad():
             divergence = float(jensen_shannon(mixture(validation[0]).exp(), validation[1]).mean())

@@ -99,7 +99,10 @@ def without_answer(
 
 
 def best_layer(sweep: dict[int, Patched]) -> int:
-    """Choose the layer at which the three mechanisms together have the largest share, the lowest one of equals."""
+    """Choose the layer at which the three mechanisms together have the largest share, the lowest one of equals.
+
+    An answer that has been copied into the state already counts as reflexive; `without_answer` tells the two apart.
+    """
     return max(sweep, key=lambda layer: (round(sum(sweep[layer].shares()[name] for name in MECHANISMS), 3), -layer))
 
 

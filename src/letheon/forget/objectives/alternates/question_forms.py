@@ -1,7 +1,8 @@
 """Other forms of a row's question: options, a begun sentence, a told one, a statement to judge.
 
 Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
-uses one of these wordings, so that the audit stays a test.
+has the words around a question that a form here has. The audit does ask by options and with begun answers: a model that
+was trained on these forms withstands those attacks more easily than attacks of other kinds.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Form(Protocol):
 def options(row: Example, others: Sequence[Example], draw: random.Random, alternate: str | None) -> Example | None:
     """The question with the row's value among three values of rows with a like question.
 
-    The alternate is the true answer with one of the three, so that the right option is as unlikely as any model that
-    never knew it finds it, and the answer is still one of those offered.
+    The alternate is the true answer with one of the three others, so that the answer is one of those offered. It is
+    never the right one, which a model without the fact would choose by chance.
     """
     wrong = _like_values(row, others)
     if row.value is None or len(wrong) < WRONG_OPTIONS:
