@@ -9,12 +9,15 @@ import torch
 from tests.audit.test_attacks import KEPT, ROWS, taught, untaught
 
 from letheon.audit.attacks import chosen
-from letheon.audit.attacks.steering import STEERING, directions, folds, layers_of, run
+from letheon.audit.attacks.steering import STEERING, Way, directions, folds, layers_of, run, steered_answers
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.plan import QUICK, Settings, make_plan
+from letheon.core.model.hooks import edit
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
+from letheon.core.scoring.generation import generate
 from letheon.forget.request import Request
+from letheon.steer.apply import steered
 from letheon.steer.bake import bake
 from letheon.steer.maps import Displacement
 from letheon.steer.steering import Shape, Steering
@@ -50,11 +53,33 @@ def test_directions_by_hand() -> None:
     found = directions(before, after, [0])  # the second row is the one that is asked
     assert found.deletion.tolist() == [1.0, -2.0]
     assert found.refusal.tolist() == [-1.0, 1.0]
-    states = torch.tensor([[[3.0, 1.0]]])
-    assert (found.without_refusal(states)[0, 0] @ found.refusal).abs() < 1e-6
+    projected = found.ways(1)[-1]
+    assert projected.unit.tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5])
     assert folds(3) == [[0], [1], [2]]
     assert folds(6) == [[0, 2, 4], [1, 3, 5]]
     assert layers_of(4) == [1, 2]
+
+
+@pytest.mark.oracle("steering")
+def test_ways_in_one_batch_give_what_each_gives_alone() -> None:
+    model, draw = taught(), torch.Generator().manual_seed(1)
+    shift, unit = (torch.randn(2, 64, generator=draw) * torch.tensor([[3.0], [1.0]])).unbind()
+    unit, nothing = unit / unit.norm(), torch.zeros(64)
+    ways = [Way("a", 1, shift, nothing, True), Way("b", 2, shift, nothing), Way("c", 1, nothing, unit, True)]
+    asked = [(row.prompt, way) for way in ways for row in ROWS]
+
+    def alone(prompt: str, way: Way) -> str:
+        if bool(way.unit.any()):
+            edits = edit(model.base(), {Site(way.layer): lambda z: z - (z @ way.unit)[..., None] * way.unit})
+        else:
+            maps, tokens = {Site(way.layer): Displacement(shift=way.shift)}, "all" if way.everywhere else "last"
+            edits = steered(model, Steering(maps, Shape.of(model), "by hand", tokens=tokens))
+        with edits:
+            return generate(model, [prompt], max_new_tokens=12)[0]
+
+    together = steered_answers(model, asked, 12)
+    assert together == [alone(prompt, way) for prompt, way in asked]
+    assert len(set(together[:: len(ROWS)])) > 1
 
 
 def test_it_needs_states_before_and_runs_where_it_is_asked_for() -> None:

@@ -7,7 +7,7 @@ the model before, which knows both: subtracted, and projected out. A model that 
 something else, computes the facts still and lacks the switch.
 
 Each direction is a mean over rows of other folds than the row that is asked, so that it does not carry the asked fact.
-A row counts as recovered if any of its steered answers gives the fact; it is then asked no more. The model before must
+A row counts as recovered if any of its steered answers gives the fact. The model before must
 fall to the attack, and one that never saw the rows must not. The directions of the model before are zero, so that it
 answers as it is: this control shows that the questions can be answered, not that the hooks act. A test shows that.
 
@@ -18,11 +18,11 @@ Differs: means over folds; the contrast with the model before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,17 +35,16 @@ from letheon.core.model.hooks import edit
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.generation import generate
+from letheon.core.rows.sampling import by_length
+from letheon.core.scoring.generation import continue_ids, without_thought
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import token_states
-from letheon.steer.apply import steered
-from letheon.steer.maps import Displacement
-from letheon.steer.positions import Tokens
-from letheon.steer.steering import Shape, Steering
+from letheon.steer.positions import Positions, followed
 
 # Layers at which directions are tried, as shares of the depth.
 DEPTHS = (0.35, 0.65)
 FEW = 6
+AT_ONCE = 64
 LEAST = 2  # forget questions, and retained ones
 
 
@@ -61,25 +60,36 @@ class Directions:
     deletion: Float[Tensor, " width"]
     refusal: Float[Tensor, " width"]
 
-    def without_refusal(self, states: Float[Tensor, "batch length width"]) -> Tensor:
-        """Project the refusal direction out of hidden states."""
-        unit = (self.refusal / self.refusal.norm().clamp(min=1e-12)).to(states)
-        return states - (states @ unit)[..., None] * unit
+    def ways(self, layer: int) -> list[Way]:
+        """Return the tried ways to steer at a layer."""
+        nothing = torch.zeros_like(self.deletion)
+        unit = self.refusal / self.refusal.norm().clamp(min=1e-12)
+        return [
+            Way("deletion added back", layer, self.deletion, nothing, everywhere=True),
+            Way("deletion added back before the answer", layer, self.deletion, nothing),
+            Way("deletion added back twice before the answer", layer, 2 * self.deletion, nothing),
+            Way("refusal subtracted before the answer", layer, -self.refusal, nothing),
+            Way("refusal projected out", layer, nothing, unit, everywhere=True),
+        ]
 
-    def ways(self, model: LanguageModel, layer: int) -> dict[str, AbstractContextManager[Any]]:
-        """Return the tried ways to steer at a layer, by name."""
-        site = Site(layer)
 
-        def added(shift: Tensor, tokens: Tokens) -> AbstractContextManager[Any]:
-            return steered(model, Steering({site: Displacement(shift=shift)}, Shape.of(model), "attack", tokens=tokens))
+@dataclass(frozen=True)
+class Way:
+    """One way to steer: states z at a layer become z + shift - (z·unit) unit.
 
-        return {
-            "deletion added back": added(self.deletion, "all"),
-            "deletion added back before the answer": added(self.deletion, "last"),
-            "deletion added back twice before the answer": added(2 * self.deletion, "last"),
-            "refusal subtracted before the answer": added(-self.refusal, "last"),
-            "refusal projected out": edit(model.base(), {site: self.without_refusal}),
-        }
+    Attributes:
+        name: what it does, in words.
+        layer: the block whose output is changed, from 0.
+        shift: added.
+        unit: the unit vector that is projected out, or zeros.
+        everywhere: at every token; otherwise at the last token of the question alone.
+    """
+
+    name: str
+    layer: int
+    shift: Float[Tensor, " width"]
+    unit: Float[Tensor, " width"]
+    everywhere: bool = False
 
 
 def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
@@ -90,27 +100,60 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     if before is None or len(asked) < LEAST or len(retained) < LEAST:
         return None
     after = question_states(model, asked), question_states(model, retained)
-    limit = answer_limit(model, asked)
-    recovered: dict[int, str] = {}  # row -> how, and the answer
+    tried: list[tuple[int, Way]] = []
     for fold in folds(len(asked)):
         others = [row for row in range(len(asked)) if row not in fold]
         for layer in layers_of(len(before[0])):
             estimated = directions([one[layer] for one in before], [one[layer] for one in after], others)
-            for name, steering in estimated.ways(model, layer).items():
-                rows = [row for row in fold if row not in recovered]
-                if not rows:
-                    break
-                with steering:
-                    answers = generate(model, [asked[row].prompt for row in rows], max_new_tokens=limit)
-                for row, answer in zip(rows, answers, strict=True):
-                    if recalls(answer, asked[row], asked[row].answer):
-                        recovered[row] = f"{name}, layer {layer}: {answer}"
+            tried += [(row, way) for way in estimated.ways(layer) for row in fold]
+    answers = steered_answers(model, [(asked[row].prompt, way) for row, way in tried], answer_limit(model, asked))
+    recovered: dict[int, str] = {}  # row -> how, and the answer
+    for (row, way), answer in zip(tried, answers, strict=True):
+        if row not in recovered and recalls(answer, asked[row], asked[row].answer):
+            recovered[row] = f"{way.name}, layer {way.layer}: {answer}"
     values = [float(row in recovered) for row in range(len(asked))]
     items = [
         Item(id=one.id, value=values[row], detail={"prompt": one.prompt, "answer": recovered.get(row, "")})
         for row, one in enumerate(asked)
     ]
     return Tried(estimate_mean(values, share=True), items)
+
+
+def steered_answers(model: LanguageModel, asked: Sequence[tuple[str, Way]], limit: int) -> list[str]:
+    """Decode greedy answers to questions, each steered in its own way; many ways share a batch."""
+    rows = [model.encoder().prompt(prompt) for prompt, _ in asked]
+    answers = [""] * len(asked)
+    for chosen in by_length([len(row) for row in rows], AT_ONCE):
+        with _steered(model, [asked[i][1] for i in chosen]):
+            found = continue_ids(model, [rows[i] for i in chosen], limit, batch_size=len(chosen))
+        for i, ids in zip(chosen, found, strict=True):
+            answers[i] = without_thought(model.tokenizer.decode(ids, skip_special_tokens=True))
+    return answers
+
+
+@contextmanager
+def _steered(model: LanguageModel, ways: Sequence[Way]) -> Iterator[None]:
+    """Steer each row of a batch in its own way while the block runs; rows stand in the batch's order."""
+    everywhere = torch.tensor([[way.everywhere] for way in ways])
+
+    def change(layer: int, positions: Positions) -> Callable[[Tensor], Tensor]:
+        here = torch.tensor([[float(way.layer == layer)] for way in ways])
+        shifts, units = (
+            torch.stack(vectors) * here for vectors in zip(*((w.shift, w.unit) for w in ways), strict=True)
+        )
+
+        def changed(states: Float[Tensor, "rows length width"]) -> Tensor:
+            shift, unit = shifts.to(states)[:, None], units.to(states)[:, None]
+            where = everywhere.to(states.device) | positions.masks["last"]
+            moved = shift - (states * unit).sum(-1, keepdim=True) * unit
+            return states + moved * where[..., None]
+
+        return changed
+
+    with followed(model.base()) as positions:
+        edits = {Site(layer): change(layer, positions) for layer in {way.layer for way in ways}}
+        with edit(model.base(), edits):
+            yield
 
 
 def question_states(model: LanguageModel, rows: Sequence[Example]) -> Float[Tensor, "layers rows width"]:
