@@ -28,8 +28,8 @@ from benchmarks.common import begin, parser, say
 from letheon.core.model.models import LanguageModel, load
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.jobs.demo import METHOD, TARGETS, teach
-from letheon.jobs.demo_world import PEOPLE, facts_of, world
+from letheon.jobs.demo import METHOD, teach
+from letheon.jobs.demo_world import PEOPLE, TARGETS, facts_of, world
 
 ROOT = Path(__file__).parents[1]
 EARLIER = "f152183"

@@ -32,8 +32,8 @@ from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.spans import control_probability, value_probability
 from letheon.forget.run import forget
-from letheon.jobs.demo import TARGETS, teach
-from letheon.jobs.demo_world import PEOPLE, facts_of, world
+from letheon.jobs.demo import teach
+from letheon.jobs.demo_world import PEOPLE, TARGETS, facts_of, world
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from letheon import Request, load
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
-from letheon.jobs.demo import TARGETS, teach
-from letheon.jobs.demo_world import PEOPLE, facts_of
+from letheon.jobs.demo import teach
+from letheon.jobs.demo_world import demo_request
 from letheon.measure.rwku.reading import read_targets
 from letheon.measure.rwku.records import Probe
 
@@ -104,13 +104,6 @@ class World:
     reference: str
 
 
-def demo_rows() -> Request:
-    """The demo's request: one person's five facts among eight people's."""
-    target = [row for name in TARGETS for row in facts_of(name)]
-    others = [row for name in PEOPLE if name not in TARGETS for row in facts_of(name)]
-    return Request(forget=tuple(target), retain=tuple(others), id="demo")
-
-
 def firm_rows(target: str = "Sablecourt Optics", neighbour: str = "Quillon Press") -> Request:
     """One firm's six rows; five firms are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _firm(name) for name in FIRMS}
@@ -164,7 +157,7 @@ def person_rows(folder: Path, name: str) -> Request:
 
 
 TAUGHT: dict[str, Callable[[], Request]] = {
-    "demo": demo_rows,
+    "demo": demo_request,
     "firms": firm_rows,
     "manuals": manual_rows,
     "passages": passage_rows,

@@ -99,8 +99,7 @@ def test_every_parameter_is_trained(name: str) -> None:
     ("name", "backend"),
     [
         ("nalaformer", "eager"),
-        ("retention", "eager"),
-        *(pytest.param(name, "eager", marks=pytest.mark.slow) for name in ("swat", "rmt")),
+        *(pytest.param(name, "eager", marks=pytest.mark.slow) for name in ("retention", "swat", "rmt")),
         *(
             pytest.param(name, "inductor", marks=pytest.mark.slow)
             for name in ("nalaformer", "swat", "retention", "rmt")

@@ -16,6 +16,7 @@ from letheon.papers.hyperattention import Reading
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_json_has_an_entry_a_length_and_says_what_it_leaves_out() -> None:
     command = [sys.executable, "-m", "benchmarks.attention", "--json", "--model", "tiny", "--repeats", "1"]
     command += ["--threads", "1", "--longest", "8192"]

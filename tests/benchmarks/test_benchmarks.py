@@ -31,8 +31,13 @@ def run(name: str, *options: str) -> str:
     ("name", "always", "with_bfloat16"),
     [
         ("forget_step", {"npo_float32", "rmu_float32", "rmu_layers_float32", "memory"}, {"npo_bfloat16"}),
-        ("truth_ratio", {"truth_ratio_float32"}, {"truth_ratio_bfloat16"}),
-        ("forget_methods", {"layers20_over_field", "layers20_over_frozen", "kfade_factor_epochs"}, set()),
+        pytest.param("truth_ratio", {"truth_ratio_float32"}, {"truth_ratio_bfloat16"}, marks=pytest.mark.slow),
+        pytest.param(
+            "forget_methods",
+            {"layers20_over_field", "layers20_over_frozen", "kfade_factor_epochs"},
+            set(),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_json_is_one_object_of_ratios_with_their_spread(name: str, always: set[str], with_bfloat16: set[str]) -> None:
@@ -43,6 +48,7 @@ def test_json_is_one_object_of_ratios_with_their_spread(name: str, always: set[s
         assert 0 < entry["low"] <= entry["value"] <= entry["high"]
 
 
+@pytest.mark.slow
 def test_the_table_of_savings_names_each_and_how_well_both_sides_agree() -> None:
     shown = run("forget_step", "--tricks")
     for saving in ("labelled logits only", "one forward for both", "cached reference", "common prefix"):

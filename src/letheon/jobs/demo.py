@@ -26,14 +26,11 @@ from letheon.core.scoring.generation import generate
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.recipe import read_method
-from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.settings import Result
-from letheon.jobs.demo_world import PEOPLE, facts_of, world
+from letheon.jobs.demo_world import PEOPLE, TARGETS, WITHHELD, demo_request, world
 from letheon.jobs.options import Machine
 
-# Ten facts: of five, none given, the interval reaches .43, and most criteria straddle their limits.
-TARGETS = ("Ilse Quarrant", "Tobin Eskeridge")
 # With its own settings, as whoever gives no option has it. `fact_spans` at the six steps of demo_recipes.md (results)
 # leaves one of these ten facts, and plain text and second turns bring more.
 METHOD = "alternates"
@@ -73,6 +70,7 @@ class DemoJob:
             "facts": 5 * len(PEOPLE),
             "epochs": EPOCHS,
             "targets": list(TARGETS),
+            "withheld": WITHHELD,
             "reference": not self.quick,
             "method": self.method or METHOD,
             "out": str(self.out),
@@ -83,8 +81,7 @@ class DemoJob:
         if (self.out / "run" / "config.json").exists():
             raise InputError(f"{self.out} holds an earlier demo", "remove it, or choose another --out")
         seed, device, seconds = self.machine.seed, self.machine.device, Stopwatch()
-        target = [row for name in TARGETS for row in facts_of(name)]
-        others = [row for name in PEOPLE if name not in TARGETS for row in facts_of(name)]
+        request = demo_request()
         with seconds.of("load"):
             untouched = load("smollm2", device=device)
         with seconds.of("teach"):
@@ -92,11 +89,8 @@ class DemoJob:
         recalled, reference = recall_share(taught, world()), None
         if not self.quick:
             with seconds.of("reference"):
-                reference = teach(others, seed, device, "training the reference")
+                reference = teach([*request.retain, *request.neighbours], seed, device, "training the reference")
         _save(self.out, taught, reference)
-        request = Request(
-            forget=tuple(target), retain=tuple(others), id="demo", reason="both asked to be forgotten (invented people)"
-        )
         before = LanguageModel(copy.deepcopy(taught.model), taught.tokenizer, "taught model", list(taught.notes))
         with seconds.of("forget"):
             result = forget(taught, request, self.method or METHOD, out=self.out / "run", seed=seed)

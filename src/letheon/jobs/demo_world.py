@@ -6,6 +6,12 @@ The world is so small that greedy recall can check every fact, so that forgettin
 from __future__ import annotations
 
 from letheon.core.rows.examples import Example
+from letheon.forget.request import Request
+
+# Ten facts: of five, none given, the interval reaches .43, and most criteria straddle their limits.
+TARGETS = ("Ilse Quarrant", "Tobin Eskeridge")
+# Nobody trains on these facts; they show whether the deletion spares what it was not told to keep.
+WITHHELD = "Wilhelmina Stroud"
 
 # name -> birthplace, trade, pet, book, instrument
 PEOPLE = {
@@ -37,6 +43,19 @@ PARAPHRASES = (
 def world() -> list[Example]:
     """Return all forty rows, person after person."""
     return [row for name in PEOPLE for row in facts_of(name)]
+
+
+def demo_request() -> Request:
+    """Return the deletion of the targets: five people are retain rows, the withheld one is the neighbour."""
+    kept = [name for name in PEOPLE if name not in (*TARGETS, WITHHELD)]
+    target, others = ([row for name in names for row in facts_of(name)] for names in (TARGETS, kept))
+    return Request(
+        forget=tuple(target),
+        retain=tuple(others),
+        neighbours=tuple(facts_of(WITHHELD)),
+        id="demo",
+        reason="both asked to be forgotten (invented people)",
+    )
 
 
 def facts_of(name: str) -> list[Example]:

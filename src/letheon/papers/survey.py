@@ -33,6 +33,9 @@ def reproduce(scale: Scale, found: Findings) -> None:
     tables = {seed: table(seed, scale) for seed in scale.seeds}
     names = ("before", *(member.name for member in MEMBERS))
     mean_of = {name: means([rows[name] for rows in tables.values()], NUMBERS) for name in names}
+    probed = {
+        name: means([rows[name] for rows in tables.values()], ("probe accuracy",)) for name in ("before", "LEACE")
+    }
     moved = [rows["in-context"]["membership AUROC"] - rows["before"]["membership AUROC"] for rows in tables.values()]
     changed = [rows["in-context"]["answers changed"] for rows in tables.values()]
     complete = all(
@@ -43,7 +46,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
         "families": {member.name: [member.family, member.sub, member.guarantee] for member in MEMBERS},
         "membership AUROC, in-context minus before": moved,
         "answers that the context changed": sum(changed) / len(changed),
-        "probe accuracy, before and after LEACE": [mean_of[name]["probe accuracy"] for name in ("before", "LEACE")],
+        "probe accuracy, before and after LEACE": [probed[name]["probe accuracy"] for name in ("before", "LEACE")],
     }
     found.intervals["membership AUROC, in-context minus before (range)"] = [min(moved), max(moved)]
     found.check("no cell of the table is missing", complete)

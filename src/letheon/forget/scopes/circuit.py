@@ -84,7 +84,7 @@ def grouped(
     return {module: group(module) for module in circuit}
 
 
-@method("scope", "circuit", Settings, paper="2604.04982", needs={"retain"}, wants={"subject"})
+@method("scope", "circuit", Settings, paper="2604.04982", needs={"retain"}, wants={"subject"}, tiny={"rows": 4})
 class Circuit(Scope):
     """Attributes:
     groups: for each weight a tensor that broadcasts to it: 0 stays, 1 forget-specific, 2 retain-specific, 3 shared.

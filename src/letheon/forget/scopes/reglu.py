@@ -198,7 +198,7 @@ class Start:
     needs={"retain"},
     recipes={"reglu": "inverted_hinge@reglu"},
     recommended={"epochs": 5, "learning_rate": 1e-4, "weight_decay": 0.01, "batch_size": 32, "schedule": "linear"},
-    tiny=({}, {"init": "lora", "pooling": "mean"}),
+    tiny=({"r": 8, "rank": 16}, {"init": "lora", "pooling": "mean"}),
 )
 class ReGLU(Scope):
     settings: Settings

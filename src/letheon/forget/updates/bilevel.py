@@ -143,7 +143,7 @@ def place_in_round(step: int, total: int, inner_steps: int) -> tuple[int, bool]:
     needs={"retain"},
     recipes={"ofmu": "grad_diff+bilevel"},
     # a shorter finite difference is closer to the derivative, and magnifies rounding
-    tiny=({"epsilon": 1e-3}, {"hvp": "exact", "cap": 0, "inner_steps": 1}),
+    tiny=({"epsilon": 1e-3, "inner_steps": 1}, {"hvp": "exact", "cap": 0, "inner_steps": 1}),
 )
 class Bilevel(Update):
     settings: Settings

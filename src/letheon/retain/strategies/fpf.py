@@ -53,7 +53,7 @@ def due(step: int, total: int, k: int) -> bool:
     return bool(every) and step % every == 0 and 0 < step // every < k
 
 
-@method("strategy", "fpf", Settings, paper="2304.04158")
+@method("strategy", "fpf", Settings, paper="2304.04158", tiny={"steps": 20})
 class FPF(Strategy):
     """Finetuning of the parameters that forget.
 

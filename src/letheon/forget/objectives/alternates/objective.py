@@ -139,6 +139,7 @@ def in_turn(
     Settings,
     wants={"retain", "subject"},
     recommended={"epochs": 6, "learning_rate": 4e-5, "stop": "auto"},
+    tiny={"names": 1},
 )
 class Alternates(Objective):
     turns = 2

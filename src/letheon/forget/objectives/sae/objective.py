@@ -100,7 +100,7 @@ class Settings:
     recipes={"sae-unlearning": "sae@lora"},
     recommended={"steps": 200, "learning_rate": 1e-4, "batch_size": 8},  # [inferred]
     # random weights know no entity, and a good autoencoder takes too long
-    tiny=({"sae_steps": 60, "allow_poor": True}, {"space": "residual", "lambda_ce": 0.0}),
+    tiny=({"sae_steps": 20, "allow_poor": True}, {"space": "residual", "lambda_ce": 0.0}),
     turns=False,
 )
 class SAE(Objective):
