@@ -33,6 +33,8 @@ from letheon.core.scoring.prefix_cache import cached
 TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
 # A batch with so few texts left waits for the texts of the next one.
 FEW = 8
+# A look at whether an outcome is certain decodes the text, which costs a small model as much as a token does.
+LOOK_EVERY = 2
 
 # Whether a model's cache is the plain one, which takes a pass to see.
 _PLAIN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -226,12 +228,12 @@ def _decode(model: LanguageModel, batch: _Batch, temperature: float, stops: set[
 
 
 def _goes_on(row: list[Ask], token: int, stops: set[int]) -> bool:
-    """Add the token to all texts of a row; say whether any of them needs more."""
+    """Add the token to all texts of a row; say whether any of them needs more, which is looked at every other token."""
     for one in row:
         one.new.append(token)
     if token in stops:
         return False
-    return any(len(one.new) < one.limit and not one.decided(one.new) for one in row)
+    return any(len(one.new) < one.limit and (len(one.new) % LOOK_EVERY or not one.decided(one.new)) for one in row)
 
 
 def _choose(logits: Float[Tensor, "rows vocabulary"], temperature: float, draws: Sequence[Any]) -> list[int]:
