@@ -97,6 +97,14 @@ def test_equal_values_decide_nothing_unless_no_seed_can_change_them(seeds: int) 
     assert judge(spread, above=0.4, deterministic=True) == judge(spread, above=0.4)
 
 
+def test_a_part_without_chance_is_decided_by_its_equal_values() -> None:
+    found = Findings(primary=("count",))
+    found.decide_without_chance("count", [4.0] * 5, above=3.0)
+    assert (found.verdict, found.thresholds) == ("holds", {"count": {"above": 3.0}})
+    with pytest.raises(LetheonError, match="was not named before the run"):
+        found.decide_without_chance("luck", [4.0] * 5, above=3.0)
+
+
 def test_differences_of_rounding_decide_nothing() -> None:
     """The last bits of equal arms differ by about 1e-17, all one way or scattered."""
     for noise in ([1e-17] * 8, [1e-17 * (1 + seed % 3) for seed in range(8)]):

@@ -157,7 +157,6 @@ class Findings:
         above: float | None = None,
         below: float | None = None,
         value: bool = True,
-        deterministic: bool = False,
     ) -> None:
         """Add a primary part of the claim: its mean, its interval, and its verdict.
 
@@ -166,15 +165,28 @@ class Findings:
             sample: one value per seed, or pairs of values.
             above, below: the threshold of the claim, on its claimed side.
             value: also list the mean among the measured values.
-            deterministic: no seed can change the quantity (a count, a computation without chance), so that equal values
-                decide as they are.
 
         Raises:
             LetheonError: the part was not named before the run.
         """
         self._demand_named(part)
-        judged = judge(sample, above=above, below=below, deterministic=deterministic)
+        judged = judge(sample, above=above, below=below)
         self._add(part, judged, value, above, below)
+        self.parts[part] = judged.verdict
+
+    def decide_without_chance(
+        self, part: str, sample: Values | Pairs, *, above: float | None = None, below: float | None = None
+    ) -> None:
+        """Add a primary part that no seed can change: a count, a computation without chance.
+
+        Equal values are compared with the threshold as they are; values that differ are judged like those of `decide`.
+
+        Raises:
+            LetheonError: the part was not named before the run.
+        """
+        self._demand_named(part)
+        judged = judge(sample, above=above, below=below, deterministic=True)
+        self._add(part, judged, True, above, below)
         self.parts[part] = judged.verdict
 
     def recompute(self, part: str, equal: Sequence[bool]) -> None:
