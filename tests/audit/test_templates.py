@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.audit.test_attacks import KEPT, ROWS, taught
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from letheon.audit.attacks.conversation import SECOND_TURN
 from letheon.audit.attacks.own_template import OWN_TEMPLATE
@@ -39,6 +42,21 @@ def test_a_model_with_another_template_is_asked_like_the_model_before(template: 
     same, kept = Asking.of(before).alike(before)
     assert same is before
     assert kept == template_of(before)
+
+
+def test_a_tokenizer_without_its_merges_is_not_used() -> None:
+    """It would spell every name in letters, which the weights never saw, and pass."""
+    before, after = taught(), with_template(taught(), taught().tokenizer.chat_template)
+    parts = json.loads(before.tokenizer.backend_tokenizer.to_str())
+    parts["normalizer"] = {"type": "Lowercase"}
+    spelling = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(parts)))
+    spelling.chat_template = before.tokenizer.chat_template
+    after = replace(after, tokenizer=spelling, _encoder=None)
+    assert after.encoder().prompt("Ann?") != before.encoder().prompt("Ann?")
+    asked, came = Asking.of(before).alike(after)
+    assert asked.encoder().prompt("Ann?") == before.encoder().prompt("Ann?")
+    assert (came.asked, came.splits_alike) == (True, False)
+    assert "splits texts otherwise" in changed({"before": template_of(before), "after": came})[0]
 
 
 def test_a_tokenizer_with_other_tokens_is_asked_with_its_own_template() -> None:

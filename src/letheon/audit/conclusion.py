@@ -114,6 +114,11 @@ def templates_of(findings: Mapping[Role, ModelFindings]) -> dict[str, Template]:
     return known if "before" in known else {}
 
 
+def _of_template(template: Template) -> dict[str, Any]:
+    """Return the hash of a chat template and how the model that came with it was asked."""
+    return {"sha256": template.sha256, "asked": template.asked, "splits alike": template.splits_alike}
+
+
 def _settings(
     findings: Mapping[Role, ModelFindings],
     plan: AuditPlan,
@@ -130,7 +135,7 @@ def _settings(
         "seconds": {role: dict(model.seconds) for role, model in findings.items()},
         "checks": plain([asdict(check) for check in checks]),
         "detection": plain(detection),
-        "templates": {role: {"sha256": one.sha256, "asked": one.asked} for role, one in templates_of(findings).items()},
+        "templates": plain({role: _of_template(one) for role, one in templates_of(findings).items()}),
         "depth": plain(asdict(depth)) if depth else None,
         "after_learning": plan.continuation.to_json() if plan.continuation else None,
     }

@@ -1,15 +1,17 @@
-"""Chat templates: every model is asked with the template of the model before, whatever template it came with.
+"""Chat templates and tokenizers: every model is asked with those of the model before, whatever it came with.
 
-The weights are what is audited. A template is a text beside them that anybody can exchange: taken away, or made to
-raise, it would keep an audit from asking in turns. A model that came with another template is therefore asked with that
-of the model before, and by the attack `own_template` with its own too. Tokenizers with other tokens cannot share a
-template; such a model is asked with its own.
+The weights are what is audited. Template and tokenizer lie beside them, and anybody can exchange them: a template that
+is taken away, or made to raise, would keep an audit from asking in turns, and a tokenizer without its merges would
+spell every name in letters that the weights never saw. A model that came with others is therefore asked with those of
+the model before, and by the attack `own_template` with its own template too. That cannot be done where the tokens of
+the model before have other numbers in the model after; it is then asked with its own, and the audit says so.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,10 +26,12 @@ class Template:
     Attributes:
         text: None where there is none.
         asked: whether the model was asked with it, and not with that of the model before.
+        splits_alike: whether the model's tokenizer splits texts like that of the model before.
     """
 
     text: str | None
     asked: bool = True
+    splits_alike: bool = True
 
     @property
     def sha256(self) -> str | None:
@@ -51,29 +55,45 @@ def with_template(model: LanguageModel, template: Any) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Asking:
-    """The template of the model before and the tokens that it was written for."""
+    """The tokenizer of the model before, with its chat template."""
 
-    template: Any
-    tokens: Mapping[str, int]
+    tokenizer: Any
 
     @classmethod
     def of(cls, before: LanguageModel) -> Asking:
         """Return how the model before is asked."""
-        return cls(before.tokenizer.chat_template, before.tokenizer.get_vocab())
+        return cls(before.tokenizer)
 
     def alike(self, model: LanguageModel) -> tuple[LanguageModel, Template]:
         """Return a model as it is asked, and the template that it came with."""
         came = template_of(model)
-        same_tokens = model.tokenizer.get_vocab() == self.tokens
-        if not same_tokens or model.tokenizer.chat_template == self.template:
+        same_template = model.tokenizer.chat_template == self.tokenizer.chat_template
+        splits_alike = model.tokenizer is self.tokenizer or splitting(model.tokenizer) == splitting(self.tokenizer)
+        came = replace(came, splits_alike=splits_alike)
+        if (same_template and splits_alike) or not self._numbers_tokens_like(model):
             return model, came
-        return with_template(model, self.template), replace(came, asked=False)
+        return replace(model, tokenizer=self.tokenizer, _encoder=None), replace(came, asked=same_template)
+
+    def _numbers_tokens_like(self, model: LanguageModel) -> bool:
+        """Say whether every token of the model before has the same number in the other model."""
+        return bool(self.tokenizer.get_vocab().items() <= model.tokenizer.get_vocab().items())
+
+
+def splitting(tokenizer: Any) -> Any:
+    """Return the parts of a tokenizer that decide how it splits a text; None where it is no fast tokenizer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    parts = json.loads(backend.to_str())
+    return [parts.get(name) for name in ("normalizer", "pre_tokenizer", "model", "added_tokens")]
 
 
 def changed(templates: Mapping[str, Template]) -> list[str]:
-    """Return sentences on the models whose chat template is another than that of the model before."""
+    """Return sentences on the models whose chat template or tokenizer is another than that of the model before."""
     before, sentences = templates.get("before"), []
     for role, one in templates.items():
+        if not one.splits_alike:
+            sentences.append(f"The tokenizer of the model {role} splits texts otherwise than that of the model before.")
         if before is None or one.text == before.text:
             continue
         came = "no chat template" if one.text is None else "another chat template"
