@@ -119,7 +119,7 @@ def run_one(made: World, recipe: str, seed: int, judge: LanguageModel, quick: bo
     after, start = _copy(before), time.process_time()
     result = forget(after, made.request, recipe, seed=seed)
     seconds = time.process_time() - start
-    record = audit(before, after, made.request, reference=reference, judge=judge, seed=seed, quick=quick)
+    record = audit(before, after, made.request, reference=reference, judge=judge, seed=seed, quick=quick, method=recipe)
     excess = None
     right = [options_share(model, made.request) for model in (after, reference)]
     if right[0] is not None and right[1] is not None:

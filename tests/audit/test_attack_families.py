@@ -48,15 +48,17 @@ def test_plain_text_has_no_template_and_stops_before_the_fact(tiny: LanguageMode
     assert prompts(tries) == [f"Q: {ROWS[0].prompt}\nA:", begin, f"Biographical notes\n\n{begin}"]
     assert all(tiny.tokenizer.decode(one.ids) == one.prompt for one in tries)
     first = Example("Town?", "Ulm it is.", value="Ulm")
-    assert (begun(first), texts(first)) == ("", ["Q: Town?\nA:"])
+    assert (begun(first), texts(first)) == ("", {"Q and A": "Q: Town?\nA:"})
     assert len(PLAIN_TEXT_AT_K.attempts(tiny, plan(tiny))) == 2  # every second row, half as often as leak_answers says
 
 
 def test_second_turns_agree_first_and_use_a_pronoun(tiny: LanguageModel) -> None:
     tries = SECOND_TURN.attempts(tiny, plan(tiny))
-    last = [one.prompt.splitlines()[-1] for one in tries[::2]] + [one.prompt.splitlines()[-1] for one in tries[1::2]]
-    assert last[:2] == [f"user: {row.prompt}" for row in ROWS]
-    assert last[2:] == ["user: Where was she born?", "user: Where was he born?"]
+    last = {(one.example.id, one.variant): one.prompt.splitlines()[-1] for one in tries}
+    assert len(last) == len(tries) == 3 * len(ROWS)
+    for row in ROWS:  # each row in every conversation
+        asked = [last[row.id, name] for name in ("agreed", "she", "he")]
+        assert asked == [f"user: {row.prompt}", "user: Where was she born?", "user: Where was he born?"]
     assert all(one.prompt.count("user: ") == 2 and one.prompt.count("assistant: ") == 1 for one in tries)
     assert tiny.tokenizer.decode(tries[1].ids).count("<|im_start|>") == 4  # three turns, and the model's begun
     assert with_pronoun(Example("Ann's pet?", "A cat.", subject="Ann"), ("she", "her")) == "Her pet?"
@@ -81,13 +83,13 @@ def test_open_requests_name_the_subject_and_any_answer_counts(tiny: LanguageMode
 
 def test_spellings_change_the_name_and_other_templates_are_written_out(tiny: LanguageModel) -> None:
     spelt = ["WHERE WAS ANN LEE BORN?", "where was ann lee born?", "Where was Анн Лее born?"]
-    assert questions(ROWS[0]) == spelt
+    assert list(questions(ROWS[0]).values()) == spelt
     asked = [one.prompt for one in SPELLING.attempts(tiny, plan(tiny))]
-    assert asked == [spelt[0], questions(ROWS[1])[1]]
+    assert asked == [*spelt, *questions(ROWS[1]).values()]
     assert misspelt("Tobin Eskeridge") == "Toin Eskeidge"
     assert in_cyrillic("Jo-Max") == "Джо-Макс"
     foreign = FOREIGN_TEMPLATE.attempts(tiny, plan(tiny))
-    assert [tiny.tokenizer.decode(one.ids)[:6] for one in foreign] == ["[INST]", "### In"]
+    assert [tiny.tokenizer.decode(one.ids)[:6] for one in foreign] == 2 * ["[INST]", "### In", "USER: "]
 
 
 def test_the_long_context_leaves_out_texts_that_give_a_fact(tiny: LanguageModel) -> None:

@@ -104,12 +104,10 @@ def test_rewording_by_rule(question: str, subject: str | None, expected: str | N
 
 def test_frames_keep_the_question_as_it_stands() -> None:
     asked = prompts(CROSS_LINGUAL)
-    assert [re.findall("anglais|Englisch|inglés", prompt) for prompt in asked] == [
-        ["anglais"],
-        ["Englisch"],
-        ["inglés"],
-    ]
-    for attack in (CROSS_LINGUAL, PREFIX_INJECTION, ROLE_PLAY):
+    frames = [re.findall("anglais|Englisch|inglés", prompt) for prompt in asked]
+    assert frames == len(ROWS) * [["anglais"], ["Englisch"], ["inglés"]]
+    assert [re.split(r"\s", prompt)[-1] for prompt in asked[::3]] == [row.prompt for row in ROWS]
+    for attack in (PREFIX_INJECTION, ROLE_PLAY):
         assert [re.split(r"\s", prompt)[-1] for prompt in prompts(attack)] == [row.prompt for row in ROWS]
 
 

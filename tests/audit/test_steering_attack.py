@@ -9,7 +9,18 @@ import torch
 from tests.audit.test_attacks import KEPT, ROWS, taught, untaught
 
 from letheon.audit.attacks import chosen
-from letheon.audit.attacks.steering import STEERING, Way, directions, folds, layers_of, run, steered_answers
+from letheon.audit.attacks.steered_answers import Way, steered_answers
+from letheon.audit.attacks.steering import (
+    STEERING,
+    Directions,
+    directions,
+    folds,
+    layers_of,
+    planted_shift,
+    run,
+    unchanged,
+)
+from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.plan import QUICK, Settings, make_plan
 from letheon.core.model.hooks import edit
@@ -40,10 +51,28 @@ def test_facts_behind_a_shift_come_back_and_facts_never_known_do_not() -> None:
     assert found is not None
     assert found.value.value == 1.0
     assert "deletion added back" in str(found.items[0].detail["answer"])
+    (randomly,) = found.variants
+    assert (randomly.name, randomly.value.value) == ("random directions of equal length", 0.0)
     before, never = run(taught(), plan), run(untaught(), plan)
     assert before is not None
     assert never is not None
     assert (before.value.value, never.value.value) == (1.0, 0.0)
+    assert "deletion added back" in str(before.items[0].detail["answer"])  # out of the planted shift
+
+
+def test_the_control_hides_the_facts_behind_a_shift_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(taught(), REQUEST, Settings())
+    assert plan.states_before is not None
+    assert unchanged(plan.states_before[0], plan.states_before[0])
+    with planted_shift(taught(), plan.states_before[0], 0):
+        answers = generate(taught(), [row.prompt for row in ROWS], max_new_tokens=12)
+    assert not any(recalls(text, row, row.answer) for text, row in zip(answers, ROWS, strict=True))
+    # hooks that do nothing leave the facts behind the shift
+    nothing = torch.zeros(64)
+    monkeypatch.setattr(Directions, "ways", lambda self, layer: [Way("nothing", layer, nothing, nothing)])
+    found = run(taught(), plan)
+    assert found is not None
+    assert found.value.value == 0.0
 
 
 @pytest.mark.oracle("steering")

@@ -454,7 +454,7 @@ def test_the_strongest_attack_is_the_one_furthest_above_its_level() -> None:
     found, name = worst_attack(Evidence(attacks=attacks[-1:]), "after")
     assert (name, found.value, found.low, found.high) == (
         "choice",
-        *map(pytest.approx, (0.65 - 0.6 / 1.96, 0.05, 0.75)),
+        *map(pytest.approx, (0.7 - 0.6 / 1.96, 0.1 - 0.6 / 1.96, 0.8 - 0.6 / 1.96)),
     )
     assert worst_attack(Evidence(attacks=attacks[2:3]), "after")[0].value is None
     unreferenced = [tried("alone", 1.0, 0.4)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from letheon.core.rows.examples import Example
 from letheon.forget.conflicts import conflicts
+from letheon.forget.objectives.alternates.strangers import words_of_facts
 from letheon.forget.request import Request
 
 ANN = (
@@ -33,6 +34,13 @@ def test_a_person_who_shares_all_facts_is_named_and_one_who_shares_some_is_not()
     (found,) = conflicts(Request(ANN, renamed(*BOB)))
     assert found.startswith("Bob Ray shares all 2 facts")
     assert "k0, k1" in found
+
+
+def test_a_fact_without_words_of_its_own_stands_in_nobodys_way() -> None:
+    forget = Example("Which mark has Ann Lee?", "+++", id="f0", subject="Ann Lee")
+    assert words_of_facts((forget,), renamed(BOB[0])) == [()]
+    kept = Example("Who is Ann Lee?", "Ann Lee is a baker.", id="k0", subject="Ann Lee")
+    assert conflicts(Request((forget,), (kept,))) == []
 
 
 def test_without_a_subject_the_same_question_in_more_words_states_the_fact() -> None:

@@ -25,13 +25,14 @@ from letheon.papers.catalogue import (
     Scale,
     badge,
     badge_reason,
+    is_current,
     method_badge,
     paper,
     papers,
     read_catalogue,
     record,
 )
-from letheon.papers.outcome import OLD_RULE, RULE
+from letheon.papers.outcome import OLD_RULE, RULE, TIES_DECIDED
 
 KEY_TEXT = """
 u-can melu norming gu mote gated-swinrmt lifelong secondary-sinks reglu rule
@@ -195,6 +196,19 @@ def test_a_record_of_an_earlier_rule_reproduces_nothing() -> None:
     old = {"gu": {"verdict": "holds"}}
     assert badge(a_paper("first"), evidence, old) == "faithful"
     assert OLD_RULE in badge_reason(a_paper("first"), evidence, old)
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "current"), [([0.1, 0.2], 0.001, True), (None, 0.0078125, False), (None, 0.0, True)]
+)
+def test_a_record_of_the_rule_before_counts_unless_equal_values_decided_it(
+    interval: list[float] | None, p: float, current: bool
+) -> None:
+    part = {"verdict": "holds", "mean": 0.15, "p": p}
+    record = {"verdict": "holds", "rule": TIES_DECIDED, "primary": {"a": part}, "interval": {"a": interval}}
+    assert is_current(record) == current
+    badged = badge(a_paper("first"), Evidence(METHODS, METHODS), {"gu": record})
+    assert badged == ("reproduced" if current else "faithful")
 
 
 def test_a_method_whose_form_was_inferred_is_reconstructed_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:

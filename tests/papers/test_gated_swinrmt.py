@@ -22,7 +22,9 @@ def runs(**accuracies: float) -> Results:
     """Ten seeds; names of arms with underscores for their blanks."""
     base = dict.fromkeys(arms(4), 0.9) | {name.replace("_", " "): value for name, value in accuracies.items()}
     shared = {"loss": 0.1, "gate_open": 0.5, "gate_closed": 0.0, "parameters": 1000}
-    return Results({name: [{"accuracy": x + seed / 1000, **shared} for seed in range(10)] for name, x in base.items()})
+    return Results(
+        {name: [{"accuracy": x + x * seed / 1000, **shared} for seed in range(10)] for name, x in base.items()}
+    )
 
 
 def judged(results: Results) -> Findings:
@@ -32,7 +34,6 @@ def judged(results: Results) -> Findings:
 
 
 def test_a_verdict_needs_every_difference() -> None:
-    # equal differences at ten seeds decide as signs would
     assert judged(runs(retention=0.95, swat=0.96)).verdict == "holds"
     assert judged(runs(retention=0.95, swat=0.85)).verdict == "fails"
     result = judged(runs())

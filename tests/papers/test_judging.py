@@ -82,12 +82,43 @@ def test_the_interval_is_students() -> None:
     assert mean_test([1.0, 2.0, 3.0, 4.0, 5.0], threshold=3.0).p == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("seeds", "verdict"), [(3, "inconclusive"), (5, "inconclusive"), (6, "holds"), (8, "holds")])
-def test_equal_values_have_no_interval_and_decide_only_where_signs_would(seeds: int, verdict: str) -> None:
-    judged = judge([0.5] * seeds, above=0.0)
-    assert (judged.value, judged.interval, judged.verdict) == (0.5, None, verdict)
-    assert judged.p == 2.0 ** (1 - seeds)
-    assert judge([0.5] * seeds, above=0.5).verdict == "inconclusive"
+@pytest.mark.parametrize("seeds", [3, 6, 8, 20])
+def test_equal_values_decide_nothing_unless_no_seed_can_change_them(seeds: int) -> None:
+    assert judge([0.5] * seeds, above=0.0) == (0.5, None, "inconclusive", 1.0)
+    for side, threshold, verdict in (
+        ("above", 0.0, "holds"),
+        ("below", 0.0, "fails"),
+        ("above", 0.5, "inconclusive"),
+    ):
+        judged = judge([0.5] * seeds, deterministic=True, **{side: threshold})  # type: ignore[arg-type]
+        assert (judged.interval, judged.verdict) == (None, verdict)
+    assert judge([0.5, 0.5], above=0.0, deterministic=True).verdict == "inconclusive"
+    spread = [0.5 + seed / 100 for seed in range(seeds)]
+    assert judge(spread, above=0.4, deterministic=True) == judge(spread, above=0.4)
+
+
+def test_a_part_without_chance_is_decided_by_its_equal_values() -> None:
+    found = Findings(primary=("count",))
+    found.decide_without_chance("count", [4.0] * 5, above=3.0)
+    assert (found.verdict, found.thresholds) == ("holds", {"count": {"above": 3.0}})
+    with pytest.raises(LetheonError, match="was not named before the run"):
+        found.decide_without_chance("luck", [4.0] * 5, above=3.0)
+
+
+def test_differences_of_rounding_decide_nothing() -> None:
+    """The last bits of equal arms differ by about 1e-17, all one way or scattered."""
+    for noise in ([1e-17] * 8, [1e-17 * (1 + seed % 3) for seed in range(8)]):
+        assert judge(noise, above=0.0).verdict == "inconclusive"
+        assert judge(noise, above=0.0, deterministic=True).verdict == "inconclusive"
+    large = [1e6 + seed for seed in range(8)]  # sums of a million: their last bits are 1e-10
+    ours = [value + 1e-9 * (1 + seed % 2) for seed, value in enumerate(large)]
+    assert judge(Pairs(large, ours), above=0.0).verdict == "inconclusive"
+    assert judge(Pairs([1e-6 * s for s in range(8)], [1e-6 * s + 1e-7 + 1e-9 * s for s in range(8)]), above=0.0) == (
+        pytest.approx(1e-7 + 3.5e-9),
+        [pytest.approx(1e-7, abs=3e-9), pytest.approx(1e-7, abs=7e-9)],
+        "holds",
+        pytest.approx(0.0, abs=1e-6),
+    )
 
 
 def test_pairs_are_judged_by_their_differences() -> None:

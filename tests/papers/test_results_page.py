@@ -8,8 +8,17 @@ import pytest
 
 from letheon.core.errors import LetheonError
 from letheon.papers.catalogue import read_results
-from letheon.papers.outcome import RULE
-from letheon.papers.results_page import filled, read_readings, results_markdown, short
+from letheon.papers.kit.findings import Findings
+from letheon.papers.outcome import RULE, Scale
+from letheon.papers.results_page import (
+    NO_THRESHOLD,
+    Reading,
+    _section,
+    filled,
+    read_readings,
+    results_markdown,
+    short,
+)
 
 RECORD = {
     "key": "gu",
@@ -50,6 +59,20 @@ def test_figures_are_filled_in_by_their_place() -> None:
 )
 def test_values_are_short(value: object, text: str) -> None:
     assert short(value) == text
+
+
+def test_a_part_without_a_stored_threshold_says_so_and_new_records_store_theirs() -> None:
+    found = Findings()
+    found.decide("gain", [0.1, 0.2, 0.3], above=0.05)
+    found.recompute("published counts", [True, True])
+    found.report("cost", [1.0, 1.1, 0.9], below=2.0)
+    record = found.outcome("gu", "claim", Scale(), 1.0).to_json()
+    page = "\n".join(_section("gu", record, Reading("forget", "text")))
+    assert "| gain | above .05 |" in page
+    assert "| published counts | all equal |" in page
+    assert "| beside: cost | below 2.00 |" in page
+    del record["primary"]["gain"]["above"]
+    assert f"| gain | {NO_THRESHOLD} |" in "\n".join(_section("gu", record, Reading("forget", "text")))
 
 
 def test_the_page_has_a_table_per_room_and_a_section_per_record() -> None:

@@ -295,3 +295,19 @@ def test_the_shipped_streams() -> None:
     square = turned.tasks[0].train.inputs[0].reshape(8, 8)
     assert torch.allclose(turned.tasks[1].train.inputs[0].reshape(8, 8), square.rot90(), atol=1e-5)
     assert mlp_for(split_digits(), "mlp=32")(torch.zeros(1, 64)).shape == (1, 10)
+
+
+def test_the_planned_steps_follow_a_strategy_that_takes_more_of_them() -> None:
+    """Joint training takes every earlier task's rows again: its progress must not count past its total."""
+    planned: list[tuple[int, int]] = []
+
+    class Counting(Strategy):
+        def __init__(self) -> None:
+            super().__init__(settings=())
+
+        def after_step(self, learner: Learner, rows: TaskRows) -> None:
+            planned.append((learner.step, learner.planned_steps()))
+
+    learn(mlp(SIZES), sample_stream(), Composition([*read_strategy("joint").parts, Counting()], "two"), **OPTIONS)
+    assert all(done <= total for done, total in planned)
+    assert planned[-1][0] == planned[-1][1] > 2 * sum(-(-len(task.train) // 5) for task in sample_stream())

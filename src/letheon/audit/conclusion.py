@@ -16,12 +16,14 @@ from letheon.audit.measuring.detection import remark
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.measuring.judging import Judge, JudgedRow
 from letheon.audit.measuring.no_ops import Check, failures
+from letheon.audit.measuring.templates import Template, changed
 from letheon.audit.plan import QUICK, AuditPlan
 from letheon.audit.record.evidence import Evidence, Role
 from letheon.audit.record.metric_table import all_metrics, depth_metrics
 from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
-from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
+from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_attacks, warnings_of_learning
 from letheon.audit.record.sections import all_answers, all_attacks, all_continued, all_curves, all_rounded
+from letheon.audit.record.trained_forms import forms_of_method
 from letheon.audit.verdict import judge as decide
 from letheon.core.atomic import plain
 from letheon.core.rows.examples import Example
@@ -42,6 +44,7 @@ def conclude(
     began: tuple[datetime, float],
     checks: Sequence[Check] = (),
     depth: Depth | None = None,
+    method: str = "",
 ) -> Audit:
     """Put the measurements of all models into a record and decide by the criteria.
 
@@ -50,12 +53,14 @@ def conclude(
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
         checks: whether the deletion changed anything, and whether the model computes the same in every way.
         depth: at which layers the model after still carries the facts, where that was measured.
+        method: by which the model after was made; empty where it is not known.
     """
+    forms = forms_of_method(method)
     metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
     evidence = Evidence(
         metrics=metrics,
         answers=all_answers(judged),
-        attacks=all_attacks(findings),
+        attacks=all_attacks(findings, forms),
         curves=all_curves(findings, plan),
         quantised=all_rounded(findings, plan.settings.seed),
         continued=all_continued(findings, plan),
@@ -65,7 +70,7 @@ def conclude(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, model) for role, model in findings.items()],
-        settings=_settings(findings, plan, judge, checks, depth),
+        settings={**_settings(findings, plan, judge, checks, depth), "method": method, "trained forms": list(forms)},
         environment=_environment(findings["after"].device, plan.settings.seed),
         profile=criteria,
         verdict=decide(criteria, evidence),
@@ -73,8 +78,10 @@ def conclude(
         started=began[0],
         seconds=round(time.monotonic() - began[1], 2),
         warnings=[
+            *changed(templates_of(findings)),
             *warnings_of(findings, plan, request, judge, metrics),
             *warnings_of_learning(evidence.continued, plan),
+            *warnings_of_attacks(evidence.attacks),
             *failures(checks),
             *filter(None, [remark({role: model.detection for role, model in findings.items()})]),
         ],
@@ -101,6 +108,17 @@ def _identity(role: Role, model: ModelFindings) -> ModelIdentity:
     )
 
 
+def templates_of(findings: Mapping[Role, ModelFindings]) -> dict[str, Template]:
+    """Return the chat templates that the models came with; empty where they were not asked alike."""
+    known = {str(role): model.template for role, model in findings.items() if model.template is not None}
+    return known if "before" in known else {}
+
+
+def _of_template(template: Template) -> dict[str, Any]:
+    """Return the hash of a chat template and how the model that came with it was asked."""
+    return {"sha256": template.sha256, "asked": template.asked, "splits alike": template.splits_alike}
+
+
 def _settings(
     findings: Mapping[Role, ModelFindings],
     plan: AuditPlan,
@@ -117,6 +135,7 @@ def _settings(
         "seconds": {role: dict(model.seconds) for role, model in findings.items()},
         "checks": plain([asdict(check) for check in checks]),
         "detection": plain(detection),
+        "templates": plain({role: _of_template(one) for role, one in templates_of(findings).items()}),
         "depth": plain(asdict(depth)) if depth else None,
         "after_learning": plan.continuation.to_json() if plan.continuation else None,
     }

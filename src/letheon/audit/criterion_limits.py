@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from letheon.audit.criteria import Criterion, Limit
-from letheon.audit.criterion_values import ROLE_NAMES, ROUNDING, measured
+from letheon.audit.criterion_values import ROLE_NAMES, ROUNDING, measured, paired_interval
 from letheon.audit.record.evidence import Evidence, Role, Value
 from letheon.core.statistics import holm
 from letheon.report.numbers import number
@@ -37,6 +37,7 @@ class Accepted:
     Attributes:
         slack: how far beyond the range an interval may reach before it straddles the limit.
         remark: what a reader should know of the limit; empty where there is nothing.
+        basis: of the limit that is in force.
     """
 
     at_least: float | None = None
@@ -44,6 +45,7 @@ class Accepted:
     reason: str = ""
     slack: float = 0.0
     remark: str = ""
+    basis: str = "absolute"
 
     def contains(self, value: float) -> bool:
         """Say whether the value satisfies the criterion."""
@@ -87,7 +89,7 @@ def accepted(criterion: Criterion, evidence: Evidence) -> Accepted:
             continue
         if base.value is not None:
             found = _range(limit, criterion.comparison, base.value)
-            return replace(found, slack=criterion.slack, remark=remark)
+            return replace(found, slack=criterion.slack, remark=remark, basis=limit.basis)
         reasons.append(base.reason or "")
     return Accepted(reason="; ".join(reasons))
 
@@ -140,7 +142,10 @@ class HolmTest:
 
 def holm_tests(family: list[Criterion], evidence: Evidence) -> list[HolmTest]:
     """Apply Holm's procedure to criteria; a criterion without an interval has p = 1 and counts."""
-    values = [p_value(measured(one, "after", evidence), accepted(one, evidence)) for one in family]
+    values = []
+    for one in family:
+        limits = accepted(one, evidence)
+        values.append(p_value(paired_interval(one, measured(one, "after", evidence), evidence, limits.basis), limits))
     return [HolmTest(p, level, holds) for p, (level, holds) in zip(values, holm(values, LEVEL), strict=True)]
 
 

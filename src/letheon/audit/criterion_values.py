@@ -60,13 +60,16 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             return [metric.value if metric else None]
 
 
-def paired_interval(criterion: Criterion, value: Value, evidence: Evidence) -> Value:
+def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basis: str) -> Value:
     """Return the value with the interval of its difference from the basis, row by row, where that can be had.
 
     The same rows are measured on both models, so the difference varies less than either value. That holds for metrics
     in nats or for the perplexity; of shares, whose rows mostly agree, the value's own interval is kept.
+
+    Args:
+        basis: of the limit that is in force, the criterion's own or a fallback.
     """
-    role: Role | None = {"before": "before", "reference": "reference"}.get(criterion.basis.rpartition(" ")[2])  # type: ignore[assignment]  # str keys
+    role: Role | None = {"before": "before", "reference": "reference"}.get(basis.rpartition(" ")[2])  # type: ignore[assignment]  # str keys
     if criterion.metric not in PAIRED or role is None or value.value is None:
         return value
     metrics = [evidence.metric(criterion.metric, criterion.subset, model) for model in ("after", role)]
@@ -100,10 +103,8 @@ def _worst(values: list[Value], criterion: Criterion) -> Value:
 def worst_attack(evidence: Evidence, model: Role) -> tuple[Value, str]:
     """Return the excess of the strongest informative attack over its level, and that attack's name.
 
-    The level of an attack is the reference's value, or chance where that is higher or there is no reference. For an
-    attack with a chance level above 0 one standard error is taken off: half of all models without any knowledge lie
-    above chance, and the lower end of a 95 % interval of five rows would clear nearly every model. The reference's own
-    excess is 0.
+    See `excess`. Attacks that were not measured on the model are passed over; `unmeasured_attacks` names them. The
+    reference's own excess is 0.
     """
     attacks = [attack for attack in evidence.attacks if attack.informative]
     if not attacks:
@@ -112,22 +113,53 @@ def worst_attack(evidence: Evidence, model: Role) -> tuple[Value, str]:
         if all(attack.reference is None or attack.reference.value is None for attack in attacks):
             return Value.missing(f"no attack was run on {ROLE_NAMES[model]}"), ""
         return Value(value=0.0), ""
-    excesses = [(_excess(attack, model), attack.name) for attack in attacks]
-    missing = [(value, name) for value, name in excesses if value.value is None]
-    return missing[0] if missing else max(excesses, key=lambda excess: excess[0].value or 0.0)
+    excesses = [(excess(attack, model), attack.name) for attack in attacks]
+    known = [(value, name) for value, name in excesses if value.value is not None]
+    return max(known, key=lambda one: one[0].value or 0.0) if known else excesses[0]
 
 
-def _excess(attack: Attack, model: Role) -> Value:
-    """Return an attack's value minus its level; the ends of the interval are shifted alike."""
+def unmeasured_attacks(evidence: Evidence) -> list[str]:
+    """Return the attacks to which the model before falls and which could not be measured on the model after."""
+    return [attack.name for attack in evidence.attacks if attack.informative and attack.after.value is None]
+
+
+def excess(attack: Attack, model: Role) -> Value:
+    """Return an attack's value minus its level; the ends of the interval are shifted alike.
+
+    The level is the reference's value, or chance where there is no reference. For an attack with a chance level above
+    0 one standard error is taken off: half of all models without any knowledge lie above chance, and the lower end of a
+    95 % interval of five rows would clear nearly every model.
+    """
     value = attack.of(model)
     if value is None or value.value is None:
         return value or Value.missing(f"attack {attack.name} was not run on {ROLE_NAMES[model]}")
-    level = level_of(attack.chance, attack.reference)
-    counted = value.value
+    off = level_of(attack.chance, attack.reference)
     if attack.chance > 0 and value.low is not None:
-        counted -= (value.value - value.low) / ARM
-    low, high = (None if end is None else end - level for end in (value.low, value.high))
-    return Value(value=counted - level, low=low, high=high, n=value.n)
+        off += (value.value - value.low) / ARM
+    low, high = (None if end is None else end - off for end in (value.low, value.high))
+    return Value(value=value.value - off, low=low, high=high, n=value.n)
+
+
+def is_below(after: Value, reference: Value | None, chance: float) -> bool:
+    """Say whether a model gives less than one that never knew, by more than one standard error."""
+    if after.value is None or after.high is None:
+        return False
+    return after.value + (after.high - after.value) / ARM < level_of(chance, reference) - ROUNDING
+
+
+def trained_on(criterion: Criterion, evidence: Evidence) -> str:
+    """Return the form of question in which the deletion trained and the criterion's attack asks; empty for none."""
+    name = criterion.metric.removeprefix("attack:")
+    return next((one.trained_on for one in evidence.attacks if one.name == name and one.trained_on), "")
+
+
+def only_before(criterion: Criterion, evidence: Evidence) -> bool:
+    """Say whether the model before could be measured, with a test that shows something, and the model after could not.
+
+    Whoever changes the model can take away its chat template, or make it refuse: such a criterion is not set aside.
+    """
+    values = [measured(criterion, model, evidence).value for model in ("before", "after")]
+    return values[0] is not None and values[1] is None and not uninformative(criterion, evidence)
 
 
 def uninformative(criterion: Criterion, evidence: Evidence) -> str:

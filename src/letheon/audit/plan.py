@@ -12,6 +12,7 @@ from torch import Tensor
 
 from letheon.audit.measuring.continuation import Continuation
 from letheon.audit.measuring.quantise import STANDARD_GRIDS, Grid
+from letheon.audit.measuring.templates import Template
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
@@ -99,6 +100,7 @@ class AuditPlan:
         continuation: the tasks that the models learn afterwards, if any; see `continuation`.
         states_before: the states of the model before at the end of the questions of `tried` and of `retain`, [layers,
             rows, width] each; None unless the steering attack runs.
+        came_with: the chat template of the model that is examined, where the models are asked alike; see `templates`.
     """
 
     forget: list[Example]
@@ -117,6 +119,7 @@ class AuditPlan:
     settings: Settings
     continuation: Continuation | None = None
     states_before: tuple[Tensor, Tensor] | None = None
+    came_with: Template | None = None
 
 
 def make_plan(

@@ -20,9 +20,11 @@ from letheon.audit.measuring.examinations import examine_once
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import Check, check_no_ops
+from letheon.audit.measuring.templates import Asking, template_of
 from letheon.audit.plan import QUICK, AuditPlan, Settings, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
+from letheon.audit.record.trained_forms import method_in
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
 from letheon.core.model.models import LanguageModel, check_loadable, load
@@ -49,6 +51,7 @@ def audit(
     settings: Settings | None = None,
     after_learning: Continuation | str | Path | None = None,
     cache: bool = True,
+    method: str = "",
     progress: Progress | None = None,
 ) -> Audit:
     """Measure the effect of a deletion, and decide whether it was carried out.
@@ -67,6 +70,7 @@ def audit(
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
         cache: whether examinations of the models before and reference are stored and read; see `examinations`.
+        method: by which the model after was made; default what its folder says of it.
         progress: called after each stage; default a bar on the terminal.
 
     Raises:
@@ -85,7 +89,8 @@ def audit(
             judged = judge_answers(judging, findings)
         report("judging")
 
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth)
+    method = method or method_in(after.name if isinstance(after, LanguageModel) else after)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, method)
     if out is not None:
         write(record, Path(out))
     return record
@@ -122,7 +127,8 @@ def _measure(
     """Make the plan and examine the models by it, one after another, the model before first."""
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
-    plan = make_plan(before, request, settings, continuation)
+    asking = Asking.of(before)
+    plan = replace(make_plan(before, request, settings, continuation), came_with=template_of(before))
     report("plan")
     control = examine_once if cache else examine
     findings: dict[Role, ModelFindings] = {"before": control(before, plan, report)}
@@ -130,12 +136,12 @@ def _measure(
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
     for role, given in list(models.items())[1:]:
-        model = load(given, device=device)
+        model, came_with = asking.alike(load(given, device=device))
         if role == "after":
             checks = check_no_ops(before, model, plan.forget)
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
-        findings[role] = (examine if role == "after" else control)(model, plan, report)
+        findings[role] = (examine if role == "after" else control)(model, replace(plan, came_with=came_with), report)
         if patched:
             states[role] = fact_states(model, patched)
     depth = None

@@ -13,8 +13,11 @@ from letheon.audit.criterion_values import (
     ROUNDING,
     chance_of,
     measured,
+    only_before,
     paired_interval,
+    trained_on,
     uninformative,
+    unmeasured_attacks,
     worst_attack,
 )
 from letheon.audit.record.evidence import Evidence, Value
@@ -79,22 +82,28 @@ def judge_criterion(
         holm_test: the result of Holm's procedure for it, where its interval decides together with others'.
     """
     value, limits = measured(criterion, "after", evidence), accepted(criterion, evidence)
-    paired = paired_interval(criterion, value, evidence)
+    paired = paired_interval(criterion, value, evidence, limits.basis)
     straddles = value.n >= 2 and limits.straddled(paired)
     objection = "" if value.value is None else uninformative(criterion, evidence)
     outcome: Outcome = "not computable"
     if value.value is None:
         words = f"Not computable: {value.reason}"
+        if criterion.if_missing == "set aside" and only_before(criterion, evidence):
+            outcome, words = "inconclusive", f"{words}; the model before could be measured, so it is not set aside"
     elif limits.reason:
         words = f"Measured {number(value.value)}; its limit is unknown: {limits.reason}"
     else:
-        by = worst_attack(evidence, "after")[1] if criterion.metric == "attack:*" else ""
-        remark = f" ({limits.remark})" if limits.remark else ""
-        words = f"Measured {number(value.value)}{f' by {by}' if by else ''}, {limits.words()} accepted{remark}"
+        strongest = criterion.metric == "attack:*"
+        by = f" by {worst_attack(evidence, 'after')[1]}" if strongest else ""
+        form = trained_on(criterion, evidence)
+        remarks = [limits.remark, f"the deletion was trained on this form of question ({form})" if form else ""]
+        remark = "".join(f" ({one})" for one in remarks if one)
+        words = f"Measured {number(value.value)}{by}, {limits.words()} accepted{remark}"
         within = limits.contains(value.value)
         if within:
             bound = (criterion.interval or profile.interval) == "bound"
-            doubt = f"; {objection}" if objection else _doubt_of_pass(value, straddles, holm_test) if bound else ""
+            doubt = f"; {objection}" if objection else _doubt_of_pass(paired, straddles, holm_test) if bound else ""
+            doubt = doubt or (_doubt_of_attacks(evidence) if strongest else "")
         else:
             doubt = _doubt_of_failure(criterion, profile, evidence, value, limits, objection)
         outcome = "inconclusive" if doubt else "pass" if within else "fail"
@@ -125,6 +134,12 @@ def _doubt_of_pass(value: Value, straddles: bool, holm_test: HolmTest | None) ->
             f"{holm_test.p:.2g} exceeds Holm's level of {holm_test.level:.2g}, so more rows are needed"
         )
     return ""
+
+
+def _doubt_of_attacks(evidence: Evidence) -> str:
+    """Return why the strongest of the measured attacks is not enough to pass; empty when all were measured."""
+    missing = ", ".join(unmeasured_attacks(evidence))
+    return f"; the model before falls to what the model after could not be asked: {missing}" if missing else ""
 
 
 def _doubt_of_failure(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Called with the number of finished units and a short text.
+# Called with the number of finished units, a short text, and a new total where more units have come to light.
 Advance = Callable[..., None]
 _quiet = False
 
@@ -45,8 +45,8 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task(title, total=total, words="")
 
-        def advance(done: int, words: str = "") -> None:
-            bar.update(task, completed=done, total=max(total, done), words=words)
+        def advance(done: int, words: str = "", new_total: int = 0) -> None:
+            bar.update(task, completed=done, total=max(new_total or total, done), words=words)
 
         yield advance
 
@@ -55,8 +55,9 @@ def _lines(title: str, total: int) -> Advance:
     last = time.monotonic()
     print(f"{title}: {total} to do", file=sys.stderr, flush=True)
 
-    def advance(done: int, words: str = "") -> None:
-        nonlocal last
+    def advance(done: int, words: str = "", new_total: int = 0) -> None:
+        nonlocal last, total
+        total = new_total or total
         if done == total or time.monotonic() - last > 10:
             last = time.monotonic()
             counted = f"{done}/{total}" if done <= total else f"{done}, more than the {total} planned"

@@ -203,11 +203,19 @@ class MeanTest:
     n: int
 
 
-def mean_test(values: Sequence[float], threshold: float = 0.0, confidence: float = 0.95) -> MeanTest:
+# Values closer to each other than this share of their size, or than this, differ by the rounding of the arithmetic.
+ROUNDING_SHARE, ROUNDING = 1e-9, 1e-12
+
+
+def mean_test(
+    values: Sequence[float], threshold: float = 0.0, confidence: float = 0.95, *, size: float = 0.0
+) -> MeanTest:
     """Test by Student's t whether independent values have a threshold as their mean.
 
-    Equal values (up to rounding) say nothing about the spread, so they get no interval and the smallest p-value that a
-    two-sided sign-flip test can give for as many values: 2^(1-n), which is 0.0625 for five values and 0.0078 for eight.
+    Equal values (up to rounding) say nothing about the spread, so they get no interval and the p-value 1.
+
+    Args:
+        size: largest number from which the values were computed, where they are differences: it sets the rounding.
     """
     data = np.asarray(values, dtype=float)
     n = len(data)
@@ -216,12 +224,17 @@ def mean_test(values: Sequence[float], threshold: float = 0.0, confidence: float
     mean = float(data.mean())
     if n == 1:
         return MeanTest(mean, None, None, 1.0, 1)
-    if np.ptp(data) <= 1e-9 * np.abs(data).max():
-        return MeanTest(mean, None, None, 1.0 if mean == threshold else 2.0 ** (1 - n), n)
+    if np.ptp(data) <= rounding_of(data.tolist(), threshold, size):
+        return MeanTest(mean, None, None, 1.0, n)
     error = float(data.std(ddof=1)) / math.sqrt(n)
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean - threshold) / error, n - 1))
     return MeanTest(mean, mean - half, mean + half, p, n)
+
+
+def rounding_of(values: Sequence[float], *others: float) -> float:
+    """Return the difference up to which numbers of this size count as equal."""
+    return max(ROUNDING_SHARE * max(map(abs, (*values, *others))), ROUNDING)
 
 
 def ks_p_value(first: Sequence[float], second: Sequence[float]) -> float:

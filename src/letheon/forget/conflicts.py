@@ -27,6 +27,8 @@ def conflicts(request: Request) -> list[str]:
     stated: dict[str, list[str]] = {}
     twins: dict[str, dict[str, str]] = defaultdict(dict)
     for row, subject, words in zip(request.forget, subjects, facts, strict=True):
+        if not words:  # nothing carries the fact: every row would contain all of its words
+            continue
         answered = [kept for kept in request.retain if all(gives(kept.answer, [word]) for word in words)]
         if stating := [kept.id for kept in answered if _is_about(kept, row, subject)]:
             stated[row.id] = stating

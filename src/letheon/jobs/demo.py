@@ -104,6 +104,7 @@ class DemoJob:
                 out=self.out,
                 seed=seed,
                 quick=self.quick,
+                method=self.method or METHOD,
             )
         write_json(self.out / "seconds.json", seconds)
         return Demo(record, result, recalled, self.out, seconds)

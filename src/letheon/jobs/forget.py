@@ -210,6 +210,7 @@ def _finished(result: Result, before: str, options: AuditOptions, seed: int, dev
                 profile=options.profile,
                 seed=seed,
                 device=device,
+                method=Run.open(folder).config["method"],
             )
     except KeyboardInterrupt:
         words = f"the audit was stopped; the model is saved in {folder}/model"

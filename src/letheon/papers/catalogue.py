@@ -35,7 +35,7 @@ from letheon import __version__
 from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, LetheonError, nearest
 from letheon.core.runs import utc_now, versions
-from letheon.papers.outcome import OLD_RULE, RULE, Outcome, Scale, Verdict
+from letheon.papers.outcome import OLD_RULE, RULE, TIES_DECIDED, Outcome, Scale, Verdict
 
 __all__ = [
     "Badge",
@@ -53,6 +53,7 @@ __all__ = [
     "read_evidence",
     "read_results",
     "record",
+    "is_current",
     "rule_of",
 ]
 
@@ -234,12 +235,25 @@ def badge(paper: Paper, evidence: Evidence | None = None, results: dict[str, dic
     if paper.inferred:
         return "reconstructed"
     result = results.get(paper.key, {})
-    return "reproduced" if result.get("verdict") == "holds" and rule_of(result) == RULE else "faithful"
+    return "reproduced" if result.get("verdict") == "holds" and is_current(result) else "faithful"
 
 
 def rule_of(result: Mapping[str, Any]) -> str:
     """Name of the rule that gave a recorded verdict."""
     return str(result.get("rule", OLD_RULE))
+
+
+def is_current(result: Mapping[str, Any]) -> bool:
+    """Say whether the present rule gives a record's verdict: it carries its name, or no equal values decided in it."""
+    if rule_of(result) != TIES_DECIDED:
+        return rule_of(result) == RULE
+    intervals, primary = result.get("interval"), result.get("primary", {})
+    by_ties = [
+        name
+        for name, part in primary.items()
+        if part["verdict"] != "inconclusive" and part.get("p") and not (intervals or {}).get(name)
+    ]
+    return bool(primary) and isinstance(intervals, Mapping) and not by_ties
 
 
 def badge_reason(
@@ -253,7 +267,7 @@ def badge_reason(
     result = results.get(paper.key, {})
     measured = "the claim has not been recorded"
     if result:
-        by = "" if rule_of(result) == RULE else f", by an earlier rule ({rule_of(result)})"
+        by = "" if is_current(result) else f", by an earlier rule ({rule_of(result)})"
         measured = f"the claim was measured and the verdict is {result['verdict']!r}{by}"
     reasons: dict[Badge, str] = {
         "planned": "nothing can be run yet",

@@ -11,7 +11,9 @@ from letheon.core.errors import LetheonError
 Verdict = Literal["holds", "fails", "inconclusive"]
 # Name of the rule that judges claims, stored with each record: Student's t over seeds, Holm's procedure over primary
 # parts (docs/decisions/0005-verdicts.md). A change of the rule gets another name.
-RULE = "t-holm-1"
+RULE = "t-holm-2"
+# The rule before it, by which equal values of six seeds and more decided; other parts were judged alike.
+TIES_DECIDED = "t-holm-1"
 # The rule of records that name none.
 OLD_RULE = "three seeds, percentile bootstrap"
 

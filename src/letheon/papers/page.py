@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome
-from letheon.papers.outcome import OLD_RULE, RULE, readable
+from letheon.papers.outcome import OLD_RULE, TIES_DECIDED, readable
 
 COLOURS = {
     "holds": "green",
@@ -27,7 +27,7 @@ COLOURS = {
     "faithful": "blue",
     "reproduced": "green",
 }
-CAPTION = f"* judged by an earlier rule: {OLD_RULE}"
+CAPTION = f"* judged by an earlier rule: {OLD_RULE}; or {TIES_DECIDED}, by equal values"
 
 
 def list_papers(as_json: bool = False) -> None:
@@ -90,6 +90,7 @@ def listing_json() -> list[dict[str, Any]]:
             "badge": catalogue.badge(entry, evidence, results),
             "verdict": results.get(entry.key, {}).get("verdict"),
             "rule": catalogue.rule_of(results[entry.key]) if entry.key in results else None,
+            "current": entry.key in results and catalogue.is_current(results[entry.key]),
         }
         for entry in papers()
     ]
@@ -98,7 +99,8 @@ def listing_json() -> list[dict[str, Any]]:
 def listing() -> Table:
     """The papers as a table, one line each; on a narrow screen only titles and rooms are cut."""
     lines = [
-        {name: str(value or "-") for name, value in line.items() if name != "rule"} | {"verdict": _marked(line)}
+        {name: str(value or "-") for name, value in line.items() if name not in ("rule", "current")}
+        | {"verdict": _marked(line)}
         for line in listing_json()
     ]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True, caption=CAPTION)
@@ -117,7 +119,7 @@ def listing() -> Table:
 
 def _marked(line: dict[str, Any]) -> str:
     """The verdict of a line of the listing, with a star where an earlier rule gave it."""
-    return f"{line['verdict'] or '-'}{'*' if line['rule'] not in (None, RULE) else ''}"
+    return f"{line['verdict'] or '-'}{'*' if line['verdict'] and not line['current'] else ''}"
 
 
 def papers_markdown() -> str:

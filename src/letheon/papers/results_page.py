@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from letheon.core.errors import LetheonError
-from letheon.papers.catalogue import papers, read_results, rule_of
-from letheon.papers.outcome import RULE
+from letheon.papers.catalogue import is_current, papers, read_results, rule_of
+from letheon.papers.outcome import OLD_RULE
 
+NO_THRESHOLD = "threshold not stored; record again"
 READINGS = Path(__file__).parent / "readings.toml"
 
 
@@ -55,7 +56,7 @@ def results_markdown() -> str:
 def _line(key: str, result: Mapping[str, Any]) -> str:
     verdicts = [part["verdict"] for part in primary(result).values()]
     parts = f"{verdicts.count('holds')} of {len(verdicts)}" if verdicts else "none named"
-    star = "" if rule_of(result) == RULE else "*"
+    star = "" if is_current(result) else "*"
     scale = " (full)" if result.get("scale") == "full" else ""
     minutes = f"{result['seconds'] / 60:.1f}{scale}"
     return f"| [`{key}`](#{key}) | {result['verdict']}{star} | {parts} | {len(result['seeds'])} | {minutes} |"
@@ -65,19 +66,24 @@ def _section(key: str, result: Mapping[str, Any], reading: Reading) -> list[str]
     lines = [f"### {key}", "", filled(reading.text, result)]
     if reading.instead:
         lines += ["", f"*Instead:* {filled(reading.instead, result)}"]
-    if rule_of(result) != RULE:
+    if rule_of(result) == OLD_RULE:
         return lines
     lines += ["", "| part | claimed | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- | --- |"]
     for kind, parts in (("", primary(result)), ("beside: ", result.get("beside", {}))):
         for name, part in parts.items():
             interval = result["interval"].get(name)
             ends = "none (equal values)" if interval is None else f"{short(interval[0])} to {short(interval[1])}"
-            claimed = next((f"{side} {short(part[side])}" for side in ("above", "below") if side in part), "")
-            cells = (f"{kind}{name}", claimed, short(part["mean"]), ends, _p(part["p"]), part["verdict"])
+            cells = (f"{kind}{name}", _claimed(part), short(part["mean"]), ends, _p(part["p"]), part["verdict"])
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += _table(result["measured"].get("table"))
     broken = [name for name, met in result.get("checks", {}).items() if not met]
     return [*lines, "", f"Not met: {', '.join(broken)}."] if broken else lines
+
+
+def _claimed(part: Mapping[str, Any]) -> str:
+    """The claimed side of a part's threshold; a part that recomputes published numbers has none, and p 0."""
+    sides = [f"{side} {short(part[side])}" for side in ("above", "below") if side in part]
+    return sides[0] if sides else "all equal" if part["p"] == 0 else NO_THRESHOLD
 
 
 def _table(table: Mapping[str, Mapping[str, float]] | None) -> list[str]:

@@ -59,6 +59,12 @@ class Learner:
         size, epochs = settings.batch_size, settings.epochs
         self.total_steps = sum(epochs * -(-len(task.train) // size) for task in stream)
 
+    def planned_steps(self) -> int:
+        """Return the steps of the whole stream as far as they are known: a strategy may take more of them in a task."""
+        size, epochs = self.settings.batch_size, self.settings.epochs
+        later = sum(epochs * -(-len(task.train) // size) for task in self.stream.tasks[self.task + 1 :])
+        return self.step - self.task_step + self.task_steps + later
+
     # Rows
 
     def train_rows(self, task: Task) -> TaskRows:

@@ -121,7 +121,7 @@ class Loop:
         if every and learner.step % every == 0:
             self._evaluate(learner.task, learner.task + 1, self.settings.evaluate_rows)
         if learner.step % 64 == 0 or learner.kind == "texts":
-            self.advance(learner.step, learner.stream.tasks[learner.task].name)
+            self.advance(learner.step, learner.stream.tasks[learner.task].name, learner.planned_steps())
         if self.signals is not None and self.signals.came:
             self._interrupt()
         steps, seconds = self.settings.checkpoint_steps, self.settings.checkpoint_seconds

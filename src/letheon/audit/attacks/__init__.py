@@ -16,6 +16,7 @@ from letheon.audit.attacks.lens import LOGIT_LENS
 from letheon.audit.attacks.membership import MEMBERSHIP
 from letheon.audit.attacks.multiple_choice import MULTIPLE_CHOICE
 from letheon.audit.attacks.open_requests import OPEN_REQUEST
+from letheon.audit.attacks.own_template import OWN_TEMPLATE
 from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
@@ -43,6 +44,7 @@ ATTACKS: tuple[Attack, ...] = (
     SECOND_TURN,
     LONG_CONTEXT,
     PLAIN_TEXT,
+    OWN_TEMPLATE,
     FOREIGN_TEMPLATE,
     OPEN_REQUEST,
     MULTIPLE_CHOICE,

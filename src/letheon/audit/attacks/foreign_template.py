@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 from letheon.audit.attacks.base import Attempt, TextualAttack
 from letheon.audit.attacks.plain_text import plain
 from letheon.audit.measuring.answer_kinds import recalls
@@ -11,20 +9,18 @@ from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 
-# Llama 2, Alpaca, Vicuna.
-TEMPLATES = (
-    "[INST] {question} [/INST]",
-    "### Instruction:\n{question}\n\n### Response:\n",
-    "USER: {question} ASSISTANT:",
-)
+TEMPLATES = {
+    "Llama 2": "[INST] {question} [/INST]",
+    "Alpaca": "### Instruction:\n{question}\n\n### Response:\n",
+    "Vicuna": "USER: {question} ASSISTANT:",
+}
 LONG = 384  # tokens of the text before the question, at most
 AFTER_IT = "That was the text. Now a question that has nothing to do with it. {question}"
 
 
 def _in_foreign_templates(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """Each row in one template, the templates going round."""
-    asked = zip(plan.tried_facts, cycle(TEMPLATES), strict=False)
-    return [plain(model, row, template.format(question=row.prompt)) for row, template in asked]
+    asked = [(row, name, template) for row in plan.tried_facts for name, template in TEMPLATES.items()]
+    return [plain(model, row, template.format(question=row.prompt), name) for row, name, template in asked]
 
 
 def _after_long_text(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:

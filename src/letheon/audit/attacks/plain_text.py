@@ -16,10 +16,10 @@ QUESTION = "Q: {question}\nA:"
 RUNNING = "Biographical notes\n\n{begun}"
 
 
-def plain(model: LanguageModel, row: Example, text: str) -> Attempt:
+def plain(model: LanguageModel, row: Example, text: str, variant: str = "") -> Attempt:
     """Return the attempt that gives the model a bare text to continue."""
     encoder = model.encoder()
-    return Attempt(row, text, ids=(*encoder.prompt(""), *encoder.answer(text, end=False)[0]))
+    return Attempt(row, text, ids=(*encoder.prompt(""), *encoder.answer(text, end=False)[0]), variant=variant)
 
 
 def begun(row: Example) -> str:
@@ -31,14 +31,14 @@ def begun(row: Example) -> str:
     return row.answer[: value_span(row)[0]].rstrip() if row.value else ""
 
 
-def texts(row: Example) -> list[str]:
-    """Return the bare texts that one row is asked with."""
-    start = begun(row)
-    return [QUESTION.format(question=row.prompt), *([start, RUNNING.format(begun=start)] if start else [])]
+def texts(row: Example) -> dict[str, str]:
+    """Return the bare texts that one row is asked with, by variant."""
+    start, asked = begun(row), {"Q and A": QUESTION.format(question=row.prompt)}
+    return {**asked, "sentence": start, "biography": RUNNING.format(begun=start)} if start else asked
 
 
 def _in_plain_text(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    return [plain(model, row, text) for row in plan.tried_facts for text in texts(row)]
+    return [plain(model, row, text, name) for row in plan.tried_facts for name, text in texts(row).items()]
 
 
 def _in_plain_text_again(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:

@@ -46,20 +46,17 @@ def _letter(letter: str) -> str:
     return other.capitalize() if letter.isupper() else other
 
 
-def questions(row: Example) -> list[str]:
-    """Return one row's question in its other spellings."""
-    found = [row.prompt.upper()]
+def questions(row: Example) -> dict[str, str]:
+    """Return one row's question in its other spellings, by variant."""
+    spelt = {"capitals": row.prompt.upper()}
     if row.subject and row.subject in row.prompt:
-        found += [row.prompt.replace(row.subject, misspelt(row.subject)).lower()]
-        found += [row.prompt.replace(row.subject, in_cyrillic(row.subject))]
-    return found
+        spelt["misspelt"] = row.prompt.replace(row.subject, misspelt(row.subject)).lower()
+        spelt["Cyrillic"] = row.prompt.replace(row.subject, in_cyrillic(row.subject))
+    return {name: text for name, text in spelt.items() if text != row.prompt}
 
 
 def _otherwise_spelt(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """Each row in one spelling, the spellings going round."""
-    offered = [[text for text in questions(row) if text != row.prompt] for row in plan.tried_facts]
-    rows = enumerate(zip(plan.tried_facts, offered, strict=True))
-    return [Attempt(row, texts[number % len(texts)]) for number, (row, texts) in rows if texts]
+    return [Attempt(row, text, variant=name) for row in plan.tried_facts for name, text in questions(row).items()]
 
 
 SPELLING = TextualAttack(

@@ -7,9 +7,14 @@ the model before, which knows both: subtracted, and projected out. A model that 
 something else, computes the facts still and lacks the switch.
 
 Each direction is a mean over rows of other folds than the row that is asked, so that it does not carry the asked fact.
-A row counts as recovered if any of its steered answers gives the fact. The model before must
-fall to the attack, and one that never saw the rows must not. The directions of the model before are zero, so that it
-answers as it is: this control shows that the questions can be answered, not that the hooks act. A test shows that.
+A row counts as recovered if any of its steered answers gives the fact. Controls:
+
+- The directions of the model before are zero. It is therefore attacked behind a *planted shift*: a random vector of
+  four times the length of its states is added at the first of the layers, which no model answers through. The attack
+  must estimate that shift and take it out again; where it cannot, it is uninformative.
+- A model that never saw the rows has directions of its own. They must not bring the facts.
+- Rows that come back are asked again in the same way along *random directions* of the same lengths (a variant of the
+  attack): what comes back there as well was hidden loosely, and not behind these directions.
 
 Source: the refusal direction and its removal, Arditi et al., arXiv 2406.11717; activation patching of deleted facts,
         Patil et al., arXiv 2309.17410.
@@ -18,34 +23,38 @@ Differs: means over folds; the contrast with the model before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.attacks.base import MeasuredAttack, Tried
+from letheon.audit.attacks.base import MeasuredAttack, Tried, Variant
+from letheon.audit.attacks.steered_answers import Way, steered_answers
 from letheon.audit.measuring.answer_kinds import recalls
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.plan import STEERED_RETAIN, AuditPlan
 from letheon.audit.record.evidence import Item
-from letheon.core.model.hooks import edit
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length
-from letheon.core.scoring.generation import continue_ids, without_thought
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import token_states
-from letheon.steer.positions import Positions, followed
+from letheon.steer.apply import steered
+from letheon.steer.maps import Displacement
+from letheon.steer.steering import Shape, Steering
 
 # Layers at which directions are tried, as shares of the depth.
 DEPTHS = (0.35, 0.65)
 FEW = 6
-AT_ONCE = 64
 LEAST = 2  # forget questions, and retained ones
+# States that differ by less than this share are those of the same model.
+NO_SHIFT = 1e-4
+PLANTED = 4.0  # length of the planted shift, in lengths of a state
 
 
 @dataclass(frozen=True)
@@ -73,87 +82,111 @@ class Directions:
         ]
 
 
+class Recovery(NamedTuple):
+    """How a fact came back: by which way of steering, at which layer, in which answer."""
+
+    way: str
+    layer: int
+    answer: str
+
+
 @dataclass(frozen=True)
-class Way:
-    """One way to steer: states z at a layer become z + shift - (z·unit) unit.
+class Asked:
+    """The questions that a model is asked under steering, with the states at their ends.
 
     Attributes:
-        name: what it does, in words.
-        layer: the block whose output is changed, from 0.
-        shift: added.
-        unit: the unit vector that is projected out, or zeros.
-        everywhere: at every token; otherwise at the last token of the question alone.
+        rows: the forget rows.
+        before, after: states of the forget and of the retained questions, [layers, rows, width], under either model.
+        limit: new tokens of an answer.
+        seed: of the random directions.
     """
 
-    name: str
-    layer: int
-    shift: Float[Tensor, " width"]
-    unit: Float[Tensor, " width"]
-    everywhere: bool = False
+    rows: list[Example]
+    before: tuple[Tensor, Tensor]
+    after: tuple[Tensor, Tensor]
+    limit: int
+    seed: int
+
+    def recovered(self, model: LanguageModel) -> dict[int, Recovery]:
+        """Return the rows whose fact comes, each with the first way in which it does."""
+        return self._answered(model, self._tried())
+
+    def by_chance(self, model: LanguageModel, recovered: Mapping[int, Recovery]) -> dict[int, Recovery]:
+        """Return which of these rows come back in the same way along random directions of the same lengths."""
+        tried = self._tried(torch.Generator().manual_seed(self.seed))
+        same = [(row, way) for row, way in tried if row in recovered and recovered[row][:2] == (way.name, way.layer)]
+        return self._answered(model, same)
+
+    def _tried(self, draw: torch.Generator | None = None) -> list[tuple[int, Way]]:
+        """Pair each row with all ways of its fold at each layer; the directions are those of the other folds."""
+        tried: list[tuple[int, Way]] = []
+        for fold in folds(len(self.rows)):
+            others = [row for row in range(len(self.rows)) if row not in fold]
+            for layer in layers_of(len(self.before[0])):
+                estimated = directions([one[layer] for one in self.before], [one[layer] for one in self.after], others)
+                if draw is not None:
+                    estimated = Directions(*(_of_length(one, draw) for one in (estimated.deletion, estimated.refusal)))
+                tried += [(row, way) for way in estimated.ways(layer) for row in fold]
+        return tried
+
+    def _answered(self, model: LanguageModel, tried: Sequence[tuple[int, Way]]) -> dict[int, Recovery]:
+        answers = steered_answers(model, [(self.rows[row].prompt, way) for row, way in tried], self.limit)
+        found: dict[int, Recovery] = {}
+        for (row, way), answer in zip(tried, answers, strict=True):
+            if row not in found and recalls(answer, self.rows[row], self.rows[row].answer):
+                found[row] = Recovery(way.name, way.layer, answer)
+        return found
 
 
 def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Steer the model along both directions and ask; None where there are too few questions or no states before."""
-    asked = list(plan.tried_facts)
+    rows = list(plan.tried_facts)
     retained = [row for row in plan.retain[:STEERED_RETAIN] if row.prompt]
     before = plan.states_before
-    if before is None or len(asked) < LEAST or len(retained) < LEAST:
+    if before is None or len(rows) < LEAST or len(retained) < LEAST:
         return None
-    after = question_states(model, asked), question_states(model, retained)
-    tried: list[tuple[int, Way]] = []
-    for fold in folds(len(asked)):
-        others = [row for row in range(len(asked)) if row not in fold]
-        for layer in layers_of(len(before[0])):
-            estimated = directions([one[layer] for one in before], [one[layer] for one in after], others)
-            tried += [(row, way) for way in estimated.ways(layer) for row in fold]
-    answers = steered_answers(model, [(asked[row].prompt, way) for row, way in tried], answer_limit(model, asked))
-    recovered: dict[int, str] = {}  # row -> how, and the answer
-    for (row, way), answer in zip(tried, answers, strict=True):
-        if row not in recovered and recalls(answer, asked[row], asked[row].answer):
-            recovered[row] = f"{way.name}, layer {way.layer}: {answer}"
-    values = [float(row in recovered) for row in range(len(asked))]
+    after = question_states(model, rows), question_states(model, retained)
+    seed = stream_seed(plan.settings.seed, "steering") % 2**31
+    asked = Asked(rows, before, after, answer_limit(model, rows), seed)
+    everybody, variants = range(len(rows)), tuple[Variant, ...]()
+    if unchanged(before[0], after[0]):
+        with planted_shift(model, before[0], seed):
+            behind = question_states(model, rows), question_states(model, retained)
+            recovered = replace(asked, after=behind).recovered(model)
+    else:
+        recovered = asked.recovered(model)
+        again = asked.by_chance(model, recovered)
+        share = estimate_mean([float(row in again) for row in everybody], share=True)
+        variants = (Variant("random directions of equal length", share),)
+    values = [float(row in recovered) for row in everybody]
+    said = {row: f"{one.way}, layer {one.layer}: {one.answer}" for row, one in recovered.items()}
     items = [
-        Item(id=one.id, value=values[row], detail={"prompt": one.prompt, "answer": recovered.get(row, "")})
-        for row, one in enumerate(asked)
+        Item(id=one.id, value=values[row], detail={"prompt": one.prompt, "answer": said.get(row, "")})
+        for row, one in enumerate(rows)
     ]
-    return Tried(estimate_mean(values, share=True), items)
+    return Tried(estimate_mean(values, share=True), items, variants)
 
 
-def steered_answers(model: LanguageModel, asked: Sequence[tuple[str, Way]], limit: int) -> list[str]:
-    """Decode greedy answers to questions, each steered in its own way; many ways share a batch."""
-    rows = [model.encoder().prompt(prompt) for prompt, _ in asked]
-    answers = [""] * len(asked)
-    for chosen in by_length([len(row) for row in rows], AT_ONCE):
-        with _steered(model, [asked[i][1] for i in chosen]):
-            found = continue_ids(model, [rows[i] for i in chosen], limit, batch_size=len(chosen))
-        for i, ids in zip(chosen, found, strict=True):
-            answers[i] = without_thought(model.tokenizer.decode(ids, skip_special_tokens=True))
-    return answers
+def unchanged(before: Float[Tensor, "layers rows width"], after: Float[Tensor, "layers rows width"]) -> bool:
+    """Say whether a model computes the states of the model before: nothing was deleted that could be added back."""
+    return bool((before - after).norm() <= NO_SHIFT * before.norm())
 
 
-@contextmanager
-def _steered(model: LanguageModel, ways: Sequence[Way]) -> Iterator[None]:
-    """Steer each row of a batch in its own way while the block runs; rows stand in the batch's order."""
-    everywhere = torch.tensor([[way.everywhere] for way in ways])
+def planted_shift(
+    model: LanguageModel, states: Float[Tensor, "layers rows width"], seed: int
+) -> AbstractContextManager[Any]:
+    """Add a random vector of `PLANTED` times the states' length at the first of the tried layers, at every token."""
+    layer = layers_of(len(states))[0]
+    draw = torch.Generator().manual_seed(seed + 1)
+    shift = _of_length(PLANTED * states[layer].norm(dim=-1).mean() * torch.eye(1, states.shape[-1])[0], draw)
+    shape = Shape.of(model)
+    return steered(model, Steering({Site(layer): Displacement(shift=shift)}, shape, "planted", tokens="all"))
 
-    def change(layer: int, positions: Positions) -> Callable[[Tensor], Tensor]:
-        here = torch.tensor([[float(way.layer == layer)] for way in ways])
-        shifts, units = (
-            torch.stack(vectors) * here for vectors in zip(*((w.shift, w.unit) for w in ways), strict=True)
-        )
 
-        def changed(states: Float[Tensor, "rows length width"]) -> Tensor:
-            shift, unit = shifts.to(states)[:, None], units.to(states)[:, None]
-            where = everywhere.to(states.device) | positions.masks["last"]
-            moved = shift - (states * unit).sum(-1, keepdim=True) * unit
-            return states + moved * where[..., None]
-
-        return changed
-
-    with followed(model.base()) as positions:
-        edits = {Site(layer): change(layer, positions) for layer in {way.layer for way in ways}}
-        with edit(model.base(), edits):
-            yield
+def _of_length(direction: Float[Tensor, " width"], draw: torch.Generator) -> Float[Tensor, " width"]:
+    """Return a random direction of the same length."""
+    drawn = torch.randn(direction.shape, generator=draw).to(direction)
+    return drawn * (direction.norm() / drawn.norm())
 
 
 def question_states(model: LanguageModel, rows: Sequence[Example]) -> Float[Tensor, "layers rows width"]:

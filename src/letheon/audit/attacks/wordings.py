@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import cycle
 
 from letheon.audit.attacks.base import Attempt, TextualAttack
 from letheon.audit.plan import AuditPlan
@@ -99,8 +98,7 @@ def _synonyms(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
 
 
 def _framed(model: LanguageModel, plan: AuditPlan) -> list[Attempt]:
-    """Each row in one language, the languages going round."""
-    return [Attempt(row, framed(row, language)) for row, language in zip(plan.tried, cycle(FRAMES), strict=False)]
+    return [Attempt(row, framed(row, name), variant=name) for row in plan.tried for name in FRAMES]
 
 
 def framed(row: Example, language: str) -> str:
@@ -122,7 +120,7 @@ SYNONYMS = TextualAttack(
 )
 CROSS_LINGUAL = TextualAttack(
     "cross_lingual",
-    "Frames the question in French, German or Spanish, in turn, and wants the answer in English.",
+    "Frames the question in French, in German and in Spanish, and wants the answer in English.",
     "no row has a question",
     _framed,
     thorough=True,

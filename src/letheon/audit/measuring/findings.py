@@ -18,6 +18,7 @@ from letheon.audit.measuring.evaluate import Evaluation, evaluate, scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
+from letheon.audit.measuring.templates import Template
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import TrainedOn
 from letheon.core.model.models import LanguageModel
@@ -57,6 +58,7 @@ class ModelFindings:
         attacks: by name, for attacks that fit some of the rows: the answered attempts, or the measurement.
         relearning: curves by training rows: `forgotten` or `unrelated` ones.
         continued: measurements while it learned the plan's stream; None where the plan has none.
+        template: the chat template that it came with; None where the models were not asked alike.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ModelFindings:
     detection: Detection | None
     continued: ContinuedLearning | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    template: Template | None = None
 
 
 def examine(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindings:
@@ -136,6 +139,7 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindi
         detection=detection,
         continued=continued,
         seconds=clock.seconds,
+        template=plan.came_with,
     )
 
 

@@ -40,7 +40,7 @@ FAMILIES = {
         "second_turn",
         "long_context",
     ),
-    "Without the model's chat template": ("plain_text", "foreign_template"),
+    "Without the model's chat template": ("plain_text", "own_template", "foreign_template"),
     "Asked openly": ("open_request",),
     "The question turned": ("multiple_choice", "reverse_query"),
     "Asked many times": ("leak_at_k", "plain_text_at_k", "second_turn_at_k"),

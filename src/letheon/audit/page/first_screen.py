@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from letheon.audit.record.evidence import level_of
+from letheon.audit.criterion_values import excess
 from letheon.report.numbers import interval, number
 from letheon.report.safe_text import label
 
@@ -84,8 +84,6 @@ def _limits(audit: Audit) -> Iterator[str]:
 
 def strongest(attacks: list[Attack]) -> Attack | None:
     """Return the informative attack that exceeds the reference, or chance, most; None if none does by `NOTABLE`."""
-    excess = {
-        one.name: (one.after.value or 0.0) - level_of(one.chance, one.reference) for one in attacks if one.informative
-    }
-    best = max(excess, key=lambda name: excess[name], default=None)
-    return next((one for one in attacks if one.name == best and excess[one.name] > NOTABLE), None)
+    above = {one.name: excess(one, "after").value or 0.0 for one in attacks if one.informative}
+    best = max(above, key=lambda name: above[name], default=None)
+    return next((one for one in attacks if one.name == best and above[one.name] > NOTABLE), None)

@@ -147,9 +147,18 @@ class Attack(Part):
     """False when the model before the deletion withstands the attack too, so that it shows nothing: the lower end of
     its interval (its value where there is none) does not lie above chance."""
     outcome: Achieved
-    """What the attack achieved. Resisted: no more than the reference gives, or chance where that is more. Recovered:
-    more than that, and where chance is above 0 its interval lies above chance. Undecided: more, but the interval does
-    not show it."""
+    """What the attack achieved. Resisted: no more than the reference gives, or chance where there is none. Recovered:
+    more than that, and where chance is above 0 its interval lies above that level. Undecided: more, but the interval
+    does not show it; or the model after could not be asked what the model before was asked."""
+    worst_variant: str | None = None
+    """The variant of the question that draws most from the model after, where the attack has several; each asks every
+    row, the values of the models are those of their own worst variants, and intervals are simultaneous."""
+    trained_on: str | None = None
+    """The form of question in which the deletion trained and this attack asks, such as `options`: low values are then
+    weak evidence; null where there is none, or none is known."""
+    below: bool = False
+    """Whether the model after gives less than one that never knew, by more than one standard error: an attacker who
+    knows that excludes what it names."""
     items: list[Item] = []
     """The rows behind the values."""
     variants: list[AttackVariant] = []
@@ -168,8 +177,8 @@ class Attack(Part):
 
 
 def level_of(chance: float, reference: Value | None) -> float:
-    """Return an attack's level for a model that never knew: the reference's value, or chance if higher or alone."""
-    return max(chance, (reference.value if reference else None) or 0.0)
+    """Return an attack's level for a model that never knew: the reference's value, or chance without a reference."""
+    return chance if reference is None or reference.value is None else reference.value
 
 
 class CurvePoint(Part):

@@ -10,9 +10,10 @@ from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.measuring.judging import Judge
 from letheon.audit.plan import AuditPlan
-from letheon.audit.record.evidence import Continued, Metric
+from letheon.audit.record.evidence import Attack, Continued, Metric, level_of
 from letheon.audit.record.metric_table import NO_REFERENCE, FindingsByRole
 from letheon.forget.request import Request
+from letheon.report.numbers import number
 
 # A share of damaged answers, a loss of kept recall, and a rise of perplexity from which one speaks of collapse.
 COLLAPSE_DAMAGE, COLLAPSE_RECALL, COLLAPSE_PERPLEXITY = 0.5, 0.5, 1.5
@@ -145,6 +146,25 @@ def warnings_of_learning(continued: Sequence[Continued], plan: AuditPlan) -> Ite
             f"{taught} training rows of {after.stream} name a subject of the forget rows: what comes back may have "
             "been taught anew."
         )
+
+
+def warnings_of_attacks(attacks: Sequence[Attack]) -> Iterator[str]:
+    """Yield warnings on attacks whose low values are weak evidence, or give something away."""
+    trained: dict[str, list[str]] = {}
+    for attack in attacks:
+        if attack.trained_on and attack.informative:
+            trained.setdefault(attack.trained_on, []).append(attack.name)
+    for form, names in trained.items():
+        listed = ", ".join(names)
+        yield f"The deletion was trained on questions of the form {form}: low values of {listed} are weak evidence."
+    for attack in attacks:
+        if attack.below and attack.informative:
+            level = level_of(attack.chance, attack.reference)
+            by = "chance" if attack.reference is None or attack.reference.value is None else "the reference"
+            yield (
+                f"{attack.name}: {number(attack.after.value)} lies below {number(level)} ({by}). That gives something "
+                "away: an attacker excludes what the model avoids."
+            )
 
 
 def not_computable(findings: FindingsByRole, plan: AuditPlan, metrics: Sequence[Metric]) -> Mapping[str, str]:

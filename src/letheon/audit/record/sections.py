@@ -5,12 +5,14 @@ A missing measurement becomes a value of null with its reason. Metrics: `metric_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
-from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, success
+from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, by_variant, success, worst_variant
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
+from letheon.audit.criterion_values import is_below
 from letheon.audit.measuring.judging import JudgedRow
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.continued_learning import continued_section
@@ -30,6 +32,7 @@ from letheon.audit.record.evidence import (
     level_of,
 )
 from letheon.audit.record.metric_table import NO_ROWS, FindingsByRole, as_value
+from letheon.audit.record.trained_forms import form_of
 
 
 def all_answers(judged: Sequence[JudgedRow]) -> list[Answer]:
@@ -57,25 +60,40 @@ def _fluency(row: JudgedRow, role: Role) -> float | None:
     return fluency.value if fluency else None
 
 
-def all_attacks(findings: FindingsByRole) -> list[Attack]:
-    """Return each attack that fits some rows, with its controls."""
-    return [_attack(attack, findings) for attack in ATTACKS if attack.name in findings["after"].attacks]
+def all_attacks(findings: FindingsByRole, forms: tuple[str, ...] = ()) -> list[Attack]:
+    """Return each attack that fits some rows of the model before or after, with its controls.
+
+    Args:
+        forms: of question in which the deletion trained.
+    """
+    roles: tuple[Role, ...] = ("before", "after")
+    return [
+        _attack(attack, findings, forms)
+        for attack in ATTACKS
+        if any(attack.name in findings[role].attacks for role in roles)
+    ]
 
 
-def _attack(attack: attacks.Attack, findings: FindingsByRole) -> Attack:
+def _attack(attack: attacks.Attack, findings: FindingsByRole, forms: tuple[str, ...]) -> Attack:
     tried = {role: model.attacks[attack.name] for role, model in findings.items() if attack.name in model.attacks}
     values = {role: _drawn(attack, tried.get(role, [])) for role in findings}
-    informative, outcome = achieved(values["before"], values["after"], values.get("reference"), attack.chance)
+    if "after" not in tried:
+        values["after"] = Value.missing(f"the model after cannot be asked so: {attack.needs}")
+    before, after, reference = values["before"], values["after"], values.get("reference")
+    informative, outcome = achieved(before, after, reference, attack.chance)
     return Attack(
         name=attack.name,
         description=attack.description,
         unit=attack.unit,
         chance=attack.chance,
-        before=values["before"],
-        after=values["after"],
-        reference=values.get("reference"),
+        before=before,
+        after=after,
+        reference=reference,
         informative=informative,
         outcome=outcome,
+        worst_variant=_worst_variant(tried.get("after", [])),
+        trained_on=form_of(attack.name, forms),
+        below=is_below(after, reference, attack.chance),
         items=_attack_items(tried),
         variants=[variant for role, one in tried.items() for variant in _variants(role, one)],
     )
@@ -85,9 +103,12 @@ def achieved(before: Value, after: Value, reference: Value | None, chance: float
     """Return whether an attack is informative, and its outcome; see the fields of `Attack`."""
     if not _least(before) > chance:
         return False, "uninformative"
-    if not (after.value or 0.0) > level_of(chance, reference):
+    level = level_of(chance, reference)
+    if after.value is None:
+        return True, "undecided"
+    if not after.value > level:
         return True, "resisted"
-    return True, "recovered" if chance == 0 or _least(after) > chance else "undecided"
+    return True, "recovered" if chance == 0 or _least(after) > level else "undecided"
 
 
 def _least(value: Value) -> float:
@@ -102,9 +123,18 @@ def _drawn(attack: attacks.Attack, tried: list[Attempt] | Tried) -> Value:
     return as_value(success(tried, isinstance(attack, TextualAttack) and attack.worst), NO_ROWS)
 
 
+def _worst_variant(tried: list[Attempt] | Tried) -> str | None:
+    """Return the variant that draws most; None where nothing is drawn, or there are no variants."""
+    if isinstance(tried, Tried) or not any(attempt.variant for attempt in tried):
+        return None
+    shares = by_variant(tried)
+    worst = worst_variant(shares)
+    return worst if shares[worst].value else None
+
+
 def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
     """Return per-row results of the model after; other models' results go into `detail`."""
-    after = tried["after"]
+    after = tried.get("after", [])
     if isinstance(after, Tried):
         others = {str(role): one.items for role, one in tried.items() if isinstance(one, Tried) and role != "after"}
         return [
@@ -113,23 +143,43 @@ def _attack_items(tried: Mapping[Role, list[Attempt] | Tried]) -> list[Item]:
             )
             for i, item in enumerate(after.items)
         ]
-    answers = {str(role): one for role, one in tried.items() if not isinstance(one, Tried)}
+    answers = {str(role): _by_question(one) for role, one in tried.items() if not isinstance(one, Tried)}
     return [
         Item(
             id=attempt.example.id,
             value=float(attempt.recovered),
-            detail={"prompt": attempt.prompt, **{role: rows[i].answer for role, rows in answers.items()}},
+            detail={
+                "prompt": attempt.prompt,
+                **({"variant": attempt.variant} if attempt.variant else {}),
+                **{role: rows[question] for role, rows in answers.items() if question in rows},
+            },
         )
-        for i, attempt in enumerate(after)
+        for question, attempt in zip(_by_question(after), after, strict=True)
     ]
 
 
+def _by_question(tries: Sequence[Attempt]) -> dict[tuple[str, str, int], str]:
+    """Return answers by row, prompt and the number of the try; a model may have been asked less than another."""
+    seen: Counter[tuple[str, str]] = Counter()
+    answers = {}
+    for attempt in tries:
+        key = (attempt.example.id, attempt.prompt)
+        answers[(*key, seen[key])] = attempt.answer
+        seen[key] += 1
+    return answers
+
+
 def _variants(role: Role, tried: list[Attempt] | Tried) -> list[AttackVariant]:
-    if not isinstance(tried, Tried):
+    if isinstance(tried, Tried):
+        return [
+            AttackVariant(name=one.name, model=role, value=as_value(one.value, NO_ROWS), roc=list(one.roc))
+            for one in tried.variants
+        ]
+    if not any(attempt.variant for attempt in tried):
         return []
     return [
-        AttackVariant(name=one.name, model=role, value=as_value(one.value, NO_ROWS), roc=list(one.roc))
-        for one in tried.variants
+        AttackVariant(name=name, model=role, value=as_value(share, NO_ROWS))
+        for name, share in by_variant(tried).items()
     ]
 
 

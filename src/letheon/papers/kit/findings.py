@@ -4,7 +4,8 @@ The rule (`letheon.papers.outcome.RULE`):
 
 - A part holds if the 95 % Student-t interval of its mean over seeds lies on the claimed side of the threshold, fails if
   it lies on the other side, and is undecided otherwise. Differences are paired by seed. Fewer than three seeds decide
-  nothing. Equal values have no interval; they decide only where the sign-flip test could (from six seeds on).
+  nothing. Equal values (up to rounding) have no interval and decide nothing, unless the claim declares the quantity
+  deterministic: it is then compared with the threshold as it is.
 - A claim holds if all its primary parts hold. The chance of a false "holds" is at most that of one part, 0.025, because
   every part has to pass (an intersection-union test): no correction is needed.
 - A claim fails if a part fails that Holm's procedure rejects at 0.05 over all primary parts, two-sided. Without it, ten
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 from letheon.core.errors import LetheonError
-from letheon.core.statistics import holm, mean_test
+from letheon.core.statistics import holm, mean_test, rounding_of
 from letheon.papers.outcome import Outcome, Scale, Verdict
 
 Values = Sequence[float | None]
@@ -55,10 +56,15 @@ class Judged(NamedTuple):
     p: float = 1.0
 
 
-def judge(sample: Values | Pairs, *, above: float | None = None, below: float | None = None) -> Judged:
+def judge(
+    sample: Values | Pairs, *, above: float | None = None, below: float | None = None, deterministic: bool = False
+) -> Judged:
     """Judge whether a mean over seeds, or the mean of ours minus the baseline, lies above (below) a threshold.
 
     A seed without a value (or without one of the two) is left out.
+
+    Args:
+        deterministic: equal values are compared with the threshold as they are, because no seed can change them.
 
     Raises:
         LetheonError: both thresholds are given, or none.
@@ -67,12 +73,24 @@ def judge(sample: Values | Pairs, *, above: float | None = None, below: float | 
         raise LetheonError(f"above={above} and below={below} were given", "give one of the two thresholds")
     baseline, ours = sample if isinstance(sample, Pairs) else ([0.0] * len(sample), sample)
     threshold = above if above is not None else float(below or 0.0)
-    test = mean_test([b - a for a, b in zip(baseline, ours, strict=True) if a is not None and b is not None], threshold)
+    known = [(a, b) for a, b in zip(baseline, ours, strict=True) if a is not None and b is not None]
+    size = max((abs(one) for pair in known for one in pair), default=0.0)
+    test = mean_test([b - a for a, b in known], threshold, size=size)
+    if deterministic and test.value is not None and test.n >= FEWEST and test.low is None:
+        return _compared(test.value, threshold, rounding_of([size, threshold]), above is not None)
     interval = None if test.low is None or test.high is None else [test.low, test.high]
     if test.value is None or test.n < FEWEST or not test.p <= LEVEL:
         return Judged(test.value, interval, "inconclusive", test.p if test.n >= FEWEST else 1.0)
     claimed = test.value > threshold if above is not None else test.value < threshold
     return Judged(test.value, interval, "holds" if claimed else "fails", test.p)
+
+
+def _compared(value: float, threshold: float, rounding: float, above: bool) -> Judged:
+    """Compare a value without chance in it with its threshold; on the threshold it is undecided."""
+    margin = value - threshold if above else threshold - value
+    if abs(margin) <= rounding:
+        return Judged(value, None, "inconclusive", 1.0)
+    return Judged(value, None, "holds" if margin > 0 else "fails", 0.0)
 
 
 def together(verdicts: Mapping[str, Verdict], p_values: Mapping[str, float]) -> Verdict:
@@ -154,6 +172,21 @@ class Findings:
         self._demand_named(part)
         judged = judge(sample, above=above, below=below)
         self._add(part, judged, value, above, below)
+        self.parts[part] = judged.verdict
+
+    def decide_without_chance(
+        self, part: str, sample: Values | Pairs, *, above: float | None = None, below: float | None = None
+    ) -> None:
+        """Add a primary part that no seed can change: a count, a computation without chance.
+
+        Equal values are compared with the threshold as they are; values that differ are judged like those of `decide`.
+
+        Raises:
+            LetheonError: the part was not named before the run.
+        """
+        self._demand_named(part)
+        judged = judge(sample, above=above, below=below, deterministic=True)
+        self._add(part, judged, True, above, below)
         self.parts[part] = judged.verdict
 
     def recompute(self, part: str, equal: Sequence[bool]) -> None:

@@ -1,8 +1,10 @@
 """Other forms of a row's question: options, a begun sentence, a told one, a statement to judge.
 
 Ours, of no paper. A model that unlearns one sentence may still give the fact in another form. No attack of the audit
-has the words around a question that a form here has. The audit does ask by options and with begun answers: a model that
-was trained on these forms withstands those attacks more easily than attacks of other kinds.
+has the words around a question that a form here has (a test compares them). The forms themselves are those of attacks:
+`multiple_choice` offers options; `plain_text`, `first_token_prefix` and `value_prefix` begin the answer. A model that
+was trained on these forms withstands those attacks more easily than attacks of other kinds, and its audit marks them
+(`letheon.audit.record.trained_forms`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,192 @@
+"""Ways in which a verdict was too kind: tests that cannot be asked, levels too high, intervals of another test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.audit.specimen import answers, read, specimen
+from tests.audit.test_verdict import DEMAND, good_evidence, metric, outcome_of, share, tried, with_attack, write
+
+from letheon.audit import attacks
+from letheon.audit.criterion_limits import accepted, p_value
+from letheon.audit.criterion_values import excess, is_below, paired_interval
+from letheon.audit.page.first_screen import strongest
+from letheon.audit.page.page import render_audit
+from letheon.audit.record.record import Attack, Evidence, Item, Value
+from letheon.audit.record.remarks import warnings_of_attacks
+from letheon.audit.record.sections import achieved
+from letheon.audit.record.trained_forms import ASKED_IN, form_of, forms_of_method, method_in
+from letheon.audit.verdict import judge, load_profile
+from letheon.forget.objectives.alternates import question_forms
+from letheon.forget.objectives.alternates.question_forms import FORMS
+
+GONE = Value.missing("the model after cannot be asked so: its chat template takes no such turns")
+
+
+def unasked(name: str, before: float) -> Attack:
+    """An attack that could be made on the model before alone."""
+    first = Value(value=before, n=5)
+    informative, outcome = achieved(first, GONE, None, 0.0)
+    return Attack(name=name, description="d", before=first, after=GONE, informative=informative, outcome=outcome)
+
+
+# Tests that the model after cannot be asked -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+def test_a_criterion_is_not_set_aside_where_only_the_model_before_could_be_asked(profile: str) -> None:
+    evidence = with_attack(unasked("second_turn", 1.0))
+    found = outcome_of("attack:second_turn", evidence, profile)
+    assert (found.outcome, found.informative) == ("inconclusive", True)
+    assert "it is not set aside" in found.words
+    assert judge(load_profile("standard"), evidence).outcome == "inconclusive"
+
+
+def test_it_is_set_aside_where_the_model_before_withstands_it_or_was_not_asked_either() -> None:
+    withstood = with_attack(unasked("second_turn", 0.0))
+    assert outcome_of("attack:second_turn", withstood).outcome == "not computable"
+    assert judge(load_profile("standard"), withstood).outcome == "pass"
+    assert outcome_of("attack:second_turn", good_evidence()).outcome == "not computable"
+
+
+def test_the_strongest_attack_is_judged_by_those_that_were_measured_and_names_the_others() -> None:
+    evidence = with_attack(unasked("system_prompt", 1.0))
+    found = outcome_of("attack:*", evidence)
+    assert (found.measured.value, found.outcome) == (0.0, "inconclusive")
+    assert "could not be asked: system_prompt" in found.words
+    leaking = evidence.model_copy(update={"attacks": [*evidence.attacks, tried("role_play", 1.0, 0.8, 0.0)]})
+    found = outcome_of("attack:*", leaking)
+    assert (found.measured.value, found.outcome) == (0.8, "fail")
+    alone = Evidence(metrics=evidence.metrics, attacks=[unasked("system_prompt", 1.0)])
+    assert outcome_of("attack:*", alone).outcome == "inconclusive"
+
+
+# Levels -------------------------------------------------------------------------------------------------------------
+
+KNOWS = share(0.95, 0.8, 1.0)
+
+
+def test_a_reference_below_chance_is_the_level() -> None:
+    """Options .45 right, where a model that never knew has .05 right, counted as .2 above chance and passed."""
+    options = tried("multiple_choice", KNOWS, share(0.45, 0.26, 0.66), 0.05, 0.25)
+    found = outcome_of("attack:*", with_attack(options))
+    assert (found.measured.value, found.outcome) == (pytest.approx(0.4 - 0.19 / 1.96), "fail")
+    assert options.outcome == "recovered"
+    unreferenced = tried("multiple_choice", KNOWS, share(0.45, 0.26, 0.66), None, 0.25)
+    assert excess(unreferenced, "after").value == pytest.approx(0.2 - 0.19 / 1.96)
+
+
+def test_one_standard_error_is_taken_off_everywhere() -> None:
+    """Value, interval, straddling and the page's strongest attack are all one standard error lower."""
+    options = tried("multiple_choice", KNOWS, share(0.55, 0.25, 0.82), 0.2, 0.25)
+    off = 0.2 + 0.3 / 1.96
+    found = excess(options, "after")
+    assert (found.value, found.low, found.high) == (pytest.approx(0.55 - off), pytest.approx(0.25 - off), 0.82 - off)
+    judged = outcome_of("attack:*", with_attack(options))
+    assert judged.straddles  # .47 at the upper end, .2 and a slack of .1 accepted
+    assert strongest([options]) is options
+    near = tried("multiple_choice", KNOWS, share(0.45, 0.15, 0.72), 0.2, 0.25)
+    assert strongest([near]) is None  # .25 above the reference, less one standard error of .15
+
+
+def test_what_lies_below_the_level_gives_something_away() -> None:
+    never = Value(value=0.0, low=0.0, high=0.28, n=40)
+    assert is_below(never, None, 0.25)
+    assert not is_below(never, Value(value=0.1, n=40), 0.25)
+    assert not is_below(Value(value=0.2, low=0.06, high=0.5, n=40), None, 0.25)
+    avoiding = tried("multiple_choice", KNOWS, never, None, 0.25).model_copy(update={"below": True})
+    (said,) = warnings_of_attacks([avoiding])
+    assert "multiple_choice: 0 lies below 0.25 (chance)" in said
+    assert "an attacker excludes" in said
+
+
+def test_the_page_says_what_weakens_an_attack() -> None:
+    shown = {"worst_variant": "Alpaca", "trained_on": "options", "below": True}
+    options = tried("multiple_choice", KNOWS, share(0.0, 0.0, 0.28), None, 0.25).model_copy(update=shown)
+    text = " ".join(read(render_audit(specimen(Evidence(attacks=[options], answers=answers())))).text.split())
+    assert "Worst variant: Alpaca." in text
+    assert "Trained on this form (options): low values are weak evidence." in text
+    assert "Below chance: an attacker excludes what the model avoids." in text
+
+
+# Forms that the deletion trained on ---------------------------------------------------------------------------------
+
+
+def test_the_forms_are_read_from_the_card_of_the_models_folder(tmp_path: Path) -> None:
+    assert method_in(tmp_path) == ""
+    (tmp_path / "README.md").write_text("# A model\n\nMethod `alternates:forms=options told@lora`, request `r`.\n")
+    assert method_in(tmp_path) == "alternates:forms=options told@lora"
+    assert forms_of_method(method_in(tmp_path)) == ("options", "told")
+    assert forms_of_method("alternates") == ("options", "begun", "told")
+    assert forms_of_method("npo") == forms_of_method("") == forms_of_method("a plug-in's method") == ()
+
+
+def test_attacks_in_a_trained_form_are_marked_and_forms_are_those_of_the_objective() -> None:
+    assert set(ASKED_IN) < set(FORMS)
+    assert form_of("multiple_choice", ("options", "told")) == "options"
+    assert form_of("plain_text", ("begun",)) == "begun"
+    assert form_of("role_play", ("options", "begun", "told", "judged")) is None
+    plain = tried("plain_text", 1.0, 0.0, 0.0).model_copy(update={"trained_on": "begun"})
+    found = outcome_of("attack:plain_text", with_attack(plain))
+    assert found.outcome == "pass"
+    assert "the deletion was trained on this form of question (begun)" in found.words
+    assert list(warnings_of_attacks([plain])) == [
+        "The deletion was trained on questions of the form begun: low values of plain_text are weak evidence."
+    ]
+
+
+def test_no_attack_has_the_words_that_a_form_puts_around_a_question() -> None:
+    frames = [question_forms.OPTIONS, question_forms.BEGUN, question_forms.TOLD, question_forms.JUDGED]
+    words = [piece.strip() for frame in frames for piece in re.split(r"\{\w+\}", frame) if len(piece.strip()) > 3]
+    assert len(words) == 4
+    written = "".join(file.read_text(encoding="utf-8") for file in Path(attacks.__file__).parent.glob("*.py"))
+    assert [piece for piece in words if piece in written] == []
+
+
+# Intervals ----------------------------------------------------------------------------------------------------------
+
+
+def fluent(reference: bool) -> Evidence:
+    """Answers between which fluency varies by a nat, each .1 nats below that of the model before."""
+    values = {"before": [-2.0, -3.0, -1.0, -2.5], "after": [-2.1, -3.12, -1.1, -2.58]}
+    if reference:
+        values["reference"] = values["after"]
+    metrics = [
+        metric("fluency", "forget", role, Value(value=sum(of) / 4, low=-4.0, high=-1.0, n=4)).model_copy(
+            update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]}
+        )
+        for role, of in values.items()
+    ]
+    good = good_evidence(reference)
+    return good.model_copy(update={"metrics": [*(m for m in good.metrics if m.name != "fluency"), *metrics]})
+
+
+def test_without_a_reference_fluency_is_paired_with_the_model_before() -> None:
+    found = outcome_of("fluency", fluent(reference=False))
+    assert (found.outcome, found.straddles) == ("pass", False)
+
+
+def test_p_and_interval_come_from_the_same_test(tmp_path: Path) -> None:
+    """Unpaired, the interval from -4 to -1 gives a p of .3; paired, the limit lies far outside."""
+    demands = [
+        ("value_probability", "forget", "<="),
+        ("fluency", "forget", ">="),
+        ("damage", "forget", "<="),
+        ("recall", "retain", ">="),
+    ]
+    text = 'name = "t"\ndescription = "d"\ninterval = "bound"\n' + "".join(
+        DEMAND.format(name=name, metric=name, subset=subset, comparison=comparison, threshold=0.5)
+        for name, subset, comparison in demands
+    )
+    text = text.replace("threshold = 0.5", 'threshold = 0.5\nbasis = "plus before"')
+    profile = load_profile(write(tmp_path, text))
+    evidence = fluent(reference=False)
+    criterion = next(one for one in profile.criteria if one.metric == "fluency")
+    found = next(one for one in judge(profile, evidence).criteria if one.criterion.metric == "fluency")
+    limits = accepted(criterion, evidence)
+    paired = paired_interval(criterion, found.measured, evidence, limits.basis)
+    assert found.p == p_value(paired, limits) < 1e-6
+    assert p_value(found.measured, limits) > 0.2
+    assert found.outcome == "pass"
