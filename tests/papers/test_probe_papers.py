@@ -28,7 +28,7 @@ CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] =
         "heads", (0.9, 0.4, 0.95), (0.4, 0.4, 0.95),
         ("share of retrieval heads", "best score, permuted", "share of prompts answered"),
     ),
-    "binding": ("mixture", (0.96, 0.02, -0.2), (0.7, 0.02, -0.2), ("accuracy",)),
+    "binding": ("mixture", (0.96, 0.02, -0.2, 0.9), (0.7, 0.02, -0.2, 0.9), ("accuracy", "copied")),
     "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), ("known",)),
     "post_training": (
         "post", (0.5, 0.2, 0.95, 0.02), (0.1, 0.2, 0.95, 0.02),
