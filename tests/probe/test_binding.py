@@ -147,8 +147,6 @@ def test_a_layer_that_holds_the_copied_answer_is_not_chosen(lexical: LanguageMod
     assert best_layer(sweep, {0: 0.0, 1: 0.0, 2: 0.1}) == 2
     seen = look_up(lexical, encode_pairs(lexical, SCHEMA, draw_pairs(SCHEMA, 5, 24, seed=2)))
     assert (seen.layer, seen.copied_there) == (0, 0.0), "the last token is the queried word: it points at once"
-        "the last token is the queried word itself: it points by layer 0"
-    )
     assert len(seen.held_out.original) == 12, "the layer is chosen on one half and measured on the other"
     assert bound_share(seen.patched) == 1.0
 
