@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from letheon.core.statistics import estimate_mean
 from letheon.papers.binding import GROUPS, SCHEMA, draw_list
 from letheon.papers.binding import trained as trained_to_bind
 from letheon.papers.kit.findings import Findings
@@ -69,7 +70,7 @@ def test_a_text_s_planted_sinks_are_summed_up() -> None:
 
 
 def test_random_heads_count_by_how_far_they_move_in_either_direction() -> None:
-    found = moves(Ablation(plain=0.5, without=0.1, random=[0.6, 0.4], heads=[(0, 0)]))
+    found = moves(Ablation(plain=0.5, without=0.1, random=[0.6, 0.4], heads=[(0, 0)], effect=estimate_mean([])))
     assert list(found.values()) == pytest.approx([0.4, 0.1])
     assert list(moves(None).values()) == [None, None]
 
