@@ -153,6 +153,9 @@ def test_statements_are_balanced_and_read(tmp_path: Path) -> None:
     file = tmp_path / "facts.csv"
     file.write_text("statement,label\nA is A.,1\nB is B.,true\nA is B.,0\nB is A.,false\n")
     assert [one.label for one in read_statements(file)] == [True, True, False, False]
+    file.write_text("statement,label\nA is A.,1\n   ,1\n")
+    with pytest.raises(InputError, match="row 2"):
+        read_statements(file)
     file.write_text("statement,label\nA is A.,maybe\n")
     with pytest.raises(InputError, match="row 1"):
         read_statements(file)

@@ -18,6 +18,7 @@ from letheon.audit.measuring.judging import Judge, JudgedRow
 from letheon.audit.measuring.no_ops import Check, failures
 from letheon.audit.plan import QUICK, AuditPlan
 from letheon.audit.record.evidence import Evidence, Role
+from letheon.audit.record.general_ability import Ability, ability_differences, ability_metrics
 from letheon.audit.record.metric_table import all_metrics, depth_metrics
 from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_learning
@@ -42,6 +43,7 @@ def conclude(
     began: tuple[datetime, float],
     checks: Sequence[Check] = (),
     depth: Depth | None = None,
+    ability: Ability | None = None,
 ) -> Audit:
     """Put the measurements of all models into a record and decide by the criteria.
 
@@ -50,8 +52,11 @@ def conclude(
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
         checks: whether the deletion changed anything, and whether the model computes the same in every way.
         depth: at which layers the model after still carries the facts, where that was measured.
+        ability: each model's scores of general tasks, where these were asked for.
     """
+    seed, ability = plan.settings.seed, ability or {}
     metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
+    metrics += ability_metrics(ability, seed)
     evidence = Evidence(
         metrics=metrics,
         answers=all_answers(judged),
@@ -65,7 +70,8 @@ def conclude(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, model) for role, model in findings.items()],
-        settings=_settings(findings, plan, judge, checks, depth),
+        settings=_settings(findings, plan, judge, checks, depth)
+        | {"general_ability": ability_differences(ability, seed)},
         environment=_environment(findings["after"].device, plan.settings.seed),
         profile=criteria,
         verdict=decide(criteria, evidence),

@@ -18,6 +18,7 @@ from letheon.audit.measuring.continuation import Continuation, read_continuation
 from letheon.audit.measuring.depth import Depth, States, fact_states, measure_depth
 from letheon.audit.measuring.examinations import examine_once
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
+from letheon.audit.measuring.harness import GeneralTasks, TaskScores
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import Check, check_no_ops
 from letheon.audit.plan import QUICK, AuditPlan, Settings, make_plan
@@ -48,6 +49,7 @@ def audit(
     quick: bool = False,
     settings: Settings | None = None,
     after_learning: Continuation | str | Path | None = None,
+    general_tasks: GeneralTasks | None = None,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> Audit:
@@ -66,6 +68,7 @@ def audit(
         settings: how much is measured; default the full audit, or the quick one.
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
+        general_tasks: tasks of lm-evaluation-harness under which every model is evaluated.
         cache: whether examinations of the models before and reference are stored and read; see `examinations`.
         progress: called after each stage; default a bar on the terminal.
 
@@ -78,14 +81,21 @@ def audit(
     began = datetime.now(UTC), time.monotonic()
     models = _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
-    stages = STAGES + (continuation is not None)
+    stages = STAGES + (continuation is not None) + (general_tasks is not None)
     with _stages(len(models) * stages + 3, progress) as report:
-        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report)
+        ability: dict[Role, list[TaskScores]] = {}
+
+        def general(role: Role, model: LanguageModel) -> None:
+            if general_tasks is not None:
+                ability[role] = general_tasks.run(model)
+                report("general ability")
+
+        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report, general)
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, findings)
         report("judging")
 
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, ability)
     if out is not None:
         write(record, Path(out))
     return record
@@ -118,6 +128,7 @@ def _measure(
     device: str,
     cache: bool,
     report: Report,
+    general: Callable[[Role, LanguageModel], None],
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first."""
     before = load(models["before"], device=device)
@@ -126,6 +137,7 @@ def _measure(
     report("plan")
     control = examine_once if cache else examine
     findings: dict[Role, ModelFindings] = {"before": control(before, plan, report)}
+    general("before", before)
     checks: list[Check] = []
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
@@ -136,6 +148,7 @@ def _measure(
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
         findings[role] = (examine if role == "after" else control)(model, plan, report)
+        general(role, model)
         if patched:
             states[role] = fact_states(model, patched)
     depth = None

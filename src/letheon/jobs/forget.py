@@ -110,6 +110,7 @@ class ForgetJob:
         check_reference(given.audit.reference, None if given.rows.writes_retain else request)
         if given.audit.audit:
             load_profile(given.audit.profile)
+            given.audit.general_tasks()
         refuse_folder(given.folders.out)
         check_device(given.device)
         check_ledger(given.audit.ledger, [request], model=given.model, out=given.folders.out)
@@ -208,6 +209,7 @@ def _finished(result: Result, before: str, options: AuditOptions, seed: int, dev
                 result.request,
                 reference=resolve_reference(options.reference, result.request, seed=seed, device=device),
                 profile=options.profile,
+                general_tasks=options.general_tasks(),
                 seed=seed,
                 device=device,
             )

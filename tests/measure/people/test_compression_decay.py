@@ -166,5 +166,9 @@ def test_concepts_of_a_file_are_checked(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"concept": "c", "corpus": corpus[1:]}]))
     with pytest.raises(InputError, match="lacks one"):
         read_cells(str(path))
+    holed = [{**corpus[0], "expected_keywords": ["k", None]}, *corpus[1:]]
+    path.write_text(json.dumps([{"concept": "c", "corpus": holed}]))
+    with pytest.raises(InputError, match="row 1"):
+        read_cells(str(path))
     with pytest.raises(InputError, match="arm=other"):
         read_compression_decay(arm="other")

@@ -217,13 +217,13 @@ def read_cells(path: str) -> list[Cell]:
         for one in row["corpus"]:
             level = one.get("compression_level") if isinstance(one, dict) else None
             keywords = one.get("expected_keywords") if isinstance(one, dict) else None
-            if level not in LEVELS or not isinstance(keywords, list):
+            if level not in LEVELS or not isinstance(keywords, list) or not all(isinstance(k, str) for k in keywords):
                 raise InputError(
                     f"{where}: level {short(level)}, keywords {short(keywords)}",
                     f"levels are {', '.join(map(str, LEVELS))}",
                 )
             text, question = (text_of(one, field, where) for field in ("text", "probe_question"))
-            cells.append(Cell(name, float(level), text, question, tuple(map(str, keywords))))
+            cells.append(Cell(name, float(level), text, question, tuple(keywords)))
     ids = [cell.id for cell in cells]
     if len(set(ids)) < len(ids) or len(ids) % len(LEVELS) or not ids:
         raise InputError(f"{path}: a concept has a level twice, or lacks one", "give each concept all five levels once")
