@@ -27,7 +27,7 @@ from letheon.core.model.sites import Site, attention, blocks, mlp
 from letheon.core.statistics import rank_correlation
 from letheon.probe.attention_maps import LayerAttention, on_attention_rows
 from letheon.probe.directions import Contrast, cosine, prompt_states, refusal_direction, split_half_of, truth_states
-from letheon.probe.record import Check, ProbeReport, Table, at_least, at_most, halves, layer_head_map
+from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most, halves, layer_head_map
 from letheon.probe.secondary_sinks.report import cut_texts
 from letheon.probe.similarity import alignment, cka, mean_cosine
 from letheon.probe.statements import balanced, built_in
@@ -254,12 +254,19 @@ def _layer_table(found: Changes) -> Table:
     columns = ["layer", "attention weights", "MLP weights", "CKA", "CKA of shuffled tokens", "cosine", "entropy before"]
     columns += ["entropy after"]
     columns += ["truth", "refusal"] if found.truth else []
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for i, weights in enumerate(found.weights):
-        row = [str(i), weights["attention"], weights["mlp"], found.cka[i], found.cka_shuffled[i], found.cosine[i]]
+        row: list[Cell] = [
+            str(i),
+            weights["attention"],
+            weights["mlp"],
+            found.cka[i],
+            found.cka_shuffled[i],
+            found.cosine[i],
+        ]
         row += found.entropy[i].tolist()
         rows.append(tuple(row + ([found.truth[i], found.refusal[i]] if found.truth else [])))
-    return Table("Changes by layer", tuple(columns), list(rows))
+    return Table("Changes by layer", tuple(columns), rows)
 
 
 def _head_table(found: Changes) -> Table:

@@ -112,7 +112,7 @@ def without_experts(module: nn.Module, off: Bool[Tensor, " experts"]) -> Iterato
         with _Masked(module, off):
             return plain(*args, **kwargs)
 
-    module.forward = forward  # type: ignore[method-assign]  # restored below
+    module.forward = forward  # restored below
     try:
         yield
     finally:

@@ -216,9 +216,9 @@ def ability_of(settings: Mapping[str, Any]) -> list[AbilityShown]:
     for row in entries:
         ends = dict(_numbers((end, row.get(end)) for end in Point._fields))
         n = row.get("n")
-        names = (str(row.get(name, "")) for name in ("task", "metric", "against"))
+        task, metric, against = (str(row.get(name, "")) for name in ("task", "metric", "against"))
         change = Point(ends.get("value"), ends.get("low"), ends.get("high"))
-        shown.append(AbilityShown(*names, change, n if isinstance(n, int) else 0))
+        shown.append(AbilityShown(task, metric, against, change, n if isinstance(n, int) else 0))
     return shown
 
 

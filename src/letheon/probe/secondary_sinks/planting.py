@@ -67,7 +67,8 @@ def cosines_at(
     model: LanguageModel, ids: Int[Tensor, "1 length"], position: int, direction: Float[Tensor, " width"]
 ) -> Float[Tensor, " layers"]:
     """Compute |cos| of one token's state with a direction, after each layer."""
-    base, found = model.base(), {}  # type: Any, dict[int, Tensor]
+    base = model.base()
+    found: dict[int, Tensor] = {}
 
     def look(layer: int) -> Callable[[Tensor], Tensor]:
         def see(states: Tensor) -> Tensor:
