@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,8 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
+from letheon.jobs.forget import ResumedForget
+from letheon.jobs.options import AuditOptions
 from letheon.measure.asking.responder import LocalResponder
 from letheon.measure.benchmark import Score
 from letheon.measure.lm_eval_tasks import export_tasks, task_name
@@ -47,6 +50,13 @@ def test_tasks_without_the_extra_or_with_a_wrong_name_are_refused(
     monkeypatch.setattr(harness, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the package lm-eval.*letheon\[lm-eval\]"):
         GeneralTasks.read("arc_easy")
+
+
+def test_a_resumed_run_is_audited_under_the_tasks_that_it_was_started_with() -> None:
+    labels = {"audit": True, "lm_eval": "sums", "lm_eval_path": "/tasks"}
+    resumed = SimpleNamespace(given=SimpleNamespace(audit=AuditOptions()), config={"labels": labels})
+    options = ResumedForget.audit.fget(resumed)  # type: ignore[attr-defined]
+    assert (options.lm_eval, options.lm_eval_path) == ("sums", Path("/tasks"))
 
 
 def test_measures_that_choose_are_exported_and_others_refused(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ class ForgetJob:
             request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
             check(self.recipe, request)
         labels = dataclasses.asdict(given.audit)
+        folder = given.audit.lm_eval_path
+        labels["lm_eval_path"] = str(folder.absolute()) if folder else ""
         labels["ledger"] = str(Path(given.audit.ledger).absolute()) if given.audit.ledger else ""
         chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
         with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
@@ -173,6 +175,8 @@ class ResumedForget:
             profile=labels.get("profile", given.profile),
             reference=labels.get("reference", ""),
             ledger=given.ledger or labels.get("ledger", ""),
+            lm_eval=labels.get("lm_eval", ""),
+            lm_eval_path=Path(folder) if (folder := labels.get("lm_eval_path")) else None,
         )
 
     def plan(self) -> dict[str, Any]:
