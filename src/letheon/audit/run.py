@@ -83,22 +83,29 @@ def audit(
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
     stages = STAGES + (continuation is not None) + (general_tasks is not None)
     with _stages(len(models) * stages + 3, progress) as report:
-        ability: dict[Role, list[TaskScores]] = {}
-
-        def general(role: Role, model: LanguageModel) -> None:
-            if general_tasks is not None:
-                ability[role] = general_tasks.run(model)
-                report("general ability")
-
+        general = _General(general_tasks, report)
         plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report, general)
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, findings)
         report("judging")
 
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, ability)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, general.scores)
     if out is not None:
         write(record, Path(out))
     return record
+
+
+class _General:
+    """Evaluates models under general tasks, if there are any, and collects their scores by role."""
+
+    def __init__(self, tasks: GeneralTasks | None, report: Report) -> None:
+        self.tasks, self.report = tasks, report
+        self.scores: dict[Role, list[TaskScores]] = {}
+
+    def __call__(self, role: Role, model: LanguageModel) -> None:
+        if self.tasks is not None:
+            self.scores[role] = self.tasks.run(model)
+            self.report("general ability")
 
 
 def _models(before: Model, after: Model, reference: Model | None) -> dict[Role, Model]:
@@ -128,7 +135,7 @@ def _measure(
     device: str,
     cache: bool,
     report: Report,
-    general: Callable[[Role, LanguageModel], None],
+    general: _General,
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first."""
     before = load(models["before"], device=device)
