@@ -49,6 +49,12 @@ def test_json_is_one_object_of_ratios_with_their_spread(name: str, always: set[s
 
 
 @pytest.mark.slow
+def test_measures_are_timed_against_the_harness_on_equal_scores() -> None:
+    pytest.importorskip("lm_eval")
+    assert set(json.loads(run("measure", "--json"))) == {"choices_ratio", "subsets_ratio", "subsets_seconds"}
+
+
+@pytest.mark.slow
 def test_the_table_of_savings_names_each_and_how_well_both_sides_agree() -> None:
     shown = run("forget_step", "--tricks")
     for saving in ("labelled logits only", "one forward for both", "cached reference", "common prefix"):

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from letheon.cli.app import app
 from letheon.core.errors import InputError
 from letheon.jobs.measure import CompareRunsJob, EndpointOptions, MeasureData, MeasureJob
 from letheon.printing.measure import show_measurement, show_run_comparison
@@ -25,6 +27,14 @@ def test_one_model_is_measured_at_a_time(tmp_path: Path) -> None:
         CompareRunsJob((str(tmp_path),)).plan()
     plan = MeasureJob("normad", ("tiny",), MeasureData(limit=2, options=["conditions=rule"])).plan()
     assert plan["conditions"] == ["rule"]
+
+
+def test_tasks_are_exported_without_a_model(tmp_path: Path) -> None:
+    command = ["measure", "normad", "--export-lm-eval", str(tmp_path), "--limit", "2", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tasks"][-1] == "letheon_normad_rule"
+    assert len((tmp_path / "letheon_normad_rule.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_measurement_is_printed_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import pytest
 from tests.measure.people.scripted import DATA, Scripted, shared
 
+from letheon.measure.normgenesis.dialogues import Dialogue
 from letheon.papers import (
     compression_decay,
     egonormia,
     few_shot_memories,
     long_tail,
     metacognition,
+    normad,
     normgenesis,
     norming,
     word_features,
@@ -52,6 +57,28 @@ def test_word_features_are_judged_by_their_mean() -> None:
     word_features.judge(rows, found)
     assert found.parts == {word_features.TRAINED: "holds"}
     assert found.measured["argmax constant"] == "3 of 6"
+
+
+def a_dialogue(norm: str, kind: str, number: int) -> Dialogue:
+    return Dialogue(f"{kind}-{norm}-{number}", "", "", f"A: {kind} of {norm}", "category", norm)
+
+
+def test_the_stated_rule_decides_and_the_rule_of_another_norm_does_not_help() -> None:
+    kinds = {k: [a_dialogue(f"norm {n}.", k, i) for n in range(16) for i in range(2)] for k in normad.KINDS}
+
+    def follows(turns: Sequence[str], options: Sequence[str]) -> list[float]:
+        """Say no only where the dialogue breaks the very rule that is stated."""
+        rule = re.search(r"Rule-of-thumb: (.*)\n", turns[0])
+        return [1, 2, 0] if rule and f"violation of {rule[1]}" in turns[0] else [2, 1, 0]
+
+    rows = [normad.one_seed(Scripted(weigh=follows), kinds, seed, 4) for seed in range(4)]
+    assert rows[0] == {"seed": 0, "none": 0.5, "rule": 1.0, "another rule": 0.5, "says yes": 0.5}
+    found = Findings(primary=normad.PRIMARY)
+    normad.judge([{**row, "rule": 0.9 + row["seed"] / 50} for row in rows], found)
+    assert found.verdict == "holds"
+    blind = Findings(primary=normad.PRIMARY)
+    normad.judge([{**row, "rule": 0.5, "another rule": 0.5} for row in rows], blind)
+    assert blind.verdict == "inconclusive", "no effect is no claim"
 
 
 def test_published_monitoring_is_recomputed() -> None:

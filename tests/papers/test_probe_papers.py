@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from letheon.core.statistics import estimate_mean
 from letheon.papers.binding import GROUPS, SCHEMA, draw_list
 from letheon.papers.binding import trained as trained_to_bind
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
 from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying
-from letheon.papers.secondary_sinks import summary
+from letheon.papers.secondary_sinks import BESIDE, summary
+from letheon.papers.secondary_sinks import PRIMARY as SINKS
 from letheon.probe.binding.report import answered_pairs, encode_pairs
 from letheon.probe.binding.tasks import draw_pairs
 from letheon.probe.negative_bias.report import Ablation
@@ -23,12 +26,12 @@ from letheon.probe.secondary_sinks.planting import Planted
 
 # key -> (arm, values that hold, values that fail in the first part, further columns)
 CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] = {
-    "secondary_sinks": ("planted", (1.0, 0.0, 0.9, 0.9), (0.5, 0.0, 0.9, 0.9), ("secondary",)),
+    "secondary_sinks": ("planted", (0.2, 0.1, 0.9, 0.9), (-0.1, 0.1, 0.9, 0.9), BESIDE),
     "retrieval_heads": (
         "heads", (0.9, 0.4, 0.95), (0.4, 0.4, 0.95),
         ("share of retrieval heads", "best score, permuted", "share of prompts answered"),
     ),
-    "binding": ("mixture", (0.96, 0.02, -0.2), (0.7, 0.02, -0.2), ("accuracy",)),
+    "binding": ("mixture", (0.96, 0.02, -0.2, 0.9), (0.7, 0.02, -0.2, 0.9), ("accuracy", "copied")),
     "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), ("known",)),
     "post_training": (
         "post", (0.5, 0.2, 0.95, 0.02), (0.1, 0.2, 0.95, 0.02),
@@ -58,14 +61,16 @@ def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
 
 
 def test_a_text_s_planted_sinks_are_summed_up() -> None:
-    planted = [Planted(c, c > 0.2, int(10 * c), c / 2) for c in (0.02, 0.3, 1.0)]
-    flat = [Planted(c, False, 0, 0.0) for c in (0.02, 0.3, 1.0)]
-    assert list(summary(planted, flat).values()) == pytest.approx([1.0, 0.0, 1.0, 1.0])
-    assert list(summary(flat, flat).values()) == [0.0, 0.0, 0.0, 0.0]
+    planted = [Planted(c, c > 0.2, int(10 * c), c / 2, 0.4 - c / 10, 12) for c in (0.02, 0.3, 1.0)]
+    flat = [Planted(c, False, 0, 0.0, 0.4, 9) for c in (0.02, 0.3, 1.0)]
+    assert list(summary(planted, flat).values()) == pytest.approx([0.5, 0.1, 1.0, 1.0, 1.0, 0.0, 3.0])
+    assert list(summary(flat, flat).values()) == [0.0] * 7
+    unnoticed = [replace(one, score=0.0, first_score=0.4) for one in planted]
+    assert summary(unnoticed, flat)[SINKS[0]] == 0.0, "a sink that is found by its direction alone decides nothing"
 
 
 def test_random_heads_count_by_how_far_they_move_in_either_direction() -> None:
-    found = moves(Ablation(plain=0.5, without=0.1, random=[0.6, 0.4], heads=[(0, 0)]))
+    found = moves(Ablation(plain=0.5, without=0.1, random=[0.6, 0.4], heads=[(0, 0)], effect=estimate_mean([])))
     assert list(found.values()) == pytest.approx([0.4, 0.1])
     assert list(moves(None).values()) == [None, None]
 

@@ -11,11 +11,28 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.statistics import estimate_mean
 from letheon.papers.common.small_llama import word_tokenizer
-from letheon.probe.binding.interventions import answered_group, effect_of, interchange
-from letheon.probe.binding.mixture import Mixture, cell_means, fit_mixture, jensen_shannon
-from letheon.probe.binding.report import BindingSettings, answered_pairs, encode_pairs, probe_binding, without_answer
+from letheon.probe.binding.interventions import (
+    Effect,
+    Patched,
+    answered_group,
+    copied_shares,
+    effect_of,
+    interchange,
+)
+from letheon.probe.binding.mixture import ABLATIONS, Fit, Mixture, cell_means, fit_mixture, jensen_shannon
+from letheon.probe.binding.report import (
+    BindingSettings,
+    answered_pairs,
+    best_layer,
+    bound_share,
+    encode_pairs,
+    look_up,
+    probe_binding,
+)
 from letheon.probe.binding.tasks import Groups, Schema, counterfactual, draw_pairs
+from letheon.probe.record import above_zero
 from tests.probe.handmade import POSITION, SCRATCH, TOKEN, Head, handmade
 
 GROUPS = Groups((("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")), 0)
@@ -114,12 +131,34 @@ def test_the_known_mechanism_of_a_hand_built_model_is_found(lexical: LanguageMod
 
 
 def test_an_absent_answer_tells_a_copied_answer_from_a_pointer(lexical: LanguageModel) -> None:
-    pairs = draw_pairs(SCHEMA, 5, 12, seed=1)
-    prompts = encode_pairs(lexical, SCHEMA, pairs)
-    absent = replace(prompts, changed=without_answer(lexical, SCHEMA, pairs))
-    swept = interchange(lexical, absent, [1, 2])
+    prompts = encode_pairs(lexical, SCHEMA, draw_pairs(SCHEMA, 5, 12, seed=1))
+    assert copied_shares(lexical, prompts, [0, 1, 2]) == {0: 0.0, 1: 0.0, 2: 1.0}
+    swept = interchange(lexical, replace(prompts, changed=prompts.unbound), [1, 2])
     assert swept[1].shares()["lexical"] == 1.0
     assert float(swept[2].mass.mean()) < 0.3, "the model names the absent answer: the answer was copied, no pointer"
+
+
+@pytest.mark.oracle("binding")
+def test_a_layer_that_holds_the_copied_answer_is_not_chosen(lexical: LanguageModel) -> None:
+    pointing: list[Effect] = ["lexical"] * 8 + ["mixed"] * 2
+    sweep = {i: Patched(torch.ones(10, 5) / 5, torch.ones(10), effects)
+             for i, effects in enumerate((["no effect"] * 10, pointing, ["reflexive"] * 10))}  # fmt: skip
+    assert best_layer(sweep, {0: 0.0, 1: 0.0, 2: 1.0}) == 1, "at layer 2 the answer itself was put in"
+    assert best_layer(sweep, {0: 0.0, 1: 0.0, 2: 0.1}) == 2
+    seen = look_up(lexical, encode_pairs(lexical, SCHEMA, draw_pairs(SCHEMA, 5, 24, seed=2)))
+    assert (seen.layer, seen.copied_there) == (0, 0.0), "the last token is the queried word: it points at once"
+    assert len(seen.held_out.original) == 12, "the layer is chosen on one half and measured on the other"
+    assert bound_share(seen.patched) == 1.0
+
+
+def test_the_permuted_mixture_and_the_best_ablation_have_intervals() -> None:
+    mixture = Mixture(3)
+    cells = {"full": [0.9, 0.8] * 4, "uniform": [0.5] * 8, "permuted": [0.4, 0.5] * 4}
+    fit = Fit(cells | {name: [0.9, 0.8] * 4 for name in ABLATIONS if name not in cells}, (1, 1, 8), mixture)
+    equal = above_zero("full minus best", fit.difference("full", fit.best_ablation))
+    assert equal.passed is False, "no effect is no pass"
+    assert above_zero("uniform minus permuted", fit.difference("uniform", "permuted")).passed is True
+    assert above_zero("few", estimate_mean([0.2, 0.3, 0.2])).passed is None
 
 
 def test_the_report_says_when_too_few_lists_are_answered(tiny: LanguageModel) -> None:

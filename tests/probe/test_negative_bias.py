@@ -14,7 +14,7 @@ from letheon.core.rows.examples import Example
 from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.negative_bias.prompts import Format, answer_tokens, answers_to, ask
 from letheon.probe.negative_bias.report import BiasSettings, ablate, negative_heads, probe_negative_bias
-from letheon.probe.negative_bias.scores import bias_of, decompose, knowledge_of, negative_attention, soft_bias
+from letheon.probe.negative_bias.scores import abstains, bias_of, decompose, knowledge_of, negative_attention, soft_bias
 from letheon.probe.record import render_probe
 from letheon.probe.statements import Statement, balanced, built_in, invented, read_statements
 from tests.probe.handmade import POSITION, TOKEN, Head, handmade
@@ -64,6 +64,18 @@ def test_knowledge_is_judged_by_the_model_s_own_answers() -> None:
     assert knowledge_of("Lyon", ["The Lyon!"] * 8 + ["Paris"] * 2, "Paris") == "incorrect"
     assert knowledge_of("a", [f"city {i}" for i in range(10)], "Paris") == "insufficient"
     assert knowledge_of("Lyon", ["Lyon"] * 6 + ["Paris"] * 4, "Paris") is None
+
+
+@pytest.mark.oracle("negative-bias")
+def test_who_abstains_lacks_knowledge_and_is_not_wrong() -> None:
+    unknown = ["I don't know.", "I do not know", "I'm not sure", ""]
+    assert all(abstains(text) for text in unknown)
+    assert not abstains("Nowhere")
+    assert knowledge_of("I don't know.", ["I don't know."] * 10, "Paris") == "insufficient"
+    assert knowledge_of("Lyon", ["Lyon"] * 6 + unknown, "Paris") == "insufficient", "more than 30 % abstain"
+    assert knowledge_of("Lyon", ["Lyon"] * 7 + unknown[:3], "Paris") == "incorrect"
+    assert knowledge_of("Lyon", ["Lyon", "Nice", "Metz"] * 3 + ["Brest"], "Paris") == "insufficient"
+    assert knowledge_of("Lyon", ["Lyon"] * 4 + ["Nice"] * 3 + ["Metz"] * 3, "Paris") is None
 
 
 def test_the_candidates_are_found_by_characters_even_if_the_question_holds_them(tiny: LanguageModel) -> None:
@@ -116,7 +128,9 @@ def test_a_planted_shortcut_shows_as_bias_its_head_as_score_and_its_ablation_rem
     assert found is not None
     assert found.heads == [(0, 1)]
     assert found.without < -0.5 < 0.5 < found.plain
-    assert found.excess > 1.0
+    assert found.effect.value is not None
+    assert found.effect.value > 1.0
+    assert found.effect.n == 4, "the heads are chosen on the other half"
     fair = answers_to(shortcut(gain=1.0), statements, Format(), attention=True)
     assert abs(float(soft_bias(fair.yes, fair.no).mean())) < 0.05
 
@@ -139,6 +153,9 @@ def test_statements_are_balanced_and_read(tmp_path: Path) -> None:
     file = tmp_path / "facts.csv"
     file.write_text("statement,label\nA is A.,1\nB is B.,true\nA is B.,0\nB is A.,false\n")
     assert [one.label for one in read_statements(file)] == [True, True, False, False]
+    file.write_text("statement,label\nA is A.,1\n   ,1\n")
+    with pytest.raises(InputError, match="row 2"):
+        read_statements(file)
     file.write_text("statement,label\nA is A.,maybe\n")
     with pytest.raises(InputError, match="row 1"):
         read_statements(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -15,10 +16,9 @@ from letheon.core.model.sites import Site, blocks
 from letheon.probe.attention_maps import LayerAttention
 from letheon.probe.changes import (
     ChangeSettings,
+    activity,
     compare_models,
     head_differences,
-    linear_cka,
-    mean_cosine,
     measure_changes,
     relative_change,
 )
@@ -34,8 +34,9 @@ from letheon.probe.directions import (
 )
 from letheon.probe.post_training.confidence import entropy_neurons, logit_variance, overlap
 from letheon.probe.post_training.localisation import answer_pair, binned, matched_pairs, patching_map, pearson
-from letheon.probe.post_training.report import PostTrainingSettings, probe_post_training
-from letheon.probe.record import render_probe
+from letheon.probe.post_training.report import PostTrainingSettings, beyond_random, probe_post_training
+from letheon.probe.record import above_zero, render_probe
+from letheon.probe.similarity import alignment, cka, mean_cosine, unbiased_hsic
 from letheon.probe.statements import Statement, built_in
 
 
@@ -135,6 +136,12 @@ def test_entropy_neurons_are_large_and_write_to_no_token_in_particular() -> None
     assert overlap({1, 2}, {2, 3}) == pytest.approx(1 / 3)
 
 
+def test_neurons_that_overlap_like_random_ones_pass_no_check() -> None:
+    draws = [0.0, 0.05, 0.1, 0.15] * 5
+    assert above_zero("overlap", beyond_random(0.075, draws)).passed is False
+    assert above_zero("overlap", beyond_random(0.4, draws)).passed is True
+
+
 # What changed
 
 
@@ -143,21 +150,41 @@ def test_cka_ignores_rotation_and_scale_and_the_cosine_does_not() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 6, generator=generator)
     turn = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
-    assert linear_cka(x, 3 * x @ turn) == pytest.approx(1.0)
-    assert linear_cka(x, torch.randn(40, 6, generator=generator)) < 0.4
+    assert cka(alignment(x, 3 * x @ turn + 5)) == pytest.approx(1.0)
     assert mean_cosine(x, 2 * x) == pytest.approx(1.0)
     assert abs(mean_cosine(x, x @ turn)) < 0.6
     assert relative_change({"a": torch.tensor([3.0, 4.0])}, {"a": torch.tensor([3.0, 5.0])}) == pytest.approx(0.2)
 
 
 @pytest.mark.oracle("changes")
-def test_a_head_s_change_is_the_total_variation_of_its_rows() -> None:
-    flat = LayerAttention(0, torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), None, 1.0)
-    sharp = LayerAttention(0, torch.full((1, 1, 2, 2), 50.0), torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]]), None, 1.0)
+def test_unrelated_states_have_no_cka_even_with_fewer_tokens_than_dimensions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 40, 200, generator=generator).unbind()
+    assert abs(cka(alignment(x, y))) < 0.05, "the biased form gives 0.8 here"
+    assert abs(cka(alignment(x, x, torch.randperm(40, generator=generator)))) < 0.1
+
+
+@pytest.mark.oracle("changes")
+def test_the_unbiased_criterion_is_the_mean_over_distinct_rows() -> None:
+    """Song et al.: the average of k_ij (l_ij + l_qr - 2 l_iq) over all different i, j, q, r."""
+    k, l = (one @ one.T for one in torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1)).double())  # noqa: E741
+    places = list(itertools.permutations(range(5), 4))
+    terms = [k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]) for i, j, q, r in places]
+    torch.testing.assert_close(unbiased_hsic(k, l), torch.stack(terms).mean())
+
+
+@pytest.mark.oracle("changes")
+def test_a_head_s_change_is_the_total_variation_of_its_rows_and_entropies_leave_the_first_token_out() -> None:
+    keys = torch.tensor([[[[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]]])
+    flat = LayerAttention(0, torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2), None, 1.0)
+    sharp = LayerAttention(0, torch.full((1, 1, 3, 2), 50.0), keys, None, 1.0)
     distance, entropy = head_differences(flat, sharp)
-    assert distance.tolist() == pytest.approx([0.25])  # rows: (1, 0) both; (.5, .5) against (0, 1)
-    assert entropy[0].tolist() == pytest.approx([0.6931 / 2], abs=1e-3)
+    # rows: (1, 0, 0) both; (1/2, 1/2) against (0, 1); thirds against (0, 1, 0)
+    assert distance.tolist() == pytest.approx([(0.5 + 2 / 3) / 3])
+    assert entropy[0].tolist() == pytest.approx([0.6931 / 2], abs=1e-3), "ln 2 among two tokens, 0 with one alone"
     assert entropy[1].tolist() == pytest.approx([0.0], abs=1e-3)
+    away = LayerAttention(0, torch.full((1, 1, 3, 2), 9.0), torch.tensor([[[[1.0, 1], [0, 0], [0, 0]]]]), None, 1.0)
+    assert head_differences(flat, away)[1][1].tolist() == pytest.approx([0.6931 / 2], abs=1e-3), "beside a sink as well"
 
 
 TEXT = "A text that is long enough to be cut into several pieces for this comparison. " * 4
@@ -167,6 +194,8 @@ def test_equal_models_differ_in_nothing_and_a_changed_layer_is_located(tiny: Lan
     settings = ChangeSettings(tokens=48, texts=2, items=0)
     same = compare_models(tiny, a_copy(tiny), TEXT, settings)
     assert "equal" in same.headline
+    assert same.values["changes"].itself == 0.0
+    assert max(map(abs, same.values["changes"].cka_shuffled)) < 0.5
     moved = a_copy(tiny)
     with torch.no_grad():
         blocks(moved.model)[2].self_attn.q_proj.weight.mul_(4)
@@ -178,6 +207,21 @@ def test_equal_models_differ_in_nothing_and_a_changed_layer_is_located(tiny: Lan
     assert changes.cka[:2] == pytest.approx([1.0, 1.0])
     assert float(changes.heads[:2].max()) < 1e-5 < float(changes.heads[2].max())
     assert "<svg" in render_probe(report)
+
+
+def test_a_large_first_token_does_not_hide_a_change(tiny: LanguageModel) -> None:
+    """With the first token's massive state in it, the usual CKA of any two models is 1."""
+    generator = torch.Generator().manual_seed(0)
+    pieces = [torch.cat([torch.tensor([[3]]), torch.randint(5, 200, (1, 40), generator=generator)], 1) for _ in "ab"]
+    with torch.no_grad():
+        tiny.model.get_input_embeddings().weight[3] = 1000.0
+    moved = a_copy(tiny)
+    with torch.no_grad():
+        words = moved.model.get_input_embeddings().weight
+        words[5:] = torch.randn(words[5:].shape, generator=generator)
+    assert max(measure_changes(tiny, moved, pieces, ChangeSettings(items=0)).cka) < 0.5
+    x, y = ((one - one.mean(0)).double() for one in (activity(model, pieces[0]).states[0] for model in (tiny, moved)))
+    assert float((y.T @ x).norm() ** 2 / (x.T @ x).norm() / (y.T @ y).norm()) > 0.99
 
 
 def test_models_of_different_size_are_refused(tiny: LanguageModel) -> None:

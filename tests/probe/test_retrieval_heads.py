@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.attention_maps import head_mask
-from letheon.probe.record import render_probe, save_probe
+from letheon.probe.record import above_zero, render_probe, save_probe
 from letheon.probe.retrieval_heads.needles import NEEDLES, Instance, build_instances, read_needles
 from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and_random, probe_retrieval_heads
 from letheon.probe.retrieval_heads.scoring import copied, count_score, recall_when_masked, score_instances, set_score
@@ -87,8 +88,25 @@ def test_masking_the_known_head_ruins_the_answers_and_masking_others_does_not(co
         assert recall[1] < 0.3
     scored = score_instances(copier, instances, budget=4)
     masking = mask_top_and_random(copier, instances, scored, RetrievalSettings(masked=1, draws=2, budget=4))
+    assert masking is not None
     assert masking.heads == [COPY]
-    assert masking.excess > 0.7
+    assert masking.effect.value is not None
+    assert masking.effect.value > 0.7
+    assert masking.effect.n == 2, "two prompts choose the heads, the other two test them"
+
+
+def test_a_mask_without_effect_passes_no_check(copier: LanguageModel) -> None:
+    instances = [chain(copier, begin, place) for begin in (6, 7, 8, 9, 10, 11) for place in (1, 5)]
+    scored = score_instances(copier, instances, budget=4)
+    settings = RetrievalSettings(masked=1, draws=1, budget=4)
+    blind = replace(scored, scores=scored.scores.roll(1, 2))  # ranks a head first that does nothing
+    for one, passed in ((scored, True), (blind, False)):
+        masking = mask_top_and_random(copier, instances, one, settings)
+        assert masking is not None
+        assert masking.effect.n == 6
+        assert above_zero("masking", masking.effect).passed is passed
+    alone = replace(scored, recalls=[1.0] + [0.0] * 11)
+    assert mask_top_and_random(copier, instances, alone, settings) is None
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from letheon.core.model.hooks import edit
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site, blocks
+from letheon.probe.attention_maps import summarise_attention
 from letheon.probe.record import render_probe, save_probe
 from letheon.probe.secondary_sinks.detect import (
     Profile,
@@ -22,8 +24,14 @@ from letheon.probe.secondary_sinks.detect import (
     profile,
     same_token_controls,
 )
-from letheon.probe.secondary_sinks.planting import plant_and_measure
-from letheon.probe.secondary_sinks.report import SinkSettings, probe_sinks
+from letheon.probe.secondary_sinks.planting import (
+    cosines_at,
+    first_direction,
+    lifetime_of,
+    plant_and_measure,
+    planted,
+)
+from letheon.probe.secondary_sinks.report import Seen, SinkSettings, attention_beyond_equal_tokens, probe_sinks
 
 
 @pytest.mark.oracle("secondary-sinks")
@@ -99,8 +107,34 @@ def test_planted_sinks_are_found_last_longer_with_strength_and_random_directions
     assert float(seen.norms[0, 0]) > 20 * float(seen.norms[0, 1:].max())
     results = [plant_and_measure(with_a_sink, ids, 1, 20, c, window=(0, 4)) for c in (0.0005, 0.5)]
     assert [one.found for one in results] == [False, True]
-    assert results[1].lifetime == 3
-    assert not plant_and_measure(with_a_sink, ids, 1, 20, 0.5, random_seed=1, window=(0, 4)).found
+    assert results[1].lifetime == results[1].persistence == 3
+    random = plant_and_measure(with_a_sink, ids, 1, 20, 0.5, random_seed=1, window=(0, 4))
+    assert not random.found
+    assert random.persistence == 3, "any large addition lasts along itself in this model, sink or not"
+
+
+@pytest.mark.oracle("secondary-sinks")
+def test_the_attention_that_a_planted_sink_takes_is_that_of_the_changed_run(with_a_sink: LanguageModel) -> None:
+    ids = torch.tensor([[3, *range(20, 60)]])
+    direction = first_direction(with_a_sink, ids, 1, 0)
+    with planted(with_a_sink, 1, 20, 0.5 * direction):
+        received = summarise_attention(with_a_sink, ids).received[2:4]
+        cosines = cosines_at(with_a_sink, ids, 20, direction)
+    found = plant_and_measure(with_a_sink, ids, 1, 20, 0.5, window=(0, 4))
+    assert found.score == pytest.approx(float(received[:, :, 20].mean()))
+    assert found.first_score == pytest.approx(float(received[:, :, 0].mean()))
+    assert (cosines[1:] > 0.9).all()
+    assert lifetime_of(torch.tensor([0.1, 0.95, 0.92, 0.3, 0.99]), 1, 5) == 2
+
+
+def test_secondary_sinks_are_compared_with_equal_tokens() -> None:
+    seen = a_profile()
+    received = torch.full((20, 2, 9), 0.1)
+    received[6:11, :, 5] = 0.4  # the sink, in its layers
+    text = Seen([1, 2, 3, 7, 4, 7, 7, 5, 6], seen, detect_sinks(seen), received)
+    assert attention_beyond_equal_tokens(text) == pytest.approx([0.3])
+    alone = replace(text, ids=list(range(9)))
+    assert attention_beyond_equal_tokens(alone) == []
 
 
 def test_the_mlp_that_makes_a_sink_is_seen_at_its_stages(with_a_sink: LanguageModel) -> None:

@@ -46,9 +46,9 @@ MIXTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def family(name: str) -> LanguageModel:
-    """A random model of a family, three layers of width 32, with the byte tokenizer."""
-    further = {**DENSE, **MIXTURES}[name]
+def family(name: str, **given: Any) -> LanguageModel:
+    """A random model of a family, three layers of width 32, with the byte tokenizer; `given` configures it further."""
+    further = {**DENSE, **MIXTURES}[name] | given
     config = getattr(transformers, f"{name}Config")
     if name == "GPT2":
         made = config(vocab_size=259, n_embd=32, n_layer=3, n_head=4, n_positions=256)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
@@ -23,7 +25,8 @@ from letheon.steer.methods.logistic import regression_direction
 from letheon.steer.methods.mean_difference import mean_difference
 from letheon.steer.methods.mote import differential_map, expert_maps, switches_of, top_experts
 from letheon.steer.methods.pca import principal_direction
-from letheon.steer.routers import force_on, off_weights, recorded_choices, routers, without_switched_off
+from letheon.steer.routers import force_on, off_weights, recorded_choices, routers
+from letheon.steer.steering import Shape, Steering
 from letheon.steer.texts import Contrast, token_rows
 from tests.steer.models import MIXTURES, contrast, family
 
@@ -175,11 +178,6 @@ def test_weights_of_switched_off_experts_go_to_the_others_by_hand() -> None:
     assert torch.allclose(off_weights(weights, indices, table), torch.tensor([[0.0, 0.8], [0.8, 0.0]]))
     none_left = torch.tensor([-1, -1, 0, 0])
     assert off_weights(weights, indices, none_left)[0].tolist() == [0.0, 0.0]
-    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 5.0, 4.0]])
-    renewed, choice = without_switched_off(logits, weights, torch.tensor([[0, 1], [2, 3]]), table)
-    assert choice.tolist() == [[1, 2], [2, 3]]
-    assert torch.allclose(renewed.sum(-1), weights.sum(-1))
-    assert torch.equal(renewed[1], weights[1])
     forced, place = force_on(weights, indices, torch.tensor([0, 0, 0, 1]))
     assert place.tolist() == [[0, 3], [2, 3]]
     assert torch.allclose(forced.sum(-1), weights.sum(-1))
@@ -218,6 +216,72 @@ def test_experts_that_are_off_are_never_used_and_those_on_always(name: str) -> N
     instead = replace(off, switches=switches_of(model, [(last, 0), (last, 1)], -1, before_choice=True))
     with steered(model, instead):
         assert expert_maps(model, rows)[0, last, :2].sum() == 0
+
+
+def patched_router(module: nn.Module, off: list[int]) -> Callable[[Any, Any, Any], Any]:
+    """A hook that recomputes a router's choice from logits of -inf, written out from the papers' equations."""
+    k, groups, taken = module.top_k, getattr(module, "num_group", 1), getattr(module, "topk_group", 1)
+
+    def hook(router: Any, args: Any, output: Any) -> Any:
+        logits = output[0].float().clone()
+        logits[:, off] = -torch.inf
+        bias = getattr(router, "e_score_correction_bias", None)
+        scores = logits.softmax(-1) if bias is None else logits.sigmoid()
+        choosing = scores if bias is None else (scores + bias)
+        for token in range(len(logits) if groups > 1 else 0):
+            parts = choosing[token].view(groups, -1)
+            rank = parts.amax(1) if bias is None else parts.topk(2).values.sum(1)
+            lost = [group for group in range(groups) if group not in rank.topk(taken).indices.tolist()]
+            parts[lost] = -torch.inf
+        indices = choosing.topk(k).indices
+        weights = scores.gather(1, indices)
+        if getattr(router, "norm_topk_prob", type(router).__name__.startswith("Mixtral")):
+            weights = weights / weights.sum(-1, keepdim=True)
+        return output[0], (weights * getattr(router, "routed_scaling_factor", 1.0)).to(output[1].dtype), indices
+
+    return hook
+
+
+GROUPS: dict[str, Any] = {"n_group": 2, "topk_group": 1, "n_routed_experts": 8}
+GROUPED = {"DeepseekV2": {**GROUPS, "topk_method": "group_limited_greedy"},
+           "DeepseekV3": {**GROUPS, "routed_scaling_factor": 2.5}}  # fmt: skip
+
+
+@pytest.mark.oracle("mote")
+@pytest.mark.parametrize("name", [*MIXTURES, "grouped DeepseekV2", "grouped DeepseekV3"])
+def test_off_before_the_choice_is_the_plain_model_with_those_logits_at_minus_infinity(name: str) -> None:
+    kind = name.removeprefix("grouped ")
+    model = family(kind, **(GROUPED[kind] if name != kind else {}))
+    ids, off = torch.tensor([[5, 9, 11, 40, 41, 60, 61, 90, 91, 120]]), [0, 4]
+    by_layer = routers(model.base())
+    last = len(by_layer) - 1
+    switches = switches_of(model, [(row, expert) for row in range(last + 1) for expert in off], -1, before_choice=True)
+    with torch.no_grad():
+        plain = model.model(ids).logits
+        with steered(model, Steering({}, Shape.of(model), "mote", switches)):
+            ours = model.model(ids).logits
+        handles = [one.module.register_forward_hook(patched_router(one.module, off)) for one in by_layer.values()]
+        patched = model.model(ids).logits
+    for handle in handles:
+        handle.remove()
+    assert (ours - plain).abs().max() > 1e-3
+    torch.testing.assert_close(ours, patched, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.oracle("mote")
+def test_a_large_bias_does_not_choose_an_expert_that_is_off() -> None:
+    model = family("DeepseekV3")
+    router = next(iter(routers(model.base()).values())).module
+    assert isinstance(router.e_score_correction_bias, Tensor)
+    router.e_score_correction_bias[0] = 9.0
+    rows = [[5, 9, 11, 40]]
+    assert (expert_maps(model, rows)[0, 0, 0] - 1).abs() < 1e-6
+    switches = switches_of(model, [(0, 0)], -1, before_choice=True)
+    with steered(model, Steering({}, Shape.of(model), "mote", switches)):
+        maps = expert_maps(model, rows)
+        assert maps[0, 0, 0] == 0
+        assert maps[0, 0].sum() == pytest.approx(2), "two other experts step in"
+    assert "forward" not in vars(router), "the router's own code is back"
 
 
 def test_routers_are_found_in_the_layers_that_have_one(tiny: LanguageModel) -> None:

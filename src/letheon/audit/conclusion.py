@@ -19,6 +19,7 @@ from letheon.audit.measuring.no_ops import Check, failures
 from letheon.audit.measuring.templates import Template, changed
 from letheon.audit.plan import QUICK, AuditPlan
 from letheon.audit.record.evidence import Evidence, Role
+from letheon.audit.record.general_ability import Ability, ability_differences, ability_metrics
 from letheon.audit.record.metric_table import all_metrics, depth_metrics
 from letheon.audit.record.record import Audit, Environment, ModelIdentity, NotComputable, RequestSummary
 from letheon.audit.record.remarks import not_computable, warnings_of, warnings_of_attacks, warnings_of_learning
@@ -44,6 +45,7 @@ def conclude(
     began: tuple[datetime, float],
     checks: Sequence[Check] = (),
     depth: Depth | None = None,
+    ability: Ability | None = None,
     method: str = "",
 ) -> Audit:
     """Put the measurements of all models into a record and decide by the criteria.
@@ -53,10 +55,13 @@ def conclude(
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
         checks: whether the deletion changed anything, and whether the model computes the same in every way.
         depth: at which layers the model after still carries the facts, where that was measured.
+        ability: each model's scores of general tasks, where these were asked for.
         method: by which the model after was made; empty where it is not known.
     """
-    forms = forms_of_method(method)
+    forms, ability = forms_of_method(method), ability or {}
+    seed = plan.settings.seed
     metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
+    metrics += ability_metrics(ability, seed)
     evidence = Evidence(
         metrics=metrics,
         answers=all_answers(judged),
@@ -70,7 +75,8 @@ def conclude(
         **dict(evidence),
         request=_summary(request),
         models=[_identity(role, model) for role, model in findings.items()],
-        settings={**_settings(findings, plan, judge, checks, depth), "method": method, "trained forms": list(forms)},
+        settings=_settings(findings, plan, judge, checks, depth)
+        | {"method": method, "trained forms": list(forms), "general_ability": ability_differences(ability, seed)},
         environment=_environment(findings["after"].device, plan.settings.seed),
         profile=criteria,
         verdict=decide(criteria, evidence),

@@ -18,6 +18,7 @@ from letheon.audit.measuring.continuation import Continuation, read_continuation
 from letheon.audit.measuring.depth import Depth, States, fact_states, measure_depth
 from letheon.audit.measuring.examinations import examine_once
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
+from letheon.audit.measuring.harness import GeneralTasks, TaskScores
 from letheon.audit.measuring.judging import judge_answers, judge_for
 from letheon.audit.measuring.no_ops import Check, check_no_ops
 from letheon.audit.measuring.templates import Asking, template_of
@@ -50,6 +51,7 @@ def audit(
     quick: bool = False,
     settings: Settings | None = None,
     after_learning: Continuation | str | Path | None = None,
+    general_tasks: GeneralTasks | None = None,
     cache: bool = True,
     method: str = "",
     progress: Progress | None = None,
@@ -69,6 +71,7 @@ def audit(
         settings: how much is measured; default the full audit, or the quick one.
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
+        general_tasks: tasks of lm-evaluation-harness under which every model is evaluated.
         cache: whether examinations of the models before and reference are stored and read; see `examinations`.
         method: by which the model after was made; default what its folder says of it.
         progress: called after each stage; default a bar on the terminal.
@@ -82,18 +85,32 @@ def audit(
     began = datetime.now(UTC), time.monotonic()
     models = _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
-    stages = STAGES + (continuation is not None)
+    stages = STAGES + (continuation is not None) + (general_tasks is not None)
     with _stages(len(models) * stages + 3, progress) as report:
-        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report)
+        general = _General(general_tasks, report)
+        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report, general)
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, findings)
         report("judging")
 
     method = method or method_in(after.name if isinstance(after, LanguageModel) else after)
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, method)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, general.scores, method)
     if out is not None:
         write(record, Path(out))
     return record
+
+
+class _General:
+    """Evaluates models under general tasks, if there are any, and collects their scores by role."""
+
+    def __init__(self, tasks: GeneralTasks | None, report: Report) -> None:
+        self.tasks, self.report = tasks, report
+        self.scores: dict[Role, list[TaskScores]] = {}
+
+    def __call__(self, role: Role, model: LanguageModel) -> None:
+        if self.tasks is not None:
+            self.scores[role] = self.tasks.run(model)
+            self.report("general ability")
 
 
 def _models(before: Model, after: Model, reference: Model | None) -> dict[Role, Model]:
@@ -123,6 +140,7 @@ def _measure(
     device: str,
     cache: bool,
     report: Report,
+    general: _General,
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first."""
     before = load(models["before"], device=device)
@@ -132,6 +150,7 @@ def _measure(
     report("plan")
     control = examine_once if cache else examine
     findings: dict[Role, ModelFindings] = {"before": control(before, plan, report)}
+    general("before", before)
     checks: list[Check] = []
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
@@ -142,6 +161,7 @@ def _measure(
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
         findings[role] = (examine if role == "after" else control)(model, replace(plan, came_with=came_with), report)
+        general(role, model)
         if patched:
             states[role] = fact_states(model, patched)
     depth = None

@@ -6,6 +6,8 @@ letheon measure word_features --endpoint http://127.0.0.1:8000/v1 --endpoint-mod
 
 letheon measure compare RUN RUN
 
+letheon measure normad --export-lm-eval tasks/
+
 A measurement behind an endpoint stores every answer, so a run that was stopped asks only what is missing.
 """
 
@@ -42,15 +44,27 @@ def measure(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page, the scores and the items.", rich_help_panel=OUTPUT)
     ] = None,
+    export_lm_eval: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-lm-eval",
+            help="Folder for the items as tasks of lm-evaluation-harness; no MODEL is needed, nothing is measured.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     where: Where,
     shown: Shown,
 ) -> None:
     """Perform the measurement."""
-    from letheon.jobs.measure import CompareRunsJob, MeasureJob
-    from letheon.printing.measure import show_measurement, show_run_comparison
+    from letheon.jobs.measure import CompareRunsJob, ExportTasksJob, MeasureJob
+    from letheon.printing.measure import show_measurement, show_run_comparison, show_tasks
 
     if name == "compare":
         perform(CompareRunsJob(tuple(models or ())), shown, show_run_comparison)
+        return
+    if export_lm_eval is not None:
+        export = ExportTasksJob(name, data, export_lm_eval, where.seed)
+        perform(export, shown, lambda names, as_json: show_tasks(names, export_lm_eval, as_json))
         return
     job = MeasureJob(name, tuple(models or ()), data, endpoint, out, where)
     perform(job, shown, lambda result, as_json: show_measurement(result, out, as_json))

@@ -75,12 +75,14 @@ class AuditJob:
             check_loadable(name)
         check_reference(scope.reference, request)
         load_profile(scope.profile)
+        tasks = scope.general_tasks()
         return {
             "before": self.before,
             "after": self.after,
             "reference": scope.reference or None,
             "rows": {name: len(getattr(request, name)) for name in SETS},
             "profile": scope.profile,
+            "general ability": list(tasks.names) if tasks else None,
             "rounding": [grid.file_type or f"{grid.bits} bits" for grid in self.settings.grids],
             "after_learning": self.continuation.to_json() if self.continuation else None,
             "out": str(self.out),
@@ -99,6 +101,7 @@ class AuditJob:
             profile=self.scope.profile,
             after_learning=self.continuation,
             settings=self.settings,
+            general_tasks=self.scope.general_tasks(),
             cache=self.scope.cache,
             seed=seed,
             device=device,

@@ -110,6 +110,7 @@ class ForgetJob:
         check_reference(given.audit.reference, None if given.rows.writes_retain else request)
         if given.audit.audit:
             load_profile(given.audit.profile)
+            given.audit.general_tasks()
         refuse_folder(given.folders.out)
         check_device(given.device)
         check_ledger(given.audit.ledger, [request], model=given.model, out=given.folders.out)
@@ -141,6 +142,8 @@ class ForgetJob:
             request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
             check(self.recipe, request)
         labels = dataclasses.asdict(given.audit)
+        folder = given.audit.lm_eval_path
+        labels["lm_eval_path"] = str(folder.absolute()) if folder else ""
         labels["ledger"] = str(Path(given.audit.ledger).absolute()) if given.audit.ledger else ""
         chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
         with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
@@ -172,6 +175,8 @@ class ResumedForget:
             profile=labels.get("profile", given.profile),
             reference=labels.get("reference", ""),
             ledger=given.ledger or labels.get("ledger", ""),
+            lm_eval=labels.get("lm_eval", ""),
+            lm_eval_path=Path(folder) if (folder := labels.get("lm_eval_path")) else None,
         )
 
     def plan(self) -> dict[str, Any]:
@@ -208,6 +213,7 @@ def _finished(result: Result, before: str, options: AuditOptions, seed: int, dev
                 result.request,
                 reference=resolve_reference(options.reference, result.request, seed=seed, device=device),
                 profile=options.profile,
+                general_tasks=options.general_tasks(),
                 seed=seed,
                 device=device,
                 method=Run.open(folder).config["method"],

@@ -137,6 +137,31 @@ class MeasureJob:
 
 
 @dataclass(frozen=True)
+class ExportTasksJob:
+    """A measure's items as tasks of lm-evaluation-harness, in a folder."""
+
+    name: str
+    data: MeasureData
+    folder: Path
+    seed: int = 0
+
+    def plan(self) -> dict[str, Any]:
+        """Read the items and return what would be written."""
+        return {"measure": self.name, **self._made().config(), "tasks": str(self.folder)}
+
+    def work(self) -> list[str]:
+        """Write the tasks and return their names."""
+        from letheon.measure.lm_eval_tasks import export_tasks
+
+        return export_tasks(self._made(), self.folder)
+
+    def _made(self) -> Measure[Any]:
+        from letheon.measure.run import read_measure
+
+        return read_measure(self.name, self.data.data, limit=self.data.limit, seed=self.seed, **self.data.settings())
+
+
+@dataclass(frozen=True)
 class CompareRunsJob:
     """Two measurements, to be compared item by item."""
 

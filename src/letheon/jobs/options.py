@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from letheon.core.errors import InputError
 
 if TYPE_CHECKING:
+    from letheon.audit.measuring.harness import GeneralTasks
     from letheon.forget.request import Request
 
 AUTO = "auto"
@@ -118,6 +119,26 @@ class AuditCriteria:
 
 
 @dataclass(frozen=True)
+class GeneralAbility:
+    """The general tasks of an audit.
+
+    Attributes:
+        lm_eval: tasks of lm-evaluation-harness, such as arc_easy,hellaswag: general ability before, after and of the
+            reference, with paired differences. Needs the extra lm-eval.
+        lm_eval_path: folder with further task files of the harness.
+    """
+
+    lm_eval: str = ""
+    lm_eval_path: Path | None = None
+
+    def general_tasks(self) -> GeneralTasks | None:
+        """Return the tasks, checked; None where there are none."""
+        from letheon.audit.measuring.harness import GeneralTasks
+
+        return GeneralTasks.read(self.lm_eval, self.lm_eval_path)
+
+
+@dataclass(frozen=True)
 class LedgerOption:
     """The ledger that gets an entry.
 
@@ -129,7 +150,7 @@ class LedgerOption:
 
 
 @dataclass(frozen=True)
-class AuditOptions(LedgerOption, AuditCriteria):
+class AuditOptions(GeneralAbility, LedgerOption, AuditCriteria):
     """The audit of a model that was just made.
 
     Attributes:
@@ -140,7 +161,7 @@ class AuditOptions(LedgerOption, AuditCriteria):
 
 
 @dataclass(frozen=True)
-class AuditScope(LedgerOption, AuditCriteria):
+class AuditScope(GeneralAbility, LedgerOption, AuditCriteria):
     """The extent of an audit.
 
     Attributes:

@@ -291,6 +291,8 @@ def _scene(row: Any, where: str) -> Scene:
     n = len(behaviours)
     if len(reasons) != n or n < 2 or not all(isinstance(i, int) and 0 <= i < n for i in (correct, *sensible)):
         raise InputError(f"{where}: indices {short([correct, *sensible])} for {n} options", "count options from 0")
+    if row.get("id", where) is None:
+        raise InputError(f"{where}, field 'id': found nothing", "fill it, or leave it out in every item")
     labels = (row.get("taxonomy") or {}).get(str(correct), [])
     return Scene(
         id=str(row.get("id", where)),
@@ -305,8 +307,10 @@ def _scene(row: Any, where: str) -> Scene:
 
 def _list(row: Mapping[str, Any], names: Sequence[str], where: str) -> list[Any]:
     value = next((row[name] for name in names if name in row), None)
-    if not isinstance(value, list):
-        raise InputError(f"{where}, field {names[0]!r}: found {short(value)}, not a list", "give the authors' JSON")
+    if not isinstance(value, list) or None in value:
+        raise InputError(
+            f"{where}, field {names[0]!r}: found {short(value)}, not a list without gaps", "give the authors' JSON"
+        )
     return value
 
 

@@ -28,6 +28,7 @@ from letheon.measure.asking.responder import Responder
 from letheon.measure.asking.templates import Template
 from letheon.measure.benchmark import NOTHING, Against, Score, Scores
 from letheon.measure.common_scores import mean_score
+from letheon.measure.lm_eval_tasks import ChoiceItem
 from letheon.measure.tables import drawn, text_of
 
 LABELS = ("yes", "no", "neutral")
@@ -181,6 +182,15 @@ class NormAd:
         if self.source == FIXTURE:
             notes = (*notes, "these stories are a fixture, not NormAd: give --data with your copy of the data")
         return Scores((*scores, *baselines, unparsed_score(records)), records=tuple(records), notes=notes)
+
+    def choices(self) -> dict[str, list[ChoiceItem]]:
+        """Return the questions of each condition; none where answers are read as text."""
+        if self.read != "options":
+            return {}
+        return {
+            f"{condition}: accuracy": [ChoiceItem(s.id, s.prompt(condition), SHOWN, s.label) for s in self.stories]
+            for condition in self.conditions
+        }
 
     def _answers(self, model: Responder, asked: Sequence[Sequence[str]]) -> tuple[list[int | None], list[str]]:
         if self.read == "text":

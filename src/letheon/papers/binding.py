@@ -2,7 +2,8 @@
 
 arXiv 2510.06182, 2025-10; ICLR 2026. Full scale in the paper: nine models of 2B to 72B, ten tasks, lists of 20 groups.
 Here: a small Llama is trained to answer about lists of bound words; the mixture is fitted to its answers under
-interventions at the layer where the three mechanisms show most, and tested on cells that were held out.
+interventions at a layer, and tested on cells that were held out. The layer is the one at which the three mechanisms
+show most among those whose state does not give the answer by itself, chosen on half of the lists; the fit has the rest.
 """
 
 from __future__ import annotations
@@ -13,16 +14,14 @@ from typing import Any
 import torch
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.small_llama import small_llama
 from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.probe.binding.interventions import interchange
 from letheon.probe.binding.mixture import Fit, cell_means, fit_mixture
-from letheon.probe.binding.report import answered_pairs, best_layer, encode_pairs
+from letheon.probe.binding.report import answered_pairs, bound_share, encode_pairs, look_up
 from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, encode_groups
 
 # The parts that decide, named before any run.
@@ -30,6 +29,7 @@ PRIMARY = (
     "similarity on held-out cells",
     "full mixture minus its best ablation",
     "groups permuted minus uniform",
+    "share of the three mechanisms before the answer is copied",
 )
 SCHEMA = Schema(
     "words", tuple(f"thing{i}" for i in range(32)), tuple(f"box{i}" for i in range(32)),
@@ -48,11 +48,12 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 
 def judge(results: Results, found: Findings) -> None:
-    """Decide on the similarity, on the distance to the best ablation, and on the permuted control."""
-    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(below=0.0)]
+    """Decide on the similarity, its distance to the best ablation, the permuted control, and what the layer shows."""
+    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(below=0.0), Threshold(above=0.5)]
     for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("mixture", part), **bound)
-    found.report("accuracy", results.column("mixture", "accuracy"))
+    for name in ("accuracy", "copied"):
+        found.report(name, [row.get(name) for row in results.arms["mixture"]])
 
 
 def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> dict[str, Any]:
@@ -65,19 +66,17 @@ def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> d
     empty: dict[str, Any] = {"seed": seed, **dict.fromkeys(PRIMARY), "accuracy": accuracy}
     if len(keep) < 20:
         return empty
-    prompts, depth = prompts.select(keep), len(blocks(model.base()))
-    swept = interchange(model, prompts, range(depth))
-    layer = best_layer(swept)
-    cells = [(p, k, r) for p, k, r, _ in prompts.pointers.tolist()]
-    fit = fit_mixture(cell_means(cells, swept[layer].distribution), seed=seed, epochs=epochs)
-    return empty | {**values_of(fit), "layer": layer, **swept[layer].shares()}
+    seen = look_up(model, prompts.select(keep))
+    cells = [(p, k, r) for p, k, r, _ in seen.held_out.pointers.tolist()]
+    fit = fit_mixture(cell_means(cells, seen.patched.distribution), seed=seed, epochs=epochs)
+    beside = {"layer": seen.layer, "copied": seen.copied_there, **seen.patched.shares()}
+    return empty | {**values_of(fit), PRIMARY[3]: bound_share(seen.patched), **beside}
 
 
 def values_of(fit: Fit) -> dict[str, float]:
     """The deciding values of a fit."""
-    rivals = max(value for name, value in fit.similarity.items() if name != "full")
-    full, uniform = fit.similarity["full"], fit.similarity["uniform"]
-    return dict(zip(PRIMARY, (full, full - rivals, fit.permuted - uniform), strict=True))
+    full, uniform, rivals = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
+    return dict(zip(PRIMARY[:3], (full, full - rivals, fit.permuted - uniform), strict=True))
 
 
 def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:

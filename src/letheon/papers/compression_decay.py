@@ -3,10 +3,10 @@
 arXiv 2512.17920, 2025-12; R. Baxi.
 
 Measured here: SmolLM2 answers about our own concepts at five lengths of text, with the released prompts (whose rule for
-the subject differs from the judge's at two levels) and with one rule for both; per seed two concepts. The judges follow
-rules. A subject that does exactly what its prompt says shows the whole dip under the released prompts and none with
-matched rules: that follows from the rules and is reported beside the claim. Full scale in the paper: nine API models
-and a jury of three.
+the subject differs from the judge's at two levels) and with one rule for both; per seed two concepts. Three judges by
+rule look at different things; compliance and accuracy are their means. A subject that does exactly what its prompt says
+shows the whole dip under the released prompts and none with matched rules: that follows from the rules and is reported
+beside the claim. Full scale in the paper: nine API models and a jury of three.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from letheon.probe.retrieval_heads.scoring import score_instances
 # The parts that decide, named before any run.
 PRIMARY = (
     "rank correlation of the scores between halves of the prompts",
-    "recall of the worst random mask minus recall without the best heads",
+    "recall of the worst random mask minus recall without the best heads, on prompts that did not choose them",
     "best head's score in a model trained to copy",
 )
 LENGTHS = {"fast": (256, 512), "full": (256, 512, 1024, 1900)}
@@ -61,13 +61,12 @@ def measured(model: LanguageModel, seed: int, lengths: tuple[int, ...]) -> dict[
     settings = RetrievalSettings(lengths=lengths, masked_instances=10, seed=seed)
     instances = build_instances(model, text, NEEDLES, settings.lengths, settings.depths)
     scored = score_instances(model, instances, settings.budget)
-    masking = mask_top_and_random(model, instances, scored, settings) if scored.passed else None
-    gap = min(masking.random) - masking.top if masking else None
+    masking = mask_top_and_random(model, instances, scored, settings)
     permuted = float(scored.shuffled[scored.passed].mean(0).max()) if scored.passed else None
     return {
         "seed": seed,
         PRIMARY[0]: scored.split_half().value,
-        PRIMARY[1]: gap,
+        PRIMARY[1]: masking.effect.value if masking else None,
         "share of retrieval heads": float((scored.mean() >= 0.1).float().mean()),
         "best score, permuted": permuted,
         "share of prompts answered": len(scored.passed) / len(instances),

@@ -53,3 +53,14 @@ def show_run_comparison(rows: Sequence[ScoreDifference], as_json: bool) -> None:
         p = "-" if row.p is None else number(row.p)
         table.add_row(Text(row.name), *shown, interval(row) if row.low is not None else "-", p, str(row.n))
     Console().print(table)
+
+
+def show_tasks(names: Sequence[str], folder: Path, as_json: bool) -> None:
+    """Print the names of the exported tasks and how the harness runs them."""
+    if as_json:
+        print_json({"folder": str(folder), "tasks": list(names)})
+        return
+    console = Console()
+    console.print(f"{len(names)} tasks in {folder}: {', '.join(names)}", soft_wrap=True, markup=False)
+    command = f"lm_eval --model hf --model_args pretrained=MODEL --include_path {folder} --tasks {','.join(names)}"
+    console.print(f"{command} --apply_chat_template", soft_wrap=True, markup=False)

@@ -4,8 +4,10 @@
 
     report = compare_models(before, after, text)     # a deletion, a fine-tuning, post-training
 
-The states are compared by linear CKA (Kornblith et al., arXiv 1905.00414), which ignores rotations, and by the cosine
-of each token's two states, which does not.
+The states are compared by linear CKA (`probe/similarity.py`), which ignores rotations, and by the cosine of each
+token's two states, which does not. The first token is left out of states and entropies: its state is many times larger
+than any other and draws most of the attention, so with it every two models look alike. Tokens that are paired at
+random, two runs of the same model, and halves of the texts are the controls.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from letheon.core.model.sites import Site, attention, blocks, mlp
 from letheon.core.statistics import rank_correlation
 from letheon.probe.attention_maps import LayerAttention, on_attention_rows
 from letheon.probe.directions import Contrast, cosine, prompt_states, refusal_direction, split_half_of, truth_states
-from letheon.probe.record import Check, ProbeReport, Table, at_least, at_most, halves, layer_head_map
+from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most, halves, layer_head_map
 from letheon.probe.secondary_sinks.report import cut_texts
+from letheon.probe.similarity import alignment, cka, mean_cosine
 from letheon.probe.statements import balanced, built_in
 from letheon.report.plots import lines
 
@@ -50,19 +53,6 @@ class ChangeSettings:
     def __post_init__(self) -> None:
         if self.tokens < 8 or self.texts < 2 or self.items < 0:
             raise InputError("tokens, texts or items out of range", "at least 8 tokens and 2 texts")
-
-
-def linear_cka(first: Float[Tensor, "rows width"], second: Float[Tensor, "rows other"]) -> float:
-    """Compute |Yᵀ X|² / (|Xᵀ X| |Yᵀ Y|) of centred states: 1 for equal states up to rotation and scale."""
-    x, y = first.double(), second.double()
-    x, y = x - x.mean(0), y - y.mean(0)
-    scale = (x.T @ x).norm() * (y.T @ y).norm()
-    return float((y.T @ x).norm() ** 2 / scale.clamp(min=1e-300))
-
-
-def mean_cosine(first: Float[Tensor, "rows width"], second: Float[Tensor, "rows width"]) -> float:
-    """Average the cosine of each row of one with the same row of the other."""
-    return float(torch.nn.functional.cosine_similarity(first.float(), second.float(), dim=-1).mean())
 
 
 def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
@@ -118,13 +108,18 @@ def activity(model: LanguageModel, ids: Int[Tensor, "1 length"]) -> Activity:
 def head_differences(
     first: LayerAttention, second: LayerAttention
 ) -> tuple[Float[Tensor, " heads"], Float[Tensor, "2 heads"]]:
-    """Compute each head's mean total variation distance between two models' rows, and both models' mean entropies."""
+    """Compute each head's mean total variation distance between two models' rows, and both models' mean entropies.
+
+    Entropies are those of the weights among the tokens after the first, which would hide the others.
+    """
     distance = torch.zeros(first.queries.shape[1])
     entropy = torch.zeros(2, first.queries.shape[1])
     for (_, a), (_, b) in zip(first.blocks(), second.blocks(), strict=True):
         distance += (a - b)[0].abs().sum((1, 2)).cpu() / 2
-        entropy += torch.stack([torch.special.entr(rows[0]).sum((1, 2)).cpu() for rows in (a, b)])
-    return distance / first.length, entropy / first.length
+        for number, rows in enumerate((a[0, :, :, 1:], b[0, :, :, 1:])):
+            among = rows / rows.sum(-1, keepdim=True).clamp(min=1e-30)
+            entropy[number] += torch.special.entr(among).sum((1, 2)).cpu()
+    return distance / first.length, entropy / max(1, first.length - 1)
 
 
 @dataclass(frozen=True)
@@ -133,10 +128,13 @@ class Changes:
 
     Attributes:
         weights: relative change of the attention's and of the MLP's weights.
-        cka, cosine: similarity of the states, mean over texts.
-        entropy: mean entropy (nats) of the attention rows, before and after.
+        cka, cosine: similarity of the states of all tokens but the first.
+        cka_shuffled: CKA of tokens that are paired at random: the level of unrelated states.
+        cka_halves: CKA on each half of the texts, [2, layers].
+        entropy: mean entropy (nats) of the attention rows among the tokens after the first, before and after.
         heads: mean total variation distance of the heads' attention.
         halves: the same on each half of the texts, for the split-half correlation.
+        itself: largest total variation distance of a head between two runs of the model before.
         truth, refusal: cosine of the directions before and after; empty if they were left out.
         truth_halves, refusal_halves: cosine of the directions of two halves of the data before: the ceiling.
     """
@@ -144,9 +142,12 @@ class Changes:
     weights: list[dict[str, float]]
     cka: list[float]
     cosine: list[float]
+    cka_shuffled: list[float]
+    cka_halves: list[list[float]]
     entropy: Float[Tensor, "layers 2"]
     heads: Float[Tensor, "layers heads"]
     halves: tuple[Float[Tensor, "layers heads"], Float[Tensor, "layers heads"]]
+    itself: float
     truth: list[float] = field(default_factory=list)
     refusal: list[float] = field(default_factory=list)
     truth_halves: list[float] = field(default_factory=list)
@@ -165,25 +166,42 @@ def measure_changes(
     if sizes[0] != sizes[1]:
         raise InputError(f"the models have (layers, width) {sizes[0]} and {sizes[1]}", "give two versions of one model")
     weights, depth = weight_changes(before, after), sizes[0][0]
-    heads, entropies, ckas, cosines = [], [], [], []
+    heads, entropies, aligned, shuffled, cosines = [], [], [], [], []
+    generator = torch.Generator().manual_seed(settings.seed)
     for ids in pieces:
         one, two = activity(before, ids), activity(after, ids)
         differences = [head_differences(one.attention[layer], two.attention[layer]) for layer in range(depth)]
         heads.append(torch.stack([distance for distance, _ in differences]))
         entropies.append(torch.stack([entropy.mean(1) for _, entropy in differences]))
-        ckas.append([linear_cka(a, b) for a, b in zip(one.states, two.states, strict=True)])
-        cosines.append([mean_cosine(a, b) for a, b in zip(one.states, two.states, strict=True)])
+        states = [(a[1:], b[1:]) for a, b in zip(one.states, two.states, strict=True)]
+        mixed = torch.randperm(len(states[0][0]), generator=generator)
+        aligned.append(torch.stack([alignment(a, b) for a, b in states]))
+        shuffled.append(torch.stack([alignment(a, b, mixed) for a, b in states]))
+        cosines.append([mean_cosine(a, b) for a, b in states])
     parts = [torch.stack(half).mean(0) for half in halves(heads)]
     directions = _directions(before, after, settings) if settings.items else {}
     return Changes(
         weights=weights,
-        cka=torch.tensor(ckas).mean(0).tolist(),
+        cka=_by_layer(aligned),
         cosine=torch.tensor(cosines).mean(0).tolist(),
+        cka_shuffled=_by_layer(shuffled),
+        cka_halves=[_by_layer(half) for half in halves(aligned)],
         entropy=torch.stack(entropies).mean(0),
         heads=torch.stack(heads).mean(0),
         halves=(parts[0], parts[1]),
+        itself=_against_itself(before, pieces[0]),
         **directions,
     )
+
+
+def _by_layer(alignments: Sequence[Float[Tensor, "layers 3"]]) -> list[float]:
+    return [cka(layer) for layer in torch.stack(list(alignments), 1)]
+
+
+def _against_itself(model: LanguageModel, ids: Int[Tensor, "1 length"]) -> float:
+    """Run a text twice and return the largest total variation distance of a head between the two runs."""
+    one, two = activity(model, ids), activity(model, ids)
+    return max(float(head_differences(one.attention[i], two.attention[i])[0].max()) for i in one.attention)
 
 
 def _directions(before: LanguageModel, after: LanguageModel, settings: ChangeSettings) -> dict[str, list[float]]:
@@ -233,13 +251,22 @@ def compare_models(
 
 
 def _layer_table(found: Changes) -> Table:
-    columns = ["layer", "attention weights", "MLP weights", "CKA", "cosine", "entropy before", "entropy after"]
+    columns = ["layer", "attention weights", "MLP weights", "CKA", "CKA of shuffled tokens", "cosine", "entropy before"]
+    columns += ["entropy after"]
     columns += ["truth", "refusal"] if found.truth else []
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for i, weights in enumerate(found.weights):
-        row = [str(i), weights["attention"], weights["mlp"], found.cka[i], found.cosine[i], *found.entropy[i].tolist()]
+        row: list[Cell] = [
+            str(i),
+            weights["attention"],
+            weights["mlp"],
+            found.cka[i],
+            found.cka_shuffled[i],
+            found.cosine[i],
+        ]
+        row += found.entropy[i].tolist()
         rows.append(tuple(row + ([found.truth[i], found.refusal[i]] if found.truth else [])))
-    return Table("Changes by layer", tuple(columns), list(rows))
+    return Table("Changes by layer", tuple(columns), rows)
 
 
 def _head_table(found: Changes) -> Table:
@@ -253,7 +280,13 @@ def _checks(found: Changes, pieces: Sequence[Int[Tensor, "1 length"]]) -> list[C
     first, second = (half.flatten().tolist() for half in found.halves)
     changed = float(found.heads.max()) > 0
     split = rank_correlation(first, second).value if changed and len(pieces) > 1 else None
-    checks = [at_least("rank correlation of the heads' changes between halves of the texts", split, 0.8)]
+    apart = max(abs(a - b) for a, b in zip(*found.cka_halves, strict=True))
+    checks = [
+        at_least("rank correlation of the heads' changes between halves of the texts", split, 0.8),
+        at_most("largest difference of a layer's CKA between halves of the texts", apart, 0.1),
+        at_most("largest CKA of tokens that are paired at random", max(found.cka_shuffled), 0.2),
+        at_most("largest change of a head between two runs of the model before", found.itself, 0.001),
+    ]
     if found.truth:
         middle = len(found.truth) // 2
         checks += [
@@ -262,9 +295,6 @@ def _checks(found: Changes, pieces: Sequence[Int[Tensor, "1 length"]]) -> list[C
             ),
             at_least("cosine of the refusal directions of two halves before", found.refusal_halves[middle], 0.5),
         ]
-    generator = torch.Generator().manual_seed(0)
-    noise = [torch.randn(512, 16, generator=generator) for _ in range(2)]
-    checks.append(at_most("CKA of unrelated random states", linear_cka(noise[0], noise[1]), 0.2))
     return checks
 
 
@@ -273,7 +303,7 @@ def _figures(found: Changes) -> dict[str, str]:
         return [(float(i), value) for i, value in enumerate(values)]
 
     parts = {name: curve([row[name] for row in found.weights]) for name in ("attention", "mlp")}
-    states = {"CKA": curve(found.cka), "cosine": curve(found.cosine)}
+    states = {"CKA": curve(found.cka), "CKA, tokens shuffled": curve(found.cka_shuffled), "cosine": curve(found.cosine)}
     if found.truth:
         states |= {"truth": curve(found.truth), "refusal": curve(found.refusal)}
     entropy = {name: curve(found.entropy[:, i].tolist()) for i, name in enumerate(("before", "after"))}

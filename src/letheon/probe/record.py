@@ -11,10 +11,12 @@ import torch
 from markupsafe import Markup
 
 from letheon.core.atomic import atomic_write_text, plain, write_json
+from letheon.core.statistics import Estimate
 from letheon.report.html import environment
 from letheon.report.plots import heat_map
 
 Cell = str | int | float | None
+FEWEST = 6  # items behind an effect's interval
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ def at_least(name: str, value: float | None, level: float) -> Check:
 def at_most(name: str, value: float | None, level: float) -> Check:
     """Make a check that passes up to `level`."""
     return Check(name, value, f"at most {level:g}", None if value is None else value <= level)
+
+
+def above_zero(name: str, effect: Estimate) -> Check:
+    """Make a check of an effect that passes if its whole 95 % interval lies above 0.
+
+    Fewer than six items pass nothing: no test of their signs could tell them from chance at that level.
+    """
+    if effect.low is None or effect.high is None or effect.n < FEWEST:
+        return Check(name, effect.value, f"an interval above 0, of at least {FEWEST} items", None)
+    expected = f"above 0 (95 % interval {effect.low:.3g} to {effect.high:.3g})"
+    return Check(name, effect.value, expected, effect.low > 0)
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,10 @@ def read_statements(path: str | Path) -> list[Statement]:
         raise InputError(f"{path} could not be read: {error}", "give a CSV file in UTF-8") from None
     found = []
     for number, row in enumerate(rows, 1):
-        text, label = row.get("statement"), str(row.get("label")).strip().lower()
+        text, label = (row.get("statement") or "").strip(), (row.get("label") or "").strip().lower()
         if not text or label not in ("0", "1", "true", "false"):
             raise InputError(f"{path}, row {number}: found {row}", "give the columns statement and label (0 or 1)")
-        found.append(Statement(text.strip(), label in ("1", "true")))
+        found.append(Statement(text, label in ("1", "true")))
     if min(sum(one.label == kind for one in found) for kind in (True, False)) < 2:
         raise InputError(f"{path} needs two true and two false statements", "add statements")
     return found

@@ -51,21 +51,27 @@ def read_entries(path: Path) -> list[Entry]:
 def _entry(value: dict[str, Any]) -> Entry:
     if "memory" in value:
         about = value.get("user_id") or value.get("agent_id")
+        if about is not None and not isinstance(about, str):
+            raise ValueError(f"user_id is {about!r}")
         return Entry(_text(value["memory"]), kind="note", subject=about, created=_seconds(value.get("created_at")))
     if "page_content" in value:
         details = dict(value.get("metadata") or {})
         return Entry(_text(value["page_content"]), kind="note", details=details)
     if "data" in value:
-        return Entry(_text(value["data"]["content"]), ROLES.get(value["type"], value["type"]))
+        return Entry(_text(value["data"]["content"]), ROLES.get(_text(value["type"], "type"), value["type"]))
     known = {
         name: value[name] for name in ("role", "kind", "session", "subject", "created", "details") if name in value
     }
+    kinds: dict[str, Any] = {"created": (int, float), "details": dict, "subject": (str, type(None))}
+    for name, content in known.items():
+        if not isinstance(content, kinds.get(name, str)) or (name in ("role", "kind") and not content):
+            raise ValueError(f"{name} is {content!r}")
     return Entry(_text(value["text"]), **known)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str = "text") -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"text is {value!r}")
+        raise ValueError(f"{name} is {value!r}")
     return value
 
 

@@ -12,13 +12,14 @@ Differs: an expert that is switched on takes the place of the lowest-weighted ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from letheon.core.model.hooks import edit_outputs
 from letheon.core.model.sites import attention, blocks
@@ -68,46 +69,65 @@ def recorded_choices(model: nn.Module) -> Iterator[dict[int, tuple[Tensor, Tenso
 def switched(model: nn.Module, switches: Mapping[int, Switch]) -> Iterator[None]:
     """Apply the switches to the routers' choices at every token while the block runs."""
     by_layer = routers(model)
-    before = {layer: switch for layer, switch in switches.items() if switch.before_choice}
 
     def change(layer: int, output: Any) -> Any:
         logits, weights, indices = output[:3]
-        switch = switches[layer]
-        table = switch.table.to(indices.device)
-        if layer in before:
-            weights, indices = without_switched_off(logits, weights, indices, table)
-        else:
-            weights = off_weights(weights, indices, table)
+        table = switches[layer].table.to(indices.device)
+        weights = off_weights(weights, indices, table, rescale=not switches[layer].before_choice)
         weights, indices = force_on(weights, indices, table)
         return (logits, weights, indices, *output[3:])
 
-    with edit_outputs({layer: by_layer[layer].module for layer in switches}, change):
+    with ExitStack() as stack:
+        for layer, switch in switches.items():
+            if switch.before_choice:
+                stack.enter_context(without_experts(by_layer[layer].module, switch.table == OFF))
+        stack.enter_context(edit_outputs({layer: by_layer[layer].module for layer in switches}, change))
         yield
 
 
+class _Masked(TorchFunctionMode):
+    """Give experts the score -inf wherever a router computes with its matrix, or adds its bias of the choice."""
+
+    def __init__(self, module: nn.Module, off: Bool[Tensor, " experts"]) -> None:
+        super().__init__()
+        self.bias, self.off = getattr(module, "e_score_correction_bias", None), off
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        biased = self.bias is not None and any(one is self.bias for one in args)
+        masked = func is nn.functional.linear or (biased and isinstance(found, Tensor) and found.is_floating_point())
+        return found.masked_fill(self.off.to(found.device), -torch.inf) if masked else found
+
+
+@contextmanager
+def without_experts(module: nn.Module, off: Bool[Tensor, " experts"]) -> Iterator[None]:
+    """Run a router's own code as if experts had the score -inf, so that the next best ones are chosen.
+
+    Softmax or sigmoid, groups, bias and scaling stay the architecture's own. In DeepSeek-V3 the bias is added to the
+    scores that choose, so it is masked as well: an expert with a large bias would be chosen with weight 0.
+    """
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with _Masked(module, off):
+            return plain(*args, **kwargs)
+
+    module.forward = forward  # restored below
+    try:
+        yield
+    finally:
+        del module.forward
+
+
 def off_weights(
-    weights: Float[Tensor, "tokens chosen"], indices: Int[Tensor, "tokens chosen"], table: Int[Tensor, " experts"]
-) -> Float[Tensor, "tokens chosen"]:
-    """Set the weights of switched-off experts to 0 and scale the others to the original sum: m g (Σg) / (Σ m g)."""
-    remaining = weights * (table[indices] != OFF)
-    return _with_sum_of(weights, remaining)
-
-
-def without_switched_off(
-    logits: Float[Tensor, "tokens experts"],
     weights: Float[Tensor, "tokens chosen"],
     indices: Int[Tensor, "tokens chosen"],
     table: Int[Tensor, " experts"],
-) -> tuple[Float[Tensor, "tokens chosen"], Int[Tensor, "tokens chosen"]]:
-    """Choose anew among the experts that are not off where one was chosen; the new weights have the original sum.
-
-    A token without a switched-off expert keeps its weights and its choice. Weights are the softmax of the logits.
-    """
-    hit = (table[indices] == OFF).any(-1, keepdim=True)
-    allowed = logits.float().masked_fill(table == OFF, -torch.inf)
-    best, choice = allowed.softmax(-1).topk(indices.shape[-1], -1)
-    renewed = _with_sum_of(weights, best.to(weights.dtype))
-    return torch.where(hit, renewed, weights), torch.where(hit, choice, indices)
+    rescale: bool = True,
+) -> Float[Tensor, "tokens chosen"]:
+    """Set the weights of switched-off experts to 0 and scale the others to the original sum: m g (Σg) / (Σ m g)."""
+    remaining = weights.masked_fill(table[indices] == OFF, 0)
+    return _with_sum_of(weights, remaining) if rescale else remaining
 
 
 def force_on(

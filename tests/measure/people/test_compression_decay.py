@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from letheon.measure.compression_decay.judging import (
     quadratic_term,
     sentence_count,
 )
+from letheon.measure.compression_decay.jury import JURY, Given, verdicts
 from letheon.measure.compression_decay.measure import (
     mean_curve,
     obedient,
@@ -91,7 +93,37 @@ def test_answers_are_judged_by_length_and_scope_apart_from_their_content() -> No
     assert length_score(22, None) == 1
     assert sentence_count("One. Two! Three?\nFour 3.5 and more") == 4
     assert accuracy("Plants make sugars from light. " * 40, ["light", "sugar", "plants", "water"]) == 0.75
-    assert math.isnan(accuracy("x", []))
+    assert accuracy("x", []) is None
+
+
+@pytest.mark.oracle("compression-decay")
+def test_the_judges_look_at_different_things() -> None:
+    """No judge is a function of another's score, as powers of one score are."""
+    given = Given("Plants make sugar from light and water.", "What is photosynthesis?", Rule(8, 1, True), ("sugar",))
+    copied, mixed = "Plants make sugar from light and water.", "Water and light make plants from sugar."
+    wordy = "Plants make sugar from light and water and so on."
+    scores = {answer: [one["CC"] for one in verdicts(answer, given)] for answer in (copied, mixed, wordy)}
+    assert scores[copied] == [1, 1, 1]
+    assert scores[mixed][:2] == [1, 1]
+    assert scores[mixed][2] == pytest.approx(0), "every word is given, no pair of words is copied"
+    rubric, verifier, overlap = scores[wordy]  # ten words where eight are allowed
+    assert (rubric, verifier) == (pytest.approx(0.8), 0)
+    assert overlap == pytest.approx(0.8 * 6 / 9)
+    unfinished = [one["FC"] for one in verdicts("Photosynthesis makes sugary", given)]
+    assert unfinished == [1, 0, pytest.approx(1 / 3)]
+    assert [one["SA"] for one in verdicts("It is sugary.", given)] == [0, 1, 1], "the stem, the letters, their triples"
+    assert [one["SA"] for one in verdicts("Sugars.", replace(given, keywords=()))] == [None] * 3
+
+
+def test_the_record_names_the_judges_and_what_each_gave() -> None:
+    made = read_compression_decay(limit=1)
+    scores = made.judged([cell.text for cell in made.cells])
+    assert made.config()["judges"] == ["rubric", "verifier", "overlap"]
+    assert {"CC, rubric", "CC, verifier", "CC, overlap", "kappa"} <= set(made.columns)
+    first = scores.records[0]
+    mean = sum(first[f"CC, {name}"] for name in JURY) / 3
+    assert first["CC"] == pytest.approx(mean)
+    assert scores.value("CC, rubric") == pytest.approx(sum(r["CC, rubric"] for r in scores.records) / 5)
 
 
 @pytest.mark.oracle("compression-decay")
@@ -133,6 +165,10 @@ def test_concepts_of_a_file_are_checked(tmp_path: Path) -> None:
     assert len(read_cells(str(path))) == 5
     path.write_text(json.dumps([{"concept": "c", "corpus": corpus[1:]}]))
     with pytest.raises(InputError, match="lacks one"):
+        read_cells(str(path))
+    holed = [{**corpus[0], "expected_keywords": ["k", None]}, *corpus[1:]]
+    path.write_text(json.dumps([{"concept": "c", "corpus": holed}]))
+    with pytest.raises(InputError, match="row 1"):
         read_cells(str(path))
     with pytest.raises(InputError, match="arm=other"):
         read_compression_decay(arm="other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +115,15 @@ def scenes(number: int) -> tuple[Scene, ...]:
         )
         for i in range(number)
     )
+
+
+def test_a_scene_with_null_values_is_refused_by_its_number(tmp_path: Path) -> None:
+    row = {"id": "a", "behaviors": ["x", "y"], "justifications": ["p", "q"], "correct": 0, "sensibles": [0]}
+    for name, value in (("id", None), ("behaviors", ["x", None]), ("correct", None)):
+        path = tmp_path / "scenes.jsonl"
+        path.write_text(json.dumps(row) + "\n" + json.dumps({**row, name: value}))
+        with pytest.raises(InputError, match="item 2"):
+            read_scenes(path)
 
 
 @pytest.mark.oracle("egonormia")

@@ -24,7 +24,14 @@ from letheon.measure.metacognition.monitoring import (
     type2_auroc,
     type2_dprime,
 )
-from letheon.measure.metacognition.published import cells, identical_files, read_responses, reliability, standings
+from letheon.measure.metacognition.published import (
+    cells,
+    identical_files,
+    read_response_file,
+    read_responses,
+    reliability,
+    standings,
+)
 from letheon.measure.run import measure
 from tests.measure.people.scripted import Scripted, shared
 
@@ -33,6 +40,13 @@ def responses(kinds: str) -> list[Response]:
     """One response per letter: R, W kept, r, w withdrawn (right, wrong); u is a wrong one with an unread probe."""
     keep = {"R": True, "W": True, "r": False, "w": False, "u": None}
     return [Response(str(i), "T1", kind in "Rr", keep[kind]) for i, kind in enumerate(kinds)]
+
+
+def test_a_response_row_that_ends_too_early_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "model.csv"
+    file.write_text("item,correct,keep_withdraw,bet_nobet\na,true,KEEP,BET\nb,true\n")
+    with pytest.raises(InputError, match="row 2, field 'keep_withdraw'"):
+        read_response_file(file, "T1")
 
 
 @pytest.mark.oracle("metacognition")

@@ -72,6 +72,7 @@ def render_audit(audit: Audit) -> str:
         figures=drawings(audit),
         checks=checks_of(audit.settings),
         detected=detection_of(audit.settings),
+        ability=ability_of(audit.settings),
         matrices=[matrix_of(one) for one in audit.continued],
         parts=PARTS,
         absent=_absent(audit.absent),
@@ -194,6 +195,30 @@ def detection_of(settings: Mapping[str, Any]) -> list[DetectionShown]:
             ends = dict(_numbers((end, score.get(end)) for end in Point._fields))
             point = Point(ends.get("value"), ends.get("low"), ends.get("high"))
             shown.append(DetectionShown(role, point, str(one.get("controls", "")), named))
+    return shown
+
+
+class AbilityShown(NamedTuple):
+    """A task of general ability: the model after minus another one, over the same documents."""
+
+    task: str
+    metric: str
+    against: str
+    change: Point
+    n: int
+
+
+def ability_of(settings: Mapping[str, Any]) -> list[AbilityShown]:
+    """Return a record's paired differences of general tasks; most audits hold none."""
+    rows = settings.get("general_ability")
+    entries = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    shown = []
+    for row in entries:
+        ends = dict(_numbers((end, row.get(end)) for end in Point._fields))
+        n = row.get("n")
+        task, metric, against = (str(row.get(name, "")) for name in ("task", "metric", "against"))
+        change = Point(ends.get("value"), ends.get("low"), ends.get("high"))
+        shown.append(AbilityShown(task, metric, against, change, n if isinstance(n, int) else 0))
     return shown
 
 

@@ -20,6 +20,9 @@ COLLAPSE_DAMAGE, COLLAPSE_RECALL, COLLAPSE_PERPLEXITY = 0.5, 0.5, 1.5
 # Below this many rows a Kolmogorov-Smirnov test has few p-values to give.
 FEW_ROWS = 30
 
+# A fact is held if its value is this many times more probable than beside subjects that the model cannot know.
+HELD = 2.0
+
 LEFT_OUT = "left out by the settings"
 OR_HOLDOUT = (
     "or give holdout rows (rows like the forgotten ones that no model saw) as a control group: `membership` is "
@@ -40,6 +43,7 @@ def warnings_of(
         *_collapse(findings, metrics),
         *_rounded_away(findings),
         *_reference_knows(findings),
+        *_not_held(findings, plan),
         *_limits_of_the_plan(plan, request, judge),
         *dict.fromkeys(note for model in findings.values() for note in model.notes),
     ]
@@ -98,6 +102,39 @@ def _reference_knows(findings: FindingsByRole) -> Iterator[str]:
         )
     if _recall(findings["before"].forget) == 0:
         yield "The model before gives none of the facts: there was nothing to forget that this audit can see."
+
+
+def never_held(before: ModelFindings, plan: AuditPlan) -> list[str]:
+    """Return the ids of the forget rows that the model before never held, as far as the audit sees.
+
+    It does not give the fact, and the value is at most twice as probable as beside unknown subjects (`HELD`). A row
+    without that control is not judged.
+    """
+    facts, controls = (
+        {row.id: value for row, value in zip(rows, values, strict=True)}
+        for rows, values in (
+            (plan.facts, before.value_probability), (plan.controls, before.control_probability),
+        )
+    )  # fmt: skip
+    found = []
+    for row in before.forget.rows:
+        value, control = facts.get(row.example.id), controls.get(row.example.id)
+        if row.recall == 0 and value is not None and control is not None and value <= HELD * control:
+            found.append(row.example.id)
+    return found
+
+
+def _not_held(findings: FindingsByRole, plan: AuditPlan) -> Iterator[str]:
+    """Name the forget rows that need no deletion, unless nothing at all is known, which is said elsewhere."""
+    before = findings["before"]
+    ids = never_held(before, plan)
+    if ids and _recall(before.forget) > 0:
+        shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        yield (
+            f"{len(ids)} of the {len(plan.forget)} forget rows were never held by the model before, as far as this "
+            f"audit sees ({shown}): it does not give the fact, and the value is at most twice as probable as beside "
+            "names that it cannot know. They need no deletion."
+        )
 
 
 def _limits_of_the_plan(plan: AuditPlan, request: Request, judge: Judge) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Judges by rule, their consensus and agreement, Fleiss' kappa, and tests for a U-shaped curve.
+"""Scores by the rubric, a jury's consensus and agreement, Fleiss' kappa, and tests for a U-shaped curve.
 
 Source:  the rubric, the consensus and the agreement of rb125/cdct_framework; Fleiss (1971) for kappa.
 Differs: a missing judge is left out and never counts as 0; a compliance of 0 is a score like any other. Bins of the
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,100 +23,18 @@ OVER = ((1.0, 1.0), (1.25, 0.8), (2.0, 0.5), (3.0, 0.2), (5.0, 0.0))
 WEIGHTS = {"CC": 0.4, "SA": 0.4, "FC": 0.2}
 BANDS = (0.35, 0.65, 0.95)  # lower ends of "twice over", "slightly over", "within"
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "if",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "by",
-        "for",
-        "with",
-        "from",
-        "as",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "which",
-        "who",
-        "what",
-        "when",
-        "where",
-        "how",
-        "why",
-        "not",
-        "no",
-        "nor",
-        "so",
-        "than",
-        "then",
-        "there",
-        "here",
-        "can",
-        "could",
-        "may",
-        "might",
-        "will",
-        "would",
-        "shall",
-        "should",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-        "i",
-        "you",
-        "he",
-        "she",
-        "we",
-        "they",
-        "them",
-        "their",
-        "our",
-        "your",
-        "his",
-        "her",
-        "one",
-        "into",
-        "over",
-        "under",
-        "about",
-        "only",
-        "also",
-        "more",
-        "most",
-        "such",
-        "each",
-        "every",
-        "any",
-        "some",
-        "all",
-        "both",
-        "between",
-        "because",
-        "while",
-    ]
-)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STOP = _words("""
+    a an the and or but if of to in on at by for with from as is are was were be been being it its this that
+    these those which who what when where how why not no nor so than then there here can could may might will
+    would shall should do does did has have had i you he she we they them their our your his her one into over
+    under about only also more most such each every any some all both between because while
+""")
 
 
 @cache
@@ -156,12 +73,8 @@ def length_score(size: int, limit: int | None) -> float:
     return 0.0
 
 
-def compliance(answer: str, text: str, rule: Rule, *, strictness: float = 1.0) -> float:
-    """Score constraint compliance: lengths by the rubric, times the share of content words that the text has.
-
-    Args:
-        strictness: exponent of the score; above 1 a stricter judge.
-    """
+def compliance(answer: str, text: str, rule: Rule) -> float:
+    """Score constraint compliance: lengths by the rubric, times the share of content words that the text has."""
     if not WORD.search(answer):
         return 0.0
     score = min(length_score(word_count(answer), rule.words), length_score(sentence_count(answer), rule.sentences))
@@ -169,13 +82,16 @@ def compliance(answer: str, text: str, rule: Rule, *, strictness: float = 1.0) -
     if rule.only_given and stems:
         given = set(content_stems(text))
         score *= sum(one in given for one in stems) / len(stems)
-    return float(score**strictness)
+    return float(score)
 
 
-def accuracy(answer: str, keywords: Sequence[str]) -> float:
-    """Score semantic accuracy, whatever the length: the share of expected keywords whose stems the answer has."""
+def accuracy(answer: str, keywords: Sequence[str]) -> float | None:
+    """Score semantic accuracy, whatever the length: the share of expected keywords whose stems the answer has.
+
+    Without keywords there is no score: None.
+    """
     stems = set(content_stems(answer))
-    return float(np.mean([set(content_stems(keyword)) <= stems for keyword in keywords])) if keywords else float("nan")
+    return float(np.mean([set(content_stems(keyword)) <= stems for keyword in keywords])) if keywords else None
 
 
 def completeness(answer: str, question: str) -> float:
@@ -260,14 +176,3 @@ def quadratic_term(levels: Sequence[float], curve: Sequence[float]) -> float:
     """The coefficient of the squared level in a least-squares parabola: above 0 for a U, wherever its bottom lies."""
     fitted: Float[np.ndarray, " 3"] = np.polyfit(np.asarray(levels), np.asarray(curve), 2)
     return float(fitted[0])
-
-
-def scored(
-    answer: str, text: str, rule: Rule, question: str, keywords: Sequence[str], strictness: float
-) -> dict[str, Any]:
-    """Score an answer on the three axes by one judge."""
-    return {
-        "CC": compliance(answer, text, rule, strictness=strictness),
-        "SA": accuracy(answer, keywords),
-        "FC": completeness(answer, question),
-    }

@@ -27,9 +27,9 @@ from letheon.measure.compression_decay.judging import (
     is_u,
     kappa_of,
     quadratic_term,
-    scored,
     word_count,
 )
+from letheon.measure.compression_decay.jury import JURY, Given, verdicts
 from letheon.measure.compression_decay.rules import (
     LEVELS,
     Arm,
@@ -50,7 +50,6 @@ QUESTIONS = (
     "Give a detailed explanation of {}.",
     "Give a comprehensive explanation of {}.",
 )
-STRICTNESS = (0.5, 1.0, 2.0)  # a lenient judge, the rubric, a strict judge
 LONGEST_ANSWER = 192  # tokens
 AXES = ("CC", "SA", "FC")
 
@@ -90,7 +89,9 @@ class CompressionDecay:
     columns = (
         *(f"CC at {level:g}" for level in LEVELS),
         *(f"SA at {level:g}" for level in LEVELS),
-        *("U-shaped", "dip", "quadratic term", "r(CC, SA)", "kappa", "agreement", "unparsed"),
+        *("U-shaped", "dip", "quadratic term", "r(CC, SA)"),
+        *(f"CC, {name}" for name in JURY),
+        *("kappa", "agreement", "unparsed"),
     )
 
     def config(self) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class CompressionDecay:
             "counts": {"concepts": len({cell.concept for cell in self.cells}), "cells": len(self.cells)},
             "arm": self.arm,
             "prompt": template(self.arm).facts(),
-            "judges": [f"rubric to the power {power:g}" for power in STRICTNESS],
+            "judges": list(JURY),
             "hash": canonical_hash(self.cells),
         }
 
@@ -118,10 +119,9 @@ class CompressionDecay:
         """Judge given answers, one per cell."""
         records, by_judge = [], []
         for cell, answer in zip(self.cells, answers, strict=True):
-            rule = judge_rule(cell.level)
-            verdicts = [scored(answer, cell.text, rule, cell.question, cell.keywords, power) for power in STRICTNESS]
-            found = consensus(verdicts)
-            by_judge.append([float(verdict["CC"]) for verdict in verdicts])
+            jury = verdicts(answer, Given(cell.text, cell.question, judge_rule(cell.level), cell.keywords))
+            found, own = consensus(jury), [float(one["CC"] or 0.0) for one in jury]
+            by_judge.append(own)
             records.append(
                 {
                     "id": cell.id,
@@ -132,6 +132,7 @@ class CompressionDecay:
                     "concept": cell.concept,
                     "level": cell.level,
                     **found.scores,
+                    **{f"CC, {name}": value for name, value in zip(JURY, own, strict=True)},
                     "overall": found.overall,
                     "agreement": found.agreement,
                     "context words": word_count(cell.text),
@@ -145,7 +146,9 @@ class CompressionDecay:
         found = []
         for axis in (*AXES, "answer words"):
             for level in LEVELS:
-                own = {str(r["concept"]): float(r[axis]) for r in records if r["level"] == level}
+                own = {
+                    str(r["concept"]): float(r[axis]) for r in records if r["level"] == level and r[axis] is not None
+                }
                 better = "zero" if axis == "answer words" else "higher"
                 found.append(mean_score(f"{axis} at {level:g}", own, better, seed=self.seed))  # type: ignore[arg-type]  # Better, as the table has it
         return found
@@ -158,7 +161,8 @@ class CompressionDecay:
         shapes = {concept: float(is_u(curve)) for concept, curve in whole.items()}
         dips = {concept: dip(curve) for concept, curve in whole.items()}
         bends = {concept: quadratic_term(LEVELS, curve) for concept, curve in whole.items()}
-        pairs = [float(r["CC"]) for r in records], [float(r["SA"]) for r in records]
+        both = [record for record in records if record["SA"] is not None]
+        pairs = [float(r["CC"]) for r in both], [float(r["SA"]) for r in both]
         return [
             mean_score("U-shaped", shapes, "zero", share=True),
             mean_score("dip", dips, "zero", seed=self.seed),
@@ -170,7 +174,9 @@ class CompressionDecay:
     def _jury(self, records: Sequence[Mapping[str, Any]], by_judge: Sequence[Sequence[float]]) -> list[Score]:
         kappa = kappa_of(by_judge)
         agreed = [float(r["agreement"]) for r in records if r["agreement"] is not None]
+        alone = {name: {str(r["id"]): float(r[f"CC, {name}"]) for r in records} for name in JURY}
         return [
+            *(mean_score(f"CC, {name}", own, "higher", seed=self.seed) for name, own in alone.items()),
             Score("kappa", Estimate(kappa, None, None, len(by_judge)), "higher", why="all scores lie in one band"),
             Score("agreement", estimate_mean(agreed, seed=self.seed), "higher"),
         ]
@@ -211,13 +217,13 @@ def read_cells(path: str) -> list[Cell]:
         for one in row["corpus"]:
             level = one.get("compression_level") if isinstance(one, dict) else None
             keywords = one.get("expected_keywords") if isinstance(one, dict) else None
-            if level not in LEVELS or not isinstance(keywords, list):
+            if level not in LEVELS or not isinstance(keywords, list) or not all(isinstance(k, str) for k in keywords):
                 raise InputError(
                     f"{where}: level {short(level)}, keywords {short(keywords)}",
                     f"levels are {', '.join(map(str, LEVELS))}",
                 )
             text, question = (text_of(one, field, where) for field in ("text", "probe_question"))
-            cells.append(Cell(name, float(level), text, question, tuple(map(str, keywords))))
+            cells.append(Cell(name, float(level), text, question, tuple(keywords)))
     ids = [cell.id for cell in cells]
     if len(set(ids)) < len(ids) or len(ids) % len(LEVELS) or not ids:
         raise InputError(f"{path}: a concept has a level twice, or lacks one", "give each concept all five levels once")

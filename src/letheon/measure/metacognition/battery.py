@@ -22,6 +22,7 @@ from letheon.measure.asking.parsing import option_in, unparsed_score
 from letheon.measure.asking.responder import Responder, Turns
 from letheon.measure.asking.templates import Template
 from letheon.measure.benchmark import NOTHING, Against, Score, Scores
+from letheon.measure.lm_eval_tasks import ChoiceItem
 from letheon.measure.metacognition.items import TRACKS, Item, letter, own_items, read_items
 from letheon.measure.metacognition.monitoring import Cell, Response, cell, profile, type2_auroc, type2_dprime
 from letheon.measure.tables import drawn
@@ -114,6 +115,17 @@ class Metacognition:
         records = [_record(item, turns[0], text, choice, r) for item, turns, text, choice, r in columns]
         scores = self._scores(responses, records)
         return Scores(tuple(scores), records=tuple(records), notes=tuple(self._notes(responses)))
+
+    def choices(self) -> dict[str, list[ChoiceItem]]:
+        """Return the questions of the scored tracks without their probes; none where answers are read as text."""
+        scored = [item for item in self.items if item.track in SCORED] if self.read == "options" else []
+        items = [
+            ChoiceItem(
+                item.id, ANSWER.fill(item=item.shown()), tuple(letter(i) for i in range(len(item.options))), item.key
+            )
+            for item in scored
+        ]
+        return {"accuracy": items} if items else {}
 
     def _choose(
         self, model: Responder, asked: Sequence[Turns], options: Sequence[Sequence[str]]

@@ -100,7 +100,7 @@ def _item(row: Any, where: str) -> Item:
     if not isinstance(key, int) or isinstance(key, bool) or not 0 <= key < len(texts):
         raise InputError(f"{where}, field 'key': found {short(key)}", "give the right option's letter or number from 0")
     known = ("id", "track", "type", "prompt", "options", "key")
-    fields = tuple((str(name), str(value)) for name, value in row.items() if name not in known)
+    fields = tuple((str(name), str(value)) for name, value in row.items() if name not in known and value is not None)
     return Item(row["id"], row["track"], str(row.get("type") or ""), row["prompt"], tuple(texts), key, fields)
 
 

@@ -77,7 +77,7 @@ def read_response_file(file: Path, track: str) -> list[Response]:
     """Read one file of responses.
 
     Raises:
-        InputError: a column is missing.
+        InputError: a column is missing, or a row ends before one.
     """
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = list(csv.DictReader(text))
@@ -85,6 +85,10 @@ def read_response_file(file: Path, track: str) -> list[Response]:
     for name in (item, right, "keep_withdraw", "bet_nobet"):
         if not rows or name not in rows[0]:
             raise InputError(f"{file} has no column {name!r}", "give the release's files")
+    for number, row in enumerate(rows, start=1):
+        for name in (item, right, "keep_withdraw", "bet_nobet"):
+            if row[name] is None:
+                raise InputError(f"{file}, row {number}, field {name!r}: nothing", "the row ends too early: mend it")
     return [
         Response(
             item=row[item],
@@ -92,7 +96,7 @@ def read_response_file(file: Path, track: str) -> list[Response]:
             correct={"true": True, "false": False}.get(row[right].strip().lower()),
             keep={"KEEP": True, "WITHDRAW": False}.get(row["keep_withdraw"].strip().upper()),
             bet={"BET": True, "NO_BET": False}.get(row["bet_nobet"].strip().upper()),
-            path=row.get("path_choice", ""),
+            path=row.get("path_choice") or "",
         )
         for row in rows
     ]

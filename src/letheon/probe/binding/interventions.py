@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -28,17 +28,21 @@ class Prompts:
         original, changed: tokens of x and x'.
         candidates: tokens of x's answers, in the order of its groups.
         pointers: the groups (p, k, r, q) of each pair.
+        unbound: tokens of x' with an answer that x does not hold, so that a pointer to it leads nowhere.
+        absent: the token of that answer.
     """
 
     original: Int[Tensor, "pairs length"]
     changed: Int[Tensor, "pairs other"]
     candidates: Int[Tensor, "pairs n"]
     pointers: Int[Tensor, "pairs 4"]
+    unbound: Int[Tensor, "pairs other"]
+    absent: Int[Tensor, " pairs"]
 
     def select(self, keep: Sequence[int]) -> Prompts:
         """Return some of the pairs."""
         chosen = list(keep)
-        return Prompts(*(getattr(self, name)[chosen] for name in ("original", "changed", "candidates", "pointers")))
+        return Prompts(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
 
 def effect_of(answered: int, p: int, k: int, r: int, q: int) -> Effect:
@@ -116,6 +120,20 @@ def interchange(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -
                     out = base(original, use_cache=False, logits_to_keep=1).logits[:, -1]
             logits[layer].append(out.float().cpu())
     return {layer: _read(torch.cat(found), prompts) for layer, found in logits.items()}
+
+
+def copied_shares(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -> dict[int, float]:
+    """Measure per layer the share of pairs whose state gives the answer of x' although x does not hold it.
+
+    The state of `unbound` is put into x. A state that points to a group, by position, word or pointer, cannot name an
+    answer that x lacks; a state into which the answer was copied does.
+    """
+    n = prompts.candidates.shape[1]
+    control = replace(
+        prompts, changed=prompts.unbound, candidates=torch.cat([prompts.candidates, prompts.absent[:, None]], 1)
+    )
+    swept = interchange(model, control, layers)
+    return {layer: float((one.distribution.argmax(1) == n).float().mean()) for layer, one in swept.items()}
 
 
 def _read(logits: Float[Tensor, "pairs vocabulary"], prompts: Prompts) -> Patched:

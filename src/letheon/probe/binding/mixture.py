@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
+from letheon.core.statistics import Estimate, estimate_mean
 
 Cell = tuple[int, int, int]
 # Terms of the mixture and of its ablations; `one_hot` replaces the Gaussian by a single group.
@@ -91,16 +92,34 @@ class Fit:
     """A fitted mixture and its similarity on held-out cells.
 
     Attributes:
-        similarity: 1 − Jensen-Shannon divergence (bits), mean over held-out cells, per ablation of the mixture.
-        permuted: the full mixture's similarity if the target's groups are permuted: a control near or below uniform.
+        by_cell: 1 − Jensen-Shannon divergence (bits) of each held-out cell, per ablation of the mixture; `permuted` is
+            the full mixture against targets whose groups are permuted, a control near or below uniform.
         cells: number of cells: train, validation, held out.
         mixture: the full mixture.
     """
 
-    similarity: dict[str, float]
-    permuted: float
+    by_cell: dict[str, list[float]]
     cells: tuple[int, int, int]
     mixture: Mixture = field(repr=False)
+
+    @property
+    def similarity(self) -> dict[str, float]:
+        """The mean similarity per ablation."""
+        return {name: sum(cells) / len(cells) for name, cells in self.by_cell.items() if name != "permuted"}
+
+    @property
+    def permuted(self) -> float:
+        """The mean similarity with permuted groups."""
+        return sum(self.by_cell["permuted"]) / len(self.by_cell["permuted"])
+
+    @property
+    def best_ablation(self) -> str:
+        """The ablation with the largest similarity."""
+        return max((name for name in ABLATIONS if name != "full"), key=lambda name: self.similarity[name])
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """Estimate the first one's similarity minus the second one's, paired by held-out cell."""
+        return estimate_mean([a - b for a, b in zip(self.by_cell[first], self.by_cell[second], strict=True)])
 
 
 def fit_one(
@@ -158,12 +177,12 @@ def fit_mixture(
         name: fit_one(n, terms, data[0], data[1], epochs=epochs, patience=patience) for name, terms in ABLATIONS.items()
     }
     with torch.no_grad():
-        similarity = {
-            name: 1 - float(jensen_shannon(one(data[2][0]).exp(), data[2][1]).mean()) for name, one in fitted.items()
+        by_cell = {
+            name: (1 - jensen_shannon(one(data[2][0]).exp(), data[2][1])).tolist() for name, one in fitted.items()
         }
         permuted = data[2][1].roll(1 + n // 2, 1)
-        control = 1 - float(jensen_shannon(fitted["full"](data[2][0]).exp(), permuted).mean())
-    return Fit(similarity, control, (len(parts[0]), len(parts[1]), len(parts[2])), fitted["full"])
+        by_cell["permuted"] = (1 - jensen_shannon(fitted["full"](data[2][0]).exp(), permuted)).tolist()
+    return Fit(by_cell, (len(parts[0]), len(parts[1]), len(parts[2])), fitted["full"])
 
 
 def _tensors(cells: Sequence[Cell], means: Mapping[Cell, Tensor]) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel
@@ -18,23 +16,27 @@ from letheon.probe.binding.interventions import (
     Patched,
     Prompts,
     answered_group,
+    copied_shares,
     interchange,
 )
 from letheon.probe.binding.mixture import Fit, cell_means, fit_mixture
 from letheon.probe.binding.tasks import (
     SCHEMAS,
     Counterfactual,
-    Groups,
     Schema,
     answer_ids,
     draw_pairs,
     encode_groups,
     fitted_to,
+    with_absent_answer,
 )
-from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most, halves
+from letheon.probe.record import Cell, Check, ProbeReport, Table, above_zero, at_least, at_most, halves
 from letheon.report.plots import lines
 
-LEAST_PAIRS = 8
+LEAST_PAIRS = 16
+# Most pairs in which a state may give the answer by itself, and least share of the three mechanisms, at a layer that
+# counts as looking up.
+COPIED, BOUND = 0.1, 0.5
 MECHANISMS = ("positional", "lexical", "reflexive")
 
 
@@ -65,15 +67,19 @@ class BindingSettings:
 
 def encode_pairs(model: LanguageModel, schema: Schema, pairs: Sequence[Counterfactual]) -> Prompts:
     """Encode pairs; those whose length differs from the most common one are left out (capital letters, rare words)."""
-    rows = [(encode_groups(model, schema, one.original), encode_groups(model, schema, one.changed)) for one in pairs]
-    lengths = [(len(a), len(b)) for a, b in rows]
+    lists = [(one.original, one.changed, with_absent_answer(schema, one)) for one in pairs]
+    rows = [tuple(encode_groups(model, schema, groups) for groups in three) for three in lists]
+    lengths = [tuple(map(len, three)) for three in rows]
     usual = max(set(lengths), key=lengths.count)
     keep = [i for i, length in enumerate(lengths) if length == usual]
+    unbound = [lists[i][2] for i in keep]
     return Prompts(
         torch.tensor([rows[i][0] for i in keep]),
         torch.tensor([rows[i][1] for i in keep]),
         torch.tensor([answer_ids(model, pairs[i].original) for i in keep]),
         torch.tensor([(pairs[i].p, pairs[i].k, pairs[i].r, pairs[i].q) for i in keep]),
+        torch.tensor([rows[i][2] for i in keep]),
+        torch.tensor([answer_ids(model, one)[one.asked] for one in unbound]),
     )
 
 
@@ -85,25 +91,51 @@ def answered_pairs(model: LanguageModel, prompts: Prompts) -> list[int]:
     return [i for i, (_, _, r, q) in enumerate(wanted) if ours[i] == q and theirs[i] == r]
 
 
-def without_answer(
-    model: LanguageModel, schema: Schema, pairs: Sequence[Counterfactual]
-) -> Int[Tensor, "pairs length"]:
-    """Encode x' with an answer that x does not hold: a pointer to it leads nowhere, a copied answer still shows."""
-    rows = []
-    for one in pairs:
-        absent = next(word for word in schema.answers if word not in {answer for _, answer in one.original.pairs})
-        changed = list(one.changed.pairs)
-        changed[one.p] = (changed[one.p][0], absent)
-        rows.append(encode_groups(model, schema, Groups(tuple(changed), one.p)))
-    return torch.tensor(rows)
+def bound_share(patched: Patched) -> float:
+    """Return the share of the three mechanisms together."""
+    return sum(patched.shares()[name] for name in MECHANISMS)
 
 
-def best_layer(sweep: dict[int, Patched]) -> int:
+def best_layer(sweep: Mapping[int, Patched], copied: Mapping[int, float]) -> int:
     """Choose the layer at which the three mechanisms together have the largest share, the lowest one of equals.
 
-    An answer that has been copied into the state already counts as reflexive; `without_answer` tells the two apart.
+    A layer whose state already gives the answer without the binding (`copied_shares`) in more than one pair of ten is
+    left out: there a copied answer would count as reflexive.
     """
-    return max(sweep, key=lambda layer: (round(sum(sweep[layer].shares()[name] for name in MECHANISMS), 3), -layer))
+    pointing = [layer for layer in sweep if copied[layer] <= COPIED]
+    return max(pointing or sweep, key=lambda layer: (round(bound_share(sweep[layer]), 3), -layer))
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The sweep on one half of the pairs, the layer that it chooses, and the other half's answers at that layer.
+
+    Attributes:
+        layer: the chosen layer.
+        sweep, copied: effects and shares of copied answers by layer, on the first half.
+        held_out: pairs of the second half.
+        patched, copied_there: their effects and share of copied answers at the chosen layer.
+    """
+
+    layer: int
+    sweep: dict[int, Patched]
+    copied: dict[int, float]
+    held_out: Prompts
+    patched: Patched
+    copied_there: float
+
+
+def look_up(model: LanguageModel, prompts: Prompts, stride: int = 1) -> Lookup:
+    """Choose the layer on the even pairs and measure it on the odd ones."""
+    depth = len(blocks(model.base()))
+    chosen, rest = (prompts.select(half) for half in halves(range(len(prompts.original))))
+    layers = range(0, depth, stride)
+    sweep, copied = interchange(model, chosen, layers), copied_shares(model, chosen, layers)
+    layer = best_layer(sweep, copied)
+    return Lookup(
+        layer, sweep, copied, rest, interchange(model, rest, [layer])[layer],
+        copied_shares(model, rest, [layer])[layer],
+    )  # fmt: skip
 
 
 def probe_binding(model: LanguageModel, settings: BindingSettings | None = None) -> ProbeReport:
@@ -127,30 +159,22 @@ def probe_binding(model: LanguageModel, settings: BindingSettings | None = None)
             notes=["Fewer groups, or a larger model, would be answered more often."],
             seconds=time.monotonic() - started,
         )
-    prompts = prompts.select(keep)
-    depth = len(blocks(model.base()))
-    sweep = interchange(model, prompts, sorted({*range(0, depth, settings.stride), depth}))
-    layer = best_layer({number: one for number, one in sweep.items() if number < depth})
-    cells = [(p, k, r) for p, k, r, _ in prompts.pointers.tolist()]
-    means = cell_means(cells, sweep[layer].distribution)
+    depth, found = len(blocks(model.base())), look_up(model, prompts.select(keep), settings.stride)
+    cells = [(p, k, r) for p, k, r, _ in found.held_out.pointers.tolist()]
+    means = cell_means(cells, found.patched.distribution)
     fit = fit_mixture(means, seed=settings.seed) if len(means) >= 10 else None
-    shares = sweep[layer].shares()
-    main = max(MECHANISMS, key=lambda name: shares[name])
-    headline = (
-        f"At layer {layer} of {depth} the last token's state points mostly by the {main} mechanism: positional "
-        f"{shares['positional']:.0%}, lexical {shares['lexical']:.0%}, reflexive {shares['reflexive']:.0%}; "
-        f"{len(keep)} of {len(keep) / share:.0f} lists were answered."
-    )
     return ProbeReport(
         probe="binding",
         model=model.name,
-        headline=headline,
-        tables=[_by_position(prompts, sweep[layer]), *([_fit_table(fit)] if fit else [])],
-        checks=[answered, *_checks(prompts, sweep[layer], fit)],
-        figures=_figures(prompts, sweep, sweep[layer]),
+        headline=_headline(found, depth, f"{len(keep)} of {len(keep) / share:.0f} lists were answered."),
+        tables=[_by_position(found), *([_fit_table(fit)] if fit else [])],
+        checks=[answered, *_checks(found, fit)],
+        figures=_figures(found),
         values={
-            "layer": layer,
-            "sweep": {str(number): one.shares() for number, one in sweep.items()},
+            "layer": found.layer,
+            "sweep": {str(number): one.shares() for number, one in found.sweep.items()},
+            "copied": {str(number): value for number, value in found.copied.items()},
+            "held out": found.patched.shares(),
             "mixture": {name: value.tolist() for name, value in fit.mixture.state_dict().items()} if fit else None,
             "similarity": fit.similarity if fit else None,
             "cells": len(means),
@@ -159,8 +183,24 @@ def probe_binding(model: LanguageModel, settings: BindingSettings | None = None)
     )
 
 
-def _by_position(prompts: Prompts, patched: Patched) -> Table:
+def _headline(found: Lookup, depth: int, answered: str) -> str:
+    shares = found.patched.shares()
+    if bound_share(found.patched) < BOUND:
+        return (
+            f"No layer's state points to a group before the answer itself is in it: at layer {found.layer} of {depth} "
+            f"the three mechanisms have {bound_share(found.patched):.0%} together. {answered}"
+        )
+    main = max(MECHANISMS, key=lambda name: shares[name])
+    return (
+        f"At layer {found.layer} of {depth} the last token's state points mostly by the {main} mechanism: positional "
+        f"{shares['positional']:.0%}, lexical {shares['lexical']:.0%}, reflexive {shares['reflexive']:.0%}; an answer "
+        f"that the list lacks is given in {found.copied_there:.0%}. {answered}"
+    )
+
+
+def _by_position(found: Lookup) -> Table:
     rows: list[tuple[Cell, ...]] = []
+    prompts, patched = found.held_out, found.patched
     for p in range(prompts.candidates.shape[1]):
         mine = [e for e, pointer in zip(patched.effects, prompts.pointers.tolist(), strict=True) if pointer[0] == p]
         if mine:
@@ -174,32 +214,34 @@ def _fit_table(fit: Fit) -> Table:
     return Table(title, ("model", "similarity"), list(rows))
 
 
-def _checks(prompts: Prompts, patched: Patched, fit: Fit | None) -> list[Check]:
+def _checks(found: Lookup, fit: Fit | None) -> list[Check]:
+    patched = found.patched
     parts = list(halves(patched.effects))
     gaps = [
         abs(parts[0].count(name) / len(parts[0]) - parts[1].count(name) / max(1, len(parts[1]))) for name in EFFECTS
     ]
     checks = [
+        at_least("share of the three mechanisms together at the chosen layer", bound_share(patched), BOUND),
+        at_most("share of pairs that give an answer which the list lacks", found.copied_there, COPIED),
         at_most("largest difference of an effect's share between halves of the pairs", max(gaps), 0.15),
         at_least("probability of the list's answers among all tokens", float(patched.mass.mean()), 0.5),
     ]
     if fit:
-        rivals = max(value for name, value in fit.similarity.items() if name != "full")
         checks += [
             at_least("similarity of the full mixture on held-out cells", fit.similarity["full"], 0.9),
-            at_least("full mixture minus its best ablation", fit.similarity["full"] - rivals, 0.0),
-            at_most(
-                "full mixture with the groups permuted, minus uniform", fit.permuted - fit.similarity["uniform"], 0.0
-            ),
+            above_zero("full mixture minus its best ablation", fit.difference("full", fit.best_ablation)),
+            above_zero("uniform minus full mixture with the groups permuted", fit.difference("uniform", "permuted")),
         ]
     return checks
 
 
-def _figures(prompts: Prompts, sweep: dict[int, Patched], chosen: Patched) -> dict[str, str]:
+def _figures(found: Lookup) -> dict[str, str]:
     by_layer = {
-        str(name): [(float(layer), one.shares()[name]) for layer, one in sorted(sweep.items())] for name in EFFECTS
+        str(name): [(float(layer), one.shares()[name]) for layer, one in sorted(found.sweep.items())]
+        for name in EFFECTS
     }
-    rows = _by_position(prompts, chosen).rows
+    by_layer["copied answer"] = [(float(layer), value) for layer, value in sorted(found.copied.items())]
+    rows = _by_position(found).rows
     by_position = {
         str(name): [(float(str(row[0])), float(row[1 + i] or 0.0)) for row in rows] for i, name in enumerate(EFFECTS)
     }

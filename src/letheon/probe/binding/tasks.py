@@ -114,7 +114,7 @@ def draw_pairs(schema: Schema, n: int, count: int, seed: int) -> list[Counterfac
     Raises:
         InputError: fewer than four groups, or more than there are words.
     """
-    most = min(len(schema.queried), len(schema.answers))
+    most = min(len(schema.queried), len(schema.answers) - 1)  # one answer stays out of the list, for the control
     if most < 4:
         raise InputError(f"the tokenizer has {most} words of {schema.name} as single tokens", "choose another task")
     if not 4 <= n <= most:
@@ -125,6 +125,14 @@ def draw_pairs(schema: Schema, n: int, count: int, seed: int) -> list[Counterfac
         q, p, r, s = draw.sample(range(n), 4)
         found.append(counterfactual(Groups(pairs, q), p, r, s))
     return found
+
+
+def with_absent_answer(schema: Schema, pair: Counterfactual) -> Groups:
+    """Return x' with an answer that x does not hold: a pointer to it leads nowhere, a copied answer still shows."""
+    absent = next(word for word in schema.answers if word not in {answer for _, answer in pair.original.pairs})
+    changed = list(pair.changed.pairs)
+    changed[pair.p] = (changed[pair.p][0], absent)
+    return Groups(tuple(changed), pair.p)
 
 
 def single_token(model: LanguageModel, words: Sequence[str]) -> tuple[str, ...]:

@@ -19,12 +19,13 @@ from letheon.core.statistics import Estimate, estimate_mean, rank_correlation
 from letheon.probe.attention_maps import head_mask
 from letheon.probe.negative_bias.prompts import Answers, Format, answers_to
 from letheon.probe.negative_bias.scores import bias_of, decompose, knowledge_of, soft_bias
-from letheon.probe.record import Check, ProbeReport, Table, at_least, halves, layer_head_map
+from letheon.probe.record import Check, ProbeReport, Table, above_zero, at_least, halves, layer_head_map
 from letheon.probe.statements import CAPITALS, Statement, balanced, built_in, invented
 from letheon.report.figures import bars
 from letheon.report.plots import scatter
 
 CONTEXT_FREE = Statement("N/A", False)
+OPEN_QUESTION = 'What is the capital of {}? Answer with its name only. If you do not know it, answer "I don\'t know".'
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def knowledge_subsets(
     model: LanguageModel, samples: int, seed: int, facts: Mapping[str, str] = CAPITALS
 ) -> dict[str, list[Statement]]:
     """Sort facts by what the model itself answers, asked openly; each fact gives a true and a false statement."""
-    prompts = [f"What is the capital of {country}? Answer with its name only." for country in facts]
+    prompts = [OPEN_QUESTION.format(country) for country in facts]
     greedy = generate(model, prompts, max_new_tokens=8)
     drawn = generate(model, prompts * samples, max_new_tokens=8, temperature=1.0, seed=seed)
     statements = {one.group: [] for one in built_in()["capitals"]}  # type: dict[str, list[Statement]]
@@ -82,17 +83,20 @@ def negative_heads(nas: Float[Tensor, "items layers heads"], gold: Sequence[bool
 
 @dataclass(frozen=True)
 class Ablation:
-    """Mean soft bias of the whole model, without the negative heads, and without random heads per draw."""
+    """Soft bias of the held-out statements.
+
+    Attributes:
+        plain, without: mean of the whole model, and without the negative heads.
+        random: mean without random heads, per draw.
+        heads: the negative heads, chosen on the other statements.
+        effect: how much further down the bias of a statement goes without the negative heads than without random ones.
+    """
 
     plain: float
     without: float
     random: list[float]
     heads: list[tuple[int, int]]
-
-    @property
-    def excess(self) -> float:
-        """How much further ablating the negative heads moves the bias down than ablating random heads."""
-        return sum(self.random) / len(self.random) - self.without
+    effect: Estimate
 
 
 def ablate(
@@ -114,9 +118,10 @@ def ablate(
     moved = []
     for chosen in sets:
         changed = answers_to(model, asked, Format(), masked=head_mask(model, chosen))
-        moved.append(float(soft_bias(changed.yes, changed.no).mean()))
+        moved.append(soft_bias(changed.yes, changed.no))
     plain = float(soft_bias(answers.yes[test], answers.no[test]).mean())
-    return Ablation(plain, moved[0], moved[1:], heads)
+    effect = estimate_mean((torch.stack(moved[1:]).mean(0) - moved[0]).tolist())
+    return Ablation(plain, float(moved[0].mean()), [float(one.mean()) for one in moved[1:]], heads, effect)
 
 
 def format_scores(model: LanguageModel, statements: Sequence[Statement]) -> dict[tuple[str, bool], float]:
@@ -233,14 +238,14 @@ def _checks(answers: Answers, ablation: Ablation | None) -> list[Check]:
     means = [answers.nas[half].mean(0).flatten().tolist() for half in (first, second)]
     split = rank_correlation(means[0], means[1]).value
     parsed = sum(one is not None for one in answers.decided()) / len(answers.yes)
-    gap = ablation.excess if ablation else None
+    effect = ablation.effect if ablation else Estimate(None, None, None, 0)
     extreme = None
     if ablation:
         extreme = sum(ablation.without < one for one in ablation.random) / len(ablation.random)
     return [
         at_least("share of answers that are yes or no", parsed, 0.8),
         at_least("rank correlation of the heads' scores between halves of the items", split, 0.8),
-        at_least("bias without random heads minus bias without the negative heads", gap, 0.0),
+        above_zero("bias without random heads minus bias without the negative heads, other items", effect),
         at_least("share of random sets that move the bias less far down", extreme, 0.95),
     ]
 

@@ -20,6 +20,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from letheon.core.scoring.refusals import refuses
+
 FLOOR = 1e-12
 Subset = Literal["correct", "incorrect", "insufficient"]
 
@@ -98,19 +100,28 @@ def decompose(scores: Mapping[tuple[str, bool], float]) -> dict[str, float]:
     }
 
 
+def abstains(text: str) -> bool:
+    """Return whether an answer is empty or says that its speaker does not know."""
+    return not _plain(text) or refuses(text)
+
+
 def knowledge_of(greedy: str, samples: Sequence[str], gold: str) -> Subset | None:
     """Classify what a model knows by its own open answers; None if they fit no class.
 
     `correct`: the greedy answer and 70 % of the samples hold the right one. `incorrect`: one and the same wrong answer
-    makes 70 % of the samples. `insufficient`: no answer makes half of them [inferred].
+    makes 70 % of the samples; "I don't know" is no wrong answer. `insufficient`: more than 30 % of the samples abstain,
+    or no answer makes more than 30 % of them. The bounds are [inferred].
     """
     right = [_holds(text, gold) for text in samples]
     if _holds(greedy, gold) and sum(right) >= 0.7 * len(samples):
         return "correct"
-    commonest, count = Counter(_plain(text) for text in samples).most_common(1)[0]
-    if commonest and not _holds(commonest, gold) and count >= 0.7 * len(samples):
+    given = [_plain(text) for text, hit in zip(samples, right, strict=True) if hit or not abstains(text)]
+    if len(samples) - len(given) > 0.3 * len(samples):
+        return "insufficient"
+    commonest, count = Counter(given).most_common(1)[0]
+    if not _holds(commonest, gold) and count >= 0.7 * len(samples):
         return "incorrect"
-    return "insufficient" if count < 0.5 * len(samples) and sum(right) < 0.5 * len(samples) else None
+    return "insufficient" if max(count, sum(right)) <= 0.3 * len(samples) else None
 
 
 def _plain(text: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
+from letheon.core.statistics import Estimate
 from letheon.probe.directions import (
     Contrast,
     TruthStates,
@@ -27,7 +28,7 @@ from letheon.probe.directions import (
 )
 from letheon.probe.post_training.confidence import entropy_neurons, large_neurons, last_mlp, overlap
 from letheon.probe.post_training.localisation import binned, matched_pairs, patching_map, pearson
-from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most
+from letheon.probe.record import Cell, Check, ProbeReport, Table, above_zero, at_least, at_most
 from letheon.probe.statements import Statement, balanced, built_in
 from letheon.report.plots import heat_map, lines
 
@@ -158,16 +159,15 @@ def knowledge_maps(
     )
 
 
-def neuron_overlap(post: LanguageModel, base: LanguageModel, seed: int) -> tuple[float, float]:
-    """Compute the overlap of both models' entropy neurons, and that of random neurons of large norm."""
+def neuron_overlap(post: LanguageModel, base: LanguageModel, seed: int) -> tuple[float, list[float]]:
+    """Compute the overlap of both models' entropy neurons, and that of each draw of random neurons of large norm."""
     draw, sets, random_sets = random.Random(seed), [], []
     for model in (post, base):
         out, head = last_mlp(model)
         sets.append(entropy_neurons(out, head))
         large = large_neurons(out).tolist()
         random_sets.append([set(draw.sample(large, len(sets[-1]))) for _ in range(RANDOM)])
-    control = _mean(overlap(a, b) for a, b in zip(*random_sets, strict=True))
-    return overlap(*sets), control
+    return overlap(*sets), [overlap(a, b) for a, b in zip(*random_sets, strict=True)]
 
 
 def probe_post_training(
@@ -186,11 +186,11 @@ def probe_post_training(
     chosen = {name: balanced(rows, settings.items, settings.seed) for name, rows in (topics or built_in()).items()}
     found = compare_directions(post, base, chosen, contrast or Contrast(), layer, settings.seed)
     maps = knowledge_maps(post, base, topics or built_in(), settings) if settings.pairs else None
-    neurons, control = neuron_overlap(post, base, settings.seed)
+    neurons, draws = neuron_overlap(post, base, settings.seed)
     headline = (
         f"At layer {layer} of {depth} the truth directions of both models have a cosine of {found.truth[layer]:.2f}, "
         f"the refusal directions {found.refusal[layer]:.2f} (halves of the data: {found.truth_halves[layer]:.2f} and "
-        f"{found.refusal_halves[layer]:.2f}). Entropy neurons overlap by {neurons:.0%} (random: {control:.0%})."
+        f"{found.refusal_halves[layer]:.2f}). Entropy neurons overlap by {neurons:.0%} (random: {_mean(draws):.0%})."
     )
     rows: list[tuple[Cell, ...]] = [
         (name, *values.values(), _mean(values.values())) for name, values in found.accuracies.items()
@@ -211,15 +211,21 @@ def probe_post_training(
         base=base.name,
         headline=headline,
         tables=tables,
-        checks=_checks(found, layer, neurons, control),
+        checks=_checks(found, layer, beyond_random(neurons, draws)),
         figures=_figures(found, maps),
-        values={"directions": found, "maps": maps, "entropy neurons": neurons, "random neurons": control},
+        values={"directions": found, "maps": maps, "entropy neurons": neurons, "random neurons": draws},
         notes=[] if maps or not settings.pairs else ["No statements matched in length and last word: no maps."],
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
 
-def _checks(found: Directions, layer: int, neurons: float, control: float) -> list[Check]:
+def beyond_random(neurons: float, draws: Sequence[float]) -> Estimate:
+    """Estimate an overlap minus that of random neurons, with the 95 % interval of the random draws."""
+    ends = torch.tensor(draws).quantile(torch.tensor([0.975, 0.025])).tolist()
+    return Estimate(neurons - _mean(draws), neurons - ends[0], neurons - ends[1], len(draws))
+
+
+def _checks(found: Directions, layer: int, neurons: Estimate) -> list[Check]:
     own = _mean(found.accuracies["post on post"].values())
     return [
         at_least("cosine of the truth directions of two halves", found.truth_halves[layer], 0.5),
@@ -227,7 +233,7 @@ def _checks(found: Directions, layer: int, neurons: float, control: float) -> li
         at_least("accuracy of the truth direction on a topic left out", own, 0.6),
         at_most("distance from chance of the direction of shuffled labels", abs(found.shuffled - 0.5), 0.15),
         at_most("mean |cosine| of random directions", found.random, 0.2),
-        at_least("overlap of entropy neurons minus that of random ones", neurons - control, 0.0),
+        above_zero("overlap of entropy neurons minus that of random ones", neurons),
     ]
 
 

@@ -91,9 +91,9 @@ class Scored:
             return Estimate(None, None, None, 0)
         return rank_correlation(self.mean(first).flatten().tolist(), self.mean(second).flatten().tolist())
 
-    def ranking(self) -> list[tuple[int, int]]:
-        """Return all (layer, head), highest mean score first."""
-        mean = self.mean()
+    def ranking(self, which: Sequence[int] | None = None) -> list[tuple[int, int]]:
+        """Return all (layer, head), highest mean score first; the mean is that of `mean`."""
+        mean = self.mean(which)
         order = mean.flatten().argsort(descending=True, stable=True).tolist()
         return [divmod(place, mean.shape[1]) for place in order]
 

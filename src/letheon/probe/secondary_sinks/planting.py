@@ -1,12 +1,13 @@
 """Plant sinks: add the first token's direction to a token's MLP output, with a strength, and see what follows.
 
-A planted sink must be found, draw attention, and last longer the stronger it is; a random direction of the same norm
-must not be found.
+A state that is planted along the first token's is near it at once, and a random one is not: that checks the detection.
+Whether the model treats the planted state as a sink is measured: the attention that it draws and that the first token
+loses, beside a random direction of the same norm, and how long it lasts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from letheon.core.model.hooks import edit, record
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import Site
+from letheon.core.model.sites import Site, blocks
 from letheon.probe.attention_maps import summarise_attention
-from letheon.probe.secondary_sinks.detect import COSINE, layer_window, profile
+from letheon.probe.secondary_sinks.detect import COSINE, absolute_cosine, layer_window, profile
 
 
 @contextmanager
@@ -43,12 +44,43 @@ class Planted:
         found: whether its state points along the first token's (|cos| > 0.9) at the planting layer.
         lifetime: number of layers from there on, within the window, at which it does without a break.
         score: mean attention that it receives in the layers after, over heads and the queries that see it.
+        first_score: the same of the first token's sink, from which the planted one may take attention.
+        persistence: the lifetime along the added direction itself, whichever it is.
     """
 
     strength: float
     found: bool
     lifetime: int
     score: float
+    first_score: float
+    persistence: int
+
+
+def lifetime_of(cosines: Float[Tensor, " layers"], layer: int, end: int) -> int:
+    """Count the layers from `layer` on, before `end`, whose cosine exceeds 0.9 without a break."""
+    close = [float(value) > COSINE for value in cosines[layer:end]]
+    return close.index(False) if False in close else len(close)
+
+
+@torch.inference_mode()
+def cosines_at(
+    model: LanguageModel, ids: Int[Tensor, "1 length"], position: int, direction: Float[Tensor, " width"]
+) -> Float[Tensor, " layers"]:
+    """Compute |cos| of one token's state with a direction, after each layer."""
+    base = model.base()
+    found: dict[int, Tensor] = {}
+
+    def look(layer: int) -> Callable[[Tensor], Tensor]:
+        def see(states: Tensor) -> Tensor:
+            found[layer] = absolute_cosine(states[0, position][None].float(), direction)[0].cpu()
+            return states
+
+        return see
+
+    layers = range(len(blocks(base)))
+    with edit(base, {Site(layer): look(layer) for layer in layers}):
+        base(ids.to(model.device), use_cache=False, logits_to_keep=1)
+    return torch.stack([found[layer] for layer in layers])
 
 
 @torch.inference_mode()
@@ -88,9 +120,9 @@ def plant_and_measure(
         addition = noise / noise.norm() * addition.norm()
     with planted(model, layer, position, addition):
         cosines = profile(model, ids).to_first()[:, position]
+        along = cosines_at(model, ids, position, addition)
         received = summarise_attention(model, ids).received
-    lifetime, last = 0, max(end, layer + 1)
-    while layer + lifetime < last and float(cosines[layer + lifetime]) > COSINE:
-        lifetime += 1
-    after = received[layer + 1 : last, :, position]
-    return Planted(strength, lifetime > 0, lifetime, float(after.mean()) if after.numel() else 0.0)
+    last = max(end, layer + 1)
+    lifetime, after = lifetime_of(cosines, layer, last), received[layer + 1 : last]
+    scores = [float(after[:, :, place].mean()) if after.numel() else 0.0 for place in (position, first)]
+    return Planted(strength, lifetime > 0, lifetime, scores[0], scores[1], lifetime_of(along, layer, last))

@@ -1,7 +1,11 @@
 """Linear-AcT: one affine map per coordinate and layer that carries source to target quantiles, in closed form.
 
 Paper:   Rodriguez et al., Controlling Language and Diffusion Models by Transporting Activations, arXiv 2410.23054.
-Differs: sets of unequal size are compared at the larger set's quantiles, interpolated.
+Differs: the authors' code refuses sets of unequal size; here the smaller one is interpolated to the larger one's
+         quantiles. A coordinate that hardly varies gets a shift alone, where that code adds noise of 1e-8. The map acts
+         on every value; that code's linear map acts only between the source's extremes, which is `support=range` here.
+         A text's vector leaves its first token out. The MLP's input is steered in every architecture; that code steers
+         the norms with `post` in their name, which in Gemma 2 are two others.
 """
 
 from __future__ import annotations

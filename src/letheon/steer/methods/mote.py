@@ -7,7 +7,8 @@ its experts are switched off, or with `action=on` those of the texts toward whic
 
 Paper:   Mixture of Tunable Experts, arXiv 2502.11096 (fTRI, functional token resonance imaging).
 Differs: the text of the paper was not at hand: counts or router weights, division by length, and the weight of a forced
-         expert are `[inferred]`. `before_choice` lets the next best expert step in, as most re-implementations do.
+         expert are `[inferred]`. `before_choice` runs the router's own code with the scores of the experts at -inf, so
+         that the next best ones step in, as most re-implementations do; weights then are what that code makes of them.
 """
 
 from __future__ import annotations
