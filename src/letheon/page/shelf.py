@@ -175,11 +175,9 @@ class Shelf:
         return Added(tuple(new), tuple(known), tuple(changed))
 
     def _stored(self, entry: Entry) -> Entry | None:
-        found = self.rows(
-            "SELECT entry FROM entries WHERE (arxiv = ? AND arxiv != '') OR title = ? ORDER BY arxiv = ? DESC LIMIT 1",
-            (entry.arxiv, plain_title(entry.title), entry.arxiv),
-        )
-        return _entry(found[0]["entry"]) if found else None
+        by_id = self.rows("SELECT entry FROM entries WHERE arxiv = ?", (entry.arxiv,)) if entry.arxiv else []
+        rows = by_id or self.rows("SELECT entry FROM entries WHERE title = ?", (plain_title(entry.title),))
+        return _entry(rows[0]["entry"]) if rows else None
 
     def _write(self, connection: sqlite3.Connection, entry: Entry) -> None:
         text = json.dumps(asdict(entry), ensure_ascii=False)
