@@ -32,6 +32,7 @@ class Entry:
         verdict: the recorded verdict on its claim; empty if none.
         seconds: how long the recorded run took; None if it was not recorded.
         source: `letheon`, or the name of the import that it came with.
+        votes: number of votes on the page that it was imported from; None if that page gives none.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Entry:
     verdict: str = ""
     seconds: float | None = None
     source: str = ""
+    votes: int | None = None
 
     @property
     def ours(self) -> bool:

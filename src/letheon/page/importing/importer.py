@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.page.entries import Entry
 from letheon.page.importing.arxiv_ids import API, fetch_arxiv, is_arxiv_id
 from letheon.page.importing.dates import page_year
-from letheon.page.importing.draft import Broken, Draft, Reading
+from letheon.page.importing.draft import Broken, Draft, Reading, normalised
 from letheon.page.importing.files import read_papers
 from letheon.page.importing.matching import Known
 from letheon.page.shelf import Shelf
@@ -100,7 +100,7 @@ def import_reading(shelf: Shelf, reading: Reading, source: str, saved: date, yea
     matches = [(draft, known.match(draft)) for draft in reading.drafts]
     days = [(draft.date, paper.date or "") for draft, paper in matches if paper and draft.yearless]
     chosen = page_year(reading.day, reading.year, days, saved, year)
-    lines, broken = [], list(reading.broken)
+    lines, broken, seen = [], list(reading.broken), dict[str, Line]()
     with shelf.transaction():
         for draft, paper in matches:
             dated = _dated(draft, chosen)
@@ -110,8 +110,11 @@ def import_reading(shelf: Shelf, reading: Reading, source: str, saved: date, yea
                 )
             elif paper is not None:
                 lines.append(Line(draft.line, draft.title, paper.key, "known"))
+            elif (first := seen.get(normalised(draft.title))) is not None:  # the page has the paper twice
+                lines.append(replace(first, line=draft.line, state="unchanged"))
             else:
                 lines.append(_store(shelf, dated, source))
+                seen[normalised(draft.title)] = lines[-1]
     used = any(draft.yearless for draft in reading.drafts)
     return Imported(source, chosen if used else None, tuple(lines), tuple(sorted(broken, key=lambda one: one.line)))
 
