@@ -26,6 +26,8 @@ LONGEST_NOTE = 20_000  # characters
 
 MIGRATIONS = (
     """
+    CREATE TABLE revision (number INTEGER NOT NULL);
+    INSERT INTO revision VALUES (0);
     CREATE TABLE extensions (name TEXT PRIMARY KEY, version INTEGER NOT NULL);
     CREATE TABLE entries (
         key TEXT PRIMARY KEY, arxiv TEXT NOT NULL, title TEXT NOT NULL, entry TEXT NOT NULL, added TEXT NOT NULL
@@ -172,6 +174,8 @@ class Shelf:
                     (known if merged == stored else changed).append(stored.key)
                     if merged != stored:
                         self._write(connection, merged)
+            if new or changed:
+                connection.execute("UPDATE revision SET number = number + 1")
         return Added(tuple(new), tuple(known), tuple(changed))
 
     def _stored(self, entry: Entry) -> Entry | None:
@@ -187,9 +191,9 @@ class Shelf:
             (entry.key, entry.arxiv, plain_title(entry.title), text, utc_now()),
         )
 
-    def version(self) -> tuple[int, int]:
-        """A value that changes whenever this or another process writes to the file."""
-        return int(self.rows("PRAGMA data_version")[0][0]), self._connection.total_changes
+    def revision(self) -> int:
+        """A number that grows whenever a process adds or changes papers."""
+        return int(self.rows("SELECT number FROM revision")[0][0])
 
     def marks(self) -> dict[str, Mark]:
         """Stars, reading list and notes by the paper's key."""
