@@ -9,13 +9,17 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from letheon import __version__
+from letheon.page import feeds, subscriptions
 from letheon.page.security import HOSTS, Guard, check_token
 from letheon.page.shelf import Shelf
 from letheon.page.site import Site
 
 STATIC = Path(__file__).parent / "static"
 # (router, links that it adds to the top of each page); another room of the site adds its line.
-ROUTERS: list[tuple[APIRouter, list[tuple[str, str]]]] = []
+ROUTERS: list[tuple[APIRouter, list[tuple[str, str]]]] = [
+    (feeds.router, []),
+    (subscriptions.router, [("Subscribe", "/subscribe")]),
+]
 
 
 def create_app(shelf: Shelf, folders: Sequence[Path] = (), hosts: Sequence[str] = ()) -> FastAPI:

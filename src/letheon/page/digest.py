@@ -105,7 +105,9 @@ def make_digest(shelf: Shelf, since: datetime, now: datetime | None = None) -> D
         for before, after in pairwise(verdicts)
         if key in by_key and after[1] >= start and after[0] != before[0]
     ]
-    return Digest(since, papers, tuple(sorted(changes, key=lambda change: (change.date, change.entry.key), reverse=True)))
+    return Digest(
+        since, papers, tuple(sorted(changes, key=lambda change: (change.date, change.entry.key), reverse=True))
+    )
 
 
 def _observe(shelf: Shelf, now: datetime) -> None:
@@ -123,7 +125,9 @@ def _observe(shelf: Shelf, now: datetime) -> None:
         )
 
 
-def digest_mail(digest: Digest, sender: str, to: str, site: str, leave: str, now: datetime | None = None) -> EmailMessage:
+def digest_mail(
+    digest: Digest, sender: str, to: str, site: str, leave: str, now: datetime | None = None
+) -> EmailMessage:
     """Write the digest as a mail.
 
     Args:
@@ -173,7 +177,9 @@ def _plain(digest: Digest, site: str, leave: str) -> str:
 def _paper_lines(entry: Entry, site: str) -> list[str]:
     abstract = " ".join(visible(entry.abstract).split())
     cut = abstract if len(abstract) <= LONGEST else f"{abstract[:LONGEST].rsplit(' ', 1)[0]} ..."
-    facts = ", ".join(filter(None, (entry.date, f"{entry.author_count} authors" if entry.author_count else "", entry.badge)))
+    facts = ", ".join(
+        filter(None, (entry.date, f"{entry.author_count} authors" if entry.author_count else "", entry.badge))
+    )
     return [" ".join(visible(entry.title).split()), facts, *([cut] if cut else []), f"{site}/papers/{entry.key}"]
 
 

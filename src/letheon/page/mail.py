@@ -62,7 +62,9 @@ class Server:
         except ValueError:
             parts, tls, port = urlsplit(""), False, None
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-            raise InputError("the mail server's address has another form", "write smtp://user@host:587 or smtps://user@host")
+            raise InputError(
+                "the mail server's address has another form", "write smtp://user@host:587 or smtps://user@host"
+            )
         password = unquote(parts.password or "") or os.environ.get(PASSWORD, "")
         return cls(parts.hostname, port or (465 if tls else 25), tls, unquote(parts.username or ""), password)
 
@@ -87,13 +89,17 @@ class Server:
                     encrypted = True
                 if self.user:
                     if not encrypted and self.host not in LOOPBACK:
-                        raise LetheonError(f"{self.host} offers no encryption", "use smtps://, or a server with STARTTLS")
+                        raise LetheonError(
+                            f"{self.host} offers no encryption", "use smtps://, or a server with STARTTLS"
+                        )
                     connection.login(self.user, self.password)
                 connection.send_message(message)
         except smtplib.SMTPAuthenticationError as error:
             raise LetheonError(f"{self.host} refused the login ({error.smtp_code})", f"set {PASSWORD}") from None
         except smtplib.SMTPResponseException as error:
-            raise LetheonError(f"{self.host} refused the mail ({error.smtp_code})", "check sender and recipient") from None
+            raise LetheonError(
+                f"{self.host} refused the mail ({error.smtp_code})", "check sender and recipient"
+            ) from None
         except smtplib.SMTPRecipientsRefused:
             raise LetheonError(f"{self.host} refused the recipient", "check the address") from None
         except (OSError, smtplib.SMTPException) as error:
