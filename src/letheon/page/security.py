@@ -23,7 +23,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 
 
@@ -56,6 +55,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                fresh = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if fresh else "no-store")
             await send(message)
 
         refusal = self._refusal(scope)
