@@ -61,7 +61,8 @@ def build(library: Library, folder: Path) -> Built:
         page(f"papers/{entry.key}", "paper.html.j2", entry=entry, mark=None, details=about, like=like, history=[])
         if about is not None:
             page(f"papers/{entry.key}/code", "code.html.j2", entry=entry, files=about.files)
-    assert snapshot.positions is not None and snapshot.meaning is not None  # `ready` has waited for them
+    assert snapshot.positions is not None, "`ready` has waited for the vectors"
+    assert snapshot.meaning is not None
     chart = chart_of(snapshot.entries, snapshot.positions)
     page("map", "map.html.j2", chart=chart, by_meaning=snapshot.meaning.by_meaning, note=snapshot.note)
     page("search", "search_static.html.j2", total=len(snapshot.entries), index=index_of(snapshot.entries))
