@@ -21,8 +21,8 @@ from letheon.page import digest as digest_module
 from letheon.page.app import create_app
 from letheon.page.digest import digest_mail, make_digest, parse_since
 from letheon.page.entries import Entry
-from letheon.page.feeds import atom, json_items
 from letheon.page.mail import Server, check_address
+from letheon.page.routes.feeds import atom, json_items
 from letheon.page.schedule import schedule
 from letheon.page.shelf import Shelf
 from letheon.page.subscribers import Subscribers

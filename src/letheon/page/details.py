@@ -1,4 +1,4 @@
-"""What the page of one paper shows beside its entry: the claim, the record by parts, readings, the files of its code."""
+"""What the page of one paper shows beside its entry: claim, record by parts, readings, the files of its code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ class Details:
     runnable: bool
 
 
+@cache
 def details(key: str) -> Details:
-    """Collect what the page of one paper of the catalogue shows."""
+    """Collect what the page of one paper of the catalogue shows; read once per process."""
     entry = paper(key)
     result, reading = read_results().get(entry.key), read_readings().get(entry.key)
     seen = (filled(reading.text, result), filled(reading.instead, result)) if reading and result else ("", "")

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from letheon.core.errors import LetheonError
 from letheon.page.entries import Entry
 from letheon.page.query import Query, parse
@@ -51,6 +54,8 @@ class Snapshot:
         words: their word index.
         meaning: their vectors; None until they are computed.
         note: why there is no search by meaning; empty where there is one.
+        positions: where the papers stand on the map [papers, 2]; None until it is computed.
+        places: the place of each key in `entries`.
     """
 
     revision: int
@@ -58,6 +63,7 @@ class Snapshot:
     words: Words
     meaning: Meaning | None = None
     note: str = LOADING
+    positions: NDArray[np.float64] | None = None
     places: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,3 +145,4 @@ class Library:
             note = f"Searched by words alone: {error.problem}."
             snapshot.meaning = load_meaning(snapshot.entries, "words", self.cache)
         snapshot.note = note
+        snapshot.positions = snapshot.meaning.positions()

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from letheon.page.entries import Entry
 from letheon.page.shelf import Mark
 
-PER_PAGE = 60
+PER_PAGE = 40
 QUICK_SECONDS = 60.0
 UNDATED = "Date unknown"
 VERDICTS = ("holds", "fails", "inconclusive")

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,14 @@ class Meaning:
     Args:
         entries: the papers; rows of the matrix are in their order.
         embedder: turns texts into vectors of length 1.
-        cache: file in which vectors are stored by the hash of their text; None stores nothing.
+        stored: file of vectors by the hash of their text; None stores nothing.
     """
 
-    def __init__(self, entries: Sequence[Entry], embedder: Embedder, cache: Path | None = None) -> None:
+    def __init__(self, entries: Sequence[Entry], embedder: Embedder, stored: Path | None = None) -> None:
         self.embedder = embedder
         self.by_meaning = embedder.name != "words"
-        self.matrix = _vectors([f"{entry.title}. {entry.abstract}" for entry in entries], embedder, cache)
+        self.matrix = _vectors([f"{entry.title}. {entry.abstract}" for entry in entries], embedder, stored)
         self._embed_query = lru_cache(maxsize=256)(lambda text: self.embedder.embed([text])[0])
-        self._positions: NDArray[np.float64] | None = None
 
     def search(self, text: str, limit: int) -> list[int]:
         """The places of the papers nearest in meaning to a text, best first."""
@@ -53,19 +52,23 @@ class Meaning:
         return [int(place) for place in best[np.argsort(-cosines[best], kind="stable")] if cosines[place] >= least]
 
     def positions(self) -> NDArray[np.float64]:
-        """A place in the unit square per paper [papers, 2], near where the meaning is near; the same at each call."""
-        if self._positions is None:
-            self._positions = layout(self.matrix)
-        return self._positions
+        """A place in the unit square per paper [papers, 2], near where the meaning is near; always the same."""
+        return layout(self.matrix)
 
 
-def load_meaning(entries: Sequence[Entry], name: str, cache: Path) -> Meaning:
+@cache
+def embedder_of(name: str) -> Embedder:
+    """Load an embedder once per process."""
+    return load_embedder(name)
+
+
+def load_meaning(entries: Sequence[Entry], name: str, folder: Path) -> Meaning:
     """Load an embedder by its name and embed the papers.
 
     Raises:
         LetheonError: the embedder cannot be loaded.
     """
-    return Meaning(entries, load_embedder(name), cache / "page-vectors.sqlite")
+    return Meaning(entries, embedder_of(name), folder / "page-vectors.sqlite")
 
 
 def layout(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -86,10 +89,10 @@ def layout(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray((places - low) / np.where(high > low, high - low, 1), dtype=np.float64)
 
 
-def _vectors(texts: Sequence[str], embedder: Embedder, cache: Path | None) -> NDArray[np.float32]:
+def _vectors(texts: Sequence[str], embedder: Embedder, file: Path | None) -> NDArray[np.float32]:
     """One vector per text; those that are in the cache are read from it."""
     hashes = [hashlib.sha256(f"{embedder.name}\n{text}".encode()).hexdigest() for text in texts]
-    with closing(_open(cache)) as connection:
+    with closing(_open(file)) as connection:
         stored = dict(connection.execute("SELECT hash, vector FROM vectors")) if texts else {}
         missing = [i for i, key in enumerate(hashes) if len(stored.get(key, b"")) != 4 * embedder.width]
         for start in range(0, len(missing), PIECE):
@@ -104,9 +107,9 @@ def _vectors(texts: Sequence[str], embedder: Embedder, cache: Path | None) -> ND
     return np.frombuffer(joined, dtype="<f4").reshape(len(texts), embedder.width).astype(np.float32)
 
 
-def _open(cache: Path | None) -> sqlite3.Connection:
-    if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(cache or ":memory:", timeout=30)
+def _open(file: Path | None) -> sqlite3.Connection:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(file or ":memory:", timeout=30)
     connection.execute("CREATE TABLE IF NOT EXISTS vectors (hash TEXT PRIMARY KEY, vector BLOB NOT NULL)")
     return connection

@@ -189,7 +189,8 @@ class Queue:
         with self._lock:
             self._end_by_force()
             running = [self._run(row) for row in self.shelf.rows("SELECT * FROM runs WHERE state = 'running'")]
-            if not any([self._follow(run) for run in running]) and not self._ending:
+            still = [run for run in running if self._follow(run)]
+            if not still and not self._ending:
                 waiting = self.shelf.rows("SELECT * FROM runs WHERE state = 'queued' ORDER BY id LIMIT 1")
                 if waiting:
                     self._start(self._run(waiting[0]))
@@ -212,8 +213,8 @@ class Queue:
         try:
             child = processes.start([word.replace("FOLDER", out) for word in run.arguments], run.folder)
         except OSError as error:
-            (self.folder / f"{run.id}").mkdir(parents=True, exist_ok=True)
-            (run.folder / processes.LOG).write_text(f"it could not be started: {error}\n")
+            with contextlib.suppress(OSError):
+                (run.folder / processes.LOG).write_text(f"it could not be started: {error}\n")
             self._set(run.id, state="failed", ended=time.time())
             return
         self._children[run.id] = child
