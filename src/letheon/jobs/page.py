@@ -199,7 +199,7 @@ class DigestJob:
         return {"since": self.since, "to": check_address(self.to) if self.to else "subscribers", "server": host}
 
     def work(self) -> dict[str, Any]:
-        """Send or write the digest; return its subject, the recipients, and those left out because they unsubscribed."""
+        """Send or write the digest; return its subject, the recipients, and those left out since they unsubscribed."""
         self.plan()
         shelf, now = Shelf(self.shelf), datetime.now(UTC)
         subscribers, digest = Subscribers(shelf), make_digest(shelf, parse_since(self.since, now), now)

@@ -1,4 +1,4 @@
-"""What is in the folders that were named at the start: runs, audits, comparisons, streams, ledgers, memories, models."""
+"""What the folders named at the start hold: runs, audits, comparisons, streams, ledgers, memories, models."""
 
 from __future__ import annotations
 
@@ -81,15 +81,13 @@ def _items_of(root: int, folder: Path) -> Iterator[Item]:
 
 def _walk(folder: Path) -> Iterator[tuple[Path, set[str]]]:
     """Yield the folders below one, each with the names of its own files."""
-    seen = 0
-    for place, below, files in os.walk(folder, followlinks=False):
+    for number, (place, below, files) in enumerate(os.walk(folder, followlinks=False), start=1):
         path = Path(place)
         below[:] = sorted(name for name in below if not name.startswith(".") and not (path / name).is_symlink())
         if len(path.relative_to(folder).parts) >= DEEPEST:
             below.clear()
         yield path, {name for name in files if not (path / name).is_symlink()}
-        seen += 1
-        if seen >= MOST:
+        if number >= MOST:
             return
 
 

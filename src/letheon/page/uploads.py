@@ -15,10 +15,10 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 class Rows(NamedTuple):
-    """A stored file and its number of rows."""
+    """A stored file and the number of its rows."""
 
     file: Path
-    count: int
+    number: int
 
 
 def store_rows(folder: Path, kind: str, name: str, content: BinaryIO) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from letheon.page.importing.importer import Imported
+from letheon.page.importing.importer import Imported, State
 from letheon.printing.cells import print_json
 from letheon.report.safe_text import visible
 
@@ -32,7 +32,7 @@ def show_imported(done: list[Imported], as_json: bool) -> None:
         print_json([asdict(one) for one in done])
         return
     for one in done:
-        states = ("known", "new", "changed", "unchanged")
+        states: tuple[State, ...] = ("known", "new", "changed", "unchanged")
         counts = ", ".join(f"{one.count(state)} {state}" for state in states if one.count(state))
         year = f"; days without a year are of {one.year}" if one.year else ""
         print(f"{visible(one.source)}: {counts or 'no entries'}, {len(one.broken)} broken{year}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, HTTPException, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -17,7 +18,7 @@ from letheon.core.atomic import plain
 from letheon.core.errors import InputError, LetheonError
 from letheon.page.queue import Run
 from letheon.page.security import inside
-from letheon.page.side_by_side import LONGEST_ANSWER, LONGEST_PROMPT, answers
+from letheon.page.side_by_side import LONGEST_ANSWER, LONGEST_PROMPT, Said, answers
 from letheon.page.site import Here, Site, show
 from letheon.page.studio import HEADINGS, items, memory_size, models, read_record
 from letheon.page.uploads import LARGEST, SUFFIXES, discard, new_folder, store_rows
@@ -47,7 +48,7 @@ def detail(request: Request, site: Here, root: int, name: str = ".") -> HTMLResp
     if path.is_file():
         return _memory(request, path, name)
     if (path / "ledger.db").is_file():
-        return _ledger(request, path, name)
+        return _ledger(request, inside(path, "ledger.db").parent, name)
     records = {
         file: read_record(inside(path, file)) for file in ("config.json", "result.json") if (path / file).is_file()
     }
@@ -83,10 +84,10 @@ def _ledger(request: Request, path: Path, name: str) -> HTMLResponse:
 
 
 def _table(
-    request: Request, title: str, caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]
+    request: Request, title: str, caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> HTMLResponse:
     table = {"caption": caption, "head": head, "rows": rows}
-    values = {"root": 0, "name": title, "audit": False, "pages": [], "records": {}, "tables": [table]}
+    values: dict[str, Any] = {"root": 0, "name": title, "audit": False, "pages": [], "records": {}, "tables": [table]}
     return show(request, "studio_detail.html.j2", title=title, **values)
 
 
@@ -140,7 +141,7 @@ def make_request(
             arguments += ["--retain", "auto"]
         if method != "auto":
             arguments += ["--method", method]
-        number = site.queue.add("forget", f"{rows.count} rows, {model}", [*arguments, "--out", "FOLDER/out", "--json"])
+        number = site.queue.add("forget", f"{rows.number} rows, {model}", [*arguments, "--out", "FOLDER/out", "--json"])
     except LetheonError as error:
         discard(folder)
         return _form(request, site, 400, str(error))
@@ -163,7 +164,7 @@ def chat(
     tokens: Annotated[int, Form()] = 60,
 ) -> HTMLResponse:
     """Ask both models and show their answers side by side."""
-    given = {"before": before, "after": after, "prompt": prompt, "tokens": tokens}
+    given: dict[str, Any] = {"before": before, "after": after, "prompt": prompt, "tokens": tokens}
     known = _models(site)
     try:
         if before not in known or after not in known:
@@ -175,16 +176,16 @@ def chat(
 
 
 def _form(request: Request, site: Site, status: int, fault: str) -> HTMLResponse:
-    values = {"models": _models(site), "methods": METHODS, "suffixes": SUFFIXES, "largest": LARGEST}
+    values: dict[str, Any] = {"models": _models(site), "methods": METHODS, "suffixes": SUFFIXES, "largest": LARGEST}
     return show(request, "studio_request.html.j2", status, fault=fault, **values)
 
 
 def _chat(
-    request: Request, site: Site, status: int, given: dict[str, str | int], said: list[object], fault: str
+    request: Request, site: Site, status: int, given: dict[str, Any], said: Sequence[tuple[str, Said]], fault: str
 ) -> HTMLResponse:
     start = {"before": "smollm2", "after": next(reversed(_models(site))), "prompt": "", "tokens": 60, **given}
     limits = {"longest_prompt": LONGEST_PROMPT, "longest_answer": LONGEST_ANSWER}
-    values = {"models": _models(site), "given": start, "said": said, "fault": fault, **limits}
+    values: dict[str, Any] = {"models": _models(site), "given": start, "said": said, "fault": fault, **limits}
     return show(request, "studio_chat.html.j2", status, **values)
 
 
