@@ -139,8 +139,9 @@ def inside(folder: Path, name: str) -> Path:
     try:
         root = folder.resolve()
         path = (root / name).resolve()
+        served = path.is_relative_to(root) and path.exists()
     except (OSError, ValueError):
-        raise HTTPException(404) from None
-    if "\0" in name or not path.is_relative_to(root) or not path.exists():
+        served = False
+    if not served:
         raise HTTPException(404)
     return path

@@ -255,7 +255,10 @@ def _names(entry: Entry) -> list[str]:
 
 def _merged(stored: Entry, entry: Entry) -> Entry:
     """The stored entry with the new one's values; what the new one does not know stays, and so do key and source."""
-    given = {name: value for name, value in asdict(entry).items() if value not in ("", (), 0, None)}
+    unknown = asdict(Entry("", ""))
+    given = {name: value for name, value in asdict(entry).items() if value != unknown[name]}
+    if plain_title(entry.title) == plain_title(stored.title):
+        del given["title"]
     return Entry(**{**asdict(stored), **given, "key": stored.key, "source": stored.source})
 
 
