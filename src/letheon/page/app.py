@@ -17,7 +17,7 @@ from letheon import __version__
 from letheon.core.errors import LetheonError
 from letheon.page.library import Library
 from letheon.page.queue import Queue
-from letheon.page.routes import api, feeds, finding, papers, runs, studio, subscriptions
+from letheon.page.routes import api, feeds, finding, importing, papers, runs, studio, subscriptions
 from letheon.page.security import HOSTS, Guard, check_token
 from letheon.page.shelf import Shelf
 from letheon.page.site import Site, show
@@ -29,6 +29,7 @@ ROUTERS: list[tuple[APIRouter, list[tuple[str, str]]]] = [
     (finding.router, []),
     (runs.router, []),
     (api.router, []),
+    (importing.router, [("Import", "/import")]),
     (studio.router, [("Studio", "/studio")]),
     (subscriptions.router, [("Subscribe", "/subscribe")]),
     (feeds.router, []),
