@@ -113,6 +113,21 @@ def test_a_page_cut_in_an_entry_lists_it() -> None:
     assert reading.broken[0].text.startswith("Cut Off")
 
 
+@pytest.mark.parametrize("head", ["May 7 - May 13", "Week 19", "", "Thu, May 7", "Thursday, May 7, 2025", "7 May"])
+def test_other_heads_leave_the_first_entry_whole(head: str) -> None:
+    reading = read_daily_text(HEAD.replace("May 7", head) + entry("The First One") + entry("The Second One"))
+    assert [one.title for one in reading.drafts] == ["The First One", "The Second One"]
+    assert not reading.broken
+
+
+def test_the_end_of_an_abstract_is_no_organisation() -> None:
+    link = "Code: https://example.org/code"
+    reading = read_daily_text(
+        HEAD + f"\nA Title\n\n{BODY}\n\n{link}\n\n·\nMay 1\n" + entry("By Two", authors="a-b A B")
+    )
+    assert [one.abstract for one in reading.drafts] == [f"{BODY}\n\n{link}", BODY]
+
+
 WORDS = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"], exclude_characters="·"), min_size=3, max_size=30
 )

@@ -14,7 +14,9 @@ from letheon.page.importing.dates import read_day
 from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_line
 
 DOT = "·"
+DOTS = ("∙", "⋅", "‧", "・")
 AUTHORS = re.compile(r"[•·*◦‣-]?\s*(\d[\d,]*)\s+authors?", re.IGNORECASE)
+BY = re.compile(r"by ?AK\b")  # who makes the page, below its title
 LONG = 200  # characters; no title of a paper is longer, hardly an abstract shorter
 ENDS = (".", "!", "?", ":", ";", ",")
 # What such pages end with.
@@ -53,11 +55,14 @@ def read_daily_text(text: str, links: dict[int, str] | None = None) -> Reading:
     Returns:
         every entry; what lies between two ends and is no entry is in `broken`, with its text.
     """
-    lines = [line.replace("\u00a0", " ").strip(" \t\r\ufeff") for line in text.split("\n")]
+    lines = [_clean(line) for line in text.split("\n")]
     day, start = _head(lines)
+    begun = day is not None
     reading = Reading(day=day[0] if day else "", year=day[1] if day else None)
     for end in _ends(lines, start):
-        blocks = _split(_paragraphs(lines, start, end.dot))
+        paragraphs = _paragraphs(lines, start, end.dot)
+        blocks = _split(paragraphs if begun else _without_head(paragraphs))
+        begun = True
         for block in blocks[:-1]:
             _add_broken(reading, lines, block[0].first, block[-1].last, "it has no line '·' and no day")
         if blocks:
@@ -74,16 +79,28 @@ def read_daily_text(text: str, links: dict[int, str] | None = None) -> Reading:
     return reading
 
 
+def _clean(line: str) -> str:
+    """Strip a line; the dots that look like `·` become one."""
+    line = line.replace("\u00a0", " ").strip(" \t\r\ufeff")
+    return DOT + line[1:] if line[:1] in DOTS else line
+
+
+def _without_head(paragraphs: list[Paragraph]) -> list[Paragraph]:
+    """Drop what stands before the title of the first entry, where the head has no day that would end it."""
+    first = next((i for i, one in enumerate(paragraphs) if len(one.text) >= LONG), 0)
+    return paragraphs[max(0, first - 1) :]
+
+
 def _head(lines: list[str]) -> tuple[tuple[str, int | None, int | None] | None, int]:
     """Return the page's own day and the index of the first line after the head."""
     first = next((i for i, line in enumerate(lines) if len(line) > LONG or line == DOT), len(lines))
     for i, line in enumerate(lines[:first]):
-        opens = i == 0 or not lines[i - 1] or lines[i - 1].lower().startswith("by")
+        opens = i == 0 or not lines[i - 1] or BY.match(lines[i - 1]) is not None
         day = read_day(line) if opens and not "".join(lines[i + 1 : i + 2]) else None
         if day:
             return day, i + 1
     title = next((i for i, line in enumerate(lines[:first]) if line.lower() in ("daily papers", "trending papers")), -1)
-    while 0 <= title < first - 1 and (not lines[title + 1] or lines[title + 1].lower().startswith("by")):
+    while 0 <= title < first - 1 and (not lines[title + 1] or BY.match(lines[title + 1])):
         title += 1
     return None, title + 1
 
@@ -181,9 +198,10 @@ def _add(reading: Reading, lines: list[str], block: list[Paragraph], end: End, l
 
 
 def _is_organisation(block: list[Paragraph], end: End) -> bool:
-    """Whether the last paragraph names the authors' organisation: short, no sentence, right before the line `·`."""
-    text = block[-1].text
-    return len(block) >= 3 and len(text) < 80 and not text.endswith(ENDS) and read_day(text) is None
+    """Whether the last paragraph names the authors' organisation: a few words, no sentence, before the line `·`."""
+    text, adjacent = block[-1].text, block[-1].last == end.dot - 1
+    short = len(text) < 80 and (adjacent or len(text.split()) <= 6)
+    return len(block) >= 3 and short and not text.endswith(ENDS) and "://" not in text and read_day(text) is None
 
 
 def _add_broken(reading: Reading, lines: list[str], first: int, last: int, problem: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from datetime import date
 
 _DAY = re.compile(
-    r"(?:published on\s+)?(?:[a-z]+day,?\s+)?(?P<month>[a-z]{3,9})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+    r"(?:published on\s+)?(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?"
+    r"(?P<month>[a-z]{3,9})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?"
     r"(?:,\s*(?P<year>\d{4})|\s+(?P<bare>(?:19|20)\d\d))?(?:\s+(?P<votes>\d[\d,]*))?",
     re.IGNORECASE,
 )
