@@ -20,7 +20,7 @@ ROOT = SOURCE.parents[1]
 # A package imports from packages further left, and from itself. The same line stands in the documents named below.
 FLOORS = (
     "`core` < `report` < `probe` < `forget`, `retain`, `steer`, `attend`, `recall` < `audit` < `measure`, `compare` < "
-    "`papers` < `jobs` < `printing`, `cli`, `testing`"
+    "`papers` < `page` < `jobs` < `printing`, `cli`, `testing`"
 )
 DOCUMENTS = ("docs/architecture.md", "CONTRIBUTING.md")
 LEVELS = {name.strip("`"): level for level, names in enumerate(FLOORS.split(" < ")) for name in names.split(", ")}

@@ -24,7 +24,7 @@ VERBS = {
     "Remember conversations": ("chat", "memory"),
     "Steer without training": ("steer",),
     "Look inside a model": ("probe",),
-    "Benchmarks and papers": ("bench", "measure", "papers"),
+    "Benchmarks and papers": ("bench", "measure", "papers", "page"),
     "The record of deletion requests": ("ledger",),
     "Learn without forgetting": ("learn", "compare-strategies"),
     "Methods, and this installation": ("methods", "new", "doctor", "version"),

@@ -69,21 +69,39 @@ def _section(key: str, result: Mapping[str, Any], reading: Reading) -> list[str]
     if rule_of(result) == OLD_RULE:
         return lines
     lines += ["", "| part | claimed | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- | --- |"]
-    for kind, parts in (("", primary(result)), ("beside: ", result.get("beside", {}))):
-        for name, part in parts.items():
-            interval = result["interval"].get(name)
-            ends = "none (equal values)" if interval is None else f"{short(interval[0])} to {short(interval[1])}"
-            cells = (f"{kind}{name}", _claimed(part), short(part["mean"]), ends, _p(part["p"]), part["verdict"])
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in part) + " |" for part in parts(result)]
     lines += _table(result["measured"].get("table"))
     broken = [name for name, met in result.get("checks", {}).items() if not met]
     return [*lines, "", f"Not met: {', '.join(broken)}."] if broken else lines
 
 
+class Part(NamedTuple):
+    """One part of a claim as text: its name, what is claimed, the mean, the ends of the interval, p, the verdict."""
+
+    name: str
+    claimed: str
+    mean: str
+    interval: str
+    p: str
+    verdict: str
+
+
+def parts(result: Mapping[str, Any]) -> list[Part]:
+    """The primary parts of a record, then those beside the claim; what a record does not carry is empty."""
+    lines = []
+    for kind, some in (("", primary(result)), ("beside: ", result.get("beside", {}))):
+        for name, part in some.items():
+            ends = result["interval"].get(name) if isinstance(result["interval"], Mapping) else None
+            interval = f"{short(ends[0])} to {short(ends[1])}" if ends else "none (equal values)" if "p" in part else ""
+            mean, p = (short(part["mean"]) if "mean" in part else ""), (_p(part["p"]) if "p" in part else "")
+            lines.append(Part(f"{kind}{name}", _claimed(part), mean, interval, p, part["verdict"]))
+    return lines
+
+
 def _claimed(part: Mapping[str, Any]) -> str:
     """The claimed side of a part's threshold; a part that recomputes published numbers has none, and p 0."""
     sides = [f"{side} {short(part[side])}" for side in ("above", "below") if side in part]
-    return sides[0] if sides else "all equal" if part["p"] == 0 else NO_THRESHOLD
+    return sides[0] if sides else "all equal" if part.get("p") == 0 else NO_THRESHOLD
 
 
 def _table(table: Mapping[str, Mapping[str, float]] | None) -> list[str]:

@@ -1,0 +1,42 @@
+"""The history of a paper's runs: those of the queue, and those in the folders that were named at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from letheon.page.queue import Queue, read_outcome
+
+MOST = 20
+
+
+@dataclass(frozen=True)
+class Past:
+    """One run of a paper: when, how it ended, how long it took, and its page where it has one."""
+
+    when: str
+    state: str
+    seconds: float
+    seeds: int | None
+    address: str = ""
+    place: str = ""
+
+
+def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
+    """The runs of a paper, newest first: of the queue, and `KEY/outcome.json` or `outcome.json` in the folders."""
+    past = []
+    for run in queue.runs("paper", key)[:MOST]:
+        outcome = run.outcome()
+        state = outcome["verdict"] if outcome and run.state == "done" else run.state
+        seeds = len(outcome["seeds"]) if outcome else None
+        past.append(Past(run.created.replace("T", " ").rstrip("Z"), state, run.seconds, seeds, f"/runs/{run.id}"))
+    for folder in folders:
+        for place in (folder, folder / key, folder / "letheon-papers" / key):
+            outcome = read_outcome(place)
+            if outcome is not None and outcome["key"] == key:
+                made = datetime.fromtimestamp((place / "outcome.json").stat().st_mtime, UTC)
+                seeds, seconds = len(outcome["seeds"]), float(outcome["seconds"])
+                past.append(Past(f"{made:%Y-%m-%d %H:%M:%S}", outcome["verdict"], seconds, seeds, place=str(place)))
+    return sorted(past, key=lambda one: one.when, reverse=True)[:MOST]

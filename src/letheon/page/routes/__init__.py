@@ -1,0 +1,1 @@
+"""The addresses of the site: one file per group of pages. Imports the modules of `letheon.page`."""

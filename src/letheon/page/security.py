@@ -1,0 +1,147 @@
+"""What protects the site: this machine's names only, tokens in forms, a size limit, headers, served folders."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+COOKIE, FIELD, HEADER = "letheon_token", "token", "X-Letheon-Token"
+LARGEST_BODY = 20_000_000  # bytes of a form with its uploads
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class TooLarge(Exception):
+    """A request's body is larger than the limit."""
+
+
+class Guard:
+    """The middleware around the site.
+
+    It refuses requests under any other name than this machine's (DNS rebinding), unsafe requests that another origin
+    sends, and bodies over the limit; it writes the security headers on every answer.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] = HOSTS, largest: int = LARGEST_BODY) -> None:
+        self.app, self.hosts, self.largest = app, hosts, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                fresh = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if fresh else "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, guarded_send)
+            return
+        try:
+            await self.app(scope, self._limited(receive), guarded_send)
+        except TooLarge:
+            if started:
+                raise
+            await self._too_large()(scope, receive, guarded_send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if _name(host) not in self.hosts:
+            return PlainTextResponse("This site answers under this machine's own name only.", 400)
+        origin = headers.get("origin")
+        if scope["method"] not in SAFE and origin is not None and urlsplit(origin).netloc != host:
+            return PlainTextResponse("Another site sent this form.", 403)
+        length = headers.get("content-length", "0")
+        return self._too_large() if not length.isdecimal() or int(length) > self.largest else None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Count a body that comes without a length."""
+        total = 0
+
+        async def limited() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self.largest:
+                raise TooLarge
+            return message
+
+        return limited
+
+    def _too_large(self) -> PlainTextResponse:
+        return PlainTextResponse(f"The upload is larger than {self.largest / 1e6:.0f} MB.", 413)
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def token_of(request: Request) -> str:
+    """The token of this browser's cookie, or a new one that the answer sets."""
+    if not hasattr(request.state, "token"):
+        request.state.token = request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
+    return str(request.state.token)
+
+
+async def check_token(request: Request) -> None:
+    """Refuse an unsafe request whose form (field `token`) or header does not repeat the cookie's token.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if request.method in SAFE:
+        return
+    given = request.headers.get(HEADER)
+    if given is None:
+        given = str((await request.form()).get(FIELD, ""))
+    cookie = request.cookies.get(COOKIE, "")
+    if not cookie or not secrets.compare_digest(given.encode(), cookie.encode()):
+        raise HTTPException(403, "The form has expired. Load the page again.")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` in a folder that is served.
+
+    Raises:
+        HTTPException: 404, where the name leads out of the folder (also by a link) or names nothing.
+    """
+    try:
+        root = folder.resolve()
+        path = (root / name).resolve()
+        served = path.is_relative_to(root) and path.exists()
+    except (OSError, ValueError):
+        served = False
+    if not served:
+        raise HTTPException(404)
+    return path

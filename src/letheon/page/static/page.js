@@ -1,0 +1,17 @@
+// Live progress of a run: the server sends its state, its progress and the end of its log.
+for (const box of document.querySelectorAll("[data-events]")) {
+  const part = (name) => box.querySelector(`[data-part="${name}"]`);
+  const source = new EventSource(box.dataset.events);
+  source.onmessage = (event) => {
+    const run = JSON.parse(event.data);
+    part("state").textContent = run.state;
+    part("words").textContent = run.words;
+    const bar = part("progress");
+    if (run.total) { bar.max = run.total; bar.value = run.done; }
+    const log = part("log");
+    const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
+    log.textContent = run.log || "Nothing yet.";
+    if (atEnd) log.scrollTop = log.scrollHeight;
+    if (run.state !== "queued" && run.state !== "running") { source.close(); location.reload(); }
+  };
+}
