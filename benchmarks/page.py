@@ -85,10 +85,10 @@ class Stored:
         return unit(draw.standard_normal((len(texts), self.width)).astype(np.float32))
 
 
-def milliseconds(work: Callable[[], object]) -> float:
+def milliseconds(work: Callable[..., object], *arguments: object) -> float:
     """Time one call, in milliseconds."""
     start = time.perf_counter()
-    work()
+    work(*arguments)
     return 1000 * (time.perf_counter() - start)
 
 
@@ -99,10 +99,10 @@ def measured_search(count: int, repeats: int) -> dict[str, Any]:
     try:
         minilm = embedder_of("minilm")
         snapshot.meaning = Meaning(entries, Stored(minilm))
-        facts["embed_ms"] = statistics.median(milliseconds(lambda: minilm.embed([text])) for text in searches(repeats))
+        facts["embed_ms"] = statistics.median(milliseconds(minilm.embed, [text]) for text in searches(repeats))
     except LetheonError as error:
         say(f"by words alone: {error.problem}")
-    times = sorted(milliseconds(lambda: snapshot.search(text)) for text in searches(10 * repeats)[repeats:])
+    times = sorted(milliseconds(snapshot.search, text) for text in searches(10 * repeats)[repeats:])
     return {"search_ms": statistics.median(times), "search_p95_ms": times[int(0.95 * len(times))], **facts}
 
 
@@ -113,7 +113,7 @@ def measured_pages(repeats: int) -> dict[str, float]:
         app = create_app(Shelf(Path(folder) / "page.sqlite"))
         with TestClient(app, base_url="http://127.0.0.1") as client:
             client.get("/")
-            times = [milliseconds(lambda: client.get("/")) for _ in range(3 * repeats)]
+            times = [milliseconds(client.get, "/") for _ in range(3 * repeats)]
             sizes = {address: len(client.get(address).content) for address in PAGES}
             files = ["/", "/static/page.css", "/static/page.js", "/static/htmx.min.js"]
             sent = sum(int(client.get(name).headers["content-length"]) for name in files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -17,6 +17,7 @@ from letheon.page.site import Here, show
 router = APIRouter(include_in_schema=False)
 NAV = [("Papers", "/"), ("Search", "/search"), ("Map", "/map"), ("Runs", "/runs"), ("API", "/api")]
 LIKE_THIS = 6
+ORDERS: dict[str, Any] = {"verdicts": VERDICTS, "badges": BADGES}
 Value = Annotated[str, Query(max_length=100)]
 
 
@@ -38,9 +39,6 @@ def papers(
     marks = site.shelf.marks()
     listing = list_entries(site.library.now().entries, filters, marks)
     return show(request, "list.html.j2", filters=filters, listing=listing, marks=marks, sorts=SORTS, **ORDERS)
-
-
-ORDERS = {"verdicts": VERDICTS, "badges": BADGES}
 
 
 @router.get("/papers/{key}")
