@@ -49,13 +49,14 @@ class Words:
                 self._by_trigram[trigram].append(word)
 
     def search(self, words: Sequence[str], limit: int) -> list[int]:
-        """The places of the papers that contain the words or begin so, best first.
+        """The places of the papers that contain the words, best first; beginnings count where no paper has the word.
 
         Papers that contain all words come first; where they are few, those that contain some follow.
         """
         if not words:
             return []
-        terms = [f'("{word}" OR "{word}"*)' for word in words]
+        whole = [f'"{word}"' if self._has(f'"{word}"') else f'"{word}"*' for word in words[:-1]]
+        terms = [*whole, f'("{words[-1]}" OR "{words[-1]}"*)']  # the last word may not be finished
         hits = self._query(" AND ".join(terms), limit)
         if len(hits) < min(limit, ENOUGH) and len(terms) > 1:
             seen = set(hits)
@@ -67,11 +68,10 @@ class Words:
         with self._lock:
             return [row[0] for row in self._index.execute(query, (expression, limit))]
 
-    def _known(self, word: str) -> bool:
-        """Whether some paper has a form of a word, or a word that begins so."""
-        query = "SELECT 1 FROM papers WHERE papers MATCH ? LIMIT 1"
+    def _has(self, expression: str) -> bool:
         with self._lock:
-            return self._index.execute(query, (f'"{word}" OR "{word}"*',)).fetchone() is not None
+            query = "SELECT 1 FROM papers WHERE papers MATCH ? LIMIT 1"
+            return self._index.execute(query, (expression,)).fetchone() is not None
 
     def corrected(self, word: str) -> str:
         """The nearest word of the index for a word that no paper has; the word itself if none is near.
@@ -79,7 +79,7 @@ class Words:
         One edit is forgiven in words of up to five letters, two in longer ones; an edit inserts, deletes, replaces or
         swaps letters.
         """
-        if len(word) < SHORTEST or self._known(word):
+        if len(word) < SHORTEST or self._has(f'"{word}" OR "{word}"*'):
             return word
         shared = Counter(near for trigram in trigrams(word) for near in self._by_trigram.get(trigram, ()))
         limit = 1 if len(word) <= 5 else 2
