@@ -96,7 +96,7 @@ class Snapshot:
                 scores[place] += 1 / (FUSION + rank)
         return sorted(scores, key=lambda place: (-scores[place], place))
 
-    def like(self, key: str, limit: int = 5) -> list[Entry]:
+    def like(self, key: str, limit: int = 6) -> list[Entry]:
         """The papers most like one paper; none while the vectors are being computed."""
         if self.meaning is None or key not in self.places:
             return []

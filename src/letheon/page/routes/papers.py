@@ -16,7 +16,6 @@ from letheon.page.site import Here, show
 
 router = APIRouter(include_in_schema=False)
 NAV = [("Papers", "/"), ("Search", "/search"), ("Map", "/map"), ("Runs", "/runs"), ("API", "/api")]
-LIKE_THIS = 6
 ORDERS: dict[str, Any] = {"verdicts": VERDICTS, "badges": BADGES}
 Value = Annotated[str, Query(max_length=100)]
 
@@ -51,7 +50,7 @@ def paper(request: Request, site: Here, key: str) -> HTMLResponse:
         entry=entry,
         mark=site.shelf.marks().get(key, Mark()),
         details=details(key) if entry.ours else None,
-        like=site.library.now().like(key, LIKE_THIS),
+        like=site.library.now().like(key),
         history=history_of(key, site.queue, site.folders),
     )
 
