@@ -48,7 +48,7 @@ def test_tasks_without_the_extra_or_with_a_wrong_name_are_refused(
     with pytest.raises(InputError, match="without --lm-eval"):
         GeneralTasks.read("", tmp_path)
     monkeypatch.setattr(harness, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the package lm-eval.*letheon\[lm-eval\]"):
+    with pytest.raises(InputError, match=r"(?s)needs the package lm-eval.*letheon\[lm-eval\]"):
         GeneralTasks.read("arc_easy")
 
 
