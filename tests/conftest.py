@@ -14,6 +14,7 @@ from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
 from letheon.forget.request import Request
 from letheon.testing import sample_request
+from letheon.testing.pool import Processes
 
 pytest_plugins = ["tests.evidence"]
 
@@ -43,6 +44,13 @@ def own_examinations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LETHEON_EXAMINATIONS", str(tmp_path_factory.mktemp("examinations")))
         yield
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Two processes of one job, started at the first call and shared by all tests."""
+    with Processes() as two:
+        yield two
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from letheon.core import registry
 from letheon.core.errors import InputError, Interrupted, TrainingError
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.processes import is_main_process
 from letheon.core.progress import be_quiet
 from letheon.core.registry import method, methods
 from letheon.core.rows.encoding import Batch
 from letheon.core.runs import Run
 from letheon.core.scoring.likelihood import Scores
 from letheon.core.training.checkpoints import checkpoints
-from letheon.core.training.loop import is_main_process
 from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.objectives.npo import NPO
 from letheon.forget.request import Request
@@ -38,6 +37,7 @@ from letheon.forget.scopes.everything import Everything
 from letheon.forget.updates.geometric import Geometric
 from letheon.forget.updates.geometric import Settings as GeometricSettings
 from letheon.testing import CheckFailed, check_method, sample_request
+from letheon.testing.pool import Processes
 
 # An option that names a file; the other option sets of the battery stand in the methods' own files.
 FILES = {"gere": {"texts": str(Path(__file__).parent / "retain" / "strategies" / "general.jsonl"), "per_step": 1}}
@@ -264,7 +264,7 @@ def record_gradients(folder: Path) -> None:
             save_file(found, folder / f"{number}.safetensors")
 
 
-def poison_one_process() -> None:
+def poison_one_process() -> str:
     """A loss that is not finite in process 1 alone must end both: the other would wait for ever."""
     original = NPO.terms
 
@@ -274,44 +274,32 @@ def poison_one_process() -> None:
             found.forget = found.forget * float("nan")
         return found
 
-    NPO.terms = terms
-    with pytest.raises(TrainingError, match="loss is not finite at step 1"):
-        forget("tiny", sample_request(), "npo", **SPLIT)
-    print("both ended", flush=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NPO, "terms", terms)
+        with pytest.raises(TrainingError, match="loss is not finite at step 1"):
+            forget("tiny", sample_request(), "npo", **SPLIT)
+    return "ended"
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """What two processes did, started as users start them."""
+def together(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes did."""
     folder = tmp_path_factory.mktemp("two")
-    program = "import sys, torch; torch.set_num_threads(1); from pathlib import Path; import tests.test_contract as t; "
-    program += "t.be_quiet(); t.record_gradients(Path(sys.argv[1])); t.poison_one_process()"
-    (folder / "program.py").write_text(program)
-    root = Path(__file__).parent.parent
-    launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launcher, str(folder / "program.py"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+    processes.run(record_gradients, folder)
+    return folder
 
 
-def test_two_processes_take_the_step_of_one(together: tuple[Path, str], tmp_path: Path) -> None:
+def test_two_processes_take_the_step_of_one(together: Path, tmp_path: Path) -> None:
     """Gradients of the first step agree to 1e-5 of their largest entry: the sums are the same, in another order.
 
     They are compared before Adam, which turns the rounding of an entry near zero into a step of full size.
     """
     record_gradients(tmp_path)
     for number, text in enumerate(TOGETHER):
-        one, two = (load_file(folder / f"{number}.safetensors") for folder in (tmp_path, together[0]))
+        one, two = (load_file(folder / f"{number}.safetensors") for folder in (tmp_path, together))
         scale = max(float(tensor.abs().max()) for tensor in one.values())
         assert max(float((one[name] - two[name]).abs().max()) for name in one) / scale < 1e-5, text
-        first, second = (first_line(folder / f"run-{number}") for folder in (tmp_path, together[0]))
+        first, second = (first_line(folder / f"run-{number}") for folder in (tmp_path, together))
         for name in set(first) - {"time"}:
             # cosines and violations lie near zero and carry the rounding of large sums
             near_zero = name in ("alignment", "violation_before", "violation_after", "correction")
@@ -323,12 +311,12 @@ def first_line(folder: Path) -> dict[str, float]:
     return lines
 
 
-def test_one_process_writes_for_both(together: tuple[Path, str]) -> None:
+def test_one_process_writes_for_both(together: Path) -> None:
     for number in range(len(TOGETHER)):
-        folder = together[0] / f"run-{number}"
+        folder = together / f"run-{number}"
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
         assert (folder / "model").is_dir()
 
 
-def test_a_loss_that_is_not_finite_in_one_process_ends_both(together: tuple[Path, str]) -> None:
-    assert together[1].count("both ended") == 2
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(processes: Processes) -> None:
+    assert processes.run(poison_one_process) == ["ended", "ended"]

@@ -114,8 +114,9 @@ def test_the_first_token_does_not_swallow_the_energy_and_is_protected() -> None:
 def test_a_model_s_inputs_are_those_of_a_plain_pass(tiny: LanguageModel, deletion: Request) -> None:
     rows = naive.rows_of(tiny, deletion)
     matrix = down_projection(blocks(tiny.model)[1])
-    parameters = {"w": matrix.weight, "norm": tiny.model.model.norm.weight}
-    assert matrices_among(tiny, parameters) == {"w": matrix}
+    name = "model.layers.1.mlp.down_proj.weight"
+    parameters = {name: matrix.weight, "model.norm.weight": tiny.model.model.norm.weight}
+    assert matrices_among(tiny, parameters) == {name: matrix}
     keys: list[Tensor] = []
     handle = matrix.register_forward_pre_hook(lambda _, args: keys.append(args[0][0]))
     with torch.no_grad():

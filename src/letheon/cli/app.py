@@ -8,15 +8,19 @@ verdict is not a pass; 4 training could not go on, the last good state is saved;
 from __future__ import annotations
 
 import sys
+import time
 
 import typer
 from typer.core import TyperCommand
 
 from letheon.cli.verbs import VERBS, help_of, load_verb
-from letheon.core.errors import InputError, LetheonError
+from letheon.core.errors import InputError, Interrupted, LetheonError
+from letheon.core.processes import is_main_process
 from letheon.printing.cells import print_json
 
 INTERRUPTED = 130
+# Seconds after which an error of another process than the first counts as its own.
+ALONE = 10
 
 app = typer.Typer(
     help="Edit, protect and examine what neural networks remember.",
@@ -67,6 +71,8 @@ def main() -> None:
     except OSError as error:
         _fail(str(error), "check the path, and whether it can be written", LetheonError.exit_code)
     except (MemoryError, RuntimeError) as error:
+        if "third_party/gloo" in str(error) or "NCCL" in str(error):  # the collective operations of a job
+            _fail("another process of this job has ended", "continue the run with --resume", LetheonError.exit_code)
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         _fail("out of memory", "use a smaller --micro-batch-size, or a scope such as @lora", LetheonError.exit_code)
@@ -75,6 +81,10 @@ def main() -> None:
 
 
 def _fail(problem: str, remedy: str, code: int) -> None:
+    if not is_main_process():
+        if code == Interrupted.exit_code:  # all processes stop together
+            sys.exit(code)
+        time.sleep(ALONE)  # the launcher ends this process first if the main one has failed too and reports it
     if "--json" in sys.argv:
         print_json({"error": {"problem": problem, "remedy": remedy, "code": code}})
     typer.secho(f"error: {problem}", fg="red", err=True)

@@ -13,21 +13,23 @@ from typing import Annotated
 
 import typer
 
+from letheon.cli.processes import run_in_processes
 from letheon.cli.shared import (
     ROWS,
     Audited,
-    Device,
     Earlier,
     Folders,
     Method,
     Rows,
     Shown,
+    Together,
     exit_with,
     option,
     perform,
     verb,
 )
 from letheon.cli.training import Forgetting
+from letheon.core.errors import InputError
 from letheon.printing.cells import show_facts
 
 
@@ -50,7 +52,7 @@ def forget(
     training: Forgetting,
     audit: Audited,
     folders: Folders,
-    device: Device = "auto",
+    devices: Together,
     shown: Shown,
 ) -> None:
     """Choose the job by the options, and perform it."""
@@ -60,13 +62,19 @@ def forget(
     from letheon.jobs.sequence import sequence_job
     from letheon.printing.forget import show_forget
 
+    queue = bool(sequence) or is_sequence(folders.resume)
+    if devices.processes != 1 and (queue or earlier.reapply is not None):
+        raise InputError("--processes with a sequence or --reapply, which are work for one process", "leave it out")
+    if not shown.dry_run:
+        run_in_processes(devices.processes)
+    device = devices.device
     given = ForgetOptions(model, rows, method, training, audit, folders, device)
     if earlier.reapply is not None:
         beside = [name for name in given.names() if name in ("forget", "retain", "request", "method")]
         beside += [name for name, value in (("sequence", sequence), ("resume", folders.resume)) if value]
         perform(ReapplyJob(model, earlier.reapply, earlier.scale, folders.out, beside, device), shown, show_facts)
-    elif sequence or is_sequence(folders.resume):
+    elif queue:
         perform(sequence_job(given, sequence), shown, show_facts)
     else:
-        done = perform(forget_job(given), shown, show_forget)
+        done = perform(forget_job(given), shown, show_forget, together=True)
         exit_with(done.record if done else None)

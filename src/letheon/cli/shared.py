@@ -12,12 +12,14 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from letheon.cli.options import Group, attribute_docs, expanded
+from letheon.core.processes import is_main_process, leave_the_job
 from letheon.core.progress import be_quiet
 from letheon.jobs.options import (
     AuditCriteria,
     AuditOptions,
     AuditScope,
     ContinuationOptions,
+    Devices,
     EarlierChange,
     LedgerAccess,
     Machine,
@@ -64,6 +66,7 @@ Continued = Annotated[ContinuationOptions, Group(CONTINUED)]
 Folders = Annotated[RunFolders, Group(OUTPUT)]
 Where = Annotated[Machine, Group(OUTPUT)]
 Shown = Annotated[Printing, Group(OUTPUT)]
+Together = Annotated[Devices, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
@@ -117,14 +120,25 @@ def verb(page: str | None) -> Callable[[Callable[..., None]], typer.Typer]:
     return made
 
 
-def perform(job: Job[Made], shown: Printing, show: Callable[[Made, bool], None]) -> Made | None:
-    """Print the plan on a dry run; else do the work, show its result and return it."""
-    be_quiet(shown.quiet)
+def perform(
+    job: Job[Made], shown: Printing, show: Callable[[Made, bool], None], *, together: bool = False
+) -> Made | None:
+    """Print the plan on a dry run; else do the work, show its result and return it.
+
+    Args:
+        together: whether the processes of a launched job share the work; else the first does it and the others end.
+    """
+    be_quiet(shown.quiet or not is_main_process())
+    if shown.dry_run or not together:
+        if not is_main_process():
+            return None
+        leave_the_job()
     if shown.dry_run:
         show_plan(job.plan(), shown.as_json)
         return None
     result = job.work()
-    show(result, shown.as_json)
+    if is_main_process():
+        show(result, shown.as_json)
     return result
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from letheon.core.scoring.generation import generate
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.spans import WORD
+from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
 from letheon.forget.parts import Replacement, Rows
 
@@ -237,15 +237,19 @@ class ClosedLoop:
     @contextmanager
     def _weights_before(self) -> Iterator[None]:
         """Within the block the trained parameters have the values that they had before the first step."""
-        parameters = dict(self.model.model.named_parameters())
-        now: dict[str, Any] = {name: parameters[name].data for name in self.before}
-        try:
+        parameters = trained_weights(self.model)
+
+        def exchange() -> None:
             for name, values in self.before.items():
-                parameters[name].data = values
+                now = parameters[name].detach().clone()
+                parameters[name].detach().copy_(values)
+                values.copy_(now)
+
+        exchange()
+        try:
             yield
         finally:
-            for name, values in now.items():
-                parameters[name].data = values
+            exchange()
 
 
 def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

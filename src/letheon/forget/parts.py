@@ -76,6 +76,16 @@ class Terms:
         terms = [term for term in (self.forget, self.retain, self.keep) if term is not None]
         return torch.stack(terms).sum() if terms else None
 
+    def without(self, forget: bool, retain: bool) -> Terms:
+        """The same terms with those of one half or both as zeros, whose gradients are zero."""
+
+        def left(term: Tensor | None, gone: bool) -> Tensor | None:
+            return 0.0 * term if term is not None and gone else term
+
+        gone = {name: retain if name.startswith("retain") else forget for name in self.metrics}
+        metrics = {name: 0.0 if gone[name] else value for name, value in self.metrics.items()}
+        return Terms(left(self.forget, forget), left(self.retain, retain), left(self.keep, forget), metrics)
+
 
 @dataclass
 class Rows:
@@ -136,16 +146,20 @@ class Objective(Configured):
 
     A class may have the hook `check_recipe(recipe, request)`, a static method that raises `InputError` for a
     combination of parts or a request that cannot work. It is called when the recipe is read (the request is None) and
-    again before a model is loaded. The classes of all kinds of parts may have it, and beside it the static method
-    `check_model(recipe, model)`, which refuses an architecture by its modules: before loading, they have no weights.
+    again before a model is loaded. The classes of all kinds of parts may have it, and beside it the static methods
+    `check_model(recipe, model)`, which refuses an architecture by its modules (before loading, they have no weights),
+    and `check_shards(recipe, model)`, which refuses weights in shards over several processes.
 
     Attributes:
         written: one entry per forget row if `prepare` writes rows in their place, else empty.
         recomputes: whether blocks may be run again in the backward pass (`gradient_checkpointing`).
+        keeps_blocks: whether losses read more of a block than its output; weights in shards then stay whole until the
+            end of a step.
         turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
     """
 
     recomputes: ClassVar[bool] = True
+    keeps_blocks: ClassVar[bool] = False
 
     written: Sequence[Replacement] = ()
     turns: int = 1
@@ -169,7 +183,8 @@ class Update(Configured):
         raise TypeError(f"{type(self).__name__} takes no step: write step()")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that must survive a restart."""
+        """Tensors that must survive a restart, each of a parameter's shape, by keys that end in the parameter's number
+        (`history/3`)."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -181,8 +196,10 @@ class Scope(Configured):
 
     Attributes:
         table: how the weights were selected, one row per layer or module; saved with the run unless it is empty.
+        reads_weights: whether `select` reads weights, and not only their names and shapes.
     """
 
+    reads_weights: ClassVar[bool] = True
     table: Sequence[Mapping[str, Any]] = ()
 
     def may_move(self, name: str) -> bool:
@@ -220,6 +237,9 @@ class Sampler(Configured):
 def terms_of(model: LanguageModel, objective: Objective, pair: Pair) -> Terms:
     """The objective's terms of a pair, with the pair's share of the scope's penalty added to the retain term."""
     terms = objective.terms(model, pair)
+    forget, retain = (half is not None and half.is_ghost for half in (pair.forget, pair.retain))
+    if forget or retain:
+        terms = terms.without(forget, retain)
     penalty = pair.penalty() if pair.penalty is not None and pair.share else None
     if penalty is not None:
         share = pair.share * penalty

@@ -83,6 +83,12 @@ class Recipe:
         for part in self.parts:
             _check_model(part, self, model)
 
+    def check_shards(self, model: nn.Module | None) -> None:
+        """Let every part refuse to train weights that lie in shards (`InputError`); no weight is read."""
+        for part in self.parts:
+            if (check := getattr(part.method.factory, "check_shards", None)) is not None:
+                check(self, model)
+
     def option(self, name: str) -> Any:
         """The value of an option of the objective; None if it has no such option."""
         return getattr(self.objective.settings, name, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from letheon.core.errors import TrainingError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.model.sites import blocks
+from letheon.core.processes import is_main_process
 from letheon.core.rows.encoding import with_totals
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import micro_batches
@@ -22,8 +23,10 @@ from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.settings import TrainSettings
+from letheon.core.training.sharding import Whole, from_main, ghosts
 from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
+from letheon.forget.placement import Place
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import CLOSED, ForgetSettings, Result
@@ -31,6 +34,7 @@ from letheon.forget.settings import CLOSED, ForgetSettings, Result
 # A frozen prefix is kept only while it fits comfortably into memory.
 LARGEST_CACHE = 4_000_000_000
 COLLAPSED = "the model collapsed"
+Made = TypeVar("Made")
 # Given the model and the number of steps taken: a reason to end the run, or None.
 OnStep = Callable[[LanguageModel, int], str | None]
 
@@ -46,19 +50,25 @@ class RecipeJob:
         settings: ForgetSettings,
         training: TrainSettings,
         on_step: OnStep | None = None,
+        place: Place = Whole,
     ) -> None:
         self.model, self.request, self.recipe = model, request, recipe
         self.settings, self.training, self.on_step = settings, training, on_step
+        self.place = place
         self.run: Run | None = None
-        self.start = model.parameters_hash()
+        self.start = self._once(model.parameters_hash)
         self.warnings: list[str] = []
         self.exposure: dict[str, Any] = {}
         self.control: float | None = None
         self.closed: ClosedLoop | None = None
 
+    def _once(self, make: Callable[[], Made]) -> Made:
+        """Compute what needs the whole model: in every process that holds it, else in the one that does."""
+        return make() if self.place is Whole else from_main(make)
+
     def prepare(self) -> None:
         """Find values, encode rows, plan steps, make the parts and compute reference values, in this order."""
-        self.request = self._with_values()
+        self.request, self.control = self._once(self._with_values)
         self.rows = self._rows()
         self.plan = self._plan()
         self.update: Update = self.recipe.update.make()
@@ -67,7 +77,9 @@ class RecipeJob:
         parameters = self.scope.select(self.model, self.request)
         self._freeze(parameters)
         title = f"forgetting ({self.recipe})"
-        self.loop = Loop(self.model, parameters, self.training, len(self.plan), state=self.update, title=title)
+        self.loop = Loop(
+            self.model, parameters, self.training, len(self.plan), state=self.update, title=title, place=self.place
+        )
         try:
             with self.loop.autocast():
                 self.objective.prepare(self.model, self.rows, self.plan)
@@ -94,7 +106,13 @@ class RecipeJob:
         finally:
             self._let_go()
         change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
-        return self._finish(outcome, change)
+        largest = max((float(tensor.abs().max()) for tensor in change.values() if tensor.numel()), default=0.0)
+        moved, finite = loop.sharding.largest(largest), loop.finite()
+        kept: dict[str, Tensor] = {}
+        if self.settings.keep_update:
+            put_together = {name: loop.sharding.whole(name, tensor) for name, tensor in change.items()}
+            kept = {name: tensor for name, tensor in put_together.items() if tensor is not None}
+        return self._finish(outcome, moved, finite, kept)
 
     def _closed(self, before: Mapping[str, Tensor]) -> ClosedLoop:
         with self.loop.autocast():
@@ -111,18 +129,19 @@ class RecipeJob:
         self.loop.release()
         self.model.frozen = None
 
-    def _with_values(self) -> Request:
-        tokens = self.recipe.option("tokens")
+    def _with_values(self) -> tuple[Request, float | None]:
+        """Return the request with its rows' values, and the control level, where they are asked for."""
+        control, tokens = None, self.recipe.option("tokens")
         if tokens != "value" and self.settings.stop != "control":
-            return self.request
+            return self.request, None
         request = dataclasses.replace(self.request, forget=tuple(find_values(self.model, self.request.forget)))
         if self.settings.stop == "control":
             levels = [level for level in control_probability(self.model, request.forget) if level is not None]
             if levels:
-                self.control = math.exp(sum(map(math.log, levels)) / len(levels))
+                control = math.exp(sum(map(math.log, levels)) / len(levels))
             else:
                 self.warnings.append("no forget row has a subject: there is no control level, all steps are taken")
-        return request
+        return request, control
 
     def _rows(self) -> Rows:
         encoder = self.model.encoder()
@@ -147,6 +166,8 @@ class RecipeJob:
         """Cache the output of the layers below the lowest one that moves, if there are any and the cache fits."""
         below = lowest_layer(self.model, parameters)
         tokens = sum(len(row.ids) for row in [*self.rows.forget, *self.rows.retain])
+        if self.place is not Whole:
+            return  # rows that are new are run as they come: the processes would make unequal numbers of passes
         if below > 0 and 4 * self.model.width * tokens < LARGEST_CACHE:
             self.model.frozen = FrozenLayers(below)
 
@@ -209,22 +230,22 @@ class RecipeJob:
     def _uniform(self) -> float:
         return math.log(self.model.vocabulary)
 
-    def _finish(self, outcome: TrainingOutcome, change: Mapping[str, Tensor]) -> Result:
-        if not self.loop.finite():
+    def _finish(self, outcome: TrainingOutcome, moved: float, finite: bool, change: dict[str, Tensor]) -> Result:
+        if not finite:
             raise TrainingError("the weights are not finite after the last step", "lower the learning rate")
-        moved = max(float(tensor.abs().max()) for tensor in change.values())
         if moved == 0 and outcome.steps:
             raise TrainingError("no weight moved", "raise the learning rate, or choose another scope")
         if outcome.stopped == COLLAPSED:
             self.warnings.append(f"the model collapsed at step {outcome.steps}; its answers are damaged, not forgotten")
         if self.closed is not None and outcome.stopped.startswith("bound"):
             self.warnings.append(f"the goals of stop={self.settings.stop} were not reached: {outcome.stopped}")
-        self.scope.finish(self.model)
+        if self.place is Whole or is_main_process():  # after shards the others have no weights
+            self.scope.finish(self.model)
         shapes = {name: parameter.shape for name, parameter in self.model.model.named_parameters()}
         fits = all(shapes.get(name) == tensor.shape for name, tensor in change.items())
         if self.settings.keep_update and not fits:
             self.warnings.append("no update was kept: the scope gave the model other weights than those it trained")
-        kept = dict(change) if self.settings.keep_update and fits else {}
+        kept = change if fits else {}
         table = [dict(row) for row in self.scope.table]
         return Result(
             self.model, outcome, moved, self.request, self.warnings, table=table, change=kept, exposure=self.exposure
@@ -271,6 +292,9 @@ def make_pairs(
     retain_batches = with_totals([rows.retain_batch(part) for part in retain])
     pairs = []
     carriers = len(retain_batches) or len(forget_batches)  # of a penalty on weights, in equal shares
+    if rows.model.sharded:  # as many pairs in each process, and all with the same halves
+        count = processes * -(-max(len(forget_batches), len(retain_batches)) // processes)
+        forget_batches, retain_batches = ghosts(forget_batches, count), ghosts(retain_batches, count)
     for i in range(max(len(forget_batches), len(retain_batches))):
         first = forget_batches[i] if i < len(forget_batches) else None
         second = retain_batches[i] if i < len(retain_batches) else None

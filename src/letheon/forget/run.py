@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError
@@ -13,17 +13,22 @@ from letheon.core.model.card import card_head
 from letheon.core.model.formats import Base, base_of, check_base
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.model.structure import structure_of
+from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
-from letheon.core.training.loop import TrainingOutcome, is_main_process
+from letheon.core.training.loop import TrainingOutcome
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.conflicts import conflicts
+from letheon.forget.placement import load_placed, place_of, sharded_device
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import OnStep, RecipeJob
 from letheon.forget.request import Request
 from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
+
+if TYPE_CHECKING:
+    import torch
 
 Method = Recipe | StandaloneMethod
 
@@ -45,7 +50,7 @@ def forget(
     """Make a model forget the request's forget rows and keep its retain rows.
 
     Args:
-        model: a loaded model (changed in place), or what `letheon.load` takes.
+        model: a loaded model (changed in place; in shards, by the first process only), or what `letheon.load` takes.
         method: a recipe such as `simnpo+geometric@lora`, or an edit or procedure by its name.
         out: the run's folder: metrics, checkpoints while it runs, `model/` at the end. Without it nothing is written.
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
@@ -69,10 +74,13 @@ def forget(
     run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
     if run is None and out is not None:
         refuse_folder(Path(out))
-    language_model = load(model, device=device, base=training.base)
-    precision = resolve_precision(training.precision, language_model.device)  # a measurement: kept, not made again
+    shards = sharded_device(model, recipe, training, device)
+    language_model = load_placed(model, recipe, training, device, shards)
+    precision = resolve_precision(
+        training.precision, shards or language_model.device
+    )  # a measurement: kept, not made again
     training = dataclasses.replace(training, precision=precision)
-    job = _job(language_model, request, recipe, settings, training, on_step)
+    job = _job(language_model, request, recipe, settings, training, on_step, shards)
     job.prepare()  # the last that can be refused; nothing has been written
     if out is not None and run is None:
         config = config_of(language_model, recipe, settings, training, request, job.start)
@@ -93,9 +101,10 @@ def _job(
     settings: ForgetSettings,
     training: TrainSettings,
     on_step: OnStep | None,
+    shards: torch.device | None,
 ) -> RecipeJob | ProcedureRun:
     if isinstance(recipe, Recipe):
-        return RecipeJob(model, request, recipe, settings, training, on_step)
+        return RecipeJob(model, request, recipe, settings, training, on_step, place_of(recipe, shards))
     return ProcedureRun(model, request, recipe, settings, training)
 
 

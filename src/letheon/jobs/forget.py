@@ -14,12 +14,13 @@ from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError, Interrupted
-from letheon.core.model.models import check_device, check_loadable, load
+from letheon.core.model.models import check_device, check_loadable
+from letheon.core.processes import is_main_process, leave_the_job
 from letheon.core.runs import Run
-from letheon.core.training.loop import is_main_process
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import write_retain_rows
 from letheon.forget.circuit_map import circuit_map
+from letheon.forget.placement import load_placed, sharded_device
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
@@ -137,7 +138,11 @@ class ForgetJob:
         """Forget, then audit against the model as it was."""
         self.check()
         given, request, (settings, training) = self.given, self.request, self.settings
-        model = load(given.model, device=given.device, base=training.base)
+        shards = sharded_device(given.model, self.recipe, training, given.device)
+        if shards is not None and given.rows.writes_retain:
+            problem = "--retain auto with weights in shards: no process has the model that would write the rows"
+            raise InputError(problem, "write them in a run of one process, and give their file; or use --shard off")
+        model = load_placed(given.model, self.recipe, training, given.device, shards)
         if given.rows.writes_retain:
             request = dataclasses.replace(request, retain=tuple(write_retain_rows(model, request.forget)))
             check(self.recipe, request)
@@ -148,7 +153,14 @@ class ForgetJob:
         chosen = {"recipe": self.recipe.config(), "settings": settings, "training": training}
         with deleting(given.audit.ledger, model, [request], str(self.recipe), chosen):
             result = forget(
-                model, request, self.recipe, out=given.folders.out, settings=settings, training=training, labels=labels
+                model,
+                request,
+                self.recipe,
+                out=given.folders.out,
+                settings=settings,
+                training=training,
+                device=given.device,
+                labels=labels,
             )
         return _finished(result, given.model, given.audit, training.seed, given.device)
 
@@ -199,10 +211,13 @@ def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
 def _finished(result: Result, before: str, options: AuditOptions, seed: int, device: str) -> Forgotten:
     """Draw the circuit where there is one; audit; write record, report and the ledger's entry."""
     folder = result.folder
+    if not is_main_process():
+        return Forgotten(result, None)
+    leave_the_job()  # the audit runs in this process alone
     if folder is not None and any("group" in row for row in result.table):
         title = f"The circuit of {before} that was found for this request"
         atomic_write_text(folder / "circuit.svg", circuit_map(result.table, title))
-    if folder is None or not is_main_process():
+    if folder is None:
         return Forgotten(result, None)
     record = None
     try:

@@ -210,6 +210,20 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Devices:
+    """The devices of a run.
+
+    Attributes:
+        device: where the model runs: auto, cpu, cuda, ...
+        processes: processes on this machine that share the run, each with a device of its own. For several machines,
+            start the command by torchrun or `accelerate launch` instead.
+    """
+
+    device: str = "auto"
+    processes: int = 1
+
+
+@dataclass(frozen=True)
 class RunFolders:
     """The folder of a run.
 

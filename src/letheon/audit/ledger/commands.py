@@ -15,7 +15,7 @@ from letheon.audit.record.evidence import Value
 from letheon.audit.record.record import Audit
 from letheon.core.atomic import plain, read_json
 from letheon.core.errors import Interrupted, LetheonError
-from letheon.core.training.loop import is_main_process
+from letheon.core.processes import is_main_process
 from letheon.forget.request import Request
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ class LanguageModel:
         notes: remarks for reports (no chat template, dropped keys).
         frozen: cached outputs of frozen layers, while only the layers above are trained.
         recomputes: whether blocks are run again in the backward pass (`passes.recomputed`), so that no cache may grow.
+        sharded: whether the weights lie in shards over processes, which must then all make the same passes.
     """
 
     model: Any
@@ -56,6 +57,7 @@ class LanguageModel:
     notes: list[str] = field(default_factory=list)
     frozen: FrozenLayers | None = None
     recomputes: bool = False
+    sharded: bool = False
     _encoder: Encoder | None = None
 
     def encoder(self) -> Encoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,17 +23,29 @@ class _Stop(Exception):
 
 @contextmanager
 def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
-    """End forward passes after a layer while the block runs. The model call must be the last statement of the block."""
+    """End the model's forward passes after a layer while the block runs; a pass then returns the layer's output.
 
-    def stop(*_: Any) -> None:
-        raise _Stop
+    The pass ends inside the model's own `forward`, so that hooks around it (FSDP2's) see it end.
+    """
+
+    own, inner = model.__dict__.get("forward"), model.forward
+
+    def stop(_: nn.Module, __: Any, output: Any) -> None:
+        raise _Stop(output)
+
+    @wraps(inner)
+    def until(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return inner(*args, **kwargs)
+        except _Stop as end:
+            return end.args[0]
 
     handle = blocks(model)[layer].register_forward_hook(stop)
+    model.forward = until
     try:
         yield
-    except _Stop:
-        pass
     finally:
+        _restore_forward(model, own)
         handle.remove()
 
 

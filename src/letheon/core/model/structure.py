@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from letheon.core.errors import InputError
+from letheon.core.model.formats import Base
 from letheon.core.model.models import LanguageModel, adapter_base, quiet, read_config
 
 if TYPE_CHECKING:
@@ -30,6 +33,17 @@ def structure_of(model: LanguageModel | str | Path) -> nn.Module | None:
     while (Path(text) / "adapter_config.json").is_file():
         text = adapter_base(Path(text))
     return None if text in EMBEDDED else _built(text)
+
+
+def load_structure(name: str, base: Base = "float32") -> LanguageModel:
+    """Load what `load` loads but the weights, which stay on the meta device: tokenizer, settings, modules."""
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig
+
+    built = copy.deepcopy(_built(name)).to(getattr(torch, base)).eval()
+    with contextlib.suppress(OSError), quiet():
+        built.generation_config = GenerationConfig.from_pretrained(name)
+    return LanguageModel(built, AutoTokenizer.from_pretrained(name), name)
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ A batch carries the counts of the effective batch that it belongs to, so that lo
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -72,6 +73,11 @@ class Batch:
     totals: Counter[Unit] = field(default_factory=Counter)
     lengths: list[int] = field(default_factory=list)
     value_lengths: list[int] = field(default_factory=list)
+
+    @property
+    def is_ghost(self) -> bool:
+        """Whether it makes the passes that another process makes, and counts for nothing: its totals are infinite."""
+        return self.totals["rows"] == math.inf
 
     def __len__(self) -> int:
         return len(self.input_ids)

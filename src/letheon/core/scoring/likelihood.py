@@ -96,7 +96,7 @@ def score(model: LanguageModel, batch: Batch, positions: Positions = "labels") -
     row, column = (wanted[:, 1:] != -100).nonzero(as_tuple=True)
     labels = wanted[row, column + 1]
     value = batch.value_mask[row, column + 1]
-    if len(row) == 0:
+    if len(row) == 0 and not model.sharded:
         vocabulary = model.base().get_output_embeddings().weight.shape[0]
         empty = torch.zeros((0, vocabulary), device=labels.device, requires_grad=torch.is_grad_enabled())
         return Scores(empty, labels, row, value, len(batch))
@@ -109,7 +109,7 @@ def _logits(
 ) -> Float[Tensor, "n vocabulary"]:
     base = model.base()
     entering = model.frozen.states_of(model.base(), batch) if model.frozen is not None else None
-    if model.recomputes or (model.frozen is not None and not model.frozen.alike):
+    if model.recomputes or model.sharded or (model.frozen is not None and not model.frozen.alike):
         prefix = 0
     first = entering[:1, :prefix] if entering is not None else None
     cache = prefix_cache(model, batch.input_ids[:1, :prefix], len(batch), first) if prefix else None
@@ -136,7 +136,9 @@ def hidden_states(model: LanguageModel, batch: Batch, layer: int) -> Float[Tenso
     if frozen is not None:
         with above_frozen(model, frozen.states_of(base, batch)):
             return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    prefix = 0 if model.recomputes else common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
+    prefix = (
+        0 if model.recomputes or model.sharded else common_prefix(batch, int(batch.attention_mask.sum(1).min()) - 1)
+    )
     start, cache = _prefix_states(base, layer, batch.input_ids[:1, :prefix], len(batch)) if prefix else (None, None)
     if start is None:
         return _states(base, layer, batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)

@@ -7,6 +7,7 @@ one matrix product away. If an architecture transforms its logits further, the l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,9 +41,9 @@ class Reference:
         if self._weight is None:
             # copy the matrix only if training may change it
             moves = head.weight.requires_grad
-            self._weight = head.weight.detach().clone() if moves else head.weight.detach()
-            bias = getattr(head, "bias", None)
-            self._bias = bias.detach().clone() if bias is not None else None
+            weight, bias = whole(head.weight), getattr(head, "bias", None)
+            self._weight = weight.clone() if moves else weight
+            self._bias = whole(bias).clone() if bias is not None else None
         for batch in rows:
             number = int(batch.index[0])
             if number in self._states or number in self._logits:
@@ -66,3 +67,9 @@ class Reference:
         if all(number in self._states for number in numbers):
             return self._product(torch.cat([self._states[number] for number in numbers]))
         return torch.cat([self._logits[n] if n in self._logits else self._product(self._states[n]) for n in numbers])
+
+
+def whole(weight: Any) -> Tensor:
+    """Return a weight without its graph, put together if it lies in shards."""
+    tensor: Tensor = weight.detach()
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

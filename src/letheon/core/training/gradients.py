@@ -13,14 +13,19 @@ from jaxtyping import Float
 from scipy.optimize import nnls
 from torch import Tensor
 
+from letheon.core.training.sharding import total
+
 Vector = list[Tensor]
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor], weight: Sequence[Tensor] | None = None) -> float:
-    """Compute <a, b>, or Σ w·a·b with a positive diagonal weight; float32 within a tensor, float64 across tensors."""
+    """Compute <a, b>, or Σ w·a·b with a positive diagonal weight; float32 within a tensor, float64 across tensors.
+
+    Gradients of a loop whose weights lie in shards are summed over the shards.
+    """
     if weight is None:
-        return sum(float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(a, b, strict=True))
-    return sum(float(torch.dot((x * w).flatten(), y.flatten())) for x, y, w in zip(a, b, weight, strict=True))
+        return total(sum(float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(a, b, strict=True)))
+    return total(sum(float(torch.dot((x * w).flatten(), y.flatten())) for x, y, w in zip(a, b, weight, strict=True)))
 
 
 def backward(loss: Tensor, *, retain_graph: bool = False) -> None:
@@ -71,10 +76,10 @@ def coefficients(basis: Sequence[Sequence[Tensor]], vector: Sequence[Tensor]) ->
 
 def combination(basis: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> Vector:
     """Compute Σ wᵢ qᵢ: the vector with these coordinates in the basis."""
-    total = scaled(basis[0], weights[0])
+    vector = scaled(basis[0], weights[0])
     for direction, weight in zip(basis[1:], weights[1:], strict=True):
-        add(total, weight, direction)
-    return total
+        add(vector, weight, direction)
+    return vector
 
 
 def safe_multipliers(gram: Float[np.ndarray, "m m"], violations: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
 from letheon.core.training.settings import TrainSettings
+from letheon.core.training.sharding import Whole
 from letheon.core.training.signals import Signals
 
 logger = logging.getLogger("letheon")
@@ -60,6 +60,7 @@ class Loop:
         parameters: name -> parameter; all others are frozen until the run ends or `release` is called.
         run: folder of checkpoints and metrics; None writes nothing.
         state: further tensors to save in checkpoints.
+        place: decides where the weights lie while the loop runs: `Whole` in every process, or in `Shards`.
     """
 
     def __init__(
@@ -72,14 +73,21 @@ class Loop:
         run: Run | None = None,
         state: Stateful | None = None,
         title: str = "training",
+        place: Callable[[LanguageModel, Mapping[str, nn.Parameter]], Whole] = Whole,
     ) -> None:
         from accelerate import Accelerator
 
         if not parameters:
             raise InputError("no parameter is selected to be trained", "choose another scope")
         keep_freed_memory()
-        self.model, self.parameters, self.settings, self.total = model, dict(parameters), settings, total
+        self.model, self.settings, self.total = model, settings, total
         self.run_folder, self.state, self.title = run, state, title
+        self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
+        chosen = set(map(id, parameters.values()))
+        for parameter in model.model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+        self.sharding = place(model, parameters)
+        self.parameters = self.sharding.parameters
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
         make = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
@@ -88,13 +96,14 @@ class Loop:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None
-        self._before = {name: parameter.requires_grad for name, parameter in model.model.named_parameters()}
-        chosen = set(map(id, self.parameters.values()))
-        for parameter in model.model.parameters():
-            parameter.requires_grad_(id(parameter) in chosen)
 
-    def release(self) -> None:
-        """Restore every parameter's `requires_grad` and delete the gradients."""
+    def release(self, gather: bool = False) -> None:
+        """Restore every parameter's `requires_grad`, delete the gradients, and put the model's modules back.
+
+        Args:
+            gather: whether to put sharded weights together, for which every process must call this.
+        """
+        self.sharding.end(gather)
         for name, parameter in self.model.model.named_parameters():
             parameter.requires_grad_(self._before.get(name, False))
             parameter.grad = None
@@ -107,12 +116,7 @@ class Loop:
 
     def sum_gradients(self) -> None:
         """Sum the gradients over processes; a missing gradient counts as zero."""
-        if self.accelerator.num_processes == 1:
-            return
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
+        self.sharding.collect()
 
     def take_gradients(self) -> list[Tensor]:
         """Return and clear the summed gradients, in the order of `parameters` (zero for a missing gradient)."""
@@ -129,7 +133,7 @@ class Loop:
             TrainingError: the norm is not finite; no weight has changed.
         """
         limit = math.inf if self.settings.clip is None else self.settings.clip
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        norm = self.sharding.clip(limit)
         self._refuse_not_finite({"the gradient's norm": norm})
         return norm
 
@@ -158,7 +162,9 @@ class Loop:
     def autocast(self) -> Iterator[None]:
         """Compute matrix products in the resolved precision while the block runs."""
         enabled = self.precision == "bfloat16"
-        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled):
+        # a cache would keep every block's cast weights after its shards are freed
+        cache = not self.model.sharded
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=cache):
             yield
 
     # The loop
@@ -188,16 +194,19 @@ class Loop:
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
                     reason = stop(self.history) if stop else None
-                    if self._asked_to_stop() and not reason and self.step < self.total:
+                    asked, keep = self._agreed(self._asked_to_stop(), self._keep_now(kept))
+                    if asked and not reason and self.step < self.total:
                         self._interrupt()
-                    if self._keep_now(kept) and self.step < self.total and not reason:
+                    if keep and self.step < self.total and not reason:
                         self.save_checkpoint()
                         kept = time.monotonic()
                     if reason:
                         outcome.stopped = reason
                         break
-        finally:
+        except BaseException:
             self.release()
+            raise
+        self.release(gather=True)
         outcome.steps, outcome.seconds = self.step, time.monotonic() - started
         return outcome
 
@@ -245,45 +254,51 @@ class Loop:
 
         Only the main process writes. Weights that are not finite are not saved; the earlier checkpoint stays.
         """
-        if self.run_folder is None or not self.accelerator.is_main_process or not self.finite():
+        if self.run_folder is None or not self.finite():
             return
+        whole, names = self.sharding.whole, list(self.parameters)
         tensors = {
-            "weights": {name: parameter.detach().contiguous() for name, parameter in self.parameters.items()},
-            "optimizer": self._moments(),
+            "weights": {name: whole(name, parameter) for name, parameter in self.parameters.items()},
+            "optimizer": {f"{name}/{key}": whole(name, value) for name, key, value in self._moments()},
         }
         if self.state is not None:
-            tensors["state"] = self.state.state_dict()
-        write_checkpoint(self.run_folder, self.step, tensors, {"step": self.step, "history": self.history})
+            state = self.state.state_dict()
+            tensors["state"] = {key: whole(_parameter_of(key, names), tensor) for key, tensor in state.items()}
+        if not self.accelerator.is_main_process:
+            return
+        groups = {group: {n: t for n, t in found.items() if t is not None} for group, found in tensors.items()}
+        write_checkpoint(self.run_folder, self.step, groups, {"step": self.step, "history": self.history})
 
     def finite(self) -> bool:
-        """Return whether all trained weights are finite."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters.values())
+        """Return whether all trained weights are finite, in all shards."""
+        here = all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters.values())
+        return self.sharding.largest(float(not here)) == 0
 
-    def _moments(self) -> dict[str, Tensor]:
-        kept = {}
+    def _moments(self) -> Iterator[tuple[str, str, Tensor]]:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 if value is not None:  # SGD names a momentum that it does not have
-                    kept[f"{name}/{key}"] = value.detach().contiguous()
-        return kept
+                    yield name, key, value
 
     def resume(self) -> bool:
         """Load the newest complete checkpoint; return whether there is one."""
         found = checkpoints(self.run_folder) if self.run_folder else []
         if not found:
             return False
-        folder = found[-1]
+        folder, part = found[-1], self.sharding.part
         weights, moments = tensors_of(folder, "weights"), tensors_of(folder, "optimizer")
         if set(weights) != set(self.parameters):
             raise InputError(f"{folder} holds other parameters than this run trains", "resume with the same scope")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(part(name, weights[name]))
                 own = {key.removeprefix(f"{name}/"): t for key, t in moments.items() if key.startswith(f"{name}/")}
                 if own:
-                    self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in own.items()}
+                    own = {key: part(name, tensor).to(parameter.device, copy=True) for key, tensor in own.items()}
+                    self.optimizer.state[parameter] = own
         if self.state is not None:
-            self.state.load_state_dict(tensors_of(folder, "state", device=str(self.model.device)))
+            state, names = tensors_of(folder, "state", device=str(self.model.device)), list(self.parameters)
+            self.state.load_state_dict({key: part(_parameter_of(key, names), t).clone() for key, t in state.items()})
         kept = read_json(folder / "step.json")
         self.step, self.history = kept["step"], kept["history"]
         if self.run_folder is not None and self.accelerator.is_main_process:
@@ -293,12 +308,18 @@ class Loop:
     # Interruption
 
     def _asked_to_stop(self) -> bool:
-        """Return whether a signal arrived in any process: all processes must stop after the same step."""
-        came = self._signals is not None and self._signals.came
-        asked = torch.tensor(float(came), device=self.model.device)
-        if self.accelerator.num_processes > 1:
-            torch.distributed.all_reduce(asked)
-        return bool(asked)
+        return self._signals is not None and self._signals.came
+
+    def _agreed(self, asked: bool, keep: bool) -> tuple[bool, bool]:
+        """Agree over processes: to stop if a signal came in any of them, and to keep the state if the main one says so.
+
+        All processes must do both after the same step.
+        """
+        if self.accelerator.num_processes == 1:
+            return asked, keep
+        flags = torch.tensor([float(asked), float(keep and self.accelerator.is_main_process)], device=self.model.device)
+        torch.distributed.all_reduce(flags)
+        return bool(flags[0]), bool(flags[1])
 
     def _interrupt(self) -> None:
         if self.run_folder is None:
@@ -310,6 +331,7 @@ class Loop:
         )
 
 
-def is_main_process() -> bool:
-    """Return whether this process writes files: launchers number processes in `RANK`, and 0 writes."""
-    return os.environ.get("RANK", "0") == "0"
+def _parameter_of(key: str, names: Sequence[str]) -> str:
+    """Name the parameter that a tensor of a state belongs to, if its key ends in the parameter's number."""
+    number = key.rpartition("/")[2]
+    return names[int(number)] if number.isdecimal() and int(number) < len(names) else key

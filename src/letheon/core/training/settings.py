@@ -9,6 +9,7 @@ from letheon.core.model.formats import Base
 from letheon.core.registry import Checked
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Shard = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class TrainSettings(
             memory) or `4bit` (an eighth; needs bitsandbytes). The adapter stays float32.
         gradient_checkpointing: run each block again in the backward pass instead of keeping its activations: less
             memory, about a third more time, the same result.
+        shard: put weights, gradients and optimizer states in shards over all processes (FSDP2) instead of holding them
+            whole in each: `auto` does so where 16 bytes per weight do not fit one device. One process has no shards.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.
@@ -53,6 +56,7 @@ class TrainSettings(
     precision: Precision = "auto"
     base: Base = "float32"
     gradient_checkpointing: bool = False
+    shard: Shard = "auto"
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0

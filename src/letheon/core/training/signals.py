@@ -6,6 +6,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
+from letheon.core.processes import is_main_process
+
 logger = logging.getLogger("letheon")
 
 
@@ -30,4 +32,5 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.came = True
-        logger.warning("finishing this step; once more to end at once")
+        if is_main_process():
+            logger.warning("finishing this step; once more to end at once")

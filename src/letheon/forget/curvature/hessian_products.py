@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from letheon.core.training.gradients import Vector, add, norm
+from letheon.core.training.gradients import Vector, add, backward, norm
 from letheon.forget.curvature.similarity import inner_product
 
 
@@ -19,6 +19,8 @@ class LossDerivatives:
             every call.
         weights: the loss's arguments.
         total: sums a vector over processes.
+        take: returns and clears the weights' gradients, summed over processes; given where the weights lie in shards,
+            which have gradients by backward passes only, and then no second derivative.
     """
 
     def __init__(
@@ -26,12 +28,17 @@ class LossDerivatives:
         shares: Callable[[], Iterable[Tensor]],
         weights: Sequence[nn.Parameter],
         total: Callable[[Vector], Vector] = lambda vector: vector,
+        take: Callable[[], Vector] | None = None,
     ) -> None:
-        self.shares, self.weights, self.total = shares, list(weights), total
+        self.shares, self.weights, self.total, self.take = shares, list(weights), total, take
 
     def gradient(self) -> Vector:
         """The gradient g."""
-        return self._derivative([])
+        if self.take is None:
+            return self._derivative([])
+        for loss in self.shares():
+            backward(loss)
+        return self.take()
 
     def hessian(self, v: Vector) -> Vector:
         """The product H v with the Hessian."""

@@ -117,9 +117,9 @@ class Inputs:
 
 def matrices_among(model: LanguageModel, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Module]:
     """Find the matrices in the model's blocks whose weight is one of the parameters, by the parameter's name."""
-    name_of = {id(parameter): name for name, parameter in parameters.items()}
-    modules = (module for block in blocks(model.base()) for module in block.modules() if is_matrix(module))
-    return {name_of[id(module.weight)]: module for module in modules if id(module.weight) in name_of}
+    inside = {id(module) for block in blocks(model.base()) for module in block.modules() if is_matrix(module)}
+    named = {f"{name}.weight": module for name, module in model.model.named_modules() if id(module) in inside}
+    return {name: module for name, module in named.items() if name in parameters}
 
 
 @torch.no_grad()

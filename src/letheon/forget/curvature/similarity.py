@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from letheon.core.training.gradients import Vector
+from letheon.core.training.sharding import over_shards
 
 Penalty = Literal["cos", "cos2", "relu"]
 
 
 def similarity(a: Sequence[Tensor], b: Sequence[Tensor], penalty: Penalty = "cos") -> Tensor:
     """cos(a, b) over all tensors together, its square, or its positive part; 0 if one of them is zero."""
-    squared = inner_product(a, a) * inner_product(b, b)
+    of_a, of_b = over_shards(inner_product(a, a)), over_shards(inner_product(b, b))
+    squared = of_a * of_b
     if float(squared.detach()) == 0:  # no direction to be alike; a slope of 0 as well
         return 0.0 * squared
-    cosine = inner_product(a, b) / (inner_product(a, a).sqrt() * inner_product(b, b).sqrt())
+    cosine = over_shards(inner_product(a, b)) / (of_a.sqrt() * of_b.sqrt())
     return {"cos": cosine, "cos2": cosine**2, "relu": cosine.clamp(min=0)}[penalty]
 
 

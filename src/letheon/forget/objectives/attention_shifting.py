@@ -121,9 +121,11 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
         InputError: the model shows none.
     """
     base = model.base()
+    # weights in shards are put together around the whole model's passes only
+    inner, options = (base, {"logits_to_keep": 1}) if model.sharded else (base.base_model, {})
     with eager_attention(base):
-        output = base.base_model(
-            batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True, use_cache=False
+        output = inner(
+            batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True, use_cache=False, **options
         )
     maps = [found for found in output.attentions or () if found is not None and found.ndim == 4]
     if not maps:
@@ -149,6 +151,7 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "ro
 )
 class AttentionShifting(Objective):
     recomputes: ClassVar[bool] = False  # attention would not be computed openly again
+    keeps_blocks: ClassVar[bool] = True
 
     settings: Settings
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from letheon.core.model.models import LanguageModel
@@ -12,6 +14,8 @@ from letheon.forget.request import Request
 
 @method("scope", "everything", NoSettings)
 class Everything(Scope):
+    reads_weights: ClassVar[bool] = False
+
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
         return dict(model.model.named_parameters())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -34,6 +35,8 @@ class Settings:
 
 @method("scope", "layers", Settings, tiny=({"layers": "2-"}, {"layers": "1-2", "parameters": "down_proj"}))
 class Layers(Scope):
+    reads_weights: ClassVar[bool] = False
+
     settings: Settings
 
     @staticmethod

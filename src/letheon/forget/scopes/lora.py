@@ -10,6 +10,7 @@ Differs: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -34,6 +35,8 @@ class Settings:
 
 @method("scope", "lora", Settings, paper="2106.09685")
 class LoRA(Scope):
+    reads_weights: ClassVar[bool] = False
+
     settings: Settings
 
     @staticmethod

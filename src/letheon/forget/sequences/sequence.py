@@ -74,6 +74,8 @@ def forget_sequence(
     check_sequence(requests, settings, forget)
     if run is None and out is not None:
         refuse_folder(Path(out))
+    if training.shard == "on":
+        raise InputError("shard=on for a queue, which compares and merges whole weights", "leave shard out")
     if training.base != "float32":
         raise InputError(f"base={training.base} for a queue, whose changes are merged", "leave base out")
     if not isinstance(model, LanguageModel):

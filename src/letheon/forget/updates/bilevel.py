@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from letheon.core.errors import InputError
@@ -35,6 +35,7 @@ from letheon.core.training.gradients import Vector, add, norm, scaled
 from letheon.forget.curvature.hessian_products import LossDerivatives, central_difference
 from letheon.forget.curvature.similarity import Penalty, similarity, similarity_bends, similarity_slopes
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics, terms_of
+from letheon.forget.recipe import Recipe
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
@@ -148,6 +149,15 @@ def place_in_round(step: int, total: int, inner_steps: int) -> tuple[int, bool]:
 class Bilevel(Update):
     settings: Settings
 
+    @staticmethod
+    def check_shards(recipe: Recipe, model: nn.Module | None) -> None:
+        """Refuse exact second derivatives of weights in shards, whose gradients come by backward passes only."""
+        if recipe.update.settings.hvp == "exact":
+            raise InputError(
+                "bilevel:hvp=exact differentiates twice, which weights in shards do not allow",
+                "use hvp=fd, or --shard off",
+            )
+
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         self.ascent = torch.optim.AdamW(loop.parameters.values(), weight_decay=0.0, fused=True)
         self.keeps = any(not all(row.value) for row in rows.forget if row.value)
@@ -180,9 +190,10 @@ class Bilevel(Update):
         """Φ on the step's rows."""
         weights = list(loop.parameters.values())
         forget, retain = self._forget(loop, objective, pairs, seen), self._retain(loop, objective, pairs, seen)
+        take = loop.take_gradients if loop.model.sharded else None
         return Inner(
-            LossDerivatives(forget, weights, lambda v: _summed(loop, v)),
-            LossDerivatives(retain, weights, lambda v: _summed(loop, v)),
+            LossDerivatives(forget, weights, lambda v: _summed(loop, v), take),
+            LossDerivatives(retain, weights, lambda v: _summed(loop, v), take),
             self.settings,
         )
 
@@ -247,12 +258,12 @@ class Bilevel(Update):
 
     def state_dict(self) -> dict[str, Tensor]:
         states = [self.ascent.state[weight] for group in self.ascent.param_groups for weight in group["params"]]
-        return {f"{i}/{key}": tensor.contiguous() for i, state in enumerate(states) for key, tensor in state.items()}
+        return {f"{key}/{i}": tensor.contiguous() for i, state in enumerate(states) for key, tensor in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         weights = [weight for group in self.ascent.param_groups for weight in group["params"]]
         for name, tensor in state.items():
-            number, key = name.split("/")
+            key, number = name.split("/")
             self.ascent.state[weights[int(number)]][key] = tensor
 
 

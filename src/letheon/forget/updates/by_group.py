@@ -73,7 +73,7 @@ class ByGroup(Update):
         groups: dict[str, Tensor] | None = getattr(scope, "groups", None)
         if not groups:
             raise InputError("by_group needs a scope that has groups", "write @circuit")
-        self.groups = [groups[name] for name in loop.parameters]
+        self.groups = [loop.sharding.part(name, groups[name]) for name in loop.parameters]
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         gradients = separate_gradients(loop, objective, pairs)

@@ -183,6 +183,14 @@ class GaussNewton(Update):
         """Refuse fused experts that may move."""
         refuse_moving_experts(recipe, model, "Kronecker factors", "gauss_newton:layers=all")
 
+    @staticmethod
+    def check_shards(recipe: Recipe, model: nn.Module | None) -> None:
+        """Refuse weights in shards: both Kronecker factors act on the whole gradient of a layer."""
+        raise InputError(
+            "gauss_newton needs the whole gradient of each layer, which no process has of weights in shards",
+            "use --shard off, or an update by entries such as geometric or joint",
+        )
+
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.measure: Callable[[], float] | None = None

@@ -261,7 +261,8 @@ class Geometric(Update):
 
     def _metric(self, loop: Loop) -> Vector:
         denominators = adam_denominators(loop)
-        mean = sum(float(h.sum()) for h in denominators) / sum(h.numel() for h in denominators)
+        total = loop.sharding.total
+        mean = total(sum(float(h.sum()) for h in denominators)) / total(sum(h.numel() for h in denominators))
         return [h.clamp(min=self.settings.floor * mean) for h in denominators]
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
+from letheon.core.model.sites import is_transposed
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector, norm
@@ -85,6 +86,15 @@ class NullSpaceUpdate(Update):
     def check_model(recipe: Recipe, model: nn.Module) -> None:
         """Refuse fused experts that may move: they would take no forget part."""
         refuse_moving_experts(recipe, model, "null space", "null_space")
+
+    @staticmethod
+    def check_shards(recipe: Recipe, model: nn.Module | None) -> None:
+        """Refuse shards of matrices that lie as [inputs, outputs]: a process has some of their inputs only."""
+        if model is not None and any(is_transposed(module) for module in model.modules()):
+            raise InputError(
+                "null_space needs all inputs of a matrix, and this model's shards hold some of them",
+                "use --shard off, or another update such as geometric",
+            )
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)

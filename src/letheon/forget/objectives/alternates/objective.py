@@ -217,19 +217,25 @@ class Alternates(Objective):
         """The losses of a pair, in a forward pass for the questions as they stand and one for longer forms."""
         parts = self._parts(pair)
         scores: dict[str, Scores] = {}
+        idle: list[Tensor] = []
         for kinds in (("forget", "plain", "retain"), ("turned", "others", "forms")):
             whole, start = None, 0
             for kind in kinds:
                 if kind in parts:
                     whole = parts[kind] if whole is None else joined(whole, parts[kind])
             if whole is None:
+                if model.sharded and parts:  # each process makes both passes
+                    idle.append(0.0 * score(model, next(iter(parts.values()))).logp.sum())
                 continue
             every = score(model, whole)
             for kind in kinds:
                 if kind in parts:
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
-        return self._weighed(pair, scores) if scores else Terms()
+        terms = self._weighed(pair, scores) if scores else Terms()
+        for nothing in idle:
+            terms.forget = nothing if terms.forget is None else terms.forget + nothing
+        return terms
 
     def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
         none = next(iter(scores.values())).part(0, 0)

@@ -14,9 +14,10 @@ import torch
 
 from letheon.core.atomic import atomic_write_text, is_whole, read_json, write_json
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, drop_checkpoints
-from letheon.core.training.loop import Loop, is_main_process
+from letheon.core.training.loop import Loop
 
 History = list[dict[str, float]]
 

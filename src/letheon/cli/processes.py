@@ -1,0 +1,52 @@
+"""Starting a command in several processes on this machine, with torch's elastic launch."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from letheon.core.errors import InputError, Interrupted, LetheonError
+from letheon.core.processes import is_launched
+
+# Seconds from a signal until a process is killed: it may take its step to the end and write a checkpoint.
+PATIENCE = 600
+
+
+def run_in_processes(count: int) -> None:
+    """Run this very command in several processes, and leave with their exit code when they have ended.
+
+    It returns where there is one process to run, or where a launcher (this one, torchrun, accelerate) has started this
+    process as one of several. The processes share this console; the first prints. An error of one ends the others.
+    """
+    if count == 1 or is_launched():
+        return
+    if count < 1:
+        raise InputError(f"--processes {count}", "give 1 or more")
+    import logging
+    import uuid
+
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable(logging.CRITICAL)  # the launch would report exit codes and signals, which the processes do better
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(PATIENCE))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "letheon", *sys.argv[1:])
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        sys.exit(failure.exitcode if failure.exitcode > 0 else LetheonError.exit_code)
+    except SignalException:
+        sys.exit(Interrupted.exit_code)
+    sys.exit(0)
