@@ -10,7 +10,7 @@ import pytest
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from letheon.page.entries import Entry
+from letheon.page.entries import Entry, catalogue_entries
 from letheon.page.library import Library
 from letheon.page.listing import Filters, day_of, list_entries
 from letheon.page.security import inside
@@ -19,19 +19,10 @@ from letheon.papers.catalogue import paper, papers
 from letheon.papers.page import listing_json, paper_json
 from tests.page.conftest import HOSTILE
 
-PAGES = [
-    "/",
-    "/?wing=probe&sort=quickest",
-    "/papers/gu",
-    "/papers/uer",
-    "/papers/gu/code",
-    "/papers/hostile-0",
-    "/search",
-    "/search?q=sinks",
-    "/map",
-    "/runs",
-    "/api",
-]
+PAGES = (
+    *("/", "/?wing=probe&sort=quickest", "/papers/gu", "/papers/uer", "/papers/gu/code", "/papers/hostile-0"),
+    *("/search", "/search?q=sinks", "/map", "/runs", "/api"),
+)
 
 
 @pytest.mark.parametrize("address", PAGES)
@@ -103,7 +94,8 @@ def test_large_uploads_are_refused(client: TestClient, token: str) -> None:
     big = b"x" * 20_000_001
     assert client.post("/papers/gu/note", content=big).status_code == 413
     pieces = (big[: 1 << 20] for _ in range(21))
-    assert client.post("/papers/gu/note", content=pieces, headers={"X-Letheon-Token": token}).status_code == 413
+    headers = {"X-Letheon-Token": token, "Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/papers/gu/note", content=pieces, headers=headers).status_code == 413
 
 
 def test_no_path_leaves_its_folder(client: TestClient, tmp_path: Path) -> None:
@@ -196,6 +188,7 @@ def test_the_search_says_why_it_goes_by_words_alone(shelf: Shelf, tmp_path: Path
     from letheon.page import meaning
 
     monkeypatch.setattr(meaning, "layout", lambda vectors: vectors[:, :2])
+    monkeypatch.setattr(shelf, "entries", lambda: list(catalogue_entries()[:8]))
     snapshot = Library(shelf, str(tmp_path / "nothing"), tmp_path).ready()
     assert "holds no sentence encoder" in snapshot.note
     assert snapshot.like("gu"), "likeness by words"

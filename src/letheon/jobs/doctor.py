@@ -25,6 +25,7 @@ EXTRAS = {
     "openai": "models behind an OpenAI-compatible address",
     "sqlite_vec": "memory with vectors",
     "cryptography": "signed records",
+    "fastapi": "the page of papers",
 }
 # GFLOP of the demo: teaching, reference and forgetting run about 115 steps of 8 rows; the rest is generation.
 DEMO_GFLOP = 115 * 8 * 45 * 0.81

@@ -21,7 +21,6 @@ from letheon.page.site import draw
 from letheon.page.words import words_of
 
 STATIC = Path(__file__).parent / "static"
-LIKE_THIS = 6
 TITLE, KEY, AUTHOR, ABSTRACT = 6, 6, 4, 1  # how much a word counts in the index
 
 
@@ -57,7 +56,7 @@ def build(library: Library, folder: Path) -> Built:
         page(name, "list.html.j2", filters=filters, listing=listing, marks={}, sorts=SORTS)
     for entry in snapshot.entries:
         about = details(entry.key) if entry.ours else None
-        like = snapshot.like(entry.key, LIKE_THIS)
+        like = snapshot.like(entry.key)
         page(f"papers/{entry.key}", "paper.html.j2", entry=entry, mark=None, details=about, like=like, history=[])
         if about is not None:
             page(f"papers/{entry.key}/code", "code.html.j2", entry=entry, files=about.files)

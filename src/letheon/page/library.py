@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,8 @@ class Snapshot:
         query = parse(text)
         corrected = {word: near for word in query.words if (near := self.words.corrected(word)) != word}
         entries = self._by_id(query) or [self.entries[place] for place in self._ranked(query, corrected)]
-        allowed = [entry for entry in entries if query.allows(entry)]
-        return Answer(allowed[:limit], corrected, self.note, 1000 * (time.perf_counter() - started))
+        allowed = list(islice((entry for entry in entries if query.allows(entry)), limit))
+        return Answer(allowed, corrected, self.note, 1000 * (time.perf_counter() - started))
 
     def _by_id(self, query: Query) -> list[Entry]:
         return [entry for entry in self.entries if query.arxiv and entry.arxiv == query.arxiv]
@@ -95,7 +96,7 @@ class Snapshot:
                 scores[place] += 1 / (FUSION + rank)
         return sorted(scores, key=lambda place: (-scores[place], place))
 
-    def like(self, key: str, limit: int = 5) -> list[Entry]:
+    def like(self, key: str, limit: int = 6) -> list[Entry]:
         """The papers most like one paper; none while the vectors are being computed."""
         if self.meaning is None or key not in self.places:
             return []

@@ -116,7 +116,8 @@ def _counts(entries: Sequence[Entry], filters: Filters, marks: Mapping[str, Mark
     }
     counts = {}
     for name, value in values.items():
-        others = replace(filters, **{name: ""})
+        without: dict[str, Any] = {name: ""}
+        others = replace(filters, **without)
         allowed = (entry for entry in entries if others.allows(entry, marks.get(entry.key, Mark())))
         counted = Counter(value(entry) for entry in allowed)
         counts[name] = {value: counted[value] for value in sorted(counted, reverse=name == "year") if value}

@@ -26,10 +26,6 @@ HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """A request's body is larger than the limit."""
-
-
 class Guard:
     """The middleware around the site.
 
@@ -39,6 +35,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] = HOSTS, largest: int = LARGEST_BODY) -> None:
         self.app, self.hosts, self.largest = app, hosts, largest
+        self._too_large = f"The upload is larger than {largest / 1e6:.0f} MB."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,12 +43,9 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        started = False
 
         async def guarded_send(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -59,16 +53,8 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-cache" if fresh else "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, guarded_send)
-            return
-        try:
-            await self.app(scope, self._limited(receive), guarded_send)
-        except TooLarge:
-            if started:
-                raise
-            await self._too_large()(scope, receive, guarded_send)
+        app = self._refusal(scope) or self.app
+        await app(scope, self._limited(receive), guarded_send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -79,7 +65,8 @@ class Guard:
         if scope["method"] not in SAFE and origin is not None and urlsplit(origin).netloc != host:
             return PlainTextResponse("Another site sent this form.", 403)
         length = headers.get("content-length", "0")
-        return self._too_large() if not length.isdecimal() or int(length) > self.largest else None
+        too_large = not length.isdecimal() or int(length) > self.largest
+        return PlainTextResponse(self._too_large, 413) if too_large else None
 
     def _limited(self, receive: Receive) -> Receive:
         """Count a body that comes without a length."""
@@ -90,13 +77,10 @@ class Guard:
             message = await receive()
             total += len(message.get("body", b""))
             if total > self.largest:
-                raise TooLarge
+                raise HTTPException(413, self._too_large)
             return message
 
         return limited
-
-    def _too_large(self) -> PlainTextResponse:
-        return PlainTextResponse(f"The upload is larger than {self.largest / 1e6:.0f} MB.", 413)
 
 
 def _name(host: str) -> str:

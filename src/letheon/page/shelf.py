@@ -154,7 +154,9 @@ class Shelf:
         A paper is known by its arXiv identifier, else by the letters of its title. A paper of the catalogue stays as
         the catalogue has it. A key that another paper has is given a number.
         """
-        new, known, changed = [], [], []
+        new: list[str] = []
+        known: list[str] = []
+        changed: list[str] = []
         ours = {name: entry.key for entry in catalogue_entries() for name in _names(entry)}
         taken = {entry.key for entry in catalogue_entries()}
         with self.transaction() as connection:

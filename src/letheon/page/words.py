@@ -14,6 +14,7 @@ from letheon.page.entries import Entry
 # How much a hit counts: key, title, authors, abstract.
 WEIGHTS = (10.0, 8.0, 5.0, 1.0)
 CANDIDATES = 60  # words whose edit distance to a misspelt word is computed
+ENOUGH = 20  # papers with all words, below which those with some are looked for
 SHORTEST = 3  # letters; shorter words are not corrected
 
 
@@ -35,7 +36,9 @@ class Words:
             (place, entry.key.replace("-", " "), entry.title, ", ".join(entry.authors), entry.abstract)
             for place, entry in enumerate(entries)
         ]
+        weights = ", ".join(map(str, WEIGHTS))
         with self._index:
+            self._index.execute("INSERT INTO papers (papers, rank) VALUES ('rank', ?)", (f"bm25({weights})",))
             self._index.executemany(
                 "INSERT INTO papers (rowid, key, title, authors, abstract) VALUES (?, ?, ?, ?, ?)", rows
             )
@@ -46,24 +49,29 @@ class Words:
                 self._by_trigram[trigram].append(word)
 
     def search(self, words: Sequence[str], limit: int) -> list[int]:
-        """The places of the papers that contain the words or begin so, best first.
+        """The places of the papers that contain the words, best first; beginnings count where no paper has the word.
 
-        Papers that contain all words come before those that contain some.
+        Papers that contain all words come first; where they are few, those that contain some follow.
         """
         if not words:
             return []
-        terms = [f'("{word}" OR "{word}"*)' for word in words]
+        whole = [f'"{word}"' if self._has(f'"{word}"') else f'"{word}"*' for word in words[:-1]]
+        terms = [*whole, f'("{words[-1]}" OR "{words[-1]}"*)']  # the last word may not be finished
         hits = self._query(" AND ".join(terms), limit)
-        if len(hits) < limit and len(terms) > 1:
+        if len(hits) < min(limit, ENOUGH) and len(terms) > 1:
             seen = set(hits)
             hits += [place for place in self._query(" OR ".join(terms), limit) if place not in seen]
         return hits[:limit]
 
     def _query(self, expression: str, limit: int) -> list[int]:
-        rank = f"bm25(papers, {', '.join(map(str, WEIGHTS))})"
-        query = f"SELECT rowid FROM papers WHERE papers MATCH ? ORDER BY {rank} LIMIT ?"
+        query = "SELECT rowid FROM papers WHERE papers MATCH ? ORDER BY rank LIMIT ?"
         with self._lock:
             return [row[0] for row in self._index.execute(query, (expression, limit))]
+
+    def _has(self, expression: str) -> bool:
+        with self._lock:
+            query = "SELECT 1 FROM papers WHERE papers MATCH ? LIMIT 1"
+            return self._index.execute(query, (expression,)).fetchone() is not None
 
     def corrected(self, word: str) -> str:
         """The nearest word of the index for a word that no paper has; the word itself if none is near.
@@ -71,7 +79,7 @@ class Words:
         One edit is forgiven in words of up to five letters, two in longer ones; an edit inserts, deletes, replaces or
         swaps letters.
         """
-        if len(word) < SHORTEST or self.search([word], 1):
+        if len(word) < SHORTEST or self._has(f'"{word}" OR "{word}"*'):
             return word
         shared = Counter(near for trigram in trigrams(word) for near in self._by_trigram.get(trigram, ()))
         limit = 1 if len(word) <= 5 else 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,7 +16,7 @@ from letheon.page.site import Here, show
 
 router = APIRouter(include_in_schema=False)
 NAV = [("Papers", "/"), ("Search", "/search"), ("Map", "/map"), ("Runs", "/runs"), ("API", "/api")]
-LIKE_THIS = 6
+ORDERS: dict[str, Any] = {"verdicts": VERDICTS, "badges": BADGES}
 Value = Annotated[str, Query(max_length=100)]
 
 
@@ -40,9 +40,6 @@ def papers(
     return show(request, "list.html.j2", filters=filters, listing=listing, marks=marks, sorts=SORTS, **ORDERS)
 
 
-ORDERS = {"verdicts": VERDICTS, "badges": BADGES}
-
-
 @router.get("/papers/{key}")
 def paper(request: Request, site: Here, key: str) -> HTMLResponse:
     """Show one paper."""
@@ -53,7 +50,7 @@ def paper(request: Request, site: Here, key: str) -> HTMLResponse:
         entry=entry,
         mark=site.shelf.marks().get(key, Mark()),
         details=details(key) if entry.ours else None,
-        like=site.library.now().like(key, LIKE_THIS),
+        like=site.library.now().like(key),
         history=history_of(key, site.queue, site.folders),
     )
 
