@@ -123,9 +123,7 @@ def test_the_api_prints_what_the_command_line_prints(client: TestClient) -> None
     assert client.get("/api/papers/none").json()["error"]["problem"] == "There is no such paper."
 
 
-def test_a_run_is_queued_followed_and_cancelled(
-    client: TestClient, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_queued_followed_and_cancelled(client: TestClient, token: str) -> None:
     queue = client.app.state.site.queue  # type: ignore[attr-defined]
     queue.close()  # nothing starts
     answer = client.post("/papers/gu/run", data={"token": token, "seeds": "2"}, follow_redirects=False)

@@ -73,9 +73,17 @@ Here = Annotated[Site, Depends(site_of)]
 
 
 def show(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render `templates/TEMPLATE` as the answer to a request; the template knows `token`, `nav`, `path` and `to`."""
+    """Render `templates/TEMPLATE` as the answer to a request; it knows `token`, `nav`, `path`, `here` and `to`."""
     token = token_of(request)
-    shared = {"token": token, "nav": site_of(request).nav, "path": request.url.path, "to": LIVE, "live": True}
+    here = f"{request.url.path}?{request.url.query}".rstrip("?")
+    shared = {
+        "here": here,
+        "token": token,
+        "nav": site_of(request).nav,
+        "path": request.url.path,
+        "to": LIVE,
+        "live": True,
+    }
     response = HTMLResponse(draw(template, **{**shared, **values}), status)
     if request.cookies.get(COOKIE) != token:
         response.set_cookie(COOKIE, token, samesite="strict", httponly=True)
