@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -118,6 +118,25 @@ def test_other_heads_leave_the_first_entry_whole(head: str) -> None:
     reading = read_daily_text(HEAD.replace("May 7", head) + entry("The First One") + entry("The Second One"))
     assert [one.title for one in reading.drafts] == ["The First One", "The Second One"]
     assert not reading.broken
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("·\n", ""),
+        lambda text: text.replace("\n\n", "\n"),
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace("Aug 28, 2025\n", "Aug 28, 2025\nAug 28, 2025\n", 1),
+        lambda text: text.replace("·\nAug 28, 2025", "Aug 28, 2025\n·", 1),
+        lambda text: text.replace("•", "◦").replace("  ", "\u00a0\u00a0"),
+        lambda text: text.replace("·", "⋅"),
+    ],
+)
+def test_small_damage_leaves_the_entries_whole(change: Callable[[str], str]) -> None:
+    reading = read_daily_text(HEAD + change(entry("The First One") + entry("The Second One")))
+    assert [(one.title, one.abstract, one.authors, one.date) for one in reading.drafts] == [
+        (title, BODY, 3, "2025-08-28") for title in ("The First One", "The Second One")
+    ]
 
 
 def test_the_end_of_an_abstract_is_no_organisation() -> None:

@@ -61,7 +61,11 @@ def read_daily_text(text: str, links: dict[int, str] | None = None) -> Reading:
     reading = Reading(day=day[0] if day else "", year=day[1] if day else None)
     for end in _ends(lines, start):
         paragraphs = _paragraphs(lines, start, end.dot)
-        blocks = _split(paragraphs if begun else _without_head(paragraphs))
+        paragraphs = paragraphs if begun else _without_head(paragraphs)
+        while len(paragraphs) > 2 and (paragraphs[0].text == DOT or read_day(paragraphs[0].text)):
+            _add_broken(reading, lines, paragraphs[0].first, paragraphs[0].last, "a day or '·' with no entry before it")
+            paragraphs = paragraphs[1:]
+        blocks = _split(_first_line_apart(paragraphs, lines))
         begun = True
         for block in blocks[:-1]:
             _add_broken(reading, lines, block[0].first, block[-1].last, "it has no line '·' and no day")
@@ -91,6 +95,17 @@ def _without_head(paragraphs: list[Paragraph]) -> list[Paragraph]:
     return paragraphs[max(0, first - 1) :]
 
 
+def _first_line_apart(paragraphs: list[Paragraph], lines: list[str]) -> list[Paragraph]:
+    """Take the title apart from the abstract where no empty line stands between them."""
+    if not paragraphs or (len(paragraphs) > 1 and not AUTHORS.fullmatch(paragraphs[1].text)):
+        return paragraphs
+    first, last = paragraphs[0].first, paragraphs[0].last
+    if first == last or len(lines[first]) >= LONG or len(lines[first + 1]) < LONG:
+        return paragraphs
+    abstract = one_line(" ".join(lines[first + 1 : last + 1]))
+    return [Paragraph(first, first, lines[first]), Paragraph(first + 1, last, abstract), *paragraphs[1:]]
+
+
 def _head(lines: list[str]) -> tuple[tuple[str, int | None, int | None] | None, int]:
     """Return the page's own day and the index of the first line after the head."""
     first = next((i for i, line in enumerate(lines) if len(line) > LONG or line == DOT), len(lines))
@@ -106,9 +121,11 @@ def _head(lines: list[str]) -> tuple[tuple[str, int | None, int | None] | None, 
 
 
 def _ends(lines: list[str], start: int) -> list[End]:
-    """List the ends of entries: a line `·` before a day, or a line `·` after the authors with no day behind it."""
+    """List the ends of entries: a line `·` before a day, a day right after the authors, a line `·` after them alone."""
     ends = []
     for i in range(start, len(lines)):
+        if i and AUTHORS.fullmatch(lines[i - 1]) and read_day(lines[i]):  # the line `·` is missing
+            ends.append(End(i, i, lines[i]))
         if not lines[i].startswith(DOT):
             continue
         behind = lines[i].removeprefix(DOT).strip()
