@@ -1,13 +1,15 @@
 """Policies: which earlier exchanges a model sees before it answers, and in how many words.
 
 `full` shows all, `window` the last ones, `vector`, `words` and `fused` the best matches, `rhea` decides per exchange
-between whole, compressed and left out (Rhea, arXiv 2512.06869). A policy scores exchanges; `fit` keeps to the budget.
+between whole, compressed and left out (Rhea, arXiv 2512.06869), `lifelong` recalls automatically or on purpose and
+shows nothing where it knows nothing (arXiv 2603.29023). A policy scores exchanges; `fit` keeps to the budget.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,10 +19,11 @@ import numpy as np
 from letheon.core.registry import check_settings
 from letheon.recall.embedders import Embedder
 from letheon.recall.instructions import sentences
+from letheon.recall.lifelong.memory import lifelong_scores
 from letheon.recall.ranking import reciprocal_ranks
 from letheon.recall.store import Entry, Store
 
-Name = Literal["rhea", "fused", "vector", "words", "window", "full"]
+Name = Literal["rhea", "lifelong", "fused", "vector", "words", "window", "full"]
 Treatment = Literal["whole", "compressed", "left out"]
 BACK_REFERENCE = re.compile(r"\b(earlier|before|again|previously|you said|i (said|told|mentioned)|remember)\b", re.I)
 
@@ -130,7 +133,7 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
         scores = rhea_scores(cosines, query, settings)
         treatments = rhea_treatments(scores, settings)
     else:
-        scores = _search_scores(name, every, cosines, store, query)
+        scores = _search_scores(name, every, cosines, store, embedder, query)
         first_recent = len(every) - (settings.k if name == "window" else settings.recent)
         best = set(sorted(range(len(every)), key=lambda t: -scores[t])[: settings.k])
         treatments = [
@@ -143,8 +146,13 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
     ]
 
 
-def _search_scores(name: Name, every: list[Exchange], cosines: list[float], store: Store, query: str) -> list[float]:
-    """Scores for ranking, by exchange: cosines, BM25, or both fused."""
+def _search_scores(
+    name: Name, every: list[Exchange], cosines: list[float], store: Store, embedder: Embedder, query: str
+) -> list[float]:
+    """Scores for ranking, by exchange: cosines, BM25, both fused, or those of the lifelong memory."""
+    if name == "lifelong":
+        active = lifelong_scores(store, embedder, query, time.time())
+        return [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
     if name in ("vector", "window", "full"):
         return cosines
     bm25 = dict(store.matching(query, len(store)))
