@@ -21,7 +21,7 @@ from letheon.recall.memory import Memory
 from letheon.recall.store import Entry, Store
 
 DAY = 86_400.0
-oracle = pytest.mark.oracle("lifelong-memory")
+oracle = pytest.mark.oracle("lifelong")
 
 
 @pytest.fixture

@@ -126,7 +126,10 @@ class LifelongMemory:
         (number,) = self.store.add([entry], vector[None])
         node = new_node(self.store.entries([number])[0], valence)
         replaced = self._superseded(node, nodes, cosines)
-        write_nodes(self.store, [node, *([replaced] if replaced else [])])
+        pointing = [one for one in nodes if replaced and replaced.id in one.links]
+        for one in pointing:
+            one.links[number] = one.links.pop(replaced.id if replaced else number)
+        write_nodes(self.store, [node, *pointing, *([replaced] if replaced and replaced not in pointing else [])])
         active = score >= settings.full and "curiosity" not in self.without and role == "user"
         questions = self._questions(text, valence, nodes) if active else []
         return Observation(number, score, valence, questions, replaced.id if replaced else None)
@@ -189,7 +192,7 @@ class LifelongMemory:
         """Recall automatically, search deliberately if that leaves the memory unsure, abstain if nothing is known."""
         vector, nodes = self.embedder.embed([query])[0], self.nodes()
         cosines = cosines_of(self.store, nodes, vector)
-        active = activate(nodes, cosines, self.mood, self._residual, now, self.settings, self.without)
+        active = activate(query, nodes, cosines, self.mood, self._residual, now, self.settings, self.without)
         found = automatic(query, active, self._conflict(active), self.settings)
         if found.state == "unsure" and "deliberation" not in self.without:
             found = deliberate(query, found, active, self.store, self.embedder, self.settings)
@@ -224,7 +227,7 @@ class LifelongMemory:
                 answer.level = "automatic"
             if "shortcuts" not in self.without:
                 for node in (nodes[item.id] for item in recalled.items if item.id in nodes):
-                    if node is not answer:
+                    if node is not answer and self.settings.together > 0:
                         link(node, answer, strengthened(node.links.get(number, 0.0), self.settings.together))
                         link(answer, node, strengthened(answer.links.get(node.id, 0.0), self.settings.together))
                         changed[node.id] = node

@@ -25,7 +25,7 @@ from letheon.recall.lifelong.equations import (
     primed,
     spread,
 )
-from letheon.recall.lifelong.nodes import BELIEF, CUE, Node, edges
+from letheon.recall.lifelong.nodes import BELIEF, CUE, LINKED, Node, edges
 from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import words_of
 from letheon.recall.ranking import reciprocal_ranks
@@ -71,14 +71,14 @@ class Active:
     Attributes:
         order: memories that can be recalled, most active first.
         activation, cosines: by the memory's number; recency and priming are in `ranking` only.
-        best_cosine: the largest one, questions that were answered before included.
+        support: the cosine, or that of a question which the memory answered before, if it is larger.
     """
 
     order: list[Node]
     activation: dict[int, float]
     ranking: dict[int, float]
     cosines: dict[int, float]
-    best_cosine: float
+    support: dict[int, float]
     trace: list[dict[int, float]]
 
     @property
@@ -93,7 +93,13 @@ def contradict(first: Node, second: Node, cosine: float) -> bool:
     return cosine >= ALIKE and prediction_error(one, other) > 0
 
 
+def _fires(query: str, cue: Node, cosine: float, settings: LifelongSettings) -> bool:
+    """Whether a question that was answered before is near enough, and asks about the same names [inferred]."""
+    return cue.entry.kind == CUE and cosine >= settings.cue and names(cue.entry.text) == names(query)
+
+
 def activate(
+    query: str,
     nodes: Sequence[Node],
     cosines: Vector,
     mood: Sequence[float],
@@ -109,7 +115,9 @@ def activate(
         mood: the present valence.
         residual: what earlier queries left: activation and the number of turns since.
     """
-    live = np.array([node.recallable or node.entry.kind == CUE for node in nodes], dtype=bool)
+    live = np.array(
+        [n.recallable or _fires(query, n, float(c), settings) for n, c in zip(nodes, cosines, strict=True)], dtype=bool
+    )
     match = np.array([0.0 if "valence" in without else cosine(mood, node.valence) for node in nodes])
     precision = np.array([node.precision for node in nodes])
     initial = np.where(live, initial_activation(cosines, precision, match, settings.mood), 0.0)
@@ -126,7 +134,12 @@ def activate(
     order = sorted((node for node in nodes if node.recallable), key=lambda node: (-ranking[node.id], node.id))
     trace = [{node.id: float(v) for node, v in zip(nodes, values, strict=True) if v > 0} for values in course]
     by_id = {node.id: float(value) for node, value in zip(nodes, cosines, strict=True)}
-    return Active(order, activation, ranking, by_id, float(cosines[live].max(initial=0.0)), trace)
+    support = dict(by_id)
+    for node, alive in zip(nodes, live, strict=True):
+        if alive and node.entry.kind == CUE:
+            for other in node.links:
+                support[other] = max(support.get(other, 0.0), by_id[node.id])
+    return Active(order, activation, ranking, by_id, support, trace)
 
 
 def _residual(
@@ -150,7 +163,10 @@ def automatic(query: str, active: Active, conflict: bool, settings: LifelongSett
     margin = (top - second) / top if top > 0 else 0.0
     confidence = top * episodes[0].precision if episodes else 0.0
     limits = {"known": settings.known, "clear": settings.clear, "unknown": settings.unknown}
-    state = epistemic_state(confidence, margin, active.best_cosine, conflict, **limits)
+    best = max((active.support[node.id] for node in active.order), default=0.0)
+    state = epistemic_state(confidence, margin, best, conflict, **limits)
+    if state == "known" and active.support[episodes[0].id] < settings.accept:
+        state = "unsure"  # precision alone is no evidence
     answer = episodes[0] if state == "known" else None
     scores = {node.id: active.ranking[node.id] for node in active.order} if state != "unknown" else {}
     return Recall(query, items, answer, state, 1, 1, orient(active), active.trace, scores)
@@ -179,7 +195,7 @@ def deliberate(
     words = [number for number, _ in store.matching(query, CANDIDATES)]
     seed = f"{query} {active.order[0].entry.text}" if active.order else query
     near = [number for number, _ in store.nearest(embedder.embed([seed])[0], CANDIDATES)]
-    linked = [other for node in first.items for other in sorted(node.links, key=lambda i: -node.links[i])]
+    linked = [other for node in first.items for other, weight in node.links.items() if weight >= LINKED]
     own = [node.id for node in sorted(active.order, key=lambda node: -active.cosines[node.id])[:CANDIDATES]]
     rankings = [[number for number in ranking if number in by_id] for ranking in (own, words, near, linked)]
     fused = reciprocal_ranks([list(dict.fromkeys(ranking)) for ranking in rankings])
@@ -208,7 +224,7 @@ def _judged(
     lead = supported[0][1]
     rivals = [node for node, score in supported if score >= NEAR_BEST * lead]
     best = max(rivals, key=lambda node: active.activation[node.id])
-    if active.cosines[best.id] >= settings.accept:
+    if active.support[best.id] >= settings.accept:
         return best, "likely"
     return None, "unsure"
 

@@ -26,8 +26,10 @@ class LifelongSettings:
         priming_decay: share of it that is left per turn.
         mood_rate: weight of a turn's valence in the mood.
         rate: learning rate of precisions.
-        together: learning rate of links between memories that were in working memory together.
+        together: learning rate of links between memories that were in working memory together (Hebb's rule). It is off:
+            on the tuning seeds such links let neighbours of the right memory win, and accuracy fell.
         shortcut: weight of the link from a question that deliberate search answered to its answer.
+        cue: cosine with a question that was answered before from which its shortcut is taken.
         drop: gate score below which a turn is not stored.
         full: gate score from which a turn is encoded actively, with questions.
         gate_weights: of the salience terms |pleasantness|, arousal, urgency, novelty, trust.
@@ -54,16 +56,17 @@ class LifelongSettings:
     priming_decay: float = 0.6
     mood_rate: float = 0.5
     rate: float = 0.2
-    together: float = 0.05
-    shortcut: float = 0.8
+    together: float = 0.0
+    shortcut: float = 1.0
+    cue: float = 0.8
     drop: float = 0.35
     full: float = 0.6
     gate_weights: tuple[float, ...] = (1.5, 1.0, 1.5, 2.0, 1.0)
     gate_bias: float = 1.3
-    known: float = 0.3
-    clear: float = 0.2
+    known: float = 0.36
+    clear: float = 0.15
     unknown: float = 0.25
-    accept: float = 0.4
+    accept: float = 0.55
     similar: float = 0.6
     error: float = 0.15
     belief: float = 0.45
