@@ -1,0 +1,3 @@
+"""Memorability of verbalised content: scoring (Henry), data (LAMBDA), and self-rewarding generation (SEED)."""
+
+from __future__ import annotations
