@@ -28,9 +28,9 @@ from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, teac
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
 
-ADS, TRAINED = 600, 480
-STEPS = {"fast": (300, 150), "full": (900, 400)}  # of the scorer, of a generator
-POOL = 240
+ADS, TRAINED = 500, 400
+STEPS = {"fast": (200, 120), "full": (900, 400)}  # of the scorer, of a generator
+POOL = 200
 LENGTH = 60  # tokens of a generated ad
 CEILING = "scorer: rank correlation as a share of the noise ceiling"
 SELECTED = "SEED: the oracle's score of written ads, selected minus unfiltered training"

@@ -139,9 +139,8 @@ def test_lambdas_files_are_read_with_their_own_prompts(tmp_path: Path) -> None:
     question = 'They watch a 31 second advertisement for Norra Co. The title of the advertisement is "X". \n<image>\n'
     rows = [{"video_name": "v", "question": question, "question_id": n} for n in (1, 2)]
     (tmp_path / "bs_test_q.json").write_text(json.dumps(rows))
-    (tmp_path / "bs_test_a.json").write_text(
-        json.dumps([{"answer": "00", "question_id": 1}, {"answer": "99", "question_id": 2}])
-    )
+    answers = [{"answer": "00", "question_id": 1}, {"answer": "99", "question_id": 2}]
+    (tmp_path / "bs_test_a.json").write_text(json.dumps(answers))
     ads = read_ads(str(tmp_path))
     assert [(ad.score, ad.brand) for ad in ads] == [(0.0, "Norra Co"), (99.0, "Norra Co")]
     assert "<image>" not in ads[0].prompt
@@ -188,9 +187,10 @@ def test_seed_trains_on_what_the_judge_selects_and_refuses_a_judge_as_oracle(tin
     def rated(texts: Sequence[str]) -> list[float]:
         return [1.0] * len(texts)
 
-    out = seed_round(
-        tiny, pool, judge, rated, lambda m, rows: trained.extend(rows), [pool[0].request], max_new_tokens=2
-    )
+    def train(model: LanguageModel, rows: Sequence[Example]) -> None:
+        trained.extend(rows)
+
+    out = seed_round(tiny, pool, judge, rated, train, [pool[0].request], max_new_tokens=2)
     assert out.selected == [7, 8, 9]
     assert (len(out.texts), out.scores) == (1, [1.0])
     assert [row.answer for row in trained[:2]] == ["70", "An ad of quality 7."]
