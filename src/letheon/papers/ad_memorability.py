@@ -21,9 +21,10 @@ from letheon.core.rows.examples import Example
 from letheon.measure.asking.responder import LocalResponder
 from letheon.measure.human.memorability.data import made_ad, read_ads
 from letheon.measure.human.memorability.measure import Memorability, correlated
-from letheon.measure.human.memorability.scoring import henry_scores, ridge
+from letheon.measure.human.memorability.scoring import henry_scores
 from letheon.measure.human.memorability.seed_loop import Draft, Generated, perplexity, request_for, seed_round
 from letheon.measure.human.memorability.simulator import BRANDS, PlantedAd, law_of, simulate_ads
+from letheon.measure.human.regression import ridge
 from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, teach
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale

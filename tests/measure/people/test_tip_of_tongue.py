@@ -135,7 +135,7 @@ def test_the_measure_finds_films_and_judges_written_recalls(tmp_path: Path) -> N
 
 def test_shuffled_pairs_teach_nothing_and_fields_can_be_left_out() -> None:
     made = TipOfTongue(ITEMS, tuple(POSTS), HashedWords(), written=0)
-    train = made._posts("train")
+    train = made.posts_of("train")
     order = np.random.default_rng(0).permutation(len(train))
     mixed = [Post(p.id, train[i].content, p.recall) for p, i in zip(train, order, strict=True)]
     right, wrong = (ranked(made.ranks(part)["towers"])["MRR"].mean() for part in (train, mixed))

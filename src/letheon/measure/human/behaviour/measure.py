@@ -164,9 +164,7 @@ class Behaviour:
             chance.append(1 / len(options))
             record = {"id": f"{item.id}/content", "part": "content", "prompt": prompt, "answer": best, "parsed": best}
             records.append({**record, "truth": answer})
-        level = Score(
-            "content chance", Estimate(float(np.mean(chance)) if chance else None, None, None, len(chance)), "zero"
-        )
+        level = Estimate(float(np.mean(chance)) if chance else None, None, None, len(chance))
         choice = mean_score("content choice", right, "higher", share=True, why="no scene has speech")
         return [choice, Score("content chance", level, "zero")], records
 

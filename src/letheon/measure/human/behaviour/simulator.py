@@ -61,9 +61,11 @@ def simulate_videos(count: int, seed: int, scenes: int = 5) -> list[PlantedVideo
 def simulate_mails(count: int, seed: int) -> list[tuple[str, float]]:
     """Draw e-mails of one topic with their click-through rate in percent, by the same law of topics."""
     draw = np.random.default_rng(seed)
-    mails = []
+    mails: list[tuple[str, float]] = []
     for _ in range(count):
         topic, channel = str(draw.choice(list(TOPICS))), str(draw.choice(list(CHANNELS)))
         rate = float(np.clip(50 + TOPICS[topic][0] + CHANNELS[channel][0] + draw.normal(0, 3), 0, 100))
-        mails.append((f"The mail by {channel} shows {TOPICS[topic][1]} and says {TOPICS[topic][2]}.", round(rate)))
+        mails.append(
+            (f"The mail by {channel} shows {TOPICS[topic][1]} and says {TOPICS[topic][2]}.", float(round(rate)))
+        )
     return mails

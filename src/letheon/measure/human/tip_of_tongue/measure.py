@@ -79,7 +79,7 @@ class TipOfTongue:
         return {
             "source": self.source,
             "seed": self.seed,
-            "counts": {"items": len(self.items), "posts": len(self.posts), "test posts": len(self._posts("test"))},
+            "counts": {"items": len(self.items), "posts": len(self.posts), "test posts": len(self.posts_of("test"))},
             "prompt": PROMPT.facts(),
             "embedder": self.embedder.name,
             "ocr": self.ocr,
@@ -88,7 +88,8 @@ class TipOfTongue:
             "hash": canonical_hash([(post.content, post.recall) for post in self.posts]),
         }
 
-    def _posts(self, part: str) -> list[Post]:
+    def posts_of(self, part: str) -> list[Post]:
+        """Return the posts about content of a part: train, validation or test."""
         chosen = split_by_content(self.items, self.seed)[part]
         return [post for post in self.posts if post.content in chosen]
 
@@ -100,7 +101,7 @@ class TipOfTongue:
         """
         texts = [item_text(item, ocr=self.ocr, asr=self.asr) for item in self.items]
         place = {item.id: number for number, item in enumerate(self.items)}
-        train, test = self._posts("train") if train is None else train, self._posts("test")
+        train, test = self.posts_of("train") if train is None else train, self.posts_of("test")
         if len(train) < 2 or not test:
             raise InputError(f"{len(train)} training and {len(test)} test posts", "give posts about at least ten items")
         vectors = embedded(self.embedder, texts)
@@ -117,7 +118,7 @@ class TipOfTongue:
 
     def evaluate(self, model: Responder, against: Against = NOTHING) -> Scores:
         """Search for every test post, let the model write recalls, and analyse the posts."""
-        test = self._posts("test")
+        test = self.posts_of("test")
         ids = [post.id for post in test]
         scores: list[Score] = []
         reciprocal: dict[str, float] = {}

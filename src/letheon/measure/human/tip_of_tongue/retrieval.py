@@ -87,7 +87,7 @@ def fit_towers(
     optimizer = torch.optim.AdamW(maps, settings.learning_rate, weight_decay=0.0)
     order = torch.Generator().manual_seed(seed)
     for _ in range(settings.epochs):
-        for part in torch.randperm(len(groups), generator=order).split(settings.batch):
+        for part in torch.split(torch.randperm(len(groups), generator=order), settings.batch):
             if len(part) < 2:
                 continue
             mapped = [
@@ -96,7 +96,7 @@ def fit_towers(
             pull = sum(((one - eye) ** 2).sum() for one in maps)
             loss = info_nce(mapped[0], mapped[1], groups[part], settings.tau) + settings.decay * pull
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             optimizer.step()
     query, item = (one.detach().numpy() for one in maps)
     return Towers(query, item)

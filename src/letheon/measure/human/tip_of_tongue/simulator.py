@@ -76,7 +76,7 @@ def simulate_films(count: int, seed: int, scenes: int = 7) -> list[Film]:
 def simulate_posts(films: list[Film], seed: int, per_film: float = 2.0, false: float = 0.15) -> list[Post]:
     """Draw solved posts; popular films have more of them, and false details make them harder to answer."""
     draw = np.random.default_rng(seed)
-    posts = []
+    posts: list[Post] = []
     for film in films:
         popular = math.log10(film.content.views or 1.0) - 5.0
         for _ in range(1 + int(draw.poisson(per_film * math.exp(0.3 * popular)))):
