@@ -49,7 +49,7 @@ def clean_recall(text: str, answer: str = "") -> str:
     Args:
         answer: the content's title, which must not leak into the query.
     """
-    text = MARKDOWN.sub("", LINK.sub("", EDIT.split(text)[0]))
+    text = LINK.sub("", MARKDOWN.sub("", EDIT.split(text)[0]))
     sentences = re.split(r"(?<=[.!?])\s+", " ".join(text.split()))
     named = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)", re.IGNORECASE) if answer else None
     return " ".join(one for one in sentences if not (named and named.search(one))).strip()
