@@ -68,7 +68,7 @@ class ChatJob:
             raise InputError(f"{problem} of {longest}", "lower --budget or --max-new-tokens")
         session = given.session or datetime.now(UTC).strftime("%Y-%m-%d")
         memory = Memory(given.memory, load_embedder(embedder), given.policy, session, count=_counter(model.tokenizer))
-        if given.policy == "lifelong":  # consolidation at rest: earlier sessions become beliefs, faint memories dormant
+        if given.policy == "lifelong":  # at rest: earlier sessions become beliefs, faint memories dormant
             LifelongMemory(memory.store, memory.embedder).consolidate(now=time.time())
         return Conversation(model_answers(model, given.max_new_tokens), memory, given.budget, given.system)
 

@@ -1,8 +1,7 @@
 """Policies: which earlier exchanges a model sees before it answers, and in how many words.
 
 `full` shows all, `window` the last ones, `vector`, `words` and `fused` the best matches, `rhea` decides per exchange
-between whole, compressed and left out (Rhea, arXiv 2512.06869), `lifelong` recalls automatically or on purpose and
-shows nothing where it knows nothing (arXiv 2603.29023). A policy scores exchanges; `fit` keeps to the budget.
+between whole, compressed and left out (Rhea, arXiv 2512.06869). A policy scores exchanges; `fit` keeps to the budget.
 """
 
 from __future__ import annotations
@@ -133,7 +132,11 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
         scores = rhea_scores(cosines, query, settings)
         treatments = rhea_treatments(scores, settings)
     else:
-        scores = _search_scores(name, every, cosines, store, embedder, query)
+        if name == "lifelong":
+            active = lifelong_scores(store, embedder, query, time.time())
+            scores = [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
+        else:
+            scores = _search_scores(name, every, cosines, store, query)
         first_recent = len(every) - (settings.k if name == "window" else settings.recent)
         best = set(sorted(range(len(every)), key=lambda t: -scores[t])[: settings.k])
         treatments = [
@@ -146,13 +149,8 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
     ]
 
 
-def _search_scores(
-    name: Name, every: list[Exchange], cosines: list[float], store: Store, embedder: Embedder, query: str
-) -> list[float]:
-    """Scores for ranking, by exchange: cosines, BM25, both fused, or those of the lifelong memory."""
-    if name == "lifelong":
-        active = lifelong_scores(store, embedder, query, time.time())
-        return [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
+def _search_scores(name: Name, every: list[Exchange], cosines: list[float], store: Store, query: str) -> list[float]:
+    """Scores for ranking, by exchange: cosines, BM25, or both fused."""
     if name in ("vector", "window", "full"):
         return cosines
     bm25 = dict(store.matching(query, len(store)))

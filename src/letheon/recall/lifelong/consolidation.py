@@ -22,6 +22,7 @@ from letheon.recall.lifelong.valence import Tagger
 from letheon.recall.store import Entry, Store
 
 DAY = 86_400.0
+MOST = 2000  # newest memories that are grouped at once: clustering compares all pairs
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _form(
 ) -> list[int]:
     """Store a belief per group of live memories of a level, unless one with these sources exists."""
     sources = {"episode": ("episode", "automatic")}.get(source, (source,))
-    members = [n for n in nodes if n.level in sources and n.recallable and n.entry.role != "assistant"]
+    members = [n for n in nodes if n.level in sources and n.recallable and n.entry.role != "assistant"][-MOST:]
     existing = [n for n in nodes if n.level == level and n.superseded_by is None]
     ids, matrix = store.vectors()
     place = {int(number): row for row, number in enumerate(ids)}
