@@ -145,7 +145,7 @@ def test_a_shortcut_makes_a_deliberate_search_automatic_and_its_ablation_does_no
     ablations: tuple[tuple[Part, ...], ...] = ((), ("shortcuts",))
     for without in ablations:
         store = Store(tmp_path / f"{len(without)}.sqlite", "words", HashedWords.width)
-        memory = memory_of(store, *without, known=0.55)
+        memory = memory_of(store, *without, known=0.45, accept=0.4)
         memory.observe("Marla keeps the old kayak in the blue boathouse.", now=0.0)
         memory.observe("Odo keeps the red tent under the stairs.", now=0.0)
         asked = memory.recall("Where does our Marla keep the kayak now?", now=1.0)
@@ -209,7 +209,7 @@ def test_beliefs_emerge_outlive_their_episodes_and_go_with_their_sources(store: 
 
 
 def test_cues_and_gists_are_erased_with_what_they_came_from(store: Store) -> None:
-    memory = memory_of(store, known=0.9)
+    memory = memory_of(store, known=0.9, accept=0.4)
     seen = memory.observe("Yesterday I met Odo at the lighthouse, it was horrible!", now=0.0)
     memory.explain(seen.number or 0, "The lighthouse was flooded.", now=1.0)
     recalled = memory.recall("Did I meet Odo at that lighthouse?", now=2.0)

@@ -96,7 +96,7 @@ def written(seed: int, films: int, steps: int) -> dict[str, Any]:
     rows = [Example(recall_prompt(f.content), post.recall) for f in train for post in by_film[f.content.id]]
     vocabulary = [*rows, *(Example(recall_prompt(f.content), "") for f in test)]
     model = small_llama(vocabulary, seed, embedding_scale=UNIT_EMBEDDINGS, digits=True, context=384)
-    teach(model, rows, seed, steps, title="recalls")
+    teach(model, rows, seed, steps, batch_size=16, title="recalls")
     texts = generate(model, [recall_prompt(f.content) for f in test], max_new_tokens=80)
     texts = [" ".join(text.split()[:WORDS]) for text in texts]
     row: dict[str, Any] = {}
