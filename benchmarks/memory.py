@@ -27,7 +27,7 @@ from letheon.recall.policies import Name, Settings, choose, fit
 from letheon.recall.store import Entry, Store
 
 WIDTH = 384
-POLICIES: tuple[Name, ...] = ("window", "vector", "words", "fused", "rhea")
+POLICIES: tuple[Name, ...] = ("window", "vector", "words", "fused", "rhea", "lifelong")
 
 
 def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, float]:

@@ -24,7 +24,7 @@ from letheon.jobs.measure import EndpointOptions, MeasureData
 
 NAMES = (
     "norming, word_features, metacognition, memorization, compression_decay, few_shot_memories, normad, egonormia, "
-    "normgenesis; or compare."
+    "normgenesis, memorability, tip_of_tongue, behaviour; or compare."
 )
 
 

@@ -257,8 +257,13 @@ def _continued(
     run = Run.open(Path(out))
     given: dict[str, Any] = {"model": model, "method": str(recipe)}
     given |= {"settings": dataclasses.asdict(settings), "training": dataclasses.asdict(training)}
+    # a run of an earlier version lacks the options that came later: it had their defaults
+    stored = run.config | {
+        "settings": dataclasses.asdict(ForgetSettings(**run.config["settings"])),
+        "training": dataclasses.asdict(TrainSettings(**run.config["training"])),
+    }
     for name, value in given.items():
-        if run.config[name] != value:
+        if stored[name] != value:
             raise InputError(f"{out} was started with another {name}", f"resume without giving {name} again")
     if run.config["request"]["rows"] != _rows_hash(request):
         raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import load
 from letheon.recall.conversation import Conversation, model_answers
 from letheon.recall.embedders import load_embedder
+from letheon.recall.lifelong.memory import LifelongMemory
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name
 from letheon.recall.store import Store
@@ -66,6 +68,8 @@ class ChatJob:
             raise InputError(f"{problem} of {longest}", "lower --budget or --max-new-tokens")
         session = given.session or datetime.now(UTC).strftime("%Y-%m-%d")
         memory = Memory(given.memory, load_embedder(embedder), given.policy, session, count=_counter(model.tokenizer))
+        if given.policy == "lifelong":  # at rest: earlier sessions become beliefs, faint memories dormant
+            LifelongMemory(memory.store, memory.embedder).consolidate(now=time.time())
         return Conversation(model_answers(model, given.max_new_tokens), memory, given.budget, given.system)
 
 

@@ -33,6 +33,9 @@ from letheon.measure.measurement_page import render_measurement
 MEASURES = {
     "norming": "letheon.measure.human.norming:read_norming",
     "word_features": "letheon.measure.human.word_features:read_word_features",
+    "memorability": "letheon.measure.human.memorability.measure:read_memorability",
+    "tip_of_tongue": "letheon.measure.human.tip_of_tongue.measure:read_tip_of_tongue",
+    "behaviour": "letheon.measure.human.behaviour.measure:read_behaviour",
     "metacognition": "letheon.measure.metacognition.battery:read_metacognition",
     "memorization": "letheon.measure.memorization.measure:read_memorization",
     "compression_decay": "letheon.measure.compression_decay.measure:read_compression_decay",

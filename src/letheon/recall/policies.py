@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,10 +18,11 @@ import numpy as np
 from letheon.core.registry import check_settings
 from letheon.recall.embedders import Embedder
 from letheon.recall.instructions import sentences
+from letheon.recall.lifelong.memory import lifelong_scores
 from letheon.recall.ranking import reciprocal_ranks
 from letheon.recall.store import Entry, Store
 
-Name = Literal["rhea", "fused", "vector", "words", "window", "full"]
+Name = Literal["rhea", "lifelong", "fused", "vector", "words", "window", "full"]
 Treatment = Literal["whole", "compressed", "left out"]
 BACK_REFERENCE = re.compile(r"\b(earlier|before|again|previously|you said|i (said|told|mentioned)|remember)\b", re.I)
 
@@ -130,7 +132,11 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
         scores = rhea_scores(cosines, query, settings)
         treatments = rhea_treatments(scores, settings)
     else:
-        scores = _search_scores(name, every, cosines, store, query)
+        if name == "lifelong":
+            active = lifelong_scores(store, embedder, query, time.time())
+            scores = [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
+        else:
+            scores = _search_scores(name, every, cosines, store, query)
         first_recent = len(every) - (settings.k if name == "window" else settings.recent)
         best = set(sorted(range(len(every)), key=lambda t: -scores[t])[: settings.k])
         treatments = [

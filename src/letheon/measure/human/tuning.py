@@ -69,14 +69,36 @@ def tuned(
     Raises:
         InputError: the model already has an adapter.
     """
+    rows = [Example(prompt, f"{value:.2f}") for prompt, value in zip(prompts, ratings, strict=True)]
+    with tuned_on(model, rows, tuning, seed=seed, adapter=adapter, title="learning the ratings"):
+        yield
+
+
+@contextmanager
+def tuned_on(
+    model: LanguageModel,
+    rows: Sequence[Example],
+    tuning: Tuning,
+    *,
+    seed: int = 0,
+    adapter: Path | None = None,
+    title: str = "fine-tuning",
+) -> Iterator[None]:
+    """Fine-tune an adapter on the rows' answers while the block runs; afterwards the model is as before.
+
+    Args:
+        adapter: folder to save the adapter in.
+
+    Raises:
+        InputError: the model already has an adapter.
+    """
     if model.has_adapter:
         raise InputError(f"{model.name} has an adapter, and fine-tuning would change it", "merge it first")
     trained = [name for name, weight in model.model.named_parameters() if weight.requires_grad]
     parameters = attach_lora(model, tuning.rank, tuning.alpha)
     try:
-        rows = [Example(prompt, f"{value:.2f}") for prompt, value in zip(prompts, ratings, strict=True)]
         settings, steps = tuning.settings(len(rows), seed)
-        finetune(model, rows, settings, steps, parameters=parameters, title="learning the ratings")
+        finetune(model, rows, settings, steps, parameters=parameters, title=title)
         model.model.eval()
         if adapter is not None:
             model.save(adapter, "adapter")

@@ -36,13 +36,18 @@ def texts_of(rows: Iterable[Example]) -> Iterator[str]:
         yield from filter(None, (row.paraphrased_answer,))
 
 
-def word_tokenizer(rows: Iterable[Example]) -> Any:
+def word_tokenizer(rows: Iterable[Example], *, digits: bool = False) -> Any:
     """A tokenizer whose vocabulary is the rows' words.
 
     A token is a word with the space before it, or a punctuation mark; decoding gives back the text exactly.
+
+    Args:
+        digits: every digit is a token of its own, and all ten are in the vocabulary.
     """
-    split = pre_tokenizers.Split(Regex(r" ?[\w'’-]+|[^\w\s]|\s"), behavior="isolated")
-    words = sorted({piece for text in texts_of(rows) for piece, _ in split.pre_tokenize_str(text)})
+    pattern = r"\d| ?[^\W\d][\w'’-]*|[^\w\s]|\s" if digits else r" ?[\w'’-]+|[^\w\s]|\s"
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    pieces = {piece for text in texts_of(rows) for piece, _ in split.pre_tokenize_str(text)}
+    words = sorted(pieces | set("0123456789" if digits else ""))
     vocabulary = {token: number for number, token in enumerate([*MARKS, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     tokenizer.pre_tokenizer, tokenizer.decoder = split, decoders.Fuse()
@@ -54,21 +59,30 @@ def word_tokenizer(rows: Iterable[Example]) -> Any:
 
 
 def small_llama(
-    rows: Iterable[Example], seed: int, *, layers: int = 4, width: int = 128, embedding_scale: float = 1.0
+    rows: Iterable[Example],
+    seed: int,
+    *,
+    layers: int = 4,
+    width: int = 128,
+    embedding_scale: float = 1.0,
+    digits: bool = False,
+    context: int = 128,
 ) -> LanguageModel:
     """A Llama with random weights and a vocabulary of the rows' words.
 
     Args:
         embedding_scale: factor on the initial embeddings, which the output layer shares.
+        digits: digits are tokens of their own.
+        context: largest number of tokens.
     """
-    tokenizer = word_tokenizer(rows)
+    tokenizer = word_tokenizer(rows, digits=digits)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        max_position_embeddings=128,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
