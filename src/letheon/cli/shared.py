@@ -12,6 +12,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from letheon.cli.options import Group, attribute_docs, expanded
+from letheon.core.parallel import Parallel
 from letheon.core.progress import be_quiet
 from letheon.jobs.options import (
     AuditCriteria,
@@ -64,6 +65,7 @@ Continued = Annotated[ContinuationOptions, Group(CONTINUED)]
 Folders = Annotated[RunFolders, Group(OUTPUT)]
 Where = Annotated[Machine, Group(OUTPUT)]
 Shown = Annotated[Printing, Group(OUTPUT)]
+AtOnce = Annotated[Parallel, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]

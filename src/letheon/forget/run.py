@@ -129,7 +129,7 @@ def _saved(result: Result, run: Run, recipe: Method) -> Result:
     return result
 
 
-def resume(folder: str | Path, device: str = "auto") -> Result:
+def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = None) -> Result:
     """Continue a killed or interrupted run from its folder alone; a finished one is only read."""
     run = Run.open(Path(folder))
     config = run.config
@@ -151,6 +151,7 @@ def resume(folder: str | Path, device: str = "auto") -> Result:
         training=training,
         device=device,
         resume=True,
+        on_step=on_step,
     )
 
 
