@@ -16,6 +16,7 @@ from torch import nn
 import letheon
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel
+from letheon.core.parallel import Parallel
 from letheon.retain.compare import compare_strategies
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, resume

@@ -19,6 +19,7 @@ from letheon.cli.shared import (
     Model,
     Rows,
     Shown,
+    Tracked,
     Where,
     option,
     perform,
@@ -39,6 +40,7 @@ def compare(
     out: Annotated[Path, option("Folder; a comparison begun there is continued.", OUTPUT)] = Path("compare"),
     where: Where,
     parallel: AtOnce,
+    tracked: Tracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
@@ -46,4 +48,4 @@ def compare(
     from letheon.printing.compare import show_comparison
 
     job = CompareJob(model, methods, rows, budget, training, criteria, out, where, parallel)
-    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json))
+    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json), tracked)

@@ -8,7 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from letheon.cli.shared import METHOD, OUTPUT, TRAINING, AtOnce, Device, Learner, Shown, Stream, option, perform, verb
+from letheon.cli.shared import (
+    METHOD,
+    OUTPUT,
+    TRAINING,
+    AtOnce,
+    Device,
+    Learner,
+    Shown,
+    Stream,
+    Tracked,
+    option,
+    perform,
+    verb,
+)
 from letheon.cli.training import LearningEach
 
 
@@ -25,6 +38,7 @@ def compare_strategies(
     out: Annotated[Path, option("Folder for compare.json and compare.html.", OUTPUT)] = Path("strategies"),
     device: Device = "auto",
     parallel: AtOnce,
+    tracked: Tracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
@@ -33,4 +47,4 @@ def compare_strategies(
     from letheon.printing.compare_strategies import show_strategies
 
     job = CompareStrategiesJob(Source(model, stream, training), strategies, seeds, out, device, parallel)
-    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json))
+    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json), tracked)

@@ -22,6 +22,7 @@ from letheon.cli.shared import (
     Method,
     Rows,
     Shown,
+    Tracked,
     exit_with,
     option,
     perform,
@@ -51,6 +52,7 @@ def forget(
     audit: Audited,
     folders: Folders,
     device: Device = "auto",
+    tracked: Tracked,
     shown: Shown,
 ) -> None:
     """Choose the job by the options, and perform it."""
@@ -66,7 +68,7 @@ def forget(
         beside += [name for name, value in (("sequence", sequence), ("resume", folders.resume)) if value]
         perform(ReapplyJob(model, earlier.reapply, earlier.scale, folders.out, beside, device), shown, show_facts)
     elif sequence or is_sequence(folders.resume):
-        perform(sequence_job(given, sequence), shown, show_facts)
+        perform(sequence_job(given, sequence), shown, show_facts, tracked)
     else:
-        done = perform(forget_job(given), shown, show_forget)
+        done = perform(forget_job(given), shown, show_forget, tracked)
         exit_with(done.record if done else None)

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperOption
 from letheon.cli.options import Group, attribute_docs, expanded
 from letheon.core.parallel import Parallel
 from letheon.core.progress import be_quiet
+from letheon.core.tracking import UNTRACKED, Tracking
 from letheon.jobs.options import (
     AuditCriteria,
     AuditOptions,
@@ -65,6 +66,7 @@ Continued = Annotated[ContinuationOptions, Group(CONTINUED)]
 Folders = Annotated[RunFolders, Group(OUTPUT)]
 Where = Annotated[Machine, Group(OUTPUT)]
 Shown = Annotated[Printing, Group(OUTPUT)]
+Tracked = Annotated[Tracking, Group(OUTPUT)]
 AtOnce = Annotated[Parallel, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
@@ -119,8 +121,11 @@ def verb(page: str | None) -> Callable[[Callable[..., None]], typer.Typer]:
     return made
 
 
-def perform(job: Job[Made], shown: Printing, show: Callable[[Made, bool], None]) -> Made | None:
+def perform(
+    job: Job[Made], shown: Printing, show: Callable[[Made, bool], None], tracking: Tracking = UNTRACKED
+) -> Made | None:
     """Print the plan on a dry run; else do the work, show its result and return it."""
+    tracking.begin()
     be_quiet(shown.quiet)
     if shown.dry_run:
         show_plan(job.plan(), shown.as_json)

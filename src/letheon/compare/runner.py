@@ -207,9 +207,8 @@ class _Looks:
         self.rungs: list[int] = []
         self.clock = budget_clock(device)
         self.started = self.clock()
-        seen: dict[str, Any] = (
-            read_json(out / LOOKS) if begun and (out / LOOKS).is_file() else {"scores": {}, "seconds": 0.0}
-        )
+        known = begun and (out / LOOKS).is_file()
+        seen: dict[str, Any] = read_json(out / LOOKS) if known else {"scores": {}, "seconds": 0.0}
         self.scores, self.before = _by_step(seen["scores"]), float(seen["seconds"])
         self.decided = {step: halving.goes_on(step, score) for step, score in self.scores.items()}
 

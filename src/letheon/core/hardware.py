@@ -70,6 +70,11 @@ def budget_clock(device: str = "auto") -> Callable[[], float]:
     return time.monotonic
 
 
+def threads_are_set() -> bool:
+    """Return whether the user chose the number of threads (OMP_NUM_THREADS)."""
+    return "OMP_NUM_THREADS" in os.environ and THREADS not in os.environ
+
+
 def fit_threads(weights: int) -> int:
     """Set the number of threads by the size of a model, and return it: one for a tiny model, else torch's own number.
 
@@ -79,8 +84,7 @@ def fit_threads(weights: int) -> int:
         weights: number of the model's weights.
     """
     threads = torch.get_num_threads()
-    chosen_by_user = "OMP_NUM_THREADS" in os.environ and THREADS not in os.environ
-    if weights < SMALL and threads > 1 and not chosen_by_user:
+    if weights < SMALL and threads > 1 and not threads_are_set():
         _more_threads.append(threads)
         torch.set_num_threads(1)
     elif weights >= SMALL and threads == 1 and _more_threads:

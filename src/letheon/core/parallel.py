@@ -23,6 +23,7 @@ from typing import Any
 
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.progress import is_quiet
+from letheon.core.tracking import VARIABLE as TRACKER
 
 CHILD = "letheon.core.child"
 JOBS, THREADS, PRECISION = "LETHEON_JOBS", "LETHEON_THREADS", "LETHEON_PRECISION"  # variables that a child reads
@@ -105,6 +106,7 @@ def run_tasks(tasks: Sequence[Task], parallel: Parallel) -> dict[str, Ended]:
 def environment(jobs: int, threads: int, precision: str) -> dict[str, str]:
     """Return the variables of a child; a number of threads that the user set stays."""
     variables = {JOBS: str(jobs), PRECISION: precision}
+    variables |= {name: os.environ[name] for name in (TRACKER,) if name in os.environ}
     if "OMP_NUM_THREADS" not in os.environ or THREADS in os.environ:
         variables |= {"OMP_NUM_THREADS": str(threads), THREADS: str(threads)}
     return variables

@@ -27,6 +27,7 @@ from letheon.core.atomic import (
     write_json,
 )
 from letheon.core.errors import InputError
+from letheon.core.tracking import copy_metrics
 
 
 def utc_now() -> str:
@@ -132,6 +133,7 @@ class Run:
                 os.close(descriptor)
         except OSError as error:
             raise unwritable(path, error) from error
+        copy_metrics(self.folder, values)
 
     def tidy(self) -> None:
         """Clean up after a killed process: delete half-written folders, restore a folder that was moved aside."""

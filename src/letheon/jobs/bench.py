@@ -40,14 +40,8 @@ class BenchJob:
         """The plan of the bench, with its data read and everything checked that needs no model."""
         data, models, seed = self.data, self.models, self.machine.seed
         own = {name: value for name, value in {"peer": data.peer, "corpus": data.corpus}.items() if value}
-        read: dict[str, Any] = {
-            "name": self.benchmark,
-            "source": data.data,
-            "split": data.split,
-            "rows": data.rows,
-            "seed": seed,
-        }
-        read |= own
+        read: dict[str, Any] = {"name": self.benchmark, "source": data.data, "split": data.split, **own}
+        read |= {"rows": data.rows, "seed": seed}
         return plan_bench(
             read_benchmark(**read),
             split_methods(self.methods),
