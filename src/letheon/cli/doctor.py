@@ -12,9 +12,7 @@ from letheon.cli.shared import OUTPUT, Json, option, verb
 
 @verb(__doc__)
 def doctor(
-    model: Annotated[
-        str, option("Say what forgetting needs with this model, and which command fits here.", OUTPUT)
-    ] = "",
+    model: Annotated[str, option("Say what forgetting needs with this model and which command fits.", OUTPUT)] = "",
     as_json: Json = False,
 ) -> None:
     """Examine the machine, or a model's needs on it, and print the findings."""

@@ -126,7 +126,9 @@ class Run:
         line = json.dumps(plain({"time": round(time.time(), 3), **values}), ensure_ascii=False) + "\n"
         path = self.folder / "metrics.jsonl"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            # Windows ends lines otherwise unless the file is binary
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(path, flags, 0o644)
             try:
                 os.write(descriptor, line.encode())
             finally:

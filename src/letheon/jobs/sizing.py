@@ -1,4 +1,4 @@
-"""`letheon doctor --model`: the memory that forgetting needs, from a model's configuration alone, and a command that fits.
+"""`letheon doctor --model`: the memory that forgetting needs, from the configuration alone, and a command that fits.
 
 A run holds `HELD` bytes per weight for the format of the weights and `MOVED` bytes per weight that moves: its gradient,
 the optimizer's moments, and a copy from before the run. The factors are those that `benchmarks.scope_memory` and
@@ -84,9 +84,7 @@ def shape_of(model: nn.Module) -> Shape:
     inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None) or 4 * width
     return Shape(
         weights=_count(model.parameters()),
-        top=_count(
-            weight for layer in layers[len(layers) - max(1, len(layers) // 4) :] for weight in layer.parameters()
-        ),
+        top=_count(weight for layer in layers[-max(1, len(layers) // 4) :] for weight in layer.parameters()),
         linear=_count(matrices),
         adapter=sum(RANK * sum(weight.shape[-2:]) * _count_of(weight.shape[:-2]) for weight in matrices),
         layers=len(layers),
@@ -124,8 +122,8 @@ def activations(shape: Shape, checkpointing: bool = False) -> float:
     """Estimate the bytes that the backward pass needs of one micro-batch in float32.
 
     Per token, autograd saves 11 hidden states and 4 states inside the MLP of a Llama block (counted by
-    `benchmarks.scale_memory`). With checkpointing it is one hidden state per block, and one block whole. The logits of labelled
-    tokens stand there three times: themselves, their log-softmax and its gradient.
+    `benchmarks.scale_memory`). With checkpointing it is one hidden state per block, and one block whole. The logits of
+    labelled tokens stand there three times: themselves, their log-softmax and its gradient.
     """
     block = 4.0 * (11 * shape.width + 4 * shape.inner)
     per_token = 4.0 * shape.width * shape.layers + block if checkpointing else block * shape.layers
