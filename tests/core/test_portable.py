@@ -17,10 +17,7 @@ FORBIDDEN = [
     (r"^\s*(import|from) (fcntl|resource|pwd|grp|termios)\b", "missing on Windows"),
     (r"\bos\.symlink\(|\.symlink_to\(|\.hardlink_to\(", "needs rights on Windows"),
     (r"\b(read_text|write_text)\((?!.*(encoding|\"utf))", "takes the system's encoding"),
-    (
-        (r"(?<![\w.])open\((?!.*(encoding|\"[rwax]b))|\.open\(\"[rwa]t?\"\)", "takes the system's encoding"),
-        "the system's encoding",
-    ),
+    (r"(?<![\w.])open\((?!.*(encoding|\"[rwax]b))|\.open\(\"[rwa]t?\"\)", "takes the system's encoding"),
     (r"strftime\([^)]*%[HIM]:.*(folder|path|name)", "a colon in a file's name"),
     (r"\bdatetime\.now\(\)|\bos\.getloadavg\(", "local time, or missing on Windows"),
     (r"\"/(tmp|dev|proc|sys)/", "a path of Linux"),
