@@ -12,7 +12,8 @@ import pytest
 
 from letheon.compare.run import compare
 from letheon.core.model.models import save_hash
-from letheon.core.parallel import CHILD, Parallel
+from letheon.core.parallel import Parallel
+from letheon.core.tasks import CHILD
 from letheon.forget.request import Request
 
 pytestmark = pytest.mark.slow

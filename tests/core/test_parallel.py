@@ -13,8 +13,9 @@ import pytest
 
 from letheon.core import parallel
 from letheon.core.errors import InputError
-from letheon.core.parallel import ALONE, Ended, Parallel, Task, run_tasks
+from letheon.core.parallel import ALONE, Parallel, run_tasks
 from letheon.core.progress import be_quiet
+from letheon.core.tasks import Ended, Task
 
 TASKS = "tests.core.tasks"
 
@@ -84,9 +85,10 @@ def test_bad_numbers_and_missing_ray_are_refused(monkeypatch: pytest.MonkeyPatch
 PROGRAM = f"""
 import sys
 from letheon.core import parallel
+from letheon.core.tasks import Task
 parallel.automatic_precision = lambda: "float32"
 parallel._gpus = list
-tasks = [parallel.Task(name, "{TASKS}:sleep", {{"folder": sys.argv[1], "name": name}}) for name in "ab"]
+tasks = [Task(name, "{TASKS}:sleep", {{"folder": sys.argv[1], "name": name}}) for name in "ab"]
 parallel.run_tasks(tasks, parallel.Parallel(jobs=2))
 """
 

@@ -14,7 +14,8 @@ import pytest
 from letheon.core import tracking
 from letheon.core.errors import InputError
 from letheon.core.runs import Run
-from letheon.core.tracking import VARIABLE, Tracking
+from letheon.core.tracking import Tracking
+from letheon.core.variables import TRACKER
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     monkeypatch.setitem(sys.modules, "trackio", module)
     monkeypatch.setattr(tracking, "find_spec", lambda name: name == "trackio" or None)
     monkeypatch.setattr(tracking, "_open", tracking._Open())
-    monkeypatch.setenv(VARIABLE, "")  # what begin() sets is taken back
+    monkeypatch.setenv(TRACKER, "")  # what begin() sets is taken back
     return calls
 
 
@@ -74,7 +75,7 @@ def test_real_trackers_hold_the_numbers(name: Any, tmp_path: Path, monkeypatch: 
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when trackio is imported
-    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(TRACKER, "")
     monkeypatch.setattr(tracking, "_open", tracking._Open())
     Tracking(name).begin()
     run = Run.create(tmp_path / "npo" / "lr-1", {})

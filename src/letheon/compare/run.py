@@ -26,8 +26,9 @@ from letheon.compare.runner import Model, Runner
 from letheon.core.atomic import atomic_write_text, canonical_hash, write_json
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable
-from letheon.core.parallel import ALONE, Parallel, Task, run_tasks
+from letheon.core.parallel import ALONE, Parallel, run_tasks
 from letheon.core.runs import Run
+from letheon.core.tasks import Task
 from letheon.forget.method_lists import read_methods
 from letheon.forget.request import Request
 from letheon.forget.run import check_model

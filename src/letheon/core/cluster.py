@@ -16,14 +16,17 @@ from importlib.util import find_spec
 from typing import Any
 
 from letheon.core.errors import InputError
-from letheon.core.parallel import Ended, Parallel, Task, automatic_precision, environment, run_child
 from letheon.core.progress import be_quiet, is_quiet
+from letheon.core.tasks import Ended, Task, automatic_precision, environment, run_child
 
 RETRIES = 3  # of a task whose worker was killed
 
 
-def run_on_ray(tasks: Sequence[Task], parallel: Parallel) -> dict[str, Ended]:
-    """Run tasks on the cluster at `parallel.ray` and return how each ended, by name.
+def run_on_ray(tasks: Sequence[Task], address: str, jobs: int) -> dict[str, Ended]:
+    """Run tasks on the cluster at an address and return how each ended, by name.
+
+    Args:
+        jobs: the most tasks at once; 1 fills the cluster.
 
     Raises:
         InputError: Ray is not installed, or no cluster answers.
@@ -34,14 +37,14 @@ def run_on_ray(tasks: Sequence[Task], parallel: Parallel) -> dict[str, Ended]:
 
     variables = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_WAIT_POLICY") if name in os.environ}
     try:
-        ray.init(address=parallel.ray, runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
+        ray.init(address=address, runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
     except (ConnectionError, ValueError) as error:
-        problem = f"no Ray cluster at {parallel.ray!r}: {str(error).splitlines()[0]}"
+        problem = f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}"
         raise InputError(problem, "start one with `ray start --head`, or give --ray local") from None
     try:
         resources = ray.cluster_resources()
         total = int(resources.get("CPU", 1))
-        at_once = parallel.jobs if parallel.jobs > 1 else total
+        at_once = jobs if jobs > 1 else total
         share = max(1, total // at_once)
         needed: dict[str, Any] = {"num_cpus": share, "max_retries": RETRIES}
         if resources.get("GPU", 0) >= 1:

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from letheon.core.parallel import JOBS, PRECISION, THREADS
 from letheon.core.training.settings import Precision
+from letheon.core.variables import JOBS, PRECISION, THREADS
 
 logger = logging.getLogger("letheon")
 SMALL = 1_000_000  # weights of a model whose products are too small to share between threads

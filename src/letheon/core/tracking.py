@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from letheon.core.errors import InputError
+from letheon.core.variables import TRACKER
 
 logger = logging.getLogger("letheon")
 
 Tracker = Literal["none", "trackio", "wandb", "tensorboard"]
-VARIABLE = "LETHEON_TRACK"  # so that processes of several runs at once copy too
 PROJECT = "letheon"
 Log = Callable[[dict[str, float], int], None]
 Close = Callable[[], None]
@@ -49,7 +49,7 @@ class Tracking:
             return
         if find_spec(self.track) is None:
             raise InputError(f"{self.track} is not installed", f"pip install 'letheon[{self.track}]'")
-        os.environ[VARIABLE] = self.track
+        os.environ[TRACKER] = self.track
 
 
 UNTRACKED = Tracking()
@@ -57,7 +57,7 @@ UNTRACKED = Tracking()
 
 def copy_metrics(folder: Path, values: Mapping[str, Any]) -> None:
     """Copy one line of a run's metrics to the tracker, if there is one."""
-    name = os.environ.get(VARIABLE, "")
+    name = os.environ.get(TRACKER, "")
     if not name:
         return
     numbers = {key: float(value) for key, value in values.items() if _is_number(value) and key != "step"}
@@ -69,7 +69,7 @@ def copy_metrics(folder: Path, values: Mapping[str, Any]) -> None:
             _open.folder = folder
         _open.log(numbers, int(values.get("step", 0)))
     except Exception as error:  # whatever a tracker raises must not end the run
-        os.environ.pop(VARIABLE)
+        os.environ.pop(TRACKER)
         logger.warning("the metrics are no longer copied to %s: %s", name, str(error).splitlines()[:1])
 
 

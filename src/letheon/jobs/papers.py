@@ -9,7 +9,8 @@ from typing import Any
 
 from letheon.core.atomic import check_writable
 from letheon.core.errors import InputError
-from letheon.core.parallel import ALONE, Ended, Parallel, Task, run_tasks
+from letheon.core.parallel import ALONE, Parallel, run_tasks
+from letheon.core.tasks import Ended, Task
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome

@@ -1,7 +1,7 @@
 """`letheon doctor --model`: the memory that forgetting needs, from the configuration alone, and a command that fits.
 
-A run holds `HELD` bytes per weight for the format of the weights and `MOVED` bytes per weight that moves: its gradient,
-the optimizer's moments, and a copy from before the run. The factors are those that `benchmarks.scope_memory` and
+A run holds 4 bytes per weight (2 in bfloat16) and some more per weight that moves: its gradient, the optimizer's
+moments, and a copy from before the run. The factors are those that `benchmarks.scope_memory` and
 `benchmarks.scale_memory` measure. Activations are an estimate for one micro-batch of `ROWS` rows of `TOKENS` tokens.
 """
 
@@ -21,8 +21,9 @@ from letheon.core.model.models import cache_folder
 from letheon.core.model.sites import blocks
 from letheon.core.model.structure import structure_of
 
-HELD = {"float32": 4.0, "bfloat16": 2.0, "4bit": 0.52}  # NF4 with doubly quantised scales; embeddings stay bfloat16
+FOUR_BITS = 0.52  # bytes per weight of NF4 with doubly quantised scales; embeddings stay bfloat16
 ADAMW, SGD, GEOMETRIC = 16.0, 8.0, 28.0  # bytes per weight that moves
+OFFLOADED = 12.0  # of them in the processor's memory with --offload: two moments and a float32 copy
 RANK = 8  # of LoRA's default
 ROWS, TOKENS = 16, 128  # eight forget rows and eight retain rows
 ANSWER = 32  # labelled tokens per row, which alone get logits
@@ -59,14 +60,16 @@ class Way:
 
     Attributes:
         options: options of `letheon forget`.
-        state: bytes of weights, gradients, moments and the copy.
+        state: bytes of weights, gradients, moments and the copy on the device.
         activations: estimated bytes of one micro-batch.
+        offloaded: bytes in the processor's memory, beside the device.
         divided: whether processes with `--shard on` each hold a part of the state.
     """
 
     options: str
     state: float
     activations: float
+    offloaded: float = 0.0
     divided: bool = True
 
     def per_device(self, devices: int) -> float:
@@ -77,7 +80,8 @@ class Way:
 def shape_of(model: nn.Module) -> Shape:
     """Read the sizes off a transformers model, which may be on the meta device."""
     layers = list(blocks(model))
-    config = getattr(model.config, "text_config", model.config)
+    whole: Any = model.config
+    config = getattr(whole, "text_config", whole)
     matrices = [weight for layer in layers for weight in layer.parameters() if weight.dim() >= 2]
     width = int(config.hidden_size)
     experts = int(getattr(config, "num_experts_per_tok", None) or 1)
@@ -98,23 +102,22 @@ def ways(shape: Shape) -> list[Way]:
     """Return the ways to forget, the one that changes most first."""
     whole, adapter = shape.weights, shape.adapter
     full, thin = activations(shape), activations(shape, checkpointing=True)
-    rest = shape.weights - shape.linear
-    lora = "--method fact_spans@lora"
-    held = {"float32": 4.0 * whole, "bfloat16": 2.0 * whole, "4bit": HELD["4bit"] * shape.linear + 2.0 * rest}
+    quarter = max(1, shape.layers // 4)
+    four_bits = FOUR_BITS * shape.linear + 2 * (whole - shape.linear)
+    again, lora = "--gradient-checkpointing", "--method fact_spans@lora"
     return [
-        Way("--method fact_spans+geometric", 4 * whole + GEOMETRIC * whole, full),
-        Way("", 4 * whole + ADAMW * whole, full),
-        Way("--gradient-checkpointing", 4 * whole + ADAMW * whole, thin),
-        Way("--optimizer sgd --gradient-checkpointing", 4 * whole + SGD * whole, thin),
-        Way(
-            f"--method fact_spans@layers={shape.layers - max(1, shape.layers // 4)}-",
-            4 * whole + ADAMW * shape.top,
-            full / 4,
-        ),
-        Way(lora, held["float32"] + ADAMW * adapter, full),
-        Way(f"{lora} --gradient-checkpointing", held["float32"] + ADAMW * adapter, thin),
-        Way(f"{lora} --base bfloat16 --gradient-checkpointing", held["bfloat16"] + ADAMW * adapter, thin),
-        Way(f"{lora} --base 4bit --gradient-checkpointing", held["4bit"] + ADAMW * adapter, thin, divided=False),
+        Way("--method fact_spans+geometric", (4 + GEOMETRIC) * whole, full),
+        Way("", (4 + ADAMW) * whole, full),
+        Way(again, (4 + ADAMW) * whole, thin),
+        Way(f"--offload {again}", 12 * whole, thin, OFFLOADED * whole, divided=False),
+        Way(f"--base bfloat16 {again}", (2 + ADAMW) * whole, thin / 2),
+        Way(f"--base bfloat16 --offload {again}", 6 * whole, thin / 2, OFFLOADED * whole, divided=False),
+        Way(f"--optimizer sgd {again}", (4 + SGD) * whole, thin),
+        Way(f"--method fact_spans@layers={shape.layers - quarter}-", 4 * whole + ADAMW * shape.top, full / 4),
+        Way(lora, 4 * whole + ADAMW * adapter, full),
+        Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin),
+        Way(f"{lora} --base bfloat16 {again}", 2 * whole + ADAMW * adapter, thin / 2),
+        Way(f"{lora} --base 4bit {again}", four_bits + ADAMW * adapter, thin / 2, divided=False),
     ]
 
 
@@ -147,50 +150,52 @@ def needs(name: str) -> dict[str, Any]:
     """
     shape = shape_of(_structure(name))
     kind, count, memory = devices()
-    rows = []
-    for way in ways(shape):
-        alone, together = way.per_device(1), way.per_device(count) if way.divided else way.per_device(1)
-        rows.append(
-            {
-                "options": way.options,
-                "bytes_per_weight": round(way.state / shape.weights, 2),
-                "gib": round(alone / GIB, 2),
-                "activations_gib": round(way.activations / GIB, 2),
-                "fits": alone < SPARE * memory,
-                "fits_sharded": count > 1 and together < SPARE * memory,
-            }
-        )
+    room = SPARE * memory
+    rows = [
+        {
+            "options": way.options,
+            "bytes_per_weight": round(way.state / shape.weights, 2),
+            "gib": round(way.per_device(1) / GIB, 2),
+            "activations_gib": round(way.activations / GIB, 2),
+            "offloaded_gib": round(way.offloaded / GIB, 2),
+            "fits": way.per_device(1) < room,
+            "fits_sharded": count > 1 and way.divided and way.per_device(count) < room,
+        }
+        for way in ways(shape)
+    ]
     return {
         "model": name,
         "weights": shape.weights,
         "device": kind,
         "devices": count,
         "device_gib": round(memory / GIB, 1),
-        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens in float32; --micro-batch-size makes them smaller",
+        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller",
         "ways": rows,
-        "command": command(name, ways(shape), count, memory),
+        "command": command(name, ways(shape), count, memory, kind),
     }
 
 
-def command(name: str, choices: list[Way], count: int, memory: float) -> str:
-    """Propose the command that changes most and fits: on one device, else sharded, else through adapters."""
+def command(name: str, choices: list[Way], count: int, memory: float, kind: str = "cuda") -> str:
+    """Propose the command that changes most and fits: on one device, else sharded, else offloaded or by an adapter."""
     start, room = f"letheon forget {name} --forget rows.jsonl --retain keep.jsonl", SPARE * memory
     whole = [way for way in choices if "--method" not in way.options and "sgd" not in way.options]
+    plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
+    offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
     lighter = [way for way in choices if "@" in way.options]
-    for way in whole:
+    for way in plain:
         if way.per_device(1) < room:
             return f"{start} {way.options}".rstrip()
-    for way in whole:
+    for way in plain:
         if count > 1 and way.per_device(count) < room:
-            return f"{start} {way.options} --processes {count} --shard on".replace("  ", " ")
-    for way in lighter:
+            return " ".join(f"{start} {way.options} --processes {count} --shard on".split())
+    for way in (*offloaded, *lighter):
         if way.per_device(1) < room:
             return f"{start} {way.options}"
     least = min(choices, key=lambda way: way.per_device(1))
-    processes = -int(-choices[2].per_device(1) // room)
+    processes = -int(-plain[-1].per_device(1) // room)
     return (
         f"nothing fits here: the least is {least.per_device(1) / GIB:.0f} GiB ({least.options}); all weights need "
-        f"{processes} such devices: {start} --gradient-checkpointing --processes {processes} --shard on"
+        f"{processes} such devices: {start} {plain[-1].options} --processes {processes} --shard on"
     )
 
 

@@ -22,9 +22,10 @@ from letheon.audit.measuring.judging import judge_for
 from letheon.core.atomic import atomic_write_text, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError, Interrupted, LetheonError, TrainingError, nearest
 from letheon.core.model.models import LanguageModel, check_loadable, load
-from letheon.core.parallel import ALONE, Parallel, Task, run_tasks
+from letheon.core.parallel import ALONE, Parallel, run_tasks
 from letheon.core.rows.examples import Example
 from letheon.core.runs import Run, slug
+from letheon.core.tasks import Task
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings

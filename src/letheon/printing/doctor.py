@@ -41,11 +41,11 @@ def show_needs(facts: dict[str, Any], as_json: bool) -> None:
     count, kind, memory = facts["devices"], facts["device"], facts["device_gib"]
     console, together = Console(), count > 1
     title = f"{facts['model']}: {facts['weights'] / 1e9:.2f} billion weights; {count} x {kind} with {memory} GiB"
-    headings = ("options of letheon forget", "bytes per weight", "GiB", "of them activations", "fits")
+    headings = ("options of letheon forget", "bytes per weight", "GiB", "activations", "offloaded", "fits")
     table = new_table(title, *headings, *((f"fits {count} devices",) if together else ()))
     for way in facts["ways"]:
         fits = ["yes" if way[name] else "no" for name in ("fits", *(("fits_sharded",) if together else ()))]
-        numbers = (way["bytes_per_weight"], way["gib"], way["activations_gib"])
+        numbers = (way["bytes_per_weight"], way["gib"], way["activations_gib"], way["offloaded_gib"])
         table.add_row(way["options"] or "(none)", *map(str, numbers), *fits)
     console.print(table)
     print_notes(console, [f"estimate: {facts['estimate']}"])

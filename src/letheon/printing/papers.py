@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from letheon.core.parallel import Ended
+from letheon.core.tasks import Ended
 from letheon.printing.cells import new_table, print_json, printable
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from letheon.core.atomic import atomic_write_text, canonical_hash, read_json, write_json
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.parallel import ALONE, Parallel, Task, run_tasks
+from letheon.core.parallel import ALONE, Parallel, run_tasks
 from letheon.core.runs import Run
 from letheon.core.statistics import Estimate, estimate_mean
+from letheon.core.tasks import Task
 from letheon.retain.comparison import Entry, StrategyComparison
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, resolved
