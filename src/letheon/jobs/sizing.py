@@ -23,6 +23,8 @@ from letheon.core.model.structure import structure_of
 
 FOUR_BITS = 0.52  # bytes per weight of NF4 with doubly quantised scales; embeddings stay bfloat16
 ADAMW, SGD, GEOMETRIC = 16.0, 8.0, 28.0  # bytes per weight that moves
+# scopes that choose by the rows: bytes per weight as measured on a model of 41 million weights (docs/families.md)
+BY_ROWS = {"targeted:k=3": 8.0, "traced": 5.0, "circuit": 12.1, "reglu": 10.3}
 OFFLOADED = 12.0  # of them in the processor's memory with --offload: two moments and a float32 copy
 RANK = 8  # of LoRA's default
 ROWS, TOKENS = 16, 128  # eight forget rows and eight retain rows
@@ -118,6 +120,7 @@ def ways(shape: Shape) -> list[Way]:
         Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin),
         Way(f"{lora} --base bfloat16 {again}", 2 * whole + ADAMW * adapter, thin / 2),
         Way(f"{lora} --base 4bit {again}", four_bits + ADAMW * adapter, thin / 2, divided=False),
+        *(Way(f"--method npo@{scope}", per_weight * whole, full) for scope, per_weight in BY_ROWS.items()),
     ]
 
 
@@ -169,7 +172,8 @@ def needs(name: str) -> dict[str, Any]:
         "device": kind,
         "devices": count,
         "device_gib": round(memory / GIB, 1),
-        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller",
+        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller. What npo@... "
+        "moves depends on the rows: its bytes per weight are those of a model of 41 million weights",
         "ways": rows,
         "command": command(name, ways(shape), count, memory, kind),
     }
@@ -181,7 +185,7 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
     whole = [way for way in choices if "--method" not in way.options and "sgd" not in way.options]
     plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
     offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
-    lighter = [way for way in choices if "@" in way.options]
+    lighter = [way for way in choices if "fact_spans@" in way.options]
     for way in plain:
         if way.per_device(1) < room:
             return f"{start} {way.options}".rstrip()
