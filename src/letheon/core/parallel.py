@@ -62,6 +62,8 @@ def run_tasks(tasks: Sequence[Task], parallel: Parallel) -> dict[str, Ended]:
         Interrupted: stopped by a signal; every process was ended, and what they wrote stays.
         InputError: Ray is not installed, or no cluster answers at the address.
     """
+    if not tasks:
+        return {}
     with _signals_interrupt():
         try:
             if parallel.ray:

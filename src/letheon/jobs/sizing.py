@@ -172,7 +172,7 @@ def needs(name: str) -> dict[str, Any]:
         "device": kind,
         "devices": count,
         "device_gib": round(memory / GIB, 1),
-        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller. What npo@... "
+        "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller. What npo@ "
         "moves depends on the rows: its bytes per weight are those of a model of 41 million weights",
         "ways": rows,
         "command": command(name, ways(shape), count, memory, kind),
