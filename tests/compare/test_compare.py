@@ -149,6 +149,7 @@ def test_an_adversarial_method_name_cannot_leave_the_folder(deletion: Request, t
         compare("tiny", deletion, ["../../npo"], out=tmp_path / "out", device="cpu")
 
 
+@pytest.mark.slow
 def test_several_jobs_compare_as_one_does(deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = ["grad_diff", "npo"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -173,6 +174,7 @@ def timeless(entry: Entry) -> Entry:
     return replace(entry, attempts=attempts, chosen=entry.chosen and replace(entry.chosen, seconds=0.0))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_is_continued(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

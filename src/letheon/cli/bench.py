@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from letheon.cli.options import Given, Group
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, AtOnce, Shown, Tracked, Where, option, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, AtOnceTracked, Shown, Where, option, perform, verb
 from letheon.cli.training import ForgettingEach
 from letheon.jobs.options import BenchData, BenchModels
 from letheon.measure.bench import Teaching
@@ -32,8 +32,7 @@ def bench(
     training: ForgettingEach,
     out: Annotated[Path, option("Folder; a bench begun there is continued.", OUTPUT)] = Path("bench"),
     where: Where,
-    parallel: AtOnce,
-    tracked: Tracked,
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the benchmark."""
@@ -41,4 +40,4 @@ def bench(
     from letheon.printing.bench import show_bench
 
     job = BenchJob(benchmark, data, models, methods, teaching, training, out, where, parallel)
-    perform(job, shown, lambda result, as_json: show_bench(result, out, as_json), tracked)
+    perform(job, shown, lambda result, as_json: show_bench(result, out, as_json), parallel)

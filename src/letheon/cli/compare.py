@@ -14,12 +14,11 @@ from letheon.cli.shared import (
     METHOD,
     OUTPUT,
     TRAINING,
-    AtOnce,
+    AtOnceTracked,
     Criteria,
     Model,
     Rows,
     Shown,
-    Tracked,
     Where,
     option,
     perform,
@@ -39,8 +38,7 @@ def compare(
     criteria: Criteria,
     out: Annotated[Path, option("Folder; a comparison begun there is continued.", OUTPUT)] = Path("compare"),
     where: Where,
-    parallel: AtOnce,
-    tracked: Tracked,
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
@@ -48,4 +46,4 @@ def compare(
     from letheon.printing.compare import show_comparison
 
     job = CompareJob(model, methods, rows, budget, training, criteria, out, where, parallel)
-    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json), tracked)
+    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json), parallel)

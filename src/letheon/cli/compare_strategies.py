@@ -12,12 +12,11 @@ from letheon.cli.shared import (
     METHOD,
     OUTPUT,
     TRAINING,
-    AtOnce,
+    AtOnceTracked,
     Device,
     Learner,
     Shown,
     Stream,
-    Tracked,
     option,
     perform,
     verb,
@@ -37,8 +36,7 @@ def compare_strategies(
     seeds: Annotated[int, option("Number of seeds; intervals are over them.", TRAINING, min=1)] = 3,
     out: Annotated[Path, option("Folder for compare.json and compare.html.", OUTPUT)] = Path("strategies"),
     device: Device = "auto",
-    parallel: AtOnce,
-    tracked: Tracked,
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
@@ -47,4 +45,4 @@ def compare_strategies(
     from letheon.printing.compare_strategies import show_strategies
 
     job = CompareStrategiesJob(Source(model, stream, training), strategies, seeds, out, device, parallel)
-    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json), tracked)
+    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json), parallel)

@@ -22,7 +22,6 @@ from letheon.cli.shared import (
     Method,
     Rows,
     Shown,
-    Tracked,
     exit_with,
     option,
     perform,
@@ -52,7 +51,6 @@ def forget(
     audit: Audited,
     folders: Folders,
     device: Device = "auto",
-    tracked: Tracked,
     shown: Shown,
 ) -> None:
     """Choose the job by the options, and perform it."""
@@ -68,7 +66,7 @@ def forget(
         beside += [name for name, value in (("sequence", sequence), ("resume", folders.resume)) if value]
         perform(ReapplyJob(model, earlier.reapply, earlier.scale, folders.out, beside, device), shown, show_facts)
     elif sequence or is_sequence(folders.resume):
-        perform(sequence_job(given, sequence), shown, show_facts, tracked)
+        perform(sequence_job(given, sequence), shown, show_facts, folders)
     else:
-        done = perform(forget_job(given), shown, show_forget, tracked)
+        done = perform(forget_job(given), shown, show_forget, folders)
         exit_with(done.record if done else None)

@@ -63,11 +63,24 @@ Criteria = Annotated[AuditCriteria, Group(AUDIT)]
 Audited = Annotated[AuditOptions, Group(AUDIT)]
 Scope = Annotated[AuditScope, Group(AUDIT)]
 Continued = Annotated[ContinuationOptions, Group(CONTINUED)]
-Folders = Annotated[RunFolders, Group(OUTPUT)]
 Where = Annotated[Machine, Group(OUTPUT)]
 Shown = Annotated[Printing, Group(OUTPUT)]
+
+
+@dataclass(frozen=True)
+class TrackedFolders(RunFolders, Tracking):
+    """The folder of a run, and where its metrics are copied to."""
+
+
+@dataclass(frozen=True)
+class TrackedParallel(Parallel, Tracking):
+    """Several runs at once, and where their metrics are copied to."""
+
+
 Tracked = Annotated[Tracking, Group(OUTPUT)]
 AtOnce = Annotated[Parallel, Group(OUTPUT)]
+AtOnceTracked = Annotated[TrackedParallel, Group(OUTPUT)]
+Folders = Annotated[TrackedFolders, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
