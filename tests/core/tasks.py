@@ -35,3 +35,14 @@ def variables() -> dict[str, Any]:
 def sleep(folder: str, name: str) -> None:
     (Path(folder) / name).write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(60)
+
+
+def forget_in(folder: str, steps: int) -> str:
+    """Forget in a run folder, or continue what is there; return the hash of the weights."""
+    from letheon.forget.run import forget, resume
+    from letheon.testing import sample_request
+
+    if (Path(folder) / "config.json").is_file():
+        return resume(folder, device="cpu").model.parameters_hash()
+    options: dict[str, Any] = {"steps": steps, "batch_size": 4, "precision": "float32", "checkpoint_steps": 1}
+    return forget("tiny", sample_request(), "npo", out=folder, device="cpu", **options).model.parameters_hash()

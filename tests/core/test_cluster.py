@@ -5,28 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from letheon.compare.run import compare
-from letheon.core.model.models import save_hash
-from letheon.core.parallel import Parallel
-from letheon.core.tasks import CHILD
-from letheon.forget.request import Request
+from letheon.core.parallel import Parallel, run_tasks
+from letheon.core.tasks import CHILD, Task
+from tests.core.tasks import forget_in
 
 pytestmark = pytest.mark.slow
-METHODS = ["grad_diff", "npo"]
-OPTIONS: dict[str, Any] = {"steps": 60, "batch_size": 4, "precision": "float32", "checkpoint_steps": 1}
+NAMES, STEPS = ("one", "two"), 60
 
 
 def kill_a_worker(out: Path, killed: list[int]) -> None:
-    """Kill a Ray worker, once its run has taken ten steps (all runs have, so either will do)."""
+    """Kill a Ray worker, once both runs have taken three steps."""
     end = time.monotonic() + 240
     while time.monotonic() < end:
-        steps = [len(metrics.read_bytes().splitlines()) for metrics in out.glob("*/lr-*/metrics.jsonl")]
-        if len(steps) == len(METHODS) and min(steps) >= 10:
+        steps = [len(metrics.read_bytes().splitlines()) for metrics in out.glob("*/metrics.jsonl")]
+        if len(steps) == len(NAMES) and min(steps) >= 3:
             children = [one for one in psutil.process_iter(["cmdline"]) if CHILD in (one.info["cmdline"] or [])]
             killed.append(children[0].ppid())
             psutil.Process(children[0].ppid()).kill()
@@ -35,25 +31,21 @@ def kill_a_worker(out: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_worker_is_retried_and_the_results_are_those_of_one_job(
-    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    given: dict[str, Any] = {"methods": METHODS, "budget": 0.01, "device": "cpu", **OPTIONS}
-    single = compare("tiny", deletion, out=tmp_path / "one", **given)
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "two", killed))
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path, killed))
     killer.start()
-    several = compare("tiny", deletion, out=tmp_path / "two", parallel=Parallel(jobs=2, ray="local"), **given)
+    tasks = [
+        Task(name, "tests.core.tasks:forget_in", {"folder": str(tmp_path / name), "steps": STEPS}) for name in NAMES
+    ]
+    ended = run_tasks(tasks, Parallel(jobs=2, ray="local"))
     killer.join()
     assert killed
-    assert [entry.error for entry in several.entries] == ["", ""]
-    for one, other in zip(single.entries, several.entries, strict=True):
-        assert one.numbers == other.numbers
-        assert [attempt.scores for attempt in one.attempts] == [attempt.scores for attempt in other.attempts]
-        assert one.chosen is not None
-        folder = Path(one.chosen.folder) / "model"
-        assert save_hash(tmp_path / "one" / folder) == save_hash(tmp_path / "two" / folder)
-    # the run that was cut off went on from a checkpoint: no step was logged twice, and none is missing
-    for metrics in (tmp_path / "two").glob("*/lr-*/metrics.jsonl"):
-        assert len(metrics.read_bytes().splitlines()) == OPTIONS["steps"]
+    expected = forget_in(str(tmp_path / "alone"), STEPS)
+    assert [(one.value, one.problem) for one in ended.values()] == [(expected, "")] * 2
+    # the run that was cut off went on from a checkpoint: no step is logged twice, and none is missing
+    for name in NAMES:
+        assert len((tmp_path / name / "metrics.jsonl").read_bytes().splitlines()) == STEPS

@@ -66,13 +66,9 @@ def compare(
 
     recipes = read_methods(methods, request)
     criteria = load_profile(profile)
-    for name in (model, reference):
-        if name is not None and not isinstance(name, LanguageModel):
-            check_loadable(name)
+    _check([name for name in (model, reference) if name is not None], parallel)
     for recipe in recipes.values():
         check_model(recipe, model)
-    if parallel.several and any(isinstance(name, LanguageModel) for name in (model, reference)):
-        raise InputError("several jobs cannot share a model in memory", "give the model's name or folder, or jobs=1")
     folder, clock = Path(out), time.monotonic()
     settings = {"budget": None, "seed": seed, "options": options, "rows": _rows(request)}
     with Run.begun(folder, settings, "a comparison with other rows, seed or options"):
@@ -98,6 +94,15 @@ def compare(
         write_json(folder / "compare.json", comparison.to_json())
         atomic_write_text(folder / "compare.html", render_comparison(comparison))
     return comparison
+
+
+def _check(models: Sequence[Model], parallel: Parallel) -> None:
+    """Refuse models that cannot be loaded, or not by the processes of several jobs (`InputError`)."""
+    for name in models:
+        if not isinstance(name, LanguageModel):
+            check_loadable(name)
+        elif parallel.several:
+            raise InputError("several jobs cannot share a model in memory", "give its name or folder, or use one job")
 
 
 def _at_once(
