@@ -143,7 +143,10 @@ def perform(
     if shown.dry_run:
         show_plan(job.plan(), shown.as_json)
         return None
-    result = job.work()
+    try:
+        result = job.work()
+    finally:
+        tracking.end()
     show(result, shown.as_json)
     return result
 

@@ -51,6 +51,10 @@ class Tracking:
             raise InputError(f"{self.track} is not installed", f"pip install 'letheon[{self.track}]'")
         os.environ[TRACKER] = self.track
 
+    def end(self) -> None:
+        """Close the copy of the last run."""
+        _open.close()
+
 
 UNTRACKED = Tracking()
 
