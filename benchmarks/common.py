@@ -112,7 +112,8 @@ def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
 def has_bfloat16() -> bool:
     """Whether the processor says that it has bfloat16 arithmetic (that it is fast is another matter)."""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpuinfo.read_text()))
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text))
 
 
 def bfloat16() -> AbstractContextManager[object]:

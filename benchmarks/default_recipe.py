@@ -77,7 +77,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One row per request, seed and recipe; rows that an earlier call has written are read."""
     judge, rows, ledger = load("smollm2"), [], options.worlds / "runs.jsonl"
-    known = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.is_file() else []
+    known = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()] if ledger.is_file() else []
     code = _code_hash()
     for name in _split(options.requests):
         for seed in map(int, _split(options.seeds)):
@@ -94,7 +94,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                     same = [{**key, **row, "cost": round(seconds / plain, 2)}]
                     known += same
                     options.worlds.mkdir(parents=True, exist_ok=True)
-                    with ledger.open("a") as file:
+                    with ledger.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(same[0]) + "\n")
                 rows.append(same[-1])
                 say(json.dumps(rows[-1]))
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _code_hash() -> str:
     """A hash of the package's code: what one version measured is not another's."""
     package = Path(letheon.__file__).parent
-    return canonical_hash([file.read_text() for file in sorted(package.rglob("*.py"))])
+    return canonical_hash([file.read_text(encoding="utf-8") for file in sorted(package.rglob("*.py"))])
 
 
 def _plain_seconds(made: World, name: str, seed: int, known: Sequence[dict[str, Any]]) -> float:

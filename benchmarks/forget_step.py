@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,9 +151,11 @@ def peak_bytes() -> float:
     On Linux a child's `ru_maxrss` begins at its parent's peak and would say the same of both sides; `VmHWM` does not.
     """
     status = Path("/proc/self/status")
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M) if status.is_file() else None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), re.M) if status.is_file() else None
     if found:
         return 1024.0 * int(found[1])
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else 1024 * peak)
 

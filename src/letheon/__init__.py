@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 # Threads of OpenMP that wait for each other burn the processor by default; beside another busy process a run then takes
 # several times as long. The variable is read when torch is loaded, so it is set here; a user's own choice stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Apple's mps lacks some operations; torch then computes them on the processor. Also read when torch is loaded.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _PLACES = {
     "load": ("letheon.core.model.models", "load"),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from letheon.compare import run as running
+from letheon.compare import runner as running
 from letheon.compare.halving import Halving, next_step, pareto, rungs, score
 from letheon.compare.quick_score import QuickScore
+from letheon.compare.record import Entry
 from letheon.compare.run import compare, seconds_of
 from letheon.core.errors import InputError, TrainingError
-from letheon.core.model.models import load
+from letheon.core.model.models import load, save_hash
+from letheon.core.parallel import ALONE, Parallel
+from letheon.core.runs import Run
 from letheon.forget.method_lists import read_methods, split_methods
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -143,3 +147,52 @@ def test_a_method_that_fails_at_every_rate_is_reported_and_the_others_go_on(
 def test_an_adversarial_method_name_cannot_leave_the_folder(deletion: Request, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         compare("tiny", deletion, ["../../npo"], out=tmp_path / "out", device="cpu")
+
+
+@pytest.mark.slow
+def test_several_jobs_compare_as_one_does(deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = ["grad_diff", "npo"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    single, several = (
+        compare("tiny", deletion, methods, out=tmp_path / name, budget=0.01, device="cpu", parallel=jobs, **QUICK)
+        for name, jobs in (("one", ALONE), ("two", Parallel(jobs=2)))
+    )
+    assert [timeless(entry) for entry in several.entries] == [timeless(entry) for entry in single.entries]
+    assert several.before == single.before
+    for entry in single.entries:
+        assert entry.chosen is not None
+        folder = Path(entry.chosen.folder) / "model"
+        assert save_hash(tmp_path / "one" / folder) == save_hash(tmp_path / "two" / folder)
+    loaded = load("tiny", device="cpu")
+    with pytest.raises(InputError, match="cannot share a model in memory"):
+        compare(loaded, deletion, methods, out=tmp_path / "x", parallel=Parallel(jobs=2))
+
+
+def timeless(entry: Entry) -> Entry:
+    """Take the seconds out of an entry."""
+    attempts = [replace(attempt, seconds=0.0) for attempt in entry.attempts]
+    return replace(entry, attempts=attempts, chosen=entry.chosen and replace(entry.chosen, seconds=0.0))
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_is_continued(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "next_step", lambda scores: None if scores else 0)
+    options = {**QUICK, "checkpoint_steps": 1}
+    whole = compare("tiny", deletion, ["grad_diff"], out=tmp_path / "whole", device="cpu", **options)
+    logged, stepped = Run.log, []
+
+    def cut_off(run: Run, **values: Any) -> None:
+        logged(run, **values)
+        stepped.append(values["step"])
+        if stepped == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "log", cut_off)
+    cut = {"methods": ["grad_diff"], "out": tmp_path / "cut", "device": "cpu", **options}
+    with pytest.raises(KeyboardInterrupt):
+        compare("tiny", deletion, **cut)
+    continued = compare("tiny", deletion, **cut)
+    assert stepped == [1, 2, 3, 3, 4]  # its checkpoint held two steps
+    assert [timeless(entry) for entry in continued.entries] == [timeless(entry) for entry in whole.entries]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
@@ -14,6 +15,8 @@ from letheon.core.model.passes import recomputed
 from letheon.core.rows.encoding import Encoder
 from letheon.core.scoring.generation import without_thought
 from letheon.core.scoring.likelihood import hidden_states, score
+from letheon.core.training.optimizers import make_optimizer
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 from letheon.testing.kills import Killed, killed_before_step
@@ -89,10 +92,59 @@ def test_an_adapter_is_trained_in_float32_on_weights_in_bfloat16(deletion: Reque
     assert any("weights in bfloat16" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("method", ["npo", "npo@reglu", "npo@layers=2-", "task_vector"])
-def test_weights_that_move_are_not_held_in_fewer_bits(method: str, deletion: Request) -> None:
-    with pytest.raises(InputError, match=r"(?s)no step can be taken.*@lora"):
+@pytest.mark.parametrize("method", ["npo+geometric", "npo@reglu", "k-fade", "task_vector"])
+def test_weights_that_more_than_the_optimizer_changes_are_not_held_in_fewer_bits(
+    method: str, deletion: Request
+) -> None:
+    with pytest.raises(InputError, match=r"(?s)can take no step.*@lora"):
         forget("no/such/model", deletion, method, base="bfloat16", **QUICK)
+    with pytest.raises(InputError, match=r"(?s)can take no step.*@lora"):
+        forget("no/such/model", deletion, "npo", base="bfloat16", optimizer="sgd", **QUICK)
+    if method != "npo@reglu":
+        with pytest.raises(InputError, match="offload holds the states of AdamW"):
+            forget("no/such/model", deletion, method, offload=True, **QUICK)
+
+
+def test_states_in_the_processor_s_memory_take_adamw_s_own_steps() -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(5, 7), torch.randn(6, 5, 7)
+    ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
+    optimizers = [
+        make_optimizer([weight], TrainSettings(learning_rate=1e-2, weight_decay=0.1, offload=offload))
+        for weight, offload in ((ours, True), (theirs, False))
+    ]
+    for gradient in gradients:
+        for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert not torch.allclose(ours, start, atol=1e-2)
+
+
+def test_steps_below_the_precision_of_bfloat16_add_up() -> None:
+    ours, plain = (nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(2))
+    optimizers = [
+        make_optimizer([ours], TrainSettings(learning_rate=1e-4)),
+        torch.optim.AdamW([plain], lr=1e-4, weight_decay=0),
+    ]
+    for _ in range(200):
+        for weight, optimizer in zip((ours, plain), optimizers, strict=True):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+    assert torch.allclose(ours.float(), torch.full((4,), 0.98), atol=2**-8)  # 200 steps of 1e-4, rounded at the end
+    assert torch.equal(plain.float(), torch.ones(4))  # each step was lost
+
+
+@pytest.mark.parametrize("options", [{"base": "bfloat16"}, {"offload": True}, {"base": "bfloat16", "offload": True}])
+def test_runs_with_other_states_move_and_resume(options: Any, deletion: Request, tmp_path: Any) -> None:
+    settings = {**QUICK, **options}
+    whole = forget("tiny", deletion, "npo", **settings)
+    kinds = {parameter.dtype for parameter in whole.model.model.parameters()}
+    assert kinds == {torch.bfloat16 if "base" in options else torch.float32}
+    assert whole.moved > 0
+    with killed_before_step(1), pytest.raises(Killed):
+        forget("tiny", deletion, "npo", out=tmp_path / "run", checkpoint_steps=1, **settings)
+    assert resume(tmp_path / "run", device="cpu").model.parameters_hash() == whole.model.parameters_hash()
 
 
 def test_a_loaded_model_must_have_the_format(tiny: LanguageModel, deletion: Request) -> None:

@@ -318,6 +318,19 @@ def test_a_finished_run_resumes_to_the_same_weights(deletion: Request, tmp_path:
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 3, "nothing is trained again"
 
 
+def test_a_run_of_an_earlier_version_resumes_with_the_defaults_of_what_came_later(
+    deletion: Request, tmp_path: Path
+) -> None:
+    unbroken = forget("tiny", deletion, "npo", steps=3, **QUICK)
+    with killed_before_step(2), pytest.raises(Killed):
+        forget("tiny", deletion, "npo", out=tmp_path / "run", steps=3, checkpoint_steps=1, **QUICK)
+    config = read_json(tmp_path / "run/config.json")
+    for name in ("shard", "gradient_checkpointing"):
+        del config["config"]["training"][name]
+    write_json(tmp_path / "run/config.json", config)
+    assert resume(tmp_path / "run", device="cpu").model.parameters_hash() == unbroken.model.parameters_hash()
+
+
 def test_a_run_that_is_killed_while_the_model_loads_has_written_nothing(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 import letheon
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel
+from letheon.core.parallel import Parallel
 from letheon.retain.compare import compare_strategies
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, resume
@@ -283,6 +284,18 @@ def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: 
     nameless()
     with pytest.raises(InputError, match="without a name"):
         nameless()
+
+
+def test_several_jobs_compare_strategies_as_one_does(tmp_path: Path) -> None:
+    both = ["naive", "replay:capacity=20"]
+    given: dict[str, Any] = {"model": "mlp=8", "stream": "split-digits", "strategies": both, "seeds": (0,)}
+    alone = compare_strategies(**given, out=tmp_path / "one")
+    at_once = compare_strategies(**given, out=tmp_path / "two", parallel=Parallel(jobs=2))
+    for one, other in zip(alone.entries, at_once.entries, strict=True):
+        assert one.metrics == other.metrics
+        assert [{**row, "seconds": 0} for row in one.rows] == [{**row, "seconds": 0} for row in other.rows]
+    with pytest.raises(InputError, match="several jobs need names"):
+        compare_strategies("mlp=8", split_digits(), both, out=tmp_path / "x", parallel=Parallel(jobs=2))
 
 
 def test_the_shipped_streams() -> None:

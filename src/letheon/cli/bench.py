@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from letheon.cli.options import Given, Group
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, option, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, AtOnceTracked, Shown, Where, option, perform, verb
 from letheon.cli.training import ForgettingEach
 from letheon.jobs.options import BenchData, BenchModels
 from letheon.measure.bench import Teaching
@@ -32,11 +32,12 @@ def bench(
     training: ForgettingEach,
     out: Annotated[Path, option("Folder; a bench begun there is continued.", OUTPUT)] = Path("bench"),
     where: Where,
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the benchmark."""
     from letheon.jobs.bench import BenchJob
     from letheon.printing.bench import show_bench
 
-    job = BenchJob(benchmark, data, models, methods, teaching, training, out, where)
-    perform(job, shown, lambda result, as_json: show_bench(result, out, as_json))
+    job = BenchJob(benchmark, data, models, methods, teaching, training, out, where, parallel)
+    perform(job, shown, lambda result, as_json: show_bench(result, out, as_json), parallel)

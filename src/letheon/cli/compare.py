@@ -10,7 +10,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Criteria, Model, Rows, Shown, Where, option, perform, verb
+from letheon.cli.shared import (
+    METHOD,
+    OUTPUT,
+    TRAINING,
+    AtOnceTracked,
+    Criteria,
+    Model,
+    Rows,
+    Shown,
+    Where,
+    option,
+    perform,
+    verb,
+)
 from letheon.cli.training import ForgettingEach
 
 
@@ -25,11 +38,12 @@ def compare(
     criteria: Criteria,
     out: Annotated[Path, option("Folder; a comparison begun there is continued.", OUTPUT)] = Path("compare"),
     where: Where,
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
     from letheon.jobs.compare import CompareJob
     from letheon.printing.compare import show_comparison
 
-    job = CompareJob(model, methods, rows, budget, training, criteria, out, where)
-    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json))
+    job = CompareJob(model, methods, rows, budget, training, criteria, out, where, parallel)
+    perform(job, shown, lambda comparison, as_json: show_comparison(comparison, out, as_json), parallel)

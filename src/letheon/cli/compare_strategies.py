@@ -8,7 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from letheon.cli.shared import METHOD, OUTPUT, TRAINING, Device, Learner, Shown, Stream, option, perform, verb
+from letheon.cli.shared import (
+    METHOD,
+    OUTPUT,
+    TRAINING,
+    AtOnceTracked,
+    Device,
+    Learner,
+    Shown,
+    Stream,
+    option,
+    perform,
+    verb,
+)
 from letheon.cli.training import LearningEach
 
 
@@ -24,6 +36,7 @@ def compare_strategies(
     seeds: Annotated[int, option("Number of seeds; intervals are over them.", TRAINING, min=1)] = 3,
     out: Annotated[Path, option("Folder for compare.json and compare.html.", OUTPUT)] = Path("strategies"),
     device: Device = "auto",
+    parallel: AtOnceTracked,
     shown: Shown,
 ) -> None:
     """Perform the comparison."""
@@ -31,5 +44,5 @@ def compare_strategies(
     from letheon.jobs.learn import Source
     from letheon.printing.compare_strategies import show_strategies
 
-    job = CompareStrategiesJob(Source(model, stream, training), strategies, seeds, out, device)
-    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json))
+    job = CompareStrategiesJob(Source(model, stream, training), strategies, seeds, out, device, parallel)
+    perform(job, shown, lambda result, as_json: show_strategies(result, out, as_json), parallel)

@@ -74,7 +74,7 @@ def forget(
         beside += [name for name, value in (("sequence", sequence), ("resume", folders.resume)) if value]
         perform(ReapplyJob(model, earlier.reapply, earlier.scale, folders.out, beside, device), shown, show_facts)
     elif queue:
-        perform(sequence_job(given, sequence), shown, show_facts)
+        perform(sequence_job(given, sequence), shown, show_facts, folders)
     else:
-        done = perform(forget_job(given), shown, show_forget, together=True)
+        done = perform(forget_job(given), shown, show_forget, folders, together=True)
         exit_with(done.record if done else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Shown, Stream, option, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Shown, Stream, Tracked, option, perform, verb
 from letheon.cli.training import Learning
 
 
@@ -26,6 +26,7 @@ def learn(
     out: Annotated[Path, option("Folder of the new run.", OUTPUT)] = Path("learn"),
     resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
     device: Device = "auto",
+    tracked: Tracked,
     shown: Shown,
 ) -> None:
     """Perform the learning."""
@@ -33,6 +34,6 @@ def learn(
     from letheon.printing.learn import show_learned
 
     if resume is not None:
-        perform(ResumedLearn(resume, model, device), shown, show_learned)
+        perform(ResumedLearn(resume, model, device), shown, show_learned, tracked)
     else:
-        perform(LearnJob(Source(model, stream, training), strategy, out, device), shown, show_learned)
+        perform(LearnJob(Source(model, stream, training), strategy, out, device), shown, show_learned, tracked)

@@ -1,17 +1,19 @@
 """The papers: list them with badge and verdict, read one, measure its claim.
 
-letheon papers show gu; letheon papers run gu --fast
+letheon papers show gu; letheon papers run gu --fast; letheon papers run all --jobs 4
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from letheon.cli.options import expanded
-from letheon.cli.shared import Command, Json, Shown
+from letheon.cli.shared import AtOnce, Command, Json, Shown, perform
+from letheon.core.errors import LetheonError
 from letheon.core.progress import be_quiet
 from letheon.printing.cells import print_json
 
@@ -51,7 +53,7 @@ def show(context: typer.Context, key: Key, as_json: Json = False) -> None:
 @expanded
 def run(
     context: typer.Context,
-    key: Key,
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, numbers or arXiv ids; or all.")],
     *,
     full: Annotated[
         bool,
@@ -61,15 +63,25 @@ def run(
     record: Annotated[bool, typer.Option("--record", help="Store the result in the catalogue.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for figures and outcome.json.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    parallel: AtOnce,
     shown: Shown,
 ) -> None:
-    """Measure a paper's claim and say whether it holds."""
-    from letheon.jobs.papers import PaperJob
+    """Measure a paper's claim and say whether it holds; several papers run in processes of their own."""
+    from letheon.jobs.papers import ALL, PaperJob, PapersJob
     from letheon.papers.page import run_paper
+    from letheon.printing.papers import show_papers
 
-    job = PaperJob(key, full, seeds, device)
+    if len(keys) > 1 or ALL in keys or parallel.ray:
+        place = out or Path("letheon-papers")
+        several = PapersJob(keys, full, seeds, device, record, place, parallel)
+        shown = replace(shown, as_json=shown.as_json or bool(context.obj))
+        ended = perform(several, shown, lambda found, as_json: show_papers(found, place, as_json))
+        if ended and any(one.problem for one in ended.values()):
+            raise typer.Exit(LetheonError.exit_code)
+        return
+    job = PaperJob(keys[0], full, seeds, device)
     be_quiet(shown.quiet)
     if shown.dry_run:
         print_json(job.plan())
         return
-    run_paper(key, job.scale, shown.as_json or bool(context.obj), record, out)
+    run_paper(keys[0], job.scale, shown.as_json or bool(context.obj), record, out)

@@ -12,8 +12,10 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperOption
 
 from letheon.cli.options import Group, attribute_docs, expanded
+from letheon.core.parallel import Parallel
 from letheon.core.processes import is_main_process, leave_the_job
 from letheon.core.progress import be_quiet
+from letheon.core.tracking import UNTRACKED, Tracking
 from letheon.jobs.options import (
     AuditCriteria,
     AuditOptions,
@@ -63,10 +65,25 @@ Criteria = Annotated[AuditCriteria, Group(AUDIT)]
 Audited = Annotated[AuditOptions, Group(AUDIT)]
 Scope = Annotated[AuditScope, Group(AUDIT)]
 Continued = Annotated[ContinuationOptions, Group(CONTINUED)]
-Folders = Annotated[RunFolders, Group(OUTPUT)]
 Where = Annotated[Machine, Group(OUTPUT)]
 Shown = Annotated[Printing, Group(OUTPUT)]
 Together = Annotated[Devices, Group(OUTPUT)]
+
+
+@dataclass(frozen=True)
+class TrackedFolders(RunFolders, Tracking):
+    """The folder of a run, and where its metrics are copied to."""
+
+
+@dataclass(frozen=True)
+class TrackedParallel(Parallel, Tracking):
+    """Several runs at once, and where their metrics are copied to."""
+
+
+Tracked = Annotated[Tracking, Group(OUTPUT)]
+AtOnce = Annotated[Parallel, Group(OUTPUT)]
+AtOnceTracked = Annotated[TrackedParallel, Group(OUTPUT)]
+Folders = Annotated[TrackedFolders, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
@@ -121,11 +138,17 @@ def verb(page: str | None) -> Callable[[Callable[..., None]], typer.Typer]:
 
 
 def perform(
-    job: Job[Made], shown: Printing, show: Callable[[Made, bool], None], *, together: bool = False
+    job: Job[Made],
+    shown: Printing,
+    show: Callable[[Made, bool], None],
+    tracking: Tracking = UNTRACKED,
+    *,
+    together: bool = False,
 ) -> Made | None:
     """Print the plan on a dry run; else do the work, show its result and return it.
 
     Args:
+        tracking: where the first process copies the metrics to.
         together: whether the processes of a launched job share the work; else the first does it and the others end.
     """
     be_quiet(shown.quiet or not is_main_process())
@@ -133,10 +156,15 @@ def perform(
         if not is_main_process():
             return None
         leave_the_job()
+    if is_main_process():
+        tracking.begin()
     if shown.dry_run:
         show_plan(job.plan(), shown.as_json)
         return None
-    result = job.work()
+    try:
+        result = job.work()
+    finally:
+        tracking.end()
     if is_main_process():
         show(result, shown.as_json)
     return result

@@ -167,7 +167,10 @@ def atomic_folder(folder: Path, needed_bytes: int = 0) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f"{LEFTOVER}{folder.name}.", dir=folder.parent))
         yield temporary
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
-        manifest = {str(f.relative_to(temporary)): {"bytes": f.stat().st_size, "sha256": sha256_of(f)} for f in files}
+        manifest = {
+            file.relative_to(temporary).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            for file in files
+        }
         for file in files:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
 import torch
+from torch import nn
 
 from letheon.core.training.settings import Precision
+from letheon.core.variables import JOBS, PRECISION, THREADS
+
+logger = logging.getLogger("letheon")
+SMALL = 1_000_000  # weights of a model whose products are too small to share between threads
+_more_threads: list[int] = []  # the number before a tiny model took one thread
 
 
 @lru_cache(maxsize=8)
@@ -26,8 +34,7 @@ def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.1) 
         start = time.perf_counter()
         for _ in range(4):
             torch.nn.functional.linear(left, right)
-        if device != "cpu":
-            torch.cuda.synchronize()
+        synchronize(torch.device(device))
         best = max(best, 4 * operations / (time.perf_counter() - start) / 1e9)
     return best
 
@@ -41,10 +48,70 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "float32"  # processes that each measure may disagree
+    if device.type == "mps" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "float32"  # mps lacks bfloat16 products in places; processes that each measure may disagree
+    if device.type == "xpu":
+        return "bfloat16" if torch.xpu.is_bf16_supported() else "float32"
+    if os.environ.get(PRECISION) in ("float32", "bfloat16"):
+        return "bfloat16" if os.environ[PRECISION] == "bfloat16" else "float32"
     faster = matmul_speed(torch.bfloat16) > 1.25 * matmul_speed(torch.float32)
     return "bfloat16" if faster else "float32"
+
+
+def budget_clock(device: str = "auto") -> Callable[[], float]:
+    """Return the clock that time budgets are counted by, in seconds.
+
+    It is the wall's for a run that is alone or on an accelerator, and the process's own processor time per thread where
+    several runs share the processor: then none pays for what the others do.
+    """
+    several = int(os.environ.get(JOBS, "1")) > 1
+    if several and (device == "cpu" or (device == "auto" and not torch.accelerator.is_available())):
+        return lambda: time.process_time() / torch.get_num_threads()
+    return time.monotonic
+
+
+def threads_are_set() -> bool:
+    """Return whether the user chose the number of threads (OMP_NUM_THREADS)."""
+    return "OMP_NUM_THREADS" in os.environ and THREADS not in os.environ
+
+
+def fit_threads(weights: int) -> int:
+    """Set the number of threads by the size of a model, and return it: one for a tiny model, else torch's own number.
+
+    The products of a tiny model take less time than waking a thread does. A number that the user set stays.
+
+    Args:
+        weights: number of the model's weights.
+    """
+    threads = torch.get_num_threads()
+    if weights < SMALL and threads > 1 and not threads_are_set():
+        _more_threads.append(threads)
+        torch.set_num_threads(1)
+    elif weights >= SMALL and threads == 1 and _more_threads:
+        torch.set_num_threads(_more_threads[0])
+    if weights >= SMALL:
+        _more_threads.clear()
+    return torch.get_num_threads()
+
+
+def suit(model: nn.Module) -> None:
+    """Choose the number of threads for a model that was loaded, and say once what its device lacks."""
+    fit_threads(sum(weight.numel() for weight in model.parameters()))
+    if next(model.parameters()).device.type == "mps":
+        _say_mps()
+
+
+@lru_cache(maxsize=1)
+def _say_mps() -> None:
+    fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1"
+    rest = "the processor does what mps lacks" if fallback else "PYTORCH_ENABLE_MPS_FALLBACK is off"
+    logger.warning("device mps: products are float32, and %s", rest)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until an accelerator has done its work, so that a time can be taken."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,11 @@ def be_quiet(quiet: bool = True) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Return whether progress output is off."""
+    return _quiet
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show progress on standard error while the block runs; yield the function that advances it."""

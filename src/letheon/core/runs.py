@@ -27,6 +27,7 @@ from letheon.core.atomic import (
     write_json,
 )
 from letheon.core.errors import InputError
+from letheon.core.tracking import copy_metrics
 
 
 def utc_now() -> str:
@@ -125,13 +126,16 @@ class Run:
         line = json.dumps(plain({"time": round(time.time(), 3), **values}), ensure_ascii=False) + "\n"
         path = self.folder / "metrics.jsonl"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            # Windows ends lines otherwise unless the file is binary
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(path, flags, 0o644)
             try:
                 os.write(descriptor, line.encode())
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise unwritable(path, error) from error
+        copy_metrics(self.folder, values)
 
     def tidy(self) -> None:
         """Clean up after a killed process: delete half-written folders, restore a folder that was moved aside."""

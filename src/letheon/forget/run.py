@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 Method = Recipe | StandaloneMethod
+EXACT = ("everything", "layers", "targeted")  # scopes whose weights the optimizer alone changes
 
 
 def forget(
@@ -109,8 +110,10 @@ def _job(
 
 
 def _noted(result: Result, base: Base) -> Result:
-    if base != "float32":
+    if base != "float32" and result.model.has_adapter:
         result.warnings.append(f"the adapter was trained on weights in {base}: on others its answers differ a little")
+    elif base != "float32":
+        result.warnings.append(f"the weights are in {base}: differences below its precision are not there")
     if not result.request.retain:
         result.warnings.append("no retain rows: nothing held the rest of the model in place")
     result.warnings += [*conflicts(result.request), *result.model.notes]
@@ -138,7 +141,7 @@ def _saved(result: Result, run: Run, recipe: Method) -> Result:
     return result
 
 
-def resume(folder: str | Path, device: str = "auto") -> Result:
+def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = None) -> Result:
     """Continue a killed or interrupted run from its folder alone; a finished one is only read."""
     run = Run.open(Path(folder))
     config = run.config
@@ -160,6 +163,7 @@ def resume(folder: str | Path, device: str = "auto") -> Result:
         training=training,
         device=device,
         resume=True,
+        on_step=on_step,
     )
 
 
@@ -185,11 +189,18 @@ def check_memory(recipe: Method, training: TrainSettings, model: LanguageModel |
     base = training.base
     if training.gradient_checkpointing and recipe.recomputes is False:
         raise InputError(f"{recipe} reads attention, which gradient checkpointing computes otherwise", "leave it out")
+    plain = isinstance(recipe, Recipe) and recipe.update.method.name == "joint" and training.optimizer == "adamw"
+    if training.offload and not plain:
+        raise InputError(f"offload holds the states of AdamW, which {recipe} does not leave alone", "leave it out")
     if base == "float32":
         return
     check_base(base)
-    if not isinstance(recipe, Recipe) or recipe.scope.method.name != "lora":
-        raise InputError(f"base={base} holds weights in which no step can be taken", "use it with the scope @lora")
+    lora = isinstance(recipe, Recipe) and recipe.scope.method.name == "lora"
+    moves = plain and isinstance(recipe, Recipe) and recipe.scope.method.name in EXACT
+    if not lora and not (base == "bfloat16" and moves):
+        others = f", or with AdamW, +joint and one of {', '.join(EXACT)}" if base == "bfloat16" else ""
+        remedy = f"use it with the scope @lora{others}"
+        raise InputError(f"base={base} holds weights in which {recipe} can take no step", remedy)
     if isinstance(model, LanguageModel) and base_of(model.base()) != base:
         raise InputError(f"the model holds its weights in {base_of(model.base())}", f"load it with base={base!r}")
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from letheon.core.parallel import ALONE, Parallel
 from letheon.forget.method_lists import split_methods
 from letheon.jobs.options import BenchData, BenchModels, Machine
 from letheon.measure.bench import BenchPlan, Teaching, bench, plan_bench, read_benchmark
@@ -32,14 +33,17 @@ class BenchJob:
     training: Mapping[str, Any] = field(default_factory=dict)
     out: Path = Path("bench")
     machine: Machine = field(default_factory=Machine)
+    parallel: Parallel = ALONE
 
     @cached_property
     def checked(self) -> BenchPlan:
         """The plan of the bench, with its data read and everything checked that needs no model."""
         data, models, seed = self.data, self.models, self.machine.seed
         own = {name: value for name, value in {"peer": data.peer, "corpus": data.corpus}.items() if value}
+        read: dict[str, Any] = {"name": self.benchmark, "source": data.data, "split": data.split, **own}
+        read |= {"rows": data.rows, "seed": seed}
         return plan_bench(
-            read_benchmark(self.benchmark, data.data, split=data.split, rows=data.rows, seed=seed, **own),
+            read_benchmark(**read),
             split_methods(self.methods),
             out=self.out,
             model=models.model,
@@ -48,6 +52,7 @@ class BenchJob:
             train=models.train,
             teaching=Teaching(**self.teaching),
             seed=seed,
+            data=read,
             **self.training,
         )
 
@@ -57,4 +62,4 @@ class BenchJob:
 
     def work(self) -> Bench:
         """Run the bench and write its page."""
-        return bench(self.checked, device=self.machine.device)
+        return bench(self.checked, device=self.machine.device, parallel=self.parallel)

@@ -14,6 +14,7 @@ from letheon.compare.record import Comparison
 from letheon.compare.run import compare, seconds_of
 from letheon.core.atomic import check_writable
 from letheon.core.model.models import check_loadable
+from letheon.core.parallel import ALONE, Parallel
 from letheon.forget.method_lists import read_methods, split_methods
 from letheon.forget.request import Request
 from letheon.forget.run import check, check_model
@@ -39,6 +40,7 @@ class CompareJob:
     criteria: AuditCriteria = field(default_factory=AuditCriteria)
     out: Path = Path("compare")
     machine: Machine = field(default_factory=Machine)
+    parallel: Parallel = ALONE
 
     @cached_property
     def request(self) -> Request:
@@ -84,5 +86,6 @@ class CompareJob:
             profile=self.criteria.profile,
             seed=machine.seed,
             device=machine.device,
+            parallel=self.parallel,
             **self.training,
         )

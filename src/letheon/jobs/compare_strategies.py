@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.core.parallel import ALONE, Parallel
 from letheon.forget.method_lists import split_methods
 from letheon.jobs.learn import Source
 from letheon.retain.compare import compare_strategies
@@ -22,6 +23,7 @@ class CompareStrategiesJob:
     seeds: int = 3
     out: Path = Path("strategies")
     device: str = "auto"
+    parallel: Parallel = ALONE
 
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
@@ -32,12 +34,13 @@ class CompareStrategiesJob:
         self.plan()
         return compare_strategies(
             self.source.model,
-            self.source.stream,
+            self.source.name if self.parallel.several else self.source.stream,
             split_strategies(self.strategies),
             seeds=range(self.seeds),
             out=self.out,
             settings=self.source.settings,
             device=self.device,
+            parallel=self.parallel,
         )
 
 

@@ -1,14 +1,22 @@
-"""`letheon papers run`: the scale at which a paper's claim is measured."""
+"""`letheon papers run`: the scale at which a claim is measured; several papers, each in a process of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from letheon.core.atomic import check_writable
 from letheon.core.errors import InputError
-from letheon.papers.catalogue import Scale, paper
+from letheon.core.parallel import ALONE, Parallel, run_tasks
+from letheon.core.tasks import Ended, Task
+from letheon.papers import catalogue
+from letheon.papers.catalogue import Paper, Scale, paper, papers
+from letheon.papers.folder import write_outcome
 
 FULL_SEEDS = 5
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -45,3 +53,62 @@ class PaperJob:
         if entry.planned:
             raise InputError(f"paper {entry.key!r} is planned and cannot be run", "see letheon papers")
         return {"key": entry.key, "scale": self.scale.name, "seeds": list(self.scale.seeds)}
+
+
+@dataclass(frozen=True)
+class PapersJob:
+    """The measurement of several papers' claims, each in a process of its own.
+
+    Attributes:
+        keys: keys, numbers or arXiv identifiers; `all` takes every paper that can be run.
+        full: the full scale; of all papers, where there is one.
+        record: store the results in the catalogue.
+        out: folder that gets one folder per paper.
+    """
+
+    keys: Sequence[str]
+    full: bool = False
+    seeds: int = 0
+    device: str = "cpu"
+    record: bool = False
+    out: Path = Path("letheon-papers")
+    parallel: Parallel = ALONE
+
+    def _chosen(self) -> list[Paper]:
+        everything = ALL in self.keys
+        chosen = [entry for entry in papers() if not entry.planned] if everything else [paper(key) for key in self.keys]
+        return list({entry.key: entry for entry in chosen}.values())
+
+    def jobs(self) -> list[PaperJob]:
+        """Return the measurement of each paper."""
+        everything = ALL in self.keys
+        return [
+            PaperJob(entry.key, self.full and (entry.full or not everything), self.seeds, self.device)
+            for entry in self._chosen()
+        ]
+
+    def plan(self) -> dict[str, Any]:
+        """Check the papers and return what would be done."""
+        check_writable(self.out)
+        return {"papers": [job.plan() for job in self.jobs()], "jobs": self.parallel.jobs, "out": str(self.out)}
+
+    def work(self) -> dict[str, Ended]:
+        """Measure every paper; return by its key the entry for the catalogue, or the problem that ended it."""
+        self.plan()
+        tasks = [
+            Task(job.key, f"{__name__}:measure", {**job.__dict__, "out": str(self.out / job.key)})
+            for job in self.jobs()
+        ]
+        ended = run_tasks(tasks, self.parallel)
+        for key, one in ended.items():
+            if self.record and not one.problem:
+                catalogue.store(key, one.value)
+        return ended
+
+
+def measure(key: str, full: bool, seeds: int, device: str, out: str) -> dict[str, Any]:
+    """Measure a paper's claim in a process of its own, write its folder, and return the entry for the catalogue."""
+    entry, scale = paper(key), PaperJob(key, full, seeds, device).scale
+    outcome = entry.reproduce(scale)
+    write_outcome(outcome, entry, Path(out))
+    return catalogue.entry_of(outcome, scale)

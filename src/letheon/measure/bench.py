@@ -14,16 +14,18 @@ import importlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from letheon.audit.measuring.judging import judge_for
 from letheon.core.atomic import atomic_write_text, check_writable, is_whole, read_json, write_json
-from letheon.core.errors import InputError, Interrupted, TrainingError, nearest
+from letheon.core.errors import InputError, Interrupted, LetheonError, TrainingError, nearest
 from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.parallel import ALONE, Parallel, run_tasks
 from letheon.core.rows.examples import Example
 from letheon.core.runs import Run, slug
+from letheon.core.tasks import Task
 from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
@@ -110,6 +112,7 @@ class BenchPlan:
         target, reference: models that were given; empty where there is none.
         train: train target and reference from the model.
         options: of `letheon.forget` for every method, such as `epochs`.
+        data: arguments of `read_benchmark` that read the same benchmark again; several jobs need them.
     """
 
     benchmark: Benchmark
@@ -122,6 +125,7 @@ class BenchPlan:
     teaching: Teaching
     options: Mapping[str, Any]
     seed: int
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """Return the settings that decide the numbers of every model; methods may join later."""
@@ -148,6 +152,7 @@ def plan_bench(
     train: bool = False,
     teaching: Teaching = Teaching(),
     seed: int = 0,
+    data: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> BenchPlan:
     """Check what a bench is asked.
@@ -156,6 +161,7 @@ def plan_bench(
         methods: as `letheon.forget` takes them; none measures target and reference only.
         out: the bench's folder; one that was begun is continued.
         model, target, reference: names or folders as `letheon.load` takes them.
+        data: arguments of `read_benchmark` that read the same benchmark again; several jobs need them.
         options: of `letheon.forget` for every method, such as `epochs`.
 
     Raises:
@@ -176,11 +182,15 @@ def plan_bench(
             check_model(recipe, name)
     check_writable(Path(out))
     target = target or ("" if train else model)
-    return BenchPlan(benchmark, recipes, Path(out), model, target, reference, train, teaching, options, seed)
+    models = (model, target, reference)
+    return BenchPlan(benchmark, recipes, Path(out), *models, train, teaching, options, seed, dict(data or {}))
 
 
-def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
+def bench(plan: BenchPlan, *, device: str = "auto", parallel: Parallel = ALONE) -> Bench:
     """Train, unlearn and evaluate what is not there yet; write `bench.json` and `bench.html`.
+
+    Args:
+        parallel: models that are made at once: target and reference, then the methods.
 
     Raises:
         InputError: the folder holds a bench of other data, models or options.
@@ -188,10 +198,13 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
     """
     from letheon.measure.page import render_bench
 
+    if parallel.several and not plan.data:
+        raise InputError("several jobs must read the benchmark again", "give plan_bench its data=, or use one job")
     out, began = plan.out, time.monotonic()
     with Run.begun(out, plan.config(), "a bench of other data, models or options"):
         try:
-            models = tuple(_Runner(plan, device).measured())
+            lost = _at_once(plan, device, parallel) if parallel.several else {}
+            models = tuple(_Runner(plan, device, lost).measured())
         except Interrupted as stopped:
             raise Interrupted(stopped.problem, "the same command goes on from there") from None
         result = Bench(
@@ -210,18 +223,60 @@ def bench(plan: BenchPlan, *, device: str = "auto") -> Bench:
     return result
 
 
+def _at_once(plan: BenchPlan, device: str, parallel: Parallel) -> dict[str, str]:
+    """Let processes make target and reference, then every method; return the problems of methods that failed."""
+    settings = {name: getattr(plan, name) for name in ("model", "reference", "train", "seed")}
+    settings |= {"target": "" if plan.train else plan.target, "teaching": asdict(plan.teaching), "out": str(plan.out)}
+    settings["options"] = dict(plan.options)
+    arguments = {"data": dict(plan.data), "settings": settings, "device": device}
+
+    def run(names: Sequence[str], what: str) -> dict[str, str]:
+        tasks = [Task(name, f"{__name__}:make_one", {**arguments, what: name}) for name in names]
+        ended = {name: one.problem or one.value for name, one in run_tasks(tasks, parallel).items()}
+        return {name: problem for name, problem in ended.items() if problem}
+
+    if plan.train and (lost := run(("target", "reference"), "role")):
+        raise LetheonError("; ".join(f"{name}: {problem}" for name, problem in lost.items()), "run it again")
+    list(_Runner(replace(plan, methods={}), device).measured())  # the methods are measured against these
+    return run(list(plan.methods), "method")
+
+
+def make_one(
+    data: dict[str, Any],
+    settings: dict[str, Any],
+    device: str,
+    role: Literal["", "target", "reference"] = "",
+    method: str = "",
+) -> str:
+    """Make one model of a bench in a process of its own; return why it failed, empty where it did not."""
+    rest = {name: value for name, value in settings.items() if name not in ("teaching", "options")}
+    teaching = Teaching(**settings["teaching"])
+    methods = [method] if method else []
+    plan = plan_bench(read_benchmark(**data), methods, teaching=teaching, **rest, **settings["options"])
+    runner = _Runner(plan, device)
+    if role:
+        runner.trained(role)
+        return ""
+    return next((model.error for model in runner.measured() if model.name == method), "")
+
+
 @dataclass
 class _Runner:
-    """Trains, unlearns and measures each model, unless an earlier run did."""
+    """Trains, unlearns and measures each model, unless an earlier run did.
+
+    Attributes:
+        lost: problems of methods that failed in a process of their own.
+    """
 
     plan: BenchPlan
     device: str
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def measured(self) -> Iterator[BenchedModel]:
         """Target, reference, then every method, each measured against those before."""
         plan = self.plan
-        target = str(self._trained("target")) if plan.train else plan.target
-        reference = str(self._trained("reference")) if plan.train else plan.reference
+        target = str(self.trained("target")) if plan.train else plan.target
+        reference = str(self.trained("reference")) if plan.train else plan.reference
         # who learned neither judges best; the target itself learned the rows
         untouched = plan.model if plan.model and plan.model != target else None
         with judge_for(untouched, target, reference or None, self.device) as judge:
@@ -253,8 +308,8 @@ class _Runner:
         write_json(file, scores.to_json())
         return scores
 
-    def _trained(self, role: Role) -> Path:
-        """The folder of a model that learned the request's rows: all of them, or those to keep."""
+    def trained(self, role: Role) -> Path:
+        """Return the folder of a model that learned the request's rows: all of them, or those to keep."""
         folder = self.plan.out / role
         if is_whole(folder / "model"):
             return folder / "model"
@@ -271,6 +326,8 @@ class _Runner:
         return folder / "model"
 
     def _method(self, name: str, recipe: Recipe | StandaloneMethod, target: str, against: Against) -> BenchedModel:
+        if name in self.lost:
+            return BenchedModel(name, "unlearned", None, error=self.lost[name])
         folder = self.plan.out / "methods" / slug(name)
         try:
             scores = self._scores(name, lambda: self._unlearned(folder, recipe, target), against)

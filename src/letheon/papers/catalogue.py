@@ -299,15 +299,13 @@ def inferred_of(name: str) -> str:
 
 
 def record(outcome: Outcome, scale: Scale) -> None:
-    """Store an outcome in `results.json`, with the versions, the machine and the scale that it was measured on.
+    """Store an outcome in `results.json`, with the versions, the machine and the scale that it was measured on."""
+    store(outcome.key, entry_of(outcome, scale))
 
-    An earlier outcome of that paper is replaced; the file is replaced whole or not at all.
 
-    Raises:
-        InputError: the catalogue has no such paper.
-        LetheonError: the file cannot be written.
-    """
-    entry = {
+def entry_of(outcome: Outcome, scale: Scale) -> dict[str, Any]:
+    """Make the entry of an outcome that was measured on this machine."""
+    return {
         **outcome.to_json(),
         "versions": {"letheon": __version__}
         | {name: text for name, text in versions().items() if name in ("torch", "transformers", "python")},
@@ -315,7 +313,18 @@ def record(outcome: Outcome, scale: Scale) -> None:
         "date": utc_now(),
         "scale": scale.name,
     }
-    results = read_results() | {paper(outcome.key).key: entry}
+
+
+def store(key: str, entry: dict[str, Any]) -> None:
+    """Store the entry of an outcome in `results.json`.
+
+    An earlier outcome of that paper is replaced; the file is replaced whole or not at all.
+
+    Raises:
+        InputError: the catalogue has no such paper.
+        LetheonError: the file cannot be written.
+    """
+    results = read_results() | {paper(key).key: entry}
     try:
         write_json(RESULTS, dict(sorted(results.items())))
     except OSError as error:
@@ -327,5 +336,6 @@ def record(outcome: Outcome, scale: Scale) -> None:
 def _processor() -> str:
     """The processor's name, which Linux gives only in /proc."""
     cpuinfo = Path("/proc/cpuinfo")
-    line = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else None
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    line = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
     return line[1] if line else platform.processor() or platform.machine()

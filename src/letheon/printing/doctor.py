@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from letheon.printing.cells import print_json, print_notes
+from letheon.printing.cells import new_table, print_json, print_notes
 
 
 def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
@@ -19,7 +19,8 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in facts["versions"].items():
         table.add_row(f"[dim]{name}", value)
-    table.add_row("[dim]device", f"{facts['device']}, {facts['cores']} cores, {facts['threads']} threads")
+    threads = f"{facts['threads']} threads ({facts['threads_tiny']} for a tiny model), waiting: {facts['wait_policy']}"
+    table.add_row("[dim]device", f"{facts['device']}, {facts['cores']} cores, {threads}")
     speeds = ", ".join(f"{name} {speed} GFLOP/s" for name, speed in facts["gflops"].items())
     table.add_row("[dim]matrix products", f"{speeds}: precision auto is {facts['precision']} here")
     table.add_row("[dim]letheon demo", f"about {facts['demo_minutes']} minutes")
@@ -30,3 +31,22 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
         table.add_row(f"[dim]extra {name}", f"{state}[/]: {extra['unlocks']}")
     console.print(table)
     print_notes(console, facts["advice"])
+
+
+def show_needs(facts: dict[str, Any], as_json: bool) -> None:
+    """Print what each way to forget needs, and a command that fits."""
+    if as_json:
+        print_json(facts)
+        return
+    count, kind, memory = facts["devices"], facts["device"], facts["device_gib"]
+    console, together = Console(), count > 1
+    title = f"{facts['model']}: {facts['weights'] / 1e9:.2f} billion weights; {count} x {kind} with {memory} GiB"
+    headings = ("options of letheon forget", "bytes per weight", "GiB", "activations", "offloaded", "fits")
+    table = new_table(title, *headings, *((f"fits {count} devices",) if together else ()))
+    for way in facts["ways"]:
+        fits = ["yes" if way[name] else "no" for name in ("fits", *(("fits_sharded",) if together else ()))]
+        numbers = (way["bytes_per_weight"], way["gib"], way["activations_gib"], way["offloaded_gib"])
+        table.add_row(way["options"] or "(none)", *map(str, numbers), *fits)
+    console.print(table)
+    print_notes(console, [f"estimate: {facts['estimate']}"])
+    console.print(facts["command"], soft_wrap=True, markup=False)

@@ -170,6 +170,8 @@ def load(
         return name
     import torch
 
+    from letheon.core.hardware import suit
+
     text = str(name)
     provide(attention)
     with quiet():
@@ -187,6 +189,7 @@ def load(
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
     loaded.model.to(check_device(device)).eval()
+    suit(loaded.model)
     if not loaded.tokenizer.chat_template:
         note = f"{text} has no chat template: questions are asked as plain text"
         loaded.notes.append(note)

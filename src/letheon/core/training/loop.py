@@ -28,6 +28,7 @@ from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
+from letheon.core.training.optimizers import make_optimizer
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole
 from letheon.core.training.signals import Signals
@@ -90,9 +91,7 @@ class Loop:
         self.parameters = self.sharding.parameters
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")
         self.precision = resolve_precision(settings.precision, model.device)
-        make = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.SGD
-        weights, decay = self.parameters.values(), settings.weight_decay
-        self.optimizer = make(weights, lr=settings.learning_rate, weight_decay=decay, fused=True)
+        self.optimizer = make_optimizer(self.parameters.values(), settings)
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._signals: Signals | None = None

@@ -34,8 +34,10 @@ class TrainSettings(
         clip: largest norm of the gradient, which is scaled down to it; none scales nothing.
         precision: number format of the matrix products; `auto` measures which is faster here. Weights and optimizer
             stay float32.
-        base: number format in which a LoRA scope holds the weights under its adapter: `float32`, `bfloat16` (half the
-            memory) or `4bit` (an eighth; needs bitsandbytes). The adapter stays float32.
+        base: number format in which the model's weights are held: `float32`; `bfloat16` (half the memory; a LoRA scope
+            leaves its adapter in float32, and AdamW has a float32 copy of other weights that move); or, under a LoRA
+            scope, `4bit` (an eighth; needs bitsandbytes).
+        offload: hold AdamW's states (12 bytes per weight that moves) in the processor's memory and take its step there.
         gradient_checkpointing: run each block again in the backward pass instead of keeping its activations: less
             memory, about a third more time, the same result.
         shard: put weights, gradients and optimizer states in shards over all processes (FSDP2) instead of holding them
@@ -55,6 +57,7 @@ class TrainSettings(
     clip: float | None = 1.0
     precision: Precision = "auto"
     base: Base = "float32"
+    offload: bool = False
     gradient_checkpointing: bool = False
     shard: Shard = "auto"
     seed: int = 0

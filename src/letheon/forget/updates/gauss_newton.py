@@ -205,7 +205,7 @@ class GaussNewton(Update):
         warn_of_few_tokens(self.factors, layers)
         rate = loop.settings.learning_rate
         self.optimizer = Uphill(layers, self.factors, self.settings.damping, rate)
-        loop.optimizer = self.optimizer  # type: ignore[assignment]  # the loop's own is AdamW
+        loop.optimizer = self.optimizer  # the loop's own is AdamW
         if self.settings.budget is not None:
             some = chosen[:: -(-len(chosen) // ROWS_MEASURED)]
             self.measure = kl_from_here(loop.model, retain_batches(rows, some))
