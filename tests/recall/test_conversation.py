@@ -32,7 +32,7 @@ def test_a_second_session_is_shown_what_the_first_one_said_and_forgets_it_for_go
         talk = Conversation(echo, memory)
         assert "7391" in "".join(talk.say("What is the locker code of Ilse Quarrant?"))
         assert "whole" in talk.command("/why")
-        assert talk.command("/rules") == "Always be brief."
+        assert talk.command("/rules") == "Always be brief. (from monday)"
         assert "nothing of them is left" in talk.command("/forget Ilse Quarrant")
         assert talk.command("/rules") == "no standing rule"
         assert "7391" not in "".join(talk.say("What is the locker code?"))
