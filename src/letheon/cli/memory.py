@@ -132,9 +132,7 @@ def import_entries(
 def export(
     file: File,
     out: Annotated[Path, typer.Argument(help="The file to write.")],
-    shape: Annotated[
-        Shape, typer.Option(help="All fields, Mem0's shape or LangChain's.")
-    ] = "letheon",
+    shape: Annotated[Shape, typer.Option(help="All fields, Mem0's shape or LangChain's.")] = "letheon",
     as_json: Json = False,
 ) -> None:
     """Write all memories as JSON Lines.

@@ -58,7 +58,7 @@ class Memory:
         policy: which earlier exchanges the model sees.
         session: name of the present conversation.
         settings: options of the policy.
-        count: number of tokens of a text; by default 4 for 3 words.
+        count: number of tokens of a text; by default an estimate.
         marks: control tokens of the model, which are made harmless in every text that it is shown.
 
     Raises:
@@ -78,7 +78,7 @@ class Memory:
         self.embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
         self.store = Store(Path(path), self.embedder.name, self.embedder.width)
         self.policy, self.session, self.settings, self.marks = policy, session, settings or Settings(), marks
-        self.count = count or (lambda text: -(-len(text.split()) * 4 // 3))
+        self.count = count or estimated_tokens
 
     def in_session(self, session: str) -> Memory:
         """Return this memory, with the same open file, for another conversation."""
@@ -304,6 +304,11 @@ def reindex(path: Path, embedder: Embedder, batch: int = 256) -> int:
     store.replace_vectors(embedder.name, [entry.id for entry in entries], vectors)
     store.close()
     return len(entries)
+
+
+def estimated_tokens(text: str) -> int:
+    """Estimate the number of tokens: 4 for 3 words, and at least one for 6 bytes, for languages without spaces."""
+    return max(-(-len(text.split()) * 4 // 3), -(-len(text.encode(errors="replace")) // 6))
 
 
 def _clock(now: float | None) -> float:
