@@ -162,7 +162,7 @@ for i in range(100000):
 """
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_killed_writer_loses_nothing_that_it_confirmed(kills: int, tmp_path: Path) -> None:
     """`kill -9` at random moments: every batch that was confirmed is whole, and no batch is half there."""
     draw = random.Random(kills)

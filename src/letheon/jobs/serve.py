@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from letheon.core.errors import InputError
@@ -80,7 +82,9 @@ class ServeJob:
                 config.app = application(serving)
                 port = listener.getsockname()[1]
                 started(f"http://{f'[{given.host}]' if ':' in given.host else given.host}:{port}/v1")
-                uvicorn.Server(config).run(sockets=[listener])
+                signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the memory is closed
+                with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
+                    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

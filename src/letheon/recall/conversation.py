@@ -187,7 +187,7 @@ class Conversation:
                 searched = f"searched {', '.join(proof.files)} for {proof.needles} traces and {proof.stems} stems"
                 state = "nothing of them is left" if proof.proven else f"still there: {', '.join(proof.remains)}"
                 derived = f", {len(proof.derived)} of them derived" if proof.derived else ""
-                return f"erased {len(proof.ids)} memories{derived}; {searched}: {state}"
+                return f"erased {len(proof.ids)} of the memories{derived}; {searched}: {state}"
             case "/help":
                 return HELP
         raise InputError(f"there is no command {name}", HELP)

@@ -78,7 +78,8 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} holds no sentence encoder", "give minilm, words, model:NAME or a folder")
+            remedy = "give minilm, words, model:NAME or a folder; for a memory file, run `letheon memory reindex`"
+            raise InputError(f"{folder} holds no sentence encoder", remedy)
         self.name, self.batch_size = name, batch_size
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()

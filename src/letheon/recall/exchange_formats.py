@@ -90,12 +90,10 @@ def _entry(value: dict[str, Any]) -> Entry:
     if "data" in value:
         role = _text(value["type"])
         return Entry(_content(value["data"]["content"]), ROLES.get(role, role))
-    names = {"role": "user", "kind": "turn", "session": ""}
-    given = {name: _optional(value, name) or default for name, default in names.items()}
-    details = dict(value.get("details") or {})
+    named = {name: _optional(value, name) for name in ("role", "kind", "session")}
     return Entry(
-        _text(value["text"]), **given, subject=_optional(value, "subject"), created=_seconds(value.get("created")),
-        details=details,
+        _text(value["text"]), named["role"] or "user", named["kind"] or "turn", named["session"] or "",
+        _optional(value, "subject"), _seconds(value.get("created")), dict(value.get("details") or {}),
     )  # fmt: skip
 
 

@@ -75,10 +75,32 @@ class Memory:
         count: Callable[[str], int] | None = None,
         marks: Sequence[str] = (),
     ) -> None:
-        self.embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
-        self.store = Store(Path(path), self.embedder.name, self.embedder.width)
+        self._embedder: Embedder | None = None if isinstance(embedder, str) else embedder
+        name, width = (embedder, 0) if isinstance(embedder, str) else (embedder.name, embedder.width)
+        if self._embedder is None:  # an existing file is listed and erased from without its embedder
+            width = int(Store.facts(Path(path))["width"]) if Path(path).is_file() else self._load(name).width
+        self.store = Store(Path(path), name, width)
         self.policy, self.session, self.settings, self.marks = policy, session, settings or Settings(), marks
         self.count = count or estimated_tokens
+
+    def _load(self, name: str) -> Embedder:
+        self._embedder = load_embedder(name)
+        return self._embedder
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder, which is loaded when the first text is embedded.
+
+        Raises:
+            InputError: it is missing, or its vectors have another width than those of the file.
+        """
+        embedder = self._embedder or self._load(self.store.about()["embedder"])
+        if embedder.width != self.store.width:
+            problem = (
+                f"{embedder.name} makes vectors of width {embedder.width}, {self.store.path} holds {self.store.width}"
+            )
+            raise InputError(problem, "give the embedder as it was, or run `letheon memory reindex`")
+        return embedder
 
     def in_session(self, session: str) -> Memory:
         """Return this memory, with the same open file, for another conversation."""

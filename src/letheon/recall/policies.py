@@ -178,7 +178,9 @@ def fit(placed: list[Placed], budget: int, cost: Callable[[Placed], int], compre
     placed = list(placed)
     total = sum(map(cost, placed))
     steps: list[tuple[Treatment, Treatment]] = [("whole", "compressed"), ("compressed", "left out")]
-    for treatment, then in steps if compressing else [("whole", "left out")]:
+    if not compressing:
+        steps = [("whole", "left out")]
+    for treatment, then in steps:
         for t in sorted(range(len(placed)), key=lambda t: placed[t].score):
             one = placed[t]
             if total <= budget:

@@ -240,7 +240,9 @@ class _Made:
 
     def usage(self, reply: str) -> dict[str, int]:
         """Return the tokens of the context and of the answer, as the memory counts them."""
-        prompt, answer = self.talk.last.tokens if self.talk.last else 0, self.serving.memory.count(reply)
+        count = self.serving.memory.count
+        prompt = self.talk.last.tokens if self.talk.last else 0
+        answer = count(reply) - count("")  # without what a template puts around it
         return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
     def whole(self, reply: str) -> dict[str, Any]:

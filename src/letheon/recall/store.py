@@ -98,7 +98,8 @@ class Store:
             self._open(embedder)
         except sqlite3.DatabaseError as error:
             problem = f"{path} cannot be used as a memory file: {error}"
-            raise InputError(problem, "give a file that `letheon memory` or `letheon chat` made") from None
+            remedy = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
+            raise InputError(problem, remedy) from None
 
     def _open(self, embedder: str) -> None:
         tables = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -114,6 +115,9 @@ class Store:
                     self.connection.execute(statement)
                 facts = {"format": str(FORMAT), "embedder": embedder, "width": str(self.width)}
                 self.connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
+        (state,) = self.connection.execute("PRAGMA quick_check('memories')").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
         about = self.about()
         if int(about.get("format", "0")) > FORMAT:
             raise InputError(
@@ -320,10 +324,12 @@ def _problem(entry: Entry) -> tuple[str, str] | None:
             return f"its {name} holds half a surrogate pair", "give Unicode text"
     if not entry.text.strip() or len(entry.text) > LONGEST:
         return f"a text of {len(entry.text)} characters", f"a text has 1 to {LONGEST} characters: split it"
-    if not isinstance(entry.created, int | float) or not isinstance(entry.details, dict):
-        return f"created is {entry.created!r}, details are {entry.details!r}", "give seconds, and an object"
+    created: Any = entry.created
+    details: Any = entry.details
+    if not isinstance(created, int | float) or not isinstance(details, dict):
+        return f"created is {created!r}, details are {details!r}", "give seconds, and an object"
     try:
-        json.dumps(entry.details)
+        json.dumps(details)
     except (TypeError, ValueError) as error:
         return f"its details are no JSON: {error}", "give an object of JSON values"
     return None
