@@ -19,6 +19,7 @@ from letheon.cli.shared import OUTPUT, verb
 from letheon.core.errors import LetheonError
 from letheon.core.progress import be_quiet
 from letheon.jobs.chat import ChatJob, ChatSettings
+from letheon.report.safe_text import visible
 
 
 @verb(__doc__)
@@ -41,10 +42,10 @@ def chat(
                 return
             try:
                 if line.startswith("/"):
-                    typer.echo(talk.command(line))
+                    typer.echo(visible(talk.command(line)))
                 elif line:
                     for piece in talk.say(line):
-                        typer.echo(piece, nl=False)
+                        typer.echo(visible(piece), nl=False)  # a text of others may hold control characters
                     typer.echo()
             except LetheonError as error:  # a command that is none, a turn that is too long, an endpoint that is gone
                 typer.echo(f"{error.problem}\n{error.remedy}", err=True)

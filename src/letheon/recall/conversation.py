@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from queue import Queue
-from threading import Event, Thread
-from typing import Any
+from threading import Thread
 
 from letheon.core.endpoint import check_endpoint, stream_completion
 from letheon.core.errors import InputError
@@ -32,45 +30,16 @@ def model_answers(model: LanguageModel, max_new_tokens: int = 200) -> Answers:
     Control tokens inside of messages are made harmless. Generation ends when the caller stops reading.
     """
     import torch
-    from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
-    from transformers.generation.streamers import BaseStreamer
+    from transformers.generation.stopping_criteria import StoppingCriteriaList
+
+    from letheon.recall.streaming import Pieces, Stopped
 
     tokenizer, marks = model.tokenizer, control_tokens(model.tokenizer)
-
-    class Pieces(BaseStreamer):
-        """Puts decoded text on a queue as tokens arrive; None ends it."""
-
-        def __init__(self) -> None:
-            self.queue: Queue[str | BaseException | None] = Queue()
-            self.ids: list[int] = []
-            self.shown, self.prompt = "", True
-
-        def put(self, value: Any) -> None:
-            if self.prompt:  # the first call brings the prompt
-                self.prompt = False
-                return
-            self.ids += value.reshape(-1).tolist()
-            text = tokenizer.decode(self.ids, skip_special_tokens=True)
-            if not text.endswith("\ufffd"):  # half a character
-                self.queue.put(text[len(self.shown) :])
-                self.shown = text
-
-        def end(self) -> None:
-            self.queue.put(None)
-
-    class Stopped(StoppingCriteria):
-        """Ends the generation once nobody reads it."""
-
-        def __init__(self) -> None:
-            self.event = Event()
-
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
 
     def answers(messages: Messages) -> Generator[str, None, str]:
         safe = [{**message, "content": defused(message["content"], marks)} for message in messages]
         ids = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        pieces, stopped = Pieces(), Stopped()
+        pieces, stopped = Pieces(tokenizer), Stopped()
 
         def work() -> None:
             try:

@@ -259,7 +259,9 @@ class Store:
         columns = "id, created, session, role, kind, subject, text, details"
         rows = self.connection.execute(f"SELECT {columns} FROM memories {where} ORDER BY id", given).fetchall()
         sources: dict[int, list[int]] = {}
-        for derived, source in self.connection.execute("SELECT derived, source FROM sources ORDER BY source"):
+        chosen = f"derived IN (SELECT id FROM memories {where})"
+        links = f"SELECT derived, source FROM sources WHERE {chosen} ORDER BY source"
+        for derived, source in self.connection.execute(links, given):
             sources.setdefault(derived, []).append(source)
         return [
             Entry(text, role, kind, session_, subject_, created, json.loads(details), tuple(sources.get(i, ())), i)
