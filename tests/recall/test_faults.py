@@ -169,7 +169,8 @@ def test_nulls_and_wrong_types_in_a_file_are_defaults_or_name_their_line(tmp_pat
 def test_paths_with_signs_of_addresses_are_paths(name: str, tmp_path: Path) -> None:
     Memory(tmp_path / name, "words").close()
     assert Store.facts(tmp_path / name)["embedder"] == "words"
-    assert [file.name for file in tmp_path.iterdir()] == [name]
+    # a log may stand beside it
+    assert {file.name.removesuffix("-wal").removesuffix("-shm") for file in tmp_path.iterdir()} == {name}
 
 
 @pytest.mark.parametrize("shape", ["letheon", "mem0", "langchain"])

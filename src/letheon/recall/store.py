@@ -25,6 +25,7 @@ FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet
 WAIT_SECONDS = 5.0
 LONGEST = 1_000_000  # characters per text
+REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
 
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -98,8 +99,7 @@ class Store:
             self._open(embedder)
         except sqlite3.DatabaseError as error:
             problem = f"{path} cannot be used as a memory file: {error}"
-            remedy = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
-            raise InputError(problem, remedy) from None
+            raise InputError(problem, REMEDY) from None
 
     def _open(self, embedder: str) -> None:
         tables = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -143,7 +143,7 @@ class Store:
                 raise sqlite3.DatabaseError
             return facts
         except sqlite3.DatabaseError:
-            raise InputError(f"{path} is no memory file", "give a file that `letheon memory` made") from None
+            raise InputError(f"{path} is no memory file, or it is damaged", REMEDY) from None
         finally:
             connection.close()
 
