@@ -80,6 +80,7 @@ class ServeJob:
                     given.max_request_bytes, os.environ.get(TOKEN, ""),
                 )  # fmt: skip
                 config.app = application(serving)
+                listener.listen()  # requests wait from here on
                 port = listener.getsockname()[1]
                 started(f"http://{f'[{given.host}]' if ':' in given.host else given.host}:{port}/v1")
                 signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the memory is closed
