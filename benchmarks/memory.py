@@ -1,12 +1,18 @@
-"""How quickly a memory writes and searches, and how much of the evidence its policies show at equal tokens.
+"""How quickly a memory writes and searches, how much evidence its policies show, and what a model answers with it.
 
-    python -m benchmarks.memory [--json] [--memories 100000] [--locomo FILE]
+    python -m benchmarks.memory [--json] [--memories 100000] [--dialogues FILE] [--answers MODEL --limit 50]
 
 `search_p95_ms` and `write_p95_ms` are measured on a file of random unit vectors of width 384 with texts of twelve
-words; a write is one turn, flushed to disk. `recall_at_10` compares the search by meaning with an exact one. With
-LoCoMo's file (CC BY-NC 4.0, not shipped) `evidence_recall` says for each policy which share of a question's evidence
-turns is in the context of `--budget` tokens (words times 4/3); questions without evidence are left out.
-`evidence_recall_ratio` is the best policy's share over that of the plain search by vectors.
+words; a write is one turn, flushed to disk. `recall_at_10` compares the search by meaning with an exact one.
+
+With a file of LoCoMo or LongMemEval (see `benchmarks.dialogues`; not shipped), for each policy: `evidence_recall`, the
+share of a question's evidence turns that is in the context of `--budget` tokens (words times 4/3; questions without
+evidence are left out); `tokens` of that context; `ms` per question, of which embedding the question is a part; and
+`abstention_auroc`, how well the score of the best exchange tells questions that can be answered from those that cannot
+(.5 is chance; `window` has no score). `evidence_recall_ratio` is the best policy's recall over that of the plain search
+by vectors. `--answers MODEL` asks a model with each policy's context: `answer_f1` by LoCoMo's rules on questions that
+can be answered, `abstained` the share of the others on which it says that it does not know, `false_abstained` the share
+of the former. No judge is asked.
 """
 
 from __future__ import annotations
@@ -16,14 +22,16 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.dialogues import Dialogue, Question, abstains, answer_f1, read_dialogues
 from letheon.recall.embedders import Embedder, load_embedder, unit
-from letheon.recall.policies import Name, Settings, choose, fit
+from letheon.recall.memory import FENCE, fenced
+from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.store import Entry, Store
 
 WIDTH = 384
@@ -70,66 +78,109 @@ def _seconds(work: Any) -> float:
     return time.perf_counter() - begin
 
 
-def evidence_recall(file: Path, embedder: Embedder, budget: int, conversations: int) -> dict[str, float]:
-    """Return the share of evidence turns that each policy shows, averaged over the questions of LoCoMo."""
-    data = json.loads(file.read_text(encoding="utf-8"))[:conversations]
-    shares: dict[str, list[float]] = {name: [] for name in POLICIES}
-    for number, sample in enumerate(data):
+Answering = Callable[[list[dict[str, str]]], str]
+ASK = "Answer the question in a few words, from the notes alone. If they do not hold it, say: No information available."
+
+
+def evidence(
+    dialogues: Sequence[Dialogue],
+    embedder: Embedder,
+    budget: int,
+    answering: Answering | None = None,
+    limit: int | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return for each policy the averages of its figures over all questions, or over the first `limit` ones."""
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in POLICIES}
+    asked = 0
+    for number, dialogue in enumerate(dialogues):
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(scratch) / "m.sqlite", embedder.name, embedder.width)
-            turns = _turns(sample["conversation"])
-            store.add([entry for _, entry in turns], embedder.embed([entry.text for _, entry in turns]))
-            numbers = {name: i for i, (name, _) in enumerate(turns, start=1)}
-            for asked in sample["qa"]:
-                evidence = {numbers[name] for name in asked.get("evidence", []) if name in numbers}
-                if evidence:
-                    for name in POLICIES:
-                        shown = _shown(name, store, embedder, asked["question"], budget)
-                        shares[name].append(len(evidence & shown) / len(evidence))
-        print(f"conversation {number + 1} of {len(data)}", file=sys.stderr, flush=True)
-    return {name: float(np.mean(values)) for name, values in shares.items()}
+            store.add(dialogue.turns, embedder.embed([entry.text for entry in dialogue.turns]))
+            for question in dialogue.questions[: None if limit is None else max(0, limit - asked)]:
+                asked += 1
+                for name in POLICIES:
+                    rows[name].append(_row(name, store, embedder, question, budget, answering))
+            store.close()
+        print(f"dialogue {number + 1} of {len(dialogues)}", file=sys.stderr, flush=True)
+    return {name: _averages(values) for name, values in rows.items()}
 
 
-def _turns(conversation: dict[str, Any]) -> list[tuple[str, Entry]]:
-    """Return all turns with their names, oldest first; the session's date stands before the speaker's words."""
-    turns, session = [], 1
-    while f"session_{session}" in conversation:
-        date = conversation[f"session_{session}_date_time"]
-        for turn in conversation[f"session_{session}"]:
-            entry = Entry(f"({date}) {turn['speaker']}: {turn['text']}", turn["speaker"], session=str(session))
-            turns.append((turn["dia_id"], entry))
-        session += 1
-    return turns
-
-
-def _shown(name: Name, store: Store, embedder: Embedder, question: str, budget: int) -> set[int]:
-    """Return the numbers of the memories that a policy shows within the budget; every policy may fill it."""
+def _row(
+    name: Name, store: Store, embedder: Embedder, question: Question, budget: int, answering: Answering | None
+) -> dict[str, float]:
+    """Measure one policy on one question; every policy may fill the budget."""
+    begin = time.perf_counter()
     settings = Settings(k=10_000, recent=1, low=-1.0, high=-1.0)  # the budget alone decides how many
-    placed = choose(name, store, embedder, question, settings)
-    if name == "window":
-        placed = [type(one)(one.exchange, float(t), one.treatment, one.reason) for t, one in enumerate(placed)]
-    placed = fit(placed, budget, lambda one: 0 if one.treatment == "left out" else _tokens(one.exchange.entries))
-    return {entry.id for one in placed if one.treatment != "left out" for entry in one.exchange.entries}
+    placed = choose(name, store, embedder, question.text, settings)
+    score = 0.0 if name == "window" else max((one.score for one in placed), default=0.0)
+    placed = fit(placed, budget, lambda one: 0 if one.treatment == "left out" else _tokens(one), name != "window")
+    shown = [one for one in placed if one.treatment != "left out"]
+    row = {"ms": 1000 * (time.perf_counter() - begin), "tokens": float(sum(map(_tokens, shown)))}
+    row |= {"answerable": float(question.answerable), "score": score}
+    if question.evidence:
+        numbers = {entry.id for one in shown for entry in one.exchange.entries}
+        row["evidence_recall"] = len(question.evidence & numbers) / len(question.evidence)
+    if answering is not None:
+        notes = [fenced(entry, entry.text) for one in shown for entry in one.exchange.entries]
+        system = "\n".join((ASK, FENCE, *notes))
+        answer = answering([{"role": "system", "content": system}, {"role": "user", "content": question.text}])
+        row["false_abstained" if question.answerable else "abstained"] = float(abstains(answer))
+        if question.answerable:
+            row["answer_f1"] = answer_f1(answer, question)
+    return row
 
 
-def _tokens(entries: Sequence[Entry]) -> int:
-    return sum(-(-len(entry.text.split()) * 4 // 3) for entry in entries)
+def _averages(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    from sklearn.metrics import roc_auc_score
+
+    names = ("evidence_recall", "tokens", "ms", "answer_f1", "abstained", "false_abstained")
+    columns = {name: [row[name] for row in rows if name in row] for name in names}
+    figures = {name: float(np.mean(values)) for name, values in columns.items() if values}
+    answerable = [row["answerable"] for row in rows]
+    if len(set(answerable)) == 2:
+        figures["abstention_auroc"] = float(roc_auc_score(answerable, [row["score"] for row in rows]))
+    return figures
+
+
+def _tokens(one: Placed) -> int:
+    return sum(-(-len(entry.text.split()) * 4 // 3) for entry in one.exchange.entries)
+
+
+def model_answering(name: str, max_new_tokens: int = 24) -> Answering:
+    """Load a model and return the function that answers messages."""
+    from letheon.core.model.models import load
+    from letheon.recall.conversation import model_answers
+
+    answers = model_answers(load(name), max_new_tokens)
+    return lambda messages: "".join(answers(messages)).strip()
+
+
+def dialogue_figures(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure the policies on a file of dialogues, as the options say."""
+    dialogues = list(read_dialogues(chosen.dialogues, chosen.conversations))
+    answering = model_answering(chosen.answers) if chosen.answers else None
+    policies = evidence(dialogues, load_embedder(chosen.embedder), chosen.budget, answering, chosen.limit)
+    recalls = {name: figures["evidence_recall"] for name, figures in policies.items() if "evidence_recall" in figures}
+    ratio = max(recalls.values()) / recalls["vector"] if recalls.get("vector") else None
+    return {"policies": policies, "evidence_recall_ratio": ratio}
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options.add_argument("--memories", type=int, default=100_000, help="memories of the timed file (default 100000)")
-    options.add_argument("--locomo", type=Path, help="locomo10.json; without it evidence recall is left out")
-    options.add_argument("--conversations", type=int, default=10, help="conversations of LoCoMo (default all ten)")
+    options.add_argument(
+        "--memories", type=int, default=100_000, help="memories of the timed file (default 100000; 0: none)"
+    )
+    options.add_argument("--dialogues", "--locomo", type=Path, help="a file of LoCoMo or LongMemEval")
+    options.add_argument("--conversations", type=int, help="dialogues that are read (default all)")
+    options.add_argument("--limit", type=int, help="questions that are asked (default all)")
     options.add_argument("--budget", type=int, default=500, help="tokens of the context (default 500)")
     options.add_argument("--embedder", default="minilm", help="minilm (default), words, model:NAME or a folder")
+    options.add_argument("--answers", help="a model that answers the questions with each policy's context")
     chosen = options.parse_args()
-    figures: dict[str, Any] = speed(chosen.memories)
-    if chosen.locomo is not None:
-        shares = evidence_recall(chosen.locomo, load_embedder(chosen.embedder), chosen.budget, chosen.conversations)
-        figures["evidence_recall"] = shares
-        figures["evidence_recall_ratio"] = max(shares.values()) / shares["vector"]
+    figures: dict[str, Any] = speed(chosen.memories) if chosen.memories else {}
+    if chosen.dialogues is not None:
+        figures |= dialogue_figures(chosen)
     if chosen.json:
         print(json.dumps(figures))
         return

@@ -32,7 +32,7 @@ def test_a_second_session_is_shown_what_the_first_one_said_and_forgets_it_for_go
         talk = Conversation(echo, memory)
         assert "7391" in "".join(talk.say("What is the locker code of Ilse Quarrant?"))
         assert "whole" in talk.command("/why")
-        assert talk.command("/rules") == "Always be brief."
+        assert talk.command("/rules") == "Always be brief. (from monday)"
         assert "nothing of them is left" in talk.command("/forget Ilse Quarrant")
         assert talk.command("/rules") == "no standing rule"
         assert "7391" not in "".join(talk.say("What is the locker code?"))
@@ -83,10 +83,10 @@ def test_the_verbs_of_a_memory_file(tmp_path: Path) -> None:
     assert [json.loads(line)["text"] for line in Path(out).read_text().splitlines()][1] == "Bread is baked at dawn."
     assert json.loads(run("memory", "forget", file, "--subject", "Ilse", "--json"))["proven"] is True
     assert json.loads(run("memory", "import", file, out, "--json"))["memories"] == 3
-    talked = run(
-        "chat", "tiny", "--memory", file, "--budget", "200", "--max-new-tokens", "4", typed="Hello.\n/memories\n"
-    )
-    assert "turn of user: Hello." in talked
+    typed = "Hel\x1b[31mlo.\n/memories\n"
+    talked = run("chat", "tiny", "--memory", file, "--budget", "200", "--max-new-tokens", "4", typed=typed)
+    assert "turn of user: Hel␛[31mlo." in talked
+    assert "\x1b" not in talked
 
 
 def test_memories_of_other_programs_are_read_and_broken_lines_are_named(tmp_path: Path) -> None:

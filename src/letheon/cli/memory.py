@@ -13,6 +13,7 @@ import typer
 from letheon.cli.shared import Json
 from letheon.core.errors import LetheonError
 from letheon.printing.cells import show_facts
+from letheon.recall.exchange_formats import Shape
 from letheon.recall.ranking import Search
 
 memory = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -113,23 +114,31 @@ def import_entries(
     file: File,
     source: Annotated[Path, typer.Argument(help="JSON Lines of Letheon, Mem0 or LangChain.")],
     embedder: Embedder = "",
+    own: Annotated[
+        bool, typer.Option("--own", help="The file is your own export: sessions keep their names, rules hold again.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Store the memories of a file; a broken line stores none.
+    """Store the memories of a file in sessions of their own; a broken line stores none.
 
     letheon memory import me.sqlite memories.jsonl
     """
     from letheon.jobs.memory import import_file
 
-    show_facts(import_file(file, source, embedder), as_json)
+    show_facts(import_file(file, source, embedder, own), as_json)
 
 
 @memory.command()
-def export(file: File, out: Annotated[Path, typer.Argument(help="The file to write.")], as_json: Json = False) -> None:
+def export(
+    file: File,
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    shape: Annotated[Shape, typer.Option(help="All fields, Mem0's shape or LangChain's.")] = "letheon",
+    as_json: Json = False,
+) -> None:
     """Write all memories as JSON Lines.
 
     letheon memory export me.sqlite memories.jsonl
     """
     from letheon.jobs.memory import export_file
 
-    show_facts(export_file(file, out), as_json)
+    show_facts(export_file(file, out, shape), as_json)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # heading in the help -> verbs
 VERBS = {
     "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
-    "Remember conversations": ("chat", "memory"),
+    "Remember conversations": ("chat", "memory", "serve"),
     "Steer without training": ("steer",),
     "Look inside a model": ("probe",),
     "Benchmarks and papers": ("bench", "measure", "papers", "page"),

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from letheon.core.errors import InputError
+from letheon.core.model.control_tokens import control_tokens
 from letheon.core.model.models import load
-from letheon.recall.conversation import Conversation, model_answers
+from letheon.recall.conversation import Answers, Conversation, endpoint_answers, model_answers
 from letheon.recall.embedders import load_embedder
 from letheon.recall.lifelong.memory import LifelongMemory
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name
 from letheon.recall.store import Store
+
+AROUND = 8  # tokens that a chat template puts around a message
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class ChatSettings:
         max_new_tokens: longest answer, in tokens.
         system: the system prompt.
         device: where the model runs: auto, cpu, cuda, ...
+        endpoint: instead of MODEL, an address such as http://127.0.0.1:8000/v1; OPENAI_API_KEY is sent if it is set.
+        endpoint_model: the model's name at the endpoint.
+        timeout: seconds that the endpoint may be silent.
     """
 
     memory: Path
@@ -42,14 +48,39 @@ class ChatSettings:
     max_new_tokens: int = 200
     system: str = ""
     device: str = "auto"
+    endpoint: str = ""
+    endpoint_model: str = field(default="", metadata={"spellings": ("--endpoint-model", "--model")})
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model and a memory that are open.
+
+    Attributes:
+        name: the model's name.
+        answering: makes the function that answers, with a largest number of new tokens.
+        memory: the open memory, in the session that was asked for.
+    """
+
+    name: str
+    answering: Callable[[int], Answers]
+    memory: Memory
 
 
 @dataclass(frozen=True)
 class ChatJob:
     """A conversation to be opened."""
 
-    model: str
+    model: str | None
     settings: ChatSettings
+
+    def __post_init__(self) -> None:
+        given = self.settings
+        if bool(self.model) == bool(given.endpoint):
+            raise InputError("one model answers", "give MODEL, or --endpoint and --model")
+        if given.budget < 1 or given.max_new_tokens < 1:
+            raise InputError(f"a budget of {given.budget}, answers of {given.max_new_tokens} tokens", "give at least 1")
 
     def open(self) -> Conversation:
         """Load the model and open the memory.
@@ -57,8 +88,20 @@ class ChatJob:
         Raises:
             InputError: the model has no chat template, or a budget that its context cannot hold.
         """
+        ready, given = self.ready(), self.settings
+        return Conversation(ready.answering(given.max_new_tokens), ready.memory, given.budget, given.system)
+
+    def ready(self) -> Ready:
+        """Load the model, or check the endpoint, and open the memory."""
         given = self.settings
-        embedder = Store.facts(given.memory)["embedder"] if given.memory.is_file() else given.embedder
+        if self.model is None:
+            name = given.endpoint_model
+
+            def answering(limit: int) -> Answers:
+                return endpoint_answers(given.endpoint, name, limit, given.timeout)
+
+            answering(given.max_new_tokens)  # refuses a wrong address before the memory is opened
+            return Ready(name, answering, self._memory())
         model = load(self.model, device=given.device)
         if not getattr(model.tokenizer, "chat_template", None):
             raise InputError(f"{self.model} has no chat template", "chat with an instruction-tuned model")
@@ -66,12 +109,18 @@ class ChatJob:
         if given.budget + given.max_new_tokens > longest:
             problem = f"a budget of {given.budget} and answers of {given.max_new_tokens} tokens exceed the context"
             raise InputError(f"{problem} of {longest}", "lower --budget or --max-new-tokens")
+        memory = self._memory(count=_counter(model.tokenizer), marks=control_tokens(model.tokenizer))
+        return Ready(self.model, lambda limit: model_answers(model, limit), memory)
+
+    def _memory(self, **options: Any) -> Memory:
+        given = self.settings
+        embedder = Store.facts(given.memory)["embedder"] if given.memory.is_file() else given.embedder
         session = given.session or datetime.now(UTC).strftime("%Y-%m-%d")
-        memory = Memory(given.memory, load_embedder(embedder), given.policy, session, count=_counter(model.tokenizer))
+        memory = Memory(given.memory, load_embedder(embedder), given.policy, session, **options)
         if given.policy == "lifelong":  # at rest: earlier sessions become beliefs, faint memories dormant
             LifelongMemory(memory.store, memory.embedder).consolidate(now=time.time())
-        return Conversation(model_answers(model, given.max_new_tokens), memory, given.budget, given.system)
+        return memory
 
 
 def _counter(tokenizer: Any) -> Callable[[str], int]:
-    return lambda text: len(tokenizer(text)["input_ids"])
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) + AROUND

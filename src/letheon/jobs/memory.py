@@ -11,7 +11,7 @@ from typing import Any
 from letheon.core.errors import InputError
 from letheon.recall.embedders import load_embedder
 from letheon.recall.erasure import Erasure
-from letheon.recall.exchange_formats import read_entries, write_entries
+from letheon.recall.exchange_formats import Shape, read_entries, write_shape
 from letheon.recall.memory import Memory, reindex
 from letheon.recall.ranking import Search
 from letheon.recall.store import Entry, Store
@@ -43,19 +43,24 @@ def add_note(path: Path, text: str, subject: str | None, embedder: str) -> dict[
         return {"id": memory.remember(text, subject), "memories": len(memory.store)}
 
 
-def import_file(path: Path, source: Path, embedder: str) -> dict[str, Any]:
-    """Store all memories of a file of JSON Lines; a broken line stores none."""
-    entries = read_entries(source)
+def import_file(path: Path, source: Path, embedder: str, own: bool) -> dict[str, Any]:
+    """Store all memories of a file of JSON Lines; a broken line stores none.
+
+    Args:
+        own: the file is the user's own export: sessions keep their names, and standing rules hold again.
+    """
+    entries = read_entries(source, "" if own else None)
     with opened(path, embedder) as memory:
-        return {"imported": len(memory.import_entries(entries)), "memories": len(memory.store)}
+        stored = len(memory.import_entries(entries, rules=own))
+        sessions = sorted({entry.session for entry in entries})
+        return {"imported": stored, "memories": len(memory.store), "sessions": ", ".join(sessions)}
 
 
-def export_file(path: Path, out: Path) -> dict[str, Any]:
-    """Write all memories as JSON Lines."""
+def export_file(path: Path, out: Path, shape: Shape) -> dict[str, Any]:
+    """Write all memories as JSON Lines in a shape."""
     with opened(_existing(path)) as memory:
-        entries = memory.store.entries()
-        write_entries(out, entries)
-        return {"exported": len(entries), "file": str(out)}
+        write_shape(out, memory.store.entries(), shape)
+        return {"exported": sum(1 for _ in out.open(encoding="utf-8")), "file": str(out)}
 
 
 def search_file(path: Path, query: str, k: int, by: Search) -> list[dict[str, Any]]:

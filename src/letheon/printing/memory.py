@@ -27,7 +27,7 @@ def show_erasure(proof: Erasure, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(proof), "proven": proof.proven})
         return
-    print(f"erased {len(proof.ids)} memories, {len(proof.derived)} of them derived from others")
+    print(f"erased {len(proof.ids)} of the memories, {len(proof.derived)} of them derived from others")
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in proof.files.items())
-    print(f"searched {files} for {proof.needles} texts, words and vectors")
+    print(f"searched {files} for {proof.needles} texts, words and vectors, and the index for {proof.stems} stems")
     print("nothing of them is left" if proof.proven else "STILL THERE: " + ", ".join(map(one_line, proof.remains)))

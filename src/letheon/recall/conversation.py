@@ -7,67 +7,77 @@ with Memory("me.sqlite") as memory:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from queue import Queue
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from threading import Thread
-from typing import Any
 
+from letheon.core.endpoint import check_endpoint, stream_completion
 from letheon.core.errors import InputError
+from letheon.core.model.control_tokens import control_tokens, defused
 from letheon.core.model.models import LanguageModel
 from letheon.recall.memory import Context, Memory
 from letheon.recall.policies import Placed
+from letheon.recall.store import SourceErased
 
-Answers = Callable[[list[dict[str, str]]], Iterator[str]]
+Messages = list[dict[str, str]]
+Answers = Callable[[Messages], Iterator[str]]  # a generator may return why the answer ended: `stop` or `length`
 HELP = "/why, /memories, /remember TEXT, /forget NAME, /rules, /help, /quit"
 
 
 def model_answers(model: LanguageModel, max_new_tokens: int = 200) -> Answers:
-    """Return the function that streams a model's greedy answer to chat messages, piece by piece."""
+    """Return the function that streams a model's greedy answer to chat messages, piece by piece.
+
+    Control tokens inside of messages are made harmless. Generation ends when the caller stops reading.
+    """
     import torch
-    from transformers.generation.streamers import BaseStreamer
+    from transformers.generation.stopping_criteria import StoppingCriteriaList
 
-    tokenizer = model.tokenizer
+    from letheon.recall.streaming import Pieces, Stopped
 
-    class Pieces(BaseStreamer):
-        """Puts decoded text on a queue as tokens arrive; None ends it."""
+    tokenizer, marks = model.tokenizer, control_tokens(model.tokenizer)
 
-        def __init__(self) -> None:
-            self.queue: Queue[str | BaseException | None] = Queue()
-            self.ids: list[int] = []
-            self.shown, self.prompt = "", True
-
-        def put(self, value: Any) -> None:
-            if self.prompt:  # the first call brings the prompt
-                self.prompt = False
-                return
-            self.ids += value.reshape(-1).tolist()
-            text = tokenizer.decode(self.ids, skip_special_tokens=True)
-            if not text.endswith("\ufffd"):  # half a character
-                self.queue.put(text[len(self.shown) :])
-                self.shown = text
-
-        def end(self) -> None:
-            self.queue.put(None)
-
-    def answers(messages: list[dict[str, str]]) -> Iterator[str]:
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        pieces = Pieces()
+    def answers(messages: Messages) -> Generator[str, None, str]:
+        safe = [{**message, "content": defused(message["content"], marks)} for message in messages]
+        ids = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        pieces, stopped = Pieces(tokenizer), Stopped()
 
         def work() -> None:
             try:
                 with torch.inference_mode():
                     inputs = {name: value.to(model.device) for name, value in ids.items()}
-                    model.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, streamer=pieces)
+                    criteria = StoppingCriteriaList([stopped])
+                    length = {"max_new_tokens": max_new_tokens, "do_sample": False}
+                    model.model.generate(**inputs, **length, streamer=pieces, stopping_criteria=criteria)
             except BaseException as error:
                 pieces.queue.put(error)
 
         thread = Thread(target=work, daemon=True)
         thread.start()
-        while (piece := pieces.queue.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-        thread.join()
+        try:
+            while (piece := pieces.queue.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            stopped.event.set()
+            thread.join()
+        return "length" if len(pieces.ids) >= max_new_tokens else "stop"
+
+    return answers
+
+
+def endpoint_answers(url: str, name: str, max_new_tokens: int = 200, timeout: float = 60.0) -> Answers:
+    """Return the function that streams the answer of a model behind an OpenAI-compatible endpoint.
+
+    Raises:
+        InputError: the address is none, or the name is missing.
+    """
+    check_endpoint(url, name)
+
+    def answers(messages: Messages) -> Generator[str, None, str]:
+        safe = [{**message, "content": defused(message["content"])} for message in messages]
+        request = {"model": name, "messages": safe, "temperature": 0, "max_tokens": max_new_tokens}
+        return (yield from stream_completion(url, request, timeout))
 
     return answers
 
@@ -85,19 +95,37 @@ class Conversation:
     def __init__(self, answers: Answers, memory: Memory, budget: int = 1500, system: str = "") -> None:
         self.answers, self.memory, self.budget, self.system = answers, memory, budget, system
         self.last: Context | None = None
+        self.finish = ""  # why the last answer ended
 
     def say(self, text: str) -> Iterator[str]:
-        """Stream the answer to a turn; both are stored once the answer is complete, or its part if it breaks off."""
-        self.last = self.memory.context(text, self.budget, self.system)
+        """Stream the answer to a turn.
+
+        The turn is stored before the model is asked; the answer once it is complete, or its part if it breaks off,
+        derived from the turn and from the memories that the model was shown. If one of those was erased meanwhile,
+        the answer is not stored.
+
+        Raises:
+            InputError: the turn exceeds the budget; nothing was stored.
+        """
+        self.last, self.finish = self.memory.context(text, self.budget, self.system), ""
+        sources = (*self.last.sources, self.memory.observe(text))
         pieces: list[str] = []
+        answer = iter(self.answers(self.last.messages))
         try:
-            for piece in self.answers(self.last.messages):
+            while True:
+                try:
+                    piece = next(answer)
+                except StopIteration as end:
+                    self.finish = end.value or "stop"
+                    return
                 pieces.append(piece)
                 yield piece
         finally:
-            self.memory.observe(text)
+            if isinstance(answer, Generator):
+                answer.close()
             if reply := "".join(pieces).strip():
-                self.memory.observe(reply, "assistant")
+                with suppress(SourceErased):
+                    self.memory.observe(reply, "assistant", sources=sources)
 
     def command(self, line: str) -> str:
         """Carry out a command and return what it shows.
@@ -118,15 +146,17 @@ class Conversation:
                 ]
                 return "\n".join(shown) or "nothing is stored"
             case "/rules":
-                return "\n".join(rule.text for rule in self.memory.rules()) or "no standing rule"
+                wishes = [f"{wish.text} (from {wish.session or 'another session'})" for wish in self.memory.wishes()]
+                return "\n".join([*(rule.text for rule in self.memory.rules()), *wishes]) or "no standing rule"
             case "/remember":
                 return f"stored as memory {self.memory.remember(rest)}"
             case "/forget":
                 proof = self.memory.forget(subject=rest)
                 self.last = None  # it quotes what was erased
-                searched = ", ".join(proof.files)
+                searched = f"searched {', '.join(proof.files)} for {proof.needles} traces and {proof.stems} stems"
                 state = "nothing of them is left" if proof.proven else f"still there: {', '.join(proof.remains)}"
-                return f"erased {len(proof.ids)} memories; searched {searched} for {proof.needles} traces: {state}"
+                derived = f", {len(proof.derived)} of them derived" if proof.derived else ""
+                return f"erased {len(proof.ids)} of the memories{derived}; {searched}: {state}"
             case "/help":
                 return HELP
         raise InputError(f"there is no command {name}", HELP)

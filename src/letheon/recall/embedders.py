@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,11 +64,10 @@ class HashedWords:
         """Return one vector of length 1 per text [texts, width]."""
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):
-            words = re.findall(r"\w+", text.lower())
-            for word in set(words):
+            for word, count in Counter(re.findall(r"\w+", text.lower())).items():
                 digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
                 place, sign = int.from_bytes(digest[:4]) % self.width, 1 if digest[4] % 2 else -1
-                row[place] += sign * (1 + np.log(words.count(word)))
+                row[place] += sign * (1 + np.log(count))
         return unit(vectors)
 
 
@@ -78,7 +78,8 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} holds no sentence encoder", "give minilm, words, model:NAME or a folder")
+            remedy = "give minilm, words, model:NAME or a folder; for a memory file, run `letheon memory reindex`"
+            raise InputError(f"{folder} holds no sentence encoder", remedy)
         self.name, self.batch_size = name, batch_size
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()

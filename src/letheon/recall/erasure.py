@@ -1,24 +1,31 @@
 """Erasure: a memory leaves the file with its vector, its words in the index and all that was derived from it.
 
-SQLite marks deleted rows as free and keeps their bytes; here they are overwritten (`secure_delete`, also of the word
-index), the file is rebuilt (`VACUUM`), its log is emptied, and the raw bytes are searched for what was erased. The
-search sees texts, subjects and vectors. It hardly sees the index, which holds stems of words, and no details of a
-memory; a remaining memory with the same words, such as a reply that repeats them, stays and is no remainder. Copies
-outside of the file (backups, blocks that a disk has set aside) are beyond its reach.
+SQLite marks deleted rows as free and keeps their bytes; here they are overwritten (`secure_delete`), the word index and
+the file are built anew from the remaining memories, and the log is emptied. The proof compares the file with a
+reference: a database in memory that is built from the remaining memories alone. Bytes of the erased memories (texts,
+subjects, names of speakers, details, vectors) may not occur more often in the raw files than in the reference, and the
+index may list no stem of their words in a place that the reference's index does not list. So "Ann" is seen beside a
+remaining "Annual", and what a remaining memory says as well is no remainder. Copies outside of the file (backups,
+blocks that a disk has set aside) are beyond its reach.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from letheon.core.errors import InputError, LetheonError
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import SCHEMA, UNFINISHED, Entry, Store
 
 MOST_NEEDLES = 4000  # byte strings per proof
+SHORTEST = 3  # characters of a word that is searched for in the raw bytes; the index is asked for all words
+ATTEMPTS = 5  # to read the files while no other process writes
+ROLES = ("user", "assistant", "system", "tool")  # names that say nothing of a person
 
 
 @dataclass(frozen=True)
@@ -29,30 +36,32 @@ class Erasure:
         ids: numbers of the erased memories, derived ones included.
         derived: numbers of those erased because they were derived from others.
         files: the raw files that were searched, with their sizes in bytes.
-        needles: number of byte strings that were searched for: runs of four words, long words, subjects, vectors.
-        remains: byte strings that were still in a file and in no remaining memory.
+        needles: number of byte strings that were searched for: runs of four words, words, subjects, details, vectors.
+        stems: number of word stems that the index was asked for.
+        remains: what is in a file or the index more often than the remaining memories account for.
     """
 
     ids: list[int]
     derived: list[int]
     files: dict[str, int]
     needles: int
+    stems: int
     remains: list[str]
 
     @property
     def proven(self) -> bool:
-        """Whether none of the searched byte strings was found, but in what other memories say."""
+        """Whether the files and the index hold nothing but what the remaining memories account for."""
         return not self.remains
 
 
 def with_derived(store: Store, ids: Sequence[int]) -> list[int]:
     """Return the ids with those of all memories that were derived from them, directly or through others."""
-    found = store.connection.execute(
+    rows = store.connection.execute(
         "WITH RECURSIVE gone (id) AS (SELECT value FROM json_each(?) UNION "
         "SELECT derived FROM sources JOIN gone ON source = gone.id) SELECT id FROM gone ORDER BY id",
         (json.dumps(list(ids)),),
     )
-    return [int(i) for (i,) in found]
+    return [int(i) for (i,) in rows]
 
 
 def erase(store: Store, ids: Sequence[int]) -> Erasure:
@@ -62,50 +71,92 @@ def erase(store: Store, ids: Sequence[int]) -> Erasure:
         InputError: an id that is not in the file.
         LetheonError: the rows are deleted, but another process has the file open, so that it cannot be rebuilt.
     """
-    known = {entry.id for entry in store.entries(ids)}
-    if missing := sorted(set(ids) - known):
-        raise InputError(f"no memory has the number {missing[0]}", "see `letheon memory list`")
-    every = with_derived(store, ids)
-    gone, chosen = store.entries(every), "id IN (SELECT value FROM json_each(?))"
-    as_json = json.dumps(every)
-    vectors = [bytes(v) for (v,) in store.connection.execute(f"SELECT vector FROM memories WHERE {chosen}", (as_json,))]
-    with store.writing() as connection:
+    chosen = "id IN (SELECT value FROM json_each(?))"
+    with store.writing() as connection:  # what others derive meanwhile waits, and is then refused
+        if missing := sorted(set(ids) - {entry.id for entry in store.entries(ids)}):
+            raise InputError(f"no memory has the number {missing[0]}", "see `letheon memory list`")
+        every = with_derived(store, ids)
+        gone, listed = store.entries(every), json.dumps(every)
+        vectors = [bytes(v) for (v,) in connection.execute(f"SELECT vector FROM memories WHERE {chosen}", (listed,))]
         connection.executemany(
             "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", [(entry.id, entry.text) for entry in gone]
         )
-        connection.execute(f"DELETE FROM memories WHERE {chosen}", (as_json,))
-        connection.execute("DELETE FROM sources WHERE derived IN (SELECT value FROM json_each(?))", (as_json,))
-        connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # merges segments without the old words
-    _rebuild(store)
-    return _prove(store, every, sorted(set(every) - set(ids)), _needles(gone), vectors)
+        connection.execute(f"DELETE FROM memories WHERE {chosen}", (listed,))
+        connection.execute("DELETE FROM sources WHERE derived IN (SELECT value FROM json_each(?))", (listed,))
+        connection.execute("INSERT OR REPLACE INTO about VALUES (?, 'unfinished')", (UNFINISHED,))
+    for _ in range(ATTEMPTS):
+        if not store.rebuild():
+            break
+        with store.writing():  # nobody else writes while the files are read
+            files = {path.name: path.read_bytes() for path in raw_files(store.path)}
+            if not files.get(f"{store.path.name}-wal"):  # else another process has written since the log was emptied
+                needles, terms = _needles(gone), _words(gone)
+                remains, stems = _remains(store, files, needles, vectors, terms)
+                sizes = {name: len(content) for name, content in files.items()}
+                derived = sorted(set(every) - set(ids))
+                return Erasure(every, derived, sizes, len(needles) + len(vectors), stems, remains)
+    raise LetheonError(
+        f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
+        "close the other process and open the memory again: that completes the erasure",
+    )
 
 
-def _prove(store: Store, ids: list[int], derived: list[int], needles: list[str], vectors: list[bytes]) -> Erasure:
-    """Search the raw files; what a remaining memory shares is in them by right and is no remainder."""
-    files = {path.name: path.read_bytes() for path in raw_files(store.path)}
-    left = [text for text in needles if any(text.encode() in content for content in files.values())]
-    if left:
-        rest = "\n".join(f"{e.text}\n{e.subject}\n{e.role}\n{e.session}\n{e.details}" for e in store.entries()).lower()
-        left = [text for text in left if text.lower() not in rest]
-    kept = {bytes(vector) for (vector,) in store.connection.execute("SELECT vector FROM memories")}
-    remains = left + [
-        f"vector {number}"
-        for number, vector in enumerate(vectors)
-        if vector not in kept and any(vector in content for content in files.values())
-    ]
-    sizes = {name: len(content) for name, content in files.items()}
-    return Erasure(ids, derived, sizes, len(needles) + len(vectors), remains)
+def _remains(
+    store: Store, files: dict[str, bytes], needles: Sequence[str], vectors: Sequence[bytes], terms: Iterable[str]
+) -> tuple[list[str], int]:
+    """Return what the files and the index hold beyond the reference, and the number of stems."""
+    with _reference(store) as reference:
+        image = reference.serialize()
+        stems = _stems(reference, terms)
+        places = {stem: _places(reference, stem) for stem in stems}
+        remains = [f"index: {stem}" for stem in stems if _places(store.connection, stem) - places[stem]]
+        if surplus := len(_pages(store.connection) - _pages(reference)):  # a stem marked as deleted has no place
+            remains.append(f"index: {surplus} pages that the remaining memories do not account for")
+    searched = [(text, text.encode()) for text in needles]
+    searched += [(f"vector {number}", vector) for number, vector in enumerate(vectors) if any(vector)]
+    for name, needle in searched:
+        count = sum(content.count(needle) for content in files.values())
+        if count and count > image.count(needle):
+            remains.append(name)
+    return remains, len(stems)
 
 
-def _rebuild(store: Store) -> None:
-    """Write the file anew without free pages and empty its log."""
-    store.connection.execute("VACUUM")
-    busy, _, _ = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise LetheonError(
-            f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
-            "close the other process, then erase any other memory: that rebuilds the file",
-        )
+def _reference(store: Store) -> sqlite3.Connection:
+    """Build a database in memory from the remaining memories, in the way in which the file was built."""
+    reference = sqlite3.connect(":memory:", isolation_level=None)
+    page = store.connection.execute("PRAGMA page_size").fetchone()[0]
+    reference.execute(f"PRAGMA page_size = {page}")
+    for statement in filter(str.strip, SCHEMA.split(";\n")):
+        reference.execute(statement)
+    reference.execute("BEGIN")
+    for table in ("about", "memories", "sources"):
+        rows = store.connection.execute(f"SELECT * FROM {table}")
+        marks = ", ".join("?" * len(rows.description))
+        reference.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+    reference.execute("COMMIT")
+    reference.execute("INSERT INTO words (words) VALUES ('rebuild')")
+    reference.execute("VACUUM")
+    return reference
+
+
+def _stems(reference: sqlite3.Connection, terms: Iterable[str]) -> list[str]:
+    """Return the stems under which the index lists words."""
+    tokenizer = SCHEMA.split("tokenize = ")[1].split("\n")[0]
+    reference.execute(f"CREATE VIRTUAL TABLE temp.erased USING fts5 (text, tokenize = {tokenizer})")
+    reference.executemany("INSERT INTO temp.erased VALUES (?)", ((term,) for term in terms))
+    reference.execute("CREATE VIRTUAL TABLE temp.erased_stems USING fts5vocab ('temp', 'erased', 'row')")
+    return [stem for (stem,) in reference.execute("SELECT term FROM temp.erased_stems")]
+
+
+def _places(connection: sqlite3.Connection, stem: str) -> set[tuple[int, int]]:
+    """Return the memories and positions in which the word index lists a stem."""
+    connection.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.places USING fts5vocab ('main', 'words', 'instance')")
+    return set(connection.execute("SELECT doc, offset FROM temp.places WHERE term = ?", (stem,)))
+
+
+def _pages(connection: sqlite3.Connection) -> set[bytes]:
+    """Return the pages of the word index that hold stems; those up to number 10 count and link them."""
+    return {bytes(page) for (page,) in connection.execute("SELECT block FROM words_data WHERE id > 10")}
 
 
 def raw_files(path: Path) -> list[Path]:
@@ -115,15 +166,46 @@ def raw_files(path: Path) -> list[Path]:
 
 
 def _needles(gone: Sequence[Entry]) -> list[str]:
-    """Return what must not be left: runs of four words, long words as written and in lower case, and subjects.
+    """Return what must not be left: runs of four words, words as written and in lower case, subjects, details.
 
     Long texts are stored in several pages, so runs are searched for and not whole texts. At most `MOST_NEEDLES`, evenly
     spaced, are taken.
     """
     needles: dict[str, None] = {}
     for entry in gone:
-        words = list(re.finditer(r"\w+", entry.text))
-        runs = [entry.text[a.start() : b.end()] for a, b in zip(words, words[3:], strict=False)] or [entry.text]
-        long = [word.group() for word in words if len(word.group()) >= 5]
-        needles |= dict.fromkeys([*runs, *long, *(word.lower() for word in long), *filter(None, [entry.subject])])
+        for text in _texts(entry):
+            words = list(re.finditer(r"\w+", text))
+            runs = [text[a.start() : b.end()] for a, b in zip(words, words[3:], strict=False)] or [text]
+            single = [word.group() for word in words]
+            written = [*runs, *single, *(word.lower() for word in single)]
+            needles |= dict.fromkeys(one for one in written if len(one) >= SHORTEST)
     return list(needles)[:: max(1, -(-len(needles) // MOST_NEEDLES))]
+
+
+def _words(gone: Sequence[Entry]) -> Iterator[str]:
+    for entry in gone:
+        yield from _texts(entry)
+
+
+def _texts(entry: Entry) -> Iterator[str]:
+    """Yield the texts that a memory holds: its own, its subject, its speaker's name, and the values of its details."""
+    yield entry.text
+    if entry.subject:
+        yield entry.subject
+    if entry.role not in ROLES:
+        yield entry.role
+    yield from _values(entry.details)
+
+
+def _values(value: Any) -> Iterator[str]:
+    """Yield texts and numbers of nested JSON, as they are stored."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _values(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner)
+    elif isinstance(value, str):
+        yield from {value, json.dumps(value)[1:-1]}  # JSON escapes letters outside of ASCII
+    elif not isinstance(value, bool | None):
+        yield json.dumps(value)

@@ -1,7 +1,8 @@
 """Policies: which earlier exchanges a model sees before it answers, and in how many words.
 
-`full` shows all, `window` the last ones, `vector`, `words` and `fused` the best matches, `rhea` decides per exchange
-between whole, compressed and left out (Rhea, arXiv 2512.06869). A policy scores exchanges; `fit` keeps to the budget.
+`full` shows all (the oldest go where the budget does not reach), `window` the last ones, `vector`, `words` and `fused`
+the best matches, `rhea` decides per exchange between whole, compressed and left out (Rhea, arXiv 2512.06869). A policy
+scores exchanges; `fit` keeps to the budget.
 """
 
 from __future__ import annotations
@@ -150,8 +151,10 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
 
 
 def _search_scores(name: Name, every: list[Exchange], cosines: list[float], store: Store, query: str) -> list[float]:
-    """Scores for ranking, by exchange: cosines, BM25, or both fused."""
-    if name in ("vector", "window", "full"):
+    """Scores for ranking, by exchange: cosines, BM25, both fused, or (`window`, `full`) the order of time."""
+    if name in ("window", "full"):
+        return [float(t) for t in range(len(every))]
+    if name == "vector":
         return cosines
     bm25 = dict(store.matching(query, len(store)))
     by_words = [max(bm25.get(entry.id, 0.0) for entry in one.entries) for one in every]
@@ -164,20 +167,25 @@ def _search_scores(name: Name, every: list[Exchange], cosines: list[float], stor
 
 
 def _reason(name: Name, recent: bool, score: float) -> str:
+    if name in ("window", "full"):
+        return f"{name}, the oldest go first"
     return "one of the last exchanges" if recent else f"{name} score {score:.2f}"
 
 
-def fit(placed: list[Placed], budget: int, cost: Callable[[Placed], int]) -> list[Placed]:
+def fit(placed: list[Placed], budget: int, cost: Callable[[Placed], int], compressing: bool = True) -> list[Placed]:
     """Demote exchanges, lowest score first, from whole to compressed to left out until their cost fits a budget.
 
     Args:
         placed: exchanges with their treatment.
         budget: tokens for all exchanges together.
         cost: tokens of an exchange in its treatment.
+        compressing: whether replies are shortened before exchanges are left out.
     """
     placed = list(placed)
     total = sum(map(cost, placed))
     steps: list[tuple[Treatment, Treatment]] = [("whole", "compressed"), ("compressed", "left out")]
+    if not compressing:
+        steps = [("whole", "left out")]
     for treatment, then in steps:
         for t in sorted(range(len(placed)), key=lambda t: placed[t].score):
             one = placed[t]

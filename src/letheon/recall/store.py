@@ -1,7 +1,8 @@
 """The file of a memory: one SQLite database with texts, vectors and a word index.
 
 Writes are transactions in WAL mode: a killed process loses the transaction it was in and nothing else, one process
-writes at a time, and readers never wait. Vectors are searched exactly, as one matrix product over all of them.
+writes at a time, and readers never wait. An erasure that was killed between its deletion and the rebuilding of the file
+is completed when the file is opened next. Vectors are searched exactly, as one matrix product over all of them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from letheon.core.errors import InputError, LetheonError
 
 FORMAT = 1  # the number of the schema
+UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet
 WAIT_SECONDS = 5.0
 LONGEST = 1_000_000  # characters per text
+REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
 
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -38,6 +41,10 @@ CREATE VIRTUAL TABLE words USING fts5 (
 );
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 """
+
+
+class SourceErased(InputError):
+    """A derived memory whose source was erased before it could be stored."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,14 @@ class Store:
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
         self._matrix: tuple[tuple[int, int], NDArray[np.int64], NDArray[np.float32]] | None = None
         try:
-            self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+            # threads may share a store as long as they take turns
+            self.connection = sqlite3.connect(
+                self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._open(embedder)
         except sqlite3.DatabaseError as error:
             problem = f"{path} cannot be used as a memory file: {error}"
-            raise InputError(problem, "give a file that `letheon memory` or `letheon chat` made") from None
+            raise InputError(problem, REMEDY) from None
 
     def _open(self, embedder: str) -> None:
         tables = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -98,12 +108,16 @@ class Store:
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")
         self.connection.execute("PRAGMA secure_delete = ON")
+        self.connection.execute("PRAGMA temp_store = MEMORY")  # sorted and vacuumed rows leave no temporary files
         if not tables:
             with self.writing():
                 for statement in filter(str.strip, SCHEMA.split(";\n")):
                     self.connection.execute(statement)
                 facts = {"format": str(FORMAT), "embedder": embedder, "width": str(self.width)}
                 self.connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
+        (state,) = self.connection.execute("PRAGMA quick_check('memories')").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
         about = self.about()
         if int(about.get("format", "0")) > FORMAT:
             raise InputError(
@@ -114,17 +128,22 @@ class Store:
                 f"{self.path} holds vectors of {about['embedder']!r} (width {about['width']}), not of {embedder!r}",
                 f"open it with --embedder {about['embedder']}, or run `letheon memory reindex`",
             )
+        if UNFINISHED in about:
+            self.rebuild()  # if another process has the file open, that one or the next opening does it
 
     @staticmethod
     def facts(path: Path) -> dict[str, str]:
         """Read a file's format, embedder and width without opening it as a store."""
         if not Path(path).is_file():
             raise InputError(f"{path} does not exist", "check the path")
-        connection = sqlite3.connect(f"file:{Path(path).absolute()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
         try:
-            return dict(connection.execute("SELECT name, value FROM about"))
+            facts = dict(connection.execute("SELECT name, value FROM about"))
+            if not {"format", "embedder", "width"} <= set(facts):
+                raise sqlite3.DatabaseError
+            return facts
         except sqlite3.DatabaseError:
-            raise InputError(f"{path} is no memory file", "give a file that `letheon memory` made") from None
+            raise InputError(f"{path} is no memory file, or it is damaged", REMEDY) from None
         finally:
             connection.close()
 
@@ -157,17 +176,44 @@ class Store:
                 "close other programs that write to it",
             ) from None
 
+    def rebuild(self) -> bool:
+        """Write the file anew without free pages, from the remaining memories, and empty its log.
+
+        Returns:
+            Whether it was done; another process that has the file open can prevent it.
+
+        Raises:
+            LetheonError: the disk is full, or the file is damaged.
+        """
+        try:
+            self.connection.execute("INSERT INTO words (words) VALUES ('rebuild')")
+            self.connection.execute("VACUUM")
+            if not self._empty_log():
+                return False
+            self.connection.execute("DELETE FROM about WHERE name = ?", (UNFINISHED,))
+            return self._empty_log()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                return False
+            problem = f"{self.path} could not be rebuilt: {error}"
+            raise LetheonError(problem, "free some space; its rows are intact") from None
+
+    def _empty_log(self) -> bool:
+        (busy, _, _) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def add(self, entries: Sequence[Entry], vectors: NDArray[np.float32]) -> list[int]:
         """Store memories with their vectors [entries, width] in one transaction and return their ids.
 
+        A source -n stands for the n-th memory of the same call.
+
         Raises:
-            InputError: a text that is empty or too long.
+            InputError: a text that is empty or too long, or a field of a wrong type; names the number of the memory.
+            SourceErased: a memory from which one of them was derived is not in the file.
         """
-        for entry in entries:
-            if not entry.text.strip() or len(entry.text) > LONGEST:
-                raise InputError(
-                    f"a memory of {len(entry.text)} characters", f"a text has 1 to {LONGEST} characters: split it"
-                )
+        for number, entry in enumerate(entries, start=1):
+            if problem := _problem(entry):
+                raise InputError(f"memory {number} of {len(entries)}: {problem[0]}", problem[1])
         ids = []
         with self.writing() as connection:
             for entry, vector in zip(entries, vectors, strict=True):
@@ -181,18 +227,30 @@ class Store:
                 )  # fmt: skip
                 number = int(cursor.lastrowid or 0)
                 connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, entry.text))
-                connection.executemany("INSERT INTO sources VALUES (?, ?)", [(number, i) for i in entry.sources])
                 ids.append(number)
+                sources = {i if i > 0 else ids[-i - 1] for i in entry.sources}
+                connection.executemany("INSERT INTO sources VALUES (?, ?)", [(number, i) for i in sources])
+            orphan = connection.execute(
+                "SELECT source FROM sources WHERE derived >= ? AND source NOT IN (SELECT id FROM memories)",
+                (min(ids, default=1),),
+            ).fetchone()
+            if orphan:
+                raise SourceErased(f"memory {orphan[0]}, from which one was derived, is erased", "derive it anew")
         return ids
 
     def entries(
-        self, ids: Iterable[int] | None = None, *, subject: str | None = None, session: str | None = None
+        self,
+        ids: Iterable[int] | None = None,
+        *,
+        subject: str | None = None,
+        session: str | None = None,
+        kind: str | None = None,
     ) -> list[Entry]:
-        """Return memories in the order of their ids: those with the ids, of a subject or session, or all."""
+        """Return memories in the order of their ids: those with the ids, of a subject, session or kind, or all."""
         wanted, given = [], []
-        for column, value in (("subject", subject), ("session", session)):
+        for condition, value in (("subject = ? COLLATE NOCASE", subject), ("session = ?", session), ("kind = ?", kind)):
             if value is not None:
-                wanted.append(f"{column} = ? COLLATE NOCASE")
+                wanted.append(condition)
                 given.append(value)
         if ids is not None:
             wanted.append("id IN (SELECT value FROM json_each(?))")
@@ -201,7 +259,9 @@ class Store:
         columns = "id, created, session, role, kind, subject, text, details"
         rows = self.connection.execute(f"SELECT {columns} FROM memories {where} ORDER BY id", given).fetchall()
         sources: dict[int, list[int]] = {}
-        for derived, source in self.connection.execute("SELECT derived, source FROM sources ORDER BY source"):
+        chosen = f"derived IN (SELECT id FROM memories {where})"
+        links = f"SELECT derived, source FROM sources WHERE {chosen} ORDER BY source"
+        for derived, source in self.connection.execute(links, given):
             sources.setdefault(derived, []).append(source)
         return [
             Entry(text, role, kind, session_, subject_, created, json.loads(details), tuple(sources.get(i, ())), i)
@@ -252,3 +312,26 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.connection.execute("SELECT count(*) FROM memories").fetchone()[0])
+
+
+def _problem(entry: Entry) -> tuple[str, str] | None:
+    """Return what keeps a memory from being stored, and what to do about it."""
+    for name in ("text", "role", "kind", "session", "subject"):
+        value = getattr(entry, name)
+        if not isinstance(value, str) and (name, value) != ("subject", None):
+            return f"its {name} is {value!r}", f"give a text as {name}"
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError:
+            return f"its {name} holds half a surrogate pair", "give Unicode text"
+    if not entry.text.strip() or len(entry.text) > LONGEST:
+        return f"a text of {len(entry.text)} characters", f"a text has 1 to {LONGEST} characters: split it"
+    created: Any = entry.created
+    details: Any = entry.details
+    if not isinstance(created, int | float) or not isinstance(details, dict):
+        return f"created is {created!r}, details are {details!r}", "give seconds, and an object"
+    try:
+        json.dumps(details)
+    except (TypeError, ValueError) as error:
+        return f"its details are no JSON: {error}", "give an object of JSON values"
+    return None

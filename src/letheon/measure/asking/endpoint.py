@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import random
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,21 +19,13 @@ from typing import Any
 import numpy as np
 
 from letheon.core.atomic import canonical_hash, read_json, write_json
-from letheon.core.errors import InputError, LetheonError
+from letheon.core.endpoint import Unusable, check_endpoint, open_completion
+from letheon.core.errors import LetheonError
 from letheon.core.rows.examples import short
 from letheon.measure.asking.responder import OptionLogp, Turns
 
 TOP_LOGPROBS = 20  # the most that the interface allows
-TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT = 60.0  # seconds
-
-
-class Unusable(Exception):
-    """An answer that a further attempt may mend: no connection, a rate limit, text that is not the interface's JSON."""
-
-    def __init__(self, why: str, wait: float | None = None) -> None:
-        super().__init__(why)
-        self.wait = wait  # seconds, where the server named them
 
 
 @dataclass(frozen=True)
@@ -64,11 +52,7 @@ class Endpoint:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InputError(f"--endpoint {self.url!r}", "give an address such as http://127.0.0.1:8000/v1")
-        if not self.name:
-            raise InputError("an endpoint is given without a model's name", "name it: --endpoint-model NAME")
+        check_endpoint(self.url, self.name)
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the answers; options are among the first tokens that the endpoint lists."""
@@ -127,32 +111,11 @@ class Endpoint:
         )
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        asked = urllib.request.Request(address, json.dumps(request).encode(), headers)
         try:
-            with _OPENER.open(asked, timeout=self.timeout) as answer:
+            with open_completion(self.url, request, self.timeout) as answer:
                 return first_choice(answer.read())
-        except urllib.error.HTTPError as error:
-            said = short(error.read(300).decode(errors="replace"))
-            if error.code in TRANSIENT:
-                raise Unusable(f"status {error.code}: {said}", _seconds(error.headers.get("Retry-After"))) from None
-            remedy = "check --endpoint, the model's name and OPENAI_API_KEY"
-            raise InputError(f"{address} refused the request with status {error.code}: {said}", remedy) from None
-        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        except (OSError, http.client.HTTPException) as error:  # while the answer is read
             raise Unusable(f"{type(error).__name__}: {error}") from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, so that prompts and the key go nowhere but to the address that the user named."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow nothing: the redirect's status is then reported as an error."""
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def first_choice(body: bytes) -> dict[str, Any]:
@@ -190,11 +153,3 @@ def listed_logp(choice: Mapping[str, Any], options: Sequence[str]) -> OptionLogp
             mass[places[0]] += np.exp(logp)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(mass))
-
-
-def _seconds(text: str | None) -> float | None:
-    """Read a Retry-After of seconds; a date, or nothing, gives None."""
-    try:
-        return max(0.0, float(text or ""))
-    except ValueError:
-        return None
