@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import letheon
+from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
@@ -26,6 +27,7 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget, model_card, resume
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.forget.updates.joint import Joint
+from letheon.testing.kills import Killed, killed_before_step
 from tests import naive
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "learning_rate": 1e-3, "batch_size": 4}
@@ -334,9 +336,6 @@ def test_a_run_of_an_earlier_version_resumes_with_the_defaults_of_what_came_late
 def test_a_run_that_is_killed_while_the_model_loads_has_written_nothing(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(Exception):
-        pass
-
     def kill(*_: Any, **__: Any) -> None:
         raise Killed
 
