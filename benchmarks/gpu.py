@@ -24,9 +24,10 @@ import torch
 from benchmarks.common import author_rows
 from letheon.audit.run import audit
 from letheon.core.atomic import atomic_write_text
+from letheon.core.devices import check_device
 from letheon.core.errors import LetheonError
 from letheon.core.hardware import matmul_speed, synchronize
-from letheon.core.model.models import LanguageModel, check_device, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
 from letheon.forget.request import Request
 from letheon.forget.run import forget

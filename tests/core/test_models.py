@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from letheon.core.atomic import is_whole
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.model.models import LanguageModel, check_device, check_loadable, load, save_hash
+from letheon.core.model.models import LanguageModel, check_loadable, load, save_hash
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,6 +35,20 @@ from letheon.forget.request import SUBSETS, Request
 DRAWN = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
 
 
+class Further(NamedTuple):
+    """What only some audits measure.
+
+    Attributes:
+        depth: at which layers the model after still carries the facts.
+        ability: each model's scores of general tasks.
+        method: by which the model after was made; empty where it is not known.
+    """
+
+    depth: Depth | None = None
+    ability: Ability = {}  # noqa: RUF012 (never changed)
+    method: str = ""
+
+
 def conclude(
     findings: Mapping[Role, ModelFindings],
     plan: AuditPlan,
@@ -44,9 +58,7 @@ def conclude(
     criteria: Profile,
     began: tuple[datetime, float],
     checks: Sequence[Check] = (),
-    depth: Depth | None = None,
-    ability: Ability | None = None,
-    method: str = "",
+    measured: Further | None = None,
 ) -> Audit:
     """Put the measurements of all models into a record and decide by the criteria.
 
@@ -54,12 +66,10 @@ def conclude(
         judged: the models' answers as the judge found them.
         began: when the criteria had been fixed and measuring began: the time (UTC) and the monotonic clock.
         checks: whether the deletion changed anything, and whether the model computes the same in every way.
-        depth: at which layers the model after still carries the facts, where that was measured.
-        ability: each model's scores of general tasks, where these were asked for.
-        method: by which the model after was made; empty where it is not known.
+        measured: what was measured or is known beside the findings.
     """
-    forms, ability = forms_of_method(method), ability or {}
-    seed = plan.settings.seed
+    depth, ability, method = measured or Further()
+    forms, seed = forms_of_method(method), plan.settings.seed
     metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
     metrics += ability_metrics(ability, seed)
     evidence = Evidence(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from letheon.audit.conclusion import conclude
+from letheon.audit.conclusion import Further, conclude
 from letheon.audit.measuring.continuation import Continuation, read_continuation
 from letheon.audit.measuring.depth import Depth, States, fact_states, measure_depth
 from letheon.audit.measuring.examinations import examine_once
@@ -94,7 +94,8 @@ def audit(
         report("judging")
 
     method = method or method_in(after.name if isinstance(after, LanguageModel) else after)
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, depth, general.scores, method)
+    further = Further(depth, general.scores, method)
+    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
     if out is not None:
         write(record, Path(out))
     return record

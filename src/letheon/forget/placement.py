@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError
-from letheon.core.model.models import LanguageModel, check_device, load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.structure import load_structure, structure_of
 from letheon.core.processes import is_main_process, process_count
 from letheon.core.training.settings import TrainSettings

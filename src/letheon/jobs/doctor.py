@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from letheon.core.atomic import is_whole
+from letheon.core.devices import check_device
 from letheon.core.hardware import matmul_speed, resolve_precision, threads_are_set
-from letheon.core.model.models import cache_folder, check_device
+from letheon.core.model.models import cache_folder
 from letheon.core.runs import versions
 
 # package -> what it makes possible

@@ -13,8 +13,9 @@ from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError, Interrupted
-from letheon.core.model.models import check_device, check_loadable
+from letheon.core.model.models import check_loadable
 from letheon.core.processes import is_main_process, leave_the_job
 from letheon.core.runs import Run
 from letheon.core.training.settings import TrainSettings

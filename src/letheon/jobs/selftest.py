@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from letheon.audit.selftest.pool import PoolTest, run_pool
 from letheon.audit.selftest.selftest import SelfTest, run_selftest
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError
-from letheon.core.model.models import check_device
 from letheon.jobs.options import Machine
 
 

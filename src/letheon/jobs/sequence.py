@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.ledger.commands import check_ledger, deleting, finish_sequence
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError
-from letheon.core.model.models import check_device, check_loadable, load
+from letheon.core.model.models import check_loadable, load
 from letheon.core.runs import Run
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request

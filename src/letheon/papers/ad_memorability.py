@@ -116,7 +116,7 @@ def seed_rows(planted: Sequence[PlantedAd], seed: int, steps: int) -> dict[str, 
         requests = [request_for(brand) for brand in BRANDS] * 2
         out = seed_round(
             model, pool, judged, oracle, train, requests, threshold=threshold, both_directions=False,
-            max_new_tokens=LENGTH, temperature=1.0, seed=seed,
+            max_new_tokens=LENGTH, sampling=(1.0, seed),
         )  # fmt: skip
         return model, out
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256_of
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
 from letheon.core.model.embedded import smollm2, tiny
@@ -221,30 +222,6 @@ def adapter_base(folder: Path) -> str:
     if not isinstance(base, str) or not base or Path(base).resolve() == folder.resolve():
         raise InputError(f"{path} names no base model (found {base!r})", "write the base model's id or folder there")
     return base
-
-
-def check_device(device: str) -> str:
-    """Resolve `auto` to a device, or check that the given device can be used.
-
-    `auto` is the accelerator that torch finds (cuda, Intel's xpu, Apple's mps), else the processor. Of several
-    processes on one host, each takes the accelerator with its own number (LOCAL_RANK).
-
-    Raises:
-        InputError: the device cannot be used.
-    """
-    import torch
-
-    if device != "auto":
-        try:
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device!r} cannot be used: {error}", "use --device cpu") from None
-        return device
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is None:
-        return "cpu"
-    rank = os.environ.get("LOCAL_RANK")
-    return accelerator.type if rank is None or accelerator.type == "mps" else f"{accelerator.type}:{rank}"
 
 
 @contextlib.contextmanager

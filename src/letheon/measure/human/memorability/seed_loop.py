@@ -87,14 +87,14 @@ def seed_round(
     threshold: float | None = THRESHOLD,
     both_directions: bool = True,
     max_new_tokens: int = 200,
-    temperature: float = 0.0,
-    seed: int = 0,
+    sampling: tuple[float, int] = (0.0, 0),
 ) -> Generated:
     """Select, fine-tune in place, generate, and let the oracle rate.
 
     Args:
         train: fine-tunes the model on rows.
         threshold: of the selection; None selects all ads, the control.
+        sampling: temperature and seed with which the model writes; temperature 0 is greedy.
 
     Raises:
         InputError: judge and oracle are the same.
@@ -106,6 +106,7 @@ def seed_round(
     chosen = [pool[i] for i in selected]
     rows = training_rows(chosen, [scores[i] for i in selected])
     train(model, rows if both_directions else rows[1::2])
+    temperature, seed = sampling
     texts = generate(model, list(requests), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     return Generated(selected, texts, [float(score) for score in oracle(texts)])
 
