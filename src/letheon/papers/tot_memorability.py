@@ -2,7 +2,7 @@
 
 arXiv 2511.20854, 2025-11; WACV 2026; Bhattacharyya et al. Full scale in the paper: 470,000 posts and 82,000 videos with
 a vision-language model. Here: simulated films whose salient scenes are remembered, with false details, synonyms and
-blurred years; films are split by content. The towers' settings were chosen under seeds of 100 and above.
+blurred years; films are split by content. The settings of the towers are the first that were tried.
 """
 
 from __future__ import annotations
