@@ -340,7 +340,7 @@ def test_a_run_that_is_killed_while_the_model_loads_has_written_nothing(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "load", kill)
+        patch.setattr(running, "load_placed", kill)
         with pytest.raises(Killed):
             forget("tiny", deletion, "npo", out=tmp_path / "run", steps=2, **QUICK)
     assert not (tmp_path / "run").exists()

@@ -59,7 +59,10 @@ def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
 
 def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Trajectory]]:
     other = run_of(0.5, 1.0, 0.5)
-    return {seed: {**dict.fromkeys(ARMS, other), OURS: run_of(rouge, nll, wrong)} for seed in range(10)}
+    return {
+        seed: {**dict.fromkeys(ARMS, other), OURS: run_of(rouge + seed / 1000, nll + seed / 1000, wrong + seed / 1000)}
+        for seed in range(10)
+    }
 
 
 def judged(runs: dict[int, dict[str, Trajectory]]) -> Findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -106,8 +107,7 @@ def judged(runs: Any) -> Findings:
 )
 def test_the_claim_needs_every_part(slope: float, restored: float, control: float, verdict: str) -> None:
     rows = [row(seed, topic, slope, restored, control) for seed in range(10) for topic in ("a", "c")]
-    if slope > 0:  # a perfect order has no spread over seeds: disturb one
-        rows[0]["lost_along"]["b"] += 0.1
+    rows[0]["lost_along"]["b"] += math.copysign(0.1, slope)  # a perfect order has no spread over seeds: disturb one
     result = judged(rows)
     assert set(result.parts) == set(paper.PRIMARY)
     assert set(result.intervals) == set(paper.PRIMARY)

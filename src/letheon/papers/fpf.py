@@ -105,7 +105,7 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
     drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
     shares = [ours / replayed for ours, replayed in zip(*drawn, strict=True)]
-    found.decide("share of replay's rows that k-fpf draws", shares, below=FRACTION, value=False)
+    found.decide_without_chance("share of replay's rows that k-fpf draws", shares, below=FRACTION)
     name, everywhere = "finetuning all parameters is better than the forgetful ones", "fpf, all parameters, rate 0.03"
     results.report(found, name, accuracy, everywhere, "fpf, rate 0.03", above=0.0)
     name = "k-fpf with the first layer, minus replay"
