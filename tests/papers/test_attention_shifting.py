@@ -78,7 +78,7 @@ def judged(runs: dict[int, dict[str, Trajectory]]) -> Findings:
         ((0.3, 0.5, 0.0), "fails"),
         ((0.8, 2.0, 0.0), "fails"),
         ((0.8, 0.5, 0.4), "fails"),
-        ((0.5, 0.5, 0.0), "inconclusive"),
+        ((0.5 - 0.0045, 0.5, 0.0), "inconclusive"),
     ],
 )
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:

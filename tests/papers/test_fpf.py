@@ -26,6 +26,7 @@ def rows(accuracy: float, drawn: int) -> list[dict[str, float]]:
     return [{"average accuracy": accuracy * (1 + i / 1000), "rows": drawn} for i in range(6)]
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_is_judged_part_by_part() -> None:
     runs = {name: rows(0.8, 3000) for name in (*ARMS, *PLACES, *FRUGAL)}
     runs |= {"replay": rows(0.9, 7000), "k-fpf": rows(0.88, 1700), "fpf elsewhere": rows(0.5, 3000)}

@@ -25,6 +25,7 @@ def judged(runs: Mapping[str, Any]) -> Findings:
     return found
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_is_judged_part_by_part() -> None:
     runs = {NONE: rows(0.6, 0.2, 0.0), LABELS: rows(0.1, 0.1, 0.5), MARGIN: rows(0.1, 0.05, 0.6)}
     found = judged(runs)

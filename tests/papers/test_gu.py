@@ -88,6 +88,7 @@ def judged(kept: gu.Kept) -> Findings:
         ((0.4, 0.7), "inconclusive"),
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(kept: tuple[float, ...], verdict: str) -> None:
     assert {one.level for one in kept_by(*kept).values()} == {0.1}
     result = judged(kept_by(*kept * 5))

@@ -39,6 +39,7 @@ def judged(results: Results, network: float = 0.88) -> Findings:
     return found
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_a_fall_a_peak_and_a_rival() -> None:
     falling, peaked = [0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.0, 0.0], [0.5, 0.55, 0.6, 0.65, 0.6, 0.55, 0.5, 0.45]
     assert judged(runs_of(falling, peaked, 0.655)).verdict == "holds"

@@ -84,7 +84,7 @@ def test_the_interval_is_students() -> None:
 
 @pytest.mark.parametrize("seeds", [3, 6, 8, 20])
 def test_equal_values_decide_nothing_unless_no_seed_can_change_them(seeds: int) -> None:
-    assert judge([0.5] * seeds, above=0.0) == (0.5, None, "inconclusive", 1.0)
+    assert judge([0.5] * seeds, above=0.0) == (0.5, None, "inconclusive", 1.0, seeds)
     for side, threshold, verdict in (
         ("above", 0.0, "holds"),
         ("below", 0.0, "fails"),
@@ -110,6 +110,8 @@ def test_differences_of_rounding_decide_nothing() -> None:
     for noise in ([1e-17] * 8, [1e-17 * (1 + seed % 3) for seed in range(8)]):
         assert judge(noise, above=0.0).verdict == "inconclusive"
         assert judge(noise, above=0.0, deterministic=True).verdict == "inconclusive"
+    single = [1 + (seed % 2) * 1.2e-7 for seed in range(8)]  # one unit of float32
+    assert judge(Pairs([1.0] * 8, single), above=0.0).verdict == "inconclusive"
     large = [1e6 + seed for seed in range(8)]  # sums of a million: their last bits are 1e-10
     ours = [value + 1e-9 * (1 + seed % 2) for seed, value in enumerate(large)]
     assert judge(Pairs(large, ours), above=0.0).verdict == "inconclusive"
@@ -118,6 +120,7 @@ def test_differences_of_rounding_decide_nothing() -> None:
         [pytest.approx(1e-7, abs=3e-9), pytest.approx(1e-7, abs=7e-9)],
         "holds",
         pytest.approx(0.0, abs=1e-6),
+        8,
     )
 
 
@@ -158,3 +161,21 @@ def test_a_check_that_is_not_met_leaves_the_claim_open() -> None:
     found.check("arms have equal sizes", False)
     assert found.verdict == "inconclusive"
     assert found.outcome("gu", "claim", Scale(), 1.0).checks == {"arms have equal sizes": False}
+
+
+def test_a_seed_without_a_value_leaves_a_part_open_unless_the_claim_is_of_the_others() -> None:
+    """Seeds mostly lack a value because of their outcome: what is left would be chosen by it."""
+    values = [None] * 5 + [0.9, 0.91, 0.92]
+    found, others = Findings(primary=("part",)), Findings(primary=("part",))
+    found.decide("part", values, above=0.5)
+    others.decide("part", values, above=0.5, gaps=True)
+    assert (found.verdict, others.verdict) == ("inconclusive", "holds")
+    assert others.outcome("gu", "claim", Scale(seeds=tuple(range(8))), 1.0).primary["part"]["n"] == 3
+
+
+def test_what_cannot_be_computed_decides_nothing_and_stops_nothing() -> None:
+    found = Findings(primary=("nan", "fails", "none"))
+    found.decide("nan", [float("nan"), 1.0, 2.0], above=0.0)
+    found.decide("fails", [-1.0, -1.1, -1.2, -1.05, -1.15], above=0.0)
+    found.recompute("none", [])
+    assert (found.parts["nan"], found.parts["none"], found.verdict) == ("inconclusive", "inconclusive", "fails")

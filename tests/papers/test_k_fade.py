@@ -172,6 +172,7 @@ def judged(steps: Any, worlds: Any) -> Findings:
         (worlds(4.0, seeds=1), STEP, "inconclusive"),
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(found: dict[int, dict[str, Any]], step: dict[str, float], verdict: str) -> None:
     result = judged(dict.fromkeys(found, step), found)
     assert len(result.parts) == 3 + 4 + 4

@@ -106,7 +106,7 @@ def test_parts_decide_and_reported_quantities_do_not() -> None:
 def test_a_seed_without_a_value_is_left_out() -> None:
     assert judge([1.0, None, 2.0], above=0.0).value == 1.5
     assert judge([1.0, None], above=0.0).verdict == "inconclusive"
-    assert judge([None], below=0.0) == (None, None, "inconclusive", 1.0)
+    assert judge([None], below=0.0) == (None, None, "inconclusive", 1.0, 0)
     assert judge([1.0, 1.2, 1.1], below=0.0).verdict == "fails"
 
 
@@ -124,7 +124,13 @@ def test_an_outcome_tells_primary_parts_apart_from_those_beside() -> None:
     outcome = found.outcome("gu", "more than nothing", Scale(seeds=(0, 1, 2)), 1.5)
     assert list(outcome.measured) == ["ours", "beside"]
     assert outcome.primary == {
-        "gain": {"verdict": "holds", "mean": pytest.approx(1.1), "p": pytest.approx(0.0027, abs=1e-4), "above": 0.0}
+        "gain": {
+            "verdict": "holds",
+            "mean": pytest.approx(1.1),
+            "p": pytest.approx(0.0027, abs=1e-4),
+            "n": 3,
+            "above": 0.0,
+        }
     }
     assert outcome.beside["beside"]["verdict"] == "fails"
     assert (outcome.verdict, outcome.seeds, outcome.baselines) == ("holds", [0, 1, 2], ["nothing"])

@@ -93,14 +93,15 @@ def judged(found: dict[int, kuda.Trial]) -> Findings:
         ((0.7,), 0.0, "inconclusive"),  # one seed has no interval
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verdict: str) -> None:
     found = trials(*kept * (5 if len(kept) > 1 else 1), cosine=cosine)
     assert kuda.compared(found).level == 0.1
     result = judged(found)
     assert set(result.parts) == set(kuda.PRIMARY)
     assert result.verdict == verdict
-    assert result.measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9)
-    assert result.measured["|gradient cosine|, projected minus unprojected"] == pytest.approx(-0.29)
+    assert result.measured["share of the forgetting left by a strict threshold"] == pytest.approx(0.05 / 0.9, rel=1e-3)
+    assert result.measured["|gradient cosine|, projected minus unprojected"] == pytest.approx(-0.29, rel=1e-3)
     assert "reported: kept after 80 steps, last window minus traced" in result.intervals
 
 

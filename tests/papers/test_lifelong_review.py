@@ -13,6 +13,7 @@ def rows(accuracy: float, forgetting: float) -> list[dict[str, float]]:
     return [{"average accuracy": accuracy + i / 1000, "forgetting": forgetting} for i in range(10)]
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_is_judged_part_by_part() -> None:
     classes = dict.fromkeys(("naive", "ewc", "si"), rows(0.2, 0.9)) | dict.fromkeys(("replay", "der"), rows(0.9, 0.1))
     tasks = {"naive": rows(0.9, 0.1)} | dict.fromkeys(TUNED, rows(0.98, 0.01))

@@ -106,6 +106,7 @@ def judged(runs: Any) -> Findings:
         ((0.8,), 0.5, 0.2, "inconclusive"),  # one seed says nothing of the spread
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(levels: tuple[float, ...], others: float, swing: float, verdict: str) -> None:
     result = judged(runs_with(levels * (6 if len(levels) > 1 else 1), others, swing))
     assert len(result.parts) == 9

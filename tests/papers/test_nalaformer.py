@@ -40,6 +40,7 @@ def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> Results:
         (curve(norm_aware=0.0), 1e-6, recalls(0.9, 0.72), "fails"),
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_every_part_of_the_claim_is_needed(curves: Any, gap: float, recalled: Any, verdict: str) -> None:
     # seeds must differ a little, or there is no interval
     seeded = [{name: [x + s * 1e-9 * (i + 1) for i, x in enumerate(y)] for name, y in curves.items()} for s in SEEDS]

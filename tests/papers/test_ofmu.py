@@ -61,6 +61,7 @@ ENDS = [End([1.0] * 9 + [0.05], 0.01)]
         ((0.1, 1.0, 0.5), "inconclusive"),  # no difference
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
     runs = runs_with(ours)
     assert ofmu.compared(runs).level == 0.1

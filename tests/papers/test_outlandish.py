@@ -52,6 +52,7 @@ def test_what_a_cure_leaves_by_hand() -> None:
     assert left["top 8%, reduction"] == pytest.approx(1 - math.exp(-1.0))  # of the two texts that primed
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_nothing_does() -> None:
     def rows(top: float, stones: float) -> list[dict[str, object]]:
         found = {

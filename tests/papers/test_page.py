@@ -58,7 +58,7 @@ def test_the_listing_has_a_line_for_every_paper(capsys: pytest.CaptureFixture[st
     page.list_papers(as_json=True)
     lines = json.loads(capsys.readouterr().out)
     assert len(lines) == len(papers())
-    assert set(lines[0]) == {"number", "key", "title", "room", "badge", "verdict", "rule"}
+    assert set(lines[0]) == {"number", "key", "title", "room", "badge", "verdict", "rule", "current"}
 
 
 def test_a_narrow_screen_still_shows_every_key_and_badge(
@@ -67,7 +67,7 @@ def test_a_narrow_screen_still_shows_every_key_and_badge(
     monkeypatch.setenv("COLUMNS", "80")
     page.list_papers()
     head, *lines = capsys.readouterr().out.splitlines()
-    assert "* judged by an earlier rule" in lines.pop()
+    assert "* judged by an earlier rule" in lines.pop()  # in one line
     assert head.split() == ["key", "title", "room", "badge", "verdict"]
     assert len(lines) == len(papers())
     for line, facts in zip(lines, page.listing_json(), strict=True):

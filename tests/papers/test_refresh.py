@@ -33,6 +33,7 @@ def test_every_row_of_the_table_is_exact() -> None:
     assert max(difference(case, 1) for case in special_cases().values()) < EXACT
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_effects_are_differences_from_no_refresh() -> None:
     def rows(accuracy: float, curvature: float) -> list[dict[str, float]]:
         return [{"average accuracy": accuracy + i / 1000, "sharpness": curvature, "forgetting": 0.1} for i in range(10)]

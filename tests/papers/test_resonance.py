@@ -63,6 +63,7 @@ def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     ("recurring", "cost", "verdict"),
     [(0.5, 0.1, "holds"), (0.2, 0.1, "fails"), (0.5, 0.3, "fails")],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_more_recall_and_less_cost_of_noise_are_both_needed(
     results: Results, recurring: float, cost: float, verdict: str
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     assert recall_figure(results).startswith("<svg")
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_an_addon_that_no_longer_recalls_more_fails(results: Results) -> None:
     def with_far(value: float) -> Results:
         def row(arm: str, seed: int) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_the_filter_says_how_many_rows_it_kept(world: Parity) -> None:
     assert 0.05 < kept[rft.LEARNABLE] < kept[rft.SOLVABLE]
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_is_of_both_kinds_of_grpo() -> None:
     def runs(no_kl: float) -> dict[str, list[Matched]]:
         olds = dict.fromkeys(ARMS, 0.5) | {SFT: 0.2, NO_KL: no_kl, WITH_KL: 0.9}

@@ -108,6 +108,7 @@ def judged(runs: Any) -> Findings:
         (0.1, 0.1, 0.7, "inconclusive"),
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(steered: float, both: float, alone: float, verdict: str) -> None:
     result = judged(measured_rows(steered, both, alone))
     assert len(result.parts) == 3

@@ -97,16 +97,18 @@ def judged(runs: Any) -> Findings:
         (((0.2, 0.9),), "inconclusive"),  # one seed
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_target_must_lose_more_than_its_neighbours(after: tuple[tuple[float, float], ...], verdict: str) -> None:
     result = judged(trials(*after * (5 if len(after) > 1 else 1)))
     assert result.parts["npo: recall lost, target minus neighbours"] == verdict
     assert result.verdict == verdict
     assert result.measured["not computed, no data"] == ["Gen"]
     lost = sum((1 - target) - (1 - near) for target, near in after) / len(after)
-    assert result.measured["gradient_ascent: recall lost, target minus neighbours"] == pytest.approx(lost)
+    assert result.measured["gradient_ascent: recall lost, target minus neighbours"] == pytest.approx(lost, rel=1e-3)
     assert set(result.intervals) >= {name for name in result.parts if "lost" in name}
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_a_model_that_was_not_taught_has_nothing_to_forget() -> None:
     result = judged(trials(*[(0.0, 0.3), (0.1, 0.4)] * 5, taught=0.3))
     assert result.parts["the taught is recalled, FB"] == "fails"

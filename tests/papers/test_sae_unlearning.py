@@ -134,6 +134,7 @@ def judged(runs: Any) -> Findings:
         ({"kept": 0.2}, "fails"),  # others were taken along
     ],
 )
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> None:
     trials = [
         trial(**options, jitter=jitter)

@@ -94,6 +94,7 @@ def test_the_claim_needs_every_part(rule: float, fact: float, true: float, verdi
     assert result.verdict == verdict
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_a_claim_that_is_true_in_every_part_holds() -> None:
     result = judged([row for seed in range(10) for row in rows_of(seed, 0.9, 0.2)])
     assert set(result.parts.values()) == {"holds"}

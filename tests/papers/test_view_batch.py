@@ -22,6 +22,7 @@ def judged(runs: Mapping[str, Any]) -> Findings:
     return found
 
 
+@pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_is_judged_part_by_part() -> None:
     runs = {name: rows(0.2, 0.8) for name in ARMS} | {FOUR: rows(0.1)}
     found = judged(runs)

@@ -204,7 +204,7 @@ class MeanTest:
 
 
 # Values closer to each other than this share of their size, or than this, differ by the rounding of the arithmetic.
-ROUNDING_SHARE, ROUNDING = 1e-9, 1e-12
+ROUNDING_SHARE, ROUNDING = 1e-6, 1e-12
 
 
 def mean_test(
@@ -212,7 +212,8 @@ def mean_test(
 ) -> MeanTest:
     """Test by Student's t whether independent values have a threshold as their mean.
 
-    Equal values (up to rounding) say nothing about the spread, so they get no interval and the p-value 1.
+    Equal values (up to rounding) say nothing about the spread, so they get no interval and the p-value 1; so do values
+    one of which is not finite.
 
     Args:
         size: largest number from which the values were computed, where they are differences: it sets the rounding.
@@ -222,7 +223,7 @@ def mean_test(
     if n == 0:
         return MeanTest(None, None, None, 1.0, 0)
     mean = float(data.mean())
-    if n == 1:
+    if n == 1 or not math.isfinite(mean):
         return MeanTest(mean, None, None, 1.0, 1)
     if np.ptp(data) <= rounding_of(data.tolist(), threshold, size):
         return MeanTest(mean, None, None, 1.0, n)

@@ -62,7 +62,8 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
         before, after = ([row["recall"][f"{n} shots"] for row in rows] for n in (k - 1, k))
         found.decide(part, Pairs(before, after), above=0.0)
     left = {what: [share_left(row, what) for row in rows] for what in ("recognition", "recall")}
-    found.decide(DECAY, Pairs(left["recognition"], left["recall"]), below=0.0)
+    # where nothing was learned, no share of it is left
+    found.decide(DECAY, Pairs(left["recognition"], left["recall"]), below=0.0, gaps=True)
     for what in ("recognition", "recall"):
         found.measured[what] = {time: sum(row[what][time] for row in rows) / len(rows) for time in rows[0][what]}
 

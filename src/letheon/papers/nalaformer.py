@@ -177,7 +177,7 @@ def judge(
     found.check("linear form equals explicit", max(gaps) < ROUNDING)
     found.decide("recall, norm-aware minus relu", recalls.pairs("recall", "norm-aware", "relu"), above=0.0)
     for name in FROZEN:
-        found.decide(f"share of the gain left, {name}", _gain_left(recalls, name), below=LEFT)
+        found.decide(f"share of the gain left, {name}", _gain_left(recalls, name), below=LEFT, gaps=True)
     for name in (*FROZEN, "norm over 4", "positive half only", "softmax"):
         found.report(f"recall, norm-aware minus {name}", recalls.pairs("recall", "norm-aware", name), above=0.0)
     found.measured |= {

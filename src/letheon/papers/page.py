@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome
-from letheon.papers.outcome import OLD_RULE, TIES_DECIDED, readable
+from letheon.papers.outcome import readable
 
 COLOURS = {
     "holds": "green",
@@ -27,7 +27,7 @@ COLOURS = {
     "faithful": "blue",
     "reproduced": "green",
 }
-CAPTION = f"* judged by an earlier rule: {OLD_RULE}; or {TIES_DECIDED}, by equal values"
+CAPTION = "* judged by an earlier rule; `letheon papers show KEY` names it"
 
 
 def list_papers(as_json: bool = False) -> None:

@@ -48,12 +48,13 @@ class Pairs(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A mean over seeds, its 95 % interval, its verdict on a part of the claim, and its p-value."""
+    """A mean over seeds: value, 95 % interval, verdict on a part of the claim, p-value, number of seeds."""
 
     value: float | None
     interval: list[float] | None
     verdict: Verdict
     p: float = 1.0
+    n: int = 0
 
 
 def judge(
@@ -77,20 +78,28 @@ def judge(
     size = max((abs(one) for pair in known for one in pair), default=0.0)
     test = mean_test([b - a for a, b in known], threshold, size=size)
     if deterministic and test.value is not None and test.n >= FEWEST and test.low is None:
-        return _compared(test.value, threshold, rounding_of([size, threshold]), above is not None)
+        return _compared(test.value, threshold, rounding_of([size, threshold]), above is not None, test.n)
     interval = None if test.low is None or test.high is None else [test.low, test.high]
     if test.value is None or test.n < FEWEST or not test.p <= LEVEL:
-        return Judged(test.value, interval, "inconclusive", test.p if test.n >= FEWEST else 1.0)
+        return Judged(test.value, interval, "inconclusive", test.p if test.n >= FEWEST else 1.0, test.n)
     claimed = test.value > threshold if above is not None else test.value < threshold
-    return Judged(test.value, interval, "holds" if claimed else "fails", test.p)
+    return Judged(test.value, interval, "holds" if claimed else "fails", test.p, test.n)
 
 
-def _compared(value: float, threshold: float, rounding: float, above: bool) -> Judged:
+def _compared(value: float, threshold: float, rounding: float, above: bool, n: int) -> Judged:
     """Compare a value without chance in it with its threshold; on the threshold it is undecided."""
     margin = value - threshold if above else threshold - value
     if abs(margin) <= rounding:
-        return Judged(value, None, "inconclusive", 1.0)
-    return Judged(value, None, "holds" if margin > 0 else "fails", 0.0)
+        return Judged(value, None, "inconclusive", 1.0, n)
+    return Judged(value, None, "holds" if margin > 0 else "fails", 0.0, n)
+
+
+def _size(sample: Values | Pairs) -> int:
+    return len(sample.ours) if isinstance(sample, Pairs) else len(sample)
+
+
+def _numbers(judged: Judged) -> dict[str, Any]:
+    return {"mean": judged.value, "p": judged.p, "n": judged.n}
 
 
 def together(verdicts: Mapping[str, Verdict], p_values: Mapping[str, float]) -> Verdict:
@@ -157,20 +166,26 @@ class Findings:
         above: float | None = None,
         below: float | None = None,
         value: bool = True,
+        gaps: bool = False,
     ) -> None:
         """Add a primary part of the claim: its mean, its interval, and its verdict.
+
+        A seed without a value makes the part inconclusive: what is missing is mostly missing because of the outcome.
 
         Args:
             part: what is compared, in words.
             sample: one value per seed, or pairs of values.
             above, below: the threshold of the claim, on its claimed side.
             value: also list the mean among the measured values.
+            gaps: seeds without a value are left out; the claim is of the others only, and says so.
 
         Raises:
             LetheonError: the part was not named before the run.
         """
         self._demand_named(part)
         judged = judge(sample, above=above, below=below)
+        if judged.n < _size(sample) and not gaps:
+            judged = judged._replace(verdict="inconclusive", p=1.0)
         self._add(part, judged, value, above, below)
         self.parts[part] = judged.verdict
 
@@ -202,8 +217,9 @@ class Findings:
             LetheonError: the part was not named before the run.
         """
         self._demand_named(part)
-        verdict: Verdict = "holds" if equal and all(equal) else "fails"
-        self.judged[part] = Judged(sum(equal) / len(equal) if equal else None, None, verdict, 0.0)
+        verdict: Verdict = "inconclusive" if not equal else "holds" if all(equal) else "fails"
+        share = sum(equal) / len(equal) if equal else None
+        self.judged[part] = Judged(share, None, verdict, 0.0 if equal else 1.0, len(equal))
         self.parts[part] = verdict
 
     def _demand_named(self, part: str) -> None:
@@ -252,8 +268,7 @@ class Findings:
 
         def told(verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, Any]]:
             return {
-                name: {"verdict": verdict, "mean": self.judged[name].value, "p": self.judged[name].p}
-                | dict(self.thresholds.get(name, {}))
+                name: {"verdict": verdict, **_numbers(self.judged[name])} | dict(self.thresholds.get(name, {}))
                 for name, verdict in verdicts.items()
             }
 
