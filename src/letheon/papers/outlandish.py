@@ -74,7 +74,7 @@ def judge(rows: Sequence[Mapping[str, Any]], share: float, found: Findings) -> N
     def pairs(ours: str, baseline: str) -> Pairs:
         return Pairs(column(baseline), column(ours))
 
-    def decide(name: str, sample: Any, **threshold: float) -> None:
+    def decide(name: str, sample: Any, **threshold: Any) -> None:
         found.decide(name, sample, value=False, **threshold)
 
     def report(name: str, sample: Any, **threshold: float) -> None:

@@ -51,11 +51,11 @@ class Results:
         """All rows in one list, each with its arm."""
         return [{"arm": arm, **row} for arm, rows in self.arms.items() for row in rows]
 
-    def decide(self, found: Findings, part: str, metric: str, ours: str, baseline: str, **threshold: float) -> None:
+    def decide(self, found: Findings, part: str, metric: str, ours: str, baseline: str, **threshold: Any) -> None:
         """Decide a part of the claim by ours minus the baseline; `threshold` is `above` or `below`."""
         found.decide(part, self.pairs(metric, ours, baseline), value=False, **threshold)
 
-    def report(self, found: Findings, name: str, metric: str, ours: str, baseline: str, **threshold: float) -> None:
+    def report(self, found: Findings, name: str, metric: str, ours: str, baseline: str, **threshold: Any) -> None:
         """Report ours minus the baseline with a verdict beside the claim; `threshold` is `above` or `below`."""
         found.report(name, self.pairs(metric, ours, baseline), value=False, **threshold)
 
