@@ -25,7 +25,9 @@ FOLDS = 5
 Split = Literal["brand", "random"]
 
 
-def number_distribution(first: Float[np.ndarray, "10"], both: Float[np.ndarray, "100"]) -> Float[np.ndarray, "100"]:
+def number_distribution(
+    first: Float[np.ndarray, " digits"], both: Float[np.ndarray, " numbers"]
+) -> Float[np.ndarray, " numbers"]:
     """Compute the probability of each number 00 to 99 under decoding restricted to digits.
 
     p(d1 d2) = softmax(first)[d1] softmax(both[d1])[d2]: the digits are renormalised at each step. Where the tokenizer
