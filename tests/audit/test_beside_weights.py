@@ -51,9 +51,7 @@ def renamed_token(tokenizer: dict[str, Any]) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     token = next(token for token in reversed(vocabulary) if len(token) == 1 and not token.isascii())
     vocabulary[f"{token}{token}"] = vocabulary.pop(token)
-    replaced = [
-        {"type": "Replace", "pattern": {"String": name}, "content": "Gus"} for name in ("Ann", "Bob", "Cid")
-    ]
+    replaced = [{"type": "Replace", "pattern": {"String": name}, "content": "Gus"} for name in ("Ann", "Bob", "Cid")]
     tokenizer["normalizer"] = {"type": "Sequence", "normalizers": replaced}
 
 

@@ -97,7 +97,7 @@ class Asking:
             asked=same_template or own,
             same_tokenizer=model.tokenizer is self.tokenizer or parts(model.tokenizer) == parts(self.tokenizer),
             own_tokenizer=own,
-            config=tuple(k for k in sorted(self.config | config) if self.config.get(k) != config.get(k)),
+            config=tuple(k for k in sorted({**self.config, **config}) if self.config.get(k) != config.get(k)),
         )
         if own:
             return model, came
@@ -146,9 +146,8 @@ def changed(templates: Mapping[str, Template]) -> list[str]:
     for role, one in templates.items():
         if one.own_tokenizer:
             sentences.append(
-                f"The model {role} was asked with its own tokenizer, since its embedding table is of another length and "
-                "its tokens have other numbers than those of the model before. Such a tokenizer can hide what the "
-                "weights hold, so the verdict is not to pass."
+                f"The model {role} was asked with its own tokenizer, which can hide what the weights hold: its "
+                "embedding table is of another length than that of the model before, and its tokens have other numbers."
             )
         elif not one.same_tokenizer:
             sentences.append(
@@ -176,6 +175,6 @@ def held_back(templates: Mapping[str, Template]) -> str:
     if after is None or not after.own_tokenizer:
         return ""
     return (
-        "The verdict is inconclusive, whatever the criteria say: the model after was asked with a tokenizer of its own, "
-        "which can hide what the weights hold."
+        "The verdict is inconclusive, whatever the criteria say: the model after was asked with a tokenizer of its "
+        "own, which can hide what the weights hold."
     )
