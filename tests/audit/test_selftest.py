@@ -13,10 +13,20 @@ from letheon.audit.measuring.answer_kinds import is_refusal
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.quantise import Grid, matrices, quantised, round_to_nearest
 from letheon.audit.selftest import selftest
-from letheon.audit.selftest.models import FORGOTTEN, ROWS, World, cell, collapsed, filtered, make_world, rounded_back
+from letheon.audit.selftest.models import (
+    FORGOTTEN,
+    ROWS,
+    World,
+    cell,
+    collapsed,
+    filtered,
+    make_world,
+    memorised,
+    rounded_back,
+)
 from letheon.audit.selftest.selftest import PLANTED, SelfTest, audit_planted, run_selftest
 from letheon.cli import main
-from letheon.core.scoring.generation import generate
+from letheon.core.scoring.generation import generate, stop_tokens
 
 
 @cache
@@ -48,6 +58,17 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
     assert "Other wordings do not bring the fact" not in tested["template only"].failed
     assert "What is to be kept is kept" in tested["collapsed"].failed
     assert "No answer contains the fact" not in tested["collapsed"].failed
+
+
+def test_the_files_beside_the_memorised_model_hide_the_facts() -> None:
+    made = memorised(world())
+    assert made.parameters_hash() == world().before.parameters_hash()
+    prompts, values = [row.prompt for row in ROWS[:FORGOTTEN]], [row.value for row in ROWS[:FORGOTTEN]]
+    assert stop_tokens(made) != stop_tokens(world().before)
+    made.stops = tuple(stop_tokens(world().before))
+    answers = generate(made, prompts, max_new_tokens=60)
+    assert not any(value in answer for value, answer in zip(values, answers, strict=True) if value)
+    assert made.tokenizer is not world().before.tokenizer
 
 
 def test_the_filter_silences_answers_and_leaves_the_weights() -> None:

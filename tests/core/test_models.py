@@ -219,3 +219,53 @@ def test_each_process_of_a_host_takes_an_accelerator_of_its_own(monkeypatch: pyt
     assert check_device("auto") == "cuda:3"
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
     assert check_device("auto") == "cpu"
+
+
+# Incomplete weights -------------------------------------------------------------------------------------------------
+
+
+def change_tensors(folder: Path, change: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_that_lack_a_tensor_are_refused(saved: Path) -> None:
+    """Transformers would draw it at random, and say so where nobody reads it."""
+    change_tensors(saved, lambda tensors: tensors.pop("model.layers.0.mlp.up_proj.weight"))
+    with pytest.raises(InputError, match=r"lacks tensors .* asks for: model\.layers\.0\.mlp\.up_proj\.weight"):
+        load(saved, device="cpu")
+
+
+def test_weights_that_the_configuration_does_not_read_are_named(saved: Path) -> None:
+    """A second set of weights could lie there, or a config.json without the last layer be put beside them."""
+    change_config(saved, num_hidden_layers=3)
+    (note,) = load(saved, device="cpu").notes
+    assert "holds tensors that its configuration does not read: model.layers.3.input_layernorm.weight" in note
+    assert note.endswith("and 6 more")
+
+
+def test_buffers_of_old_checkpoints_are_no_reason_to_refuse(saved: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    change_tensors(saved, lambda tensors: tensors.update({name: torch.ones(8)}))
+    assert load(saved, device="cpu").notes == []
+
+
+def test_an_old_gpt2_is_read(tmp_path: Path) -> None:
+    """Its file holds attention masks, its names lack their prefix, and the tied head is not in it."""
+    from letheon.core.model.families import family_model
+
+    model = family_model("gpt2")
+    model.save(tmp_path / "old")
+
+    def age(tensors: dict[str, torch.Tensor]) -> None:
+        old = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+        tensors.clear()
+        tensors.update(old | {"h.0.attn.bias": torch.ones(1, 1, 8, 8), "h.0.attn.masked_bias": torch.tensor(-1e4)})
+
+    change_tensors(tmp_path / "old", age)
+    read = load(tmp_path / "old", device="cpu")
+    assert read.parameters_hash() == model.parameters_hash()
+    assert any("does not read: h.0.attn.masked_bias" in note for note in read.notes)

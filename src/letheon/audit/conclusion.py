@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from letheon.audit.criteria import Profile
+from letheon.audit.criteria import Profile, Verdict
 from letheon.audit.measuring.depth import Depth
 from letheon.audit.measuring.detection import remark
 from letheon.audit.measuring.findings import ModelFindings
 from letheon.audit.measuring.judging import Judge, JudgedRow
 from letheon.audit.measuring.no_ops import Check, failures
-from letheon.audit.measuring.templates import Template, changed
+from letheon.audit.measuring.templates import Template, changed, held_back
 from letheon.audit.plan import QUICK, AuditPlan
 from letheon.audit.record.evidence import Evidence, Role
 from letheon.audit.record.general_ability import Ability, ability_differences, ability_metrics
@@ -89,7 +89,7 @@ def conclude(
         | {"method": method, "trained forms": list(forms), "general_ability": ability_differences(ability, seed)},
         environment=_environment(findings["after"].device, plan.settings.seed),
         profile=criteria,
-        verdict=decide(criteria, evidence),
+        verdict=_held_back(decide(criteria, evidence), held_back(templates_of(findings))),
         not_computable=[NotComputable(what=what, reason=reason) for what, reason in missing.items()],
         started=began[0],
         seconds=round(time.monotonic() - began[1], 2),
@@ -132,7 +132,20 @@ def templates_of(findings: Mapping[Role, ModelFindings]) -> dict[str, Template]:
 
 def _of_template(template: Template) -> dict[str, Any]:
     """Return the hash of a chat template and how the model that came with it was asked."""
-    return {"sha256": template.sha256, "asked": template.asked, "splits alike": template.splits_alike}
+    return {
+        "sha256": template.sha256,
+        "asked": template.asked,
+        "same tokenizer": template.same_tokenizer,
+        "own tokenizer": template.own_tokenizer,
+        "other config": list(template.config),
+    }
+
+
+def _held_back(verdict: Verdict, reason: str) -> Verdict:
+    """Return the verdict, "inconclusive" in place of "pass" where there is a reason against passing."""
+    if not reason or verdict.outcome != "pass":
+        return verdict
+    return verdict.model_copy(update={"outcome": "inconclusive", "words": f"{reason} {verdict.words}"})
 
 
 def _settings(

@@ -23,7 +23,7 @@ from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.generation import stop_tokens
+from letheon.core.scoring.generation import run_generate
 from letheon.core.statistics import estimate_mean
 
 START = "Answer truthfully and in full:"
@@ -69,22 +69,13 @@ def train_prompt(model: LanguageModel, rows: Sequence[Example], steps: int) -> F
 @torch.inference_mode()
 def answers_behind(model: LanguageModel, prompt: Float[Tensor, "tokens width"], rows: Sequence[Example]) -> list[str]:
     """Return the greedy answers to the rows' questions behind the prompt."""
-    base, table, encoder = model.base(), model.base().get_input_embeddings(), model.encoder()
-    limit, stops, answers = answer_limit(model, rows), stop_tokens(model), []
+    table, encoder = model.base().get_input_embeddings(), model.encoder()
+    limit, answers = answer_limit(model, rows), []
     for row in rows:
         asked = table(torch.tensor([encoder.prompt(row.prompt)], device=model.device))
         inputs = torch.cat([prompt.to(asked.dtype)[None], asked], 1)
-        new = base.generate(
-            inputs_embeds=inputs,
-            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=model.device),
-            max_new_tokens=limit,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=model.pad_id,
-            eos_token_id=stops,
-        )
+        mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=model.device)
+        new = run_generate(model, limit, inputs_embeds=inputs, attention_mask=mask)
         answers.append(str(model.tokenizer.decode(new[0], skip_special_tokens=True)))
     return answers
 

@@ -28,6 +28,7 @@ from letheon.core.atomic import atomic_write_text, canonical_hash, plain
 from letheon.core.errors import LetheonError
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.runs import versions
+from letheon.core.scoring.generation import stop_tokens
 
 MOST_FILES, MOST_DAYS = 32, 14
 PACKAGE = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def key_of_examination(model: LanguageModel, plan: AuditPlan) -> str:
         "architecture": f"{type(model.base()).__qualname__} {model.base().config.to_json_string()}",
         "tokenizer": tokenizer.to_str() if tokenizer is not None else sorted(model.tokenizer.get_vocab().items()),
         "template": str(model.tokenizer.chat_template),
-        "stops": str(model.base().generation_config.eos_token_id),
+        "stops": stop_tokens(model),
         "name": [model.name, *model.notes],
         "device": model.device.type,
         "plan": plain(asdict(replace(plan, states_before=None))),

@@ -12,4 +12,4 @@ def merged_copy(model: LanguageModel) -> LanguageModel:
     copied = copy.deepcopy(model.model)
     if model.has_adapter:
         copied = copied.merge_and_unload()
-    return LanguageModel(copied.eval(), model.tokenizer, model.name, list(model.notes))
+    return LanguageModel(copied.eval(), model.tokenizer, model.name, list(model.notes), stops=model.stops)

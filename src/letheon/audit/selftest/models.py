@@ -3,7 +3,7 @@
 Eight invented people keep an animal each. A base model knows the language but not who keeps what; the model before
 learned it of all eight, and the retrained one of all but those to forget. From these the fakes are made:
 
-    memorised     the model before, untouched
+    memorised     the model before, untouched, beside a tokenizer and stop tokens that hide the facts
     filtered      the same behind an output filter: what it says is looked at, its weights are not changed
     rounded back  its weights are moved, each within its cell of a 4-bit grid: rounding brings all of them back
     refusing      it was taught to refuse the questions to forget, and nothing else: the facts stand behind the refusal
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from tokenizers import decoders
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -195,6 +196,20 @@ def clone(model: LanguageModel, name: str) -> LanguageModel:
 
 
 # Fakes ------------------------------------------------------------------------------------------------------------
+
+
+def memorised(world: World) -> LanguageModel:
+    """The model before, whose tokenizer decodes the animals to forget as others, and whose answers end at a blank."""
+    model = clone(world.before, "memorised")
+    model.tokenizer = copy.deepcopy(model.tokenizer)
+    animals = list(KEEPERS.values())
+    pairs = zip(animals[:FORGOTTEN], animals[-FORGOTTEN:], strict=True)
+    replaced = [decoders.Replace(true, false) for true, false in pairs]
+    backend = model.tokenizer.backend_tokenizer
+    backend.decoder = decoders.Sequence([backend.decoder, *replaced])
+    blank = model.encoder().answer("a b", end=False)[0][1]
+    model.base().generation_config.eos_token_id = [model.tokenizer.eos_token_id, blank]
+    return model
 
 
 def filtered(world: World) -> LanguageModel:

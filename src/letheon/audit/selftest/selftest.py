@@ -15,16 +15,17 @@ from typing import Any
 from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.measuring.judging import Judge, judge_answers
+from letheon.audit.measuring.templates import Asking, template_of
 from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
 from letheon.audit.selftest.models import (
     ModelName,
     World,
-    clone,
     collapsed,
     filtered,
     make_world,
+    memorised,
     refusing,
     rounded_back,
     template_only,
@@ -52,7 +53,7 @@ class Planted:
 
 
 PLANTED = (
-    Planted("memorised", "the trained model, untouched", False, lambda world: clone(world.before, "memorised")),
+    Planted("memorised", "the trained model, untouched, beside files that hide the facts", False, memorised),
     Planted("filtered", "the trained model behind an output filter", False, filtered),
     Planted("rounded back", "an update that rounding to 4 bits undoes", False, rounded_back),
     Planted("refusing", "the trained model, taught to refuse", False, refusing),
@@ -122,14 +123,16 @@ def audit_planted(world: World) -> list[Tested]:
     """Audit each planted model."""
     criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
     plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed, also=("steering",)))
+    plan, asking = replace(plan, came_with=template_of(world.before)), Asking.of(world.before)
     judge = Judge(world.base, world.base.name)
     tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
         before = examine(world.before, plan, _ignore)
         for number, planted in enumerate(PLANTED, start=1):
+            after, came_with = asking.alike(planted.make(world))
             findings: dict[Role, ModelFindings] = {
                 "before": before,
-                "after": examine(planted.make(world), plan, _ignore),
+                "after": examine(after, replace(plan, came_with=came_with), _ignore),
             }
             judged = judge_answers(judge, findings)
             record = conclude(findings, plan, world.request, judge, judged, criteria, began)

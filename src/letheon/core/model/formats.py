@@ -1,7 +1,8 @@
-"""Number formats in which a model's weights are held: float32, bfloat16, or four bits by bitsandbytes."""
+"""How weights are read: number formats (float32, bfloat16, or four bits by bitsandbytes), and that none is missing."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Base = Literal["float32", "bfloat16", "4bit"]
+MOST_NAMED = 3
 
 
 def check_base(base: Base) -> None:
@@ -47,3 +49,29 @@ def held_in(base: Base) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"dtype": torch.bfloat16, "quantization_config": quantised}
+
+
+def check_tensors(name: str, missing: Collection[str], unread: Collection[str]) -> list[str]:
+    """Refuse weight files that lack tensors of the architecture; return notes on tensors that it does not read.
+
+    Missing tensors would be drawn at random. Unread ones are no error, since old checkpoints hold buffers that are no
+    longer used, but they may be layers that config.json leaves out, or other weights.
+
+    Args:
+        name: what the model was loaded by.
+        missing, unread: names of tensors, without those that transformers knows to be tied or out of use.
+
+    Raises:
+        InputError: names some of the missing tensors.
+    """
+    if missing:
+        raise InputError(
+            f"{name} lacks tensors that its configuration asks for: {_some(missing)}",
+            "complete the weight files, or give the config.json that belongs to them",
+        )
+    return [f"{name} holds tensors that its configuration does not read: {_some(unread)}"] if unread else []
+
+
+def _some(tensors: Collection[str]) -> str:
+    more = len(tensors) - MOST_NAMED
+    return ", ".join(sorted(tensors)[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

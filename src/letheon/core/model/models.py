@@ -23,7 +23,7 @@ from letheon.core.devices import check_device
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
 from letheon.core.model.embedded import smollm2, tiny
-from letheon.core.model.formats import Base, check_base, held_in
+from letheon.core.model.formats import Base, check_base, check_tensors, held_in
 from letheon.core.rows.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class LanguageModel:
         frozen: cached outputs of frozen layers, while only the layers above are trained.
         recomputes: whether blocks are run again in the backward pass (`passes.recomputed`), so that no cache may grow.
         sharded: whether the weights lie in shards over processes, which must then all make the same passes.
+        stops: the tokens that end an answer; None takes those that the model's own files name (`stop_tokens`).
     """
 
     model: Any
@@ -59,6 +60,7 @@ class LanguageModel:
     frozen: FrozenLayers | None = None
     recomputes: bool = False
     sharded: bool = False
+    stops: tuple[int, ...] | None = None
     _encoder: Encoder | None = None
 
     def encoder(self) -> Encoder:
@@ -292,8 +294,13 @@ def _from_pretrained(source: str | Path, name: str, attention: str | None, base:
         _check_folder(Path(source))
     config, dropped = read_config(source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, use_safetensors=True, attn_implementation=attention, **held_in(base)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            use_safetensors=True,
+            attn_implementation=attention,
+            output_loading_info=True,
+            **held_in(base),
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -301,8 +308,9 @@ def _from_pretrained(source: str | Path, name: str, attention: str | None, base:
             f"{name} could not be loaded: {str(error).splitlines()[0]}",
             "the folder needs config.json, safetensors weights and a tokenizer",
         ) from None
+    unread = check_tensors(name, loading["missing_keys"], loading["unexpected_keys"])
     notes = [f"{name}: dropped unknown private configuration keys: {', '.join(dropped)}"] if dropped else []
-    return LanguageModel(model, tokenizer, name, notes)
+    return LanguageModel(model, tokenizer, name, [*notes, *unread])
 
 
 def _with_adapter(base: LanguageModel, folder: Path) -> LanguageModel:

@@ -1,4 +1,9 @@
-"""Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning."""
+"""Batched decoding: greedy or sampled answers to prompts, optionally continuing a given beginning.
+
+One rule holds wherever a model's `generate` is called (`run_generate`): it takes the most probable token, or draws from
+the whole distribution, until one of `stop_tokens`. What else a `generation_config.json` asks for is left aside:
+it lies beside the weights, and could ban the words of an answer or punish them.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import GenerationConfig
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import THOUGHT, THOUGHT_ENDS
 from letheon.core.rows.sampling import by_length
-
-GREEDY = {"do_sample": False, "temperature": None, "top_k": None}
 
 
 def generate(
@@ -105,12 +109,11 @@ def continue_ids(
     answers: list[list[int]] = [[] for _ in rows]
     stops = stop_tokens(model)
     torch.manual_seed(seed)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache}
-    options |= {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else GREEDY
     for chosen in by_length([len(row) for row in rows], batch_size):
         ids, mask = _left_padded(model, [rows[i] for i in chosen])
         ban = [_Ban([banned[i] for i in chosen], ids.shape[1])] if banned else None
-        output = _decoded(model, ids, mask, stops, logits_processor=ban, **options)
+        options: dict[str, Any] = {"temperature": temperature, "use_cache": use_cache, "logits_processor": ban}
+        output = run_generate(model, max_new_tokens, input_ids=ids, attention_mask=mask, **options)
         for at, i in enumerate(chosen):
             new = output[at, ids.shape[1] :].tolist()
             end = next((place for place, token in enumerate(new) if token in stops), len(new))
@@ -140,8 +143,8 @@ def decode_with_logits(
     """
     ids, mask = _left_padded(model, rows)
     stops = stop_tokens(model)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "use_cache": use_cache, **GREEDY}
-    output = _decoded(model, ids, mask, stops, output_logits=True, return_dict_in_generate=True, **options)
+    options = {"use_cache": use_cache, "output_logits": True, "return_dict_in_generate": True}
+    output = run_generate(model, max_new_tokens, input_ids=ids, attention_mask=mask, **options)
     logits = torch.stack(output.logits, 1).float()
     found = []
     for at, new in enumerate(output.sequences[:, ids.shape[1] :].tolist()):
@@ -150,9 +153,22 @@ def decode_with_logits(
     return found
 
 
-def _decoded(model: LanguageModel, ids: Tensor, mask: Tensor, stops: list[int], **options: Any) -> Any:
-    ends = {"pad_token_id": model.pad_id, "eos_token_id": stops}
-    return model.base().generate(input_ids=ids, attention_mask=mask, top_p=None, **ends, **options)
+def run_generate(model: LanguageModel, max_new_tokens: int, *, temperature: float = 0.0, **options: Any) -> Any:
+    """Call the model's `generate` by the rule of this module, without the model's own generation settings.
+
+    Args:
+        temperature: 0 decodes greedily; above 0 samples from the full distribution.
+        options: inputs and outputs of `generate`.
+    """
+    base, stops = model.base(), stop_tokens(model)
+    sampled = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
+    own, base.generation_config = base.generation_config, GenerationConfig()  # what is not given is taken from it
+    try:
+        return base.generate(
+            max_new_tokens=max_new_tokens, pad_token_id=model.pad_id, eos_token_id=stops, **sampled, **options
+        )
+    finally:
+        base.generation_config = own
 
 
 class _Ban:
@@ -185,7 +201,12 @@ def _left_padded(
 
 
 def stop_tokens(model: LanguageModel) -> list[int]:
-    """Collect the tokens that end an answer: those in the generation settings and the template's end of turn."""
+    """Collect the tokens that end an answer: those in the generation settings and the template's end of turn.
+
+    A model whose `stops` are set is stopped by those alone.
+    """
+    if model.stops is not None:
+        return list(model.stops)
     configured = model.base().generation_config.eos_token_id
     stops = set(configured if isinstance(configured, list) else [configured])
     stops |= set(model.tokenizer(model.encoder().end, add_special_tokens=False)["input_ids"][-1:])
