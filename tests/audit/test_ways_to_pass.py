@@ -10,6 +10,7 @@ from tests.audit.specimen import answers, read, specimen
 from tests.audit.test_verdict import DEMAND, good_evidence, metric, outcome_of, share, tried, with_attack, write
 
 from letheon.audit import attacks
+from letheon.audit.criteria import PROFILES
 from letheon.audit.criterion_limits import accepted, p_value
 from letheon.audit.criterion_values import excess, is_below, paired_interval
 from letheon.audit.page.first_screen import strongest
@@ -190,3 +191,49 @@ def test_p_and_interval_come_from_the_same_test(tmp_path: Path) -> None:
     assert found.p == p_value(paired, limits) < 1e-6
     assert p_value(found.measured, limits) > 0.2
     assert found.outcome == "pass"
+
+
+# Limits that bound nothing ------------------------------------------------------------------------------------------
+
+
+def probable(value: float, holdout: float | None = None, reference: float | None = None) -> Evidence:
+    """Good evidence with another value's probability, without unknown subjects."""
+    good = good_evidence(reference is not None)
+    kept = [m for m in good.metrics if m.name not in ("value_probability", "control_probability")]
+    values = {"after": value, "reference": reference}
+    kept += [metric("value_probability", "forget", role, one) for role, one in values.items() if one is not None]
+    if holdout is not None:
+        kept.append(metric("value_probability", "holdout", "after", holdout))
+    return good.model_copy(update={"metrics": kept})
+
+
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+def test_a_certain_value_fails_without_any_control(profile: str) -> None:
+    found = outcome_of("value_probability", probable(1.0), profile)
+    assert (found.outcome, found.at_most) == ("fail", 0.5)
+    assert outcome_of("value_probability", probable(0.3)).outcome == "pass"
+
+
+def test_holdout_rows_that_the_model_was_trained_on_bound_nothing() -> None:
+    for level in (1.0, 0.43):
+        found = outcome_of("value_probability", probable(1.0, holdout=level))
+        assert (found.outcome, found.at_most) == ("fail", 0.5)
+        assert "the control was loose: holdout rows give" in found.words
+    assert outcome_of("value_probability", probable(0.1, holdout=0.1)).at_most == 0.2
+
+
+def test_no_limit_of_a_probability_is_one_or_more(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8").replace("    { threshold = 0.5 },\n", "")
+    profile = load_profile(write(tmp_path, text))
+    evidence = probable(0.99, reference=0.95)
+    verdict = judge(profile, evidence)
+    found = next(one for one in verdict.criteria if one.criterion.metric == "value_probability")
+    assert (found.outcome, verdict.outcome) == ("inconclusive", "inconclusive")
+    assert "a limit of 1.05 (plus reference) bounds nothing" in found.words
+
+
+def test_a_measured_value_without_a_limit_is_not_set_aside(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8").replace("    { threshold = 0.5 },\n", "")
+    verdict = judge(load_profile(write(tmp_path, text)), probable(0.006))
+    assert verdict.outcome == "inconclusive"
+    assert "Set aside" not in verdict.words or "as improbable" not in verdict.words.split("Set aside")[1]

@@ -91,6 +91,7 @@ def judge_criterion(
         if criterion.if_missing == "set aside" and only_before(criterion, evidence):
             outcome, words = "inconclusive", f"{words}; the model before could be measured, so it is not set aside"
     elif limits.reason:
+        outcome = "inconclusive"  # a value was measured: the profile's rule for missing ones does not apply
         words = f"Measured {number(value.value)}; its limit is unknown: {limits.reason}"
     else:
         strongest = criterion.metric == "attack:*"
