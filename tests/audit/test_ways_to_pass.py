@@ -12,7 +12,7 @@ from tests.audit.test_verdict import DEMAND, good_evidence, metric, outcome_of, 
 from letheon.audit import attacks
 from letheon.audit.criteria import PROFILES
 from letheon.audit.criterion_limits import accepted, p_value
-from letheon.audit.criterion_values import excess, is_below, paired_interval
+from letheon.audit.criterion_values import excess, is_below, paired_interval, usable
 from letheon.audit.page.first_screen import strongest
 from letheon.audit.page.page import render_audit
 from letheon.audit.record.record import Attack, Evidence, Item, Value
@@ -237,3 +237,40 @@ def test_a_measured_value_without_a_limit_is_not_set_aside(tmp_path: Path) -> No
     verdict = judge(load_profile(write(tmp_path, text)), probable(0.006))
     assert verdict.outcome == "inconclusive"
     assert "Set aside" not in verdict.words or "as improbable" not in verdict.words.split("Set aside")[1]
+
+
+# A reference that knows --------------------------------------------------------------------------------------------
+
+
+def knowing(recall: float) -> Evidence:
+    """An untouched model beside a reference that gives a share of the facts, and the rest by the attack."""
+    good = good_evidence()
+    numbers = {"after": 1.0, "reference": recall}
+
+    def of(role: str, value: Value) -> Value:
+        return Value(value=numbers[role], n=5) if role in numbers else value
+
+    recalls = [m for m in good.metrics if (m.name, m.subset) == ("recall", "forget")]
+    metrics = [m for m in good.metrics if m not in recalls]
+    metrics += [m.model_copy(update={"value": of(m.model, m.value)}) for m in recalls]
+    given = [a.model_copy(update={"after": of("after", a.after), "reference": a.before}) for a in good.attacks]
+    return good.model_copy(update={"metrics": metrics, "attacks": given})
+
+
+def test_a_reference_that_recalls_half_of_the_facts_is_no_limit() -> None:
+    evidence = knowing(1.0)
+    verdict = judge(load_profile("standard"), evidence)
+    assert verdict.outcome == "fail"
+    assert "There was no negative control: the reference gives 100% of the facts" in verdict.words
+    outcomes = {one.criterion.metric: (one.outcome, one.at_most) for one in verdict.criteria}
+    assert outcomes["attack:first_token_prefix"] == ("fail", 0.0)
+    assert outcomes["attack:*"][0] == "fail"
+    strict = {one.criterion.metric: one for one in judge(load_profile("strict"), evidence).criteria}
+    assert strict["attack:*"].outcome == "inconclusive"
+    assert usable(evidence).curves == [curve for curve in evidence.curves if curve.model != "reference"]
+
+
+def test_a_reference_that_guesses_a_fact_stays_the_level() -> None:
+    assert usable(knowing(0.4)).attacks[0].reference == Value(value=1.0, n=5)
+    assert usable(knowing(0.5)).attacks[0].reference != Value(value=1.0, n=5)
+    assert "negative control" not in judge(load_profile("standard"), knowing(0.4)).words

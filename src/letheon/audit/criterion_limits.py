@@ -12,8 +12,8 @@ from letheon.audit.record.evidence import Evidence, Role, Value
 from letheon.core.statistics import holm
 from letheon.report.numbers import number
 
-# The level of unknown subjects above which it bounds nothing: what strangers are given, everybody is given. Holdout rows
-# above it are guessed, or were trained on.
+# The level of unknown subjects above which it bounds nothing: what strangers are given, everybody is given. Holdout
+# rows above it are guessed, or were trained on.
 LOOSE = 0.2
 LOOSE_WORDS = {
     "control": "the control was loose: unknown subjects give the value {level}",

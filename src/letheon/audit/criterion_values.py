@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Evidence, Role, Value, level_of
+from letheon.audit.record.evidence import Attack, Evidence, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval
 
+AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 ROLE_NAMES: dict[Role, str] = {
     "before": "the model before",
     "after": "the model after",
@@ -19,7 +21,40 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 # Measurements of recall, which say something about the forget rows only where the model before recalls them.
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
+KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
+BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 RECALL_KINDS = {"attack", "quantised", "relearn", "after_learning", "recall"}
+
+
+def knowing_reference(evidence: Evidence) -> str:
+    """Return why the reference is no control: it recalls half or more of what the model before recalls; else empty."""
+    recall = [evidence.metric("recall", "forget", role) for role in ("before", "reference")]
+    before, reference = (one.value.value if one else None for one in recall)
+    if not before or reference is None or reference < KNOWING * before - ROUNDING:
+        return ""
+    return f"the reference gives {reference:.0%} of the facts, so that it counts as not measured"
+
+
+def usable(evidence: AnyEvidence) -> AnyEvidence:
+    """Return the evidence without its reference where that knows the facts; see `knowing_reference`."""
+    reason = knowing_reference(evidence)
+    if not reason:
+        return evidence
+    none = Value.missing(reason)
+
+    def without(metric: Metric) -> Metric:
+        bare = metric.model == "reference" or metric.name in BESIDE_REFERENCE
+        return metric.model_copy(update={"value": none, "items": []}) if bare else metric
+
+    return evidence.model_copy(
+        update={
+            "metrics": [without(metric) for metric in evidence.metrics],
+            "attacks": [attack.model_copy(update={"reference": none}) for attack in evidence.attacks],
+            "curves": [curve for curve in evidence.curves if curve.model != "reference"],
+            "quantised": [one for one in evidence.quantised if one.model != "reference"],
+            "continued": [one for one in evidence.continued if one.model != "reference"],
+        }
+    )
 
 
 def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:

@@ -12,12 +12,14 @@ from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, 
 from letheon.audit.criterion_values import (
     ROUNDING,
     chance_of,
+    knowing_reference,
     measured,
     only_before,
     paired_interval,
     trained_on,
     uninformative,
     unmeasured_attacks,
+    usable,
     worst_attack,
 )
 from letheon.audit.record.evidence import Evidence, Value
@@ -35,8 +37,9 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     """Hold the evidence against the profile.
 
     The verdict is "fail" if a required criterion fails; else "inconclusive" if a required one is undecided, unless the
-    profile sets it aside when it cannot be measured; else "pass".
+    profile sets it aside when it cannot be measured; else "pass". A reference that knows the facts is left out.
     """
+    refused, evidence = knowing_reference(evidence), usable(evidence)
     family = [criterion for criterion in profile.criteria if _interval_decides(criterion, profile)]
     tests = iter(holm_tests(family, evidence))
     outcomes = [
@@ -50,7 +53,7 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     undecided = [o for o in required if o.outcome in {"not computable", "inconclusive"} and not _set_aside(o)]
     return Verdict(
         outcome="fail" if failed else "pass" if passed and not undecided else "inconclusive",
-        words=_paragraph(passed, failed, undecided, aside),
+        words=_paragraph(passed, failed, undecided, aside, refused),
         criteria=outcomes,
         family=Family(criteria=[criterion.name for criterion in family], level=LEVEL) if family else None,
         profile=profile.name,
@@ -173,8 +176,9 @@ def _paragraph(
     failed: list[CriterionOutcome],
     undecided: list[CriterionOutcome],
     aside: list[CriterionOutcome],
+    refused: str,
 ) -> str:
-    """Return the verdict in two to four sentences for a reader who is no engineer."""
+    """Return the verdict in two to five sentences for a reader who is no engineer."""
     total = len(passed) + len(failed) + len(undecided)
     sentences = []
     if failed:
@@ -205,6 +209,8 @@ def _paragraph(
         sentences.append(
             f"Set aside, as the profile allows for a test that was not run or shows nothing: {_names(aside)}."
         )
+    if refused:
+        sentences.append(f"There was no negative control: {refused}.")
     return " ".join([*sentences, CAVEAT])
 
 
