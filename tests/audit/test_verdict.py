@@ -70,7 +70,7 @@ def good_evidence(reference: bool = True) -> Evidence:
                 model=role,
                 title="two of the facts",
                 n=3,
-                points=[CurvePoint(step=s, probability=0.1, recall=known[role]) for s in range(4)],
+                points=[CurvePoint(step=s, probability=0.1, recall=known[role], trained_loss=0.1) for s in range(4)],
             )
             for role in roles
         ],
@@ -232,7 +232,7 @@ def test_a_model_that_kept_nothing_because_it_had_nothing_is_not_passed() -> Non
 
 def test_facts_that_return_after_a_few_steps_fail() -> None:
     evidence = good_evidence()
-    points = [CurvePoint(step=s, probability=0.5, recall=r) for s, r in enumerate((0.0, 0.67, 0.33))]
+    points = [CurvePoint(step=s, probability=0.5, recall=r, trained_loss=0.1) for s, r in enumerate((0.0, 0.67, 0.33))]
     curves = [c.model_copy(update={"points": points}) if c.model == "after" else c for c in evidence.curves]
     found = outcome_of("relearn", evidence.model_copy(update={"curves": curves}))
     assert (found.outcome, found.measured.value, found.at_most) == ("fail", 0.67, 0.34)

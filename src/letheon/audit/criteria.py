@@ -62,9 +62,10 @@ class Criterion(Limit):
     name: str
     """What is demanded, as a short phrase."""
     metric: str
-    """A metric's name, or `attack:NAME`, `attack:*` (see `criterion_values.worst_attack`), `quantised:BITS` or
-    `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or `after_learning`: of the forget subset the highest recall
-    while a stream is learned on, of the retain subset the lowest."""
+    """A metric's name (`attacks:any` is one: see `record.any_attack`), or `attack:NAME`, `attack:*` (see
+    `criterion_values.worst_attack`), `quantised:BITS` or `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or
+    `after_learning`: of the forget subset the highest recall while a stream is learned on, of the retain subset the
+    lowest."""
     subset: Subset = "forget"
     """The rows on which it is judged."""
     model: Literal["after"] = "after"

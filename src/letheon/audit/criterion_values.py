@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Evidence, Metric, Role, Value, level_of
+from letheon.audit.record.evidence import Attack, Curve, Evidence, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
@@ -23,7 +23,9 @@ ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
-RECALL_KINDS = {"attack", "quantised", "relearn", "after_learning", "recall"}
+# Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
+LEARNED, KNOWN = 0.5, math.log(2)
+RECALL_KINDS = {"attack", "attacks", "quantised", "relearn", "after_learning", "recall"}
 
 
 def knowing_reference(evidence: Evidence) -> str:
@@ -84,15 +86,40 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             rounded = [q for q in evidence.quantised if q.model == model and name in (str(q.bits), q.file_type)]
             return [q.forget_recall if forget else q.retain_recall for q in rounded]
         case "relearn":
-            wanted = (model, name or "forgotten")
-            curves = [curve for curve in evidence.curves if (curve.model, curve.trained_on) == wanted and curve.points]
-            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in curves]
+            curves = [curve for curve in evidence.curves if curve.model == model and curve.points]
+            chosen = [curve for curve in curves if curve.trained_on == (name or "forgotten")]
+            # Kept rows are mostly known from the start: that the training taught anything, the forgotten ones show.
+            reasons = [
+                why
+                for curve in curves
+                if curve in chosen or curve.trained_on == "forgotten"
+                if (why := unlearned(curve))
+            ]
+            if chosen and reasons:
+                return [Value.missing(reasons[0])]
+            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in chosen]
         case "after_learning":
             streams = [stream for stream in evidence.continued if stream.model == model]
             return [stream.highest if forget else stream.kept_lowest for stream in streams]
         case _:
             metric = evidence.metric(criterion.metric, criterion.subset, model)
             return [metric.value if metric else None]
+
+
+def unlearned(curve: Curve) -> str:
+    """Return why relearning shows nothing: its model did not learn the rows that it was trained on; empty if it did.
+
+    It learned them if at the last step their facts are likelier than not, token by token, or their loss has halved.
+    """
+    first, last = curve.points[0].trained_loss, curve.points[-1].trained_loss
+    if first is None or last is None:
+        return "uninformative: whether the model learned what it was trained on was not measured"
+    if last <= max(LEARNED * first, KNOWN):
+        return ""
+    return (
+        f"uninformative: the model did not learn what it was trained on (loss {first:.2f} before, {last:.2f} nats per "
+        "token after; raise relearn_learning_rate or relearn_steps)"
+    )
 
 
 def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basis: str) -> Value:

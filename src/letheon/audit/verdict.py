@@ -31,6 +31,7 @@ CAVEAT = (
     "Unlearning of this kind is approximate: the tests bound what can be drawn out of the model by the means "
     "that were used, and do not show that no trace is left in its weights."
 )
+OF_ALL_ATTACKS = ("attack:*", "attacks:any")
 
 
 def judge(profile: Profile, evidence: Evidence) -> Verdict:
@@ -107,7 +108,7 @@ def judge_criterion(
         if within:
             bound = (criterion.interval or profile.interval) == "bound"
             doubt = f"; {objection}" if objection else _doubt_of_pass(paired, straddles, holm_test) if bound else ""
-            doubt = doubt or (_doubt_of_attacks(evidence) if strongest else "")
+            doubt = doubt or (_doubt_of_attacks(evidence) if criterion.metric in OF_ALL_ATTACKS else "")
         else:
             doubt = _doubt_of_failure(criterion, profile, evidence, value, limits, objection)
         outcome = "inconclusive" if doubt else "pass" if within else "fail"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
@@ -200,7 +201,7 @@ def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
             title=_trained_on(name, plan),
             trained_on=name,
             n=len(plan.watched),
-            points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
+            points=[CurvePoint(**asdict(point)) for point in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
         for role, model in findings.items()

@@ -121,7 +121,8 @@ def run_selftest(model: ModelName = "tiny", seed: int = 0, device: str = "auto")
 def audit_planted(world: World) -> list[Tested]:
     """Audit each planted model."""
     criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
-    plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed, also=("steering",)))
+    settings = replace(QUICK, seed=world.seed, also=("steering",), relearn_learning_rate=world.lessons.relearning_rate)
+    plan = make_plan(world.before, world.request, settings)
     judge = Judge(world.base, world.base.name)
     tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
