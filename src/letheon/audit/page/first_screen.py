@@ -70,7 +70,7 @@ def _limits(audit: Audit) -> Iterator[str]:
         )
     loose = next((one for one in audit.verdict.criteria if "control was loose" in one.words), None)
     if loose is not None:
-        yield f"“{loose.criterion.name}” was judged without its control, which was loose: strangers get the value too."
+        yield f"“{loose.criterion.name}” was judged without its control, which was loose: it bounds nothing."
     facts = audit.request.counts.get("forget", 0)
     if facts < FEW_FACTS:
         recall = audit.metric("recall", "forget", "after")
