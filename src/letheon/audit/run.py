@@ -68,8 +68,7 @@ def audit(
         out: folder for `audit.json` and `report.html`.
         seed: seed of draws, intervals and relearning.
         device: where models given by name are loaded.
-        quick: a first look with fewer rows and steps.
-        settings: how much is measured; default the full audit, or the quick one.
+        quick, settings: a first look with fewer rows and steps; how much is measured, default the full or quick audit.
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
         general_tasks: tasks of lm-evaluation-harness under which every model is evaluated.
@@ -78,8 +77,7 @@ def audit(
         progress: called after each stage; default a bar on the terminal.
 
     Raises:
-        InputError: there is no such profile or model, the reference is one of the other models, or a row is longer
-            than the model's context.
+        InputError: there is no such profile or model, the reference is another of them, or a row exceeds the context.
         LetheonError: a model computes NaN or infinity.
     """
     criteria = load_profile(profile)
@@ -94,9 +92,8 @@ def audit(
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, findings)
         report("judging")
-
-    method = method or method_in(after.name if isinstance(after, LanguageModel) else after)
-    further = Further(depth, general.scores, method)
+    named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
+    further = Further(depth, general.scores, named)
     record = conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
     if out is not None:
         write(record, Path(out))
