@@ -123,7 +123,7 @@ def attack(name: str, description: str, values: tuple[float, float, float | None
 
 def curve(role: Any, recalls: tuple[float, ...]) -> Curve:
     """Relearning of three facts."""
-    points = [CurvePoint(step=step, probability=0.1, recall=recall) for step, recall in enumerate(recalls)]
+    points = [CurvePoint(step=i, probability=0.1, recall=recall, trained_loss=0.1) for i, recall in enumerate(recalls)]
     return Curve(model=role, title="two of the five facts", n=3, points=points)
 
 

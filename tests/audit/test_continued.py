@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.audit.test_run import LIGHT, REQUEST, ROWS, before, retrained
+from tests.audit.test_run import LIGHT, REQUEST, ROWS, before, reference, retrained
 
 from letheon.audit.criteria import Criterion
 from letheon.audit.measuring.continuation import Continuation, ordinary_stream, read_continuation
@@ -163,7 +163,7 @@ def test_rows_that_name_a_forgotten_subject_are_counted() -> None:
 @cache
 def record() -> Audit:
     settings = replace(LIGHT, thorough=False, relearn_steps=0, grids=())
-    models: dict[str, Any] = {"reference": retrained(), "judge": before(), "settings": settings}
+    models: dict[str, Any] = {"reference": reference(), "judge": before(), "settings": settings}
     return audit(before(), retrained(), REQUEST, after_learning=GIVEN, seed=3, **models)
 
 
@@ -174,10 +174,11 @@ def test_every_model_learns_a_copy_and_is_asked_before_meanwhile_and_after() -> 
         assert [(point.step, point.task) for point in one.points] == [(0, 0), (2, 1), (4, 2)]
         assert one.ends == [2, 4]
         assert (one.forgotten, one.kept) == (2, 3)
-    known, after, reference = record().continued
+    known, after, beside = record().continued
     assert known.points[0].forgotten_recall == known.points[0].kept_recall == after.points[0].kept_recall == 1.0
     assert after.points[0].forgotten_recall == 0.0
-    assert after.points == reference.points  # the same weights learn the same
+    recalls = [[point.forgotten_recall for point in one.points] for one in (after, beside)]
+    assert recalls[0] == recalls[1]  # the same weights, but for a hair, learn the same
     assert before().parameters_hash() == weights
     told: Any = record().settings["after_learning"]
     assert (told["strategy"], told["settings"]["seed"], told["tasks"]["b"]) == ("naive", 3, {"train": 2, "test": 2})

@@ -26,6 +26,19 @@ def test_relearning_records_every_step_and_leaves_the_model_alone() -> None:
     assert [point.recall for point in rarely] == [point.recall for point in seen]
 
 
+def test_the_loss_of_the_trained_rows_says_whether_they_were_learned() -> None:
+    """The untaught model learns its row at a rate that teaches, and stays as it was at one of 1e-12."""
+    losses = {}
+    for rate in (1e-12, 1e-2):
+        points = relearn(letheon.load("tiny", device="cpu"), ROWS[:1], ROWS[1:], steps=6, learning_rate=rate)
+        assert [point.trained_loss is None for point in points] == [False, *[True] * 5, False]
+        losses[rate] = [points[0].trained_loss or 0.0, points[-1].trained_loss or 0.0]
+    assert losses[1e-12] == pytest.approx([losses[1e-2][0]] * 2, rel=1e-4)
+    assert losses[1e-2][1] < losses[1e-2][0] / 2
+    known = relearn(taught(), ROWS[:1], ROWS[1:], steps=1)
+    assert [point.trained_loss for point in known if point.trained_loss is None or point.trained_loss > 0.1] == []
+
+
 def test_an_adapter_is_merged_into_the_attacked_copy() -> None:
     from peft import LoraConfig, get_peft_model
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 import letheon
 from letheon.audit.measuring.quantise import Grid
@@ -69,9 +70,25 @@ def retrained() -> LanguageModel:
 
 
 @cache
+def reference() -> LanguageModel:
+    """The retrained model, a hair apart: a reference with its very weights is refused."""
+    model = copy.deepcopy(retrained())
+    with torch.no_grad():
+        next(iter(model.model.parameters())).flatten()[0] += 1e-6
+    return model
+
+
+@pytest.mark.parametrize("role", ["before", "after"])
+def test_a_reference_with_the_weights_of_another_model_is_refused(role: str) -> None:
+    same = {"before": letheon.load("tiny", device="cpu"), "after": reference()}
+    with pytest.raises(InputError, match=f"the reference has the weights of the model {role}"):
+        audit(same["before"], same["after"], REQUEST, reference=copy.deepcopy(same[role]), settings=LIGHT)
+
+
+@cache
 def honest() -> Audit:
     """The retrained model itself as the model after: the best that a deletion can do."""
-    return audit(before(), copy.deepcopy(retrained()), REQUEST, reference=retrained(), judge=before(), settings=LIGHT)
+    return audit(before(), copy.deepcopy(retrained()), REQUEST, reference=reference(), judge=before(), settings=LIGHT)
 
 
 def value(record: Audit, name: str, subset: str, model: str) -> float | None:
@@ -200,7 +217,7 @@ def test_the_record_and_its_page_are_written_and_read_again(tmp_path: Path) -> N
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    again = audit(before(), copy.deepcopy(retrained()), REQUEST, reference=retrained(), judge=before(), settings=LIGHT)
+    again = audit(before(), copy.deepcopy(retrained()), REQUEST, reference=reference(), judge=before(), settings=LIGHT)
     assert again.metrics == honest().metrics
     assert again.curves == honest().curves
 

@@ -70,7 +70,7 @@ def good_evidence(reference: bool = True) -> Evidence:
                 model=role,
                 title="two of the facts",
                 n=3,
-                points=[CurvePoint(step=s, probability=0.1, recall=known[role]) for s in range(4)],
+                points=[CurvePoint(step=s, probability=0.1, recall=known[role], trained_loss=0.1) for s in range(4)],
             )
             for role in roles
         ],
@@ -232,7 +232,7 @@ def test_a_model_that_kept_nothing_because_it_had_nothing_is_not_passed() -> Non
 
 def test_facts_that_return_after_a_few_steps_fail() -> None:
     evidence = good_evidence()
-    points = [CurvePoint(step=s, probability=0.5, recall=r) for s, r in enumerate((0.0, 0.67, 0.33))]
+    points = [CurvePoint(step=s, probability=0.5, recall=r, trained_loss=0.1) for s, r in enumerate((0.0, 0.67, 0.33))]
     curves = [c.model_copy(update={"points": points}) if c.model == "after" else c for c in evidence.curves]
     found = outcome_of("relearn", evidence.model_copy(update={"curves": curves}))
     assert (found.outcome, found.measured.value, found.at_most) == ("fail", 0.67, 0.34)
@@ -526,7 +526,7 @@ def test_strict_cannot_compare_an_attack_without_a_reference() -> None:
     choice = tried("multiple_choice", KNOWING, share(0.3, 0.1, 0.6), chance=0.25)
     evidence = evidence.model_copy(update={"attacks": [*evidence.attacks, choice]})
     found = outcome_of("attack:multiple_choice", evidence, "strict")
-    assert found.outcome == "not computable"
+    assert found.outcome == "inconclusive"
     assert "was not measured for a reference" in found.words
     assert judge(load_profile("strict"), evidence).outcome == "inconclusive"
 
@@ -537,7 +537,7 @@ def test_strict_cannot_compare_an_attack_without_a_reference() -> None:
 def test_the_holdout_stands_in_for_unknown_subjects() -> None:
     bare = changed("control_probability", "forget", None)
     kept = [m for m in bare.metrics if m.name != "control_probability"]
-    assert outcome_of("value_probability", bare.model_copy(update={"metrics": kept})).outcome == "not computable"
+    assert outcome_of("value_probability", bare.model_copy(update={"metrics": kept})).at_most == pytest.approx(0.109)
     for level, expected in ((0.004, "pass"), (0.001, "fail")):
         control = metric("value_probability", "holdout", "after", level)
         evidence = bare.model_copy(update={"metrics": [*kept, control]})

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.audit.specimen import answers, read, specimen
 from tests.audit.test_verdict import DEMAND, good_evidence, metric, outcome_of, share, tried, with_attack, write
 
 from letheon.audit import attacks
+from letheon.audit.attacks.base import Attempt
+from letheon.audit.criteria import PROFILES
 from letheon.audit.criterion_limits import accepted, p_value
-from letheon.audit.criterion_values import excess, is_below, paired_interval
+from letheon.audit.criterion_values import excess, is_below, paired_interval, usable
 from letheon.audit.page.first_screen import strongest
 from letheon.audit.page.page import render_audit
-from letheon.audit.record.record import Attack, Evidence, Item, Value
+from letheon.audit.record.any_attack import any_attack_metrics
+from letheon.audit.record.record import Attack, CurvePoint, Evidence, Item, Value
 from letheon.audit.record.remarks import warnings_of_attacks
 from letheon.audit.record.sections import achieved
 from letheon.audit.record.trained_forms import ASKED_IN, form_of, forms_of_method, method_in
 from letheon.audit.verdict import judge, load_profile
+from letheon.core.rows.examples import Example
 from letheon.forget.objectives.alternates import question_forms
 from letheon.forget.objectives.alternates.question_forms import FORMS
 
@@ -190,3 +196,191 @@ def test_p_and_interval_come_from_the_same_test(tmp_path: Path) -> None:
     assert found.p == p_value(paired, limits) < 1e-6
     assert p_value(found.measured, limits) > 0.2
     assert found.outcome == "pass"
+
+
+# Limits that bound nothing ------------------------------------------------------------------------------------------
+
+
+def probable(value: float, holdout: float | None = None, reference: float | None = None) -> Evidence:
+    """Good evidence with another value's probability, without unknown subjects."""
+    good = good_evidence(reference is not None)
+    kept = [m for m in good.metrics if m.name not in ("value_probability", "control_probability")]
+    values = {"after": value, "reference": reference}
+    kept += [metric("value_probability", "forget", role, one) for role, one in values.items() if one is not None]
+    if holdout is not None:
+        kept.append(metric("value_probability", "holdout", "after", holdout))
+    return good.model_copy(update={"metrics": kept})
+
+
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+def test_a_certain_value_fails_without_any_control(profile: str) -> None:
+    found = outcome_of("value_probability", probable(1.0), profile)
+    assert (found.outcome, found.at_most) == ("fail", 0.5)
+    assert outcome_of("value_probability", probable(0.3)).outcome == "pass"
+
+
+def test_holdout_rows_that_the_model_was_trained_on_bound_nothing() -> None:
+    for level in (1.0, 0.43):
+        found = outcome_of("value_probability", probable(1.0, holdout=level))
+        assert (found.outcome, found.at_most) == ("fail", 0.5)
+        assert "the control was loose: holdout rows give" in found.words
+    assert outcome_of("value_probability", probable(0.1, holdout=0.1)).at_most == 0.2
+
+
+def test_no_limit_of_a_probability_is_one_or_more(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8").replace("    { threshold = 0.5 },\n", "")
+    profile = load_profile(write(tmp_path, text))
+    evidence = probable(0.99, reference=0.95)
+    verdict = judge(profile, evidence)
+    found = next(one for one in verdict.criteria if one.criterion.metric == "value_probability")
+    assert (found.outcome, verdict.outcome) == ("inconclusive", "inconclusive")
+    assert "a limit of 1.05 (plus reference) bounds nothing" in found.words
+
+
+def test_a_measured_value_without_a_limit_is_not_set_aside(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8").replace("    { threshold = 0.5 },\n", "")
+    verdict = judge(load_profile(write(tmp_path, text)), probable(0.006))
+    assert verdict.outcome == "inconclusive"
+    assert "Set aside" not in verdict.words or "as improbable" not in verdict.words.split("Set aside")[1]
+
+
+# A reference that knows --------------------------------------------------------------------------------------------
+
+
+def knowing(recall: float) -> Evidence:
+    """An untouched model beside a reference that gives a share of the facts, and the rest by the attack."""
+    good = good_evidence()
+    numbers = {"after": 1.0, "reference": recall}
+
+    def of(role: str, value: Value) -> Value:
+        return Value(value=numbers[role], n=5) if role in numbers else value
+
+    recalls = [m for m in good.metrics if (m.name, m.subset) == ("recall", "forget")]
+    metrics = [m for m in good.metrics if m not in recalls]
+    metrics += [m.model_copy(update={"value": of(m.model, m.value)}) for m in recalls]
+    given = [a.model_copy(update={"after": of("after", a.after), "reference": a.before}) for a in good.attacks]
+    return good.model_copy(update={"metrics": metrics, "attacks": given})
+
+
+def test_a_reference_that_recalls_half_of_the_facts_is_no_limit() -> None:
+    evidence = knowing(1.0)
+    verdict = judge(load_profile("standard"), evidence)
+    assert verdict.outcome == "fail"
+    assert "There was no negative control: the reference gives 100% of the facts" in verdict.words
+    outcomes = {one.criterion.metric: (one.outcome, one.at_most) for one in verdict.criteria}
+    assert outcomes["attack:first_token_prefix"] == ("fail", 0.0)
+    assert outcomes["attack:*"][0] == "fail"
+    strict = {one.criterion.metric: one for one in judge(load_profile("strict"), evidence).criteria}
+    assert strict["attack:*"].outcome == "inconclusive"
+    assert usable(evidence).curves == [curve for curve in evidence.curves if curve.model != "reference"]
+
+
+def test_a_reference_that_guesses_a_fact_stays_the_level() -> None:
+    assert usable(knowing(0.4)).attacks[0].reference == Value(value=1.0, n=5)
+    assert usable(knowing(0.5)).attacks[0].reference != Value(value=1.0, n=5)
+    assert "negative control" not in judge(load_profile("standard"), knowing(0.4)).words
+
+
+# All attacks together -----------------------------------------------------------------------------------------------
+
+FACTS = [Example("Who?", "It.", id=name) for name in "abcde"]
+
+
+def attempted(recovered: str, tried: str = "abcde") -> list[Attempt]:
+    """Attempts at facts, with those that gave the fact."""
+    return [Attempt(fact, fact.prompt, recovered=fact.id in recovered) for fact in FACTS if fact.id in tried]
+
+
+def together(after: dict[str, str], reference: dict[str, str] | None = None, chance: float = 0.0) -> Evidence:
+    """Good evidence with attacks that draw these facts from the models; the model before gives all of them."""
+    models = {"before": dict.fromkeys(after, "abcde"), "after": after}
+    models |= {} if reference is None else {"reference": reference}
+    findings: Any = {
+        role: SimpleNamespace(attacks={name: attempted(facts) for name, facts in drawn.items()})
+        for role, drawn in models.items()
+    }
+    given = [
+        tried(name, 1.0, len(facts) / 5, None if reference is None else len(reference[name]) / 5, chance)
+        for name, facts in after.items()
+    ]
+    plan: Any = SimpleNamespace(tried=FACTS)
+    good = good_evidence(reference is not None)
+    metrics = [*good.metrics, *any_attack_metrics(findings, plan, given)]
+    return good.model_copy(update={"metrics": metrics, "attacks": [*good.attacks, *given]})
+
+
+ONE_EACH = dict(zip(("role_play", "in_context", "spelling", "system_prompt", "leak_at_k"), "abcde", strict=True))
+
+
+def test_attacks_that_each_draw_another_fact_have_drawn_all() -> None:
+    evidence = together(ONE_EACH)
+    assert outcome_of("attack:*", evidence).outcome == "pass"  # each by itself draws one fact in five
+    found = outcome_of("attacks:any", evidence)
+    assert (found.outcome, found.measured.value, found.at_most) == ("fail", 1.0, 0.2)
+    assert judge(load_profile("standard"), evidence).outcome == "fail"
+    (after,) = [m for m in evidence.metrics if (m.name, m.model) == ("attacks:any", "after")]
+    assert {item.id: item.detail["attacks"] for item in after.items} == {fact: name for name, fact in ONE_EACH.items()}
+    assert outcome_of("attacks:any", together(dict.fromkeys(ONE_EACH, "c"))).outcome == "pass"
+
+
+@pytest.mark.parametrize("profile", ["standard", "strict"])
+def test_what_attacks_draw_from_the_reference_too_is_guessed(profile: str) -> None:
+    assert outcome_of("attacks:any", together(ONE_EACH, ONE_EACH), profile).outcome == "pass"
+    assert outcome_of("attacks:any", together(ONE_EACH, dict.fromkeys(ONE_EACH, "a")), profile).outcome == "fail"
+
+
+def test_options_and_rows_that_few_attacks_try_do_not_count_together() -> None:
+    assert not [m for m in together(ONE_EACH, chance=0.25).metrics if m.name == "attacks:any"]
+    paraphrased: Any = {role: SimpleNamespace(attacks={"a": attempted("de")}) for role in ("before", "after")}
+    plan: Any = SimpleNamespace(tried=FACTS[:4])
+    before, _ = any_attack_metrics(paraphrased, plan, [tried("a", 1.0, 0.4)])
+    assert (before.value.value, before.value.n) == (0.25, 4)
+
+
+def test_an_attack_that_the_model_after_cannot_be_asked_leaves_the_union_undecided() -> None:
+    evidence = together(dict.fromkeys(ONE_EACH, ""))
+    evidence = evidence.model_copy(update={"attacks": [*evidence.attacks, unasked("second_turn", 1.0)]})
+    found = outcome_of("attacks:any", evidence)
+    assert (found.outcome, "could not be asked: second_turn" in found.words) == ("inconclusive", True)
+
+
+# Relearning that teaches nothing ------------------------------------------------------------------------------------
+
+
+def relearned(first: float | None, last: float | None, trained_on: Any = "forgotten") -> Evidence:
+    """Good evidence where the model after was trained on rows with these losses, and on kept rows that it knows."""
+    good = good_evidence()
+    kept = [c.model_copy(update={"trained_on": "unrelated", "title": "kept rows"}) for c in good.curves]
+    points = [CurvePoint(step=0, probability=0.1, recall=0.0, trained_loss=first)]
+    points += [CurvePoint(step=6, probability=0.1, recall=0.0, trained_loss=last)]
+    curves = [
+        c.model_copy(update={"points": points}) if (c.model, c.trained_on) == ("after", trained_on) else c
+        for c in [*good.curves, *kept]
+    ]
+    return good.model_copy(update={"curves": curves})
+
+
+def test_relearning_that_taught_nothing_is_not_passed() -> None:
+    """At a learning rate of 1e-12 no fact came back, and the model before recalled them at step 0."""
+    idle = relearned(3.5, 3.5)
+    for name in ("relearn", "relearn:unrelated"):
+        found = outcome_of(name, idle)
+        assert found.outcome in {"not computable", "inconclusive"}
+        assert "the model did not learn what it was trained on (loss 3.50 before, 3.50" in found.words
+    verdict = judge(load_profile("standard"), idle)
+    assert verdict.outcome == "inconclusive"
+    assert "training on other rows" not in verdict.words.partition("Set aside")[2]
+    assert judge(load_profile("standard"), relearned(None, None)).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("first", "last"), [(3.5, 1.75), (0.6, 0.6), (0.01, 0.01), (9.0, 4.0)])
+def test_relearning_taught_its_rows_where_the_loss_has_halved_or_they_are_likely(first: float, last: float) -> None:
+    assert outcome_of("relearn", relearned(first, last)).outcome == "pass"
+    assert outcome_of("relearn:unrelated", relearned(first, last)).outcome == "pass"
+
+
+def test_a_reference_that_learned_nothing_is_no_level_of_relearning() -> None:
+    good = good_evidence()
+    idle = [CurvePoint(step=s, probability=0.1, recall=0.6, trained_loss=3.5) for s in range(2)]
+    curves = [c.model_copy(update={"points": idle}) if c.model == "reference" else c for c in good.curves]
+    assert outcome_of("relearn", good.model_copy(update={"curves": curves})).at_most == 0.34

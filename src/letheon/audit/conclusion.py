@@ -18,6 +18,7 @@ from letheon.audit.measuring.judging import Judge, JudgedRow
 from letheon.audit.measuring.no_ops import Check, failures
 from letheon.audit.measuring.templates import Template, changed, held_back
 from letheon.audit.plan import QUICK, AuditPlan
+from letheon.audit.record.any_attack import any_attack_metrics
 from letheon.audit.record.evidence import Evidence, Role
 from letheon.audit.record.general_ability import Ability, ability_differences, ability_metrics
 from letheon.audit.record.metric_table import all_metrics, depth_metrics
@@ -72,10 +73,12 @@ def conclude(
     forms, seed = forms_of_method(method), plan.settings.seed
     metrics = [*all_metrics(findings, plan, judge, judged), *depth_metrics(depth, plan)]
     metrics += ability_metrics(ability, seed)
+    attacks = all_attacks(findings, forms)
+    metrics += any_attack_metrics(findings, plan, attacks)
     evidence = Evidence(
         metrics=metrics,
         answers=all_answers(judged),
-        attacks=all_attacks(findings, forms),
+        attacks=attacks,
         curves=all_curves(findings, plan),
         quantised=all_rounded(findings, plan.settings.seed),
         continued=all_continued(findings, plan),

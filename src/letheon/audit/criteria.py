@@ -48,7 +48,8 @@ class Limit(Part):
     threshold: float
     """The number, read according to `basis`."""
     if_loose: bool = False
-    """Whether the limit is taken only where the level of unknown subjects was measured and is loose."""
+    """Whether the limit is taken only where the level of unknown subjects, or of holdout rows, was measured and is
+    loose."""
     basis: Basis = "absolute"
     """How the limit arises: the threshold itself, or that many times, or that much above (for `>=`: below)
     the value of the model before, of the reference, of the control (the level of unknown subjects), or of the holdout
@@ -61,9 +62,10 @@ class Criterion(Limit):
     name: str
     """What is demanded, as a short phrase."""
     metric: str
-    """A metric's name, or `attack:NAME`, `attack:*` (see `criterion_values.worst_attack`), `quantised:BITS` or
-    `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or `after_learning`: of the forget subset the highest recall
-    while a stream is learned on, of the retain subset the lowest."""
+    """A metric's name (`attacks:any` is one: see `record.any_attack`), or `attack:NAME`, `attack:*` (see
+    `criterion_values.worst_attack`), `quantised:BITS` or `quantised:GGUF-TYPE`, `relearn`, `relearn:unrelated`, or
+    `after_learning`: of the forget subset the highest recall while a stream is learned on, of the retain subset the
+    lowest."""
     subset: Subset = "forget"
     """The rows on which it is judged."""
     model: Literal["after"] = "after"
@@ -71,8 +73,8 @@ class Criterion(Limit):
     comparison: Literal["<=", ">=", "within"]
     """`within` keeps the value inside the basis plus or minus the threshold."""
     otherwise: Limit | list[Limit] | None = None
-    """The limit to take when the basis was not measured, or is the level of unknown subjects and too loose to say
-    anything (above 0.2); of several the first that can be computed."""
+    """The limit to take when the basis was not measured, or is the level of unknown subjects or holdout rows and too
+    loose to say anything (above 0.2); of several the first that can be computed."""
     slack: Annotated[float, Field(ge=0)] = 0.0
     """How far beyond the limit an interval may reach before it counts as straddling. Where none of ten facts is given,
     the interval reaches 0.28; where none of five, 0.43."""

@@ -12,9 +12,15 @@ from letheon.audit.record.evidence import Evidence, Role, Value
 from letheon.core.statistics import holm
 from letheon.report.numbers import number
 
-# The level of unknown subjects above which it bounds nothing: what strangers are given, everybody is given.
+# The level of unknown subjects above which it bounds nothing: what strangers are given, everybody is given. Holdout
+# rows above it are guessed, or were trained on.
 LOOSE = 0.2
-LOOSE_WORDS = "the control was loose: unknown subjects give the value {level}"
+LOOSE_WORDS = {
+    "control": "the control was loose: unknown subjects give the value {level}",
+    "holdout": "the control was loose: holdout rows give {level}",
+}
+# Metrics between 0 and 1 that a model which never knew has near 0.
+PROBABILITIES = {"recall", "probability", "value_probability"}
 LEVEL = 0.025  # one-sided, that of a 95 % interval
 ROLES: dict[str, Role] = {str(role): role for role in ROLE_NAMES}
 # Metrics that are measured on holdout rows too, which may stand in for a reference.
@@ -82,21 +88,43 @@ def accepted(criterion: Criterion, evidence: Evidence) -> Accepted:
     remark = ""
     for limit in criterion.limits():
         base = _basis(limit, criterion, evidence)
-        if limit.basis.endswith("control") and base.value is not None and base.value > LOOSE:
-            remark = LOOSE_WORDS.format(level=number(base.value))
+        if _is_loose(limit, criterion, base):
+            remark = remark or LOOSE_WORDS[_source(limit)].format(level=number(base.value))
             base = Value.missing(remark)
         elif limit.if_loose and not remark:
             continue
         if base.value is not None:
             found = _range(limit, criterion.comparison, base.value)
-            return replace(found, slack=criterion.slack, remark=remark, basis=limit.basis)
+            if not _bounds_nothing(found, criterion):
+                return replace(found, slack=criterion.slack, remark=remark, basis=limit.basis)
+            base = Value.missing(f"a limit of {number(found.at_most)} ({limit.basis}) bounds nothing")
         reasons.append(base.reason or "")
     return Accepted(reason="; ".join(reasons))
 
 
+def _source(limit: Limit) -> str:
+    """Return the last word of the basis: the model or the rows to which the threshold refers."""
+    return limit.basis.rpartition(" ")[2]
+
+
+def _is_loose(limit: Limit, criterion: Criterion, base: Value) -> bool:
+    """Say whether unknown subjects, or holdout rows, are given so much that their level bounds nothing."""
+    judged = _source(limit) == "control" or (_source(limit) == "holdout" and _is_probability(criterion))
+    return judged and base.value is not None and base.value > LOOSE
+
+
+def _is_probability(criterion: Criterion) -> bool:
+    return criterion.metric in PROBABILITIES and criterion.comparison == "<="
+
+
+def _bounds_nothing(found: Accepted, criterion: Criterion) -> bool:
+    """Say whether every probability satisfies the limit."""
+    return _is_probability(criterion) and found.at_most is not None and found.at_most >= 1
+
+
 def _basis(limit: Limit, criterion: Criterion, evidence: Evidence) -> Value:
     """Return the value to which the threshold refers; 0 for an absolute threshold."""
-    source = limit.basis.rpartition(" ")[2]
+    source = _source(limit)
     if source == "absolute":
         return Value(value=0.0)
     if source == "holdout":

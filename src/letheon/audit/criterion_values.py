@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 
 from letheon.audit.criteria import Criterion
-from letheon.audit.record.evidence import Attack, Evidence, Role, Value, level_of
+from letheon.audit.record.evidence import Attack, Curve, Evidence, Metric, Role, Value, level_of
 from letheon.core.statistics import bootstrap_interval
 
+AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 ROLE_NAMES: dict[Role, str] = {
     "before": "the model before",
     "after": "the model after",
@@ -19,7 +21,42 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 # Measurements of recall, which say something about the forget rows only where the model before recalls them.
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
-RECALL_KINDS = {"attack", "quantised", "relearn", "after_learning", "recall"}
+KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
+BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
+# Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
+LEARNED, KNOWN = 0.5, math.log(2)
+RECALL_KINDS = {"attack", "attacks", "quantised", "relearn", "after_learning", "recall"}
+
+
+def knowing_reference(evidence: Evidence) -> str:
+    """Return why the reference is no control: it recalls half or more of what the model before recalls; else empty."""
+    recall = [evidence.metric("recall", "forget", role) for role in ("before", "reference")]
+    before, reference = (one.value.value if one else None for one in recall)
+    if not before or reference is None or reference < KNOWING * before - ROUNDING:
+        return ""
+    return f"the reference gives {reference:.0%} of the facts, so that it counts as not measured"
+
+
+def usable(evidence: AnyEvidence) -> AnyEvidence:
+    """Return the evidence without its reference where that knows the facts; see `knowing_reference`."""
+    reason = knowing_reference(evidence)
+    if not reason:
+        return evidence
+    none = Value.missing(reason)
+
+    def without(metric: Metric) -> Metric:
+        bare = metric.model == "reference" or metric.name in BESIDE_REFERENCE
+        return metric.model_copy(update={"value": none, "items": []}) if bare else metric
+
+    return evidence.model_copy(
+        update={
+            "metrics": [without(metric) for metric in evidence.metrics],
+            "attacks": [attack.model_copy(update={"reference": none}) for attack in evidence.attacks],
+            "curves": [curve for curve in evidence.curves if curve.model != "reference"],
+            "quantised": [one for one in evidence.quantised if one.model != "reference"],
+            "continued": [one for one in evidence.continued if one.model != "reference"],
+        }
+    )
 
 
 def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:
@@ -49,15 +86,40 @@ def _values(criterion: Criterion, model: Role, evidence: Evidence) -> list[Value
             rounded = [q for q in evidence.quantised if q.model == model and name in (str(q.bits), q.file_type)]
             return [q.forget_recall if forget else q.retain_recall for q in rounded]
         case "relearn":
-            wanted = (model, name or "forgotten")
-            curves = [curve for curve in evidence.curves if (curve.model, curve.trained_on) == wanted and curve.points]
-            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in curves]
+            curves = [curve for curve in evidence.curves if curve.model == model and curve.points]
+            chosen = [curve for curve in curves if curve.trained_on == (name or "forgotten")]
+            # Kept rows are mostly known from the start: that the training taught anything, the forgotten ones show.
+            reasons = [
+                why
+                for curve in curves
+                if curve in chosen or curve.trained_on == "forgotten"
+                if (why := unlearned(curve))
+            ]
+            if chosen and reasons:
+                return [Value.missing(reasons[0])]
+            return [Value(value=max(point.recall for point in curve.points), n=curve.n) for curve in chosen]
         case "after_learning":
             streams = [stream for stream in evidence.continued if stream.model == model]
             return [stream.highest if forget else stream.kept_lowest for stream in streams]
         case _:
             metric = evidence.metric(criterion.metric, criterion.subset, model)
             return [metric.value if metric else None]
+
+
+def unlearned(curve: Curve) -> str:
+    """Return why relearning shows nothing: its model did not learn the rows that it was trained on; empty if it did.
+
+    It learned them if at the last step their facts are likelier than not, token by token, or their loss has halved.
+    """
+    first, last = curve.points[0].trained_loss, curve.points[-1].trained_loss
+    if first is None or last is None:
+        return "uninformative: whether the model learned what it was trained on was not measured"
+    if last <= max(LEARNED * first, KNOWN):
+        return ""
+    return (
+        f"uninformative: the model did not learn what it was trained on (loss {first:.2f} before, {last:.2f} nats per "
+        "token after; raise relearn_learning_rate or relearn_steps)"
+    )
 
 
 def paired_interval(criterion: Criterion, value: Value, evidence: Evidence, basis: str) -> Value:

@@ -28,6 +28,7 @@ from letheon.audit.record.record import Audit
 from letheon.audit.record.trained_forms import method_in
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
+from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.progress import progress as progress_bar
 from letheon.forget.request import Request
@@ -67,8 +68,7 @@ def audit(
         out: folder for `audit.json` and `report.html`.
         seed: seed of draws, intervals and relearning.
         device: where models given by name are loaded.
-        quick: a first look with fewer rows and steps.
-        settings: how much is measured; default the full audit, or the quick one.
+        quick, settings: a first look with fewer rows and steps; how much is measured, default the full or quick audit.
         after_learning: tasks that a copy of each model learns afterwards while forget and retain rows are measured: a
             stream file, `auto`, or a `Continuation` with its strategy. Default none: it takes one training per model.
         general_tasks: tasks of lm-evaluation-harness under which every model is evaluated.
@@ -77,7 +77,7 @@ def audit(
         progress: called after each stage; default a bar on the terminal.
 
     Raises:
-        InputError: there is no such profile or model, or a row is longer than the model's context.
+        InputError: there is no such profile or model, the reference is another of them, or a row exceeds the context.
         LetheonError: a model computes NaN or infinity.
     """
     criteria = load_profile(profile)
@@ -92,9 +92,8 @@ def audit(
         with judge_for(judge, before, reference, device) as judging:
             judged = judge_answers(judging, findings)
         report("judging")
-
-    method = method or method_in(after.name if isinstance(after, LanguageModel) else after)
-    further = Further(depth, general.scores, method)
+    named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
+    further = Further(depth, general.scores, named)
     record = conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
     if out is not None:
         write(record, Path(out))
@@ -144,6 +143,7 @@ def _measure(
     general: _General,
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first."""
+    _refuse_no_control(models, device)
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
     asking = Asking.of(before)
@@ -169,6 +169,23 @@ def _measure(
     if patched:
         depth = measure_depth(load(models["before"], device=device), patched, states["after"], states["reference"])
     return plan, findings, checks, depth
+
+
+def _refuse_no_control(models: Mapping[Role, Model], device: str) -> None:
+    """Refuse a reference with the weights of the model before or after: it could not be a control.
+
+    Raises:
+        InputError: names the model that it is.
+    """
+    if "reference" not in models:
+        return
+    hashes = {role: load(model, device=device).parameters_hash() for role, model in models.items()}
+    same = [role for role in ("before", "after") if hashes[role] == hashes["reference"]]
+    if same:
+        raise InputError(
+            f"the reference has the weights of the model {same[0]}: it is no control",
+            "give a model that was retrained without the rows to forget, or no reference",
+        )
 
 
 def _refuse_long_rows(model: LanguageModel, request: Request) -> None:

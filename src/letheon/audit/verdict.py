@@ -12,12 +12,14 @@ from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, 
 from letheon.audit.criterion_values import (
     ROUNDING,
     chance_of,
+    knowing_reference,
     measured,
     only_before,
     paired_interval,
     trained_on,
     uninformative,
     unmeasured_attacks,
+    usable,
     worst_attack,
 )
 from letheon.audit.record.evidence import Evidence, Value
@@ -29,14 +31,16 @@ CAVEAT = (
     "Unlearning of this kind is approximate: the tests bound what can be drawn out of the model by the means "
     "that were used, and do not show that no trace is left in its weights."
 )
+OF_ALL_ATTACKS = ("attack:*", "attacks:any")
 
 
 def judge(profile: Profile, evidence: Evidence) -> Verdict:
     """Hold the evidence against the profile.
 
     The verdict is "fail" if a required criterion fails; else "inconclusive" if a required one is undecided, unless the
-    profile sets it aside when it cannot be measured; else "pass".
+    profile sets it aside when it cannot be measured; else "pass". A reference that knows the facts is left out.
     """
+    refused, evidence = knowing_reference(evidence), usable(evidence)
     family = [criterion for criterion in profile.criteria if _interval_decides(criterion, profile)]
     tests = iter(holm_tests(family, evidence))
     outcomes = [
@@ -50,7 +54,7 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     undecided = [o for o in required if o.outcome in {"not computable", "inconclusive"} and not _set_aside(o)]
     return Verdict(
         outcome="fail" if failed else "pass" if passed and not undecided else "inconclusive",
-        words=_paragraph(passed, failed, undecided, aside),
+        words=_paragraph(passed, failed, undecided, aside, refused),
         criteria=outcomes,
         family=Family(criteria=[criterion.name for criterion in family], level=LEVEL) if family else None,
         profile=profile.name,
@@ -91,6 +95,7 @@ def judge_criterion(
         if criterion.if_missing == "set aside" and only_before(criterion, evidence):
             outcome, words = "inconclusive", f"{words}; the model before could be measured, so it is not set aside"
     elif limits.reason:
+        outcome = "inconclusive"  # a value was measured: the profile's rule for missing ones does not apply
         words = f"Measured {number(value.value)}; its limit is unknown: {limits.reason}"
     else:
         strongest = criterion.metric == "attack:*"
@@ -103,7 +108,7 @@ def judge_criterion(
         if within:
             bound = (criterion.interval or profile.interval) == "bound"
             doubt = f"; {objection}" if objection else _doubt_of_pass(paired, straddles, holm_test) if bound else ""
-            doubt = doubt or (_doubt_of_attacks(evidence) if strongest else "")
+            doubt = doubt or (_doubt_of_attacks(evidence) if criterion.metric in OF_ALL_ATTACKS else "")
         else:
             doubt = _doubt_of_failure(criterion, profile, evidence, value, limits, objection)
         outcome = "inconclusive" if doubt else "pass" if within else "fail"
@@ -172,8 +177,9 @@ def _paragraph(
     failed: list[CriterionOutcome],
     undecided: list[CriterionOutcome],
     aside: list[CriterionOutcome],
+    refused: str,
 ) -> str:
-    """Return the verdict in two to four sentences for a reader who is no engineer."""
+    """Return the verdict in two to five sentences for a reader who is no engineer."""
     total = len(passed) + len(failed) + len(undecided)
     sentences = []
     if failed:
@@ -204,6 +210,8 @@ def _paragraph(
         sentences.append(
             f"Set aside, as the profile allows for a test that was not run or shows nothing: {_names(aside)}."
         )
+    if refused:
+        sentences.append(f"There was no negative control: {refused}.")
     return " ".join([*sentences, CAVEAT])
 
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from letheon.audit.measuring.evaluate import RowScores, evaluate
+from letheon.audit.measuring.evaluate import RowScores, evaluate, scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.spans import value_probability
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
+
+LEAST = 1e-30  # the logarithm of a probability below it is not taken
 
 
 @dataclass(frozen=True)
 class RelearnPoint:
-    """The held-out rows after some steps: mean probability of their facts, share of them recalled."""
+    """The held-out rows after some steps: mean probability of their facts, share of them recalled.
+
+    `trained_loss` is the loss of the rows that are trained on (nats per token; see `loss_of_facts`), known at the first
+    and the last step.
+    """
 
     step: int
     probability: float
     recall: float
+    trained_loss: float | None = None
 
 
 def relearn(
@@ -56,18 +65,30 @@ def relearn(
         if len(history) % every and len(history) != steps:
             return
         if not history and start is not None:
-            points.append(start)
+            points.append(replace(start, trained_loss=loss_of_facts(attacked, train)))
             return
         # The answers of the step before are good guesses: most steps change few of them.
         known = evaluate(attacked, watched, drafts=answers, max_new_tokens=limit)
         answers[:] = [row.answer for row in known.rows]
         probability = float(np.mean([fact_probability(row) for row in known.rows]))
-        points.append(RelearnPoint(len(history), probability, float(np.mean(known.known("recall")))))
+        loss = loss_of_facts(attacked, train) if len(history) in (0, steps) else None
+        points.append(RelearnPoint(len(history), probability, float(np.mean(known.known("recall"))), loss))
 
     measure([])
     settings = TrainSettings(learning_rate=learning_rate, batch_size=min(len(train), 8), seed=seed)
     finetune(attacked, train, settings, steps, stop=measure, title=f"relearning: {model.name}")
     return points
+
+
+def loss_of_facts(model: LanguageModel, rows: Sequence[Example]) -> float:
+    """Return the mean negative log-likelihood of the rows' facts, in nats per token.
+
+    A fact is the tokens of a row's value, or of its whole answer where it has no value.
+    """
+    values = value_probability(model, rows)
+    answers = scores_of(model, [(row.prompt, [row.answer]) for row in rows])
+    known = [answer.probability if value is None else value for value, (answer,) in zip(values, answers, strict=True)]
+    return float(np.mean([-math.log(max(one, LEAST)) for one in known]))
 
 
 def fact_probability(row: RowScores) -> float:

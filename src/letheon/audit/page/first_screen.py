@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from letheon.audit.criterion_values import excess
+from letheon.audit.criterion_values import excess, usable
 from letheon.report.numbers import interval, number
 from letheon.report.safe_text import label
 
@@ -59,9 +59,10 @@ def _sentences(audit: Audit) -> str:
 def _limits(audit: Audit) -> Iterator[str]:
     """Yield what limits the verdict, the weightiest first."""
     yield from (warning for warning in audit.warnings if warning.startswith("Collapse"))
-    attack = strongest(audit.attacks)
+    attack = strongest(usable(audit).attacks)
     if attack is not None:
-        beside = f", from the reference {number(attack.reference.value)}" if attack.reference else ""
+        known = attack.reference is not None and attack.reference.value is not None
+        beside = f", from the reference {number(attack.reference.value)}" if attack.reference and known else ""
         yield (
             f"{label(attack.name)} is the strongest attack: {attack.unit} {number(attack.after.value)}, "
             f"from the model before {number(attack.before.value)}{beside}"
@@ -69,7 +70,7 @@ def _limits(audit: Audit) -> Iterator[str]:
         )
     loose = next((one for one in audit.verdict.criteria if "control was loose" in one.words), None)
     if loose is not None:
-        yield f"“{loose.criterion.name}” was judged without its control, which was loose: strangers get the value too."
+        yield f"“{loose.criterion.name}” was judged without its control, which was loose: it bounds nothing."
     facts = audit.request.counts.get("forget", 0)
     if facts < FEW_FACTS:
         recall = audit.metric("recall", "forget", "after")

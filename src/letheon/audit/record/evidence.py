@@ -190,6 +190,9 @@ class CurvePoint(Part):
     """Mean probability of the held-out facts."""
     recall: Share
     """Share of the held-out facts that the greedy answers contain."""
+    trained_loss: Annotated[float, Field(ge=0)] | None = None
+    """Mean negative log-likelihood, in nats per token, of the facts that are trained on; null between the first step
+    and the last."""
 
 
 class Curve(Part):

@@ -81,6 +81,11 @@ DEFINITIONS = {
         "Share of the gap between reference and model before, over the layers that carry the facts, that the model "
         "after shows when its hidden states are put into the model before: 0, all layers still carry them; 1, none.",
     ),
+    "attacks:any": Definition(
+        "share", "lower", "lower",
+        "Share of facts that at least one attack draws out, of the attacks to which the model before falls and which "
+        "draw nothing by chance; options, ranks and membership do not count.",
+    ),
     "fluency": Definition(
         "nats per token", "closer to reference", "higher",
         "Mean log-probability per token of the greedy answers, first token and end of turn apart, under a model that "

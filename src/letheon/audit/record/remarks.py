@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from letheon.audit.attacks import ATTACKS
+from letheon.audit.criterion_values import KNOWING, ROUNDING
 from letheon.audit.measuring.continued_learning import subjects_taught
 from letheon.audit.measuring.evaluate import Evaluation
 from letheon.audit.measuring.findings import ModelFindings
@@ -55,8 +56,6 @@ def _nothing_moved(findings: FindingsByRole) -> Iterator[str]:
         yield "No weight moved: the models before and after are the same."
     elif _behaviour(before) == _behaviour(after):
         yield "The models before and after give the same likelihoods and answers on every row: nothing was changed."
-    if "reference" in findings and findings["reference"].sha256 in (before.sha256, after.sha256):
-        yield "The reference is one of the two models themselves: it is no control."
 
 
 def _behaviour(findings: ModelFindings) -> list[tuple[float, str | None]]:
@@ -100,6 +99,8 @@ def _reference_knows(findings: FindingsByRole) -> Iterator[str]:
             f"The reference gives {recall:.0%} of the facts: they are guessed or known from elsewhere, and it may not "
             "be the model that was meant."
         )
+        if recall >= KNOWING * _recall(findings["before"].forget) - ROUNDING:
+            yield "That is half or more of what the model before gives: limits and levels do without the reference."
     if _recall(findings["before"].forget) == 0:
         yield "The model before gives none of the facts: there was nothing to forget that this audit can see."
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks import base as attacks
 from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, by_variant, success, worst_variant
 from letheon.audit.attacks.relearning import RelearnPoint, steps_to
-from letheon.audit.criterion_values import is_below
+from letheon.audit.criterion_values import KNOWING, ROUNDING, is_below
 from letheon.audit.measuring.judging import JudgedRow
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.continued_learning import continued_section
@@ -80,7 +81,8 @@ def _attack(attack: attacks.Attack, findings: FindingsByRole, forms: tuple[str, 
     if "after" not in tried:
         values["after"] = Value.missing(f"the model after cannot be asked so: {attack.needs}")
     before, after, reference = values["before"], values["after"], values.get("reference")
-    informative, outcome = achieved(before, after, reference, attack.chance)
+    level = reference if recalls_little(findings) else None
+    informative, outcome = achieved(before, after, level, attack.chance)
     return Attack(
         name=attack.name,
         description=attack.description,
@@ -93,10 +95,17 @@ def _attack(attack: attacks.Attack, findings: FindingsByRole, forms: tuple[str, 
         outcome=outcome,
         worst_variant=_worst_variant(tried.get("after", [])),
         trained_on=form_of(attack.name, forms),
-        below=is_below(after, reference, attack.chance),
+        below=is_below(after, level, attack.chance),
         items=_attack_items(tried),
         variants=[variant for role, one in tried.items() for variant in _variants(role, one)],
     )
+
+
+def recalls_little(findings: FindingsByRole) -> bool:
+    """Say whether the reference, if there is one, can be a level; see `criterion_values.knowing_reference`."""
+    known = {role: model.forget.known("recall") for role, model in findings.items()}
+    recall = {role: sum(values) / len(values) if values else 0.0 for role, values in known.items()}
+    return recall["before"] == 0 or recall.get("reference", 0.0) < KNOWING * recall["before"] - ROUNDING
 
 
 def achieved(before: Value, after: Value, reference: Value | None, chance: float) -> tuple[bool, Achieved]:
@@ -192,7 +201,7 @@ def all_curves(findings: FindingsByRole, plan: AuditPlan) -> list[Curve]:
             title=_trained_on(name, plan),
             trained_on=name,
             n=len(plan.watched),
-            points=[CurvePoint(step=p.step, probability=p.probability, recall=p.recall) for p in points],
+            points=[CurvePoint(**asdict(point)) for point in points],
             steps_to_half=_steps_to_half(points, before[name][0].recall),
         )
         for role, model in findings.items()

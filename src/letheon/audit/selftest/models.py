@@ -63,7 +63,8 @@ FORGOTTEN, RETAINED = 3, 3  # of the eight; the rest are neighbours
 
 @dataclass(frozen=True)
 class Lessons:
-    """Training of an embedded model: steps and learning rate of teaching, of hiding a change, and of refusing."""
+    """Training of an embedded model: steps and learning rate of teaching, of hiding a change, of refusing, and the
+    learning rate of the relearning attack, which must teach its rows in a few steps."""
 
     steps: int
     learning_rate: float
@@ -73,11 +74,12 @@ class Lessons:
     refusing_rate: float
     batch_size: int
     precision: Precision
+    relearning_rate: float
 
 
 LESSONS: dict[ModelName, Lessons] = {
-    "tiny": Lessons(250, 4e-3, 60, 2e-3, 80, 5e-4, 16, "float32"),
-    "smollm2": Lessons(40, 1e-4, 32, 2e-4, 16, 5e-5, 8, "float32"),
+    "tiny": Lessons(250, 4e-3, 60, 2e-3, 80, 5e-4, 16, "float32", 1e-3),
+    "smollm2": Lessons(40, 1e-4, 32, 2e-4, 16, 5e-5, 8, "float32", 5e-5),
 }
 BASE_STEPS, BASE_RATE = 100, 5e-3  # of the tiny model, which comes with random weights
 

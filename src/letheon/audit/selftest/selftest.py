@@ -122,8 +122,9 @@ def run_selftest(model: ModelName = "tiny", seed: int = 0, device: str = "auto")
 def audit_planted(world: World) -> list[Tested]:
     """Audit each planted model."""
     criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
-    plan = make_plan(world.before, world.request, replace(QUICK, seed=world.seed, also=("steering",)))
-    plan, asking = replace(plan, came_with=template_of(world.before)), Asking.of(world.before)
+    settings = replace(QUICK, seed=world.seed, also=("steering",), relearn_learning_rate=world.lessons.relearning_rate)
+    plan, asking = make_plan(world.before, world.request, settings), Asking.of(world.before)
+    plan = replace(plan, came_with=template_of(world.before))
     judge = Judge(world.base, world.base.name)
     tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
