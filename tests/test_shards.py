@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -51,6 +52,27 @@ def test_two_processes_with_shards_end_where_one_process_does(
     kind: Any, name: str, options: dict[str, Any], processes: Processes
 ) -> None:
     check_shards(processes, name, kind, options)
+
+
+# A step on value tokens has two gradients from one graph: that of the facts and that of the other answer tokens.
+@pytest.mark.parametrize(
+    "update",
+    [
+        "geometric:mode=normal",
+        *(
+            pytest.param(update, marks=pytest.mark.slow)
+            for update in ("geometric", "geometric:mode=cone", "geometric:mode=adam", "null_space", "by_group")
+        ),
+    ],
+)
+def test_the_two_gradients_of_value_tokens_stay_apart_in_shards(update: str, processes: Processes) -> None:
+    compare_with_one(processes, f"npo:tokens=value+{update}", "tiny")
+
+
+def test_a_difference_that_is_no_number_fails() -> None:
+    """A Python `max` would pass over NaN wherever it does not come first."""
+    one, two = torch.zeros(2), torch.tensor([0.0, torch.nan])
+    assert math.isnan(largest_difference({"a": one, "b": one}, {"a": one, "b": two}))
 
 
 # Loading ------------------------------------------------------------------------------------------------------------

@@ -98,5 +98,5 @@ def trained(method: str, start: str, options: Mapping[str, Any]) -> dict[str, di
 
 
 def largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """Return the largest difference of an entry between tensors of the same names."""
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    """Return the largest difference of an entry between tensors of the same names; NaN if an entry is NaN."""
+    return float(torch.stack([(one[name] - other[name]).abs().max().double() for name in one]).max())

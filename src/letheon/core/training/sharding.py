@@ -53,6 +53,18 @@ class Whole:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
 
+    def exchange(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Put other gradients in the place of those that backward passes have left since `collect`; return those."""
+        weights = self._backward_weights()
+        before = [weight.grad for weight in weights]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        return before
+
+    def _backward_weights(self) -> list[nn.Parameter]:
+        """Return the parameters on which a backward pass leaves its gradients, in the order of `parameters`."""
+        return list(self.parameters.values())
+
     def total(self, value: float) -> float:
         """Sum over all entries of a vector, given the sum over this process's entries."""
         return value
@@ -160,6 +172,9 @@ class Shards(Whole):
                 view.grad = _local(gradient) if view.grad is None else view.grad + _local(gradient)
             elif view.grad is None:
                 view.grad = torch.zeros_like(view)
+
+    def _backward_weights(self) -> list[nn.Parameter]:
+        return [self.placed[name] for name in self.parameters] if self.sharded else super()._backward_weights()
 
     def total(self, value: float) -> float:
         """Sum over the entries of all shards."""
