@@ -2,9 +2,10 @@
 
     python -m benchmarks.scope_memory
 
-A Llama of 41 million random parameters takes one step of forgetting per method, and nine with `+geometric`, which holds
-the gradients of seven earlier steps. After the optimizer's step every live tensor is counted once, so the numbers do not
-depend on the machine; activations are gone by then. `+geometric` holds more while it corrects the step: its second line.
+A Llama of 41 million random parameters takes one step of forgetting per method, and nine with `+geometric`, which
+holds the gradients of seven earlier steps. After the optimizer's step every live tensor is counted once, so the numbers
+do not depend on the machine; activations are gone by then. `+geometric` holds more while it corrects the step, which is
+its second line.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def main() -> None:
             except InputError as error:  # no bitsandbytes
                 held = error.problem
             print(f"| `{text.strip()}` | {words} | {held} |", flush=True)
-        print(f"| `npo+geometric` | steps=9, while it corrects the step | {within_correction(folder):.1f} |", flush=True)
+        print(
+            f"| `npo+geometric` | steps=9, while it corrects the step | {within_correction(folder):.1f} |", flush=True
+        )
 
 
 if __name__ == "__main__":
