@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,10 +21,12 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.families import family_model
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.processes import is_main_process
 from letheon.core.registry import methods
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints
 from letheon.core.training.sharding import ghosts
+from letheon.core.training.spreading import Filler
 from letheon.forget.placement import load_placed, sharded_device
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
@@ -53,6 +57,27 @@ def test_two_processes_with_shards_end_where_one_process_does(
     check_shards(processes, name, kind, options)
 
 
+# A step on value tokens has two gradients from one graph: that of the facts and that of the other answer tokens.
+@pytest.mark.parametrize(
+    "update",
+    [
+        "geometric:mode=normal",
+        *(
+            pytest.param(update, marks=pytest.mark.slow)
+            for update in ("geometric", "geometric:mode=cone", "geometric:mode=adam", "null_space", "by_group@circuit")
+        ),
+    ],
+)
+def test_the_two_gradients_of_value_tokens_stay_apart_in_shards(update: str, processes: Processes) -> None:
+    compare_with_one(processes, f"npo:tokens=value+{update}", "tiny")
+
+
+def test_a_difference_that_is_no_number_fails() -> None:
+    """A Python `max` would pass over NaN wherever it does not come first."""
+    one, two = torch.zeros(2), torch.tensor([0.0, torch.nan])
+    assert math.isnan(largest_difference({"a": one, "b": one}, {"a": one, "b": two}))
+
+
 # Loading ------------------------------------------------------------------------------------------------------------
 
 
@@ -69,6 +94,68 @@ def test_only_the_first_process_holds_all_weights_before_and_after(processes: Pr
     folder = str(load("tiny", device="cpu").save(tmp_path / "tiny"))
     assert processes.run(devices, folder) == [("cpu", "cpu"), ("meta", "meta")]
     compare_with_one(processes, "npo", folder)
+
+
+def live_bytes() -> int:
+    """Bytes of all tensors that this process holds outside the meta device, each storage counted once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and not one.is_meta]
+    storages = [one._local_tensor if hasattr(one, "_local_tensor") else one for one in tensors]
+    return sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in storages}.values())
+
+
+def held(folder: str) -> tuple[int, int]:
+    """Bytes that spreading a model has left in this process when all units are in shards, and the whole model's."""
+    seen = (0, 0)
+
+    def measured(fill: Filler) -> None:
+        nonlocal seen
+        seen = live_bytes() - before, sum(4 * empty.numel() for _, empty in fill.empty.values())
+        buffers(fill)
+
+    buffers, before = Filler.buffers, live_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Filler, "buffers", measured)
+        forget(folder, sample_request(), "npo", **{**RUN, "steps": 1, "shard": "on"})
+    return seen
+
+
+def test_no_whole_weights_outlive_the_spreading_of_their_unit(processes: Processes, tmp_path: Path) -> None:
+    folder = str(load("tiny", device="cpu").save(tmp_path / "tiny"))
+    left, whole = processes.run(held, folder)[1]  # the process that began without weights
+    assert 0.4 * whole < left < 0.6 * whole
+
+
+def names_of_types(folder: str) -> dict[str, str]:
+    from letheon.core.model.structure import load_structure
+
+    model = load(folder, device="cpu", base="bfloat16") if is_main_process() else load_structure(folder, "bfloat16")
+    return {name: str(x.dtype) for named in (model.model.named_parameters(), model.model.named_buffers())
+            for name, x in named}  # fmt: skip
+
+
+def test_a_base_in_bfloat16_is_spread_from_a_folder(processes: Processes, tmp_path: Path) -> None:
+    """Buffers such as rotary frequencies stay float32 in every process."""
+    folder = str(load("tiny", device="cpu").save(tmp_path / "tiny"))
+    first, second = processes.run(names_of_types, folder)
+    assert first == second
+    assert set(first.values()) == {"torch.float32", "torch.bfloat16"}
+    compare_with_one(processes, "simnpo@lora", folder, base="bfloat16")
+
+
+def stopped(shard: str) -> tuple[int, str]:
+    """Steps and end of a run whose first process alone asks for its end."""
+
+    def ask(_: LanguageModel, steps: int) -> str | None:
+        return "enough" if is_main_process() and steps == 1 else None
+
+    outcome = forget("tiny", sample_request(), "npo", on_step=ask, **{**RUN, "shard": shard}).outcome
+    return outcome.steps, outcome.stopped
+
+
+@pytest.mark.parametrize("shard", ["off", "on"])
+def test_one_process_that_asks_for_the_end_ends_all(shard: str, processes: Processes) -> None:
+    assert processes.run(stopped, shard) == [(1, "enough")] * 2
 
 
 @pytest.mark.slow
@@ -94,8 +181,9 @@ def test_three_processes_have_uneven_shards(method: str) -> None:
         ("npo+geometric", {"gradient_checkpointing": True}),
         ("simnpo@lora", {"base": "bfloat16"}),
         ("npo", {"optimizer": "sgd", "weight_decay": 0.1}),
+        ("npo", {"offload": True, "weight_decay": 0.1}),
     ],
-    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd"],
+    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd", "offload"],
 )
 def test_settings_that_change_a_run_work_in_shards(method: str, options: dict[str, Any], processes: Processes) -> None:
     compare_with_one(processes, method, "tiny", **options)

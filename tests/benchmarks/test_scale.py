@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,21 @@ def test_the_command_is_the_one_that_changes_most_and_fits() -> None:
     assert proposed(1, 80, "cpu") == "--method fact_spans@layers=24-"  # the processor has no other memory
     assert proposed(1, 24) == "--method fact_spans@lora --base bfloat16 --gradient-checkpointing"
     assert proposed(1, 9) == "--method fact_spans@lora --base 4bit --gradient-checkpointing"
-    assert "all weights need 43 such devices" in command("m", ways(shape), 1, 4 * GIB)
+    assert proposed(2, 50) == "--base bfloat16 --offload --gradient-checkpointing --processes 2 --shard on"
+    assert "hold 9 GiB whole at a time" in command("m", ways(shape), 1, 4 * GIB)
+    thin = replace(shape, gathered=shape.gathered // 10)
+    assert "all weights need 58 such devices" in command("m", ways(thin), 1, 4 * GIB)
+
+
+def test_a_shard_s_device_holds_the_root_and_a_block_whole() -> None:
+    shape = eight()
+    embeddings, block = 2 * 128256 * 4096 + 4096, 218_112_000
+    assert shape.gathered == embeddings + block
+    way = ways(shape)[1]
+    assert way.per_device(8) == pytest.approx((way.state + way.activations) / 8 + 8 * shape.gathered)
+    assert way.per_device(1) == way.state + way.activations
+    by_rows = ways(shape)[-1]
+    assert by_rows.per_device(8) > 4 * shape.weights, "its scope chooses on a whole model"
 
 
 def test_doctor_reads_a_configuration_without_weights(

@@ -9,12 +9,25 @@ from pathlib import Path
 import psutil
 import pytest
 
+from letheon.core.cluster import share_of
+from letheon.core.errors import InputError
 from letheon.core.parallel import Parallel, run_tasks
 from letheon.core.tasks import CHILD, Task
 from tests.core.tasks import forget_in
 
-pytestmark = pytest.mark.slow
 NAMES, STEPS = ("one", "two"), 60
+
+
+def test_a_task_asks_for_no_more_cores_than_one_machine_has() -> None:
+    """Ray would wait for ever for a machine that can hold a larger task."""
+    nodes = [{"CPU": 4.0}, {"CPU": 16.0}, {"CPU": 8.0, "GPU": 2.0}]
+    assert share_of(nodes, 28, gpus=0) == 16
+    assert share_of(nodes, 28, gpus=1) == 8
+    assert share_of(nodes, 3, gpus=0) == 3
+    assert share_of(nodes, 0, gpus=0) == 1
+    for refused, gpus in (([{"CPU": 4.0}, {"GPU": 1.0}], 1), ([{"CPU": 0.0}], 0), ([], 0)):
+        with pytest.raises(InputError, match="has a core"):
+            share_of(refused, 2, gpus)
 
 
 def kill_a_worker(out: Path, killed: list[int]) -> None:
@@ -30,6 +43,7 @@ def kill_a_worker(out: Path, killed: list[int]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_retried_and_the_results_are_those_of_one_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from letheon.core import parallel
 from letheon.core.errors import InputError
-from letheon.core.parallel import ALONE, Parallel, run_tasks
+from letheon.core.parallel import ALONE, Parallel, on_gpu, run_tasks
 from letheon.core.progress import be_quiet
 from letheon.core.tasks import Ended, Task
 
@@ -73,6 +73,17 @@ def test_each_child_has_its_share_of_the_cores_and_a_gpu_by_slot(monkeypatch: py
     assert "OMP_NUM_THREADS" not in parallel.environment(2, 3, "float32")
 
 
+def test_a_device_with_a_number_is_that_of_the_parent() -> None:
+    """The child sees one GPU, which is `cuda:0` for it whatever its number is here."""
+    task = Task("one", "module:name", {"device": "cuda:1", "seed": 3})
+    assert on_gpu(task, ["4", "7"], 0) == (Task("one", "module:name", {"device": "auto", "seed": 3}), "7")
+    for device in ("cpu", "auto"):
+        other = Task("one", "module:name", {"device": device})
+        assert on_gpu(other, ["4", "7"], 3) == (other, "7")
+    plain = Task("one", "module:name")
+    assert on_gpu(plain, ["4", "7"], 2) == (plain, "4")
+
+
 def test_bad_numbers_and_missing_ray_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ALONE.several
     with pytest.raises(InputError, match="--jobs 0"):
@@ -82,8 +93,10 @@ def test_bad_numbers_and_missing_ray_are_refused(monkeypatch: pytest.MonkeyPatch
         run_tasks([Task("one", f"{TASKS}:double", {"number": 1})], Parallel(ray="auto"))
 
 
+# A shell starts commands in the background with SIGINT ignored, which children inherit: the program takes it back.
 PROGRAM = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from letheon.core import parallel
 from letheon.core.tasks import Task
 parallel.automatic_precision = lambda: "float32"

@@ -49,6 +49,34 @@ def test_numbers_are_copied_and_texts_are_not(fake: list[tuple[Any, ...]], tmp_p
     ]
 
 
+def test_wandb_uploads_neither_the_console_nor_the_source(
+    fake: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it copies what is printed, which may be rows' texts, and the difference to the last commit."""
+    given: dict[str, Any] = {}
+
+    class Copy:
+        def log(self, numbers: dict[str, float], step: int) -> None:
+            fake.append((numbers, step))
+
+        def finish(self) -> None: ...
+
+    def init(**options: Any) -> Copy:
+        given.update(options)
+        return Copy()
+
+    module = ModuleType("wandb")
+    module.Settings, module.init = dict, init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setattr(tracking, "find_spec", lambda name: name == "wandb" or None)
+    Tracking("wandb").begin()
+    Run.create(tmp_path / "run", {}).log(step=1, loss=2.0, prompt="Who is Ann?")
+    assert fake == [({"loss": 2.0}, 1)]
+    off = {"console": "off", "disable_git": True, "save_code": False, "disable_code": True}
+    assert given["settings"].items() >= off.items()
+    assert "config" not in given
+
+
 def test_an_error_in_a_tracker_never_ends_a_run(
     fake: list[tuple[Any, ...]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

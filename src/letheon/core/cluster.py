@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -29,7 +29,7 @@ def run_on_ray(tasks: Sequence[Task], address: str, jobs: int) -> dict[str, Ende
         jobs: the most tasks at once; 1 fills the cluster.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers.
+        InputError: Ray is not installed, no cluster answers, or none of its machines can hold a task.
     """
     if find_spec("ray") is None:
         raise InputError("--ray needs Ray, which is not installed", "pip install 'letheon[ray]'")
@@ -45,15 +45,32 @@ def run_on_ray(tasks: Sequence[Task], address: str, jobs: int) -> dict[str, Ende
         resources = ray.cluster_resources()
         total = int(resources.get("CPU", 1))
         at_once = jobs if jobs > 1 else total
-        share = max(1, total // at_once)
-        needed: dict[str, Any] = {"num_cpus": share, "max_retries": RETRIES}
-        if resources.get("GPU", 0) >= 1:
-            needed["num_gpus"] = 1
+        nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        gpus = int(max((node.get("GPU", 0) for node in nodes), default=0) >= 1)
+        share = share_of(nodes, total // at_once, gpus)
+        needed: dict[str, Any] = {"num_cpus": share, "num_gpus": gpus, "max_retries": RETRIES}
         remote = ray.remote(**needed)(_on_worker)
         own = environment(at_once, share, automatic_precision())
         return _gathered(ray, remote, tasks, own, at_once)
     finally:
         ray.shutdown()
+
+
+def share_of(nodes: Sequence[Mapping[str, float]], wanted: int, gpus: int) -> int:
+    """Return the cores of one task: as many as wanted, but no more than one machine has, which alone can hold a task.
+
+    Args:
+        nodes: the resources of each machine that is alive, by Ray's names.
+        gpus: GPUs that each task takes; only machines that have them count.
+
+    Raises:
+        InputError: no machine has a whole core for a task.
+    """
+    largest = max((int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
+    if largest < 1:
+        problem = "no machine of the Ray cluster has a core" + (" beside a GPU" if gpus else "")
+        raise InputError(problem, "start its machines with `ray start --num-cpus N`, N at least 1")
+    return min(max(1, wanted), largest)
 
 
 def _gathered(

@@ -61,12 +61,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
 def budget_clock(device: str = "auto") -> Callable[[], float]:
     """Return the clock that time budgets are counted by, in seconds.
 
-    It is the wall's for a run that is alone or on an accelerator, and the process's own processor time per thread where
-    several runs share the processor: then none pays for what the others do.
+    It is the wall's for a run that is alone or on an accelerator. Where several runs share the processor it is the
+    processor time of the calling thread, which works through every operation, alone or beside others: so a run pays
+    neither for what the others do nor for threads of its own that stand idle. Time in which the thread waits, for a
+    file or for its own helpers, is not counted.
     """
     several = int(os.environ.get(JOBS, "1")) > 1
     if several and (device == "cpu" or (device == "auto" and not torch.accelerator.is_available())):
-        return lambda: time.process_time() / torch.get_num_threads()
+        return time.thread_time
     return time.monotonic
 
 

@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -87,8 +87,10 @@ def _run_here(tasks: Sequence[Task], jobs: int) -> dict[str, Ended]:
             return Ended(problem="not begun")
         slot = slots.get()
         try:
-            own = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
-            return run_child(task, {**variables, **own}, stopped)
+            if not gpus:
+                return run_child(task, variables, stopped)
+            own, gpu = on_gpu(task, gpus, slot)
+            return run_child(own, {**variables, "CUDA_VISIBLE_DEVICES": gpu}, stopped)
         finally:
             slots.put(slot)
 
@@ -101,6 +103,19 @@ def _run_here(tasks: Sequence[Task], jobs: int) -> dict[str, Ended]:
         finally:
             stopped.set()
     return {task.name: ended[task.name] for task in tasks}
+
+
+def on_gpu(task: Task, gpus: Sequence[str], slot: int) -> tuple[Task, str]:
+    """Return a task as its child must see it, and the one GPU that the child sees: `cuda:N` here is no number there.
+
+    A task for `cuda:N` gets the N-th GPU, every other the GPU of its slot.
+    """
+    device = str(task.arguments.get("device", ""))
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return task, gpus[slot % len(gpus)]
+    gpu = gpus[int(number)] if number.isdecimal() and int(number) < len(gpus) else gpus[slot % len(gpus)]
+    return replace(task, arguments={**task.arguments, "device": "auto"}), gpu
 
 
 def _gpus() -> list[str]:

@@ -91,7 +91,10 @@ def _trackio(folder: Path) -> tuple[Log, Close]:
 
 def _wandb(folder: Path) -> tuple[Log, Close]:
     wandb = import_module("wandb")
-    run = wandb.init(project=PROJECT, name=_run_name(folder), dir=str(folder))
+    # by default it uploads the console's lines, the source with its uncommitted changes, and figures of the machine
+    nothing_else = {"console": "off", "disable_git": True, "save_code": False, "disable_code": True}
+    settings = wandb.Settings(**nothing_else, x_disable_stats=True, x_disable_meta=True)
+    run = wandb.init(project=PROJECT, name=_run_name(folder), dir=str(folder), settings=settings)
     return (lambda numbers, step: run.log(numbers, step=step)), run.finish
 
 

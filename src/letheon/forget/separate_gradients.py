@@ -57,12 +57,12 @@ def separate_gradients(
             backward(terms.forget, retain_graph=terms.keep is not None)
             parts.append({"forget_term": float(terms.forget.detach())})
         if terms.keep is not None:  # at once, so that no micro-batch's graph outlives it
-            kept = _exchanged(loop, kept)
+            kept = loop.sharding.exchange(kept)
             backward(terms.keep)
-            kept = _exchanged(loop, kept)
+            kept = loop.sharding.exchange(kept)
         del terms
     forget = loop.take_gradients()
-    _exchanged(loop, kept)
+    loop.sharding.exchange(kept)
     for pair in pairs:
         if protect_rows and pair.retain is None:
             raise InputError("this update needs retain rows", "give --retain, or use the update joint")
@@ -81,14 +81,6 @@ def separate_gradients(
     forget_loss = metrics.pop("forget_term", 0.0)
     retain_term = metrics.pop("without_retain_term", 0.0) == 0  # over all processes: one may have had no rows
     return SeparateGradients(forget, loop.take_gradients(), metrics, forget_loss, retain_term)
-
-
-def _exchanged(loop: Loop, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Put other gradients in the place of the parameters' own, and return those."""
-    before = [parameter.grad for parameter in loop.parameters.values()]
-    for parameter, gradient in zip(loop.parameters.values(), gradients, strict=True):
-        parameter.grad = gradient
-    return before
 
 
 def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:

@@ -7,6 +7,7 @@ moments, and a copy from before the run. The factors are those that `benchmarks.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ class Shape:
         top: number of weights in the upper quarter of the blocks.
         linear: number of weights in the blocks' matrices, which 4 bits can hold.
         adapter: number of weights of a LoRA adapter of rank `RANK` on them.
+        gathered: number of weights that a process with shards holds whole at a time: those outside the blocks, and the
+            largest block.
         layers, width, inner: blocks, length of a hidden state, width inside an MLP (of all experts that a token takes).
         vocabulary: logits per position.
     """
@@ -50,6 +53,7 @@ class Shape:
     top: int
     linear: int
     adapter: int
+    gathered: int
     layers: int
     width: int
     inner: int
@@ -65,18 +69,20 @@ class Way:
         state: bytes of weights, gradients, moments and the copy on the device.
         activations: estimated bytes of one micro-batch.
         offloaded: bytes in the processor's memory, beside the device.
+        gathered: bytes of the weights, and of their gradients, that a process with shards holds whole at a time.
         divided: whether processes with `--shard on` each hold a part of the state.
     """
 
     options: str
     state: float
     activations: float
+    gathered: float
     offloaded: float = 0.0
     divided: bool = True
 
     def per_device(self, devices: int) -> float:
-        """Return the bytes per device when the state and the rows are divided over devices."""
-        return (self.state + self.activations) / devices
+        """Return the bytes per device when the state and the rows are divided over devices, by shards if several."""
+        return (self.state + self.activations) / devices + (self.gathered if devices > 1 else 0.0)
 
 
 def shape_of(model: nn.Module) -> Shape:
@@ -84,6 +90,7 @@ def shape_of(model: nn.Module) -> Shape:
     layers = list(blocks(model))
     whole: Any = model.config
     config = getattr(whole, "text_config", whole)
+    sizes = [_count(layer.parameters()) for layer in layers]
     matrices = [weight for layer in layers for weight in layer.parameters() if weight.dim() >= 2]
     width = int(config.hidden_size)
     experts = int(getattr(config, "num_experts_per_tok", None) or 1)
@@ -93,6 +100,7 @@ def shape_of(model: nn.Module) -> Shape:
         top=_count(weight for layer in layers[-max(1, len(layers) // 4) :] for weight in layer.parameters()),
         linear=_count(matrices),
         adapter=sum(RANK * sum(weight.shape[-2:]) * _count_of(weight.shape[:-2]) for weight in matrices),
+        gathered=_count(model.parameters()) - sum(sizes) + max(sizes),
         layers=len(layers),
         width=width,
         inner=int(inner) * experts,
@@ -107,20 +115,22 @@ def ways(shape: Shape) -> list[Way]:
     quarter = max(1, shape.layers // 4)
     four_bits = FOUR_BITS * shape.linear + 2 * (whole - shape.linear)
     again, lora = "--gradient-checkpointing", "--method fact_spans@lora"
+    gathered, halved = 8.0 * shape.gathered, 4.0 * shape.gathered  # weights and gradients, in float32 and in bfloat16
     return [
-        Way("--method fact_spans+geometric", (4 + GEOMETRIC) * whole, full),
-        Way("", (4 + ADAMW) * whole, full),
-        Way(again, (4 + ADAMW) * whole, thin),
-        Way(f"--offload {again}", 12 * whole, thin, OFFLOADED * whole, divided=False),
-        Way(f"--base bfloat16 {again}", (2 + ADAMW) * whole, thin / 2),
-        Way(f"--base bfloat16 --offload {again}", 6 * whole, thin / 2, OFFLOADED * whole, divided=False),
-        Way(f"--optimizer sgd {again}", (4 + SGD) * whole, thin),
-        Way(f"--method fact_spans@layers={shape.layers - quarter}-", 4 * whole + ADAMW * shape.top, full / 4),
-        Way(lora, 4 * whole + ADAMW * adapter, full),
-        Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin),
-        Way(f"{lora} --base bfloat16 {again}", 2 * whole + ADAMW * adapter, thin / 2),
-        Way(f"{lora} --base 4bit {again}", four_bits + ADAMW * adapter, thin / 2, divided=False),
-        *(Way(f"--method npo@{scope}", per_weight * whole, full) for scope, per_weight in BY_ROWS.items()),
+        Way("--method fact_spans+geometric", (4 + GEOMETRIC) * whole, full, gathered),
+        Way("", (4 + ADAMW) * whole, full, gathered),
+        Way(again, (4 + ADAMW) * whole, thin, gathered),
+        Way(f"--offload {again}", 12 * whole, thin, gathered, OFFLOADED * whole),
+        Way(f"--base bfloat16 {again}", (2 + ADAMW) * whole, thin / 2, halved),
+        Way(f"--base bfloat16 --offload {again}", 6 * whole, thin / 2, halved, OFFLOADED * whole),
+        Way(f"--optimizer sgd {again}", (4 + SGD) * whole, thin, gathered),
+        Way(f"--method fact_spans@layers={shape.layers - quarter}-", 4 * whole + ADAMW * shape.top, full / 4, gathered),
+        Way(lora, 4 * whole + ADAMW * adapter, full, gathered),
+        Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin, gathered),
+        Way(f"{lora} --base bfloat16 {again}", 2 * whole + ADAMW * adapter, thin / 2, halved),
+        Way(f"{lora} --base 4bit {again}", four_bits + ADAMW * adapter, thin / 2, halved, divided=False),
+        # while these choose, every process holds the whole model
+        *(Way(f"--method npo@{scope}", per_weight * whole, full, 4.0 * whole) for scope, per_weight in BY_ROWS.items()),
     ]
 
 
@@ -192,14 +202,23 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
     for way in plain:
         if count > 1 and way.per_device(count) < room:
             return " ".join(f"{start} {way.options} --processes {count} --shard on".split())
-    for way in (*offloaded, *lighter):
+    for way in offloaded:
         if way.per_device(1) < room:
             return f"{start} {way.options}"
-    least = min(choices, key=lambda way: way.per_device(1))
-    processes = -int(-plain[-1].per_device(1) // room)
+    for way in offloaded:
+        if count > 1 and way.per_device(count) < room:
+            return f"{start} {way.options} --processes {count} --shard on"
+    for way in lighter:
+        if way.per_device(1) < room:
+            return f"{start} {way.options}"
+    least, last = min(choices, key=lambda way: way.per_device(1)), plain[-1]
+    problem = f"nothing fits here: the least is {least.per_device(1) / GIB:.0f} GiB ({least.options})"
+    if last.gathered >= room:
+        return f"{problem}, and shards on any number of such devices hold {last.gathered / GIB:.0f} GiB whole at a time"
+    processes = math.ceil(last.per_device(1) / (room - last.gathered))
     return (
-        f"nothing fits here: the least is {least.per_device(1) / GIB:.0f} GiB ({least.options}); all weights need "
-        f"{processes} such devices: {start} {plain[-1].options} --processes {processes} --shard on"
+        f"{problem}; all weights need {processes} such devices: "
+        f"{start} {last.options} --processes {processes} --shard on"
     )
 
 

@@ -23,6 +23,7 @@ from letheon.testing.trial import TRAINING, demand, recipe_of
 
 # Largest difference of a gradient's entry, relative to its largest entry; see `checks.SPLIT_TOLERANCE`.
 GRADIENTS = 1e-5
+BFLOAT16 = 2.0**-8  # the same where the weights below have eight bits: their relative rounding
 # Weights may differ by this multiple of what other micro-batches in one process change, and by LEAST in any case: Adam
 # turns the rounding of an entry near zero into a step of full size, in the one as in the other.
 NOISE, LEAST = 10.0, 1e-6
@@ -64,7 +65,8 @@ def compare_with_one(processes: Processes, method: str, start: str, **options: A
     moved, noise = (largest_difference(one["weights"], other["weights"]) for other in (two, control))
     said = f"gradients {gradients:.1e} of the largest entry, weights {moved:.1e} (other micro-batches {noise:.1e})"
     rounding = largest_difference(one["gradients"], control["gradients"]) / scale  # above GRADIENTS in bfloat16 only
-    small = gradients <= max(GRADIENTS, 2 * rounding)
+    least = BFLOAT16 if options.get("base") == "bfloat16" else GRADIENTS
+    small = gradients <= max(least, 2 * rounding)
     demand(small, f"shards change the first step: {said}", "reduce over shards: loop.sharding.total")
     demand(moved <= max(NOISE * noise, LEAST), f"shards change the result: {said}", "reduce: loop.sharding.total")
     return said
@@ -98,5 +100,5 @@ def trained(method: str, start: str, options: Mapping[str, Any]) -> dict[str, di
 
 
 def largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """Return the largest difference of an entry between tensors of the same names."""
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    """Return the largest difference of an entry between tensors of the same names; NaN if an entry is NaN."""
+    return float(torch.stack([(one[name] - other[name]).abs().max().double() for name in one]).max())

@@ -40,7 +40,9 @@ def load_structure(name: str, base: Base = "float32") -> LanguageModel:
     import torch
     from transformers import AutoTokenizer, GenerationConfig
 
-    built = copy.deepcopy(_built(name)).to(getattr(torch, base)).eval()
+    built = copy.deepcopy(_built(name)).eval()
+    for parameter in built.parameters():  # a buffer keeps its type, as in the weights that process 0 loads
+        parameter.data = parameter.data.to(getattr(torch, base))
     with contextlib.suppress(OSError), quiet():
         built.generation_config = GenerationConfig.from_pretrained(name)
     return LanguageModel(built, AutoTokenizer.from_pretrained(name), name)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +31,7 @@ from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
 from letheon.core.training.optimizers import make_optimizer
 from letheon.core.training.settings import TrainSettings
-from letheon.core.training.sharding import Whole
+from letheon.core.training.sharding import Whole, from_main
 from letheon.core.training.signals import Signals
 
 logger = logging.getLogger("letheon")
@@ -193,7 +194,7 @@ class Loop:
                     self.history.append(metrics)
                     advance(self.step, describe(metrics) if describe else f"loss {metrics.get('loss', 0):.3f}")
                     reason = stop(self.history) if stop else None
-                    asked, keep = self._agreed(self._asked_to_stop(), self._keep_now(kept))
+                    asked, keep, reason = self._agreed(self._asked_to_stop(), self._keep_now(kept), reason)
                     if asked and not reason and self.step < self.total:
                         self._interrupt()
                     if keep and self.step < self.total and not reason:
@@ -281,10 +282,9 @@ class Loop:
 
     def resume(self) -> bool:
         """Load the newest complete checkpoint; return whether there is one."""
-        found = checkpoints(self.run_folder) if self.run_folder else []
-        if not found:
+        folder, part = self._newest(), self.sharding.part
+        if folder is None:
             return False
-        folder, part = found[-1], self.sharding.part
         weights, moments = tensors_of(folder, "weights"), tensors_of(folder, "optimizer")
         if set(weights) != set(self.parameters):
             raise InputError(f"{folder} holds other parameters than this run trains", "resume with the same scope")
@@ -304,21 +304,33 @@ class Loop:
             self.run_folder.keep_metrics(self.step)
         return True
 
+    def _newest(self) -> Path | None:
+        """Return the newest complete checkpoint that the main process sees, which has tidied the folder."""
+        complete = checkpoints(self.run_folder) if self.run_folder else []
+        newest = complete[-1] if complete else None
+        return newest if self.accelerator.num_processes == 1 else from_main(lambda: newest)
+
     # Interruption
 
     def _asked_to_stop(self) -> bool:
         return self._signals is not None and self._signals.came
 
-    def _agreed(self, asked: bool, keep: bool) -> tuple[bool, bool]:
-        """Agree over processes: to stop if a signal came in any of them, and to keep the state if the main one says so.
+    def _agreed(self, asked: bool, keep: bool, reason: str | None) -> tuple[bool, bool, str | None]:
+        """Agree over processes, because all of them must do the same after a step.
 
-        All processes must do both after the same step.
+        They stop if a signal came in any of them, keep the state if the main one says so, and end for the reason of the
+        first process that has one.
         """
         if self.accelerator.num_processes == 1:
-            return asked, keep
-        flags = torch.tensor([float(asked), float(keep and self.accelerator.is_main_process)], device=self.model.device)
+            return asked, keep, reason
+        here = [float(asked), float(keep and self.accelerator.is_main_process), float(bool(reason))]
+        flags = torch.tensor(here, device=self.model.device)
         torch.distributed.all_reduce(flags)
-        return bool(flags[0]), bool(flags[1])
+        if flags[2]:
+            reasons: list[str | None] = [None] * self.accelerator.num_processes
+            torch.distributed.all_gather_object(reasons, reason)
+            reason = next(one for one in reasons if one)
+        return bool(flags[0]), bool(flags[1]), reason
 
     def _interrupt(self) -> None:
         if self.run_folder is None:

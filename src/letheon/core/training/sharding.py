@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -52,6 +53,18 @@ class Whole:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
+
+    def exchange(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Put other gradients in the place of those that backward passes have left since `collect`; return those."""
+        weights = self._backward_weights()
+        before = [weight.grad for weight in weights]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        return before
+
+    def _backward_weights(self) -> list[nn.Parameter]:
+        """Return the parameters on which a backward pass leaves its gradients, in the order of `parameters`."""
+        return list(self.parameters.values())
 
     def total(self, value: float) -> float:
         """Sum over all entries of a vector, given the sum over this process's entries."""
@@ -135,6 +148,7 @@ class Shards(Whole):
             # old weights.
             frees = unit is root or not self.keep_blocks
             units.append(fully_shard(unit, mesh=mesh, ignored_params=adapter, reshard_after_forward=frees))
+            fill.drop()
         fill.buffers()
         for unit in units:
             unit.set_gradient_divide_factor(1.0)
@@ -160,6 +174,9 @@ class Shards(Whole):
                 view.grad = _local(gradient) if view.grad is None else view.grad + _local(gradient)
             elif view.grad is None:
                 view.grad = torch.zeros_like(view)
+
+    def _backward_weights(self) -> list[nn.Parameter]:
+        return [self.placed[name] for name in self.parameters] if self.sharded else super()._backward_weights()
 
     def total(self, value: float) -> float:
         """Sum over the entries of all shards."""
@@ -210,6 +227,9 @@ class Shards(Whole):
     def end(self, gather: bool = True) -> None:
         """Give the model its plain modules back, with the trained weights in process 0.
 
+        They stay in host memory unless twice their bytes are free on the device, where the shards and the optimizer's
+        moments may still lie.
+
         Args:
             gather: whether to put the trained weights together, for which every process must call this; without it
                 process 0 gets the weights that the loop began with.
@@ -224,7 +244,7 @@ class Shards(Whole):
                     self.original.get_parameter(name).copy_(whole)
         self.model.model, self.model.sharded = self.original, False
         weights = sum(parameter.nbytes for parameter in self.original.parameters())
-        if gather and is_main_process() and weights < memory_of(self.device):
+        if gather and is_main_process() and 2 * weights <= free_memory(self.device):
             self.original.to(self.device)
 
 
@@ -287,6 +307,14 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return _host_memory() // processes_here()
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a device that nothing holds now, those that torch's allocator keeps for reuse included."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    return psutil.virtual_memory().available // processes_here()
 
 
 # Helpers -------------------------------------------------------------------------------------------------------------

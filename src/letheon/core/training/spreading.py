@@ -40,7 +40,11 @@ def leave_to_main(model: nn.Module, adapter: set[nn.Parameter]) -> None:
 
 
 class Filler:
-    """Fills a copy without weights with process 0's weights, unit by unit; weights that are tied stay tied."""
+    """Fills a copy without weights with process 0's weights, unit by unit; weights that are tied stay tied.
+
+    Attributes:
+        made: the weights that the last unit was filled with, by the identity of the empty ones.
+    """
 
     def __init__(self, source: nn.Module, copied: nn.Module, device: torch.device) -> None:
         self.source, self.copied, self.device = source, copied, device
@@ -48,13 +52,18 @@ class Filler:
         self.made: dict[int, nn.Parameter] = {}
 
     def weights(self, unit: nn.Module) -> None:
-        """Fill the weights of a unit that are still empty."""
+        """Fill the weights of a unit that are still empty, wherever in the model they stand."""
+        self.made = {}
         for parameter in list(unit.parameters()):
-            if id(parameter) in self.empty and id(parameter) not in self.made:
+            if id(parameter) in self.empty:
                 name, empty = self.empty[id(parameter)]
                 whole = _broadcast(self.source.get_parameter(name).detach(), self.device)
                 self.made[id(parameter)] = nn.Parameter(whole, empty.requires_grad)
         _replace(self.copied, self.made)
+
+    def drop(self) -> None:
+        """Hold the whole weights of the last unit no longer: its shards stand in their place."""
+        self.made = {}
 
     def buffers(self) -> None:
         """Fill all buffers."""

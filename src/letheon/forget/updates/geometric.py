@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -42,7 +43,6 @@ from letheon.core.training.gradients import (
     norm,
     orthonormal,
     safe_multipliers,
-    scaled,
 )
 from letheon.forget.parts import Objective, Pair, Update
 from letheon.forget.recipe import Recipe
@@ -137,15 +137,15 @@ def cone_step(
     """
     wanted = [tensor.clone() for tensor in forget]
     add(wanted, repair, retain)
-    unit = [scaled(g, 1 / norm(g)) for g in protected if norm(g) > 0]
-    if not unit:
+    lengths, protected = _lengths(protected)
+    if not protected:
         return wanted
     inverse = [1 / h for h in denominators]
-    violations = np.array([-dot(g, wanted, inverse) for g in unit])
-    gram = np.array([[dot(g, h, inverse) for h in unit] for g in unit])
-    for g, multiplier in zip(unit, safe_multipliers(gram, violations), strict=True):
+    violations = -np.array([dot(g, wanted, inverse) for g in protected]) / lengths
+    gram = _gram(protected, lengths, inverse)
+    for g, length, multiplier in zip(protected, lengths, safe_multipliers(gram, violations), strict=True):
         if multiplier:
-            add(wanted, float(multiplier), g)
+            add(wanted, float(multiplier / length), g)
     return wanted
 
 
@@ -154,20 +154,32 @@ def realized_correction(proposal: Vector, protected: Sequence[Vector], metric: V
 
     Returns the step, and the largest violation max <g/‖g‖, Δ> before and after.
     """
-    unit = [scaled(g, 1 / norm(g)) for g in protected if norm(g) > 0]
-    if not unit:
+    lengths, protected = _lengths(protected)
+    if not protected:
         return proposal, 0.0, 0.0
-    violations = np.array([dot(g, proposal) for g in unit])
+    violations = np.array([dot(g, proposal) for g in protected]) / lengths
     if (violations <= 0).all():
         return proposal, float(violations.max()), float(violations.max())
     inverse = [1 / m for m in metric]
-    gram = np.array([[dot(g, h, inverse) for h in unit] for g in unit])
-    multipliers = safe_multipliers(gram, violations)
+    multipliers = safe_multipliers(_gram(protected, lengths, inverse), violations)
     step = [tensor.clone() for tensor in proposal]
-    for g, multiplier in zip(unit, multipliers, strict=True):
+    for g, length, multiplier in zip(protected, lengths, multipliers, strict=True):
         if multiplier:
-            add(step, -float(multiplier), [tensor * i for tensor, i in zip(g, inverse, strict=True)])
-    return step, float(violations.max()), max(dot(g, step) for g in unit)
+            for target, tensor, i in zip(step, g, inverse, strict=True):
+                target.addcmul_(tensor, i, value=-float(multiplier / length))
+    left = np.array([dot(g, step) for g in protected]) / lengths
+    return step, float(violations.max()), float(left.max())
+
+
+def _lengths(protected: Sequence[Vector]) -> tuple[NDArray[np.float64], list[Vector]]:
+    """Return the norms that are not zero, and their vectors: copies of unit length would take as much memory again."""
+    pairs = [(length, g) for length, g in ((norm(g), g) for g in protected) if length > 0]
+    return np.array([length for length, _ in pairs]), [g for _, g in pairs]
+
+
+def _gram(vectors: Sequence[Vector], lengths: NDArray[np.float64], weight: Vector) -> NDArray[np.float64]:
+    """The weighted inner products of vectors that are scaled to unit length."""
+    return np.array([[dot(g, h, weight) for h in vectors] for g in vectors]) / np.outer(lengths, lengths)
 
 
 @method(
@@ -257,7 +269,7 @@ class Geometric(Update):
             _place(parameters, origin, step, scale)
             if scale == 0.0 or retain_loss(loop, pairs) - before <= self.settings.budget:
                 break
-        return {"scale": scale / loop.accelerator.num_processes}  # metrics are sums over processes
+        return {"scale": scale}
 
     def _metric(self, loop: Loop) -> Vector:
         denominators = adam_denominators(loop)
