@@ -11,7 +11,8 @@ import pytest
 from letheon.core.errors import InputError
 from letheon.recall.embedders import HashedWords
 from letheon.recall.instructions import standing_rules
-from letheon.recall.memory import FENCE, Memory
+from letheon.recall.memory import Memory
+from letheon.recall.quoting import FENCE
 from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
 from letheon.recall.store import Entry
 
@@ -136,7 +137,7 @@ def test_roles_take_turns_whatever_is_left_out(memory: Memory) -> None:
 
 
 def test_forgetting_a_person_takes_turns_rules_and_notes(memory: Memory) -> None:
-    talk(memory, ("Ilse Quarrant is my aunt. Always answer in French.", "I will."), ("Bees are nice.", "They are."))
+    talk(memory, ("Bees are nice.", "They are."), ("Ilse Quarrant is my aunt. Always answer in French.", "I will."))
     memory.remember("Her code is 7391.", subject="Ilse Quarrant")
     proof = memory.forget(subject="ilse quarrant")
     assert proof.proven
@@ -148,8 +149,8 @@ def test_forgetting_a_person_takes_turns_rules_and_notes(memory: Memory) -> None
 
 
 def test_a_query_erases_its_best_match_and_a_name_within_a_word_is_no_name(memory: Memory) -> None:
-    talk(memory, ("Ann keeps bees.", "Nice."), ("The annual fair is near.", "Fine."))
-    assert memory.forget(subject="Ann").ids == [1, 2]
+    talk(memory, ("The annual fair is near.", "Fine."), ("Ann keeps bees.", "Nice."))
+    assert memory.forget(subject="Ann").ids == [3, 4]
     assert [entry.text for entry in memory.store.entries()] == ["The annual fair is near.", "Fine."]
     memory.forget(query="annual fair")
     assert memory.store.entries() == []

@@ -154,6 +154,16 @@ def test_earlier_messages_are_read_once_and_not_again_after_an_erasure(memory: M
     assert "7391" not in " ".join(entry.text for entry in memory.store.entries())
 
 
+def test_a_conversation_that_an_erasure_emptied_does_not_begin_again(memory: Memory) -> None:
+    client = local(application(serving(memory)))
+    client.post("/v1/chat/completions", json=asked("Ilse's code is 7391.", user="u"))
+    memory.forget(subject="Ilse")
+    assert memory.store.entries() == []
+    client.post("/v1/chat/completions", json=asked("Ilse's code is 7391.", "Noted.", "And now?", user="u"))
+    assert [entry.text for entry in memory.store.entries() if entry.role == "user"] == ["And now?"]
+    assert b"7391" not in memory.store.path.read_bytes()
+
+
 def test_errors_have_the_shape_of_the_interface(memory: Memory) -> None:
     client = local(application(serving(memory, request_bytes=2000)))
     path, as_json = "/v1/chat/completions", {"content-type": "application/json"}

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.conversation import Answers, Conversation
+from letheon.recall.erasure import erased_from
 from letheon.recall.memory import Memory
 from letheon.recall.store import Entry
 
@@ -281,9 +282,13 @@ def _line(value: dict[str, Any]) -> str:
 
 
 def _said(talk: Conversation, asked: _Asked) -> Generator[str, None, None]:
-    """Stream the answer; the first request of a conversation stores what was said before it."""
+    """Stream the answer; the first request of a conversation stores what was said before it.
+
+    A conversation from which something was erased is none that begins: its client may still hold what was erased.
+    """
     memory, now = talk.memory, time.time()
-    if asked.earlier and not memory.store.entries(session=asked.session):
+    known = memory.store.entries(session=asked.session) or erased_from(memory.store, asked.session)
+    if asked.earlier and not known:
         turns = [Entry(text, role, "turn", asked.session, created=now) for role, text in asked.earlier]
         memory.import_entries(turns, rules=True)
     yield from talk.say(asked.query)
