@@ -253,7 +253,7 @@ def test_a_damaged_file_is_refused_and_left_alone(memory: Memory) -> None:
 def test_a_memory_whose_embedder_is_gone_is_listed_and_erased_from(memory: Memory, tmp_path: Path) -> None:
     memory.remember("Ilse keeps bees.", subject="Ilse")
     path, gone = memory.store.path, str(tmp_path / "gone")
-    memory.store.replace_vectors(gone, [1], WORDS.embed(["x"]))
+    memory.store.replace_vectors(gone, WORDS.width, {1: WORDS.embed(["x"])[0]})
     memory.close()
     run = CliRunner()
     assert "Ilse keeps bees." in run.invoke(app, ["memory", "list", str(path)]).output

@@ -209,7 +209,10 @@ def test_other_hosts_pages_and_tokens_are_refused(memory: Memory) -> None:
     app = application(serving(memory))
     assert local(app).get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
     assert local(app).get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
-    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1"):
+    for host in ("[x", "", "127.0.0.1.evil.example", "[::2]:8000"):
+        assert local(app).get("/v1/models", headers={"Host": host}).status_code == 403
+    assert local(app).get("/v1/models", headers={"Origin": "http://[x"}).status_code == 403
+    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1", "127.0.0.2:8000"):
         assert local(app).get("/v1/models", headers={"Host": host}).status_code == 200
     app = application(serving(memory, token="a secret of mine"))
     assert local(app).get("/v1/models").json()["error"]["code"] == "invalid_api_key"

@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import defused
 from letheon.recall.embedders import Embedder, load_embedder
 from letheon.recall.erasure import Erasure, concerns, erase
 from letheon.recall.instructions import standing_rules
+from letheon.recall.lifelong.memory import record_uses
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, Shown, fenced
 from letheon.recall.ranking import Search, search
 from letheon.recall.store import Entry, Store
 
+MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
+LEAST = 0.3  # cosine from which a query names what is to be erased
 # Wishes about the form of answers are quoted in later conversations; other rules hold in their own one only.
 FORM = frozenset({"language", "case", "length", "ending", "beginning", "format", "punctuation", "address"})
 
@@ -33,6 +37,8 @@ class Context:
     Attributes:
         messages: chat messages, `{"role": ..., "content": ...}`; the query is the last one.
         plan: every exchange of the memory with its treatment and the reason for it.
+        omitted: rules and wishes in force that are not shown: older ones without a known attribute, and wishes for
+            which the budget has no room.
         tokens: number of tokens of the messages' contents.
         sources: ids of the memories that the messages show; a reply to them is derived from these.
     """
@@ -41,6 +47,7 @@ class Context:
     plan: list[Placed]
     tokens: int
     sources: tuple[int, ...] = ()
+    omitted: tuple[Entry, ...] = ()
 
 
 class Memory:
@@ -189,27 +196,44 @@ class Memory:
         entries = {entry.id: entry for entry in self.store.entries([number for number, _ in ranked])}
         return [(entries[number], score) for number, score in ranked]
 
+    def matches(self, query: str, k: int = 1) -> list[Entry]:
+        """Return the memories that `forget` erases for a query: of the k best ones those with a cosine of `LEAST`."""
+        cosine = dict(self.store.nearest(self.embedder.embed([query])[0], len(self.store)))
+        return [entry for entry, _ in self.search(query, k) if cosine[entry.id] >= LEAST]
+
     def context(self, query: str, budget: int = 2000, system: str = "") -> Context:
         """Build the messages for the next answer: standing rules, earlier exchanges in their order, the query.
 
         Exchanges of the present conversation are chat turns; those of others, notes, and other conversations' wishes
-        are quoted between fences. The rules, wishes and the query are never dropped: the budget (tokens) is for the
-        exchanges.
+        are quoted between fences. The system prompt, the rules and the query are never dropped; of rules without a
+        known attribute the last `MOST_OTHER` are shown. Wishes, the newest first, and then exchanges have what is left
+        of the budget (tokens).
+
+        The policy `lifelong` records in the file that the memories were shown, since unused ones become dormant.
 
         Raises:
-            InputError: the query alone exceeds the budget.
+            InputError: the query with the system prompt and the rules exceeds the budget.
         """
         safe = partial(defused, marks=self.marks)
-        if (length := self.count(query)) > budget:
-            raise InputError(f"a turn of {length} tokens, the budget has {budget}", "shorten it, or raise the budget")
         shown = Shown(self.session, safe, self.count, lambda: self.embedder)
         rules, wishes = self.rules(), self.wishes()
+        others = [rule for rule in rules if rule.details["attribute"].startswith("other")][:-MOST_OTHER]
+        rules = [rule for rule in rules if rule not in others]
         prefix = "\n".join(filter(None, [safe(system), *(safe(rule.text) for rule in rules)]))
-        quoted = [fenced(wish, safe(wish.text), "wish") for wish in wishes]
-        left = budget - length - sum(map(self.count, (prefix, *quoted)))
+        length, before = self.count(query), self.count(prefix) if prefix else 0
+        if (left := budget - length - before) < 0:
+            problem = f"a turn of {length} tokens with {before} of the system prompt and rules, the budget has {budget}"
+            raise InputError(problem, "shorten it, raise the budget, or erase rules by their numbers")
         plan = choose(self.policy, self.store, self.embedder, query, self.settings)
-        if quoted or any(not shown.is_turn(one.exchange) for one in plan):
+        if wishes or any(not shown.is_turn(one.exchange) for one in plan):
             left -= self.count(FENCE)
+        quoted: list[str] = []
+        asked, wishes = wishes, []
+        for wish in reversed(asked):
+            text = fenced(wish, safe(wish.text), "wish")
+            if (cost := self.count(text)) <= left:
+                quoted, wishes, left = [text, *quoted], [wish, *wishes], left - cost
+        others += [wish for wish in asked if wish not in wishes]
         plan = fit(plan, left, shown.cost, compressing=self.policy not in ("window", "full"))
         notes, turns, sources = quoted, [], [entry.id for entry in (*rules, *wishes)]
         for placed in plan:
@@ -220,10 +244,12 @@ class Memory:
                     turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply or "..."}]
                 else:
                     notes.append(said)
+        if self.policy == "lifelong":
+            record_uses(self.store, set(sources), time.time())
         parts = [prefix, *([FENCE, *notes] if notes else [])]
         head = [{"role": "system", "content": "\n".join(filter(None, parts))}] if any(parts) else []
         messages = [*head, *turns, {"role": "user", "content": safe(query)}]
-        return Context(messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources))
+        return Context(messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others))
 
     def forget(
         self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1
@@ -234,7 +260,7 @@ class Memory:
             ids: numbers of memories.
             subject: erase what is about this subject, or names it: in the text, as the speaker, in a detail or the
                 session's name.
-            query: erase the k best matches.
+            query: erase the k best matches; those that are too far from it are none.
 
         Raises:
             InputError: not one of the three was given, or nothing matches.
@@ -244,7 +270,7 @@ class Memory:
         if subject is not None:
             ids = [entry.id for entry in self.store.entries() if concerns(entry, subject)]
         elif query is not None:
-            ids = [number for number, _ in search(self.store, self.embedder, query, k)]
+            ids = [entry.id for entry in self.matches(query, k)]
         if not ids:
             raise InputError(f"no memory is about {subject or query!r}", "see `letheon memory list`")
         return erase(self.store, ids, subject)
@@ -275,15 +301,21 @@ def _latest(rules: Sequence[Entry]) -> list[Entry]:
 
 
 def reindex(path: Path, embedder: Embedder, batch: int = 256) -> int:
-    """Store vectors of another embedder for all memories of a file; return their number."""
+    """Store vectors of another embedder for all memories of a file; return their number.
+
+    Memories that another process stores meanwhile are embedded as well; that process must then open the file again.
+    """
     present = Store.facts(path)
     store = Store(path, present["embedder"], int(present["width"]))
-    entries = store.entries()
-    parts = [embedder.embed([e.text for e in entries[i : i + batch]]) for i in range(0, len(entries), batch)]
-    vectors = np.concatenate(parts) if parts else np.zeros((0, embedder.width), dtype=np.float32)
-    store.replace_vectors(embedder.name, [entry.id for entry in entries], vectors)
+    vectors: dict[int, NDArray[np.float32]] = {}
+    while not store.replace_vectors(embedder.name, embedder.width, vectors):
+        entries = [entry for entry in store.entries() if entry.id not in vectors]
+        for i in range(0, len(entries), batch):
+            part = entries[i : i + batch]
+            vectors |= zip((e.id for e in part), embedder.embed([e.text for e in part]), strict=True)
+    number = len(store)
     store.close()
-    return len(entries)
+    return number
 
 
 def estimated_tokens(text: str) -> int:
