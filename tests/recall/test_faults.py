@@ -18,8 +18,8 @@ from letheon.recall.conversation import Conversation, model_answers
 from letheon.recall.embedders import HashedWords
 from letheon.recall.exchange_formats import Shape, read_entries, write_shape
 from letheon.recall.memory import Memory
-from letheon.recall.quoting import FENCE
 from letheon.recall.policies import Exchange, Placed, fit
+from letheon.recall.quoting import FENCE
 from letheon.recall.store import Entry, Store
 
 WORDS = HashedWords()

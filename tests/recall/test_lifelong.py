@@ -12,13 +12,13 @@ import pytest
 
 from letheon.recall.embedders import HashedWords
 from letheon.recall.erasure import erase
+from letheon.recall.exchange_formats import read_entries
 from letheon.recall.lifelong import equations
 from letheon.recall.lifelong.consolidation import groups, pool
 from letheon.recall.lifelong.memory import LifelongMemory, standing_beliefs
 from letheon.recall.lifelong.recalling import names
 from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import tag
-from letheon.recall.exchange_formats import read_entries
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Settings
 from letheon.recall.store import Entry, Store
@@ -279,7 +279,11 @@ def test_what_is_shown_stays_and_notes_and_undated_imports_do_not_fade(
             assert "My locker code is 7391." in shown(memory, "What is my locker code?")
         assert "My blood type is AB negative." in shown(memory, "What is my blood type?")
         assert "My bicycle has a blue saddle." not in shown(memory, "Which saddle has my bicycle?")
-        assert [node.dormant for node in LifelongMemory(memory.store, memory.embedder).nodes()][:3] == [False, False, True]
+        assert [node.dormant for node in LifelongMemory(memory.store, memory.embedder).nodes()][:3] == [
+            False,
+            False,
+            True,
+        ]
 
 
 def test_beliefs_stand_for_dormant_turns(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from letheon.core.errors import InputError
 from letheon.recall.embedders import HashedWords
 from letheon.recall.instructions import standing_rules
 from letheon.recall.memory import Memory
-from letheon.recall.quoting import FENCE
 from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
+from letheon.recall.quoting import FENCE
 from letheon.recall.store import Entry
 
 RULES = {

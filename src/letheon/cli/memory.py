@@ -80,7 +80,7 @@ def forget(
     ids: Annotated[
         list[int] | None, typer.Option("--id", help="Erase a memory by its number; may be repeated.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Erase the match of --query, which is only shown without.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase the match of --query, not only show it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Erase memories with everything derived from them, and search the raw file for what is left.

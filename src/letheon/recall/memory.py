@@ -249,7 +249,9 @@ class Memory:
         parts = [prefix, *([FENCE, *notes] if notes else [])]
         head = [{"role": "system", "content": "\n".join(filter(None, parts))}] if any(parts) else []
         messages = [*head, *turns, {"role": "user", "content": safe(query)}]
-        return Context(messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others))
+        return Context(
+            messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others)
+        )
 
     def forget(
         self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1

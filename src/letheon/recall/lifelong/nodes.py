@@ -69,7 +69,9 @@ class Node:
 
     def state(self) -> dict[str, Any]:
         """Return what is stored in the memory's details."""
-        return {name: getattr(self, name) for name in STATE - {"links"}} | {"links": {str(i): w for i, w in self.links.items()}}
+        return {name: getattr(self, name) for name in STATE - {"links"}} | {
+            "links": {str(i): w for i, w in self.links.items()}
+        }
 
 
 def new_node(entry: Entry, valence: list[float], precision: float | None = None, level: Level = "episode") -> Node:
