@@ -18,7 +18,8 @@ def test_a_lifelong_memory_is_judged_by_seven_properties_and_their_ablations() -
     row = {
         "persistent": 0.9, "window": 0.1, "selective": 0.9, "recency": 0.1, "vector": 0.8, "valence": 1.0,
         "valence, ablated": 0.5, "beliefs": 0.7, "beliefs, ablated": 0.1, "right": 0.95, "right, no deliberation": 0.7,
-        "active": 4.0, "passive": 2.0, "questions": 2, "fall": 0.8, "fall, no shortcuts": 0.3, "deliberate, change": -0.3,
+        "active": 4.0, "passive": 2.0, "questions": 2, "fall": 0.8, "fall, no shortcuts": 0.3,
+        "deliberate, change": -0.3,
         "accuracy, change": 0.0, "largest working memory": 4, "changed by recall": False, "unknown answered": 0.01,
         "mean cost": 1.8, "mean cost, always": 4.0, "right, always": 0.96, "purity": 0.9,
     }  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from letheon.cli.app import app
+from letheon.cli.memory import memory as memory_commands
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import control_tokens, defused
 from letheon.core.model.models import LanguageModel
@@ -271,3 +272,19 @@ def test_a_speakers_name_makes_no_wish(memory: Memory) -> None:
     system = memory.context("How do I end every answer?").messages[0]["content"].split(FENCE)[1]
     assert "<<<memory" in system
     assert "wish" not in system.lower()
+
+
+def test_an_erasure_by_a_query_shows_its_match_first(memory: Memory) -> None:
+    memory.remember("My daughter is called Nia.")
+    memory.close()
+    path = str(memory.store.path)
+    for arguments, code, number in (
+        (["--query", "daughter called Nia"], 2, 1), (["--query", "zzz qqq", "--yes"], 2, 1),
+        (["--query", "daughter called Nia", "--yes"], 0, 0),
+    ):  # fmt: skip
+        result = CliRunner().invoke(memory_commands, ["forget", path, *arguments])
+        shown = result.exit_code if result.exception is None or isinstance(result.exception, SystemExit) else 2
+        assert shown == code, result.output
+        assert ("Nia" in result.output) == (arguments == ["--query", "daughter called Nia"])
+        with Memory(path, "words") as again:
+            assert len(again.store) == number

@@ -1,9 +1,9 @@
 """Human-Like Lifelong Memory: A Neuroscience-Grounded Architecture for Infinite Interaction.
 
 arXiv 2603.29023, 2026-03; Lerma-Torres. A position paper without experiments: the seven properties are measured on a
-simulated user, each against the same memory without the part that should bring it about. Those whose baseline is near 0 by
-construction (last turns, no beliefs) are reported and decide nothing. Thresholds were chosen on seeds 100 and 101 by
-hand. All equations are inferred.
+simulated user, each against the same memory without the part that should bring it about. Those whose baseline is near
+0 by construction (last turns, no beliefs) are reported and decide nothing. Thresholds were chosen on seeds 100 and 101
+by hand. All equations are inferred.
 """
 
 from __future__ import annotations

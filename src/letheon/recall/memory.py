@@ -125,8 +125,8 @@ class Memory:
             subject: the person or thing that it is about.
             now: seconds since 1970; by default the present.
             sources: ids of the memories from which the turn was made, which it is erased with: those that a model was
-                shown before it replied. By default a reply has the reply before it and what was stored since then as its
-                sources, and so, through that one, everything earlier in its conversation.
+                shown before it replied. By default a reply has the reply before it and what was stored since
+                then as its sources, and so, through that one, everything earlier in its conversation.
 
         Raises:
             SourceErased: a source is not in the file any more.

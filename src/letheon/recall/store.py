@@ -124,9 +124,7 @@ class Store:
         if UNFINISHED in about:
             self.rebuild()  # if another process has the file open, that one or the next opening does it
 
-    def _check_embedder(
-        self, remedy: str = "another process has reindexed the file: close it and open it again"
-    ) -> None:
+    def _check_embedder(self, remedy: str = "it was reindexed meanwhile: close the file and open it again") -> None:
         about = self.about()
         if (about["embedder"], int(about["width"])) != (self.embedder, self.width):
             held = f"{about['embedder']!r} (width {about['width']})"

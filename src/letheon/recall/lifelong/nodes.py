@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from letheon.recall.lifelong.valence import COMPONENTS, Tagger
 from letheon.recall.store import Entry, Store
@@ -21,9 +21,7 @@ CUE = "cue"  # kind of a stored question that deliberate search once answered
 BELIEF = "belief"
 # Precision before any feedback, by the kind of memory [inferred].
 PRECISION = {"note": 0.8, "summary": 0.8, "turn": 0.7, BELIEF: 0.7, CUE: 0.7}
-STATE = frozenset(
-    ("valence", "precision", "strength", "level", "last", "uses", "used", "superseded_by", "dormant", "links")
-)
+STATE = ("valence", "precision", "strength", "level", "last", "uses", "used", "superseded_by", "dormant", "links")
 LINKED = 0.5  # weight of a link between a belief and its sources [inferred]
 
 
@@ -69,9 +67,8 @@ class Node:
 
     def state(self) -> dict[str, Any]:
         """Return what is stored in the memory's details."""
-        return {name: getattr(self, name) for name in STATE - {"links"}} | {
-            "links": {str(i): w for i, w in self.links.items()}
-        }
+        links = {str(i): weight for i, weight in self.links.items()}
+        return {name: getattr(self, name) for name in STATE} | {"links": links}
 
 
 def new_node(entry: Entry, valence: list[float], precision: float | None = None, level: Level = "episode") -> Node:
@@ -100,9 +97,9 @@ def read_nodes(store: Store, tag: Tagger) -> list[Node]:
     return nodes
 
 
-def _is_state(stored: Any) -> bool:
+def _is_state(stored: Any) -> TypeGuard[dict[str, Any]]:
     """Whether what is stored in a memory's details is the state of a node: others may have written it."""
-    if not isinstance(stored, dict) or set(stored) != STATE:
+    if not isinstance(stored, dict) or set(stored) != set(STATE):
         return False
     links, uses, valence = stored["links"], stored["uses"], stored["valence"]
     if not (isinstance(links, dict) and isinstance(uses, list) and isinstance(valence, list)):
