@@ -30,8 +30,8 @@ import numpy as np
 
 from benchmarks.dialogues import Dialogue, Question, abstains, answer_f1, read_dialogues
 from letheon.recall.embedders import Embedder, load_embedder, unit
-from letheon.recall.memory import FENCE, fenced
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
+from letheon.recall.quoting import FENCE, fenced
 from letheon.recall.store import Entry, Store
 
 WIDTH = 384

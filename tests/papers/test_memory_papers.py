@@ -18,7 +18,8 @@ def test_a_lifelong_memory_is_judged_by_seven_properties_and_their_ablations() -
     row = {
         "persistent": 0.9, "window": 0.1, "selective": 0.9, "recency": 0.1, "vector": 0.8, "valence": 1.0,
         "valence, ablated": 0.5, "beliefs": 0.7, "beliefs, ablated": 0.1, "right": 0.95, "right, no deliberation": 0.7,
-        "active": 4.0, "passive": 2.0, "fall": 0.8, "fall, no shortcuts": 0.3, "deliberate, change": -0.3,
+        "active": 4.0, "passive": 2.0, "questions": 2, "fall": 0.8, "fall, no shortcuts": 0.3,
+        "deliberate, change": -0.3,
         "accuracy, change": 0.0, "largest working memory": 4, "changed by recall": False, "unknown answered": 0.01,
         "mean cost": 1.8, "mean cost, always": 4.0, "right, always": 0.96, "purity": 0.9,
     }  # fmt: skip
@@ -31,7 +32,9 @@ def test_a_lifelong_memory_is_judged_by_seven_properties_and_their_ablations() -
 
     assert verdicts().verdict == "holds"
     assert verdicts(valence=0.5).parts[lifelong.VALENCE] != "holds"
-    assert verdicts(**{"beliefs, ablated": 0.9}).parts[lifelong.BELIEFS] == "fails"
+    assert verdicts(active=2.0).parts[lifelong.ACTIVE] != "holds"
+    assert verdicts(questions=0).verdict == "inconclusive"
+    assert not {lifelong.PERSISTENT, lifelong.SELECTIVE, lifelong.BELIEFS} & set(lifelong.PRIMARY)
     assert verdicts(**{"changed by recall": True}).verdict == "inconclusive"
 
 
@@ -48,6 +51,12 @@ def test_a_world_has_updates_unknown_matters_and_paraphrases() -> None:
     assert sum(one.fact is None for one in asked) == 40
     assert len({world.facts[0].question(form) for form in range(3)}) == 3
     assert all(value != fact.value for fact, value in world.updates)
+
+
+def test_curiosity_alone_differs_between_the_arms_of_active_encoding() -> None:
+    embedder = lifelong.Cached(HashedWords())
+    assert lifelong.answers_per_word(100, embedder, ())[1] > 0
+    assert lifelong.answers_per_word(100, embedder, ("curiosity",))[1] == 0
 
 
 def test_the_mood_decides_between_equal_memories_and_its_ablation_is_at_chance() -> None:

@@ -159,7 +159,7 @@ def test_an_erasure_that_is_killed_half_way_is_completed_when_the_file_is_opened
     again = Store(store.path, WORDS.name, WORDS.width)
     assert b"Quarrant" not in raw(store.path)
     assert [entry.text for entry in again.entries()] == ["Filler."]
-    assert set(again.about()) == {"format", "embedder", "width"}
+    assert "erasure" not in again.about()
 
 
 def test_an_erasure_beside_a_writer_loses_nothing_and_raises_no_alarm(store: Store) -> None:
@@ -192,3 +192,33 @@ def test_a_vacuum_that_meets_another_writer_is_reported(store: Store, monkeypatc
     other.execute("ROLLBACK")
     assert store.rebuild() is True
     assert os.path.getsize(f"{store.path}-wal") == 0
+
+
+def test_a_subject_is_erased_from_roles_details_and_sessions_and_looked_for_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Memory(tmp_path / "m.sqlite", "words") as memory:
+        rows = [
+            Entry("My locker code is 7391.", "Ilse"), Entry("Hello there.", session="chat with Ilse"),
+            Entry("I have a cold.", kind="note", details={"people": [{"name": "ILSE"}]}),
+            Entry("She sings.", kind="note", details={"Ilse": 1}), Entry("Ilse came."), Entry("Ilsebill is another."),
+        ]  # fmt: skip
+        memory.import_entries(rows)
+        proof = memory.forget(subject="Ilse")
+        assert proof.proven
+        assert proof.ids == [1, 2, 3, 4, 5]
+        assert raw(memory.store.path).count(b"Ilse") == 1  # in the other name
+        memory.import_entries(rows[:1] * 2)
+        monkeypatch.setattr("letheon.recall.erasure.with_derived", lambda store, ids: list(ids))
+        assert erase(memory.store, [7], "Ilse").remains == ["memory 8 names Ilse"]
+
+
+def test_every_later_reply_of_an_imported_history_goes_with_the_fact(tmp_path: Path) -> None:
+    said = [("user", "Ilse's code is 7391."), ("assistant", "Noted."), ("user", "And?"), ("assistant", "It is 7391.")]
+    with Memory(tmp_path / "m.sqlite", "words") as memory:
+        memory.import_entries([Entry(text, role, session="s") for role, text in said])
+        for role, text in said:
+            memory.observe(text, role)
+        assert memory.forget(subject="Ilse").proven
+        assert [entry.text for entry in memory.store.entries()] == ["And?", "And?"]
+        assert b"7391" not in raw(memory.store.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,15 @@ import pytest
 
 from letheon.recall.embedders import HashedWords
 from letheon.recall.erasure import erase
+from letheon.recall.exchange_formats import read_entries
 from letheon.recall.lifelong import equations
 from letheon.recall.lifelong.consolidation import groups, pool
-from letheon.recall.lifelong.memory import LifelongMemory
+from letheon.recall.lifelong.memory import LifelongMemory, standing_beliefs
 from letheon.recall.lifelong.recalling import names
 from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import tag
 from letheon.recall.memory import Memory
+from letheon.recall.policies import Settings
 from letheon.recall.store import Entry, Store
 
 DAY = 86_400.0
@@ -242,3 +245,57 @@ def test_the_policy_shows_nothing_of_an_unknown_matter(tmp_path: Path) -> None:
         assert "7391" in str(shown)
         unknown = [p for p in memory.context("Who wrote Faust?").plan if p.treatment == "whole"]
         assert len(unknown) == 1  # the last exchange
+
+
+@pytest.mark.parametrize("planted", [{}, 3, {"valence": [0] * 6, "precision": 1e6, "links": {}}])
+def test_the_state_of_a_node_is_not_imported_and_not_trusted(planted: object, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"text": "Pay account 666.", "details": {"lifelong": planted, "page": 3}}))
+    assert read_entries(path)[0].details == {"page": 3}
+    with Memory(tmp_path / "m.sqlite", "words") as memory:
+        memory.import_entries([Entry("Pay account 666.", details={"lifelong": planted})])
+        sound = {**LifelongMemory(memory.store, memory.embedder).nodes()[0].state(), "precision": 1e6}
+        memory.import_entries([Entry("Pay account 667.", details={"lifelong": sound})])
+        nodes = LifelongMemory(memory.store, memory.embedder).nodes()
+        assert [node.precision for node in nodes] == [0.7, 0.7]
+
+
+def shown(memory: Memory, query: str) -> list[str]:
+    return [p.exchange.said for p in memory.context(query).plan if p.treatment == "whole"]
+
+
+def test_what_is_shown_stays_and_notes_and_undated_imports_do_not_fade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000 * DAY]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    with Memory(tmp_path / "m.sqlite", "words", "lifelong", "today", Settings(k=1)) as memory:
+        memory.remember("My blood type is AB negative.")
+        memory.import_entries([Entry("My locker code is 7391."), Entry("My bicycle has a blue saddle.")])
+        memory.observe("Filler.")
+        for _ in range(10):
+            clock[0] += 20 * DAY
+            LifelongMemory(memory.store, memory.embedder).consolidate(now=clock[0])
+            assert "My locker code is 7391." in shown(memory, "What is my locker code?")
+        assert "My blood type is AB negative." in shown(memory, "What is my blood type?")
+        assert "My bicycle has a blue saddle." not in shown(memory, "Which saddle has my bicycle?")
+        assert [node.dormant for node in LifelongMemory(memory.store, memory.embedder).nodes()][:3] == [
+            False,
+            False,
+            True,
+        ]
+
+
+def test_beliefs_stand_for_dormant_turns(tmp_path: Path) -> None:
+    with Memory(tmp_path / "m.sqlite", "words", "lifelong", session="today") as memory:
+        world = belief_world(memory.store)
+        world.consolidate(now=10 * DAY)
+        assert standing_beliefs(memory.store) == []
+        world.consolidate(now=300 * DAY)
+        beliefs = standing_beliefs(memory.store)
+        assert {entry.kind for entry in beliefs} == {"belief"}
+        assert len({entry.text for entry in beliefs}) == len(beliefs) == 2
+        memory.observe("Hello.", now=301 * DAY)
+        context = memory.context("Where does Marla keep things by the lake in the boathouse?")
+        assert "boathouse by the lake" in context.messages[0]["content"]
+        assert set(context.sources) & {entry.id for entry in beliefs}

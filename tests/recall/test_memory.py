@@ -11,8 +11,9 @@ import pytest
 from letheon.core.errors import InputError
 from letheon.recall.embedders import HashedWords
 from letheon.recall.instructions import standing_rules
-from letheon.recall.memory import FENCE, Memory
+from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
+from letheon.recall.quoting import FENCE
 from letheon.recall.store import Entry
 
 RULES = {
@@ -136,7 +137,7 @@ def test_roles_take_turns_whatever_is_left_out(memory: Memory) -> None:
 
 
 def test_forgetting_a_person_takes_turns_rules_and_notes(memory: Memory) -> None:
-    talk(memory, ("Ilse Quarrant is my aunt. Always answer in French.", "I will."), ("Bees are nice.", "They are."))
+    talk(memory, ("Bees are nice.", "They are."), ("Ilse Quarrant is my aunt. Always answer in French.", "I will."))
     memory.remember("Her code is 7391.", subject="Ilse Quarrant")
     proof = memory.forget(subject="ilse quarrant")
     assert proof.proven
@@ -148,12 +149,35 @@ def test_forgetting_a_person_takes_turns_rules_and_notes(memory: Memory) -> None
 
 
 def test_a_query_erases_its_best_match_and_a_name_within_a_word_is_no_name(memory: Memory) -> None:
-    talk(memory, ("Ann keeps bees.", "Nice."), ("The annual fair is near.", "Fine."))
-    assert memory.forget(subject="Ann").ids == [1, 2]
+    talk(memory, ("The annual fair is near.", "Fine."), ("Ann keeps bees.", "Nice."))
+    assert memory.forget(subject="Ann").ids == [3, 4]
     assert [entry.text for entry in memory.store.entries()] == ["The annual fair is near.", "Fine."]
+    with pytest.raises(InputError, match="no memory is about 'zzz qqq'"):
+        memory.forget(query="zzz qqq")
     memory.forget(query="annual fair")
     assert memory.store.entries() == []
     with pytest.raises(InputError, match="no memory is about 'Bob'"):
         memory.forget(subject="Bob")
     with pytest.raises(InputError, match="give one of the three"):
         memory.forget(subject="Bob", query="bees")
+
+
+def test_rules_wishes_and_the_system_prompt_keep_to_the_budget(memory: Memory) -> None:
+    for number in range(30):
+        memory.observe(f"From now on please add the remark number {number} to your reports.")
+    context = memory.context("Hello?", budget=200)
+    assert context.tokens <= 200
+    assert [f"number {i} " in context.messages[0]["content"] for i in range(30)] == [False] * 22 + [True] * 8
+    assert len(context.omitted) == 22
+    with pytest.raises(InputError, match="system prompt and rules"):
+        memory.context("Hello?", budget=60)
+    with pytest.raises(InputError, match="system prompt and rules"):
+        memory.context("Hello?", budget=200, system="word " * 500)
+    before = memory.in_session("before")
+    before.observe("From now on, answer in French.")
+    before.observe("Always end your answers with " + "over " * 40 + ".")
+    later = memory.in_session("later")
+    context = later.context("Hello?", budget=100)
+    assert context.tokens <= 100
+    assert "French" in str(context.messages)
+    assert [entry.text[:10] for entry in context.omitted] == ["Always end"]

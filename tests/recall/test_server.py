@@ -154,6 +154,16 @@ def test_earlier_messages_are_read_once_and_not_again_after_an_erasure(memory: M
     assert "7391" not in " ".join(entry.text for entry in memory.store.entries())
 
 
+def test_a_conversation_that_an_erasure_emptied_does_not_begin_again(memory: Memory) -> None:
+    client = local(application(serving(memory)))
+    client.post("/v1/chat/completions", json=asked("Ilse's code is 7391.", user="u"))
+    memory.forget(subject="Ilse")
+    assert memory.store.entries() == []
+    client.post("/v1/chat/completions", json=asked("Ilse's code is 7391.", "Noted.", "And now?", user="u"))
+    assert [entry.text for entry in memory.store.entries() if entry.role == "user"] == ["And now?"]
+    assert b"7391" not in memory.store.path.read_bytes()
+
+
 def test_errors_have_the_shape_of_the_interface(memory: Memory) -> None:
     client = local(application(serving(memory, request_bytes=2000)))
     path, as_json = "/v1/chat/completions", {"content-type": "application/json"}
@@ -199,7 +209,10 @@ def test_other_hosts_pages_and_tokens_are_refused(memory: Memory) -> None:
     app = application(serving(memory))
     assert local(app).get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
     assert local(app).get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
-    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1"):
+    for host in ("[x", "", "127.0.0.1.evil.example", "[::2]:8000"):
+        assert local(app).get("/v1/models", headers={"Host": host}).status_code == 403
+    assert local(app).get("/v1/models", headers={"Origin": "http://[x"}).status_code == 403
+    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1", "127.0.0.2:8000"):
         assert local(app).get("/v1/models", headers={"Host": host}).status_code == 200
     app = application(serving(memory, token="a secret of mine"))
     assert local(app).get("/v1/models").json()["error"]["code"] == "invalid_api_key"

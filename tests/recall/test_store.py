@@ -197,6 +197,27 @@ def test_another_embedder_takes_over(tmp_path: Path) -> None:
         assert memory.search("bees")[0][0].text == "Ilse keeps bees."
 
 
+def test_a_memory_that_is_stored_while_the_file_is_reindexed_has_a_vector_of_its_own(tmp_path: Path) -> None:
+    path, waiting = tmp_path / "m.sqlite", ["written meanwhile"]
+
+    class Slow:
+        name, width = "slow", 4
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            while waiting:
+                other.remember(waiting.pop())
+            return np.ones((len(texts), 4), dtype=np.float32) / 2
+
+    other = Memory(path, "words")
+    other.remember("first")
+    assert reindex(path, Slow()) == 2  # type: ignore[arg-type]
+    for act in (lambda: other.remember("second"), lambda: other.search("first"), lambda: other.context("first?")):
+        with pytest.raises(InputError, match="holds vectors of 'slow'"):
+            act()
+    with Memory(path, Slow()) as memory:  # type: ignore[arg-type]
+        assert memory.store.vectors()[1].shape == (2, 4)
+
+
 def test_writing_is_quick_enough_to_be_done_at_every_turn(tmp_path: Path) -> None:
     store, start = filled(tmp_path / "m.sqlite", "one"), time.process_time()
     for i in range(50):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from letheon.cli.shared import Json
-from letheon.core.errors import LetheonError
+from letheon.core.errors import InputError, LetheonError
 from letheon.printing.cells import show_facts
 from letheon.recall.exchange_formats import Shape
 from letheon.recall.ranking import Search
@@ -76,19 +76,23 @@ def list_entries(file: File, subject: Subject = None, as_json: Json = False) -> 
 def forget(
     file: File,
     subject: Annotated[str | None, typer.Option(help="Erase what is about, or names, this person or thing.")] = None,
-    query: Annotated[str | None, typer.Option(help="Erase the best match of a query.")] = None,
+    query: Annotated[str | None, typer.Option(help="Erase the best match of a query; with --yes.")] = None,
     ids: Annotated[
         list[int] | None, typer.Option("--id", help="Erase a memory by its number; may be repeated.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase the match of --query, not only show it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Erase memories with everything derived from them, and search the raw file for what is left.
 
     letheon memory forget me.sqlite --subject Ilse
     """
-    from letheon.jobs.memory import forget_in_file
-    from letheon.printing.memory import show_erasure
+    from letheon.jobs.memory import forget_in_file, matches_in_file
+    from letheon.printing.memory import show_entries, show_erasure
 
+    if query is not None and not yes and subject is None and not ids:
+        show_entries(matches_in_file(file, query), as_json)
+        raise InputError("nothing is erased yet: this is the query's match", "give --yes to erase it")
     proof = forget_in_file(file, subject, query, ids)
     show_erasure(proof, as_json)
     if not proof.proven:

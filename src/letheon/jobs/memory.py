@@ -75,6 +75,12 @@ def list_file(path: Path, subject: str | None) -> list[dict[str, Any]]:
         return [described(entry) for entry in memory.store.entries(subject=subject)]
 
 
+def matches_in_file(path: Path, query: str) -> list[dict[str, Any]]:
+    """Return the memories that an erasure by a query would take, without what is derived from them."""
+    with opened(_existing(path)) as memory:
+        return [described(entry) for entry in memory.matches(query)]
+
+
 def forget_in_file(path: Path, subject: str | None, query: str | None, ids: list[int] | None) -> Erasure:
     """Erase memories and what was derived from them, and prove it on the raw file."""
     with opened(_existing(path)) as memory:

@@ -11,9 +11,11 @@ blocks that a disk has set aside) are beyond its reach.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from letheon.recall.store import SCHEMA, UNFINISHED, Entry, Store
 MOST_NEEDLES = 4000  # byte strings per proof
 SHORTEST = 3  # characters of a word that is searched for in the raw bytes; the index is asked for all words
 ATTEMPTS = 5  # to read the files while no other process writes
+FIELD = "lifelong"  # of a memory's details, where `lifelong.nodes` stores numbers and levels
 ROLES = ("user", "assistant", "system", "tool")  # names that say nothing of a person
 
 
@@ -64,8 +67,11 @@ def with_derived(store: Store, ids: Sequence[int]) -> list[int]:
     return [int(i) for (i,) in rows]
 
 
-def erase(store: Store, ids: Sequence[int]) -> Erasure:
+def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasure:
     """Erase memories and what was derived from them, rebuild the file, and search its bytes for them.
+
+    Args:
+        subject: is looked for by itself as well, in every field of the remaining memories and in the raw files.
 
     Raises:
         InputError: an id that is not in the file.
@@ -84,6 +90,8 @@ def erase(store: Store, ids: Sequence[int]) -> Erasure:
         connection.execute(f"DELETE FROM memories WHERE {chosen}", (listed,))
         connection.execute("DELETE FROM sources WHERE derived IN (SELECT value FROM json_each(?))", (listed,))
         connection.execute("INSERT OR REPLACE INTO about VALUES (?, 'unfinished')", (UNFINISHED,))
+        rows = [(_mark(session), "") for session in {entry.session for entry in gone}]
+        connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
     for _ in range(ATTEMPTS):
         if not store.rebuild():
             break
@@ -91,7 +99,13 @@ def erase(store: Store, ids: Sequence[int]) -> Erasure:
             files = {path.name: path.read_bytes() for path in raw_files(store.path)}
             if not files.get(f"{store.path.name}-wal"):  # else another process has written since the log was emptied
                 needles, terms = _needles(gone), _words(gone)
+                if subject:
+                    spellings = (subject, subject.lower(), subject.upper(), subject.title(), subject.casefold())
+                    needles = list(dict.fromkeys([*needles, *spellings]))
                 remains, stems = _remains(store, files, needles, vectors, terms)
+                if subject:
+                    named = [entry.id for entry in store.entries() if concerns(entry, subject)]
+                    remains += [f"memory {number} names {subject}" for number in named]
                 sizes = {name: len(content) for name, content in files.items()}
                 derived = sorted(set(every) - set(ids))
                 return Erasure(every, derived, sizes, len(needles) + len(vectors), stems, remains)
@@ -99,6 +113,40 @@ def erase(store: Store, ids: Sequence[int]) -> Erasure:
         f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
         "close the other process and open the memory again: that completes the erasure",
     )
+
+
+def erased_from(store: Store, session: str) -> bool:
+    """Whether something of a session was ever erased; the file holds a hash of its name, which outlives the erasure."""
+    return _mark(session) in store.about()
+
+
+def _mark(session: str) -> str:
+    return f"erased from {hashlib.blake2b(session.encode(), digest_size=16).hexdigest()}"
+
+
+def concerns(entry: Entry, subject: str) -> bool:
+    """Whether a memory is about a subject or names it: in its text, speaker, details or session, as whole words.
+
+    Case does not matter, and a genitive counts: Ilse's, Ilses, Quarrants'.
+    """
+    name = _folded(subject)
+    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?:['’]?s['’]?|['’])?(?!\w)")
+    details = {key: value for key, value in entry.details.items() if key != FIELD}  # numbers and levels
+    texts = (entry.text, entry.session, entry.subject or "", entry.role if entry.role not in ROLES else "")
+    return any(pattern.search(_folded(text)) for text in (*texts, *_values(details), *_keys(details)))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Yield the names of the fields of nested JSON."""
+    if isinstance(value, dict):
+        yield from value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from _keys(one)
 
 
 def _remains(
@@ -188,13 +236,15 @@ def _words(gone: Sequence[Entry]) -> Iterator[str]:
 
 
 def _texts(entry: Entry) -> Iterator[str]:
-    """Yield the texts that a memory holds: its own, its subject, its speaker's name, and the values of its details."""
+    """Yield the texts that a memory holds: its own, its subject, speaker and session, and what its details say."""
     yield entry.text
+    yield entry.session
     if entry.subject:
         yield entry.subject
     if entry.role not in ROLES:
         yield entry.role
     yield from _values(entry.details)
+    yield from _keys({key: value for key, value in entry.details.items() if key != FIELD})
 
 
 def _values(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
+from letheon.recall.lifelong.nodes import FIELD
 from letheon.recall.store import Entry
 
 Shape = Literal["letheon", "mem0", "langchain"]
@@ -51,7 +52,8 @@ def read_entries(path: Path, session: str | None = None) -> list[Entry]:
             raise InputError(problem, "give objects with text, memory, page_content, or type and data") from None
         named = " ".join(filter(None, (prefix, entry.session)))
         known = tuple(places[i] for i in sources if i in places)
-        entries.append(replace(entry, session=named, sources=known))
+        details = {key: inner for key, inner in entry.details.items() if key != FIELD}  # it holds numbers of its file
+        entries.append(replace(entry, session=named, sources=known, details=details))
         if isinstance(given.get("id"), int):
             places[given["id"]] = -len(entries)
     return entries

@@ -19,7 +19,7 @@ import numpy as np
 from letheon.core.registry import check_settings
 from letheon.recall.embedders import Embedder
 from letheon.recall.instructions import sentences
-from letheon.recall.lifelong.memory import lifelong_scores
+from letheon.recall.lifelong.memory import lifelong_scores, standing_beliefs
 from letheon.recall.ranking import reciprocal_ranks
 from letheon.recall.store import Entry, Store
 
@@ -124,8 +124,13 @@ def compress(said: str, reply: str, embedder: Embedder) -> str:
 
 
 def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: Settings) -> list[Placed]:
-    """Return all exchanges of the memory, oldest first, with the treatment that a policy gives them."""
+    """Return all exchanges of the memory, oldest first, with the treatment that a policy gives them.
+
+    Before them stand, for the policy `lifelong`, beliefs in place of dormant turns.
+    """
     every = exchanges([entry for entry in store.entries() if entry.kind in ("turn", "note")])
+    if name == "lifelong":  # beliefs stand for turns that are dormant
+        every = [*(Exchange((belief,)) for belief in standing_beliefs(store)), *every]
     ids, matrix = store.vectors()
     cosine = dict(zip(ids.tolist(), (matrix @ embedder.embed([query])[0]).tolist(), strict=True))
     cosines = [max(cosine[entry.id] for entry in one.entries) for one in every]

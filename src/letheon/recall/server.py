@@ -8,33 +8,31 @@ Only the first request of a conversation has its earlier messages read as well. 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.conversation import Answers, Conversation
+from letheon.recall.erasure import erased_from
 from letheon.recall.memory import Memory
+from letheon.recall.refusals import Guard, Refused, error_body
 from letheon.recall.store import Entry
 
 SESSION_HEADER = "X-Letheon-Session"
 LONGEST_SESSION = 200  # characters
 MOST_WAITING = 16  # requests that wait for their answer
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REFUSED = ("tools", "functions", "stop", "logprobs", "response_format", "audio")  # what would change the answer
 
 
@@ -74,49 +72,6 @@ class _Asked:
     max_new_tokens: int
     stream: bool
     with_usage: bool
-
-
-class Refused(Exception):
-    """A request that is answered with an error of the interface."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-
-    def response(self) -> JSONResponse:
-        """Return the error in the interface's shape."""
-        return JSONResponse(error_body(self.message, self.status, self.param, self.code), self.status)
-
-
-def error_body(message: str, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """Return an error in the interface's shape."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-class Guard:
-    """Refuses requests from elsewhere: another host's name (DNS rebinding), a web page's origin, a missing token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app, self.token = app, token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 401 or 403."""
-        refused = self._refused(Headers(scope=scope)) if scope["type"] == "http" else None
-        await (refused.response() if refused else self.app)(scope, receive, send)
-
-    def _refused(self, headers: Headers) -> Refused | None:
-        origin = headers.get("origin")
-        if origin and urlsplit(origin).hostname not in LOOPBACK:
-            return Refused(403, f"requests of pages of {origin} are refused")
-        if self.token:
-            given = headers.get("authorization", "").removeprefix("Bearer ")
-            same = hmac.compare_digest(given.encode(), self.token.encode())
-            return None if same else Refused(401, "the token is missing or wrong", code="invalid_api_key")
-        host = headers.get("host", "")
-        if urlsplit(f"//{host}").hostname not in LOOPBACK:
-            return Refused(403, f"the host {host!r} is not this machine; use http://127.0.0.1")
-        return None
 
 
 class _Stream(StreamingResponse):
@@ -281,9 +236,13 @@ def _line(value: dict[str, Any]) -> str:
 
 
 def _said(talk: Conversation, asked: _Asked) -> Generator[str, None, None]:
-    """Stream the answer; the first request of a conversation stores what was said before it."""
+    """Stream the answer; the first request of a conversation stores what was said before it.
+
+    A conversation from which something was erased is none that begins: its client may still hold what was erased.
+    """
     memory, now = talk.memory, time.time()
-    if asked.earlier and not memory.store.entries(session=asked.session):
+    known = memory.store.entries(session=asked.session) or erased_from(memory.store, asked.session)
+    if asked.earlier and not known:
         turns = [Entry(text, role, "turn", asked.session, created=now) for role, text in asked.earlier]
         memory.import_entries(turns, rules=True)
     yield from talk.say(asked.query)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,21 +87,19 @@ class Store:
     """
 
     def __init__(self, path: Path, embedder: str, width: int) -> None:
-        self.path, self.width = Path(path), width
+        self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
         self._matrix: tuple[tuple[int, int], NDArray[np.int64], NDArray[np.float32]] | None = None
         try:
-            # threads may share a store as long as they take turns
-            self.connection = sqlite3.connect(
-                self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._open(embedder)
+            shared: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}  # threads take turns
+            self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, **shared)
+            self._open()
         except sqlite3.DatabaseError as error:
             problem = f"{path} cannot be used as a memory file: {error}"
             raise InputError(problem, REMEDY) from None
 
-    def _open(self, embedder: str) -> None:
+    def _open(self) -> None:
         tables = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "about" not in tables:
             raise InputError(f"{self.path} is a database of something else", "choose another file")
@@ -113,23 +111,24 @@ class Store:
             with self.writing():
                 for statement in filter(str.strip, SCHEMA.split(";\n")):
                     self.connection.execute(statement)
-                facts = {"format": str(FORMAT), "embedder": embedder, "width": str(self.width)}
+                facts = {"format": str(FORMAT), "embedder": self.embedder, "width": str(self.width)}
                 self.connection.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
         (state,) = self.connection.execute("PRAGMA quick_check('memories')").fetchone()
         if state != "ok":
             raise sqlite3.DatabaseError(state)
         about = self.about()
         if int(about.get("format", "0")) > FORMAT:
-            raise InputError(
-                f"{self.path} has format {about['format']}, this version reads up to {FORMAT}", "update letheon"
-            )
-        if (about["embedder"], int(about["width"])) != (embedder, self.width):
-            raise InputError(
-                f"{self.path} holds vectors of {about['embedder']!r} (width {about['width']}), not of {embedder!r}",
-                f"open it with --embedder {about['embedder']}, or run `letheon memory reindex`",
-            )
+            problem = f"{self.path} has format {about['format']}, this version reads up to {FORMAT}"
+            raise InputError(problem, "update letheon")
+        self._check_embedder(f"open it with --embedder {about['embedder']}, or run `letheon memory reindex`")
         if UNFINISHED in about:
             self.rebuild()  # if another process has the file open, that one or the next opening does it
+
+    def _check_embedder(self, remedy: str = "it was reindexed meanwhile: close the file and open it again") -> None:
+        about = self.about()
+        if (about["embedder"], int(about["width"])) != (self.embedder, self.width):
+            held = f"{about['embedder']!r} (width {about['width']})"
+            raise InputError(f"{self.path} holds vectors of {held}, not of {self.embedder!r}", remedy)
 
     @staticmethod
     def facts(path: Path) -> dict[str, str]:
@@ -171,10 +170,8 @@ class Store:
                 raise
             self.connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise LetheonError(
-                f"{self.path} could not be written: {error}",
-                "close other programs that write to it",
-            ) from None
+            problem = f"{self.path} could not be written: {error}"
+            raise LetheonError(problem, "close other programs that write to it") from None
 
     def rebuild(self) -> bool:
         """Write the file anew without free pages, from the remaining memories, and empty its log.
@@ -209,6 +206,7 @@ class Store:
 
         Raises:
             InputError: a text that is empty or too long, or a field of a wrong type; names the number of the memory.
+                Or the file holds another embedder's vectors by now.
             SourceErased: a memory from which one of them was derived is not in the file.
         """
         for number, entry in enumerate(entries, start=1):
@@ -216,6 +214,7 @@ class Store:
                 raise InputError(f"memory {number} of {len(entries)}: {problem[0]}", problem[1])
         ids = []
         with self.writing() as connection:
+            self._check_embedder()
             for entry, vector in zip(entries, vectors, strict=True):
                 cursor = connection.execute(
                     "INSERT INTO memories (created, session, role, kind, subject, text, vector, details) "
@@ -269,10 +268,15 @@ class Store:
         ]
 
     def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return all ids [n] and unit vectors [n, width]; they are read anew after any process has written."""
+        """Return all ids [n] and unit vectors [n, width]; they are read anew after any process has written.
+
+        Raises:
+            InputError: another process has stored another embedder's vectors.
+        """
         version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         state = (version, self.connection.total_changes)
         if self._matrix is None or self._matrix[0] != state:
+            self._check_embedder()
             rows = self.connection.execute("SELECT id, vector FROM memories ORDER BY id").fetchall()
             ids = np.array([i for i, _ in rows], dtype=np.int64)
             matrix = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4").reshape(len(rows), self.width)
@@ -301,14 +305,21 @@ class Store:
         )
         return [(int(i), float(score)) for i, score in found]
 
-    def replace_vectors(self, embedder: str, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        """Store vectors of another embedder for all memories, in one transaction."""
+    def replace_vectors(self, embedder: str, width: int, vectors: Mapping[int, NDArray[np.float32]]) -> bool:
+        """Store vectors of another embedder by id for all memories, in one transaction.
+
+        Returns:
+            Whether it was done; a memory of the file without a vector prevents it.
+        """
         with self.writing() as connection:
-            pairs = [(np.ascontiguousarray(v, dtype="<f4").tobytes(), i) for i, v in zip(ids, vectors, strict=True)]
+            if any(i not in vectors for (i,) in connection.execute("SELECT id FROM memories")):
+                return False
+            pairs = [(np.ascontiguousarray(vector, dtype="<f4").tobytes(), i) for i, vector in vectors.items()]
             connection.executemany("UPDATE memories SET vector = ? WHERE id = ?", pairs)
-            self.width = vectors.shape[1]
-            facts = [("embedder", embedder), ("width", str(self.width))]
+            facts = [("embedder", embedder), ("width", str(width))]
             connection.executemany("UPDATE about SET value = ?2 WHERE name = ?1", facts)
+        self.embedder, self.width = embedder, width
+        return True
 
     def __len__(self) -> int:
         return int(self.connection.execute("SELECT count(*) FROM memories").fetchone()[0])

@@ -64,21 +64,23 @@ def groups(vectors: NDArray[np.float32], cosine: float, smallest: int) -> list[l
     return [group for group in members if len(group) >= smallest]
 
 
-def lifetime(level: Level, settings: LifelongSettings) -> float:
-    """Return tau in days by level; core beliefs do not decay [inferred]."""
+def lifetime(node: Node, settings: LifelongSettings) -> float:
+    """Return tau in days by level; core beliefs and what the user asked to be remembered do not decay [inferred]."""
+    if node.entry.kind == "note":
+        return math.inf
     days = {
         "episode": settings.episode_days,
         "automatic": settings.automatic_days,
         "intermediate": settings.belief_days,
     }
-    return days.get(level, math.inf)
+    return days.get(node.level, math.inf)
 
 
 def fade(nodes: Sequence[Node], now: float, settings: LifelongSettings) -> None:
     """Let all strengths decay up to a time; memories below `faint` become dormant."""
     for node in nodes:
         days = max(0.0, (now - node.last) / DAY)
-        node.strength, node.last = decayed(node.strength, days, lifetime(node.level, settings)), max(now, node.last)
+        node.strength, node.last = decayed(node.strength, days, lifetime(node, settings)), max(now, node.last)
         node.dormant = node.strength < settings.faint
 
 

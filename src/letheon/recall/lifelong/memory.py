@@ -27,7 +27,7 @@ from letheon.recall.lifelong.equations import (
     prediction_error,
     strengthened,
 )
-from letheon.recall.lifelong.nodes import CUE, Level, Node, link, new_node, read_nodes, write_nodes
+from letheon.recall.lifelong.nodes import BELIEF, CUE, Level, Node, link, new_node, read_nodes, write_nodes
 from letheon.recall.lifelong.recalling import (
     Active,
     Recall,
@@ -256,8 +256,32 @@ class LifelongMemory:
 def lifelong_scores(store: Store, embedder: Embedder, query: str, now: float) -> dict[int, float]:
     """Score memories for the policy `lifelong`: the mood is the query's own; none has a score where nothing is known.
 
-    It changes nothing in the file: beliefs and decay come from consolidation, when a conversation is opened.
+    It changes nothing in the file: beliefs and decay come from consolidation, when a conversation is opened, and uses
+    from `record_uses`.
     """
     memory = LifelongMemory(store, embedder)
     memory.feel(tag(query, "user", 0.0))
     return memory.recall(query, now=now).scores
+
+
+def standing_beliefs(store: Store) -> list[Entry]:
+    """Return the beliefs whose text is that of a dormant memory, which they stand for; without copies."""
+    nodes = {node.id: node for node in read_nodes(store, tag)}
+    chosen: dict[str, Entry] = {}
+    for node in nodes.values():
+        sources = [nodes[i] for i in node.entry.sources if i in nodes]
+        faint = {one.entry.text for one in sources if one.dormant and one.superseded_by is None}
+        if node.entry.kind == BELIEF and node.recallable and node.entry.text in faint:
+            chosen.setdefault(node.entry.text, node.entry)
+    return list(chosen.values())
+
+
+def record_uses(store: Store, ids: Collection[int], now: float) -> None:
+    """Record that memories were shown: they decay up to now, gain a strength of 1, and are not dormant [inferred]."""
+    settings = LifelongSettings()
+    used = [node for node in read_nodes(store, tag) if node.id in ids]
+    consolidation.fade(used, now, settings)
+    for node in used:
+        node.uses, node.strength = [*node.uses[-9:], now], node.strength + 1.0
+        node.dormant = False
+    write_nodes(store, used)

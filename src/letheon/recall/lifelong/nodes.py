@@ -7,11 +7,12 @@ nodes are read.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, get_args
 
-from letheon.recall.lifelong.valence import Tagger
+from letheon.recall.lifelong.valence import COMPONENTS, Tagger
 from letheon.recall.store import Entry, Store
 
 Level = Literal["episode", "automatic", "intermediate", "core"]
@@ -20,6 +21,7 @@ CUE = "cue"  # kind of a stored question that deliberate search once answered
 BELIEF = "belief"
 # Precision before any feedback, by the kind of memory [inferred].
 PRECISION = {"note": 0.8, "summary": 0.8, "turn": 0.7, BELIEF: 0.7, CUE: 0.7}
+STATE = ("valence", "precision", "strength", "level", "last", "uses", "used", "superseded_by", "dormant", "links")
 LINKED = 0.5  # weight of a link between a belief and its sources [inferred]
 
 
@@ -65,8 +67,8 @@ class Node:
 
     def state(self) -> dict[str, Any]:
         """Return what is stored in the memory's details."""
-        names = ("valence", "precision", "strength", "level", "last", "uses", "used", "superseded_by", "dormant")
-        return {name: getattr(self, name) for name in names} | {"links": {str(i): w for i, w in self.links.items()}}
+        links = {str(i): weight for i, weight in self.links.items()}
+        return {name: getattr(self, name) for name in STATE} | {"links": links}
 
 
 def new_node(entry: Entry, valence: list[float], precision: float | None = None, level: Level = "episode") -> Node:
@@ -76,7 +78,7 @@ def new_node(entry: Entry, valence: list[float], precision: float | None = None,
 
 
 def read_nodes(store: Store, tag: Tagger) -> list[Node]:
-    """Read the nodes of all memories in the order of their numbers; a memory without a node gets one by the tagger."""
+    """Read the nodes of all memories in the order of their numbers; one without a sound node gets a new one."""
     nodes = []
     entries = store.entries()
     known = {entry.id for entry in entries}
@@ -84,7 +86,7 @@ def read_nodes(store: Store, tag: Tagger) -> list[Node]:
         if entry.kind == "instruction":
             continue  # rules are always shown
         stored = entry.details.get(FIELD)
-        if stored is None:
+        if not _is_state(stored):
             nodes.append(new_node(entry, tag(entry.text, entry.role, 0.0)))
             continue
         links = {int(i): float(w) for i, w in stored["links"].items() if int(i) in known}
@@ -93,6 +95,28 @@ def read_nodes(store: Store, tag: Tagger) -> list[Node]:
             node.superseded_by = None  # its successor was erased
         nodes.append(node)
     return nodes
+
+
+def _is_state(stored: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether what is stored in a memory's details is the state of a node: others may have written it."""
+    if not isinstance(stored, dict) or set(stored) != set(STATE):
+        return False
+    links, uses, valence = stored["links"], stored["uses"], stored["valence"]
+    if not (isinstance(links, dict) and isinstance(uses, list) and isinstance(valence, list)):
+        return False
+    values = [stored["precision"], stored["strength"], stored["last"], stored["used"], *uses, *valence, *links.values()]
+    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    return (
+        numbers
+        and len(valence) == len(COMPONENTS)
+        and 0 <= stored["precision"] <= 1
+        and stored["strength"] >= 0
+        and all(0 <= weight <= 1 for weight in links.values())
+        and all(number.isdecimal() for number in links)
+        and stored["level"] in get_args(Level)
+        and isinstance(stored["superseded_by"], int | None)
+        and isinstance(stored["dormant"], bool)
+    )
 
 
 def write_nodes(store: Store, nodes: Iterable[Node]) -> None:

@@ -99,7 +99,7 @@ def seed_round(
     Raises:
         InputError: judge and oracle are the same.
     """
-    if judge is oracle:
+    if judge == oracle:  # a bound method is a new object each time
         raise InputError("the judge that selects is also the oracle", "give an oracle that was fitted on other data")
     scores = judge([draft.text for draft in pool])
     selected = list(range(len(pool))) if threshold is None else curate(scores, threshold)
