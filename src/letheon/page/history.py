@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from letheon.page.queue import Queue, read_outcome
+from letheon.page.outcomes import read_outcome
+from letheon.page.queue import Queue
 
 MOST = 20
 
@@ -34,7 +35,7 @@ def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
         past.append(Past(run.created.replace("T", " ").rstrip("Z"), state, run.seconds, seeds, f"/runs/{run.id}"))
     for folder in folders:
         for place in (folder, folder / key, folder / "letheon-papers" / key):
-            outcome = read_outcome(place)
+            outcome = read_outcome(place, folder)
             if outcome is not None and outcome["key"] == key:
                 made = datetime.fromtimestamp((place / "outcome.json").stat().st_mtime, UTC)
                 seeds, seconds = len(outcome["seeds"]), float(outcome["seconds"])
