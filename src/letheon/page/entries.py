@@ -104,5 +104,5 @@ def as_json(entry: Entry) -> dict[str, Any]:
 
 
 def plain_title(title: str) -> str:
-    """A title for comparison: lower case letters and digits alone."""
-    return re.sub(r"[\W_]+", "", title.casefold())
+    """A title for comparison: lower case letters and digits alone; the title itself where it has none of them."""
+    return re.sub(r"[\W_]+", "", title.casefold()) or title.strip()
