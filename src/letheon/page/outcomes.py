@@ -71,7 +71,7 @@ def _parts(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(part, dict)
         and isinstance(part.get("verdict"), str)
-        and all(_number(part[name]) for name in figures if name in part)
+        and all(_number(part[name]) for name in figures if part.get(name) is not None or name in part.keys() - {"mean"})
         for part in value.values()
     )
 

@@ -18,7 +18,7 @@ KEEP_CODE = 'trap : TERM; folder="$1"; shift; "$@" >"$folder/printed.json" 2>"$f
 
 
 def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    """Start `letheon ARGUMENTS` in a process group of its own, with its output in files of `folder`, which is emptied."""
+    """Empty `folder` and start `letheon ARGUMENTS` in a process group of its own, with its output in files there."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
