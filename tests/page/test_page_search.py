@@ -135,6 +135,11 @@ def test_meaning_finds_what_words_do_not(tmp_path) -> None:
     papers = Snapshot(0, entries, Words(entries), Meaning(entries, embedder, tmp_path / "v.sqlite"), note="")
     assert keys(papers, "feline") == ["cats"]
     assert [entry.key for entry in papers.like("stone")] == ["rock"]
+    asked: list[str] = []
+    assert papers.meaning is not None
+    papers.meaning.search = lambda text, limit: asked.append(text) or []  # type: ignore[method-assign, func-returns-value]
+    papers.search("Granitte, felines? wing:probe")
+    assert asked == ["Granitte, felines?"], "the meaning is that of what was typed"
     calls = embedder.calls
     Meaning([*entries, Entry("new", "Marble")], embedder, tmp_path / "v.sqlite")
     assert embedder.calls == calls + 1, "vectors of known texts are read from the cache"

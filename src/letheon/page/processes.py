@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +17,8 @@ KEEP_CODE = 'trap : TERM; folder="$1"; shift; "$@" >"$folder/printed.json" 2>"$f
 
 
 def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    """Empty `folder` and start `letheon ARGUMENTS` in a process group of its own, with its output in files there."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    """Start `letheon ARGUMENTS` in a process group of its own, with its output in files of `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     command = ["/bin/sh", "-c", KEEP_CODE, "letheon", str(folder), sys.executable, "-m", "letheon", *arguments]
     return subprocess.Popen(
         command,

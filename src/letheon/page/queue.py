@@ -252,6 +252,8 @@ class Queue:
     def _start(self, run: Run) -> None:
         self._set(run.id, state="running", started=time.time())
         try:
+            if run.folder.exists():  # of another run of this number, in a file that is gone
+                shutil.rmtree(run.folder)
             child = processes.start(run.command, run.folder)
         except OSError as error:
             with contextlib.suppress(OSError):

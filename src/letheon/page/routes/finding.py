@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -29,5 +29,5 @@ def papers_map(request: Request, site: Here) -> HTMLResponse:
     snapshot = site.library.now()
     chart = None if snapshot.positions is None else chart_of(snapshot.entries, snapshot.positions)
     by_meaning = snapshot.meaning is not None and snapshot.meaning.by_meaning
-    said = {"note": snapshot.note, "failed": snapshot.failed, "listed": LISTED}
+    said: dict[str, Any] = {"note": snapshot.note, "failed": snapshot.failed, "listed": LISTED}
     return show(request, "map.html.j2", chart=chart, by_meaning=by_meaning, **said)

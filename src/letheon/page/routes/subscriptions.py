@@ -42,7 +42,7 @@ def subscribe(request: Request, site: Here, address: Annotated[str, Form(max_len
             text = (
                 f"Somebody, perhaps you, asked for the digest of papers of {root}/\n\n"
                 f"To confirm, open {root}/subscribe/confirm?key={token}\n\n"
-                "If it was not you, do nothing: no digest is sent. A mail like this one comes at most once in two days; "
+                "If it was not you, do nothing: no digest is sent. Such a mail comes at most once in two days; "
                 f"to get none at all, open {root}/unsubscribe?key={subscribers.token_to_leave(address)}\n"
             )
             try:
