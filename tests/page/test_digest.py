@@ -141,6 +141,8 @@ def test_passwords_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert r"smtp://me@h:1 --out 'a 100\%.eml'" in printed
     assert "ExecStart=letheon page digest --smtp smtp://me@h:1 --out 'a 100%%.eml'" in printed
     assert "OnCalendar=" in printed
+    for server in ("SMTP://me:secret@h:1", "smtps://me:pa@secret@h", "smtp://me:x@[::1]:25/secret", "smtp://:secret@h"):
+        assert "secret" not in schedule(["--smtp", server])
 
 
 def test_double_opt_in(shelf: Shelf) -> None:
@@ -159,11 +161,40 @@ def test_double_opt_in(shelf: Shelf) -> None:
     assert token not in str([tuple(row) for row in shelf.rows("SELECT * FROM subscribers")])
     assert subscribers.leave(leave)
     assert subscribers.state("me@example.org") == "left"
-    later = subscribers.ask("me@example.org", NOW + timedelta(days=1))
-    assert subscribers.state("me@example.org") == "left", "until it confirms again"
-    assert later
-    assert subscribers.confirm(later, NOW + timedelta(days=1))
+    assert subscribers.ask("me@example.org", NOW + timedelta(days=30)) is None, "it asked to be left alone"
+    assert not subscribers.come_back("guess")
+    assert subscribers.come_back(leave)
+    assert not subscribers.come_back(leave)
     assert subscribers.addresses() == ["me@example.org"]
+
+
+def test_an_address_gets_one_mail_in_two_days_and_all_together_twenty_in_an_hour(shelf: Shelf) -> None:
+    subscribers = Subscribers(shelf)
+    times = [NOW + timedelta(minutes=5 * i) for i in range(24 * 12 * 2)]
+    assert sum(subscribers.ask("victim@example.org", time) is not None for time in times) == 1
+    end = times[-1] + timedelta(hours=1)
+    assert subscribers.ask("victim@example.org", end), "the link has expired"
+    for i in range(19):
+        assert subscribers.ask(f"v{i}@example.org", end)
+    for address in ("v0@example.org", "v20@example.org"):
+        with pytest.raises(InputError, match="many addresses"):
+            subscribers.ask(address, end)
+    assert subscribers.ask("v20@example.org", end + timedelta(hours=2))
+    assert len(shelf.rows("SELECT * FROM subscribers")) == 21
+    subscribers.delete_expired(end + timedelta(days=3))
+    assert shelf.rows("SELECT * FROM subscribers") == [], "who did not confirm is deleted"
+
+
+def test_a_mail_that_could_not_be_sent_is_forgotten(shelf: Shelf) -> None:
+    subscribers = Subscribers(shelf)
+    leave = subscribers.token_to_leave("given@example.org")
+    for address in ("given@example.org", "new@example.org"):
+        token = subscribers.ask(address, NOW)
+        assert token
+        subscribers.forget(token)
+        assert not subscribers.confirm(token, NOW)
+        assert subscribers.ask(address, NOW)
+    assert subscribers.leave(leave), "the link in a digest that was sent stays valid"
 
 
 def form(client: TestClient, path: str, **fields: str) -> tuple[int, str]:
@@ -198,9 +229,17 @@ def test_subscribing_on_the_page(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) 
     assert form(client, f"/unsubscribe?key={leave}", key=leave)[0] == 200
     assert Subscribers(shelf).addresses() == []
     monkeypatch.setenv("LETHEON_SMTP", "smtp://127.0.0.1:9")
-    status, said = form(client, "/subscribe", address="you@example.org")
-    assert status == 400
-    assert "could not be used" in said
+    for _ in range(2):  # the first failure leaves no trace
+        status, said = form(client, "/subscribe", address="you@example.org")
+        assert status == 400
+        assert "could not be used" in said
+    assert Subscribers(shelf).state("you@example.org") == "unknown"
+    assert form(client, f"/unsubscribe?key={leave}", key=leave)[0] == 200
+    page = client.get(f"/unsubscribe?key={leave}").text
+    token = re.search(r'name="token" value="([^"]+)"', page)
+    assert token
+    assert client.post("/subscribe/again", data={"token": token[1], "key": leave}).status_code == 200
+    assert Subscribers(shelf).addresses() == ["me@example.org"]
 
 
 def test_feeds(shelf: Shelf) -> None:

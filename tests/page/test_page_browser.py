@@ -71,13 +71,18 @@ def test_list_filter_and_search(page: Any) -> None:
     page.goto("/")
     total = page.locator("article.card").count()
     assert total > 10
+    wings = page.locator("#by-wing option").all_inner_texts()
     with page.expect_response(lambda answer: "verdict=fails" in answer.url):
-        page.select_option("select[name=verdict]", "fails")
+        page.focus("#by-verdict")
+        page.select_option("#by-verdict", "fails")
     page.wait_for_url("**verdict=fails**")
     page.locator(".count a").wait_for()
     shown = page.locator("article.card")
     assert 0 < shown.count() < total
     assert shown.locator(".tag.bad").count() == shown.count()
+    assert page.locator("#by-wing option").all_inner_texts() != wings, "the counts are those beside the other filters"
+    page.wait_for_function("document.activeElement.id === 'by-verdict'")  # the keyboard stays where it was
+    assert page.locator("#by-verdict").input_value() == "fails"
     page.goto("/search")
     page.fill("#q", "secondry sinks")
     page.get_by_role("link", name=re.compile("Secondary Attention Sinks")).first.wait_for()

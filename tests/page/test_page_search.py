@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from letheon.page.chart import chart_of
+from letheon.page.chart import FIRST, LISTED, chart_of
 from letheon.page.entries import Entry, catalogue_entries
 from letheon.page.library import Snapshot
+from letheon.page.links import LIVE
+from letheon.page.listing import Filters, list_entries
 from letheon.page.meaning import Meaning, layout
 from letheon.page.query import parse
+from letheon.page.site import draw
 from letheon.page.words import Words, distance
 from letheon.recall.embedders import HashedWords
 
@@ -51,11 +54,47 @@ def test_papers_with_all_words_come_first() -> None:
 
 def test_fields_narrow_and_arxiv_ids_name_one_paper(papers: Snapshot) -> None:
     assert set(keys(papers, "author:conde")) == {"norming", "word-features"}
-    assert {entry.verdict for entry in papers.search("verdict:fails year:2025").entries} == {"fails"}
+    fails = {entry.key for entry in papers.entries if entry.standing == "fails*" and entry.date[:4] == "2025"}
+    assert set(keys(papers, "verdict:fails* year:2025")) == fails
     assert {entry.date[:4] for entry in papers.search("year:2023-2024").entries} == {"2023", "2024"}
     for text in ("2511.17100", "arXiv:2511.17100v3", "https://arxiv.org/abs/2511.17100"):
         assert keys(papers, text) == ["gu"], text
     assert keys(papers, "2511.99999") == []
+
+
+def test_a_span_of_years_may_be_open(papers: Snapshot) -> None:
+    years = {entry.date[:4] for entry in papers.search("year:2024-").entries}
+    assert len(years) > 1
+    assert min(years) == "2024"
+    assert max(entry.date[:4] for entry in papers.search("year:-2023").entries) == "2023"
+
+
+def test_verdicts_of_an_earlier_rule_are_asked_for_with_a_star() -> None:
+    entries = [Entry("now", "One", verdict="holds"), Entry("old", "Two", verdict="holds", current=False, seconds=None)]
+    papers = Snapshot(0, entries, Words(entries))
+    assert keys(papers, "verdict:holds") == ["now"]
+    assert keys(papers, "verdict:holds*") == ["old"]
+    counts = list_entries(entries, Filters(verdict="holds"), {}).counts["verdict"]
+    assert counts == {"holds": 1, "holds*": 1}
+    assert list_entries(entries, Filters(verdict="holds*"), {}).total == 1
+
+
+@pytest.mark.parametrize("word", ["cat", "kittens", "blockchain"])
+def test_a_word_with_no_near_word_is_not_corrected(word: str) -> None:
+    entries = [Entry("a", "A written car on blocks of mountains")]
+    assert Words(entries).corrected(word) == word
+
+
+def test_ten_thousand_papers_have_a_small_map() -> None:
+    entries = [*catalogue_entries()]
+    entries += [Entry(f"k{i}", f"A paper of the usual length about something or other {i}") for i in range(10_000)]
+    chart = chart_of(entries, np.random.default_rng(0).random((len(entries), 2)))
+    said = {"by_meaning": True, "note": "", "failed": False, "listed": LISTED}
+    shared = {"to": LIVE, "nav": [], "path": "/map", "live": True, "token": ""}
+    page = draw("map.html.j2", chart=chart, **said, **shared)
+    assert len(page.encode()) < 500_000
+    assert f"{FIRST} of {len(entries)} papers are links" in page
+    assert '<path class="w-imported" d="M' in page
 
 
 def test_hostile_searches_are_words(papers: Snapshot) -> None:
@@ -96,6 +135,11 @@ def test_meaning_finds_what_words_do_not(tmp_path) -> None:
     papers = Snapshot(0, entries, Words(entries), Meaning(entries, embedder, tmp_path / "v.sqlite"), note="")
     assert keys(papers, "feline") == ["cats"]
     assert [entry.key for entry in papers.like("stone")] == ["rock"]
+    asked: list[str] = []
+    assert papers.meaning is not None
+    papers.meaning.search = lambda text, limit: asked.append(text) or []  # type: ignore[method-assign, func-returns-value]
+    papers.search("Granitte, felines? wing:probe")
+    assert asked == ["Granitte, felines?"], "the meaning is that of what was typed"
     calls = embedder.calls
     Meaning([*entries, Entry("new", "Marble")], embedder, tmp_path / "v.sqlite")
     assert embedder.calls == calls + 1, "vectors of known texts are read from the cache"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_same_import_twice_changes_nothing(shelf: Shelf) -> None:
     assert shelf.add([PAPER]).new == ("new",)
     before = shelf.revision()
     again = shelf.add([PAPER, Entry("other", "A NEW paper!")])
-    assert again == ((), ("new", "new"), ())
+    assert again.each == (("new", "known"), ("new", "known"))
     assert shelf.revision() == before
     assert shelf.entry("new") == PAPER
 
@@ -45,6 +46,27 @@ def test_new_facts_replace_old_ones_and_unknown_ones_do_not(shelf: Shelf) -> Non
 
 def test_a_key_that_is_taken_is_given_a_number(shelf: Shelf) -> None:
     assert shelf.add([Entry("gu", "Another paper"), Entry("gu", "A third paper")]).new == ("gu-2", "gu-3")
+
+
+def test_titles_without_letters_and_contradicting_ids_are_papers_of_their_own(shelf: Shelf) -> None:
+    gu = next(entry for entry in catalogue_entries() if entry.key == "gu")
+    papers = [
+        *(Entry("paper", "🔥🔥🔥"), Entry("paper", "!!! ???")),
+        *(Entry("a", "A survey", arxiv="2001.00001"), Entry("b", "A survey", arxiv="2401.00002")),
+        Entry("c", gu.title, arxiv="1901.00001"),
+    ]
+    assert len(shelf.add(papers).new) == 5
+    assert len(shelf.add(papers).known) == 5
+
+
+def test_readers_wait_for_no_writer_and_see_what_is_committed(shelf: Shelf) -> None:
+    with ThreadPoolExecutor(1) as pool, shelf.transaction():
+        shelf.add([PAPER])
+        assert shelf.entry("new") == PAPER, "the writer sees what it wrote"
+        assert pool.submit(shelf.entry, "new").result(timeout=2) is None
+    assert shelf.entry("new") == PAPER
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        shelf.rows("DELETE FROM entries")
 
 
 def test_marks_survive_the_next_start(shelf: Shelf) -> None:

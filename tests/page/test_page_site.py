@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
+from letheon.page.app import create_app
 from letheon.page.entries import Entry, catalogue_entries
 from letheon.page.library import Library
 from letheon.page.listing import Filters, day_of, list_entries
+from letheon.page.outcomes import is_outcome, read_outcome
 from letheon.page.security import inside
 from letheon.page.shelf import Mark, Shelf
-from letheon.papers.catalogue import paper, papers
+from letheon.papers.catalogue import paper, papers, read_results
 from letheon.papers.page import listing_json, paper_json
+from letheon.papers.results_page import parts
 from tests.page.conftest import HOSTILE
 
 PAGES = (
@@ -142,8 +146,6 @@ def test_a_run_is_queued_followed_and_cancelled(client: TestClient, token: str) 
 
 
 def test_a_finished_run_stands_beside_the_record(client: TestClient, token: str) -> None:
-    from letheon.papers.catalogue import read_results
-
     queue = client.app.state.site.queue  # type: ignore[attr-defined]
     queue.close()
     number = queue.add("paper", "uer", ["x"])
@@ -154,6 +156,100 @@ def test_a_finished_run_stands_beside_the_record(client: TestClient, token: str)
     text = client.get(f"/runs/{number}").text
     assert "The verdict differs from the recorded one." in text
     assert f'href="/runs/{number}"' in client.get("/papers/uer").text
+
+
+def test_verdicts_of_an_earlier_rule_are_marked_everywhere(client: TestClient) -> None:
+    old = [entry for entry in catalogue_entries() if entry.verdict and not entry.current]
+    if not old:
+        pytest.skip("every record is judged by the present rule")
+    entry = old[0]
+    assert entry.seconds is None
+    for address in (f"/papers/{entry.key}", f"/?verdict={entry.verdict}*", f"/search?q={entry.key}"):
+        assert f"{entry.verdict}* by an earlier rule" in client.get(address).text, address
+    plain = client.get("/", params={"verdict": entry.verdict}).text
+    assert f'href="/papers/{entry.key}"' not in plain
+    line = next(line for line in client.get("/api/papers").json() if line["key"] == entry.key)
+    assert line["current"] is False
+
+
+def test_the_list_explains_its_words_and_a_paper_leads_to_its_run(client: TestClient, shelf: Shelf) -> None:
+    page = client.get("/").text
+    for word in ("Wing", "Badge", "Verdict", "Reconstructed", "*"):
+        assert re.search(rf"<(dt|em)>{re.escape(word)}</", page)
+    assert 'hx-select-oob="#choices"' in page
+    assert '<a href="#run">Run it</a>' in client.get("/papers/gu").text
+    shelf.add([Entry("voted", "A paper with votes", votes=7, author_count=1)])
+    assert "7 votes" in client.get("/search?q=votes").text
+    assert "7 votes" in client.get("/papers/voted").text
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999999999", "-1", "x", "4611686018427387904"])
+def test_numbers_of_runs_have_bounds(client: TestClient, number: str) -> None:
+    for address in (f"/runs/{number}", f"/runs/{number}/events", f"/studio/runs/{number}/report"):
+        assert client.get(address).status_code in (400, 404)
+
+
+def test_only_whole_outcomes_inside_their_folder_are_read(tmp_path: Path) -> None:
+    results = read_results()
+    assert all(is_outcome({**result, "key": key}) for key, result in results.items())
+    whole = {**results["uer"], "key": "uer"}
+    file = tmp_path / "in" / "outcome.json"
+    file.parent.mkdir()
+    for name, value in (
+        *(("seeds", 3), ("seconds", "1"), ("seconds", True), ("baselines", [1]), ("verdict", "great"), ("date", 5)),
+        *(("machine", {"cpu": "x"}), ("checks", []), ("measured", []), ("primary", {"a": {}}), ("beside", {"a": 1})),
+        *(("interval", {"a": [1]}), ("interval", "x"), ("seconds", float("inf"))),
+        ("primary", {"a": {"verdict": "holds", "p": "0"}}),
+    ):
+        file.write_text(json.dumps({**whole, name: value}))
+        assert read_outcome(file.parent) is None, name
+    file.write_text(json.dumps(whole))
+    assert read_outcome(file.parent) == whole
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "outcome.json").symlink_to(file)
+    assert read_outcome(tmp_path / "link") is None
+    assert read_outcome(tmp_path / "link", tmp_path) == whole
+
+
+def test_the_log_of_a_run_hides_nothing(client: TestClient) -> None:
+    queue = client.app.state.site.queue  # type: ignore[attr-defined]
+    queue.close()
+    number = queue.add("paper", "uer", ["x"])
+    (queue.folder / str(number)).mkdir(parents=True)
+    (queue.folder / str(number) / "log.txt").write_text("seeds\u202e: 1/2 \u202ex\n\x1b[31m")
+    queue.cancel(number)
+    event = json.loads(client.get(f"/runs/{number}/events").text.removeprefix("data: "))
+    assert not set(event["log"] + event["words"]) & set("\u202e\x1b")
+
+
+def test_the_map_says_when_it_cannot_be_drawn(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from letheon.page import meaning
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(meaning, "load_meaning", full)
+    with TestClient(create_app(shelf, cache=tmp_path), base_url="http://127.0.0.1:8457") as client:
+        client.app.state.site.library.ready()  # type: ignore[attr-defined]
+        assert "could not be computed (OSError)" in client.get("/map").text
+        assert "could not be computed (OSError)" in client.get("/search?q=sinks").text
+
+
+def test_a_locked_file_is_said(client: TestClient, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Shelf, "star", locked)
+    answer = client.post("/papers/gu/marks", data={"starred": "on", "token": token})
+    assert answer.status_code == 503
+    assert "Try again in a moment" in answer.text
+
+
+def test_one_seed_is_one_and_too_few_values_are_not_equal_ones(client: TestClient) -> None:
+    result = {**read_results()["uer"], "seeds": [0], "interval": {"a": None}}
+    result |= {"primary": {"a": {"verdict": "inconclusive", "mean": 1.0, "p": 1.0, "above": 0.0}}, "beside": {}}
+    assert parts(result)[0].interval == "none (too few values)"
+    assert parts({**result, "seeds": [0, 1]})[0].interval == "none (equal values)"
 
 
 def test_days_and_months_are_headings() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi")
+import pyarrow
+import pyarrow.parquet
 from fastapi.testclient import TestClient
 
 from letheon.audit.ledger.store import Ledger
+from letheon.core.errors import InputError
 from letheon.page import side_by_side, uploads
 from letheon.page.app import create_app
 from letheon.page.shelf import Shelf
@@ -148,6 +152,30 @@ def test_uploads_have_a_limit(client: TestClient, monkeypatch: pytest.MonkeyPatc
     assert answer.status_code == 400
     assert "more than" in answer.text
     assert client.post("/studio/request", content=b"x" * 25_000_000).status_code == 413
+
+
+@pytest.mark.parametrize("kind", ["rows", "texts", "lists"])
+def test_a_small_parquet_file_that_becomes_large_is_not_read(tmp_path: Path, kind: str) -> None:
+    columns = {
+        "rows": {"question": ["q"] * 200_000, "answer": ["a"] * 200_000},
+        "texts": {"question": ["q" * 10_000] * 10_000, "answer": ["a"] * 10_000},
+        "lists": {"question": [["q" * 10_000] * 100] * 100, "answer": ["a"] * 100},
+    }[kind]
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), content, compression="zstd")
+    assert content.tell() < uploads.LARGEST
+    content.seek(0)
+    with pytest.raises(InputError, match="once unpacked"):
+        uploads.store_rows(tmp_path, "forget", "a.parquet", content)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_parquet_file_are_stored(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    table = pyarrow.table({"question": ["Who?", "Where?"], "answer": ["Ann", "Oslo"], "weight": [1, None]})
+    pyarrow.parquet.write_table(table.drop_columns(["weight"]), content)
+    content.seek(0)
+    assert uploads.store_rows(tmp_path, "forget", "a.parquet", content).number == 2
 
 
 def test_forms_need_their_token(client: TestClient) -> None:

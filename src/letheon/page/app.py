@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -81,6 +82,7 @@ def create_app(
     app.add_exception_handler(StarletteHTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(LetheonError, _refuse)
+    app.add_exception_handler(sqlite3.OperationalError, _refuse)
     return app
 
 
@@ -89,6 +91,8 @@ def _refuse(request: Request, error: Exception) -> Response:
     status, problem, remedy = 400, "The address or the form has a value that cannot be read.", ""
     if isinstance(error, StarletteHTTPException):
         status, problem = error.status_code, "There is no such page." if error.detail == "Not Found" else error.detail
+    elif isinstance(error, sqlite3.OperationalError):
+        status, problem, remedy = 503, f"The reader's file cannot be used just now ({error}).", "Try again in a moment."
     elif isinstance(error, LetheonError):
         problem, remedy = error.problem, error.remedy
     if request.url.path.startswith("/api/"):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from letheon.core.atomic import atomic_write_bytes, atomic_write_text, check_writable
-from letheon.page.chart import chart_of
+from letheon.core.errors import LetheonError
+from letheon.page.chart import LISTED, chart_of
 from letheon.page.details import details
 from letheon.page.entries import Entry
 from letheon.page.library import Library
@@ -60,10 +61,11 @@ def build(library: Library, folder: Path) -> Built:
         page(f"papers/{entry.key}", "paper.html.j2", entry=entry, mark=None, details=about, like=like, history=[])
         if about is not None:
             page(f"papers/{entry.key}/code", "code.html.j2", entry=entry, files=about.files)
-    assert snapshot.positions is not None, "`ready` has waited for the vectors"
-    assert snapshot.meaning is not None
+    if snapshot.positions is None or snapshot.meaning is None:
+        raise LetheonError(snapshot.note, "see the log; --embedder words needs no model")
     chart = chart_of(snapshot.entries, snapshot.positions)
-    page("map", "map.html.j2", chart=chart, by_meaning=snapshot.meaning.by_meaning, note=snapshot.note)
+    said = {"note": snapshot.note, "failed": False, "listed": LISTED}
+    page("map", "map.html.j2", chart=chart, by_meaning=snapshot.meaning.by_meaning, **said)
     page("search", "search_static.html.j2", total=len(snapshot.entries), index=index_of(snapshot.entries))
     for name, text in pages.items():
         atomic_write_text(folder / f"{name}.html", text)
@@ -88,7 +90,7 @@ def index_of(entries: Sequence[Entry]) -> Markup:
             "authors": ", ".join(entry.authors),
             "year": entry.date[:4],
             "arxiv": entry.arxiv,
-            "verdict": entry.verdict,
+            "verdict": entry.standing,
             "badge": entry.badge,
             "wing": entry.wing,
             "source": entry.source,

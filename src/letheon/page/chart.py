@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ WIDTH, HEIGHT, MARGIN = 1000, 700, 60
 LETTER, LINE = 7.0, 13.0  # width and height of a letter of the labels, generously
 APART = 20.0  # pixels between dots, while there is room
 ROUNDS = 60
+LARGEST_LINKED = 2000  # papers up to which each dot is a link with a title
+FIRST = 400  # papers that are links where there are more; the others are points
+LISTED = 300  # papers of the table
 LABELLED = 150  # papers that get labels; more would cover each other
 
 
@@ -34,12 +37,18 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """The map: its size, its dots, and the number of papers per wing."""
+    """The map: its size, its dots with links, the number of papers per wing, and an SVG path of points per wing."""
 
     width: int
     height: int
     dots: list[Dot]
     wings: dict[str, int]
+    points: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of papers on the map."""
+        return sum(self.wings.values())
 
 
 def chart_of(entries: Sequence[Entry], positions: NDArray[np.float64]) -> Chart:
@@ -47,16 +56,21 @@ def chart_of(entries: Sequence[Entry], positions: NDArray[np.float64]) -> Chart:
     places = positions * [WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN] + MARGIN
     if len(entries) <= LABELLED:
         places = spread(places)
+    linked = len(entries) if len(entries) <= LARGEST_LINKED else FIRST
     boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     dots = []
-    for place, (entry, (x, y)) in enumerate(zip(entries, places, strict=True)):
+    for place, (entry, (x, y)) in enumerate(zip(entries[:linked], places[:linked], strict=True)):
         label: dict[str, Any] = {}
         if len(entries) <= LABELLED:
             label, box = _label(entry.key, float(x), float(y), boxes[:place] + boxes[place + 1 :])
             boxes += [box] if box else []
         dots.append(Dot(entry, round(float(x), 1), round(float(y), 1), **label))
     counted = Counter(entry.wing or "imported" for entry in entries)
-    return Chart(WIDTH, HEIGHT, dots, dict(sorted(counted.items())))
+    points: dict[str, list[str]] = defaultdict(list)
+    for entry, (x, y) in zip(entries[linked:], places[linked:], strict=True):
+        points[entry.wing or "imported"].append(f"M{x:.0f} {y:.0f}h0")
+    paths = {wing: "".join(dict.fromkeys(steps)) for wing, steps in points.items()}
+    return Chart(WIDTH, HEIGHT, dots, dict(sorted(counted.items())), paths)
 
 
 def spread(places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import letheon
-from letheon.papers.catalogue import Paper, paper, read_results
-from letheon.papers.outcome import OLD_RULE, RULE
+from letheon.papers.catalogue import Paper, is_current, paper, read_results, rule_of
 from letheon.papers.page import paper_json
 from letheon.papers.results_page import Part, filled, parts, read_readings
 
@@ -95,7 +94,6 @@ def record_of(result: Mapping[str, Any] | None) -> Record | None:
     if result is None:
         return None
     machine = result.get("machine", {})
-    rule = result.get("rule", OLD_RULE)
     return Record(
         verdict=result["verdict"],
         parts=parts(result),
@@ -105,7 +103,7 @@ def record_of(result: Mapping[str, Any] | None) -> Record | None:
         seconds=result["seconds"],
         date=result.get("date", "")[:10],
         machine=f"{machine['cpu']}, {machine['cores']} cores" if machine else "",
-        old_rule="" if rule == RULE else rule,
+        old_rule="" if is_current(result) else rule_of(result),
     )
 
 

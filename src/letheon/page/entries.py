@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from letheon.papers.catalogue import badge, papers, read_evidence, read_results
+from letheon.papers.catalogue import badge, is_current, papers, read_evidence, read_results
 from letheon.papers.page import listing_json
 
+STAR = "*"  # behind a verdict that an earlier rule gave
 NO_CODE = "no code yet"  # badge of an imported paper
 
 
@@ -30,7 +31,8 @@ class Entry:
         wing: the part of the library that it belongs to (`forget`, `retain`, ...); empty if none.
         badge: how far its code has come.
         verdict: the recorded verdict on its claim; empty if none.
-        seconds: how long the recorded run took; None if it was not recorded.
+        current: whether the present rule gives the verdict; a verdict of an earlier rule counts for nothing.
+        seconds: how long the recorded run took; None if no run was recorded under the present rule.
         source: `letheon`, or the name of the import that it came with.
         votes: number of votes on the page that it was imported from; None if that page gives none.
     """
@@ -47,6 +49,7 @@ class Entry:
     wing: str = ""
     badge: str = NO_CODE
     verdict: str = ""
+    current: bool = True
     seconds: float | None = None
     source: str = ""
     votes: int | None = None
@@ -56,11 +59,17 @@ class Entry:
         """Whether the paper is one of the catalogue and not an imported one."""
         return self.source == "letheon"
 
+    @property
+    def standing(self) -> str:
+        """The verdict, with a star if an earlier rule gave it; empty if there is none."""
+        return self.verdict if self.current or not self.verdict else f"{self.verdict}{STAR}"
+
 
 @cache
 def catalogue_entries() -> tuple[Entry, ...]:
     """The papers of the catalogue as entries, by number; read once per process."""
     evidence, results = read_evidence(), read_results()
+    judged = {key for key, result in results.items() if is_current(result)}
     return tuple(
         Entry(
             key=paper.key,
@@ -75,7 +84,8 @@ def catalogue_entries() -> tuple[Entry, ...]:
             wing=wing_of(paper.room),
             badge=badge(paper, evidence, results),
             verdict=results.get(paper.key, {}).get("verdict", ""),
-            seconds=results.get(paper.key, {}).get("seconds"),
+            current=paper.key in judged or paper.key not in results,
+            seconds=results[paper.key].get("seconds") if paper.key in judged else None,
             source="letheon",
         )
         for paper in papers()
@@ -104,5 +114,5 @@ def as_json(entry: Entry) -> dict[str, Any]:
 
 
 def plain_title(title: str) -> str:
-    """A title for comparison: lower case letters and digits alone."""
-    return re.sub(r"[\W_]+", "", title.casefold())
+    """A title for comparison: lower case letters and digits alone; the title itself where it has none of them."""
+    return re.sub(r"[\W_]+", "", title.casefold()) or title.strip()

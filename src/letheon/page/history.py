@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from letheon.page.queue import Queue, read_outcome
+from letheon.page.outcomes import read_outcome
+from letheon.page.queue import Queue
+from letheon.papers.catalogue import is_current
 
 MOST = 20
 
 
 @dataclass(frozen=True)
 class Past:
-    """One run of a paper: when, how it ended, how long it took, and its page where it has one."""
+    """One run of a paper: when, how it ended, how long it took, where it is, and whether the present rule judged it."""
 
     when: str
     state: str
@@ -22,6 +24,7 @@ class Past:
     seeds: int | None
     address: str = ""
     place: str = ""
+    current: bool = True
 
 
 def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
@@ -31,12 +34,15 @@ def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
         outcome = run.outcome()
         state = outcome["verdict"] if outcome and run.state == "done" else run.state
         seeds = len(outcome["seeds"]) if outcome else None
-        past.append(Past(run.created.replace("T", " ").rstrip("Z"), state, run.seconds, seeds, f"/runs/{run.id}"))
+        current = outcome is None or is_current(outcome)
+        when = run.created.replace("T", " ").rstrip("Z")
+        past.append(Past(when, state, run.seconds, seeds, f"/runs/{run.id}", current=current))
     for folder in folders:
         for place in (folder, folder / key, folder / "letheon-papers" / key):
-            outcome = read_outcome(place)
+            outcome = read_outcome(place, folder)
             if outcome is not None and outcome["key"] == key:
                 made = datetime.fromtimestamp((place / "outcome.json").stat().st_mtime, UTC)
                 seeds, seconds = len(outcome["seeds"]), float(outcome["seconds"])
-                past.append(Past(f"{made:%Y-%m-%d %H:%M:%S}", outcome["verdict"], seconds, seeds, place=str(place)))
+                when, current = f"{made:%Y-%m-%d %H:%M:%S}", is_current(outcome)
+                past.append(Past(when, outcome["verdict"], seconds, seeds, place=str(place), current=current))
     return sorted(past, key=lambda one: one.when, reverse=True)[:MOST]

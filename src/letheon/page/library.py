@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DEEP = 200  # hits of each ranking that are fused
 FUSION = 60  # constant of reciprocal rank fusion (Cormack et al., 2009)
+_LOG = logging.getLogger(__name__)
 LOADING = "Searched by words alone: the vectors for the search by meaning are still being computed."
 WORDS_ALONE = "Searched by words alone: the site was started without an embedder."
 
@@ -56,6 +58,7 @@ class Snapshot:
         meaning: their vectors; None until they are computed.
         note: why there is no search by meaning; empty where there is one.
         positions: where the papers stand on the map [papers, 2]; None until it is computed.
+        failed: whether the vectors or the map could not be computed.
         places: the place of each key in `entries`.
     """
 
@@ -65,6 +68,7 @@ class Snapshot:
     meaning: Meaning | None = None
     note: str = LOADING
     positions: NDArray[np.float64] | None = None
+    failed: bool = False
     places: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,13 +141,18 @@ class Library:
         return snapshot
 
     def _embed(self, snapshot: Snapshot) -> None:
-        from letheon.page.meaning import load_meaning  # loads torch, for which no page waits
-
-        note = WORDS_ALONE if self.embedder == "words" else ""
         try:
-            snapshot.meaning = load_meaning(snapshot.entries, self.embedder, self.cache)
-        except LetheonError as error:
-            note = f"Searched by words alone: {error.problem}."
-            snapshot.meaning = load_meaning(snapshot.entries, "words", self.cache)
-        snapshot.note = note
-        snapshot.positions = snapshot.meaning.positions()
+            from letheon.page.meaning import load_meaning  # loads torch, for which no page waits
+
+            note = WORDS_ALONE if self.embedder == "words" else ""
+            try:
+                snapshot.meaning = load_meaning(snapshot.entries, self.embedder, self.cache)
+            except LetheonError as error:
+                note = f"Searched by words alone: {error.problem}."
+                snapshot.meaning = load_meaning(snapshot.entries, "words", self.cache)
+            snapshot.positions = snapshot.meaning.positions()
+            snapshot.note = note
+        except Exception as error:  # a full disk, too little memory: the pages say so instead of waiting for ever
+            _LOG.exception("the vectors of the papers could not be computed")
+            snapshot.failed = True
+            snapshot.note = f"Searched by words alone: the vectors could not be computed ({type(error).__name__})."

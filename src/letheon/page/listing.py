@@ -50,7 +50,7 @@ class Filters:
         return (
             self.wing in ("", entry.wing)
             and self.badge in ("", entry.badge)
-            and self.verdict in ("", entry.verdict or "none")
+            and self.verdict in ("", entry.standing or "none")
             and self.year in ("", entry.date[:4])
             and (not self.quick or is_quick(entry))
             and (not self.mine or _marked(mark, self.mine))
@@ -110,7 +110,7 @@ def _counts(entries: Sequence[Entry], filters: Filters, marks: Mapping[str, Mark
     values: dict[str, Callable[[Entry], str]] = {
         "wing": lambda entry: entry.wing,
         "badge": lambda entry: entry.badge,
-        "verdict": lambda entry: entry.verdict or "none",
+        "verdict": lambda entry: entry.standing or "none",
         "year": lambda entry: entry.date[:4],
         "quick": lambda entry: "1" if is_quick(entry) else "",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from letheon.page.entries import Entry
+from letheon.page.entries import STAR, Entry
 from letheon.page.words import words_of
 
 FIELDS = ("author", "year", "verdict", "badge", "wing", "source")
@@ -58,7 +58,9 @@ def _matches(entry: Entry, name: str, value: str) -> bool:
         given = [word for author in entry.authors for word in words_of(author)]
         return all(any(word.startswith(part) for word in given) for part in wanted)
     if name == "year":
-        first, _, last = value.partition("-")
-        return bool(entry.date) and first <= entry.date[:4] <= (last or first)
-    actual = {"verdict": entry.verdict, "badge": entry.badge, "wing": entry.wing, "source": entry.source}[name]
+        first, to, last = value.partition("-")
+        return bool(entry.date) and first <= entry.date[:4] <= (last or ("9999" if to else first))
+    if name == "verdict" and entry.standing.endswith(STAR) and not value.endswith(STAR):
+        return False  # a verdict of an earlier rule is asked for with its star
+    actual = {"verdict": entry.standing, "badge": entry.badge, "wing": entry.wing, "source": entry.source}[name]
     return actual.casefold().startswith(value.casefold())

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -21,6 +23,7 @@ from typing import Any, Literal, get_args
 from letheon.core.errors import InputError
 from letheon.core.runs import utc_now
 from letheon.page import processes
+from letheon.page.outcomes import read_outcome
 from letheon.page.shelf import Shelf
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
@@ -28,6 +31,10 @@ STATES: tuple[State, ...] = get_args(State)
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0  # between the request to end and the end by force
 LOG_BYTES = 20_000  # the end of the log that is shown
+UPLOADS = "uploads"  # folder of uploaded rows, one folder per request
+TAKEN_OVER = 20  # newest cancelled runs whose processes a new site looks for
+KILLED = 128  # exit codes from here on are those of a process that a signal ended
+_LOG = logging.getLogger(__name__)
 PROGRESS = re.compile(r"^(.*): (\d+)/(\d+)(?:, more than the \d+ planned)? ?(.*)$")
 
 MIGRATIONS = (
@@ -49,7 +56,7 @@ class Run:
     Attributes:
         kind: what it does, such as `paper`.
         subject: what it is about: for a paper its key.
-        arguments: what stands after `letheon` on its command line; `FOLDER` stands for its folder.
+        arguments: what stands after `letheon` on its command line; `FOLDER` and `FOLDER/...` name its folder.
         created: when it was asked for, ISO 8601.
         started, ended: seconds since 1970; 0 before.
         code: the exit code; None where there is none.
@@ -79,6 +86,24 @@ class Run:
         """How long it has run."""
         return max(0.0, (self.ended or time.time()) - self.started) if self.started else 0.0
 
+    @property
+    def command(self) -> list[str]:
+        """Its arguments with the folder's name in the place of `FOLDER`."""
+        return [
+            f"{self.folder}{word[6:]}" if word == "FOLDER" or word.startswith("FOLDER/") else word
+            for word in self.arguments
+        ]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be put into the queue once more: uploaded rows are deleted when a run is over."""
+        return not self.uploads()
+
+    def uploads(self) -> list[Path]:
+        """The folders of uploaded rows that its arguments name."""
+        parents = [Path(word).parent for word in self.arguments]
+        return [folder for folder in dict.fromkeys(parents) if folder.parent == self.folder.parent / UPLOADS]
+
     def log(self) -> str:
         """The end of its log."""
         return _tail(self.folder / processes.LOG)
@@ -92,7 +117,7 @@ class Run:
 
     def outcome(self) -> dict[str, Any] | None:
         """The outcome that a paper's run wrote, None if it wrote none."""
-        return read_outcome(self.folder / "out")
+        return read_outcome(self.folder / "out", self.folder)
 
 
 class Queue:
@@ -107,6 +132,7 @@ class Queue:
         self.shelf, self.folder = shelf, folder
         shelf.extend("runs", MIGRATIONS)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._births: dict[int, str] = {}
         self._ending: dict[int, float] = {}  # run -> when it is ended by force
         self._stop, self._wake = threading.Event(), threading.Event()
         self._lock = threading.RLock()
@@ -115,6 +141,7 @@ class Queue:
     def open(self) -> None:
         """Start the thread that follows the runs."""
         self._stop.clear()
+        self._take_over()
         self._thread = threading.Thread(target=self._loop, daemon=True, name="letheon-runs")
         self._thread.start()
 
@@ -129,7 +156,8 @@ class Queue:
         """Put a run at the end of the queue and return its number.
 
         Args:
-            arguments: what stands after `letheon`; `FOLDER` is replaced by the folder of the run's own files.
+            arguments: what stands after `letheon`; `FOLDER`, alone or before a slash, is replaced by the folder of the
+                run's own files.
 
         Raises:
             InputError: the same run waits or runs already.
@@ -149,8 +177,14 @@ class Queue:
         return int(number or 0)
 
     def again(self, number: int) -> int:
-        """Put a run that is over into the queue once more, under a new number."""
+        """Put a run into the queue once more, under a new number.
+
+        Raises:
+            InputError: its uploaded rows are deleted, or the same run waits or runs already.
+        """
         run = self.run(number)
+        if not run.repeatable:
+            raise InputError("the rows of this request are deleted when it is over", "make the request anew")
         return self.add(run.kind, run.subject, run.arguments)
 
     def run(self, number: int) -> Run:
@@ -180,8 +214,11 @@ class Queue:
                 return
             self._set(number, state="cancelled", ended=time.time())
             if run.state == "running":
-                processes.end(run.pid)
                 self._ending[number] = time.monotonic() + GRACE_SECONDS
+                if self._runs(run):
+                    processes.end(self._process(run)[0])
+            else:
+                _forget_uploads(run)
         self._wake.set()
 
     def step(self) -> None:
@@ -197,43 +234,76 @@ class Queue:
 
     def _follow(self, run: Run) -> bool:
         """Return whether a run still runs; one that ended is marked."""
-        child = self._children.get(run.id)
-        if child is not None:
-            child.poll()
-        if processes.alive(run.pid, run.born):
-            return True
-        self._children.pop(run.id, None)
         code = processes.exit_code(run.folder)
-        state: State = "interrupted" if code is None else "done" if code in (0, 3) else "failed"
+        pid, born = self._process(run)
+        if self._runs(run) if code is None else processes.alive(pid, born):
+            if run.pid != pid:  # it was started, and the file was locked then
+                self._set(run.id, pid=pid, born=born)
+            return True
+        code = processes.exit_code(run.folder)  # it may have been written meanwhile
+        killed = code is None or code >= KILLED
+        state: State = "interrupted" if killed else "done" if code in (0, 3) else "failed"
         self._set(run.id, state=state, code=code, ended=time.time())
+        self._children.pop(run.id, None)
+        self._births.pop(run.id, None)
+        _forget_uploads(run)
         return False
 
     def _start(self, run: Run) -> None:
-        out = str(run.folder)
+        self._set(run.id, state="running", started=time.time())
         try:
-            child = processes.start([word.replace("FOLDER", out) for word in run.arguments], run.folder)
+            if run.folder.exists():  # of another run of this number, in a file that is gone
+                shutil.rmtree(run.folder)
+            child = processes.start(run.command, run.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 (run.folder / processes.LOG).write_text(f"it could not be started: {error}\n")
             self._set(run.id, state="failed", ended=time.time())
+            _forget_uploads(run)
             return
-        self._children[run.id] = child
-        self._set(run.id, state="running", pid=child.pid, born=processes.birth(child.pid), started=time.time())
+        self._children[run.id], self._births[run.id] = child, processes.birth(child.pid)
+        self._set(run.id, pid=child.pid, born=self._births[run.id])
+
+    def _process(self, run: Run) -> tuple[int, str]:
+        """The number and the birth of a run's process, which the file may not have yet."""
+        child = self._children.get(run.id)
+        return (run.pid, run.born) if child is None else (child.pid, self._births[run.id])
+
+    def _runs(self, run: Run) -> bool:
+        """Whether any process of a run's group runs."""
+        if (child := self._children.get(run.id)) is not None:
+            child.poll()
+        return processes.group_alive(*self._process(run))
 
     def _end_by_force(self) -> None:
         for number, deadline in list(self._ending.items()):
-            run, child = self.run(number), self._children.get(number)
-            if child is not None:
-                child.poll()
-            if not processes.alive(run.pid, run.born):
+            run = self.run(number)
+            if not self._runs(run):
                 del self._ending[number]
                 self._children.pop(number, None)
+                self._births.pop(number, None)
+                _forget_uploads(run)
             elif time.monotonic() > deadline:
-                processes.end(run.pid, force=True)
+                processes.end(self._process(run)[0], force=True)
+
+    def _take_over(self) -> None:
+        """End cancelled runs that the site before did not live to end, and delete rows that no run needs."""
+        with self._lock:
+            newest = self.runs()
+            for run in [run for run in newest if run.state == "cancelled"][:TAKEN_OVER]:
+                if self._runs(run):
+                    self._ending[run.id] = time.monotonic()
+            needed = {folder for run in newest if not run.over or run.id in self._ending for folder in run.uploads()}
+            for folder in (self.folder / UPLOADS).glob("*"):
+                if folder not in needed:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
-            self.step()
+            try:
+                self.step()
+            except Exception:  # such as a locked file: the next step tries again
+                _LOG.exception("a step of the queue failed; it is tried again")
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()
 
@@ -248,13 +318,9 @@ class Queue:
         return Run(**values, arguments=arguments, folder=self.folder / str(row["id"]))
 
 
-def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """The `outcome.json` of a folder that `letheon papers run` wrote; None if there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
-        if isinstance(outcome, dict) and {"key", "verdict", "measured", "interval"} <= outcome.keys():
-            return outcome
-    return None
+def _forget_uploads(run: Run) -> None:
+    for folder in run.uploads():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tail(path: Path) -> str:

@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from queue import Empty, SimpleQueue
+from typing import Literal, NamedTuple
 
 from letheon.core.errors import InputError
 from letheon.core.runs import utc_now
 from letheon.page.entries import Entry, catalogue_entries, plain_title
 
+Fate = Literal["new", "known", "changed"]
 WAIT_SECONDS = 5.0
 LONGEST_NOTE = 20_000  # characters
 
@@ -43,17 +45,27 @@ MIGRATIONS = (
 
 
 class Added(NamedTuple):
-    """The keys of added entries, by what happened to them.
+    """The key of each added entry and what happened to it, in the order in which they were given."""
 
-    Attributes:
-        new: entries that were stored.
-        known: entries that the catalogue or the shelf had already, with nothing new in them.
-        changed: imported entries whose fields were replaced.
-    """
+    each: tuple[tuple[str, Fate], ...]
 
-    new: tuple[str, ...]
-    known: tuple[str, ...]
-    changed: tuple[str, ...]
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The keys of entries that were stored."""
+        return self._with("new")
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The keys of entries that the catalogue or the shelf had already, with nothing new in them."""
+        return self._with("known")
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The keys of imported entries whose fields were replaced."""
+        return self._with("changed")
+
+    def _with(self, fate: Fate) -> tuple[str, ...]:
+        return tuple(key for key, one in self.each if one == fate)
 
 
 @dataclass(frozen=True)
@@ -77,16 +89,20 @@ class Shelf:
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = Path(path), threading.RLock()
+        self._writer = 0  # the thread whose transaction is open
+        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()  # those that no thread uses just now
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
+            self._connection = self._connect()
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._migrate()
         except (sqlite3.DatabaseError, OSError) as error:
             raise InputError(f"{path} cannot be opened as a shelf: {error}", "choose another --shelf") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        return connection
 
     def _migrate(self) -> None:
         with self.transaction() as connection:
@@ -121,21 +137,33 @@ class Shelf:
         """Yield the connection inside a write transaction; an exception rolls it back."""
         with self._lock:
             nested = self._connection.in_transaction
-            if not nested:
-                self._connection.execute("BEGIN IMMEDIATE")
+            if nested:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._writer = threading.get_ident()
             try:
                 yield self._connection
-            except BaseException:
-                if not nested:
-                    self._connection.execute("ROLLBACK")
-                raise
-            if not nested:
                 self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._writer = 0
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        """The rows that a SELECT returns."""
-        with self._lock:
+        """The rows that a SELECT returns; it waits for no writer, and inside a transaction it sees what that wrote."""
+        if self._writer == threading.get_ident():
             return self._connection.execute(query, tuple(values)).fetchall()
+        try:
+            connection = self._readers.get_nowait()
+        except Empty:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = 1")
+        try:
+            return connection.execute(query, tuple(values)).fetchall()
+        finally:
+            self._readers.put(connection)
 
     def entries(self) -> list[Entry]:
         """Every paper: those of the catalogue by number, then the imported ones in the order of their import."""
@@ -151,39 +179,40 @@ class Shelf:
     def add(self, entries: Iterable[Entry]) -> Added:
         """Store imported papers; adding the same papers again changes nothing.
 
-        A paper is known by its arXiv identifier, else by the letters of its title. A paper of the catalogue stays as
+        A paper is known by its arXiv identifier, else by the letters of its title where the identifiers do not
+        contradict. A paper of the catalogue stays as
         the catalogue has it. A key that another paper has is given a number.
         """
-        new: list[str] = []
-        known: list[str] = []
-        changed: list[str] = []
-        ours = {name: entry.key for entry in catalogue_entries() for name in _names(entry)}
+        each: list[tuple[str, Fate]] = []
+        ours = {name: entry for entry in catalogue_entries() for name in _names(entry)}
         taken = {entry.key for entry in catalogue_entries()}
         with self.transaction() as connection:
             taken |= {row["key"] for row in self.rows("SELECT key FROM entries")}
             for entry in entries:
-                catalogued = next((ours[name] for name in _names(entry) if name in ours), None)
+                named = (ours[name] for name in _names(entry) if name in ours)
+                catalogued = next((one for one in named if not _contradict(one, entry)), None)
                 stored = None if catalogued else self._stored(entry)
                 if catalogued:
-                    known.append(catalogued)
+                    each.append((catalogued.key, "known"))
                 elif stored is None:
                     placed = Entry(**{**asdict(entry), "key": _free(entry.key, taken)})
                     taken.add(placed.key)
                     self._write(connection, placed)
-                    new.append(placed.key)
+                    each.append((placed.key, "new"))
                 else:
                     merged = _merged(stored, entry)
-                    (known if merged == stored else changed).append(stored.key)
+                    each.append((stored.key, "known" if merged == stored else "changed"))
                     if merged != stored:
                         self._write(connection, merged)
-            if new or changed:
+            if any(fate != "known" for _, fate in each):
                 connection.execute("UPDATE revision SET number = number + 1")
-        return Added(tuple(new), tuple(known), tuple(changed))
+        return Added(tuple(each))
 
     def _stored(self, entry: Entry) -> Entry | None:
         by_id = self.rows("SELECT entry FROM entries WHERE arxiv = ?", (entry.arxiv,)) if entry.arxiv else []
         rows = by_id or self.rows("SELECT entry FROM entries WHERE title = ?", (plain_title(entry.title),))
-        return _entry(rows[0]["entry"]) if rows else None
+        same = (one for one in map(_entry, (row["entry"] for row in rows)) if not _contradict(one, entry))
+        return next(same, None)
 
     def _write(self, connection: sqlite3.Connection, entry: Entry) -> None:
         text = json.dumps(asdict(entry), ensure_ascii=False)
@@ -232,6 +261,8 @@ class Shelf:
 
     def close(self) -> None:
         """Close the file."""
+        while not self._readers.empty():
+            self._readers.get().close()
         self._connection.close()
 
 
@@ -249,6 +280,10 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 def _free(key: str, taken: set[str]) -> str:
     """The key itself, or the first of `key-2`, `key-3`, ... that no paper has."""
     return next(name for n in range(1, len(taken) + 2) if (name := key if n == 1 else f"{key}-{n}") not in taken)
+
+
+def _contradict(one: Entry, other: Entry) -> bool:
+    return bool(one.arxiv and other.arxiv) and one.arxiv != other.arxiv
 
 
 def _names(entry: Entry) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
 
+from letheon.core.errors import InputError
 from letheon.page.mail import check_address
 from letheon.page.shelf import Shelf
 
@@ -17,8 +18,8 @@ MIGRATIONS = (
     );
     """,
 )
-AGAIN, EXPIRES = timedelta(minutes=10), timedelta(days=2)
-MOST_WAITING = 1000  # addresses that have not confirmed; the oldest give way
+EXPIRES = timedelta(days=2)  # of a link to confirm; an address gets no second one before
+MOST_IN_AN_HOUR = 20  # mails that ask for a confirmation, to all addresses together
 
 
 class Subscribers:
@@ -31,35 +32,50 @@ class Subscribers:
     def __init__(self, shelf: Shelf) -> None:
         shelf.extend("subscribers", MIGRATIONS)
         self.shelf = shelf
+        self.delete_expired()
+
+    def delete_expired(self, now: datetime | None = None) -> None:
+        """Delete the addresses that did not confirm in time."""
+        oldest = ((now or datetime.now(UTC)) - EXPIRES).isoformat()
+        with self.shelf.transaction() as connection:
+            connection.execute("DELETE FROM subscribers WHERE state = 'waiting' AND asked <= ?", (oldest,))
+            connection.execute("UPDATE subscribers SET confirm = '' WHERE confirm != '' AND asked <= ?", (oldest,))
 
     def ask(self, address: str, now: datetime | None = None) -> str | None:
         """Note an address that wants to subscribe.
 
         Returns:
-            the token that its mail must carry; None if no mail is due, since it is subscribed or got one just now.
+            the token that its mail must carry; None if no mail is due: the address is subscribed, has a link that is
+            still valid, or unsubscribed, after which only the link of a mail that it got can bring it back.
 
         Raises:
-            InputError: the text is no address.
+            InputError: the text is no address, or too many mails were asked for within an hour.
         """
         address, now = check_address(address), now or datetime.now(UTC)
         token = secrets.token_urlsafe(24)
         with self.shelf.transaction() as connection:
+            self.delete_expired(now)
+            hour = (now - timedelta(hours=1)).isoformat()
+            asked = "asked > ? AND (confirm != '' OR state = 'subscribed')"
+            if connection.execute(f"SELECT count(*) FROM subscribers WHERE {asked}", (hour,)).fetchone()[0] >= (
+                MOST_IN_AN_HOUR  # said before the address is looked up, so that it tells nothing about it
+            ):
+                raise InputError("many addresses were given within an hour", "try again in an hour")
             row = connection.execute("SELECT * FROM subscribers WHERE address = ?", (address.lower(),)).fetchone()
-            just_now = row and row["confirm"] and datetime.fromisoformat(row["asked"]) > now - AGAIN
-            if row and (row["state"] == "subscribed" or just_now):
+            if row and (row["state"] in ("subscribed", "left") or row["confirm"]):
                 return None
             connection.execute(
                 "INSERT INTO subscribers VALUES (?, 'waiting', ?, ?, ?) ON CONFLICT (address) DO UPDATE SET "
-                "confirm = excluded.confirm, asked = excluded.asked, "
-                "state = CASE state WHEN 'left' THEN 'left' ELSE 'waiting' END",
+                "confirm = excluded.confirm, asked = excluded.asked",
                 (address.lower(), secrets.token_urlsafe(24), _hash(token), now.isoformat()),
             )
-            connection.execute(
-                "DELETE FROM subscribers WHERE state = 'waiting' AND address NOT IN "
-                "(SELECT address FROM subscribers WHERE state = 'waiting' ORDER BY asked DESC LIMIT ?)",
-                (MOST_WAITING,),
-            )
         return token
+
+    def forget(self, token: str) -> None:
+        """Forget a token to confirm whose mail could not be sent, and the address if nothing else is known of it."""
+        with self.shelf.transaction() as connection:
+            connection.execute("DELETE FROM subscribers WHERE confirm = ? AND state = 'waiting'", (_hash(token),))
+            connection.execute("UPDATE subscribers SET confirm = '' WHERE confirm = ?", (_hash(token),))
 
     def confirm(self, token: str, now: datetime | None = None) -> bool:
         """Subscribe the address that got this token; return whether the token is one, and still valid."""
@@ -75,6 +91,14 @@ class Subscribers:
         """Unsubscribe the address whose digests carry this token; return whether there is one."""
         with self.shelf.transaction() as connection:
             done = connection.execute("UPDATE subscribers SET state = 'left', confirm = '' WHERE leave = ?", (token,))
+            return done.rowcount == 1
+
+    def come_back(self, token: str) -> bool:
+        """Subscribe the address that unsubscribed and whose mails carry this token; return whether there is one."""
+        with self.shelf.transaction() as connection:
+            done = connection.execute(
+                "UPDATE subscribers SET state = 'subscribed' WHERE leave = ? AND state = 'left'", (token,)
+            )
             return done.rowcount == 1
 
     def token_to_leave(self, address: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import shutil
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from letheon.core.errors import InputError
 from letheon.core.rows.examples import read_examples
 
 LARGEST = 5_000_000  # bytes of one file
+MOST_ROWS = 100_000
+LARGEST_UNPACKED = 50_000_000  # bytes of a Parquet file's columns once they are read
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -41,6 +43,8 @@ def store_rows(folder: Path, kind: str, name: str, content: BinaryIO) -> Rows:
         raise InputError(
             f"the {kind} rows have more than {LARGEST / 1e6:.0f} MB", "use the command line for such files"
         )
+    if suffix == ".parquet":
+        _check_parquet(data, kind)
     file = folder / f"{kind}{suffix}"
     file.write_bytes(data)
     try:
@@ -49,6 +53,54 @@ def store_rows(folder: Path, kind: str, name: str, content: BinaryIO) -> Rows:
         raise InputError(error.problem.replace(str(file), f"{kind} rows"), error.remedy) from None
     except (ValueError, OSError) as error:  # a file that is not what its ending says
         raise InputError(f"the {kind} rows could not be read as {suffix}", "check the file") from error
+
+
+def _check_parquet(data: bytes, kind: str) -> None:
+    """Refuse a file that is small and becomes large once it is read, before it is read.
+
+    Repeated texts are stored once: their columns are read as dictionaries, whose entries are counted by their uses.
+
+    Raises:
+        InputError: the file is no Parquet file, or has too many rows or bytes.
+    """
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    large = InputError(
+        f"the {kind} rows hold more than {MOST_ROWS:,} rows or {LARGEST_UNPACKED / 1e6:.0f} MB once unpacked",
+        "use the command line for such files",
+    )
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        declared = sum(group.total_byte_size for group in groups)
+        if file.metadata.num_rows > MOST_ROWS or not 0 <= declared <= LARGEST_UNPACKED:
+            raise large
+        names = [file.schema.column(i).path for i in range(len(file.schema))]
+        coded = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data), read_dictionary=names)
+        unpacked = 0
+        for batch in coded.iter_batches(batch_size=1000):
+            unpacked += sum(map(_size, batch.columns))
+            if unpacked > LARGEST_UNPACKED:
+                raise large
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise InputError(f"the {kind} rows could not be read as .parquet", "check the file") from error
+
+
+def _size(column: Any) -> int:
+    """The bytes of a column [rows] with each entry of a dictionary counted by its uses."""
+    import pyarrow
+    import pyarrow.compute
+
+    if isinstance(column, pyarrow.StructArray):
+        return sum(map(_size, column.flatten()))
+    if isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray):
+        return int(column.nbytes) + _size(column.flatten())
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return int(column.nbytes)
+    lengths = pyarrow.compute.binary_length(column.dictionary)
+    return int(pyarrow.compute.sum(lengths.take(column.indices.drop_null())).as_py() or 0)
 
 
 def new_folder(parent: Path) -> Path:

@@ -15,7 +15,7 @@ from letheon.page.entries import Entry
 WEIGHTS = (10.0, 8.0, 5.0, 1.0)
 CANDIDATES = 60  # words whose edit distance to a misspelt word is computed
 ENOUGH = 20  # papers with all words, below which those with some are looked for
-SHORTEST = 3  # letters; shorter words are not corrected
+SHORTEST = 4  # letters; shorter words are not corrected
 
 
 class Words:
@@ -76,13 +76,13 @@ class Words:
     def corrected(self, word: str) -> str:
         """The nearest word of the index for a word that no paper has; the word itself if none is near.
 
-        One edit is forgiven in words of up to five letters, two in longer ones; an edit inserts, deletes, replaces or
-        swaps letters.
+        One edit is forgiven in words of four to seven letters, two in longer ones; an edit inserts, deletes, replaces
+        or swaps letters.
         """
         if len(word) < SHORTEST or self._has(f'"{word}" OR "{word}"*'):
             return word
         shared = Counter(near for trigram in trigrams(word) for near in self._by_trigram.get(trigram, ()))
-        limit = 1 if len(word) <= 5 else 2
+        limit = 1 if len(word) <= 7 else 2
         candidates = [near for near, _ in shared.most_common(CANDIDATES) if abs(len(near) - len(word)) <= limit]
         ranked = sorted((distance(word, near), -self._counts[near], near) for near in candidates)
         return ranked[0][2] if ranked and ranked[0][0] <= limit else word

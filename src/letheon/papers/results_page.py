@@ -92,7 +92,9 @@ def parts(result: Mapping[str, Any]) -> list[Part]:
     for kind, some in (("", primary(result)), ("beside: ", result.get("beside", {}))):
         for name, part in some.items():
             ends = result["interval"].get(name) if isinstance(result["interval"], Mapping) else None
-            interval = f"{short(ends[0])} to {short(ends[1])}" if ends else "none (equal values)" if "p" in part else ""
+            few = len(result["seeds"]) < 2 or part.get("mean", 0) is None
+            none = f"none ({'too few' if few else 'equal'} values)" if "p" in part else ""
+            interval = f"{short(ends[0])} to {short(ends[1])}" if ends else none
             mean, p = (short(part["mean"]) if "mean" in part else ""), (_p(part["p"]) if "p" in part else "")
             lines.append(Part(f"{kind}{name}", _claimed(part), mean, interval, p, part["verdict"]))
     return lines

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_line
+from letheon.page.importing.dates import is_day
+from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, lines_of, one_line
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 
@@ -21,8 +22,7 @@ def read_atom(text: str) -> Reading:
     starts = [match.start() for match in re.finditer(r"<(?:\w+:)?entry[\s>]", text)]
     opening = re.search(r"<(?:\w+:)?feed\b([^>]*)>", text)
     spaces = " ".join(re.findall(r"""xmlns(?::\w+)?\s*=\s*(?:"[^"<&]*"|'[^'<&]*')""", opening[1] if opening else ""))
-    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        line = text.count("\n", 0, start) + 1
+    for start, stop, line in zip(starts, [*starts[1:], len(text)], lines_of(text, starts), strict=True):
         block = re.match(r".*?</(?:\w+:)?entry\s*>", text[start:stop], re.DOTALL)
         if block is None:
             reading.broken.append(Broken(line, "the entry is not closed", text[start:stop].strip()))
@@ -45,7 +45,7 @@ def _draft(line: int, entry: ElementTree.Element) -> Draft:
         raise ValueError(f"arXiv answers: {abstract}")
     if not title:
         raise ValueError("it has no title")
-    if not re.match(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", day):
+    if not is_day(day[:10]):
         raise ValueError(f"date {day[:30]!r} is no date" if day else "it has no date")
     people = [one_line(author.findtext(f"{ATOM}name", "")) for author in entry.findall(f"{ATOM}author")]
     names = tuple(name for name in people if name)

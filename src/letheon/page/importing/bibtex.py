@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from letheon.page.importing.dates import month_number
-from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_line
+from letheon.page.importing.dates import is_day, month_number
+from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, lines_of, one_line
 
 ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
            "c": "\u0327", "v": "\u030c", "u": "\u0306", "H": "\u030b", "k": "\u0328", "r": "\u030a"}  # fmt: skip
@@ -37,11 +37,10 @@ def read_bibtex(text: str) -> Reading:
     text = text.lstrip("\ufeff")
     reading, strings = Reading(), dict[str, str]()
     starts = [match.start() for match in re.finditer(r"^[ \t]*@(?=\s*\w+\s*[{(])", text, re.MULTILINE)]
-    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+    for start, stop, line in zip(starts, [*starts[1:], len(text)], lines_of(text, starts), strict=True):
         block = text[start:stop]
         kind = re.match(r"\s*@\s*(\w+)\s*[{(]", block)
         assert kind is not None  # so the starts were chosen
-        line = text.count("\n", 0, start) + 1
         if kind[1].lower() in ("comment", "preamble"):
             continue
         try:
@@ -131,10 +130,10 @@ def _draft(line: int, fields: dict[str, str]) -> Draft:
 def _date(fields: dict[str, str]) -> str:
     """Return the date of an entry, as exact as it is."""
     whole = fields.get("date", "").strip()
-    if re.fullmatch(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", whole):
+    if re.fullmatch(r"[0-9]{4}(-(0[1-9]|1[0-2]))?", whole) or is_day(whole):
         return whole
     year = fields.get("year", "").strip()
-    if not re.fullmatch(r"\d{4}", year):
+    if not re.fullmatch(r"[0-9]{4}", year):
         raise _Fault(f"year {year[:20]!r} is no year" if year else "it has no year")
     month = fields.get("month", "").strip().strip("{}")
     number = int(month) if re.fullmatch(r"0?[1-9]|1[0-2]", month) else month_number(month)

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from letheon.page.importing.daily_text import DOT, read_daily_text
+from letheon.page.importing.dates import is_day
 from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_line
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "head", "button"})
@@ -112,6 +113,9 @@ def _add_paper(reading: Reading, line: int, item: Any) -> None:
         problem = "it lacks a title, an abstract or a date"
         reading.broken.append(Broken(line, problem, json.dumps(item, ensure_ascii=False)))
         return
+    if not is_day(day[:10]):
+        reading.broken.append(Broken(line, f"date {day[:30]!r} is no date", json.dumps(item, ensure_ascii=False)))
+        return
     given = names if isinstance(names, list) else []
     people = [str(one.get("name", "")) if isinstance(one, dict) else str(one) for one in given]
     reading.drafts.append(
@@ -122,7 +126,7 @@ def _add_paper(reading: Reading, line: int, item: Any) -> None:
             authors=len(people) or None,
             names=tuple(one_line(name) for name in people),
             date=day[:10],
-            votes=votes if isinstance(votes, int) else None,
+            votes=votes if isinstance(votes, int) and not isinstance(votes, bool) and 0 <= votes < 10**6 else None,
             arxiv=arxiv_of(str(paper.get("id", ""))),
         )
     )

@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from letheon.page.importing.dates import read_day
+from letheon.page.importing.dates import NUMBER, read_day
 from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_line
 
 DOT = "·"
 DOTS = ("∙", "⋅", "‧", "・")
-AUTHORS = re.compile(r"[•·*◦‣-]?\s*(\d[\d,]*)\s+authors?", re.IGNORECASE)
+AUTHORS = re.compile(rf"[•·*◦‣-]?\s*({NUMBER})\s+authors?", re.IGNORECASE)
 BY = re.compile(r"by ?AK\b")  # who makes the page, below its title
 LONG = 200  # characters; no title of a paper is longer, hardly an abstract shorter
 ENDS = (".", "!", "?", ":", ";", ",")
-# What such pages end with.
+# What such pages end with: words of which none is the beginning of another, so that there is one way to match a line.
 FOOTER = re.compile(
-    r"(previous|next|[\d.…]+|system theme|company|tos|privacy|about|careers|website|models|datasets|spaces|pricing|docs"
-    r"|©.{0,40}|\s)+",
+    r"(?:(?:previous|next|[\d.…]|system theme|company|tos|privacy|about|careers|website|models|datasets|spaces|pricing"
+    r"|docs)\s*)*(?:©.{0,80})?",
     re.IGNORECASE,
 )
 
@@ -133,7 +133,7 @@ def _ends(lines: list[str], start: int) -> list[End]:
         shown = behind or (lines[last] if last > i else "")
         if read_day(shown):
             votes = lines[last + 1] if last + 1 < len(lines) else ""
-            more = re.fullmatch(r"\d[\d,]*", votes) and not shown.rstrip().endswith(votes)
+            more = re.fullmatch(NUMBER, votes) and not shown.rstrip().endswith(votes)
             ends.append(End(i, last + 1 if more else last, f"{shown} {votes}" if more else shown))
         elif _authors_before(lines, i) and not behind:
             is_day = last == i + 1 and len(shown) <= 40 and not "".join(lines[last + 1 : last + 2])

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 
+NUMBER = r"\d{1,3},\d{3}|\d{1,6}"  # of authors or votes
 _DAY = re.compile(
     r"(?:published on\s+)?(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?"
     r"(?P<month>[a-z]{3,9})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-    r"(?:,\s*(?P<year>\d{4})|\s+(?P<bare>(?:19|20)\d\d))?(?:\s+(?P<votes>\d[\d,]*))?",
+    r"(?:,\s*(?P<year>\d{4})|\s+(?P<bare>(?:19|20)\d\d))?(?:\s+(?P<votes>" + NUMBER + r"))?",
     re.IGNORECASE,
 )
 _NAMES = (
@@ -23,6 +24,14 @@ def month_number(name: str) -> int | None:
     """Return 1 to 12 for the name of a month or a beginning of it from three letters on; None for other words."""
     known = name.lower().rstrip(".")
     return next((i for i, full in enumerate(_NAMES, 1) if len(known) >= 3 and (full + "t").startswith(known[:9])), None)
+
+
+def is_day(text: str) -> bool:
+    """Return whether a text is a day as `2025-08-28`, and the calendar has it."""
+    try:
+        return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) is not None and date.fromisoformat(text).year > 0
+    except ValueError:
+        return False
 
 
 def read_day(line: str) -> tuple[str, int | None, int | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 ARXIV = re.compile(r"(?<![\w.])(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v\d+)?(?![\w.]*\d)")
@@ -70,9 +71,27 @@ def one_line(text: str) -> str:
 
 
 def normalised(title: str) -> str:
-    """Return the letters and digits of a title, so that case, accents, dashes and LaTeX leave it the same."""
+    """Return the letters and digits of a title, so that case, accents, dashes and LaTeX leave it the same.
+
+    A title that has neither letters nor digits is returned as it is, on one line.
+    """
     plain = unicodedata.normalize("NFKD", re.sub(r"\\[a-zA-Z]+\s*|[{}$]", "", title)).casefold()
-    return " ".join(re.findall(r"[^\W_]+", "".join(sign for sign in plain if not unicodedata.combining(sign))))
+    words = re.findall(r"[^\W_]+", "".join(sign for sign in plain if not unicodedata.combining(sign)))
+    return " ".join(words) or one_line(title)
+
+
+def lines_of(text: str, places: Iterable[int]) -> Iterator[int]:
+    """Yield the number of the line, from 1, of each place in a text; places grow."""
+    line, before = 1, 0
+    for place in places:
+        line += text.count("\n", before, place)
+        before = place
+        yield line
+
+
+def contradict(one: str, other: str) -> bool:
+    """Return whether two arXiv identifiers are known and differ."""
+    return bool(one and other) and one != other
 
 
 def arxiv_of(text: str) -> str:

@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.page.entries import Entry
 from letheon.page.importing.arxiv_ids import API, fetch_arxiv, is_arxiv_id
 from letheon.page.importing.dates import page_year
-from letheon.page.importing.draft import Broken, Draft, Reading, normalised
+from letheon.page.importing.draft import Broken, Draft, Reading, contradict, normalised
 from letheon.page.importing.files import read_papers
 from letheon.page.importing.matching import Known
 from letheon.page.shelf import Shelf
@@ -82,8 +82,9 @@ def import_sources(shelf: Shelf, sources: Sequence[str], year: int | None = None
         readings.append((path.name, read_papers(path), saved))
     if ids:
         readings.append(("arXiv", fetch_arxiv(ids, api), today))
+    matched = [(match_reading(reading, saved, year), name) for name, reading, saved in readings]
     with shelf.transaction():
-        return [import_reading(shelf, reading, name, saved, year) for name, reading, saved in readings]
+        return [_store(shelf, one, name) for one, name in matched]
 
 
 def import_reading(shelf: Shelf, reading: Reading, source: str, saved: date, year: int | None = None) -> Imported:
@@ -96,27 +97,70 @@ def import_reading(shelf: Shelf, reading: Reading, source: str, saved: date, yea
         saved: the day on which the file was saved; it bounds the year of a page that does not say its own.
         year: the page's year, if the user gives it.
     """
+    return _store(shelf, match_reading(reading, saved, year), source)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A reading whose days have their years and whose papers are known from others.
+
+    Attributes:
+        year: the year that days without one were given; None where there are no such days.
+        known: (draft, key) of each paper that the catalogue has.
+        drafts: papers that the catalogue does not have.
+        again: (draft, first) of each draft that the file has already had in `drafts`, word for word.
+        broken: what cannot be stored.
+    """
+
+    year: int | None
+    known: list[tuple[Draft, str]]
+    drafts: list[Draft]
+    again: list[tuple[Draft, Draft]]
+    broken: list[Broken]
+
+
+def match_reading(reading: Reading, saved: date, year: int | None = None) -> Matched:
+    """Match the papers of a reading with the catalogue and with each other; nothing is stored."""
     known = Known(papers())
     matches = [(draft, known.match(draft)) for draft in reading.drafts]
     days = [(draft.date, paper.date or "") for draft, paper in matches if paper and draft.yearless]
     chosen = page_year(reading.day, reading.year, days, saved, year)
-    lines, broken, seen = [], list(reading.broken), dict[str, Line]()
-    with shelf.transaction():
-        for draft, paper in matches:
-            dated = _dated(draft, chosen)
-            if dated is None:
-                broken.append(
-                    Broken(draft.line, f"{chosen} has no 29th of February", f"{draft.title}\n\n{draft.abstract}")
-                )
-            elif paper is not None:
-                lines.append(Line(draft.line, draft.title, paper.key, "known"))
-            elif (first := seen.get(normalised(draft.title))) is not None:  # the page has the paper twice
-                lines.append(replace(first, line=draft.line, state="unchanged"))
-            else:
-                lines.append(_store(shelf, dated, source))
-                seen[normalised(draft.title)] = lines[-1]
     used = any(draft.yearless for draft in reading.drafts)
-    return Imported(source, chosen if used else None, tuple(lines), tuple(sorted(broken, key=lambda one: one.line)))
+    matched = Matched(chosen if used else None, [], [], [], list(reading.broken))
+    seen: dict[str, list[Draft]] = {}
+    for draft, paper in matches:
+        dated = _dated(draft, chosen)
+        if dated is None:
+            matched.broken.append(_broken(draft, f"{chosen} has no 29th of February"))
+        elif paper is not None:
+            matched.known.append((draft, paper.key))
+        elif (first := _first(seen, dated)) is None:
+            matched.drafts.append(dated)
+            for name in filter(None, (normalised(dated.title), dated.arxiv)):
+                seen.setdefault(name, []).append(dated)
+        elif _same(first, dated):
+            matched.again.append((dated, first))
+        else:
+            matched.broken.append(_broken(draft, f"it is the paper of line {first.line} with other facts"))
+    return matched
+
+
+def _first(seen: dict[str, list[Draft]], draft: Draft) -> Draft | None:
+    """Return the earlier draft of the same paper, if there is one."""
+    same = [*seen.get(draft.arxiv, ()), *seen.get(normalised(draft.title), ())]
+    return next((one for one in same if not contradict(one.arxiv, draft.arxiv)), None)
+
+
+def _same(one: Draft, other: Draft) -> bool:
+    return normalised(one.title) == normalised(other.title) and replace(one, line=0, title="") == replace(
+        other, line=0, title=""
+    )
+
+
+def _broken(draft: Draft, problem: str) -> Broken:
+    """Return a draft as a block that is not stored, with all its facts."""
+    facts = (draft.title, ", ".join(draft.names), draft.date, draft.arxiv, draft.link, draft.abstract)
+    return Broken(draft.line, problem, "\n\n".join(filter(None, facts)))
 
 
 def _dated(draft: Draft, year: int) -> Draft | None:
@@ -130,8 +174,21 @@ def _dated(draft: Draft, year: int) -> Draft | None:
     return replace(draft, date=f"{year}-{draft.date}", yearless=False)
 
 
-def _store(shelf: Shelf, draft: Draft, source: str) -> Line:
-    entry = Entry(
+def _store(shelf: Shelf, matched: Matched, source: str) -> Imported:
+    """Store the papers of one file at once."""
+    added = shelf.add([_entry(draft, source) for draft in matched.drafts])
+    lines = [Line(draft.line, draft.title, key, "known") for draft, key in matched.known]
+    stored: dict[int, Line] = {}
+    for draft, (key, fate) in zip(matched.drafts, added.each, strict=True):
+        state: State = "unchanged" if fate == "known" else fate
+        stored[id(draft)] = Line(draft.line, draft.title, key, state, f"letheon new paper {key}")
+    again = [replace(stored[id(first)], line=draft.line, state="unchanged") for draft, first in matched.again]
+    lines = sorted([*lines, *stored.values(), *again], key=lambda one: one.line)
+    return Imported(source, matched.year, tuple(lines), tuple(sorted(matched.broken, key=lambda one: one.line)))
+
+
+def _entry(draft: Draft, source: str) -> Entry:
+    return Entry(
         key=key_of(draft.title),
         title=draft.title,
         authors=draft.names,
@@ -143,10 +200,6 @@ def _store(shelf: Shelf, draft: Draft, source: str) -> Line:
         votes=draft.votes,
         source=source,
     )
-    added = shelf.add([entry])
-    state: State = "new" if added.new else "changed" if added.changed else "unchanged"
-    key = next(iter((*added.new, *added.changed, *added.known)))
-    return Line(draft.line, draft.title, key, state, f"letheon new paper {key}")
 
 
 def key_of(title: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-from letheon.page.importing.draft import Draft, normalised
+from letheon.page.importing.draft import Draft, contradict, normalised
 from letheon.papers.catalogue import Paper
 
 ALIKE = 0.93  # share of equal letters: titles with a slip of the pen reach it, titles of other papers do not
@@ -23,11 +23,11 @@ class Known:
         """Return the paper with the draft's identifier or title; a title may differ by a slip of the pen."""
         title = normalised(draft.title)
         same = self._by_arxiv.get(draft.arxiv) or self._by_title.get(title)
-        if same is not None:
+        if same is not None and not contradict(draft.arxiv, same.arxiv or ""):
             return same
         words = set(title.split())
         for known, paper in self._by_title.items():
-            different_id = draft.arxiv and paper.arxiv and draft.arxiv != paper.arxiv
+            different_id = contradict(draft.arxiv, paper.arxiv or "")
             shared = len(words & set(known.split())) / max(1, len(words))
             if not different_id and shared >= 0.5 and SequenceMatcher(None, known, title).ratio() >= ALIKE:
                 return paper

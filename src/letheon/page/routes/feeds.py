@@ -63,7 +63,7 @@ def atom(entries: Sequence[Entry], site: str) -> bytes:
         for name in entry.authors:
             SubElement(SubElement(item, "author"), "name").text = _text(name)
         SubElement(item, "summary").text = _text(entry.abstract)
-        SubElement(item, "category", term=entry.verdict or entry.badge)
+        SubElement(item, "category", term=entry.standing or entry.badge)
     return tostring(feed, encoding="utf-8", xml_declaration=True)
 
 
@@ -82,7 +82,7 @@ def json_items(entries: Sequence[Entry], site: str) -> dict[str, Any]:
                 "content_text": _text(entry.abstract) or _text(entry.title),
                 "date_published": _moment(entry.date),
                 "authors": [{"name": _text(name)} for name in entry.authors],
-                "tags": [tag for tag in (entry.wing, entry.badge, entry.verdict) if tag],
+                "tags": [tag for tag in (entry.wing, entry.badge, entry.standing) if tag],
             }
             for entry in newest(entries)
         ],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from letheon.page.chart import chart_of
+from letheon.page.chart import LISTED, chart_of
 from letheon.page.site import Here, show
 
 router = APIRouter(include_in_schema=False)
@@ -29,4 +29,5 @@ def papers_map(request: Request, site: Here) -> HTMLResponse:
     snapshot = site.library.now()
     chart = None if snapshot.positions is None else chart_of(snapshot.entries, snapshot.positions)
     by_meaning = snapshot.meaning is not None and snapshot.meaning.by_meaning
-    return show(request, "map.html.j2", chart=chart, by_meaning=by_meaning, note=snapshot.note)
+    said: dict[str, Any] = {"note": snapshot.note, "failed": snapshot.failed, "listed": LISTED}
+    return show(request, "map.html.j2", chart=chart, by_meaning=by_meaning, **said)

@@ -7,18 +7,21 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, Form, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from letheon.core.errors import InputError
 from letheon.page.details import details, record_of
 from letheon.page.queue import Run
 from letheon.page.routes.papers import entry_of
-from letheon.page.site import Here, show
+from letheon.page.site import Here, Site, show
+from letheon.report.safe_text import visible
 
 router = APIRouter(include_in_schema=False)
 EVENT_SECONDS = 1.0
 MOST_SEEDS = 100
+Number = Annotated[int, Path(ge=0, le=2**62)]
 
 
 @router.post("/papers/{key}/run")
@@ -41,7 +44,7 @@ def runs(request: Request, site: Here) -> HTMLResponse:
 
 
 @router.get("/runs/{number}")
-def run(request: Request, site: Here, number: int) -> HTMLResponse:
+def run(request: Request, site: Here, number: Number) -> HTMLResponse:
     """Show one run: its progress and log, and the new outcome beside the recorded one."""
     one = run_of(site, number)
     about = details(one.subject) if one.kind == "paper" else None
@@ -49,28 +52,34 @@ def run(request: Request, site: Here, number: int) -> HTMLResponse:
 
 
 @router.get("/runs/{number}/events")
-def events(request: Request, site: Here, number: int) -> StreamingResponse:
+def events(request: Request, site: Here, number: Number) -> StreamingResponse:
     """Send the state, the progress and the log of a run as server-sent events until it is over."""
     run_of(site, number)
 
     async def lines() -> AsyncIterator[str]:
         last = ""
         while not await request.is_disconnected():
-            one = site.queue.run(number)
-            words, done, total = one.progress()
-            told = {"state": one.state, "words": words, "done": done, "total": total, "log": one.log()}
-            if (text := json.dumps(told)) != last:
+            text, over = await run_in_threadpool(_event, site, number)
+            if text != last:
                 last = text
                 yield f"data: {text}\n\n"
-            if one.over:
+            if over:
                 return
             await asyncio.sleep(EVENT_SECONDS)
 
     return StreamingResponse(lines(), media_type="text/event-stream")
 
 
+def _event(site: Site, number: int) -> tuple[str, bool]:
+    """The present state of a run as JSON, and whether it is over."""
+    one = site.queue.run(number)
+    words, done, total = one.progress()
+    told = {"state": one.state, "words": visible(words), "done": done, "total": total, "log": visible(one.log())}
+    return json.dumps(told), one.over
+
+
 @router.post("/runs/{number}/cancel")
-def cancel(site: Here, number: int) -> Response:
+def cancel(site: Here, number: Number) -> Response:
     """End a run."""
     run_of(site, number)
     site.queue.cancel(number)
@@ -78,13 +87,13 @@ def cancel(site: Here, number: int) -> Response:
 
 
 @router.post("/runs/{number}/again")
-def again(site: Here, number: int) -> Response:
+def again(site: Here, number: Number) -> Response:
     """Put a run that is over into the queue once more."""
     run_of(site, number)
     return RedirectResponse(f"/runs/{site.queue.again(number)}", 303)
 
 
-def run_of(site: Here, number: int) -> Run:
+def run_of(site: Here, number: Number) -> Run:
     """The run with this number.
 
     Raises:

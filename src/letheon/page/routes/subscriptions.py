@@ -14,6 +14,7 @@ from letheon.page.site import Here, show
 from letheon.page.subscribers import Subscribers
 
 PAGE = "subscribe.html.j2"
+SUBJECT = "Confirm your subscription to Letheon's papers"
 SENT = "Look into your mail: it holds a link to confirm. Nothing is sent before you do."
 router = APIRouter(include_in_schema=False)
 
@@ -28,21 +29,27 @@ def subscribe_form(request: Request) -> HTMLResponse:
 def subscribe(request: Request, site: Here, address: Annotated[str, Form(max_length=300)] = "") -> HTMLResponse:
     """Note an address and send it a link to confirm.
 
-    The answer is the same whether or not the address is known.
+    The answer is the same whether or not the address is known, and whether or not it unsubscribed.
     """
     try:
         server = server_of_environment()
         if server is None:
             return show(request, PAGE, 503, step="ask", ready=False, notice="", fault="")
-        token = Subscribers(site.shelf).ask(address)
+        subscribers = Subscribers(site.shelf)
+        token = subscribers.ask(address)
         if token is not None:
             root = str(request.base_url).rstrip("/")
             text = (
                 f"Somebody, perhaps you, asked for the digest of papers of {root}/\n\n"
                 f"To confirm, open {root}/subscribe/confirm?key={token}\n\n"
-                "If it was not you, do nothing: this address gets no further mail.\n"
+                "If it was not you, do nothing: no digest is sent. Such a mail comes at most once in two days; "
+                f"to get none at all, open {root}/unsubscribe?key={subscribers.token_to_leave(address)}\n"
             )
-            server.send(plain_mail("Confirm your subscription to Letheon's papers", sender(), address.strip(), text))
+            try:
+                server.send(plain_mail(SUBJECT, sender(), address.strip(), text))
+            except BaseException:
+                subscribers.forget(token)
+                raise
     except LetheonError as error:
         return show(request, PAGE, 400, step="ask", ready=True, notice="", fault=str(error))
     return show(request, PAGE, step="done", ready=True, notice=SENT, fault="")
@@ -73,6 +80,13 @@ def leave(request: Request, site: Here, key: Annotated[str, Form(max_length=200)
     return _answer(
         request, Subscribers(site.shelf).leave(key), "You get no further mail.", "This link is not known here."
     )
+
+
+@router.post("/subscribe/again")
+def come_back(request: Request, site: Here, key: Annotated[str, Form(max_length=200)] = "") -> HTMLResponse:
+    """Subscribe an address again that unsubscribed; its own link shows that it is asked for by its owner."""
+    done = Subscribers(site.shelf).come_back(key)
+    return _answer(request, done, "You are subscribed again.", "This link is of no address that unsubscribed.")
 
 
 def _answer(request: Request, done: bool, notice: str, fault: str) -> HTMLResponse:

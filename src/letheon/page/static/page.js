@@ -15,3 +15,11 @@ for (const box of document.querySelectorAll("[data-events]")) {
     if (run.state !== "queued" && run.state !== "running") { source.close(); location.reload(); }
   };
 }
+
+// The filters are drawn anew with their counts: the keyboard stays on the one that was used.
+let used = "";
+document.addEventListener("htmx:beforeSwap", () => { used = document.activeElement ? document.activeElement.id : ""; });
+document.addEventListener("htmx:afterSettle", () => {
+  const again = used && document.activeElement === document.body ? document.getElementById(used) : null;
+  if (again) again.focus();
+});

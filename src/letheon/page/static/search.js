@@ -22,8 +22,8 @@ function distance(one, other) {
 
 function matching(word) {
   const begun = vocabulary.filter((known) => known.startsWith(word));
-  if (begun.length || word.length < 3) return [begun, word];
-  const limit = word.length <= 5 ? 1 : 2;
+  if (begun.length || word.length < 4) return [begun, word];
+  const limit = word.length <= 7 ? 1 : 2;
   let near = "", least = limit + 1;
   for (const known of vocabulary) {
     if (Math.abs(known.length - word.length) > limit) continue;
@@ -38,8 +38,9 @@ function allowed(paper, name, value) {
   if (name === "author") return wordsOf(value).every((part) => wordsOf(paper.authors).some((word) => word.startsWith(part)));
   if (name === "year") {
     const [first, last] = value.split("-");
-    return first <= paper.year && paper.year <= (last || first);
+    return paper.year !== "" && first <= paper.year && paper.year <= (last || (value.includes("-") ? "9999" : first));
   }
+  if (name === "verdict" && paper.verdict.endsWith("*") && !value.endsWith("*")) return false;
   return paper[name].toLowerCase().startsWith(value.toLowerCase());
 }
 
