@@ -106,8 +106,7 @@ def test_memories_of_other_programs_are_read_and_broken_lines_are_named(tmp_path
         ("A page.", "user", None), ("Ours.", "user", "ann"),
     ]  # fmt: skip
     assert entries[0].created == 1767323045.0
-    null = ('{"text": null}', '{"memory": null}', '{"text": "a", "subject": 3}',
-            '{"type": null, "data": {"content": "a"}}')  # fmt: skip
+    null = ('{"text": "a", "subject": 3}', '{"type": null, "data": {"content": "a"}}')
     for broken in ("{", "[]", '{"text": 3}', '{"memory": ""}', '{"type": "human"}', *null):
         file.write_text('{"text": "fine"}\n' + broken)
         with pytest.raises(InputError, match="line 2"):
