@@ -85,9 +85,9 @@ def test_locomo_is_read_and_a_model_is_scored(tmp_path: Path) -> None:
         assert "I keep bees" in messages[0]["content"]
         return "The bees" if "Ann" in messages[-1]["content"] else "No information available."
 
-    figures = evidence([dialogue], HashedWords(), 100, answering)["fused"]
+    figures = evidence([dialogue], HashedWords(), 160, answering)["fused"]
     assert (figures["answer_f1"], figures["abstained"], figures["false_abstained"]) == (0.5, 1.0, 0.0)
-    assert "abstained" not in evidence([dialogue], HashedWords(), 100, answering, limit=1)["fused"]
+    assert "abstained" not in evidence([dialogue], HashedWords(), 160, answering, limit=1)["fused"]
 
 
 @pytest.mark.parametrize(

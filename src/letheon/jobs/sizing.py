@@ -23,7 +23,8 @@ from letheon.core.model.sites import blocks
 from letheon.core.model.structure import structure_of
 
 FOUR_BITS = 0.52  # bytes per weight of NF4 with doubly quantised scales; embeddings stay bfloat16
-ADAMW, SGD, GEOMETRIC = 16.0, 8.0, 28.0  # bytes per weight that moves
+ADAMW, SGD = 16.0, 8.0  # bytes per weight that moves
+GEOMETRIC = 72.0  # while it corrects a step with its whole history; 56 after the step
 # scopes that choose by the rows: bytes per weight as measured on a model of 41 million weights (docs/families.md)
 BY_ROWS = {"targeted:k=3": 8.0, "traced": 5.0, "circuit": 12.1, "reglu": 10.3}
 OFFLOADED = 12.0  # of them in the processor's memory with --offload: two moments and a float32 copy
