@@ -111,7 +111,8 @@ def _row(
     """Measure one policy on one question; every policy may fill the budget."""
     begin = time.perf_counter()
     settings = Settings(k=10_000, recent=1, low=-1.0, high=-1.0)  # the budget alone decides how many
-    placed = choose(name, store, embedder, question.text, settings)
+    asked = max((entry.created for entry in store.entries()), default=0.0)  # when the dialogue ended
+    placed = choose(name, store, embedder, question.text, settings, asked)
     score = 0.0 if name == "window" else max((one.score for one in placed), default=0.0)
     placed = fit(placed, budget, lambda one: 0 if one.treatment == "left out" else _tokens(one), name != "window")
     shown = [one for one in placed if one.treatment != "left out"]

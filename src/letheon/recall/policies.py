@@ -123,10 +123,15 @@ def compress(said: str, reply: str, embedder: Embedder) -> str:
     return " ".join((parts[0], parts[nearest]))
 
 
-def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: Settings) -> list[Placed]:
+def choose(
+    name: Name, store: Store, embedder: Embedder, query: str, settings: Settings, now: float | None = None
+) -> list[Placed]:
     """Return all exchanges of the memory, oldest first, with the treatment that a policy gives them.
 
     Before them stand, for the policy `lifelong`, beliefs in place of dormant turns.
+
+    Args:
+        now: when the query is asked, in seconds since 1970; by default the present moment.
     """
     every = exchanges([entry for entry in store.entries() if entry.kind in ("turn", "note")])
     if name == "lifelong":  # beliefs stand for turns that are dormant
@@ -139,7 +144,7 @@ def choose(name: Name, store: Store, embedder: Embedder, query: str, settings: S
         treatments = rhea_treatments(scores, settings)
     else:
         if name == "lifelong":
-            active = lifelong_scores(store, embedder, query, time.time())
+            active = lifelong_scores(store, embedder, query, time.time() if now is None else now)
             scores = [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
         else:
             scores = _search_scores(name, every, cosines, store, query)
