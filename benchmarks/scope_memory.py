@@ -65,7 +65,8 @@ def live_bytes() -> int:
     storages = {
         one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
         for one in gc.get_objects()
-        if issubclass(type(one), Tensor) and not one.is_meta  # isinstance would touch lazy modules
+        if type(one) in (Tensor, torch.nn.Parameter)
+        and not one.is_meta  # other types, such as traced tensors, hold none
     }
     return sum(storages.values())
 

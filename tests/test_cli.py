@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from letheon import load
 from letheon.cli import main
@@ -89,8 +90,12 @@ def test_the_model_writes_its_own_retain_rows(rows: Path, monkeypatch: pytest.Mo
 
 def test_an_audit_of_models_made_elsewhere(rows: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     (rows / "request.json").write_text('{"forget": "rows.jsonl", "retain": "keep.jsonl"}')
-    load("tiny").save(rows / "other")
-    words = ("audit", "tiny", "other", "--request", "request.json", "--reference", "tiny", "--quiet", "--json")
+    model = load("tiny")
+    model.save(rows / "other")
+    with torch.no_grad():
+        model.model.model.norm.weight.mul_(1.01)
+    model.save(rows / "reference")
+    words = ("audit", "tiny", "other", "--request", "request.json", "--reference", "reference", "--quiet", "--json")
     run(monkeypatch, *words, "--quick", "--out", "a")
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] != "pass"

@@ -108,5 +108,5 @@ def test_times_and_limits_read_well() -> None:
     assert rule(criteria["attack:*"]) == "at most reference + 0.2; without it, at most 0.2"
     assert rule(criteria["value_probability"]) == (
         "at most 2 × control; where the control is loose, at most reference + 0.1; without it, at most 2 × holdout; "
-        "where the control is loose, at most 0.5"
+        "without it, at most reference + 0.1; without it, at most 0.5"
     )
