@@ -108,7 +108,7 @@ def _check(models: Sequence[Model], parallel: Parallel) -> None:
 def _at_once(
     runner: Runner, methods: list[str], share: float, profile: str | Path, parallel: Parallel
 ) -> dict[str, str]:
-    """Let processes fill the folders of the methods; return the problems of those that were lost."""
+    """Let processes fill the folders of the methods; return one problem per process that ended early."""
     rows = runner.folder / "request.json"
     runner.request.write(rows)
     arguments = {

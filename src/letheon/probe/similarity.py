@@ -34,7 +34,7 @@ def alignment(
     """
     x, y = first.double(), second.double()
     y = y if shuffle is None else y[shuffle]
-    k, l = x @ x.T, y @ y.T  # noqa: E741
+    k, l = x @ x.T, y @ y.T  # noqa: E741  # the paper's K and L
     return torch.stack([unbiased_hsic(k, l), unbiased_hsic(k, k), unbiased_hsic(l, l)])
 
 

@@ -296,8 +296,8 @@ def ghosts(batches: Sequence[Batch], count: int) -> list[Batch]:
     ghost = replace(
         batches[0],
         totals=Counter(dict.fromkeys(batches[0].totals, math.inf)),  # losses are divided by it
-        lengths=[math.inf],  # type: ignore[list-item]
-        value_lengths=[math.inf],  # type: ignore[list-item]
+        lengths=[math.inf],  # type: ignore[list-item]  # whole numbers elsewhere; a ghost divides by them
+        value_lengths=[math.inf],  # type: ignore[list-item]  # as above
     )
     return [*batches, *[ghost] * (count - len(batches))]
 
