@@ -76,7 +76,7 @@ def test_a_name_within_a_remaining_word_hides_no_remainder_and_is_none(
     assert erase(store, [2]).proven  # "Ann" is in "Annual", and the index holds "annual"
     add(store, Entry("Ann keeps bees.", subject="Ann"))
     store.connection.execute("PRAGMA secure_delete = OFF")
-    log_only = lambda store: store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # noqa: E731
+    log_only = lambda store, finish=True: store._empty_log()  # noqa: E731
     monkeypatch.setattr(Store, "rebuild", log_only)
     assert "Ann" in erase(store, [4]).remains  # its bytes are in a free cell
 
@@ -86,8 +86,8 @@ def test_an_index_that_still_lists_a_stem_is_seen(store: Store, monkeypatch: pyt
     add(store, Entry("He is quarrying."), Entry("Filler."))
     rebuild = Store.rebuild
 
-    def forgetful(store: Store) -> bool:
-        done = rebuild(store)
+    def forgetful(store: Store, finish: bool = True) -> bool:
+        done = rebuild(store, finish)
         store.connection.execute("INSERT INTO words (rowid, text) VALUES (1, 'He is quarrying.')")
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
@@ -103,7 +103,7 @@ def test_details_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     store.add(rows, np.ones((11, 4), dtype=np.float32))
     store.connection.execute("PRAGMA secure_delete = OFF")
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "rebuild", lambda store: store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+        patch.setattr(Store, "rebuild", lambda store, finish=True: store._empty_log())
         assert {"73915", "secret"} <= set(erase(store, [10]).remains)
     store.add([page], np.ones((1, 4), dtype=np.float32))
     assert erase(store, [12]).proven
@@ -143,7 +143,7 @@ import os, signal, sys
 from pathlib import Path
 from letheon.recall.erasure import erase
 from letheon.recall.store import Store
-def dies(store):
+def dies(store, finish=True):
     os.kill(os.getpid(), signal.SIGKILL)
 store = Store(Path(sys.argv[1]), "words", 512)
 Store.rebuild = dies
@@ -182,6 +182,55 @@ def test_an_erasure_beside_a_writer_loses_nothing_and_raises_no_alarm(store: Sto
         thread.join()
     assert proof.remains == []
     assert len(store) == 50 + len(written)
+
+
+def test_a_writer_waits_for_an_erasure_and_completes_one_that_was_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, Entry("Filler."))
+    store.connection.execute("INSERT INTO about VALUES ('erasure', 'unfinished')")
+    other, written = Store.__new__(Store), threading.Event()
+    other.path, other.embedder, other.width = store.path, store.embedder, store.width
+    other.connection = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
+
+    def write() -> None:
+        add(other, Entry("A turn."))
+        written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert not written.wait(0.2)
+    store.finish_erasure()
+    assert written.wait(5)
+    thread.join()
+    monkeypatch.setattr("letheon.recall.store.WAIT_SECONDS", 0.0)
+    store.connection.execute("INSERT INTO about VALUES ('erasure', 'unfinished')")
+    add(store, Entry("Another turn."))
+    assert "erasure" not in store.about()
+    assert len(store) == 3
+
+
+def test_what_a_stranger_writes_between_rebuilding_and_reading_is_no_remainder(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is then not as the reference builds it: the file is rebuilt again, and read again."""
+    add(store, Entry("Ilse Quarrant's code is 7391."), Entry("Filler."))
+    stranger, empty, met = Store(store.path, WORDS.name, WORDS.width), Store._empty_log, []
+
+    def meets(self: Store) -> bool:
+        if not met:
+            met.append(True)
+            with stranger.writing(during_erasure=True) as connection:
+                values = "(created, session, role, kind, text, vector, details)"
+                text = "Quarrant-free turn."
+                connection.execute(f"INSERT INTO memories {values} VALUES (0, '', '', '', ?, '', '{{}}')", (text,))
+                number = connection.execute("SELECT max(id) FROM memories").fetchone()[0]
+                connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, text))
+        return empty(self)
+
+    monkeypatch.setattr(Store, "_empty_log", meets)
+    assert erase(store, [1]).remains == []
+    assert met
 
 
 def test_a_vacuum_that_meets_another_writer_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_without_overwriting_the_proof_fails(tmp_path: Path, monkeypatch: pytest
     store = filled(tmp_path / "m.sqlite", *[f"Filler {i}." for i in range(100)], "Quarrant hides 7391 zebras.")
     store.connection.execute("PRAGMA secure_delete = OFF")
     store.connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 0)")
-    monkeypatch.setattr(Store, "rebuild", lambda store: store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+    monkeypatch.setattr(Store, "rebuild", lambda store, finish=True: store._empty_log())
     proof = erase(store, [101])
     assert not proof.proven
     assert any("Quarrant" in remains for remains in proof.remains)

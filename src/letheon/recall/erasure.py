@@ -92,27 +92,43 @@ def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasu
         connection.execute("INSERT OR REPLACE INTO about VALUES (?, 'unfinished')", (UNFINISHED,))
         rows = [(_mark(session), "") for session in {entry.session for entry in gone}]
         connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
+    derived = sorted(set(every) - set(ids))
     for _ in range(ATTEMPTS):
-        if not store.rebuild():
+        version = store.version()
+        if not store.rebuild(finish=False):
             break
-        with store.writing():  # nobody else writes while the files are read
+        with store.writing(during_erasure=True):  # nobody else writes while the files are read
             files = {path.name: path.read_bytes() for path in raw_files(store.path)}
-            if not files.get(f"{store.path.name}-wal"):  # else another process has written since the log was emptied
-                needles, terms = _needles(gone), _words(gone)
-                if subject:
-                    spellings = (subject, subject.lower(), subject.upper(), subject.title(), subject.casefold())
-                    needles = list(dict.fromkeys([*needles, *spellings]))
-                remains, stems = _remains(store, files, needles, vectors, terms)
-                if subject:
-                    named = [entry.id for entry in store.entries() if concerns(entry, subject)]
-                    remains += [f"memory {number} names {subject}" for number in named]
-                sizes = {name: len(content) for name, content in files.items()}
-                derived = sorted(set(every) - set(ids))
-                return Erasure(every, derived, sizes, len(needles) + len(vectors), stems, remains)
+            # a program that does not wait for erasures may have written since the file was rebuilt
+            untouched = store.version() == version and not files.get(f"{store.path.name}-wal")
+            proof = _proof(store, gone, derived, files, vectors, subject) if untouched else None
+        if proof:
+            store.finish_erasure()
+            return proof
     raise LetheonError(
         f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
         "close the other process and open the memory again: that completes the erasure",
     )
+
+
+def _proof(
+    store: Store,
+    gone: Sequence[Entry],
+    derived: list[int],
+    files: dict[str, bytes],
+    vectors: Sequence[bytes],
+    subject: str | None,
+) -> Erasure:
+    needles = _needles(gone)
+    if subject:
+        spellings = (subject, subject.lower(), subject.upper(), subject.title(), subject.casefold())
+        needles = list(dict.fromkeys([*needles, *spellings]))
+    remains, stems = _remains(store, files, needles, vectors, _words(gone))
+    if subject:
+        named = [entry.id for entry in store.entries() if concerns(entry, subject)]
+        remains += [f"memory {number} names {subject}" for number in named]
+    sizes = {name: len(content) for name, content in files.items()}
+    return Erasure([entry.id for entry in gone], derived, sizes, len(needles) + len(vectors), stems, remains)
 
 
 def erased_from(store: Store, session: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from letheon.core.errors import InputError, LetheonError
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet
 WAIT_SECONDS = 5.0
+PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
 LONGEST = 1_000_000  # characters per text
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
 
@@ -108,7 +110,7 @@ class Store:
         self.connection.execute("PRAGMA secure_delete = ON")
         self.connection.execute("PRAGMA temp_store = MEMORY")  # sorted and vacuumed rows leave no temporary files
         if not tables:
-            with self.writing():
+            with self.writing(during_erasure=True):  # there is no table yet
                 for statement in filter(str.strip, SCHEMA.split(";\n")):
                     self.connection.execute(statement)
                 facts = {"format": str(FORMAT), "embedder": self.embedder, "width": str(self.width)}
@@ -155,14 +157,18 @@ class Store:
         self.connection.close()
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, during_erasure: bool = False) -> Iterator[sqlite3.Connection]:
         """Hold a transaction while the block runs; an exception takes everything back.
+
+        Args:
+            during_erasure: does not wait until an erasure has rebuilt the file; else what is written would stand in
+                the file that its proof reads. An erasure that was killed is completed after five seconds.
 
         Raises:
             LetheonError: another process has been writing for five seconds, or the disk is full.
         """
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._begin(during_erasure)
             try:
                 yield self.connection
             except BaseException:
@@ -173,8 +179,22 @@ class Store:
             problem = f"{self.path} could not be written: {error}"
             raise LetheonError(problem, "close other programs that write to it") from None
 
-    def rebuild(self) -> bool:
+    def _begin(self, during_erasure: bool) -> None:
+        ends = time.monotonic() + WAIT_SECONDS
+        self.connection.execute("BEGIN IMMEDIATE")
+        while not during_erasure and UNFINISHED in self.about():
+            self.connection.execute("ROLLBACK")
+            if time.monotonic() > ends:
+                during_erasure = True
+                self.rebuild()
+            time.sleep(PAUSE_SECONDS)
+            self.connection.execute("BEGIN IMMEDIATE")
+
+    def rebuild(self, finish: bool = True) -> bool:
         """Write the file anew without free pages, from the remaining memories, and empty its log.
+
+        Args:
+            finish: notes that no erasure is under way any more.
 
         Returns:
             Whether it was done; another process that has the file open can prevent it.
@@ -187,13 +207,21 @@ class Store:
             self.connection.execute("VACUUM")
             if not self._empty_log():
                 return False
-            self.connection.execute("DELETE FROM about WHERE name = ?", (UNFINISHED,))
-            return self._empty_log()
+            return self.finish_erasure() if finish else True
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "busy" in str(error):
                 return False
             problem = f"{self.path} could not be rebuilt: {error}"
             raise LetheonError(problem, "free some space; its rows are intact") from None
+
+    def finish_erasure(self) -> bool:
+        """Note that no erasure is under way, so that others may write; return whether the log is empty again."""
+        self.connection.execute("DELETE FROM about WHERE name = ?", (UNFINISHED,))
+        return self._empty_log()
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has written to the file."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _empty_log(self) -> bool:
         (busy, _, _) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
