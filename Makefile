@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Tests start many short commands, each of which would compile the whole package again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test lint docs clean
 
 demo: $(BIN)/.installed

@@ -1,13 +1,17 @@
 """Checks the shapes of tensors while the tests run: every jaxtyping annotation of the package, and nothing else.
 
 Importing this module installs the check, so conftest.py imports it before anything of `letheon`. Plain types are left
-to mypy: checking them at run time costs time and refuses the stand-ins that tests use.
+to mypy: checking them at run time costs time and refuses the stand-ins that tests use. Modules without shapes
+are imported as they are: to rewrite them all takes a quarter of a minute per process.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_args
 
 import jaxtyping
@@ -30,4 +34,15 @@ def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
     return beartype(function)
 
 
-jaxtyping.install_import_hook("letheon", "tests.shapes.check_shapes")
+def modules_with_shapes() -> Iterator[str]:
+    """Yield the names of the package's modules that name jaxtyping or an alias of one of its types."""
+    package = Path(find_spec("letheon").origin).parent
+    texts = {file.relative_to(package.parent): file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
+    aliases = re.findall(r"^(\w+) = (?:Float|Int|Bool)\[", "\n".join(texts.values()), re.MULTILINE)
+    naming = re.compile(rf"\b(?:{'|'.join(['jaxtyping', *aliases])})\b")
+    for file, text in texts.items():
+        if naming.search(text):
+            yield ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+jaxtyping.install_import_hook(list(modules_with_shapes()), "tests.shapes.check_shapes")
