@@ -17,6 +17,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from letheon.core.errors import InputError, LetheonError
+from letheon.jobs.page import DigestJob
 from letheon.page import digest as digest_module
 from letheon.page.app import create_app
 from letheon.page.digest import digest_mail, make_digest, parse_since
@@ -226,7 +227,9 @@ def test_subscribing_on_the_page(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) 
         assert form(client, link[1], key=link[2])[0] == 200
         assert Subscribers(shelf).addresses() == ["me@example.org"]
     leave = Subscribers(shelf).token_to_leave("me@example.org")
-    assert form(client, f"/unsubscribe?key={leave}", key=leave)[0] == 200
+    assert 'action="/unsubscribe?key=' in client.get(f"/unsubscribe?key={leave}").text
+    assert Subscribers(shelf).addresses() == ["me@example.org"], "opening the link is not enough"
+    assert client.post(f"/unsubscribe?key={leave}").status_code == 200
     assert Subscribers(shelf).addresses() == []
     monkeypatch.setenv("LETHEON_SMTP", "smtp://127.0.0.1:9")
     for _ in range(2):  # the first failure leaves no trace
@@ -234,12 +237,39 @@ def test_subscribing_on_the_page(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) 
         assert status == 400
         assert "could not be used" in said
     assert Subscribers(shelf).state("you@example.org") == "unknown"
-    assert form(client, f"/unsubscribe?key={leave}", key=leave)[0] == 200
     page = client.get(f"/unsubscribe?key={leave}").text
     token = re.search(r'name="token" value="([^"]+)"', page)
     assert token
     assert client.post("/subscribe/again", data={"token": token[1], "key": leave}).status_code == 200
     assert Subscribers(shelf).addresses() == ["me@example.org"]
+
+
+def test_a_mail_program_unsubscribes_with_one_click(shelf: Shelf) -> None:
+    subscribers = Subscribers(shelf)
+    for name in ("me", "you"):
+        token = subscribers.ask(f"{name}@example.org")
+        assert token
+        assert subscribers.confirm(token)
+    with mail_server() as (address, mails):
+        DigestJob(shelf.path, "7d", smtp=address, site="https://papers.example.org/").work()
+    assert [mail["To"] for mail in mails] == ["me@example.org", "you@example.org"]
+    (link,) = re.findall(r"^<(https://papers\.example\.org/unsubscribe\?key=\S+)>$", mails[0]["List-Unsubscribe"])
+    assert mails[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    click = {"List-Unsubscribe": "One-Click"}
+    path = link.removeprefix("https://papers.example.org")
+    stranger = TestClient(create_app(shelf), base_url="http://127.0.0.1:8700", follow_redirects=False)
+    assert stranger.get(path).status_code == 200
+    assert subscribers.state("me@example.org") == "subscribed", "a program that opens links does nothing"
+    assert stranger.post("/unsubscribe?key=guess", data=click).status_code == 404
+    assert stranger.post("/unsubscribe", data={**click, "key": path.partition("=")[2]}).status_code == 404
+    for body in ({"data": click}, {"files": {"List-Unsubscribe": (None, "One-Click")}}):
+        assert TestClient(stranger.app, base_url="http://127.0.0.1:8700").post(path, **body).status_code == 200
+    assert subscribers.addresses() == ["you@example.org"]
+    with mail_server() as (address, mails):
+        sent = DigestJob(shelf.path, "7d", smtp=address).work()["sent"]
+    assert sent == ["you@example.org"]
+    assert mails[0]["List-Unsubscribe"].startswith("<http://127.0.0.1:8457/unsubscribe?key=")
+    assert "List-Unsubscribe-Post" not in mails[0], "it needs https"
 
 
 def test_feeds(shelf: Shelf) -> None:

@@ -188,7 +188,8 @@ class DigestJob:
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be sent."""
         parse_since(self.since, datetime.now(UTC))
-        if not self.site.startswith(("http://", "https://")) or any(sign in self.site for sign in " <>\"'\r\n"):
+        plain = self.site.isascii() and not any(sign in self.site for sign in " <>\"'\r\n")
+        if not self.site.startswith(("http://", "https://")) or not plain:
             raise InputError(f"--site {self.site!r} is no address", "write http://127.0.0.1:8457 or https://...")
         if self.out is not None and not self.to:
             raise InputError("--out needs a recipient", "give --to")
