@@ -36,7 +36,7 @@ def subscribe(request: Request, site: Here, address: Annotated[str, Form(max_len
         if server is None:
             return show(request, PAGE, 503, step="ask", ready=False, notice="", fault="")
         subscribers = Subscribers(site.shelf)
-        token = subscribers.ask(address)
+        token = subscribers.ask(address, request.client.host if request.client else "")
         if token is not None:
             root = str(request.base_url).rstrip("/")
             text = (
