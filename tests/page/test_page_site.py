@@ -36,7 +36,7 @@ def test_every_page_answers_with_its_headers_and_loads_nothing_foreign(client: T
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="([^"]+)"', answer.text)
-    assert all(name.startswith(("/static/", "data:")) for name in loaded)
+    assert all(name.startswith(("/static/", "data:", "/feed.")) for name in loaded)
     assert not re.search(r"<script(?! src)|<[^<>]*\s(style|on\w+)=", answer.text)
     assert answer.text.count("<h1") == 1
     assert len(answer.content) < 100_000

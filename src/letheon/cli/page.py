@@ -12,6 +12,7 @@ import typer
 
 from letheon.cli.options import expanded
 from letheon.cli.shared import Shown, perform
+from letheon.core.errors import InputError
 from letheon.printing.cells import show_plan
 
 page = typer.Typer(add_completion=False)
@@ -31,6 +32,10 @@ def open_page(
         list[Path] | None, typer.Option("--folder", help="A folder whose runs are shown; may be repeated.")
     ] = None,
     build: Annotated[Path | None, typer.Option(help="Write the pages as static files into this folder.")] = None,
+    address: Annotated[
+        str,
+        typer.Option(help="With --build: where the pages will be (https://example.org/papers), for feeds."),
+    ] = "",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine.")] = 8457,
     embedder: Annotated[str, typer.Option(help="minilm, or words to search by words alone, or a folder.")] = "minilm",
     shelf: ShelfFile = None,
@@ -43,8 +48,10 @@ def open_page(
     from letheon.printing.page import show_address, show_built
 
     if build is not None:
-        perform(BuildJob(shelf or shelf_file(), build, embedder), shown, show_built)
+        perform(BuildJob(shelf or shelf_file(), build, embedder, address), shown, show_built)
         return
+    if address:
+        raise InputError("--address is for static files", "add --build FOLDER, or leave it out")
     job = ServeJob(shelf or shelf_file(), folders or [], port, embedder)
     plan = job.plan()
     if shown.dry_run:

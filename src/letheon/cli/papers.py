@@ -1,6 +1,6 @@
 """The papers: list them with badge and verdict, read one, measure its claim.
 
-letheon papers show gu; letheon papers run gu --fast; letheon papers run all --jobs 4
+letheon papers show gu; letheon papers run gu --fast; letheon papers run negative-bias --model MODEL
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ def run(
     record: Annotated[bool, typer.Option("--record", help="Store the result in the catalogue.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for figures and outcome.json.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    model: Annotated[
+        str,
+        typer.Option(help="Your own model, where the claim is about a pretrained one: an id or a folder."),
+    ] = "smollm2",
     parallel: AtOnce,
     shown: Shown,
 ) -> None:
@@ -73,15 +77,16 @@ def run(
 
     if len(keys) > 1 or ALL in keys or parallel.ray:
         place = out or Path("letheon-papers")
-        several = PapersJob(keys, full, seeds, device, record, place, parallel)
+        several = PapersJob(keys, full, seeds, device, record, place, parallel, model)
         shown = replace(shown, as_json=shown.as_json or bool(context.obj))
         ended = perform(several, shown, lambda found, as_json: show_papers(found, place, as_json))
         if ended and any(one.problem for one in ended.values()):
             raise typer.Exit(LetheonError.exit_code)
         return
-    job = PaperJob(keys[0], full, seeds, device)
+    job = PaperJob(keys[0], full, seeds, device, model)
     be_quiet(shown.quiet)
     if shown.dry_run:
         print_json(job.plan())
         return
+    job.plan()
     run_paper(keys[0], job.scale, shown.as_json or bool(context.obj), record, out)

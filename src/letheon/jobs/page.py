@@ -20,6 +20,7 @@ from letheon.core.model.models import cache_folder
 from letheon.page.digest import digest_mail, make_digest, parse_since
 from letheon.page.importing.importer import Imported, import_sources
 from letheon.page.library import Library
+from letheon.page.links import check_site
 from letheon.page.mail import SERVER, Server, check_address, sender
 from letheon.page.schedule import schedule
 from letheon.page.shelf import Shelf
@@ -122,23 +123,26 @@ class BuildJob:
         shelf: the reader's file, whose imported papers are among the pages.
         out: the folder of the pages.
         embedder: name of the embedder by which the map is drawn.
+        address: where the pages will be, for the feeds; empty leaves their links relative.
     """
 
     shelf: Path
     out: Path
     embedder: str = "minilm"
+    address: str = ""
 
     def plan(self) -> dict[str, Any]:
         """Return where the pages would be written."""
         check_extra()
-        return {"folder": str(self.out), "shelf": str(self.shelf)}
+        address = check_site(self.address, "--address") if self.address else ""
+        return {"folder": str(self.out), "shelf": str(self.shelf), "address": address}
 
     def work(self) -> dict[str, Any]:
         """Write the pages; return the folder, their number and the size of the largest."""
         from letheon.page.build import build
 
-        check_extra()
-        built = build(Library(Shelf(self.shelf), self.embedder, cache_folder()), self.out)
+        address = self.plan()["address"]
+        built = build(Library(Shelf(self.shelf), self.embedder, cache_folder()), self.out, address)
         return {"folder": str(built.folder), "pages": built.pages, "largest_kb": round(built.largest / 1000, 1)}
 
 
@@ -188,8 +192,7 @@ class DigestJob:
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be sent."""
         parse_since(self.since, datetime.now(UTC))
-        if not self.site.startswith(("http://", "https://")) or any(sign in self.site for sign in " <>\"'\r\n"):
-            raise InputError(f"--site {self.site!r} is no address", "write http://127.0.0.1:8457 or https://...")
+        check_site(self.site, "--site")
         if self.out is not None and not self.to:
             raise InputError("--out needs a recipient", "give --to")
         address = self.smtp or os.environ.get(SERVER, "")
@@ -206,7 +209,7 @@ class DigestJob:
         wanted = [check_address(self.to)] if self.to else subscribers.addresses()
         left = [address for address in wanted if subscribers.state(address) == "left"]
         recipients = [address for address in wanted if address not in left]
-        site = self.site.rstrip("/")
+        site = check_site(self.site, "--site")
         for address in recipients:
             leave = f"{site}/unsubscribe?key={subscribers.token_to_leave(address)}"
             mail = digest_mail(digest, sender(), address, site, leave, now)

@@ -15,8 +15,9 @@ from letheon.core.errors import LetheonError
 from letheon.page.chart import LISTED, chart_of
 from letheon.page.details import details
 from letheon.page.entries import Entry
+from letheon.page.feeds import atom, json_items
 from letheon.page.library import Library
-from letheon.page.links import static_links
+from letheon.page.links import Links, static_links
 from letheon.page.listing import SORTS, Filters, list_entries
 from letheon.page.site import draw
 from letheon.page.words import words_of
@@ -33,8 +34,13 @@ class Built(NamedTuple):
     largest: int
 
 
-def build(library: Library, folder: Path) -> Built:
-    """Write all pages as files into a folder; files of the same names are replaced.
+def build(library: Library, folder: Path, address: str = "") -> Built:
+    """Write all pages and both feeds as files into a folder; files of the same names are replaced.
+
+    Args:
+        library: the papers.
+        folder: where the files go.
+        address: where they will be read, without a slash at its end; empty leaves the links of the feeds relative.
 
     Raises:
         InputError: the folder cannot be written.
@@ -71,6 +77,9 @@ def build(library: Library, folder: Path) -> Built:
         atomic_write_text(folder / f"{name}.html", text)
     for name in ("page.css", "search.js"):
         atomic_write_bytes(folder / "static" / name, (STATIC / name).read_bytes())
+    feeds = Links(f"{address}/" if address else "", ".html")
+    atomic_write_bytes(folder / "feed.atom", atom(snapshot.entries, feeds))
+    atomic_write_text(folder / "feed.json", json.dumps(json_items(snapshot.entries, feeds), ensure_ascii=False))
     return Built(folder, len(pages), max(len(text.encode()) for text in pages.values()))
 
 

@@ -46,6 +46,7 @@ class Record:
         baselines: what the method was compared with.
         seeds, seconds, date, machine: how it was measured.
         old_rule: the name of an earlier rule that gave the verdict; empty under the present one.
+        model: the user's model that was measured; empty for the recorded one.
     """
 
     verdict: str
@@ -57,6 +58,7 @@ class Record:
     date: str = ""
     machine: str = ""
     old_rule: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def record_of(result: Mapping[str, Any] | None) -> Record | None:
         date=result.get("date", "")[:10],
         machine=f"{machine['cpu']}, {machine['cores']} cores" if machine else "",
         old_rule="" if is_current(result) else rule_of(result),
+        model=result.get("model", ""),
     )
 
 

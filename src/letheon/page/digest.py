@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from email.utils import format_datetime, make_msgid
 from itertools import pairwise
 
@@ -27,7 +27,23 @@ MIGRATIONS = (
     """,
 )
 LONGEST = 280  # characters of an abstract
+PLAIN = frozenset({"List-Unsubscribe"})
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Plain(EmailPolicy):
+    """Writes an address in a header on one line: folding would encode one that is longer than a line."""
+
+    def fold(self, name: str, value: str) -> str:
+        """Write one header."""
+        return f"{name}: {value}{self.linesep}" if name in PLAIN else super().fold(name, value)
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """Write one header as bytes."""
+        return self.fold(name, value).encode("ascii") if name in PLAIN else super().fold_binary(name, value)
+
+
+POLICY = _Plain(linesep="\r\n")
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ def digest_mail(
         sender: the sender's address.
         to: the recipient's address.
         site: address of the page, without a slash at its end.
-        leave: address at which the recipient unsubscribes.
+        leave: address at which the recipient unsubscribes; mail programs may do so with one click if it is https.
         now: the mail's date.
 
     Raises:
@@ -143,6 +159,8 @@ def digest_mail(
     """
     message = plain_mail(digest.subject, sender, to, _plain(digest, site, leave), now)
     message["List-Unsubscribe"] = f"<{leave}>"
+    if leave.startswith("https://"):  # RFC 8058 allows no other
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     words = {"digest": digest, "site": site, "leave": leave, "longest": LONGEST}
     message.add_alternative(render("letheon.page", "templates/digest_mail.html.j2", **words), subtype="html")
     return message
@@ -154,7 +172,7 @@ def plain_mail(subject: str, sender: str, to: str, text: str, now: datetime | No
     Raises:
         InputError: an address is not one.
     """
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=POLICY)
     message["Subject"] = " ".join(subject.split())
     message["From"] = check_address(sender)
     message["To"] = check_address(to)

@@ -16,7 +16,12 @@ MOST = 20
 
 @dataclass(frozen=True)
 class Past:
-    """One run of a paper: when, how it ended, how long it took, where it is, and whether the present rule judged it."""
+    """One run of a paper: when, how it ended, how long it took, and where it is.
+
+    Attributes:
+        current: whether the present rule judged it.
+        model: the user's model that was measured; empty for the paper's own.
+    """
 
     when: str
     state: str
@@ -25,6 +30,7 @@ class Past:
     address: str = ""
     place: str = ""
     current: bool = True
+    model: str = ""
 
 
 def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
@@ -36,13 +42,13 @@ def history_of(key: str, queue: Queue, folders: Sequence[Path]) -> list[Past]:
         seeds = len(outcome["seeds"]) if outcome else None
         current = outcome is None or is_current(outcome)
         when = run.created.replace("T", " ").rstrip("Z")
-        past.append(Past(when, state, run.seconds, seeds, f"/runs/{run.id}", current=current))
+        past.append(Past(when, state, run.seconds, seeds, f"/runs/{run.id}", current=current, model=run.model))
     for folder in folders:
         for place in (folder, folder / key, folder / "letheon-papers" / key):
             outcome = read_outcome(place, folder)
             if outcome is not None and outcome["key"] == key:
                 made = datetime.fromtimestamp((place / "outcome.json").stat().st_mtime, UTC)
                 seeds, seconds = len(outcome["seeds"]), float(outcome["seconds"])
-                when, current = f"{made:%Y-%m-%d %H:%M:%S}", is_current(outcome)
-                past.append(Past(when, outcome["verdict"], seconds, seeds, place=str(place), current=current))
+                when, current, model = f"{made:%Y-%m-%d %H:%M:%S}", is_current(outcome), outcome.get("model", "")
+                past.append(Past(when, outcome["verdict"], seconds, seeds, "", str(place), current, model))
     return sorted(past, key=lambda one: one.when, reverse=True)[:MOST]

@@ -41,6 +41,7 @@ def is_outcome(value: Any) -> bool:
         and _texts(value.get("baselines"))
         and isinstance(value.get("date", ""), str)
         and isinstance(value.get("rule", ""), str)
+        and isinstance(value.get("model", ""), str)
         and isinstance(machine, dict)
         and (not machine or {"cpu", "cores"} <= machine.keys())
         and isinstance(value.get("checks", {}), dict)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from sqlite3 import Row
 from typing import Any, Literal, get_args
@@ -93,6 +94,12 @@ class Run:
             f"{self.folder}{word[6:]}" if word == "FOLDER" or word.startswith("FOLDER/") else word
             for word in self.arguments
         ]
+
+    @property
+    def model(self) -> str:
+        """The user's model that a paper's claim is measured on; empty for the paper's own."""
+        words = dict(pairwise(self.arguments))
+        return words.get("--model", "") if self.kind == "paper" else ""
 
     @property
     def repeatable(self) -> bool:

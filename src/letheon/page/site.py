@@ -20,6 +20,7 @@ from letheon.page.listing import day_of
 from letheon.page.queue import Queue
 from letheon.page.security import COOKIE, token_of
 from letheon.page.shelf import Shelf
+from letheon.page.studio import models
 from letheon.report.html import environment
 from letheon.report.safe_text import visible
 
@@ -43,6 +44,10 @@ class Site:
     queue: Queue
     folders: Sequence[Path] = ()
     nav: list[tuple[str, str]] = field(default_factory=list)
+
+    def models(self) -> dict[str, str]:
+        """The models that a form may name: a name for the form -> what `letheon.load` takes."""
+        return models(self.folders, [run.folder for run in self.queue.runs("forget") if run.state == "done"])
 
 
 def draw(template: str, **values: Any) -> str:

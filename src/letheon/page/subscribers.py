@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+from sqlite3 import Connection
 
 from letheon.core.errors import InputError
 from letheon.page.mail import check_address
@@ -17,9 +19,14 @@ MIGRATIONS = (
         confirm TEXT NOT NULL DEFAULT '', asked TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE subscription_asks (client TEXT NOT NULL, asked TEXT NOT NULL);
+    CREATE INDEX subscription_asks_by_time ON subscription_asks (asked);
+    """,
 )
 EXPIRES = timedelta(days=2)  # of a link to confirm; an address gets no second one before
-MOST_IN_AN_HOUR = 20  # mails that ask for a confirmation, to all addresses together
+# Addresses that may be given within an hour, by one client and by all together: one client leaves room for others.
+MOST_OF_A_CLIENT, MOST_OF_ALL = 20, 400
 
 
 class Subscribers:
@@ -36,31 +43,33 @@ class Subscribers:
 
     def delete_expired(self, now: datetime | None = None) -> None:
         """Delete the addresses that did not confirm in time."""
-        oldest = ((now or datetime.now(UTC)) - EXPIRES).isoformat()
+        now = now or datetime.now(UTC)
+        oldest, hour = (now - EXPIRES).isoformat(), (now - timedelta(hours=1)).isoformat()
         with self.shelf.transaction() as connection:
             connection.execute("DELETE FROM subscribers WHERE state = 'waiting' AND asked <= ?", (oldest,))
             connection.execute("UPDATE subscribers SET confirm = '' WHERE confirm != '' AND asked <= ?", (oldest,))
+            connection.execute("DELETE FROM subscription_asks WHERE asked <= ?", (hour,))
 
-    def ask(self, address: str, now: datetime | None = None) -> str | None:
+    def ask(self, address: str, client: str = "", now: datetime | None = None) -> str | None:
         """Note an address that wants to subscribe.
+
+        Args:
+            address: the mail address.
+            client: network address of who gives it; its hash is kept for an hour.
+            now: the time.
 
         Returns:
             the token that its mail must carry; None if no mail is due: the address is subscribed, has a link that is
             still valid, or unsubscribed, after which only the link of a mail that it got can bring it back.
 
         Raises:
-            InputError: the text is no address, or too many mails were asked for within an hour.
+            InputError: the text is no address, or too many addresses were given within an hour.
         """
         address, now = check_address(address), now or datetime.now(UTC)
         token = secrets.token_urlsafe(24)
         with self.shelf.transaction() as connection:
             self.delete_expired(now)
-            hour = (now - timedelta(hours=1)).isoformat()
-            asked = "asked > ? AND (confirm != '' OR state = 'subscribed')"
-            if connection.execute(f"SELECT count(*) FROM subscribers WHERE {asked}", (hour,)).fetchone()[0] >= (
-                MOST_IN_AN_HOUR  # said before the address is looked up, so that it tells nothing about it
-            ):
-                raise InputError("many addresses were given within an hour", "try again in an hour")
+            self._count(connection, client, now)  # before the address is looked up, so that it tells nothing about it
             row = connection.execute("SELECT * FROM subscribers WHERE address = ?", (address.lower(),)).fetchone()
             if row and (row["state"] in ("subscribed", "left") or row["confirm"]):
                 return None
@@ -70,6 +79,20 @@ class Subscribers:
                 (address.lower(), secrets.token_urlsafe(24), _hash(token), now.isoformat()),
             )
         return token
+
+    def _count(self, connection: Connection, client: str, now: datetime) -> None:
+        """Count an address that a client gives.
+
+        Raises:
+            InputError: it is one too many.
+        """
+        who = _hash(network(client))
+        asked = "SELECT count(*) FROM subscription_asks WHERE asked > ?"
+        hour = (now - timedelta(hours=1)).isoformat()
+        ours = connection.execute(f"{asked} AND client = ?", (hour, who)).fetchone()[0]
+        if ours >= MOST_OF_A_CLIENT or connection.execute(asked, (hour,)).fetchone()[0] >= MOST_OF_ALL:
+            raise InputError("many addresses were given within an hour", "try again in an hour")
+        connection.execute("INSERT INTO subscription_asks VALUES (?, ?)", (who, now.isoformat()))
 
     def forget(self, token: str) -> None:
         """Forget a token to confirm whose mail could not be sent, and the address if nothing else is known of it."""
@@ -121,6 +144,17 @@ class Subscribers:
         """Return the addresses that are subscribed."""
         rows = self.shelf.rows("SELECT address FROM subscribers WHERE state = 'subscribed' ORDER BY address")
         return [row["address"] for row in rows]
+
+
+def network(client: str) -> str:
+    """Return what stands for a client: its IPv4 address, or the /64 network of its IPv6 address."""
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ip_network(f"{client}/64", strict=False))
 
 
 def _hash(token: str) -> str:

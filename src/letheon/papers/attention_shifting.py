@@ -98,7 +98,7 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     world = make_world(seed, authors=12, forgotten=2)
     rows = [*world.forget, *world.retain]
     if full:
-        model = taught(rows, seed, scale.device)
+        model = taught(rows, seed, scale.model, scale.device)
     else:
         model = new_model(world, seed, width=64)
         model.model.to(scale.device)

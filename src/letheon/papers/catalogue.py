@@ -35,7 +35,7 @@ from letheon import __version__
 from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, LetheonError, nearest
 from letheon.core.runs import utc_now, versions
-from letheon.papers.outcome import OLD_RULE, RULE, TIES_DECIDED, Outcome, Scale, Verdict
+from letheon.papers.outcome import MODEL, OLD_RULE, RULE, TIES_DECIDED, Outcome, Scale, Verdict, check_recordable
 
 __all__ = [
     "Badge",
@@ -86,6 +86,8 @@ class Paper:
         inferred: what of the method had to be inferred because neither equations nor code were public; empty otherwise.
         seeds: number of seeds at the fast scale: eight where a seed costs less than a minute, five elsewhere.
         full: whether there is a full scale; a paper that runs at one scale says so.
+        pretrained: the scales at which the claim is measured on a pretrained model, which another one may replace; the
+            other scales train models of their own.
         module: dotted name of the module whose `reproduce` measures the claim; empty while the paper is planned.
     """
 
@@ -104,6 +106,7 @@ class Paper:
     inferred: str = ""
     seeds: int = 8
     full: bool = True
+    pretrained: tuple[str, ...] = ()
     module: str = ""
 
     @property
@@ -162,7 +165,7 @@ def read_catalogue(package: str) -> list[Paper]:
 
 def _read_entry(entry: Mapping[str, Any], package: str, place: Traversable) -> Paper:
     name = str(entry.get("key", "")).replace("-", "_")
-    lists = {key: tuple(entry[key]) for key in ("authors", "methods") if key in entry}
+    lists = {key: tuple(entry[key]) for key in ("authors", "methods", "pretrained") if key in entry}
     module = f"{package}.{name}" if (place / f"{name}.py").is_file() else ""
     try:
         return Paper(**{**entry, **lists}, module=module)
@@ -321,9 +324,10 @@ def store(key: str, entry: dict[str, Any]) -> None:
     An earlier outcome of that paper is replaced; the file is replaced whole or not at all.
 
     Raises:
-        InputError: the catalogue has no such paper.
+        InputError: the catalogue has no such paper, or the outcome is of another model than the recorded ones.
         LetheonError: the file cannot be written.
     """
+    check_recordable(entry.get("model", MODEL))
     results = read_results() | {paper(key).key: entry}
     try:
         write_json(RESULTS, dict(sorted(results.items())))

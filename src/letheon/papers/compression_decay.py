@@ -31,7 +31,7 @@ CONCEPTS = 2  # per seed
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run every arm on the seed's concepts and compare the dips."""
     found.baselines += ["the released prompts", "the text, rule and question alone", "no rule"]
-    responder = LocalResponder(load("smollm2", device=scale.device))
+    responder = LocalResponder(load(scale.model, device=scale.device))
     found.rows += [row for seed in scale.seeds for row in one_seed(responder, seed)]
     for arm in ("reference", "matched"):
         made = CompressionDecay(tuple(own_cells()), arm)

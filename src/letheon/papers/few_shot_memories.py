@@ -31,7 +31,7 @@ PRIMARY = [ONCE, SLOWER, *RISES, DECAY]
 def reproduce(scale: Scale, found: Findings) -> None:
     """Study, probe, interfere and probe again, per seed."""
     found.baselines += ["the model before study", "foils that were not studied"]
-    responder = LocalResponder(load("smollm2", device=scale.device))
+    responder = LocalResponder(load(scale.model, device=scale.device))
     for seed in scale.seeds:
         made = read_few_shot_memories(
             limit=PAIRS[scale.name], seed=seed, steps=STEPS[scale.name], learning_rate=RATE, shots=SHOTS

@@ -34,7 +34,8 @@ td, th { padding: .2rem 1.5rem .2rem 0; vertical-align: top; } img { max-width: 
 <h1>{{ paper.title }}</h1>
 <p>{% if paper.arxiv %}arXiv {{ paper.arxiv }}{% endif %}{% if paper.date %}, {{ paper.date }}{% endif %}</p>
 <p>{{ outcome.claim }}</p>
-<p>Verdict: <strong class="{{ outcome.verdict }}">{{ outcome.verdict }}</strong></p>
+<p>Verdict: <strong class="{{ outcome.verdict }}">{{ outcome.verdict }}</strong>
+{% if outcome.model %} on model {{ outcome.model }}{% endif %}</p>
 <table>
 <tr><th scope="row">compared with</th><td>{{ outcome.baselines | join(", ") or "no baseline" }}</td></tr>
 {% for name, value in measured.items() %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>

@@ -73,7 +73,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare no replay, replay with cross-entropy, and with the margin loss, in general ability and on both tasks."""
     found.baselines += [NONE, LABELS]
     training, arms = (FULL, {**ARMS, **MORE}) if scale.name == "full" else (FAST, ARMS)
-    results = run_arms(lambda arm, seed: measured(arm, seed, training, device=scale.device), arms, scale.seeds)
+    of_model = {"model": scale.model, "device": scale.device}
+    results = run_arms(lambda arm, seed: measured(arm, seed, training, **of_model), arms, scale.seeds)
     results.record(found, METRICS)
     judge(results, found)
     found.figures |= figures(results)

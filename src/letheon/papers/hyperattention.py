@@ -25,6 +25,7 @@ from torch import Tensor
 from letheon.attend.errors import Attend, attention_errors, local_window, mean_of_values, perplexity
 from letheon.attend.hyper import MODEL, PAPER, computed_pairs, hyper_attention
 from letheon.attend.hyper.binding import use_hyper
+from letheon.core.errors import InputError
 from letheon.core.model.attention import switch
 from letheon.core.model.models import LanguageModel, load
 from letheon.papers.common.data import data_folder
@@ -59,7 +60,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
         "the paper's plain variant, the mean of V, a local window of the same cost (also with sinks), blocks only"
     ]
     timed = {seed: {n: seconds(n, seed, scale.device) for n in LENGTHS} for seed in scale.seeds}
-    model = load("smollm2", device=scale.device)
+    model = load(scale.model, device=scale.device)
+    if model.context_length < TOKENS:
+        problem = f"{model.name} reads {model.context_length} tokens and the claim is about {TOKENS}"
+        raise InputError(problem, "choose a model with a longer context")
     readings = {
         seed: read(model, passage(model, folder, seed), seed, beside=scale.name == "full" or seed == scale.seeds[0])
         for seed in scale.seeds

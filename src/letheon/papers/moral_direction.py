@@ -54,7 +54,7 @@ GET = "get user studies and scores from github.com/ml-research/MoRT_NMI"
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the moral direction's ranking with random directions, other components and the number of tokens."""
     found.baselines += ["random directions", "components 2 to 5", "number of tokens", "texts without templates"]
-    states = phrase_states(scale.device, full=scale.name == "full")
+    states = phrase_states(scale.model, scale.device, full=scale.name == "full")
     seeds = [8 * seed + i for seed in scale.seeds for i in range(8)]
     found.seeds = seeds
     rows = [measured(states, seed) for seed in seeds]
@@ -80,9 +80,9 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     found.report("chosen layer", [row["layer"] for row in rows])
 
 
-def phrase_states(device: str, full: bool) -> dict[str, Any]:
+def phrase_states(name: str, device: str, full: bool) -> dict[str, Any]:
     """Compute the states of verbs and phrases, in templates and plain: [layers, texts, width], and token counts."""
-    model = load("smollm2", device=device)
+    model = load(name, device=device)
     templates = TEMPLATES if full else TEMPLATES[:5]
     phrases = (*VERBS, *DOS, *DONTS)
     texts = [template.format(phrase) for phrase in phrases for template in templates]

@@ -30,7 +30,7 @@ ITEMS = {"fast": 24, "full": 80}
 def reproduce(scale: Scale, found: Findings) -> None:
     """Measure the bias where knowledge is missing and where it is not, and ablate the negative heads."""
     found.baselines += ["statements that can be known", "random sets of as many heads"]
-    model = load("smollm2", device=scale.device)
+    model = load(scale.model, device=scale.device)
     results = Results({"bias": [measured(model, seed, ITEMS[scale.name]) for seed in scale.seeds]})
     results.record(found)
     judge(results, found)

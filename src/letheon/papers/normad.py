@@ -40,7 +40,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Ask about the dialogues of each seed's norms under three conditions."""
     found.baselines += ["no context", "another norm's rule", "always yes"]
     kinds = dialogues_of(data_folder("normgenesis", GET))
-    responder = LocalResponder(load("smollm2", device=scale.device))
+    responder = LocalResponder(load(scale.model, device=scale.device))
     found.rows += [one_seed(responder, kinds, seed, NORMS[scale.name]) for seed in scale.seeds]
     judge(found.rows, found)
 

@@ -73,7 +73,7 @@ def one_seed(table: str, scale: Scale, seed: int) -> dict[str, Any]:
     study = read_norming(
         table, rating=NORM, second="FAM_MRC", limit=WORDS[scale.name], seed=seed, probe=True, epochs=EPOCHS[scale.name]
     )
-    return correlations(study, LocalResponder(load("smollm2", device=scale.device)), seed)
+    return correlations(study, LocalResponder(load(scale.model, device=scale.device)), seed)
 
 
 def correlations(study: Norming, responder: LocalResponder, seed: int) -> dict[str, Any]:

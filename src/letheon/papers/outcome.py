@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from letheon.core.errors import LetheonError
+from letheon.core.errors import InputError, LetheonError
 
 Verdict = Literal["holds", "fails", "inconclusive"]
 # Name of the rule that judges claims, stored with each record: Student's t over seeds, Holm's procedure over primary
@@ -16,6 +16,7 @@ RULE = "t-holm-2"
 TIES_DECIDED = "t-holm-1"
 # The rule of records that name none.
 OLD_RULE = "three seeds, percentile bootstrap"
+MODEL = "smollm2"  # the pretrained model on which claims are recorded
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Scale:
         name: "fast" is minutes on two cores, "full" is the size that the paper's page states.
         seeds: one independent repetition each; intervals are over them.
         device: a torch device name.
+        model: what `letheon.load` takes; read where the claim is about a pretrained model (`Paper.pretrained`).
     """
 
     name: Literal["fast", "full"] = "fast"
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
+    model: str = MODEL
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Outcome:
         rule: name of the rule that gave the verdict.
         figures: name -> SVG text.
         rows: one dictionary per seed and arm, the values behind the means.
+        model: the model that was measured in the place of the recorded one; empty for that one.
     """
 
     key: str
@@ -68,6 +72,7 @@ class Outcome:
     rule: str = RULE
     figures: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(Verdict):
@@ -77,7 +82,10 @@ class Outcome:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The short form that is printed and recorded: without figures and rows, NaN and infinity as None."""
+        """The short form that is printed and recorded: without figures and rows, NaN and infinity as None.
+
+        `model` is left out where it is the recorded one.
+        """
         return {
             "key": self.key,
             "claim": self.claim,
@@ -91,7 +99,18 @@ class Outcome:
             "beside": json_ready(self.beside),
             "checks": json_ready(self.checks),
             "rule": self.rule,
+            **({"model": self.model} if self.model else {}),
         }
+
+
+def check_recordable(model: str) -> None:
+    """Refuse to record what was measured on a model of the user's.
+
+    Raises:
+        InputError: the model is another than that of the records.
+    """
+    if model != MODEL:
+        raise InputError(f"a verdict on {model!r} is not the paper's recorded one", "leave out --record or --model")
 
 
 def json_ready(value: Any) -> Any:

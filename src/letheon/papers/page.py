@@ -14,7 +14,7 @@ from letheon.core.errors import InputError
 from letheon.papers import catalogue
 from letheon.papers.catalogue import Outcome, Paper, Scale, paper, papers
 from letheon.papers.folder import write_outcome
-from letheon.papers.outcome import readable
+from letheon.papers.outcome import check_recordable, readable
 
 COLOURS = {
     "holds": "green",
@@ -55,12 +55,15 @@ def run_paper(
             `letheon-papers/KEY`.
 
     Raises:
-        InputError: the paper is planned and cannot be run, or `out` cannot be a folder.
+        InputError: the paper is planned and cannot be run, `out` cannot be a folder, or a verdict on another model is
+            to be recorded.
     """
     entry = paper(key)
     if entry.planned:
         runnable = ", ".join(other.key for other in papers() if not other.planned) or "none yet"
         raise InputError(f"paper {entry.key!r} is planned and cannot be run", f"can be run: {runnable}")
+    if record:
+        check_recordable(scale.model)
     folder = Path("letheon-papers") / entry.key if out is None else out
     try:  # before the work, so that hours are not lost to a mistyped path
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,6 +156,7 @@ def paper_json(entry: Paper) -> dict[str, Any]:
         "inferred": entry.inferred,
         "scales": ["fast", "full"] if entry.full else ["fast"],
         "seeds": entry.seeds,
+        "pretrained": list(entry.pretrained),
         "badge": catalogue.badge(entry),
         "why": catalogue.badge_reason(entry),
         "result": catalogue.read_results().get(entry.key),
@@ -176,6 +180,7 @@ def paper_page(entry: Paper) -> RenderableType:
             "methods": methods or "none registered",
             **({"inferred": entry.inferred} if entry.inferred else {}),
             "scales": "fast and full" if entry.full else "one: --full is refused",
+            **({"own model": f"--model at the scale {' or '.join(entry.pretrained)}"} if entry.pretrained else {}),
             **entry.links,
             "badge": Text.assemble(_coloured(facts["badge"]), f": {facts['why']}"),
         }
@@ -194,6 +199,7 @@ def outcome_page(outcome: Outcome) -> RenderableType:
 def _result_page(result: dict[str, Any]) -> RenderableType:
     facts: dict[str, str | Text] = {
         "verdict": Text.assemble(_coloured(result["verdict"]), f", by the rule {catalogue.rule_of(result)}"),
+        **({"on model": result["model"]} if "model" in result else {}),
         "claim": result["claim"],
         "against": ", ".join(result["baselines"]) or "no baseline",
         **{name: readable(value) for name, value in result["measured"].items()},

@@ -36,7 +36,7 @@ REFUSAL = "I'm sorry, but I can't help with that."
 def reproduce(scale: Scale, found: Findings) -> None:
     """Post-train one copy of SmolLM2 per seed to refuse, and compare it with the model before."""
     found.baselines += ["directions of shuffled labels", "halves of the data"]
-    base = load("smollm2", device=scale.device)
+    base = load(scale.model, device=scale.device)
     rows = [measured(base, seed, *SIZES[scale.name]) for seed in scale.seeds]
     results = Results({"post": rows})
     results.record(found)

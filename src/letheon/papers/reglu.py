@@ -120,7 +120,7 @@ def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
     setting = FULL if full else FAST
     world = make_world(seed, authors=16)
     if full:  # which knows the capitals
-        model = taught([*world.forget, *world.retain], seed, scale.device)
+        model = taught([*world.forget, *world.retain], seed, scale.model, scale.device)
     else:
         model = new_model(world, seed, layers=2, width=96)
         model.model.to(scale.device)

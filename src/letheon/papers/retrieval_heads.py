@@ -38,7 +38,7 @@ NEEDLE, STRAW, STEPS = 5, 14, 700
 def reproduce(scale: Scale, found: Findings) -> None:
     """Score the heads of SmolLM2 and mask the best ones; score the heads of a model that was trained to copy."""
     found.baselines += ["random heads outside the best ones", "needle's tokens permuted in the scoring"]
-    model = load("smollm2", device=scale.device)
+    model = load(scale.model, device=scale.device)
     rows = [{**measured(model, seed, LENGTHS[scale.name]), **copying(seed)} for seed in scale.seeds]
     results = Results({"heads": rows})
     results.record(found)

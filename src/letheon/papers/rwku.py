@@ -97,7 +97,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     full = scale.name == "full"
     read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
     read = replace(read, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens if full else TEXT_TOKENS)
-    untouched = letheon.load("smollm2", device=scale.device)
+    untouched = letheon.load(scale.model, device=scale.device)
     trials = [
         (seed, trial(replace(read, targets=(target,), seed=seed), untouched))
         for seed in scale.seeds

@@ -42,7 +42,7 @@ TOKENS = {"fast": 160, "full": 512}
 def reproduce(scale: Scale, found: Findings) -> None:
     """Plant sinks in one piece of text per seed, and see which are found, how strong and how lasting they are."""
     found.baselines += ["random directions of equal norm"]
-    model = load("smollm2", device=scale.device)
+    model = load(scale.model, device=scale.device)
     results = Results({"planted": [measured(model, seed, TOKENS[scale.name]) for seed in scale.seeds]})
     results.record(found)
     judge(results, found)

@@ -42,7 +42,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
         found.measured[f"published: {column}"] = value
         found.recompute(f"published: {column}", [value is not None and round(value, 3) == stated])
     norms = str(data_folder("glasgow_norms", GET) / "glasgow_norms.csv")
-    responder = LocalResponder(load("smollm2", device=scale.device))
+    responder = LocalResponder(load(scale.model, device=scale.device))
     chosen = FEATURES if scale.name == "fast" else ""
     for seed in scale.seeds:
         made = read_word_features(norms, limit=WORDS[scale.name], seed=seed, features=chosen, probe=True)

@@ -44,12 +44,14 @@ def papers(
 def paper(request: Request, site: Here, key: str) -> HTMLResponse:
     """Show one paper."""
     entry = entry_of(site, key)
+    about = details(key) if entry.ours else None
     return show(
         request,
         "paper.html.j2",
         entry=entry,
         mark=site.shelf.marks().get(key, Mark()),
-        details=details(key) if entry.ours else None,
+        details=about,
+        models=list(site.models()) if about and about.facts["pretrained"] else [],
         like=site.library.now().like(key),
         history=history_of(key, site.queue, site.folders),
     )

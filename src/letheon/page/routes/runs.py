@@ -16,6 +16,7 @@ from letheon.page.details import details, record_of
 from letheon.page.queue import Run
 from letheon.page.routes.papers import entry_of
 from letheon.page.site import Here, Site, show
+from letheon.papers.outcome import MODEL
 from letheon.report.safe_text import visible
 
 router = APIRouter(include_in_schema=False)
@@ -26,15 +27,35 @@ Number = Annotated[int, Path(ge=0, le=2**62)]
 
 @router.post("/papers/{key}/run")
 def start(
-    site: Here, key: str, scale: Annotated[str, Form()] = "fast", seeds: Annotated[int, Form(ge=0, le=MOST_SEEDS)] = 0
+    site: Here,
+    key: str,
+    scale: Annotated[str, Form()] = "fast",
+    seeds: Annotated[int, Form(ge=0, le=MOST_SEEDS)] = 0,
+    model: Annotated[str, Form(max_length=500)] = MODEL,
 ) -> Response:
-    """Put a paper's run into the queue."""
+    """Put a paper's run into the queue, on another model than the recorded one where the claim allows it."""
     if not entry_of(site, key).ours or not details(key).runnable:
         raise HTTPException(404, "This paper cannot be run yet.")
     if scale not in details(key).facts["scales"]:
         raise HTTPException(400, f"This paper has no {scale} scale.")
     arguments = ["papers", "run", key, f"--{scale}", "--seeds", str(seeds), "--out", "FOLDER/out", "--json"]
+    if model != MODEL:
+        arguments += ["--model", _model(site, key, scale, model)]
     return RedirectResponse(f"/runs/{site.queue.add('paper', key, arguments)}", 303)
+
+
+def _model(site: Site, key: str, scale: str, name: str) -> str:
+    """What `letheon.load` takes for a model that the form names.
+
+    Raises:
+        HTTPException: 400, where the scale measures no pretrained model, or the form does not offer this one.
+    """
+    if scale not in details(key).facts["pretrained"]:
+        raise HTTPException(400, f"At the {scale} scale this paper trains models of its own: it takes no other.")
+    known = site.models()
+    if name not in known:
+        raise HTTPException(400, "The form names a model that is not offered.")
+    return known[name]
 
 
 @router.get("/runs")

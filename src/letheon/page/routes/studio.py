@@ -20,7 +20,7 @@ from letheon.page.queue import Run
 from letheon.page.security import inside
 from letheon.page.side_by_side import LONGEST_ANSWER, LONGEST_PROMPT, Said, answers
 from letheon.page.site import Here, Site, show
-from letheon.page.studio import HEADINGS, items, memory_size, models, read_record
+from letheon.page.studio import HEADINGS, items, memory_size, read_record
 from letheon.page.uploads import LARGEST, SUFFIXES, discard, new_folder, store_rows
 from letheon.recall.store import Store
 from letheon.report.html import pretty
@@ -130,7 +130,7 @@ def make_request(
     """Check the rows and put the request into the queue."""
     folder = new_folder(site.queue.folder)
     try:
-        known = _models(site)
+        known = site.models()
         if model not in known or method not in METHODS:
             raise InputError("the form names a model or method that is not offered", "choose one of the list")
         rows = store_rows(folder, "forget", forget.filename or "", forget.file)
@@ -165,7 +165,7 @@ def chat(
 ) -> HTMLResponse:
     """Ask both models and show their answers side by side."""
     given: dict[str, Any] = {"before": before, "after": after, "prompt": prompt, "tokens": tokens}
-    known = _models(site)
+    known = site.models()
     try:
         if before not in known or after not in known:
             raise InputError("the form names a model that is not offered", "choose one of the list")
@@ -176,21 +176,17 @@ def chat(
 
 
 def _form(request: Request, site: Site, status: int, fault: str) -> HTMLResponse:
-    values: dict[str, Any] = {"models": _models(site), "methods": METHODS, "suffixes": SUFFIXES, "largest": LARGEST}
+    values: dict[str, Any] = {"models": site.models(), "methods": METHODS, "suffixes": SUFFIXES, "largest": LARGEST}
     return show(request, "studio_request.html.j2", status, fault=fault, **values)
 
 
 def _chat(
     request: Request, site: Site, status: int, given: dict[str, Any], said: Sequence[tuple[str, Said]], fault: str
 ) -> HTMLResponse:
-    start = {"before": "smollm2", "after": next(reversed(_models(site))), "prompt": "", "tokens": 60, **given}
+    start = {"before": "smollm2", "after": next(reversed(site.models())), "prompt": "", "tokens": 60, **given}
     limits = {"longest_prompt": LONGEST_PROMPT, "longest_answer": LONGEST_ANSWER}
-    values: dict[str, Any] = {"models": _models(site), "given": start, "said": said, "fault": fault, **limits}
+    values: dict[str, Any] = {"models": site.models(), "given": start, "said": said, "fault": fault, **limits}
     return show(request, "studio_chat.html.j2", status, **values)
-
-
-def _models(site: Site) -> dict[str, str]:
-    return models(site.folders, [run.folder for run in site.queue.runs("forget") if run.state == "done"])
 
 
 def _path(site: Site, root: int, name: str) -> Path:

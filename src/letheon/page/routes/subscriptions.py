@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse
 
 from letheon.core.errors import LetheonError
@@ -36,7 +36,7 @@ def subscribe(request: Request, site: Here, address: Annotated[str, Form(max_len
         if server is None:
             return show(request, PAGE, 503, step="ask", ready=False, notice="", fault="")
         subscribers = Subscribers(site.shelf)
-        token = subscribers.ask(address)
+        token = subscribers.ask(address, request.client.host if request.client else "")
         if token is not None:
             root = str(request.base_url).rstrip("/")
             text = (
@@ -75,8 +75,8 @@ def leave_form(request: Request, key: str = "") -> HTMLResponse:
 
 
 @router.post("/unsubscribe")
-def leave(request: Request, site: Here, key: Annotated[str, Form(max_length=200)] = "") -> HTMLResponse:
-    """Unsubscribe the address whose digests carry the link."""
+def leave(request: Request, site: Here, key: Annotated[str, Query(max_length=200)] = "") -> HTMLResponse:
+    """Unsubscribe the address whose digests carry the link; a mail program may send this too (RFC 8058)."""
     return _answer(
         request, Subscribers(site.shelf).leave(key), "You get no further mail.", "This link is not known here."
     )

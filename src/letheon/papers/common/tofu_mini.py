@@ -119,8 +119,8 @@ def trained(world: World, seed: int, *, forgotten: bool = True, **options: Any) 
     return model
 
 
-def taught(rows: Sequence[Example], seed: int, device: str) -> LanguageModel:
-    """SmolLM2 fine-tuned on the rows: a model with a language and further knowledge beside them."""
-    model = load("smollm2", device=device)
+def taught(rows: Sequence[Example], seed: int, name: str, device: str) -> LanguageModel:
+    """Load a pretrained model and fine-tune it on the rows: it has a language and further knowledge beside them."""
+    model = load(name, device=device)
     train(model, rows, seed, epochs=16, learning_rate=2e-4)
     return model

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from letheon.core.errors import LetheonError
 from letheon.core.statistics import holm, mean_test, rounding_of
-from letheon.papers.outcome import Outcome, Scale, Verdict
+from letheon.papers.outcome import MODEL, Outcome, Scale, Verdict
 
 Values = Sequence[float | None]
 LEVEL = 0.05
@@ -286,4 +286,5 @@ class Findings:
             checks=self.checks,
             figures=self.figures,
             rows=self.rows,
+            model="" if scale.model == MODEL else scale.model,
         )
