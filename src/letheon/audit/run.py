@@ -28,9 +28,11 @@ from letheon.audit.record.record import Audit
 from letheon.audit.record.trained_forms import method_in
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.progress import progress as progress_bar
+from letheon.core.workers import Workers, each_alone
 from letheon.forget.request import Request
 
 Model = LanguageModel | str | Path
@@ -76,6 +78,9 @@ def audit(
         method: by which the model after was made; default what its folder says of it.
         progress: called after each stage; default a bar on the terminal.
 
+    Where a launcher started several processes, each of them calls this. They share the work out, each with whole models
+    on its own device; every process returns the record, and process 0 writes it.
+
     Raises:
         InputError: there is no such profile or model, the reference is another of them, or a row exceeds the context.
         LetheonError: a model computes NaN or infinity.
@@ -86,30 +91,38 @@ def audit(
     models = _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
     stages = STAGES + (continuation is not None) + (general_tasks is not None)
-    with _stages(len(models) * stages + 3, progress) as report:
-        general = _General(general_tasks, report)
-        plan, findings, checks, depth = _measure(models, request, chosen, continuation, device, cache, report, general)
-        with judge_for(judge, before, reference, device) as judging:
-            judged = judge_answers(judging, findings)
-        report("judging")
+    device = check_device(device)  # by this process's number, which it does not see below
     named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
-    further = Further(depth, general.scores, named)
-    record = conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
-    if out is not None:
-        write(record, Path(out))
+    with each_alone() as workers, _stages(len(models) * stages + 3, progress) as report:
+        general = _General(general_tasks, report, workers)
+        plan, findings, checks, depth = _measure(
+            models, request, chosen, continuation, device, cache, report, general, workers
+        )
+
+        def concluded() -> Audit:
+            with judge_for(judge, before, reference, device) as judging:
+                judged = judge_answers(judging, findings)
+            report("judging")
+            further = Further(depth, general.scores, named)
+            return conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
+
+        record = workers.from_main(concluded)
+        if out is not None and workers.is_main:
+            write(record, Path(out))
     return record
 
 
 class _General:
     """Evaluates models under general tasks, if there are any, and collects their scores by role."""
 
-    def __init__(self, tasks: GeneralTasks | None, report: Report) -> None:
-        self.tasks, self.report = tasks, report
+    def __init__(self, tasks: GeneralTasks | None, report: Report, workers: Workers) -> None:
+        self.tasks, self.report, self.workers = tasks, report, workers
         self.scores: dict[Role, list[TaskScores]] = {}
 
     def __call__(self, role: Role, model: LanguageModel) -> None:
-        if self.tasks is not None:
-            self.scores[role] = self.tasks.run(model)
+        tasks = self.tasks
+        if tasks is not None:
+            self.scores[role] = self.workers.from_main(lambda: tasks.run(model))
             self.report("general ability")
 
 
@@ -141,27 +154,35 @@ def _measure(
     cache: bool,
     report: Report,
     general: _General,
+    workers: Workers,
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
-    """Make the plan and examine the models by it, one after another, the model before first."""
+    """Make the plan and examine the models by it, one after another, the model before first.
+
+    Of several workers process 0 makes the plan, the checks and the depth alone.
+    """
     _refuse_no_control(models, device)
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
     asking = Asking.of(before)
-    plan = replace(make_plan(before, request, settings, continuation), came_with=template_of(before))
+    drawn = workers.from_main(lambda: make_plan(before, request, settings))
+    plan = replace(drawn, continuation=continuation, came_with=template_of(before))
     report("plan")
     control = examine_once if cache else examine
-    findings: dict[Role, ModelFindings] = {"before": control(before, plan, report)}
+    findings: dict[Role, ModelFindings] = {"before": control(before, plan, report, workers)}
     general("before", before)
     checks: list[Check] = []
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
+    patched = patched if workers.is_main else []
     for role, given in list(models.items())[1:]:
         model, came_with = asking.alike(load(given, device=device))
         if role == "after":
-            checks = check_no_ops(before, model, plan.forget)
+            if workers.is_main:
+                checks = check_no_ops(before, model, plan.forget)
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
-        findings[role] = (examine if role == "after" else control)(model, replace(plan, came_with=came_with), report)
+        asked_so = replace(plan, came_with=came_with)
+        findings[role] = (examine if role == "after" else control)(model, asked_so, report, workers)
         general(role, model)
         if patched:
             states[role] = fact_states(model, patched)

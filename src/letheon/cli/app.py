@@ -7,12 +7,14 @@ verdict is not a pass; 4 training could not go on, the last good state is saved;
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
 import typer
 from typer.core import TyperCommand
 
+from letheon.cli.processes import STARTED_HERE
 from letheon.cli.verbs import VERBS, help_of, load_verb
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.core.processes import is_main_process
@@ -56,7 +58,8 @@ def main() -> None:
 
     from typer.exceptions import TyperException
 
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    level = logging.WARNING if is_main_process() else logging.ERROR  # process 0 warns for all
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=level)
     try:
         code = app(standalone_mode=False)
     except LetheonError as error:
@@ -72,12 +75,20 @@ def main() -> None:
         _fail(str(error), "check the path, and whether it can be written", LetheonError.exit_code)
     except (MemoryError, RuntimeError) as error:
         if "third_party/gloo" in str(error) or "NCCL" in str(error):  # the collective operations of a job
-            _fail("another process of this job has ended", "continue the run with --resume", LetheonError.exit_code)
+            _fail_beside_another()
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         _fail("out of memory", "use a smaller --micro-batch-size, or a scope such as @lora", LetheonError.exit_code)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail_beside_another() -> None:
+    """Leave because another process of the job has ended, which the launch reports if it is Letheon's own."""
+    if STARTED_HERE in os.environ:
+        sys.exit(LetheonError.exit_code)
+    remedy = "continue the run with --resume; without checkpoints, start the command again"
+    _fail("another process of this job has ended", remedy, LetheonError.exit_code)
 
 
 def _fail(problem: str, remedy: str, code: int) -> None:

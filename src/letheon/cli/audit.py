@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from letheon.cli.shared import OUTPUT, Continued, Model, Rows, Scope, Shown, Where, exit_with, option, perform, verb
+from letheon.cli.processes import run_in_processes
+from letheon.cli.shared import (
+    OUTPUT,
+    Continued,
+    Model,
+    Processes,
+    Rows,
+    Scope,
+    Shown,
+    Where,
+    exit_with,
+    option,
+    perform,
+    verb,
+)
 from letheon.cli.training import LearningOn
 
 
@@ -27,11 +41,14 @@ def audit(
     learning: LearningOn,
     out: Annotated[Path, option("Folder for audit.json and report.html.", OUTPUT)] = Path("audit"),
     where: Where,
+    processes: Processes = 1,
     shown: Shown,
 ) -> None:
     """Perform the audit."""
     from letheon.jobs.audit import AuditJob
     from letheon.printing.audit import show_audit
 
+    if not shown.dry_run:
+        run_in_processes(processes, "run it again: models whose examination was stored are not examined anew")
     job = AuditJob(before, after, rows, scope, continued, learning, out, where)
-    exit_with(perform(job, shown, lambda record, as_json: show_audit(record, out, as_json)))
+    exit_with(perform(job, shown, lambda record, as_json: show_audit(record, out, as_json), together=True))

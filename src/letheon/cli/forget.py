@@ -66,7 +66,7 @@ def forget(
     if devices.processes != 1 and (queue or earlier.reapply is not None):
         raise InputError("--processes with a sequence or --reapply, which are work for one process", "leave it out")
     if not shown.dry_run:
-        run_in_processes(devices.processes)
+        run_in_processes(devices.processes, f"continue it with --resume {folders.resume or folders.out}")
     device = devices.device
     given = ForgetOptions(model, rows, method, training, audit, folders, device)
     if earlier.reapply is not None:

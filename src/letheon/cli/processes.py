@@ -12,11 +12,21 @@ from letheon.core.processes import is_launched
 PATIENCE = 600
 
 
-def run_in_processes(count: int) -> None:
+# Set in the processes that this launch started: it reports for them that one was killed.
+STARTED_HERE = "LETHEON_STARTED_HERE"
+
+
+def run_in_processes(count: int, remedy: str) -> None:
     """Run this very command in several processes, and leave with their exit code when they have ended.
 
     It returns where there is one process to run, or where a launcher (this one, torchrun, accelerate) has started this
     process as one of several. The processes share this console; the first prints. An error of one ends the others.
+
+    Args:
+        remedy: what to do where a process was killed.
+
+    Raises:
+        LetheonError: a process was killed.
     """
     if count == 1 or is_launched():
         return
@@ -31,6 +41,7 @@ def run_in_processes(count: int) -> None:
 
     logging.disable(logging.CRITICAL)  # the launch would report exit codes and signals, which the processes do better
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ[STARTED_HERE] = "1"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(PATIENCE))
     config = LaunchConfig(
         min_nodes=1,
@@ -45,8 +56,12 @@ def run_in_processes(count: int) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "letheon", *sys.argv[1:])
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        sys.exit(failure.exitcode if failure.exitcode > 0 else LetheonError.exit_code)
+        for rank, failure in sorted(error.failures.items()):
+            if failure.exitcode < 0:
+                how = failure.signal_name()
+                problem = f"process {rank} of {count} was ended by {how}, and the others with it"
+                raise LetheonError(problem, remedy) from None
+        sys.exit(error.get_first_failure()[1].exitcode)
     except SignalException:
         sys.exit(Interrupted.exit_code)
     sys.exit(0)

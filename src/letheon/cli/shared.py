@@ -102,6 +102,7 @@ Json = Annotated[bool, typer.Option("--json", help=attribute_docs(Printing)["as_
 Place = Annotated[
     Path | None, typer.Option("--ledger", help=attribute_docs(LedgerAccess)["ledger"], rich_help_panel=LEDGER)
 ]
+Processes = Annotated[int, option(attribute_docs(Devices)["processes"], OUTPUT)]
 Device = Annotated[str, option("Where the model runs: auto, cpu, cuda, ...", OUTPUT)]
 
 

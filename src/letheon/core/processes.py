@@ -13,7 +13,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK
 
 def is_main_process() -> bool:
     """Return whether this process writes files and prints: the one with RANK 0, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
+    return number_of_process() == 0
 
 
 def process_count() -> int:
@@ -31,16 +31,31 @@ def is_launched() -> bool:
     return "RANK" in os.environ
 
 
+def number_of_process() -> int:
+    """Return the number of this process in the job, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def forget_the_job() -> dict[str, str]:
+    """Make this process see itself as the only one; return the launcher's variables, which bring the job back.
+
+    What connects the processes stays.
+    """
+    numbers = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return numbers
+
+
 def leave_the_job() -> None:
     """Make this process one by itself, for work that several processes cannot share; the others go on without it."""
     if not is_launched():
         return
-    for name in VARIABLES:
-        os.environ.pop(name, None)
+    forget_the_job()
     if "accelerate" in sys.modules:
         import torch
-        from accelerate.state import AcceleratorState
 
-        AcceleratorState._reset_state(reset_partial_state=True)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -17,8 +17,11 @@ from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import check_writable
+from letheon.core.devices import check_device
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
+from letheon.core.processes import is_main_process
+from letheon.core.workers import each_alone
 from letheon.forget.request import Request
 from letheon.jobs.options import SETS, AuditScope, ContinuationOptions, Machine, RequestFiles
 from letheon.retain.settings import LearnSettings
@@ -89,21 +92,24 @@ class AuditJob:
             "ledger": scope.ledger or None,
         }
 
-    def work(self) -> Audit:
-        """Check, audit, write record, report and the ledger's entry; return the record."""
+    def work(self) -> Audit | None:
+        """Check, audit, write record, report and the ledger's entry; return the record, in process 0 of a job."""
         self.plan()
-        seed, device = self.machine.seed, self.machine.device
-        record = audit(
-            self.before,
-            self.after,
-            self.request,
-            reference=resolve_reference(self.scope.reference, self.request, seed=seed, device=device),
-            profile=self.scope.profile,
-            after_learning=self.continuation,
-            settings=self.settings,
-            general_tasks=self.scope.general_tasks(),
-            cache=self.scope.cache,
-            seed=seed,
-            device=device,
-        )
+        seed, device = self.machine.seed, check_device(self.machine.device)
+        with each_alone():
+            record = audit(
+                self.before,
+                self.after,
+                self.request,
+                reference=resolve_reference(self.scope.reference, self.request, seed=seed, device=device),
+                profile=self.scope.profile,
+                after_learning=self.continuation,
+                settings=self.settings,
+                general_tasks=self.scope.general_tasks(),
+                cache=self.scope.cache,
+                seed=seed,
+                device=device,
+            )
+        if not is_main_process():
+            return None
         return finish_audit(self.scope.ledger, record, self.request, self.before, self.after, self.out)

@@ -6,6 +6,9 @@ package imports core, probe and the audit's plan, measurements and evidence.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
 from letheon.audit.attacks.asking import ask
 from letheon.audit.attacks.base import Attack, Attempt, MeasuredAttack, TextualAttack, Tried
 from letheon.audit.attacks.conversation import SECOND_TURN, SECOND_TURN_AT_K, SYSTEM_PROMPT
@@ -27,6 +30,10 @@ from letheon.audit.attacks.steering import STEERING
 from letheon.audit.attacks.wordings import CROSS_LINGUAL, PARAPHRASE, SYNONYMS
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
+
+# The results of attacks by name, and what finds some of them: takes the model, the plan and the limit of an answer.
+Found = dict[str, list[Attempt] | Tried]
+Way = Callable[[LanguageModel, AuditPlan, int], Found]
 
 ATTACKS: tuple[Attack, ...] = (
     PARAPHRASE,
@@ -66,12 +73,33 @@ def chosen(plan: AuditPlan) -> list[Attack]:
     return [one for one in ATTACKS if settings.thorough or not one.thorough or one.name in settings.also]
 
 
-def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> dict[str, list[Attempt] | Tried]:
-    """Run the chosen attacks on a model; return their results by name, without attacks that fit none of the rows."""
+def ways_of_attack(plan: AuditPlan) -> list[Way]:
+    """Return the chosen attacks in pieces that do not depend on each other.
+
+    Textual attacks of one temperature are one piece, since their answers are decoded together; each measured attack is
+    one.
+    """
     attacks = chosen(plan)
-    asked = ask(model, [attack for attack in attacks if isinstance(attack, TextualAttack)], plan, max_new_tokens)
-    results: dict[str, list[Attempt] | Tried] = {name: tries for name, tries in asked.items() if tries}
-    for attack in attacks:
-        if isinstance(attack, MeasuredAttack) and (tried := attack.run(model, plan)) is not None:
-            results[attack.name] = tried
-    return {attack.name: results[attack.name] for attack in attacks if attack.name in results}
+    textual = [attack for attack in attacks if isinstance(attack, TextualAttack)]
+    asked = [partial(_ask, textual, temperature) for temperature in sorted({attack.temperature for attack in textual})]
+    return [*asked, *(partial(_run, attack) for attack in attacks if isinstance(attack, MeasuredAttack))]
+
+
+def _ask(attacks: Sequence[TextualAttack], temperature: float, model: LanguageModel, plan: AuditPlan, n: int) -> Found:
+    return {name: tries for name, tries in ask(model, attacks, plan, n, temperature).items() if tries}
+
+
+def _run(attack: MeasuredAttack, model: LanguageModel, plan: AuditPlan, _: int) -> Found:
+    tried = attack.run(model, plan)
+    return {} if tried is None else {attack.name: tried}
+
+
+def in_order(found: Iterable[Found], plan: AuditPlan) -> Found:
+    """Put the results of all pieces together, in the report's order."""
+    results = {name: result for piece in found for name, result in piece.items()}
+    return {attack.name: results[attack.name] for attack in chosen(plan) if attack.name in results}
+
+
+def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> Found:
+    """Run the chosen attacks on a model; return their results by name, without attacks that fit none of the rows."""
+    return in_order((way(model, plan, max_new_tokens) for way in ways_of_attack(plan)), plan)

@@ -17,11 +17,18 @@ ANY_MORE = "\ua66e"
 
 
 def ask(
-    model: LanguageModel, attacks: Sequence[TextualAttack], plan: AuditPlan, max_new_tokens: int
+    model: LanguageModel,
+    attacks: Sequence[TextualAttack],
+    plan: AuditPlan,
+    max_new_tokens: int,
+    only: float | None = None,
 ) -> dict[str, list[Attempt]]:
     """Answer the attempts of each attack, greedy ones together, sampled ones together.
 
     Attempts that would give the fact away by themselves are not made.
+
+    Args:
+        only: a temperature whose attacks alone are answered; their answers are those that all would get.
     """
     planned = [
         (attack, attempt)
@@ -34,11 +41,14 @@ def ask(
         for number, (attack, attempt) in enumerate(planned)
     ]
     seed = stream_seed(plan.settings.seed, "attacks")
-    for temperature in sorted({attack.temperature for attack in attacks}):
+    answering = [attack for attack in attacks if only is None or attack.temperature == only]
+    for temperature in sorted({attack.temperature for attack in answering}):
         alike = [one for (attack, _), one in zip(planned, asked, strict=True) if attack.temperature == temperature]
         decode(model, alike, temperature, seed, plan.settings.batch_size)
-    answered: dict[str, list[Attempt]] = {attack.name: [] for attack in attacks}
+    answered: dict[str, list[Attempt]] = {attack.name: [] for attack in answering}
     for (attack, attempt), one in zip(planned, asked, strict=True):
+        if attack.name not in answered:
+            continue
         text = _text(model, attempt, one.new)
         answered[attack.name].append(replace(attempt, answer=text, recovered=attack.recovers(attempt, text)))
     return answered

@@ -107,13 +107,17 @@ def evaluate(
     """
     limit = max_new_tokens or answer_limit(model, examples)
     rows: list[RowScores] = []
-    for start in range(0, len(examples), ROWS_AT_ONCE):
-        part = examples[start : start + ROWS_AT_ONCE]
-        guesses = drafts[start : start + ROWS_AT_ONCE] or [None] * len(part)
+    for part in in_parts(examples):
+        guesses = drafts[len(rows) : len(rows) + len(part)] or [None] * len(part)
         rows += _evaluate_part(model, part, guesses, limit if answers else 0, batch_size)
         if report:
             report(len(rows), len(examples))
     return Evaluation(rows)
+
+
+def in_parts(examples: Sequence[Example]) -> list[Sequence[Example]]:
+    """Cut rows into the parts that `evaluate` measures one after another; each part's scores depend on it alone."""
+    return [examples[start : start + ROWS_AT_ONCE] for start in range(0, len(examples), ROWS_AT_ONCE)]
 
 
 def _evaluate_part(

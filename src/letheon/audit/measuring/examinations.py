@@ -29,6 +29,7 @@ from letheon.core.errors import LetheonError
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.runs import versions
 from letheon.core.scoring.generation import stop_tokens
+from letheon.core.workers import ALONE, Workers
 
 MOST_FILES, MOST_DAYS = 32, 14
 PACKAGE = Path(__file__).parents[2]
@@ -49,20 +50,24 @@ def folder() -> Path | None:
     return Path(given) if given else None
 
 
-def examine_once(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindings:
-    """Return the stored examination of this model by this plan, or examine it and store the result."""
+def examine_once(model: LanguageModel, plan: AuditPlan, report: Report, workers: Workers = ALONE) -> ModelFindings:
+    """Return the stored examination of this model by this plan, or examine it and store the result.
+
+    Of several processes, process 0 reads and stores.
+    """
     place = folder()
     own = type(model.base()).generate is not GenerationMixin.generate
-    if place is None or own or plan.continuation is not None:
-        return examine(model, plan, report)
-    file = place / f"{key_of_examination(model, plan)}.json"
-    stored = _read(file)
+    file: Path | None = None
+    if place is not None and not own and plan.continuation is None:
+        file = place / f"{key_of_examination(model, plan)}.json"
+    stored = workers.from_main(lambda: _read(file) if file is not None else None)
     if stored is not None:
         for stage in stored.seconds:
             report(f"{stage} (stored)")
         return stored
-    found = examine(model, plan, report)
-    _write(file, found)
+    found = examine(model, plan, report, workers)
+    if file is not None and workers.is_main:
+        _write(file, found)
     return found
 
 

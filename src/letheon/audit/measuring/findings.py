@@ -6,15 +6,18 @@ Models are examined one after another, so that a model given by name need not st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from letheon.audit.attacks import attack_model
+from letheon.audit.attacks import in_order, ways_of_attack
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
 from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
-from letheon.audit.measuring.evaluate import Evaluation, evaluate, scores_of
+from letheon.audit.measuring.evaluate import Evaluation, RowScores, evaluate, in_parts, scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
@@ -24,12 +27,14 @@ from letheon.audit.record.evidence import TrainedOn
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.spans import control_probability, value_probability
+from letheon.core.workers import ALONE, Workers
 
 # Running text is scored in pieces of at most this many tokens.
 PIECE = 512
 
 # Called with the name of the stage that is done.
 Report = Callable[[str], None]
+Piece = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -83,42 +88,41 @@ class ModelFindings:
     template: Template | None = None
 
 
-def examine(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindings:
+def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Workers = ALONE) -> ModelFindings:
     """Measure one model by the plan.
 
     Args:
         report: called after each stage with its name.
+        workers: the processes that share out the work; each of them calls this and gets all findings. Rows are shared
+            out in the parts that a single process would measure one after another; attacks, trainings and whatever is
+            measured in one batch go whole to one process.
 
     Raises:
         LetheonError: the model computes NaN or infinity.
     """
     demand_finite(model, plan.forget)
-    clock = _Clock(report)
     settings = plan.settings
-    continued = continue_learning(model, plan)  # first: a strategy that cannot work with the model is refused here
-    if continued is not None:
-        clock("continued learning")
     sets = (plan.forget, plan.retain, plan.neighbours, plan.holdout)
     together = [row for rows in sets for row in rows]  # one batch: the rows are decoded side by side
     limit = settings.max_new_tokens or answer_limit(model, together)
-    known = evaluate(model, together, max_new_tokens=limit, batch_size=settings.batch_size)
-    said = {id(row.example): row.answer for row in known.rows}
-    clock("answers")
-    values = value_probability(model, plan.facts)
-    controls = control_probability(model, plan.controls)
-    clock("values")
-    general = text_scores(model, plan.general)
-    clock("general text")
-    attacks = attack_model(model, plan, limit)
-    clock("attacks")
-    rounded = [_round(model, plan, grid, limit, said) for grid in settings.grids]
-    clock("rounding")
-    relearning = _relearn(model, plan)
-    clock("relearning")
-    detection = detect(model, plan)
-    clock("detection")
-    parts = iter(known.rows)
+    learning = {"continued learning": [partial(continue_learning, model, plan)]} if plan.continuation else {}
+    work: dict[str, Sequence[Piece]] = {
+        **learning,  # first: a strategy that cannot work with the model is refused here
+        "answers": [partial(_answers, model, part, limit, settings.batch_size) for part in in_parts(together)],
+        "attacks": [partial(one, model, plan, limit) for one in ways_of_attack(plan)],
+        "relearning": [partial(_relearn, model, plan)],
+        "detection": [partial(detect, model, plan)],
+        "values": [partial(value_probability, model, plan.facts), partial(control_probability, model, plan.controls)],
+        "general text": [partial(text_scores, model, plan.general)],
+    }
+    clock = _Clock(report, workers)
+    done = clock.run(work)
+    known = [row for part in done["answers"] for row in part]
+    said = dict(zip(map(id, together), (row.answer for row in known), strict=True))
+    done |= clock.run({"rounding": [partial(_round, model, plan, grid, limit, said) for grid in settings.grids]})
+    parts = iter(known)
     forget, retain, neighbours, holdout = (Evaluation([next(parts) for _ in rows]) for rows in sets)
+    values, controls = done["values"]
     return ModelFindings(
         name=model.name,
         sha256=model.parameters_hash(),
@@ -132,33 +136,58 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report) -> ModelFindi
         holdout=holdout,
         value_probability=values,
         control_probability=controls,
-        general=general,
-        attacks=attacks,
-        relearning=relearning,
-        rounded=rounded,
-        detection=detection,
-        continued=continued,
+        general=done["general text"][0],
+        attacks=in_order(done["attacks"], plan),
+        relearning=done["relearning"][0],
+        rounded=done["rounding"],
+        detection=done["detection"][0],
+        continued=done["continued learning"][0] if learning else None,
         seconds=clock.seconds,
         template=plan.came_with,
     )
 
 
 class _Clock:
-    """Reports stages and keeps how long each took (seconds)."""
+    """Runs the pieces of stages, reports stages, and keeps how long each took (seconds, over all processes)."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, report: Report, workers: Workers) -> None:
+        self.report, self.workers = report, workers
         self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
 
-    def __call__(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = round(now - self._last, 2)
-        self._last = now
-        self.report(stage)
+    def run(self, work: Mapping[str, Sequence[Piece]]) -> dict[str, list[Any]]:
+        """Return the results of each stage's pieces; a stage is reported once this process has done its share of it."""
+        of_stage = [stage for stage, pieces in work.items() for _ in pieces]
+        calls = [partial(_timed, piece) for pieces in work.values() for piece in pieces]
+        left = Counter(of_stage[self.workers.rank :: self.workers.count])
+        unreported = list(work)
+
+        def done(number: int) -> None:
+            stage = of_stage[number]
+            left[stage] -= 1
+            if not left[stage]:
+                unreported.remove(stage)
+                self.report(stage)
+
+        found: dict[str, list[Any]] = {stage: [] for stage in work}
+        self.seconds |= dict.fromkeys(work, 0.0)
+        for stage, (result, seconds) in zip(of_stage, self.workers.share(calls, done), strict=True):
+            found[stage].append(result)
+            self.seconds[stage] = round(self.seconds[stage] + seconds, 2)
+        for stage in unreported:
+            self.report(stage)
+        return found
 
 
-STAGES = 7  # calls of the clock for each model, one more where it goes on learning
+def _timed(piece: Piece) -> tuple[Any, float]:
+    began = time.monotonic()
+    return piece(), time.monotonic() - began
+
+
+STAGES = 7  # reports for each model, one more where it goes on learning
+
+
+def _answers(model: LanguageModel, rows: Sequence[Example], limit: int, batch_size: int) -> list[RowScores]:
+    return evaluate(model, rows, max_new_tokens=limit, batch_size=batch_size).rows
 
 
 def _round(model: LanguageModel, plan: AuditPlan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:

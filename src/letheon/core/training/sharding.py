@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
-from letheon.core.processes import is_main_process, processes_here
+from letheon.core.processes import is_main_process, process_count, processes_here
 from letheon.core.rows.encoding import Batch
 from letheon.core.training.spreading import Filler, leave_to_main, share_adapter, without_weights
 
@@ -47,7 +47,7 @@ class Whole:
 
     def collect(self) -> None:
         """Put the gradients, summed over processes, on `parameters`; a missing gradient counts as zero."""
-        if not dist.is_initialized() or dist.get_world_size() == 1:
+        if process_count() == 1:
             return
         for parameter in self.parameters.values():
             if parameter.grad is None:
