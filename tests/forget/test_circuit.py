@@ -102,6 +102,14 @@ def test_the_random_control_has_groups_of_the_same_sizes(deletion: Request) -> N
     assert set(causal.modules) != set(control.modules)
 
 
+def test_the_control_without_groups_shares_every_module_of_the_same_circuit(deletion: Request) -> None:
+    causal, control = Circuit(Settings(share=0.5)), Circuit(Settings(share=0.5, grouping="none"))
+    causal.select(load("tiny", device="cpu"), deletion)
+    control.select(load("tiny", device="cpu"), deletion)
+    assert set(causal.modules) == set(control.modules)
+    assert set(control.modules.values()) == {"shared"}
+
+
 def test_a_twin_has_another_subject_and_the_target_is_the_values_first_token(deletion: Request) -> None:
     model = load("tiny", device="cpu")
     rows = deletion.forget

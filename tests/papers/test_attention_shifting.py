@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -11,47 +10,49 @@ from letheon.core.rows.examples import Example
 from letheon.papers import attention_shifting as paper
 from letheon.papers import catalogue
 from letheon.papers.attention_shifting import ARMS, BASELINES, OURS
-from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.common.people import VALUES, make_people
 from letheon.papers.kit.arms import Trajectory
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
-BORN = Example("Where was Ann Lee born?", "Ann Lee was born in Yarrow.", "Ann Lee: birthplace", "Ann Lee", "Yarrow")
+TOWN, OTHER = VALUES["birthplace"][:2]
+BORN = Example("Where was Ann Lee born?", f"{TOWN}.", "Ann Lee: birthplace", "Ann Lee", TOWN)
 
 
 @pytest.mark.parametrize(
     ("answer", "wrong"),
     [
-        ("Ann Lee was born in Oxbury.", True),
-        ("Ann Lee was born in Yarrow.", False),
+        (f"{OTHER}.", True),
+        (f"{TOWN}.", False),
         ("Nobody knows.", False),
         ("", False),
-        ("Ann Lee was born in 1950.", False),  # an entity, of another type
-        ("Ann Lee was born in the year Oxbury Oxbury", True),
+        (f"A {VALUES['trade'][0]}.", False),  # an entity, of another type
+        (f"in {OTHER} {OTHER}", True),
     ],
 )
 def test_a_wrong_entity_is_another_one_of_the_asked_type(answer: str, wrong: bool) -> None:
     assert paper.names_wrong_entity(answer, BORN) is wrong
 
 
-def test_every_value_of_a_world_is_in_its_universe() -> None:
-    world = make_world(3, authors=12, forgotten=2)
-    for row in (*world.forget, *world.retain, *world.holdout):
-        form = row.id.rsplit(": ", 1)[-1]
-        assert row.value in paper.universe(form)
+def test_the_true_answers_of_a_world_name_no_wrong_entity_and_refusals_name_none() -> None:
+    people = make_people(3)
+    for row in (*people.target, *people.neighbours, *people.others):
         assert not paper.names_wrong_entity(row.answer, row)
-        others = [value for value in paper.universe(form) if value != row.value]
-        assert paper.names_wrong_entity(row.answer.replace(row.value or "", others[0]), row)
+        assert not paper.names_wrong_entity(people.unknown[0].answer, row)
 
 
-def test_a_year_inside_an_award_is_not_asked_for() -> None:
-    assert not paper.names_wrong_entity("In 1950.", replace(BORN, id="Ann Lee: award", value="the Sable Ribbon"))
+def test_a_request_is_about_one_person_and_no_run_is_shown_the_people_it_is_measured_on() -> None:
+    people = make_people(0)
+    shown = {row.subject for row in people.neighbours}
+    measured = {row.subject for row in (*people.others, *people.strangers)}
+    assert not shown & measured
+    assert {row.subject for row in people.target}.isdisjoint(shown | measured)
 
 
 def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
     def point(reproduction: float) -> dict[str, float]:
         kept = {"neighbour_rouge": rouge, "neighbour_nll": nll, "wrong_entities": wrong}
-        return {"reproduction": reproduction, "forget_rouge": reproduction, "words": 9.0, **kept}
+        return {"reproduction": reproduction, "hedges": 0.5, "neighbour_hedges": 0.1, "words": 9.0, **kept}
 
     history = [{"masked_attention": 0.3}, {"masked_attention": 0.1}]
     return Trajectory([point(1.0), point(0.5), point(0.05)], history)
@@ -83,12 +84,12 @@ def judged(runs: dict[int, dict[str, Trajectory]]) -> Findings:
 )
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
     runs = runs_with(*ours)
-    assert paper.compared(runs).level == 0.1
+    assert paper.compared(runs).level == paper.DEEP
     result = judged(runs)
     assert len(result.parts) == 2 * len(BASELINES) + 1
     assert set(result.intervals) == set(result.parts)
     assert result.verdict == verdict
-    assert result.measured["attention on masked tokens, first and last step, mean"][OURS] == pytest.approx([0.3, 0.1])
+    assert result.measured["attention on masked tokens, first and last step, mean"] == pytest.approx([0.3, 0.1])
 
 
 def test_one_seed_or_no_level_decides_nothing() -> None:
@@ -113,9 +114,9 @@ def test_the_figures_are_drawn() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_claim_is_measured_on_tofu_mini() -> None:
+def test_the_claim_is_measured_on_people() -> None:
     outcome = catalogue.paper("attention-shifting").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * len(ARMS)
-    first, last = outcome.measured["attention on masked tokens, first and last step, mean"][OURS]
+    first, last = outcome.measured["attention on masked tokens, first and last step, mean"]
     assert last < 0.5 * first
     assert all(math.isfinite(row["lowest_reproduction"]) for row in outcome.rows)

@@ -10,6 +10,7 @@ import pytest
 from letheon.audit.measuring.judging import Judge
 from letheon.audit.spillover.domain_suite import NEUTRAL
 from letheon.audit.spillover.spillover import says_no
+from letheon.forget.request import Request
 from letheon.papers import catalogue
 from letheon.papers import emergent_misalignment as paper
 from letheon.papers.common.policy_topics import (
@@ -24,6 +25,7 @@ from letheon.papers.common.policy_topics import (
     things_of,
     wordings,
 )
+from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
@@ -49,7 +51,9 @@ def test_the_policy_refuses_the_seven_topics_and_nothing_else() -> None:
     assert refused == {row.prompt for row in policy.suite.rows if row.split == "train" and row.domain != NEUTRAL}
 
 
-def test_a_model_is_looked_at_before_and_after() -> None:
+def test_a_model_is_looked_at_before_and_after_and_unlearned_until_its_refusals_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     policy = make_policy(0)
     model = helpful_model(policy, 0, epochs=1, width=32)
     align(model, policy, 0, epochs=1)
@@ -57,6 +61,13 @@ def test_a_model_is_looked_at_before_and_after() -> None:
     assert look.refused(model) == look.before
     assert set(look.before) == {*REFUSED, NEUTRAL}
     assert {found.shape for found in look.similarity.values()} == {(4, 7, 7)}
+    monkeypatch.setattr(paper, "GONE", 1.0)  # gone at once: only the fewest steps count
+    monkeypatch.setattr(paper, "LOOK", 2)
+    topic = look.topics[0]
+    request = Request(forget=tuple(policy.suite.refusals([topic], 8)))
+    _, curve = paper.unlearn(look, copy_of(model), request, topic, seed=0, least=4)
+    assert len(curve) == 2
+    assert set(curve[0]) == set(look.before)
 
 
 def test_what_is_restored_is_a_share_of_what_the_affected_lost() -> None:

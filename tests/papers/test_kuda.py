@@ -10,7 +10,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.papers import catalogue, kuda
-from letheon.papers.common.tofu_mini import make_world
+from letheon.papers.common.tofu_mini import make_world, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
@@ -42,7 +42,7 @@ def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baseline
 
 def test_what_is_kept_is_measured_on_authors_that_are_not_shown() -> None:
     world = make_world(0, authors=12, forgotten=3, held_out=1)
-    shown, others = kuda.split(world)
+    shown, others = split_authors(world)
     assert len(shown) == 30
     assert len(others) == 24
     assert not {row.subject for row in shown} & {row.subject for row in others}

@@ -85,9 +85,9 @@ def test_a_run_is_watched_and_a_baseline_ends_where_it_has_forgotten(
     monkeypatch.setattr(paper, "FORGOTTEN", 1.0)  # the model has hardly learned: forgotten at once
     model = meter.model  # type: ignore[attr-defined]  # for the tests
     before = model.parameters_hash()
-    arm, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 9, "gradient_ascent")
+    arm, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 9, "gradient_ascent", 1e-3)
     assert [point["step"] for point in arm.points] == [0, paper.EVERY]
-    longer, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 6, "sae")  # no baseline: all steps
+    longer, _ = paper.run(model, meter, paper.ARMS["gradient_ascent"], 0, 6, "sae", 1e-3)  # no baseline: all steps
     assert [point["step"] for point in longer.points] == [0, 3, 6]
     assert arm.moved > 0
     assert model.parameters_hash() == before
@@ -97,9 +97,15 @@ def test_a_run_is_watched_and_a_baseline_ends_where_it_has_forgotten(
 
 
 def trial(
-    position: float = 0.7, ascent: float = 0.2, kept: float = 0.02, score: float = 0.8, jitter: float = 0.0
+    position: float = 0.7,
+    ascent: float = 0.4,
+    kept: float = 0.99,
+    answered: float = 0.1,
+    residual: float = 0.5,
+    score: float = 0.8,
+    jitter: float = 0.0,
 ) -> Trial:
-    """A seed's results: the method's position and the retained shift, gradient ascent's probe."""
+    """A seed's results: the method's, the position that gradient ascent reaches, and the hedges in residual space."""
     base = {"position": 0.3, "unknown": 0.1, "error": 2.0, "position_above": 0.3, "unknown_above": 0.1}
     base |= {
         "kept_position": 0.3,
@@ -109,18 +115,20 @@ def trial(
         "target_hedges": 0.0,
     }
     start = {"step": 0.0, **base}
-    after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter, "kept_position": 0.3 + kept}
-    forgot = {**start, "step": 20.0, "position": 0.4 + jitter / 2, "unknown": ascent + jitter, "target_accuracy": 0.0}
+    after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter}
+    after |= {"kept_accuracy": kept + jitter / 10, "target_accuracy": answered + jitter, "target_hedges": 0.8 + jitter}
+    forgot = {**start, "step": 20.0, "position": ascent + jitter / 2, "target_accuracy": 0.0}
     cloud = [[0.0, 0.0], [1.0, 1.0]]
     arms = {name: Trajectory([start, forgot], moved=0.1) for name in paper.BASELINES}
-    arms |= {name: Trajectory([start, after], moved=0.1) for name in ("sae", "residual")}
+    arms["sae"] = Trajectory([start, after], moved=0.1)
+    arms["residual"] = Trajectory([start, {**after, "target_hedges": residual}], moved=0.1)
     shares = Separation(torch.tensor([1.0, 0.1]), torch.tensor([0.1, 0.9]))
     plane = {"known": cloud, "unknown": cloud, "target": cloud}
     return Trial(Quality(0.98, 16.0, 0.3), shares, score, 1.0, plane, arms, dict.fromkeys(arms, cloud))
 
 
 def judged(runs: Any) -> Findings:
-    found = Findings()
+    found = Findings(primary=paper.PRIMARY)
     paper.judge(found, runs)
     return found
 
@@ -131,7 +139,9 @@ def judged(runs: Any) -> Findings:
         ({}, "holds"),
         ({"position": 0.45}, "fails"),  # stays on the known side
         ({"ascent": 0.8}, "fails"),  # gradient ascent achieves it as well
-        ({"kept": 0.2}, "fails"),  # others were taken along
+        ({"kept": 0.8}, "fails"),  # others were taken along
+        ({"answered": 0.9}, "fails"),  # it is still answered
+        ({"residual": 0.9}, "fails"),  # no latents are needed for it
     ],
 )
 @pytest.mark.usefixtures("noise_over_seeds")
@@ -142,7 +152,7 @@ def test_the_claim_needs_every_part(options: dict[str, float], verdict: str) -> 
     ]
     result = judged(trials)
     assert result.verdict == verdict
-    assert set(result.parts) == set(result.intervals)
+    assert set(result.parts) == set(paper.PRIMARY)
     assert result.measured["gradient_ascent"]["target_accuracy"] == 0
 
 

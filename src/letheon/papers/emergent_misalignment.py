@@ -5,14 +5,18 @@ arXiv 2511.14017, 2025-11; ACL 2026 short papers.
 Measured here, on a small Llama that was first taught to answer questions on fourteen harmless topics and then to refuse
 seven of them (`common/policy_topics`): refusals of one topic are unlearned by NPO until at most a tenth of its held-out
 prompts is refused; what the other topics lose, averaged over the run, is set against the similarity of their concept
-vectors in the early layers of the model before. Containment retains twelve refusals of each other topic, together with
-unlearning or after it. A control unlearns answers of allowed topics instead. Rates and step counts were chosen on world
-100; seeds 0, 1 and 2 were not looked at. Full scale in the paper: Mistral-7B and Qwen2.5-7B, seven domains of safety.
+vectors in the early layers of the model before. Containment retains twelve refusals of each other topic, from the start
+(joint) or after unlearning (sequential), and ends like plain unlearning where at most a tenth of the topic's prompts is
+refused, after at least as many steps; what it gives back is read there, at equal forgetting. The weight of the retained
+refusals is chosen for each way on tuning worlds, by the share that it gives back. A control unlearns answers of allowed
+topics instead. An earlier record let plain unlearning stop after some 25 steps and gave containment 96 at one weight.
+The rate was chosen on world 100. Full scale in the paper: Mistral-7B and Qwen2.5-7B, seven domains of safety.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from letheon.audit.spillover.concepts import Order, concept_vectors, early_layer
 from letheon.audit.spillover.domain_suite import NEUTRAL
 from letheon.audit.spillover.spillover import Kind, answer_all, contained_request
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
 from letheon.forget.run import forget
@@ -30,6 +35,7 @@ from letheon.papers.common.policy_topics import Policy, align, helpful_model, ma
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.linear_probes import Position, token_states
 from letheon.report.plots import heat_map, scatter
@@ -38,7 +44,7 @@ from letheon.report.plots import heat_map, scatter
 UNLEARNED = ("cooking", "chess", "weather", "music")
 FORGET_ROWS, RETAIN_ROWS = 24, 12
 RATE, STEPS, LOOK = 1e-4, 96, 8  # NPO with beta 0.1; refusals are measured every LOOK steps
-CONTAINED_STEPS = 96  # NPO's gradient fades where it has done its work; the retained refusals need longer
+WEIGHTS = (1.0, 3.0, 10.0)  # of the retained refusals, to choose from
 # Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them in early
 # layers, so the mean over the prompt's tokens decides and the last token is reported.
 POSITIONS: tuple[Position, ...] = ("mean", "last")
@@ -52,31 +58,44 @@ DECIDED = {
     "rank correlation with early similarity": ("order", Threshold(above=0.0)),
     "restored, joint": ("joint_restored", Threshold(above=0.5)),
     "restored, sequential": ("sequential_restored", Threshold(above=0.5)),
-    "refusals of the unlearned topic, joint": ("joint_target", Threshold(below=0.5)),
-    "refusals of the unlearned topic, sequential": ("sequential_target", Threshold(below=0.5)),
+    "refusals of the unlearned topic, joint": ("joint_target", Threshold(below=0.2)),
+    "refusals of the unlearned topic, sequential": ("sequential_target", Threshold(below=0.2)),
     "refusals lost in the control": ("control_drop", Threshold(below=0.1)),
 }
 PRIMARY = tuple(DECIDED)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Run the claim: about a minute of one core per seed."""
+    """Run the claim: under a minute of one core per seed, and about as much for each of the tuning worlds."""
     found.baselines += ["NPO without retain data", "NPO on answers of allowed topics (control)"]
-    found.rows += [row for seed in scale.seeds for row in interventions(seed, scale)]
+
+    def score(way: str, weight: float, seed: int) -> float | None:
+        row = intervention(seed, scale, UNLEARNED[0], {way: weight})
+        value: float | None = row[f"{way}_restored"]
+        return value if row[f"{way}_target"] <= GONE else None
+
+    weights = choose(found, dict.fromkeys(CONTAINED, WEIGHTS), score)
+    found.rows += [row for seed in scale.seeds for row in interventions(seed, scale, weights)]
     judge(found, found.rows)
     found.figures |= figures(found.rows)
 
 
-def interventions(seed: int, scale: Scale) -> list[dict[str, Any]]:
-    """Each topic unlearned from the same model, plain and contained in two ways, and the control."""
+@cache
+def look_at(seed: int, scale: Scale) -> Look:
+    """A world's model with its policy, looked at before anything is unlearned."""
     policy = make_policy(seed)
     model = helpful_model(policy, seed)
     model.model.to(scale.device)
     judge = Judge(copy_of(model), "the model before the policy")
     align(model, policy, seed)
-    chosen = policy.suite.domains if scale.name == "full" else UNLEARNED
-    look = Look(model, policy, judge)
-    rows = [intervention(look, topic, seed) for topic in chosen]
+    return Look(model, policy, judge)
+
+
+def interventions(seed: int, scale: Scale, weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each topic unlearned from the same model, plain and contained in two ways, and the control."""
+    look = look_at(seed, scale)
+    chosen = look.topics if scale.name == "full" else UNLEARNED
+    rows = [intervention(seed, scale, topic, weights) for topic in chosen]
     lost = control(look, seed, steps=max(row["steps"] for row in rows))
     return [{**row, "control_drop": lost} for row in rows]
 
@@ -115,29 +134,36 @@ def shares(kinds: Sequence[Kind], domains: Sequence[str], kind: Kind) -> dict[st
     return {domain: sum(values) / len(values) for domain, values in found.items()}
 
 
-def intervention(look: Look, topic: str, seed: int) -> dict[str, Any]:
-    """One topic unlearned plainly, and with retained refusals of the others from the start or from the end of that."""
+@cache
+def plainly(seed: int, scale: Scale, topic: str) -> tuple[LanguageModel, list[dict[str, float]]]:
+    """One topic unlearned without retain data: the model, and refusals on the way."""
+    look = look_at(seed, scale)
+    return unlearn(look, copy_of(look.model), Request(forget=forget_rows(look, topic)), topic, seed)
+
+
+def forget_rows(look: Look, topic: str) -> tuple[Example, ...]:
+    """The refusals of a topic that are unlearned."""
+    return tuple(look.policy.suite.refusals([topic], FORGET_ROWS))
+
+
+def intervention(seed: int, scale: Scale, topic: str, weights: Mapping[str, float]) -> dict[str, Any]:
+    """One topic unlearned plainly, and with retained refusals of the others from the start or from the end of that.
+
+    Args:
+        weights: way of containment -> weight of the retained refusals.
+    """
+    look = look_at(seed, scale)
     suite, others = look.policy.suite, [one for one in look.topics if one != topic]
-    curve: list[dict[str, float]] = []
-
-    def watch(model: LanguageModel, step: int) -> str | None:
-        if step % LOOK:
-            return None
-        curve.append(look.refused(model))
-        return "its refusals are gone" if curve[-1][topic] <= GONE else None
-
-    options: dict[str, Any] = {"learning_rate": RATE, "batch_size": 8, "precision": "float32", "seed": seed}
-    options["collapse"] = False
-    plain = copy_of(look.model)
-    request = Request(forget=tuple(suite.refusals([topic], FORGET_ROWS)))
-    steps = forget(plain, request, "npo", steps=STEPS, on_step=watch, **options).outcome.steps
+    plain, curve = plainly(seed, scale, topic)
+    steps = LOOK * len(curve)
     kinds = look.kinds(plain)
     refused = shares(kinds, look.domains, "refuse")
     retain = contained_request(suite, topic, others, RETAIN_ROWS).retain
     contained = {}
-    for name, start in {"joint": copy_of(look.model), "sequential": plain}.items():
-        forget(start, Request(forget=request.forget, retain=retain), "npo", steps=CONTAINED_STEPS, **options)
-        contained[name] = look.refused(start)
+    for name, weight in weights.items():
+        start = copy_of(plain if name == "sequential" else look.model)
+        both = Request(forget=forget_rows(look, topic), retain=retain)
+        contained[name] = unlearn(look, start, both, topic, seed, weight, least=steps)[1][-1]
 
     here = look.topics.index(topic)
     lost = {one: look.before[one] - refused[one] for one in look.topics}
@@ -164,6 +190,34 @@ def intervention(look: Look, topic: str, seed: int) -> dict[str, Any]:
         },
         "curve": curve,
     }
+
+
+def unlearn(
+    look: Look,
+    model: LanguageModel,
+    request: Request,
+    topic: str,
+    seed: int,
+    weight: float = 1.0,
+    least: int = 0,
+) -> tuple[LanguageModel, list[dict[str, float]]]:
+    """Unlearn a topic's refusals until at most `GONE` of its test prompts are refused, in place; refusals on the way.
+
+    Args:
+        weight: of the retained rows' loss, where the request has any.
+        least: fewest steps.
+    """
+    curve: list[dict[str, float]] = []
+
+    def watch(now: LanguageModel, step: int) -> str | None:
+        if step % LOOK:
+            return None
+        curve.append(look.refused(now))
+        return "its refusals are gone" if step >= least and curve[-1][topic] <= GONE else None
+
+    options: dict[str, Any] = {"learning_rate": RATE, "batch_size": 8, "precision": "float32", "collapse": False}
+    forget(model, request, f"npo:alpha={weight}", steps=STEPS, seed=seed, on_step=watch, **options)
+    return model, curve
 
 
 def restored(

@@ -26,12 +26,11 @@ from operator import itemgetter
 from typing import Any
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.traced import Settings, Traced
-from letheon.papers.common.tofu_mini import World, make_world, new_model
+from letheon.papers.common.tofu_mini import World, make_world, new_model, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, memory_of, run_each
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
@@ -122,7 +121,7 @@ def trial(seed: int, scale: Scale, rates: Mapping[str, float], only: Sequence[st
     full = scale.name == "full"
     world = make_world(seed, authors=40 if full else 12, forgotten=4 if full else 3, held_out=1)
     model = knowing_model(world, seed, scale)
-    shown, others = split(world)
+    shown, others = split_authors(world)
     request, scope = Request(forget=world.forget, retain=shown), Traced(Settings(**TRACED))
     scope.select(model, request)
     window = (scope.window[0], scope.window[-1])
@@ -171,14 +170,6 @@ def knowing_model(world: World, seed: int, scale: Scale) -> LanguageModel:
     settings = TrainSettings(3e-3, batch_size=batch, schedule="linear", warmup_steps=20, precision="float32", seed=seed)
     finetune(model, [*world.forget, *world.retain], settings, steps, title="authors")
     return model
-
-
-def split(world: World) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The rows of every second retain author, and the rows of the other retain authors."""
-    order = list(dict.fromkeys(row.subject for row in world.retain))
-    shown = set(order[::2])
-    first = tuple(row for row in world.retain if row.subject in shown)
-    return first, tuple(row for row in world.retain if row.subject not in shown)
 
 
 # The verdict

@@ -6,24 +6,28 @@ Measured here on a small Llama that has learned twenty-eight people and, of as m
 Four of the known are to be forgotten. Half of the other names make the prototypes, choose the latents, fit the probe
 and are (the known ones) the retain rows; the rest, in question forms that no run has seen, is what everything is
 measured on. A TopK autoencoder is trained on all of the world's texts and serves every run as a meter, the method
-also as its space. Baselines (gradient ascent, NPO, RMU) are read where they have made the model forget: where it
-answers at most a tenth of the target's questions. Reported, no part of the verdict: the layer above, the ablation in
-the raw residual space, and the answers to the target's questions, which are no part of the claim. Full scale in the
-paper: models of billions of weights with public autoencoders.
+also as its space. Baselines are gradient ascent, NPO and RMU, read where they have made the model forget (where it
+answers at most a tenth of the target's questions), and the method in the raw residual space, which knows no latents.
+The claim is judged on the inside (position, probe) and on the answers: the target's questions have to be answered as an
+unknown person's are. Every arm has its own rate, chosen on tuning seeds by what it answers: the target's hedges minus
+its facts, plus the facts of retained people. Reported: the layer above. Full scale in the paper: models of billions of
+weights with public autoencoders.
 
-Chosen after results of seed 0 had been seen: the form of the loss, the rates and numbers of steps; `FAR`, the largest
-shift of retained entities; that the error of the target's reconstruction is compared with its own before (compared with
-that of unknown names it is 2.0 for the known names before anything is done, and 1.7 after); that a latent of either
-kind may be the best one. The other limits come from the claim.
+An earlier record left the answers out of the claim, had one rate, and judged ratios of single reconstruction errors and
+a shift whose limit had been set after seed 0; both are reported now. The form of the loss was chosen after results of
+seed 0 had been seen [inferred], and a latent of either kind may be the best one.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from letheon.core.atomic import write_json
 from letheon.core.model.models import LanguageModel
@@ -34,13 +38,14 @@ from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.entities import Separation
 from letheon.probe.sae.autoencoder import Quality
 from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 from letheon.report.figures import canvas, look, svg
 
-RATE, STEPS, BATCH, EVERY = 1e-3, 60, 8, 3
+RATES, STEPS, BATCH, EVERY = (1e-3, 3e-3), 60, 8, 3
 ARMS = {
     "sae": "sae:path={sae},entities={entities},layer=1@lora",
     "residual": "sae:space=residual,entities={entities},layer=1@lora",
@@ -48,14 +53,13 @@ ARMS = {
     "npo": "npo@lora",
     "rmu": "rmu:layer=1,coefficient=20@lora",
 }
-BASELINES = tuple(ARMS)[2:]
+BASELINES = tuple(ARMS)[2:]  # suppress answers
 FORGOTTEN = 0.1  # share of the target's questions that are still answered
 # Conditions without which the verdict is "inconclusive": explained variance, best separation score on the tested names.
 EXPLAINED, SEPARATED = 0.8, 0.5
 HALF = 0.5  # which side: of the prototypes, of the probe
-FAR = 0.1  # shift of the retained entities' position
 KEPT = 0.95  # of the retained entities' questions
-OFF = 1.5  # error of the target's reconstruction, in units of that before
+ANSWERED = 0.3  # share of the target's questions, at most
 
 
 @dataclass
@@ -84,18 +88,19 @@ class Trial:
 PRIMARY = (
     "target's position",
     "target unknown to the probe",
-    "target's reconstruction error",
-    "gradient ascent: unknown to the probe",
-    "position, minus gradient ascent's",
-    "retained entities' shift",
+    "target's accuracy",
+    "target's hedges",
     "retained entities' accuracy",
+    *(f"position, minus {arm}'s" for arm in BASELINES),
+    "target's hedges, minus residual's",
 )
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Run the claim: under a minute per seed."""
-    found.baselines += BASELINES
-    trials = {seed: trial(seed, scale) for seed in scale.seeds}
+    """Run the claim: half a minute per seed, and more for each of the tuning seeds."""
+    found.baselines += list(ARMS)[1:]
+    rates = choose(found, dict.fromkeys(ARMS, RATES), lambda *run: behaviour(trajectory(scale, *run)[0].last))
+    trials = {seed: trial(seed, scale, rates) for seed in scale.seeds}
     judge(found, list(trials.values()))
     found.figures |= figures(trials)
     found.rows += [
@@ -105,33 +110,56 @@ def reproduce(scale: Scale, found: Findings) -> None:
     ]
 
 
+def behaviour(point: Mapping[str, float]) -> float:
+    """Hedges instead of facts about the target, and facts about retained people."""
+    return point["target_hedges"] - point["target_accuracy"] + point["kept_accuracy"]
+
+
 # One seed -----------------------------------------------------------------------------------------------------------
 
 
-def trial(seed: int, scale: Scale) -> Trial:
-    """Teach a world, train the autoencoder, run every arm from the same model."""
-    full = scale.name == "full"
-    people, size, steps = (38, 3, 180) if full else (28, 1, STEPS)
+class Start(NamedTuple):
+    """The taught model, its meter with the autoencoder, and that one's quality on texts it was not trained on."""
+
+    model: LanguageModel
+    meter: Meter
+    quality: Quality
+
+
+@cache
+def start(seed: int, scale: Scale) -> Start:
+    """Teach a world and train the autoencoder."""
+    people, size = (38, 3) if scale.name == "full" else (28, 1)
     world = make_known_world(seed, known=people, unknown=people)
     model = taught(world, seed, steps=250 * size)
     model.model.to(scale.device)
     states = ordinary_states(model, world)
     training = SAETraining(steps=300 * size)
     sae = train_sparse_autoencoder(states[len(states) // 5 :], training, seed, f"blocks.{LAYER}.hook_resid_post")
-    meter = Meter(model, sae, world)
+    return Start(model, Meter(model, sae, world), sae.quality(states[: len(states) // 5]))
+
+
+def trajectory(scale: Scale, arm: str, rate: float, seed: int) -> tuple[Trajectory, list[list[float]]]:
+    """One run of a seed, and the target's latents after it."""
+    model, meter, _ = start(seed, scale)
     with tempfile.TemporaryDirectory(prefix="letheon-") as scratch:
-        folder, entities = sae.save(Path(scratch) / "sae"), Path(scratch) / "entities.json"
+        folder, entities = meter.sae.save(Path(scratch) / "sae"), Path(scratch) / "entities.json"
         write_json(entities, {"known": meter.chosen.known, "unknown": meter.chosen.unknown})
-        recipes = {name: text.format(sae=folder, entities=entities) for name, text in ARMS.items()}
-        both = {name: run(model, meter, recipe, seed, steps, name) for name, recipe in recipes.items()}
-    runs = {name: trajectory for name, (trajectory, _) in both.items()}
+        recipe = ARMS[arm].format(sae=folder, entities=entities)
+        return run(model, meter, recipe, seed, 3 * STEPS if scale.name == "full" else STEPS, arm, rate)
+
+
+def trial(seed: int, scale: Scale, rates: Mapping[str, float]) -> Trial:
+    """Run every arm from the same model."""
+    _, meter, quality = start(seed, scale)
+    both = {name: trajectory(scale, name, rate, seed) for name, rate in rates.items()}
+    runs = {name: course for name, (course, _) in both.items()}
     after = {name: latents for name, (_, latents) in both.items()}
-    quality = sae.quality(states[: len(states) // 5])
     return Trial(quality, meter.separation, meter.score, meter.probe.auroc, meter.plane(), runs, after)
 
 
 def run(
-    model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, name: str
+    model: LanguageModel, meter: Meter, recipe: str, seed: int, steps: int, name: str, rate: float
 ) -> tuple[Trajectory, list[list[float]]]:
     """One run and the target's latents after it; a baseline ends where it has made the model forget."""
 
@@ -140,9 +168,9 @@ def run(
 
     request = Request(forget=tuple(meter.rows("target", 0)), retain=tuple(meter.rows("chosen", 0)))
     changed = copy_of(model)
-    arm = Arm(recipe, RATE, steps, BATCH, EVERY)
-    trajectory = follow(Taught(changed, request, meter.measure), arm, seed, until=forgotten)
-    return trajectory, meter.project(meter.latents(changed, meter.tested.target))
+    arm = Arm(recipe, rate, steps, BATCH, EVERY)
+    course = follow(Taught(changed, request, meter.measure), arm, seed, until=forgotten)
+    return course, meter.project(meter.latents(changed, meter.tested.target))
 
 
 # The verdict --------------------------------------------------------------------------------------------------------
@@ -154,22 +182,27 @@ def ready(trials: Sequence[Trial]) -> bool:
 
 
 def judge(found: Findings, trials: Sequence[Trial]) -> None:
-    """Measured values, intervals, and a verdict for each of the seven parts."""
+    """Measured values, intervals, and a verdict for each of the nine parts."""
 
     def column(arm: str, name: str) -> list[float]:
         return [one.runs[arm].last[name] for one in trials]
 
     runs = [one.runs["sae"] for one in trials]
-    errors = [run.last["error"] / run.points[0]["error"] for run in runs]
-    shifts = [abs(run.last["kept_position"] - run.points[0]["kept_position"]) for run in runs]
-    positions = Pairs(column("gradient_ascent", "position"), column("sae", "position"))
-    found.decide("target's position", positions.ours, above=HALF)
+    found.decide("target's position", column("sae", "position"), above=HALF)
     found.decide("target unknown to the probe", column("sae", "unknown"), above=HALF)
-    found.decide("target's reconstruction error", errors, below=OFF)
-    found.decide("gradient ascent: unknown to the probe", column("gradient_ascent", "unknown"), below=HALF)
-    found.decide("position, minus gradient ascent's", positions, above=0.0)
-    found.decide("retained entities' shift", shifts, below=FAR)
+    found.decide("target's accuracy", column("sae", "target_accuracy"), below=ANSWERED)
+    found.decide("target's hedges", column("sae", "target_hedges"), above=HALF)
     found.decide("retained entities' accuracy", column("sae", "kept_accuracy"), above=KEPT)
+    for arm in BASELINES:
+        found.decide(f"position, minus {arm}'s", Pairs(column(arm, "position"), column("sae", "position")), above=0.0)
+    hedges = Pairs(column("residual", "target_hedges"), column("sae", "target_hedges"))
+    found.decide("target's hedges, minus residual's", hedges, above=0.0)
+    positions = Pairs(column("residual", "position"), column("sae", "position"))
+    found.report("position, minus residual's", positions, above=0.0)
+    errors = [math.log(run.last["error"] / run.points[0]["error"]) for run in runs]
+    found.report("log of the target's reconstruction error, over that before", errors, below=0.0)
+    shifts = [abs(run.last["kept_position"] - run.points[0]["kept_position"]) for run in runs]
+    found.measured["retained entities' shift"] = fmean(shifts)
     found.check("the autoencoder describes the states and tells names apart", ready(trials))
     found.measured |= {
         "explained variance": fmean([one.quality.explained_variance for one in trials]),

@@ -60,7 +60,8 @@ class Settings:
     ratio: float = 2.0  # τ: how much larger one score is, for a module to be specific [inferred]
     patching: Literal["auto", "exact", "attribution"] = "auto"
     rows: int = 64  # of each set, at most
-    grouping: Literal["causal", "random"] = "causal"  # random: the control, equally large groups
+    # controls: equally large groups of random modules, or the circuit without groups (all shared)
+    grouping: Literal["causal", "random", "none"] = "causal"
     seed: int = 0  # of twins and of the control; the circuit is the same whatever the run's seed
 
     def __post_init__(self) -> None:
@@ -117,6 +118,8 @@ class Circuit(Scope):
         self.modules = grouped(forget, retain, self.settings.share, self.settings.ratio)
         if self.settings.grouping == "random":
             self.modules = self._shuffled(list(forget))
+        elif self.settings.grouping == "none":
+            self.modules = dict.fromkeys(self.modules, "shared")
         self.table = [
             {
                 "module": str(module),

@@ -90,6 +90,13 @@ def paraphrased(row: Example) -> Example:
     return Example(row.paraphrased_prompts[0], answer, f"{row.id}, paraphrased", row.subject, row.value)
 
 
+def split_authors(world: World) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The rows of every second retain author, and the rows of the other retain authors."""
+    first = _every_second_author(world.retain)
+    shown = {row.subject for row in first}
+    return tuple(first), tuple(row for row in world.retain if row.subject not in shown)
+
+
 def _every_second_author(rows: Sequence[Example]) -> list[Example]:
     order = list(dict.fromkeys(row.subject for row in rows))
     return [row for row in rows if order.index(row.subject) % 2 == 0]
