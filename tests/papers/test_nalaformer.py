@@ -1,4 +1,4 @@
-"""Paper `nalaformer`: entropies over norms, the recall task, and how the parts make a verdict."""
+"""Paper `nalaformer`: entropies over norms, the task of two sharpnesses, and how the parts make a verdict."""
 
 from __future__ import annotations
 
@@ -11,43 +11,61 @@ import torch
 from letheon.papers import catalogue, nalaformer
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.papers.nalaformer import FROZEN, NORMS, PAIRS, arms, entropies, judge, largest_gap, questions, recall
+from letheon.papers.nalaformer import (
+    BROAD,
+    FROZEN,
+    NORMS,
+    OURS,
+    PRIMARY,
+    RELU,
+    Run,
+    arms,
+    best,
+    check,
+    entropies,
+    judge,
+    largest_gap,
+    measured,
+    questions,
+)
 from letheon.papers.outcome import Scale
 
-SEEDS = tuple(range(10))
+SEEDS = range(10)
 
 
 def curve(softmax: float = 0.5, norm_aware: float = 0.4, relu: float = 0.0) -> dict[str, list[float]]:
     """Falls of the entropy between the shortest and the longest query."""
-    falls = {"softmax": softmax, "norm-aware": norm_aware, "relu": relu, "elu + 1": 0.02}
+    falls = {"softmax": softmax, OURS: norm_aware, RELU: relu, "elu + 1": 0.02}
     return {name: [5.0, *[5.0 - fall / 2] * (len(NORMS) - 2), 5.0 - fall] for name, fall in falls.items()}
 
 
-def recalls(norm_aware: float, frozen: float, relu: float = 0.7) -> Results:
-    others = {"softmax": 1.0, "relu": relu, "norm-aware": norm_aware, "norm over 4": 0.9, "positive half only": 0.7}
-    arms = (others | dict.fromkeys(FROZEN, frozen)).items()
-    return Results({name: [{"recall": x + seed / 1000} for seed in SEEDS] for name, x in arms})
+def accuracies(norm_aware: float, frozen: float, relu: float = 0.7, spread: float = 1.0) -> Results:
+    values = {"softmax": 1.0, RELU: relu, "elu + 1": 0.75, OURS: norm_aware, FROZEN: frozen, "positive half only": 0.7}
+
+    def row(x: float, seed: int) -> dict[str, float]:
+        return dict.fromkeys(("accuracy", "sharp", "broad"), x + seed / 1000) | {"spread of the power": spread}
+
+    return Results({name: [row(x, seed) for seed in SEEDS] for name, x in values.items()})
 
 
 @pytest.mark.parametrize(
-    ("curves", "gap", "recalled", "verdict"),
+    ("curves", "gap", "results", "verdict"),
     [
-        (curve(), 1e-6, recalls(0.9, 0.72), "holds"),
-        (curve(), 1e-6, recalls(0.9, 0.89), "fails"),  # frozen, the power does as well
-        (curve(), 1e-6, recalls(0.6, 0.6), "fails"),  # not above relu: nothing is left to lose
-        (curve(), 1e-3, recalls(0.9, 0.72), "inconclusive"),
-        (curve(relu=0.1), 1e-6, recalls(0.9, 0.72), "inconclusive"),
-        (curve(norm_aware=0.0), 1e-6, recalls(0.9, 0.72), "fails"),
+        (curve(), 1e-6, accuracies(0.9, 0.8), "holds"),
+        (curve(), 1e-6, accuracies(0.9, 0.92), "fails"),  # a fixed power does better
+        (curve(), 1e-6, accuracies(0.6, 0.5), "fails"),  # not above relu
+        (curve(), 1e-6, accuracies(0.9, 0.8, spread=0.01), "inconclusive"),  # all queries have one power
+        (curve(), 1e-3, accuracies(0.9, 0.8), "inconclusive"),
+        (curve(relu=0.1), 1e-6, accuracies(0.9, 0.8), "inconclusive"),
+        (curve(norm_aware=0.0), 1e-6, accuracies(0.9, 0.8), "inconclusive"),
     ],
 )
 @pytest.mark.usefixtures("noise_over_seeds")
-def test_every_part_of_the_claim_is_needed(curves: Any, gap: float, recalled: Any, verdict: str) -> None:
-    # seeds must differ a little, or there is no interval
-    seeded = [{name: [x + s * 1e-9 * (i + 1) for i, x in enumerate(y)] for name, y in curves.items()} for s in SEEDS]
-    result = Findings(primary=nalaformer.PRIMARY)
-    judge(seeded, [gap] * 10, recalled, result)
-    assert result.verdict == verdict
-    assert set(result.intervals) <= set(result.measured)
+def test_every_part_and_every_check_is_needed(curves: Any, gap: float, results: Any, verdict: str) -> None:
+    found = Findings(primary=PRIMARY)
+    check([curves] * 10, [gap] * 10, found)
+    judge(results, found)
+    assert found.verdict == verdict
 
 
 @pytest.mark.oracle("nalaformer")
@@ -60,25 +78,43 @@ def test_entropies_of_short_queries_are_nearly_even_for_softmax_and_constant_for
     assert largest_gap(0, n=100) < 1e-5
 
 
-def test_every_key_is_asked_once_and_has_one_value() -> None:
-    (keys, values, asked), wanted = questions(5, torch.Generator().manual_seed(0))
-    for row in range(5):
-        pairs = dict(zip(keys[row].tolist(), values[row].tolist(), strict=True))
-        assert len(pairs) == PAIRS
-        assert sorted(asked[row].tolist()) == sorted(pairs)
-        assert [pairs[key] for key in asked[row].tolist()] == wanted[row].tolist()
+def test_sharp_questions_want_the_nearest_place_and_broad_ones_the_weight_around() -> None:
+    (places, values, asked, kinds), wanted = questions(3, torch.Generator().manual_seed(0))
+    differ = 0
+    for n, at in ((n, at) for n in range(3) for at in range(asked.shape[1])):
+        cosines = [float(asked[n, at] @ place) for place in places[n]]
+        nearest = int(values[n, cosines.index(max(cosines))])
+        weight = dict.fromkeys(values[n].tolist(), 0.0)
+        for cosine, value in zip(cosines, values[n].tolist(), strict=True):
+            weight[value] += math.exp(BROAD * cosine)
+        around = max(weight, key=lambda value: weight[value])
+        assert int(wanted[n, at]) == (around if int(kinds[n, at]) else nearest)
+        differ += around != nearest
+    assert differ > 20
 
 
-def test_softmax_learns_to_recall(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"KEYS": 16, "PAIRS": 8, "VALUES": 8, "BATCH": 32, "TESTED": 50}.items():
-        monkeypatch.setattr(nalaformer, name, value)
-    assert recall(arms()["softmax"], 0, 150) > 0.9
-    assert recall(arms()["relu"], 0, 5) < 0.5
+def test_a_run_measures_both_kinds_and_the_power_of_the_norm_aware_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nalaformer, "TESTED", 20)
+    monkeypatch.setattr(nalaformer, "BATCH", 4)
+    tried = arms()
+    ours = measured(tried[OURS][0], 100, 3)
+    assert 0 <= ours["spread of the power"] < 3.0
+    assert ours["accuracy"] == pytest.approx((ours["sharp"] + ours["broad"]) / 2, abs=0.05)
+    assert measured(tried[RELU][0], 100, 3)["spread of the power"] is None
+    assert len(tried[FROZEN]) == 8
+    assert len(tried[OURS]) == 6
 
 
-def test_a_run_has_all_arms_and_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nalaformer, "recall", lambda attend, seed, steps: 0.5 + seed / 100)
+def test_the_best_setting_is_chosen_on_tuning_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def fake(run: Run, seed: int, steps: int) -> dict[str, float]:
+        seen.add(seed)
+        return {"accuracy": run.rate, "sharp": 0.5, "broad": 0.5, "spread of the power": 0.5 + seed / 100}
+
+    monkeypatch.setattr(nalaformer, "measured", fake)
+    assert best(arms()[FROZEN], 1).rate == max(nalaformer.RATES)
+    assert min(seen) >= 100
     outcome = catalogue.paper("nalaformer").reproduce(Scale(seeds=(0, 1)))
     assert len(outcome.rows) == 2 * len(arms())
     assert outcome.figures["entropy"].startswith("<svg")
-    assert outcome.verdict in ("fails", "inconclusive")

@@ -86,26 +86,6 @@ def names_wrong_entity(answer: str, row: Example) -> bool:
 # The runs
 
 
-<<<<<<< HEAD
-def forgetting_runs(seed: int, scale: Scale) -> dict[str, Trajectory]:
-    """Every arm from the same trained model, with the same adapters, rows and steps."""
-    full = scale.name == "full"
-    world = make_world(seed, authors=12, forgotten=2)
-    rows = [*world.forget, *world.retain]
-    if full:
-        model = taught(rows, seed, scale.model, scale.device)
-    else:
-        model = new_model(world, seed, width=64)
-        model.model.to(scale.device)
-        train(model, rows, seed, epochs=120)
-    size = len(world.forget)
-    request = Request(forget=world.forget, retain=world.retain[:size])
-    neighbours = world.retain[size:][: 2 * size]
-    rates = {arm: FULL_RATE if full else fast_rate for arm, (_, fast_rate) in ARMS.items()}
-    recipes = {arm: f"{method}@{ADAPTERS}" for arm, (method, _) in ARMS.items()}
-    arms = Arms(recipes, FULL_RATE, steps=72, batch_size=size, every=EVERY, rates=rates)
-    return arms.run(Taught(model, request, lambda now: measure(now, world, neighbours)), seed)
-=======
 @cache
 def start(seed: int, scale: Scale) -> Taught:
     """A model that was taught a world of people, the request about one of them, and what is measured of each run."""
@@ -116,7 +96,6 @@ def start(seed: int, scale: Scale) -> Taught:
     request = Request(forget=tuple(forget), retain=tuple(shown[:: len(shown) // len(forget)][: len(forget)]))
     others = ways([*people.others[: len(people.strangers)], *people.strangers], ASKED)
     return Taught(model, request, lambda now: measure(now, people.target, others))
->>>>>>> forget14
 
 
 def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:

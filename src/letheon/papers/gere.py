@@ -1,22 +1,27 @@
 """GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay.
 
 arXiv 2508.04676, 2025-08. Full scale in the paper: Llama-3.1-8B, 15 classification tasks, 1,000 texts of SlimPajama,
-MMLU. Here: SmolLM2 with an adapter learns to classify reviews, then things; eight paragraphs are replayed, and
-perplexity and activation states are measured on seven others. The full scale trains all weights and adds the other
-imitation losses.
+MMLU. Here: a small Llama that has read the plain sentences of `common/odd_texts` learns to judge statements of two of
+its themes, then of the other two, by another rule with the same answers. General ability is the perplexity of
+sentences that are neither learned nor replayed; replayed sentences are a sixth of all samples, as in the paper. The
+margin has the dynamic weight of the paper's headline. Every arm has two rates of its own, from seeds that are not
+judged: the best for perplexity, and the best for the old task, among those at which both tasks are learned. The full
+scale has a larger model and the other imitation losses.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
-from letheon.audit.plan import GENERAL_TEXT
-from letheon.core.model.models import load
+from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.papers.common.odd_texts import THEMES, make_world, things_of, words_of
+from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, copy_of, small_llama, teach
 from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
@@ -28,120 +33,168 @@ from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream
 from letheon.retain.streams.texts import text_stream
 
-NONE, LABELS, MARGIN = "no replay", "cross-entropy", "margin"
-# Options of `gere`; None replays nothing. "dynamic" is the paper's weight in its headline result.
-ARMS: dict[str, dict[str, Any] | None] = {NONE: None, LABELS: {"imitation": "none"}, MARGIN: {"imitation": "margin"}}
-MORE: dict[str, dict[str, Any]] = {
-    "margin, dynamic": {"imitation": "margin", "weight": None},
+NONE, LABELS, MARGIN, FEATURES = "no replay", "cross-entropy", "margin", "l2"
+# Options of `gere`; None replays nothing. Without a weight the imitation is as large as cross-entropy ("dynamic").
+ARMS: dict[str, dict[str, Any] | None] = {
+    NONE: None,
+    LABELS: {"imitation": "none"},
+    MARGIN: {"imitation": "margin", "weight": None},
+    FEATURES: {"imitation": "l2", "weight": None},
+}
+MORE: dict[str, dict[str, Any] | None] = {
+    "margin, weight 100": {"imitation": "margin", "weight": 100.0},
     "kl": {"imitation": "kl", "weight": None},
     "l1": {"imitation": "l1", "weight": None},
-    "l2": {"imitation": "l2", "weight": None},
 }
-FAST: dict[str, Any] = {"epochs": 4, "batch_size": 4, "adapter": "lora", "learning_rate": 3e-3}
-FULL: dict[str, Any] = {"epochs": 15, "batch_size": 4, "learning_rate": 2e-5}
-TOKENS, REPLAYED = 64, 8  # tokens per text, replayed texts
+RATES = (1.5e-4, 3e-4, 6e-4, 1e-3)
+TUNING_SEEDS = (100, 101)
+LEARNED = 0.9  # accuracy on each task right after it, in the mean over the tuning seeds, that a rate must reach
+TRAINING: dict[str, Any] = {"epochs": 6, "batch_size": 10}
+PER_STEP, TOKENS = 2, 32  # replayed texts per step of ten rows, tokens per text
+READ, REPLAYED, HELD_OUT = 2200, 150, 150  # sentences; the replayed ones are among those that the model has read
+TRAIN, TEST = 160, 100  # rows per task
 # "No larger": larger by less than this, in log perplexity (nats) and in the share of flipped states.
 ALIKE = 0.01
+SHORT = 0.05  # loss of accuracy on the new task that replay may cost
 
-# Task -> (question, answer -> words); six words per answer, drawn under the seed, are learned.
-TASKS = {
-    "reviews": (
-        "How does this review sound: the film was {}?",
-        {
-            "bright": "wonderful superb delightful brilliant charming excellent splendid lovely pleasing graceful",
-            "gloomy": "dreadful boring awful terrible clumsy poor tedious ugly dull painful",
-        },
-    ),
-    "things": (
-        "In which hall do we keep the {}?",
-        {
-            "north hall": "otter sparrow salmon horse beetle rabbit falcon goat lizard whale",
-            "south hall": "hammer chisel wrench saw drill shovel ladder anvil spanner rake",
-        },
-    ),
-}
-LEARNED = 6
+# Task -> (themes, question); the answer is yes or no.
+TASKS = {"usual": (("colours", "places"), "usual"), "worker": (("jobs", "foods"), "worker")}
+ABILITY, OLD = "rise", "old task"  # what rates are chosen by
 METRICS = ("old task", "new task", "old task, when learned", "rise", "flipped")
 PRIMARY = (
     *(f"{metric}: no replay above cross-entropy" for metric in ("rise", "flipped")),
     *(f"{metric}: margin no larger than cross-entropy" for metric in ("rise", "flipped")),
     *(f"old task: {name} above no replay" for name in (LABELS, MARGIN)),
+    *(f"new task: {name} not below no replay" for name in (LABELS, MARGIN)),
 )
 
 
+class Run(NamedTuple):
+    """One arm, by its name, at one learning rate."""
+
+    arm: str
+    rate: float
+
+
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Compare no replay, replay with cross-entropy, and with the margin loss, in general ability and on both tasks."""
-    found.baselines += [NONE, LABELS]
-    training, arms = (FULL, {**ARMS, **MORE}) if scale.name == "full" else (FAST, ARMS)
-    of_model = {"model": scale.model, "device": scale.device}
-    results = run_arms(lambda arm, seed: measured(arm, seed, training, **of_model), arms, scale.seeds)
-    results.record(found, METRICS)
-    judge(results, found)
-    found.figures |= figures(results)
+    """Compare no replay, replay with cross-entropy, and imitation, in general ability and on both tasks."""
+    found.baselines += [NONE, LABELS, FEATURES]
+    full = scale.name == "full"
+    arms = ARMS | MORE if full else ARMS
+    tried = {name: {rate: tried_at(Run(name, rate), full) for rate in RATES} for name in arms}
+    tables = {}
+    for judged in (ABILITY, OLD):
+        rates = {name: best(runs, judged) for name, runs in tried.items()}
+        found.measured[f"rates, by {judged}"] = rates
+        chosen = {name: Run(name, rate) for name, rate in rates.items()}
+        tables[judged] = run_arms(lambda run, seed: measured(run, seed, full), chosen, scale.seeds)
+    for judged, results in tables.items():
+        found.measured |= {f"{name}, by {judged}": row for name, row in results.means(METRICS).items()}
+        found.rows += [{"rate by": judged, **row} for row in results.rows()]
+    judge(tables, found)
+    found.figures |= figures(tables[ABILITY])
 
 
-def judge(results: Results, found: Findings) -> None:
-    """Decide on perplexity, flipped states and old accuracy; report the margin beside no replay, and the new task."""
+def judge(tables: Mapping[str, Results], found: Findings) -> None:
+    """Decide on perplexity, flipped states and both tasks; report the margin beside no replay and beside L2."""
+    ability, old = tables[ABILITY], tables[OLD]
     for metric in ("rise", "flipped"):
-        results.decide(found, f"{metric}: no replay above cross-entropy", metric, NONE, LABELS, above=0.0)
-        results.decide(found, f"{metric}: margin no larger than cross-entropy", metric, MARGIN, LABELS, below=ALIKE)
-        results.report(found, f"{metric}: margin below no replay", metric, MARGIN, NONE, below=0.0)
+        ability.decide(found, f"{metric}: no replay above cross-entropy", metric, NONE, LABELS, above=0.0)
+        ability.decide(found, f"{metric}: margin no larger than cross-entropy", metric, MARGIN, LABELS, below=ALIKE)
+        for other in (NONE, LABELS, FEATURES):
+            ability.report(found, f"{metric}: margin below {other}", metric, MARGIN, other, below=0.0)
     for name in (LABELS, MARGIN):
-        results.decide(found, f"old task: {name} above no replay", "old task", name, NONE, above=0.0)
-    results.report(found, "new task: margin at most 0.05 below no replay", "new task", MARGIN, NONE, above=-0.05)
+        old.decide(found, f"old task: {name} above no replay", OLD, name, NONE, above=0.0)
+        part = f"new task: {name} not below no replay"
+        ability.decide(found, part, "new task", name, NONE, above=-SHORT)
+    old.report(found, "old task: margin above cross-entropy", OLD, MARGIN, LABELS, above=0.0)
+    for name in (NONE, LABELS, MARGIN):
+        learned = mean(ability.column(name, "old task, when learned"))
+        found.check(f"{name} had learned the old task", learned is not None and learned >= LEARNED - SHORT)
 
 
-def measured(
-    options: Mapping[str, Any] | None,
-    seed: int,
-    training: Mapping[str, Any],
-    model: str = "smollm2",
-    device: str = "auto",
-) -> dict[str, Any]:
+# Rates
+
+
+def tried_at(run: Run, full: bool) -> dict[str, float]:
+    """Means of one arm at one rate over the tuning seeds."""
+    rows = [measured(run, seed, full) for seed in TUNING_SEEDS]
+    return {metric: sum(row[metric] for row in rows) / len(rows) for metric in METRICS}
+
+
+def best(runs: Mapping[float, Mapping[str, float]], judged: str) -> float:
+    """The rate with the smallest rise of perplexity, or the best old task, among those that learn both tasks.
+
+    Where none learns both, the rate that comes nearest.
+    """
+
+    def worse(row: Mapping[str, float]) -> float:
+        return min(row["old task, when learned"], row["new task"])
+
+    able = {rate: row for rate, row in runs.items() if worse(row) >= LEARNED}
+    if not able:
+        return max(runs, key=lambda rate: worse(runs[rate]))
+    return min(able, key=lambda rate: able[rate][ABILITY] if judged == ABILITY else -able[rate][OLD])
+
+
+# One run
+
+
+@cache
+def measured(run: Run, seed: int, full: bool = False, steps: int = 300) -> dict[str, Any]:
     """Accuracies of one run after both tasks, and its loss of general ability."""
-    texts = paragraphs()
-    random.Random(seed).shuffle(texts)
-    replayed, held_out = texts[:REPLAYED], texts[REPLAYED:]
+    model, replayed, held_out = read(seed, full, steps)
     strategy: Strategy = Naive()
+    options = (ARMS | MORE)[run.arm]
     if options is not None:
-        strategy = GeRe(Settings(tokens=TOKENS, per_step=1, share="half", **options), replayed)
+        strategy = GeRe(Settings(tokens=TOKENS, per_step=PER_STEP, **options), replayed)
     watch = GeneralWatch(held_out, TOKENS)
     composed = Composition([strategy, watch], "watched")
-    run = learn(load(model, device=device), make_stream(seed), composed, seed=seed, **training)
+    result = learn(copy_of(model), make_stream(seed), composed, seed=seed, learning_rate=run.rate, **TRAINING)
     return {
         "seed": seed,
-        "old task": float(run.matrix[-1, 0]),
-        "new task": float(run.matrix[-1, 1]),
-        "old task, when learned": float(run.matrix[1, 0]),
+        "old task": float(result.matrix[-1, 0]),
+        "new task": float(result.matrix[-1, 1]),
+        "old task, when learned": float(result.matrix[1, 0]),
         "rise": watch.kept[-1].rise,
         "flipped": watch.kept[-1].flipped,
         "rises": [0.0, *(kept.rise for kept in watch.kept)],
-        "seconds": run.seconds,
+        "seconds": result.seconds,
     }
 
 
-def paragraphs() -> list[str]:
-    """The paragraphs of the package's general prose."""
-    return [" ".join(text.split()) for text in GENERAL_TEXT.read_text(encoding="utf-8").split("\n\n") if text.strip()]
+@cache
+def read(seed: int, full: bool, steps: int) -> tuple[LanguageModel, Sequence[str], Sequence[str]]:
+    """A small Llama that has read plain sentences, sentences to replay, and others to measure."""
+    sentences = make_world(seed, READ + HELD_OUT).corpus
+    rows = [row for task in make_stream(seed) for row in [*task.train, *(task.test or ())]]
+    texts = [Example("", text) for text in sentences]
+    layers, width, times = (4, 128, 3) if full else (2, 64, 1)
+    model = small_llama([*texts, *rows], seed, layers=layers, width=width, embedding_scale=UNIT_EMBEDDINGS)
+    count = times * steps
+    teach(model, texts[:READ], seed, count, learning_rate=5e-3, warmup_steps=20, title="plain sentences")
+    return model, sentences[:REPLAYED], sentences[READ:]
 
 
 def make_stream(seed: int) -> Stream:
-    """Two tasks with two answers each; test words are not among the training words."""
+    """Two tasks on two themes each: is the word one of the six usual ones; does the statement name a worker."""
     draw, tasks = random.Random(seed), {}
-    for name, (form, kinds) in TASKS.items():
-        train: list[Example] = []
-        test: list[Example] = []
-        for answer, words in kinds.items():
-            shuffled = draw.sample(words.split(), len(words.split()))
-            rows = [Example(form.format(word), answer, id=word) for word in shuffled]
-            train, test = train + rows[:LEARNED], test + rows[LEARNED:]
-        tasks[name] = (train, test)
-    return text_stream("reviews and things", tasks)
+    for name, (themes, question) in TASKS.items():
+        rows: dict[str, Example] = {}
+        while len(rows) < TRAIN + TEST:
+            theme = draw.choice(themes)
+            word, thing = draw.choice(words_of(theme)), draw.choice(things_of(theme))
+            yes = words_of(theme).index(word) < 6 if name == "usual" else theme == "jobs"
+            prompt = f"{draw.choice(THEMES[theme][2]).format(thing=thing)} {word} : {question} ?"
+            rows[prompt] = Example(prompt, "yes" if yes else "no", id=prompt)
+        every = list(rows.values())
+        tasks[name] = (every[:TRAIN], every[TRAIN:])
+    return text_stream("usual and workers", tasks)
 
 
 def figures(results: Results) -> dict[str, str]:
     """The rise of log perplexity over tasks, and accuracies on both tasks."""
-    rise = "Rise of log perplexity on texts that were not replayed, after each task"
+    rise = "Rise of log perplexity on sentences that were not replayed, after each task"
     accuracies = {metric: results.estimates(metric) for metric in ("old task", "new task")}
     return {
         "perplexity": lines(results.course("rises"), "tasks learned", "nats per token", rise),

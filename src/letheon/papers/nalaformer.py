@@ -2,20 +2,24 @@
 
 arXiv 2506.21137, 2025-06; ICML 2026; v3 retitled Norm x Direction.
 
-Measured here: (1) the entropy of attention over the query's norm, on random queries and keys; (2) the linear form
-against the explicit one, causal and not; (3) recall: one layer reads 64 pairs of a key and a value and is asked for all
-of them; the arms differ in the attention alone. Full scale in the paper: ImageNet-1K, ADE20K, language models.
+Measured here: a task that wants a sharpness of its own for each question. Keys are places on a sphere, each with a
+value. A sharp question asks for the value of the nearest place, a broad one for the value that has most weight around.
+One layer of one head of width 16 answers, where norms of queries stay in the range in which the power depends on them;
+the arms differ in the attention alone. Each arm has its own rate, the norm-aware map its own scale of the norm, and the
+frozen map its own power, from seeds that are not judged. That entropy falls with the norm, and that the linear form
+equals the explicit one, holds by construction and is checked. Full scale in the paper: ImageNet-1K, ADE20K, language
+models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import normalize, one_hot, scaled_dot_product_attention
 
 from letheon.attend.linear import attention_entropy, elu_features, linear_attention, linear_weights, relu_features
 from letheon.attend.nalaformer import key_features, nala_attention, nala_weights, query_features
@@ -32,44 +36,46 @@ NORMS = tuple(2.0**i for i in range(-3, 5))  # 1/8 to 16
 # Entropies, in nats: a fall counts from 0.01, and float64 rounding stays far below 1e-6.
 FALL, NOTHING = 0.01, 1e-6
 ROUNDING = 1e-5
-# Recall: 64 of 256 keys with one of 64 values each, width 64, 4 heads.
-KEYS, VALUES, PAIRS, WIDTH, HEADS = 256, 64, 64, 64, 4
-BATCH, RATE, TESTED = 64, 3e-3, 500
-STEPS = {"fast": 300, "full": 1500}
-# "Loses the gain": less than half of it is left.
-LEFT = 0.5
-FROZEN = ("power frozen at 3", "power frozen at 4.5")
-PRIMARY = (
-    "fall of entropy, softmax",
-    "fall of entropy, norm-aware",
-    "recall, norm-aware minus relu",
-    *(f"share of the gain left, {name}" for name in FROZEN),
-)
+# Problems: places with one of `VALUES` values each, questions, and the concentration of the weight of a broad one.
+PLACES, QUESTIONS, VALUES, BROAD = 16, 24, 6, 1.0
+WIDTH, HIDDEN = 16, 64
+BATCH, TESTED = 64, 250
+STEPS = {"fast": 600, "full": 4000}
+RATES, TUNING_SEEDS = (3e-3, 6e-3), (100, 101)
+NORM_SCALES, POWERS = (0.25, 0.5, 1.0), (1.5, 3.0, 4.5, 6.0)  # 1: the authors'; 1.5 to 4.5: the norm-aware range
+# Share of questions whose powers are taken as spread out, and how far apart they must lie: "the norm is in use".
+SPREAD, APART = (0.1, 0.9), 0.3
+OURS, FROZEN, RELU = "norm-aware", "frozen power", "relu"
+PRIMARY = ("accuracy: norm-aware above relu", "accuracy: norm-aware above frozen power")
+
+
+class Run(NamedTuple):
+    """One arm: its attention, its learning rate, the scale of its norm (None where it has none), and a name."""
+
+    attend: Attend
+    rate: float
+    norm_scale: float | None = None
+    name: str = ""
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Measure entropies and both forms in seconds, and recall in about 7 s per seed and arm."""
-    found.baselines += [
-        "softmax attention",
-        "linear attention with ReLU and with elu + 1",
-        "the power frozen at 3 and 4.5",
-    ]
+    """Check entropies and both forms in seconds, and compare the arms' accuracy."""
+    found.baselines += ["softmax attention", "linear attention with ReLU and with elu + 1", "the best frozen power"]
     curves = [entropies(seed) for seed in scale.seeds]
     gaps = [largest_gap(seed) for seed in scale.seeds]
     steps = STEPS[scale.name]
-    recalls = run_arms(lambda attend, seed: {"recall": recall(attend, seed, steps)}, arms(), scale.seeds)
-    judge(curves, gaps, recalls, found)
+    chosen = {name: best(runs, steps) for name, runs in arms().items()}
+    found.measured["chosen"] = {name: f"{run.name}rate {run.rate:g}" for name, run in chosen.items()}
+    results = run_arms(lambda run, seed: {"seed": seed, **measured(run, seed, steps)}, chosen, scale.seeds)
+    check(curves, gaps, found)
+    judge(results, found)
     words = "Mean entropy of attention to 256 random keys over the norm of the query, by feature map"
     first = {name: list(zip(NORMS, values, strict=True)) for name, values in curves[0].items()}
     found.figures["entropy"] = lines(first, "norm of the query", "entropy in nats", words, log=True)
-    found.rows += [
-        {"seed": seed, "attention": name, "recall": recalls.arms[name][i]["recall"]}
-        for i, seed in enumerate(scale.seeds)
-        for name in recalls.arms
-    ]
+    found.rows += results.rows()
 
 
-# 1. Entropy over the norm, and 2. the two forms
+# Entropy over the norm, and the two forms
 
 
 def weightings() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -101,11 +107,11 @@ def largest_gap(seed: int, n: int = 500) -> float:
     return max(float((linear - explicit).abs().max()) for linear, explicit in pairs)
 
 
-# 3. Recall
+# The task
 
 
-def arms() -> dict[str, Attend]:
-    """The attention of each arm; the trained layer is otherwise the same."""
+def arms() -> dict[str, list[Run]]:
+    """The settings that are tried for each arm; the trained layer is otherwise the same."""
 
     def mapped(of_query: Callable[[Tensor], Tensor], of_key: Callable[[Tensor], Tensor]) -> Attend:
         return lambda q, k, v: linear_attention(of_query(q), of_key(k), v)
@@ -113,84 +119,113 @@ def arms() -> dict[str, Attend]:
     def positive(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda x: features(x).chunk(2, -1)[0]
 
+    def at_rates(attend: Attend, **more: Any) -> list[Run]:
+        return [Run(attend, rate, **more) for rate in RATES]
+
     return {
-        "softmax": scaled_dot_product_attention,
-        "relu": mapped(relu_features, relu_features),
-        "elu + 1": mapped(elu_features, elu_features),
-        "norm-aware": nala_attention,
-        FROZEN[0]: partial(nala_attention, power=6.0, norm_scale=0.0),
-        FROZEN[1]: partial(nala_attention, power=9.0, norm_scale=0.0),
-        "norm over 4": partial(nala_attention, norm_scale=0.25),  # 1/√d: out of the range where tanh saturates
-        "positive half only": mapped(positive(query_features), positive(key_features)),
+        "softmax": at_rates(scaled_dot_product_attention),
+        RELU: at_rates(mapped(relu_features, relu_features)),
+        "elu + 1": at_rates(mapped(elu_features, elu_features)),
+        OURS: [
+            run
+            for one in NORM_SCALES
+            for run in at_rates(partial(nala_attention, norm_scale=one), norm_scale=one, name=f"norm scale {one:g}, ")
+        ],
+        FROZEN: [
+            run
+            for power in POWERS  # without the norm the power is half of the option
+            for run in at_rates(partial(nala_attention, power=2 * power, norm_scale=0.0), name=f"power {power:g}, ")
+        ],
+        "positive half only": at_rates(mapped(positive(query_features), positive(key_features))),
     }
 
 
-def recall(attend: Attend, seed: int, steps: int) -> float:
-    """Share of right values after training one layer with this attention."""
-    model = seeded(lambda: _layer(attend), seed)
+def best(runs: Sequence[Run], steps: int) -> Run:
+    """The setting with the best accuracy under the tuning seeds."""
+    return max(runs, key=lambda run: sum(measured(run, seed, steps)["accuracy"] for seed in TUNING_SEEDS))
+
+
+def measured(run: Run, seed: int, steps: int) -> dict[str, Any]:
+    """Shares of right answers after training, of all, sharp and broad questions; and the spread of the power."""
+    model = seeded(lambda: Reader(run.attend), seed)
     generator = torch.Generator().manual_seed(seed)
-    fit(model, lambda: questions(BATCH, generator), steps=steps, rate=RATE)
+    fit(model, lambda: questions(BATCH, generator), steps=steps, rate=run.rate)
     inputs, wanted = questions(TESTED, torch.Generator().manual_seed(10**6 + seed))
-    return accuracy(model, inputs, wanted)
+    right: dict[str, Any] = {"accuracy": accuracy(model, inputs, wanted)}
+    with torch.inference_mode():
+        hits, kinds = model(*inputs).argmax(-1) == wanted, inputs[3]
+        right |= {name: float(hits[kinds == kind].double().mean()) for kind, name in enumerate(("sharp", "broad"))}
+        right["spread of the power"] = None
+        if run.norm_scale is not None:
+            powers = 3.0 * torch.tanh(run.norm_scale * model.queries(inputs[2], kinds).norm(dim=-1)).flatten()
+            low, high = torch.quantile(powers, torch.tensor(SPREAD)).tolist()
+            right["spread of the power"] = high - low
+    return right
 
 
 def questions(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Draw n problems: (keys, values, the keys in another order), each [n, `PAIRS`], and the values in that order."""
-    keys = torch.rand(n, KEYS, generator=generator).argsort(-1)[:, :PAIRS]
-    values = torch.randint(VALUES, (n, PAIRS), generator=generator)
-    order = torch.rand(n, PAIRS, generator=generator).argsort(-1)
-    return (keys, values, keys.gather(1, order)), values.gather(1, order)
+    """Draw n problems: (places [n, PLACES, 3], values, places asked about, kinds), and the wanted values.
+
+    Kind 0 wants the value of the nearest place, kind 1 the value with the largest sum of exp(BROAD cosine).
+    """
+    places = normalize(torch.randn(n, PLACES, 3, generator=generator), dim=-1)
+    values = torch.randint(VALUES, (n, PLACES), generator=generator)
+    asked = normalize(torch.randn(n, QUESTIONS, 3, generator=generator), dim=-1)
+    kinds = torch.randint(2, (n, QUESTIONS), generator=generator)
+    cosine = asked @ places.mT
+    nearest = values.gather(1, cosine.argmax(-1))
+    around = ((BROAD * cosine).exp() @ one_hot(values, VALUES).float()).argmax(-1)
+    return (places, values, asked, kinds), torch.where(kinds == 0, nearest, around)
 
 
-def _layer(attend: Attend) -> nn.Module:
-    """Embeddings, one layer of attention from questions to pairs, logits of the values."""
+class Reader(nn.Module):
+    """One head of attention from questions to places, and logits of the values."""
 
-    class Recall(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.keys, self.values = nn.Embedding(KEYS, WIDTH), nn.Embedding(VALUES, WIDTH)
-            self.norm = nn.LayerNorm(WIDTH)
-            self.q, self.kv = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
-            self.out = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, VALUES))
+    def __init__(self, attend: Attend) -> None:
+        super().__init__()
+        self.attend = attend
+        self.q = nn.Sequential(nn.Linear(5, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, WIDTH))
+        self.k = nn.Sequential(nn.Linear(3, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, WIDTH))
+        self.v, self.out = nn.Embedding(VALUES, WIDTH), nn.Linear(WIDTH, VALUES)
 
-        def forward(self, keys: Tensor, values: Tensor, asked: Tensor) -> Tensor:
-            q = self.q(self.norm(self.keys(asked)))
-            k, v = self.kv(self.norm(self.keys(keys) + self.values(values))).chunk(2, -1)
-            by_head = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (q, k, v))
-            return self.out(attend(*by_head).transpose(1, 2).flatten(2))
+    def queries(self, asked: Tensor, kinds: Tensor) -> Tensor:
+        """The queries [n, questions, width]."""
+        found: Tensor = self.q(torch.cat([asked, one_hot(kinds, 2).to(asked)], -1))
+        return found
 
-    return Recall()
+    def forward(self, places: Tensor, values: Tensor, asked: Tensor, kinds: Tensor) -> Tensor:
+        """Return logits [n, questions, values]."""
+        q, k, v = self.queries(asked, kinds), self.k(places), self.v(values)
+        logits: Tensor = self.out(self.attend(q[:, None], k[:, None], v[:, None])[:, 0])
+        return logits
 
 
 # The verdict
 
 
-def judge(
-    curves: Sequence[Mapping[str, Sequence[float]]], gaps: Sequence[float], recalls: Results, found: Findings
-) -> None:
-    """Decide on the fall of entropy, the equality of both forms, and recall with and without the norm-aware power."""
+def check(curves: Sequence[Mapping[str, Sequence[float]]], gaps: Sequence[float], found: Findings) -> None:
+    """Check what holds by construction: entropies fall with the norm where they should, and both forms are equal."""
     falls = {name: [curve[name][0] - curve[name][-1] for curve in curves] for name in curves[0]}
-    for name in ("softmax", "norm-aware"):
-        found.decide(f"fall of entropy, {name}", falls[name], above=FALL)
-    still = max(map(abs, falls["relu"]))
-    found.check("entropy, relu", still < NOTHING)
+    for name in ("softmax", OURS):
+        found.check(f"entropy falls, {name}", min(falls[name]) > FALL)
+    found.check("entropy stays, relu", max(map(abs, falls[RELU])) < NOTHING)
     found.check("linear form equals explicit", max(gaps) < ROUNDING)
-    found.decide("recall, norm-aware minus relu", recalls.pairs("recall", "norm-aware", "relu"), above=0.0)
-    for name in FROZEN:
-        found.decide(f"share of the gain left, {name}", _gain_left(recalls, name), below=LEFT, gaps=True)
-    for name in (*FROZEN, "norm over 4", "positive half only", "softmax"):
-        found.report(f"recall, norm-aware minus {name}", recalls.pairs("recall", "norm-aware", name), above=0.0)
+    found.measured |= {f"fall of entropy, {name}": mean(values) for name, values in falls.items()}
+    found.measured["largest difference of the forms"] = max(gaps)
+
+
+def judge(results: Results, found: Findings) -> None:
+    """Decide on accuracy with the norm-aware power, without it, and with ReLU; report the other maps and each kind."""
+    for other in (RELU, FROZEN):
+        results.decide(found, f"accuracy: norm-aware above {other}", "accuracy", OURS, other, above=0.0)
+    for other in ("elu + 1", "positive half only", "softmax"):
+        results.report(found, f"accuracy: norm-aware above {other}", "accuracy", OURS, other, above=0.0)
+    for kind in ("sharp", "broad"):
+        results.report(found, f"{kind} questions: norm-aware above {FROZEN}", kind, OURS, FROZEN, above=0.0)
+    spread = mean(results.column(OURS, "spread of the power"))
+    found.check("the norm is in use: powers differ between questions", spread is not None and spread > APART)
+    found.measured["spread of the power"] = spread
     found.measured |= {
-        "change of entropy, relu, largest": still,
-        "fall of entropy, elu + 1": mean(falls["elu + 1"]),
-        "largest difference of the forms": max(gaps),
-        "recall": {name: mean(recalls.column(name, "recall")) for name in recalls.arms},
+        kind: {name: mean(results.column(name, kind)) for name in results.arms}
+        for kind in ("accuracy", "sharp", "broad")
     }
-
-
-def _gain_left(recalls: Results, frozen: str) -> list[float | None]:
-    """Share of the gain over ReLU that is left with a frozen power, per seed; None where there is no gain."""
-    columns = (recalls.column(name, "recall") for name in (frozen, "relu", "norm-aware"))
-    return [
-        (kept - start) / (full - start) if full > start else None for kept, start, full in zip(*columns, strict=True)
-    ]

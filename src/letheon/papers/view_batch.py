@@ -1,81 +1,121 @@
 """Do Your Best and Get Enough Rest for Continual Learning.
 
 arXiv 2503.18371, 2025-03; CVPR 2025. Full scale in the paper: split CIFAR-10, iCaRL, a memory of 200 and a ResNet-18
-that learns for 50 epochs per task. Here: split digits with replay, a memory of 100 and a small network.
+that learns for 50 epochs per task. Here: split digits and iCaRL, whose 100 exemplars are in the sampler with the new
+rows, so that old rows have views and rests as well; a perceptron with batch normalisation that learns for 60 epochs per
+task, at the full scale a convolutional network. Every arm has the same steps and rows per step, and its own rate: the
+best for average accuracy under seeds that are not judged. Who learns less has less to forget; so accuracy decides
+beside forgetting, and no arm may gain by a lower peak.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from letheon.papers.common.networks import network
+from letheon.papers.fpf import SIZES, convolutional_of
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
-from letheon.retain.composition import Composition, read_strategy
+from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
-from letheon.retain.models import mlp
+from letheon.retain.strategies.icarl import ICaRL
 from letheon.retain.strategies.view_batch import RecallWatch, Settings, ViewBatch
 from letheon.retain.streams.digits import split_digits
 
-EPOCHS = 40
-TRAINING: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 32, "learning_rate": 0.1}
-VIEWS = (1, 2, 4, 8)
-FOUR, ONE, RESHUFFLED, FEWER = "4 views", "1 views", "4 views, reshuffled", "1 views, a quarter of the epochs"
-# Options of `view_batch`, and epochs. One view is as strongly distorted as the others. Reshuffled rows rest for as many
-# epochs as there are views on average, but sometimes for none and sometimes for many.
-ARMS: dict[str, tuple[dict[str, Any] | None, int]] = {
-    "plain replay": (None, EPOCHS),
-    **{f"{views} views": ({"views": views}, EPOCHS) for views in VIEWS},
-    "4 views, no divergence": ({"views": 4, "alpha": 0.0}, EPOCHS),
-    RESHUFFLED: ({"views": 4, "reshuffle": True}, EPOCHS),
-    FEWER: ({"views": 1}, EPOCHS // 4),
+EPOCHS, CAPACITY = 60, 100
+TRAINING: dict[str, Any] = {"batch_size": 64}
+RATES = (0.05, 0.1, 0.2)
+TUNING_SEEDS = (100, 101)
+ONE, FOUR, MANY, RESHUFFLED = "1 view", "4 views", "16 views", "4 views, reshuffled"
+WEAK, PLAIN = "1 view, weak", "4 views, no divergence"
+# Options of `view_batch`. One view is as strongly distorted as the others. Reshuffled rows rest for as many epochs as
+# there are views on average, but sometimes for none and sometimes for many. Sixteen views leave four visits of a row,
+# fewer than the five below which the paper's effect turns round.
+ARMS: dict[str, dict[str, Any]] = {
+    WEAK: {"views": 1, "strong": False},
+    ONE: {"views": 1},
+    FOUR: {"views": 4},
+    PLAIN: {"views": 4, "alpha": 0.0},
+    RESHUFFLED: {"views": 4, "reshuffle": True},
+    MANY: {"views": 16},
 }
-HOST = "replay:capacity=100,fill=task"
-METRICS = ("average accuracy", "forgetting", "interval")
+METRICS = ("average accuracy", "forgetting", "peak accuracy", "interval", "interval of old rows")
+LOWER = 0.02  # how much lower the peak of four views may be
 PRIMARY = (
-    *(f"forgetting: {FOUR} below {other}" for other in (ONE, RESHUFFLED, FEWER)),
-    "forgetting: 8 views above 4",
+    *(f"average accuracy: {FOUR} above {other}" for other in (ONE, RESHUFFLED, MANY)),
+    *(f"forgetting: {FOUR} below {other}" for other in (ONE, RESHUFFLED, MANY)),
+    f"peak accuracy: {FOUR} not below {ONE}",
 )
 
 
+class Run(NamedTuple):
+    """Options of `view_batch`, and the learning rate."""
+
+    options: dict[str, Any]
+    rate: float
+
+
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Compare one to eight views at equal steps, with controls for distortion, rest and steps."""
-    found.baselines += ["replay", ONE, RESHUFFLED, FEWER]
-    results = run_arms(lambda arm, seed: measured(*arm, seed), ARMS, scale.seeds)
+    """Compare one to sixteen views at equal steps, with controls for distortion, rest and divergence."""
+    found.baselines += ["iCaRL with one weak view", "with one strong view", "with views and no steady rest"]
+    wide = scale.name == "full"
+    rates = {name: tuned(options, wide) for name, options in ARMS.items()}
+    found.measured["learning rates"] = rates
+    runs = {name: Run(options, rates[name]) for name, options in ARMS.items()}
+    results = run_arms(lambda run, seed: measured(run, seed, wide), runs, scale.seeds)
     results.record(found, METRICS)
     judge(results, found)
-    for views in VIEWS:
-        apart = max(abs(interval - views) for interval in results.column(f"{views} views", "interval"))
-        found.check(f"interval of {views} views is {views} epochs", apart < 1e-9)
     found.figures |= figures(results)
 
 
 def judge(results: Results, found: Findings) -> None:
-    """Decide on forgetting; report accuracies and steps."""
-    for other in (ONE, RESHUFFLED, FEWER):
+    """Decide on accuracy and forgetting against one view, irregular rests and too many views; check the intervals."""
+    for other in (ONE, RESHUFFLED, MANY):
+        metric = "average accuracy"
+        results.decide(found, f"{metric}: {FOUR} above {other}", metric, FOUR, other, above=0.0)
         results.decide(found, f"forgetting: {FOUR} below {other}", "forgetting", FOUR, other, below=0.0)
-    results.decide(found, "forgetting: 8 views above 4", "forgetting", "8 views", FOUR, above=0.0)
-    for other in ("plain replay", ONE, RESHUFFLED, "4 views, no divergence"):
+    results.decide(found, PRIMARY[-1], "peak accuracy", FOUR, ONE, above=-LOWER)
+    for other in (WEAK, PLAIN):
         results.report(found, f"average accuracy: {FOUR} above {other}", "average accuracy", FOUR, other, above=0.0)
-    results.report(found, "steps of 4 views are not more than of 1", "steps", FOUR, ONE, below=0.5)
+        results.report(found, f"forgetting: {FOUR} below {other}", "forgetting", FOUR, other, below=0.0)
+    for name in (ONE, FOUR, MANY):
+        views = ARMS[name]["views"]
+        apart = max(abs(interval - views) for interval in results.column(name, "interval"))
+        found.check(f"interval of {name} is {views} epochs", apart < 1e-9)
+    steps = {step for name in ARMS for step in results.column(name, "steps")}
+    found.check("equal steps", len(steps) == 1)
 
 
-def measured(options: Mapping[str, Any] | None, epochs: int, seed: int) -> dict[str, Any]:
-    """Forgetting and accuracy of one run, and its mean recall interval in epochs (passes over the task's rows)."""
-    settings = None if options is None else Settings(**options)
-    watch, parts = RecallWatch(1 if settings is None else settings.views), read_strategy(HOST).parts
-    if settings is not None:
-        parts = [ViewBatch(settings), *parts]
-    composed, training = Composition([*parts, watch], HOST), TRAINING | {"epochs": epochs}
-    run = learn(mlp([64, 100, 100, 10], seed), split_digits(), composed, seed=seed, **training)
+def tuned(options: Mapping[str, Any], wide: bool) -> float:
+    """The rate with the best average accuracy under the tuning seeds."""
+
+    def score(rate: float) -> float:
+        runs = [measured(Run(dict(options), rate), seed, wide) for seed in TUNING_SEEDS]
+        return sum(run["average accuracy"] for run in runs)
+
+    return max(RATES, key=score)
+
+
+def measured(run: Run, seed: int, wide: bool = False, epochs: int = EPOCHS) -> dict[str, Any]:
+    """Forgetting and accuracies of one run, and its mean recall intervals in epochs (passes over all rows)."""
+    settings = Settings(**run.options)
+    watch = RecallWatch(settings.views)
+    parts = [ViewBatch(settings), ICaRL(ICaRL.Settings(capacity=CAPACITY)), watch]
+    model = convolutional_of(seed) if wide else network(SIZES, seed, batch_norm=True)
+    composed, training = Composition(parts, "view_batch+icarl"), TRAINING | {"epochs": epochs}
+    result = learn(model, split_digits(), composed, seed=seed, learning_rate=run.rate, **training)
+    learned = [float(result.matrix[i + 1, i]) for i in range(len(result.tasks))]
     return {
         "seed": seed,
-        "average accuracy": run.metrics["average accuracy"],
-        "forgetting": run.metrics["forgetting"],
+        "average accuracy": result.metrics["average accuracy"],
+        "forgetting": result.metrics["forgetting"],
+        "peak accuracy": sum(learned) / len(learned),
         "interval": float(watch.intervals().mean()),
-        "steps": run.steps,
+        "interval of old rows": float(watch.intervals(old=True).mean()),
+        "steps": result.steps,
     }
 
 

@@ -14,6 +14,8 @@ from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
+from letheon.retain.rows import TaskRows
+from letheon.retain.strategies.icarl import ICaRL
 from letheon.retain.strategies.replay import Replay
 from letheon.retain.strategies.view_batch import (
     RecallWatch,
@@ -23,6 +25,7 @@ from letheon.retain.strategies.view_batch import (
     first_views,
     image_of,
     one_to_many,
+    row_numbers,
     view_places,
 )
 from letheon.retain.strategy import Strategy
@@ -74,8 +77,22 @@ def test_the_realised_interval_is_the_number_of_views_in_epochs(views: int) -> N
 
 def test_intervals_by_hand() -> None:
     watch = RecallWatch(2)
-    watch.seen = [torch.tensor([[0, 0, 0, 0], [5, 5, 3, 3]]), torch.tensor([[0, 0, 0, 0], [3, 3, 5, 5]])]
-    assert watch.intervals().tolist() == [1.0, 3.0], "row 3 after two, row 5 after six, of a task of two rows"
+    watch.seen = [torch.tensor([[1] * 4, [0, 0, 1, 1], [5, 5, 5, 5]]), torch.tensor([[1] * 4, [1, 1, 0, 0], [5] * 4])]
+    assert watch.intervals().tolist() == [3.0, 1.0], "the old row 5 after six views, the new one after two, of two rows"
+    assert watch.intervals(old=True).tolist() == [3.0]
+
+
+def test_old_rows_in_the_sampler_have_views_and_rests_too() -> None:
+    watch = RecallWatch(2)
+    given = Settings(views=2, data="vectors", warm_up=0)
+    run(Composition([ViewBatch(given), ICaRL(ICaRL.Settings(capacity=9)), watch], "watched"), epochs=8)
+    assert float(watch.intervals(old=True).mean()) == pytest.approx(2.0, abs=0.2)
+    assert float(watch.intervals().mean()) == pytest.approx(2.0, abs=1e-12)
+
+
+def test_neighbours_of_two_tasks_are_not_views_of_one_row() -> None:
+    rows = TaskRows(torch.zeros(3, 1), torch.zeros(3), torch.tensor([0, 1, 1]), torch.tensor([4, 4, 4]))
+    assert first_views(row_numbers(rows)).tolist() == [True, True, False]
 
 
 def test_reshuffling_makes_the_rest_irregular_at_equal_steps() -> None:

@@ -4,9 +4,10 @@ Paper:   Do Your Best and Get Enough Rest for Continual Learning, arXiv 2503.183
          augmentation of the views after the first, and one-to-many KL between views.
 Differs: views are grouped by the row's own number; the authors' code groups neighbours of one class, which merges
          rows. The divergence is a mean over rows; the code also divides by the number of classes. Strong views are a
-         rotation and noise instead of AutoAugment, as the images here are small and grey. Replayed rows have one view
-         each and do not rest; the paper adds them to the task before its sampler. A memory beside it must be filled
-         after each task (`view_batch+replay:fill=task`), as the first epoch does not have every row.
+         rotation and noise instead of AutoAugment, as the images here are small and grey. Old rows are in the sampler,
+         with views and rests, where the host adds them to the task (`view_batch+icarl`), as in the paper; rows that a
+         memory replays in every step (`view_batch+replay:fill=task`) have one view each and do not rest. Such a memory
+         must be filled after each task, as the first epoch does not have every row.
 """
 
 from __future__ import annotations
@@ -93,6 +94,11 @@ def distorted(
     return functional.grid_sample(images, grid, align_corners=False)
 
 
+def row_numbers(rows: TaskRows) -> Int[Tensor, " n"]:
+    """Return one number per row of any task: equal for views of one row, different for all others."""
+    return rows.task * (int(rows.index.max()) + 1) + rows.index
+
+
 def first_views(groups: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Return whether a view is the first of its row; views of one row lie side by side."""
     same = torch.zeros(len(groups), dtype=torch.bool, device=groups.device)
@@ -112,7 +118,7 @@ class ViewBatch(Strategy):
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:
         at, inputs, draw = self.settings, rows.inputs, learner.generator
-        strong = ~first_views(rows.index) if at.views > 1 else torch.ones_like(rows.index, dtype=torch.bool)
+        strong = ~first_views(row_numbers(rows)) if at.views > 1 else torch.ones_like(rows.index, dtype=torch.bool)
         strong &= at.strong
         if at.data == "images":
             images = inputs.reshape(len(rows), *image_of(inputs.shape))
@@ -127,7 +133,7 @@ class ViewBatch(Strategy):
         assert isinstance(learner, ClassLearner)
         seen = sorted({one for task in learner.stream.tasks[: learner.task + 1] for one in task.classes})
         logits = learner.masked(outputs, rows.task)[:, seen]
-        return at.alpha * one_to_many(logits, rows.task * (int(rows.index.max()) + 1) + rows.index)
+        return at.alpha * one_to_many(logits, row_numbers(rows))
 
 
 def image_of(shape: torch.Size) -> tuple[int, int, int]:
@@ -150,7 +156,7 @@ def image_of(shape: torch.Size) -> tuple[int, int, int]:
 
 
 class RecallWatch(Strategy):
-    """A strategy that records visits of new rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
+    """A strategy that records visits of rows: `Composition([ViewBatch(), RecallWatch(views=4)], "watched")`.
 
     Args:
         views: views per visit.
@@ -159,19 +165,25 @@ class RecallWatch(Strategy):
     def __init__(self, views: int = 1) -> None:
         super().__init__()
         self.views = views
-        self.seen: list[Int[Tensor, "2 n"]] = []
+        self.seen: list[Int[Tensor, "3 n"]] = []  # the task being learned, the row's own task, its place there
 
     def before_step(self, learner: Learner, rows: TaskRows) -> None:
-        self.seen.append(torch.stack([rows.task, rows.index]).cpu())
+        self.seen.append(torch.stack([torch.full_like(rows.task, learner.task), rows.task, rows.index]).cpu())
 
-    def intervals(self) -> Float[Tensor, " n"]:
-        """Return the intervals between visits of a row: views passed through the model, over rows of the task."""
-        task, index = torch.cat(self.seen, 1)
-        most = int(index.max()) + 1
-        row = task * most + index
+    def intervals(self, *, old: bool = False) -> Float[Tensor, " n"]:
+        """Return the intervals between visits of a row within a task: views passed through the model, over its rows.
+
+        Args:
+            old: of the rows of earlier tasks alone.
+        """
+        now, task, index = torch.cat(self.seen, 1)
+        most, tasks = int(index.max()) + 1, int(task.max()) + 1
+        row = (now * tasks + task) * most + index
         ordered, place = torch.sort(row, stable=True)  # each row's places in the order of time
         first = torch.searchsorted(ordered, ordered)
         begins = place[(torch.arange(len(row)) - first) % self.views == 0]
         again = row[begins][1:] == row[begins][:-1]
-        sizes = torch.bincount(torch.unique(row) // most)
-        return (begins[1:] - begins[:-1])[again].double() / sizes[task[begins[1:]][again]]
+        if old:
+            again &= (task < now)[begins[1:]]
+        sizes = torch.bincount(torch.unique(row) // (tasks * most))
+        return (begins[1:] - begins[:-1])[again].double() / sizes[now[begins[1:]][again]]
