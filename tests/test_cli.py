@@ -135,7 +135,6 @@ BAD = {
     "bad fields": (("forget", "tiny", "--forget", "rows.jsonl", "--fields", "question"), "PROMPT,ANSWER"),
     "no run": (("forget", "--resume", "nowhere"), "holds no run"),
     "unknown paper": (("papers", "show", "guu"), "gu"),
-    "planned paper": (("papers", "run", "rhea"), "planned"),
     "no request": (("audit", "tiny", "tiny", "--request", "none.json"), "does not exist"),
     "bad rate": (("forget", "tiny", "--forget", "rows.jsonl", "--lr", "-1"), "learning_rate"),
 }

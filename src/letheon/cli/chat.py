@@ -3,8 +3,8 @@
 letheon chat smollm2 --memory me.sqlite
 letheon chat --endpoint http://127.0.0.1:8000/v1 --model NAME --memory me.sqlite
 
-Inside: /why shows what was remembered and why, /remember TEXT, /forget NAME, /memories, /rules, /quit. Without a
-terminal the turns are the lines of standard input.
+Inside: /why shows what was remembered and why, /remember TEXT, /forget NAME, /memories, /rules, /quit. With --ledger an
+erasure is recorded. Without a terminal the turns are the lines of standard input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from letheon.cli.shared import OUTPUT, verb
 from letheon.core.errors import LetheonError
 from letheon.core.progress import be_quiet
 from letheon.jobs.chat import ChatJob, ChatSettings
+from letheon.jobs.options import LedgerOption
 from letheon.report.safe_text import visible
 
 
@@ -27,10 +28,11 @@ def chat(
     model: Annotated[str | None, typer.Argument(help="The model; none where an endpoint is given.")] = None,
     *,
     settings: Annotated[ChatSettings, Group(OUTPUT)],
+    recording: Annotated[LedgerOption, Group(OUTPUT)],
 ) -> None:
     """Read turns, stream answers and carry out commands until the input ends."""
     be_quiet(True)
-    talk = ChatJob(model, settings).open()
+    talk = ChatJob(model, settings, recording.ledger).open()
     asks = "you> " if sys.stdin.isatty() else ""
     with talk.memory:
         while True:

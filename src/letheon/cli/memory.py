@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from letheon.cli.shared import Json
+from letheon.cli.shared import Json, exit_with
 from letheon.core.errors import InputError, LetheonError
+from letheon.core.progress import be_quiet
 from letheon.printing.cells import show_facts
 from letheon.recall.exchange_formats import Shape
 from letheon.recall.ranking import Search
@@ -81,11 +82,23 @@ def forget(
         list[int] | None, typer.Option("--id", help="Erase a memory by its number; may be repeated.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Erase the match of --query, not only show it.")] = False,
+    and_model: Annotated[
+        str, typer.Option(help="A model that forgets the same, with the default method; it is audited.")
+    ] = "",
+    retain: Annotated[str, typer.Option(help="With --and-model, rows to keep; auto lets the model write its own.")] = (
+        "auto"
+    ),
+    out: Annotated[Path, typer.Option(help="With --and-model, the folder of the run.")] = Path("run"),
+    ledger: Annotated[
+        str, typer.Option(envvar="LETHEON_LEDGER", show_envvar=False, help="Folder of a ledger that gets an entry.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Erase memories with everything derived from them, and search the raw file for what is left.
 
     letheon memory forget me.sqlite --subject Ilse
+
+    letheon memory forget me.sqlite --subject Ilse --and-model my-model/ --out run/
     """
     from letheon.jobs.memory import forget_in_file, matches_in_file
     from letheon.printing.memory import show_entries, show_erasure
@@ -93,10 +106,22 @@ def forget(
     if query is not None and not yes and subject is None and not ids:
         show_entries(matches_in_file(file, query), as_json)
         raise InputError("nothing is erased yet: this is the query's match", "give --yes to erase it")
-    proof = forget_in_file(file, subject, query, ids)
-    show_erasure(proof, as_json)
+    if not (and_model or ledger):
+        proof = forget_in_file(file, subject, query, ids)
+        show_erasure(proof, as_json)
+        record = None
+    else:  # loads what trains and audits models
+        from letheon.jobs.memory_forget import MemoryForgetJob, Model
+        from letheon.printing.memory_forget import show_both
+
+        be_quiet(as_json)
+        model = Model(and_model, retain, out)
+        done = MemoryForgetJob(file, subject, query, tuple(ids or ()), model, ledger).work()
+        show_both(done, as_json)
+        proof, record = done.proof, done.forgotten and done.forgotten.record
     if not proof.proven:
         raise typer.Exit(LetheonError.exit_code)
+    exit_with(record)
 
 
 @memory.command()

@@ -14,6 +14,7 @@ from letheon.core.model.control_tokens import control_tokens
 from letheon.core.model.models import load
 from letheon.recall.conversation import Answers, Conversation, endpoint_answers, model_answers
 from letheon.recall.embedders import load_embedder
+from letheon.recall.erasure import Erasure
 from letheon.recall.lifelong.memory import LifelongMemory
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name
@@ -70,10 +71,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class ChatJob:
-    """A conversation to be opened."""
+    """A conversation to be opened.
+
+    Attributes:
+        ledger: folder of a ledger in which /forget is recorded; empty for none.
+    """
 
     model: str | None
     settings: ChatSettings
+    ledger: str = ""
 
     def __post_init__(self) -> None:
         given = self.settings
@@ -89,7 +95,16 @@ class ChatJob:
             InputError: the model has no chat template, or a budget that its context cannot hold.
         """
         ready, given = self.ready(), self.settings
-        return Conversation(ready.answering(given.max_new_tokens), ready.memory, given.budget, given.system)
+        answers = ready.answering(given.max_new_tokens)
+        return Conversation(answers, ready.memory, given.budget, given.system, self._forget(ready.memory))
+
+    def _forget(self, memory: Memory) -> Callable[[str], Erasure] | None:
+        """Return the function that erases and records it, None where there is no ledger."""
+        if not (ledger := self.ledger):
+            return None
+        from letheon.jobs.memory_forget import erase_with_entry  # loads what trains and audits models
+
+        return lambda subject: erase_with_entry(memory, subject, ledger)
 
     def ready(self) -> Ready:
         """Load the model, or check the endpoint, and open the memory."""

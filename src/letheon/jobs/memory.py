@@ -26,7 +26,7 @@ def opened(path: Path, embedder: str = "") -> Iterator[Memory]:
         yield memory
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(f"{path} does not exist", "check the path, or add a first memory")
     return path
@@ -58,35 +58,35 @@ def import_file(path: Path, source: Path, embedder: str, own: bool) -> dict[str,
 
 def export_file(path: Path, out: Path, shape: Shape) -> dict[str, Any]:
     """Write all memories as JSON Lines in a shape."""
-    with opened(_existing(path)) as memory:
+    with opened(existing(path)) as memory:
         write_shape(out, memory.store.entries(), shape)
         return {"exported": sum(1 for _ in out.open(encoding="utf-8")), "file": str(out)}
 
 
 def search_file(path: Path, query: str, k: int, by: Search) -> list[dict[str, Any]]:
     """Return the k best memories for a query, best first, each with its score."""
-    with opened(_existing(path)) as memory:
+    with opened(existing(path)) as memory:
         return [{**described(entry), "score": score} for entry, score in memory.search(query, k, by)]
 
 
 def list_file(path: Path, subject: str | None) -> list[dict[str, Any]]:
     """Return all memories, or those about a subject, in the order in which they were stored."""
-    with opened(_existing(path)) as memory:
+    with opened(existing(path)) as memory:
         return [described(entry) for entry in memory.store.entries(subject=subject)]
 
 
 def matches_in_file(path: Path, query: str) -> list[dict[str, Any]]:
     """Return the memories that an erasure by a query would take, without what is derived from them."""
-    with opened(_existing(path)) as memory:
+    with opened(existing(path)) as memory:
         return [described(entry) for entry in memory.matches(query)]
 
 
 def forget_in_file(path: Path, subject: str | None, query: str | None, ids: list[int] | None) -> Erasure:
     """Erase memories and what was derived from them, and prove it on the raw file."""
-    with opened(_existing(path)) as memory:
+    with opened(existing(path)) as memory:
         return memory.forget(ids=ids or None, subject=subject, query=query)
 
 
 def reindex_file(path: Path, embedder: str) -> dict[str, Any]:
     """Compute all vectors anew with another embedder."""
-    return {"reindexed": reindex(_existing(path), load_embedder(embedder)), "embedder": embedder}
+    return {"reindexed": reindex(existing(path), load_embedder(embedder)), "embedder": embedder}

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.lifelong_world import DAY, TOPICS, Asked, World, make_world
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
@@ -77,20 +77,6 @@ class Reply:
 
 
 Sessions = list[list[Reply]]
-
-
-class Cached:
-    """An embedder that embeds each text once."""
-
-    def __init__(self, inner: Embedder) -> None:
-        self.inner, self.name, self.width = inner, inner.name, inner.width
-        self.known: dict[str, NDArray[np.float32]] = {}
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return one vector per text [texts, width]."""
-        if new := [text for text in dict.fromkeys(texts) if text not in self.known]:
-            self.known |= dict(zip(new, self.inner.embed(new), strict=True))
-        return np.stack([self.known[text] for text in texts])
 
 
 def reproduce(scale: Scale, found: Findings) -> None:

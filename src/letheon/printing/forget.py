@@ -1,5 +1,7 @@
 """The output of `letheon forget`."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -8,20 +10,26 @@ from letheon.printing.audit import audit_json, print_audit
 from letheon.printing.cells import print_json, print_notes
 
 
+def forget_json(done: Forgotten) -> dict[str, Any]:
+    """Return the facts of a run and its audit as a dictionary."""
+    result, record = done.result, done.record
+    return {
+        "folder": str(result.folder),
+        "model": str(result.folder / "model") if result.folder else None,
+        "steps": result.outcome.steps,
+        "stopped": result.outcome.stopped,
+        "moved": result.moved,
+        "seconds": round(result.outcome.seconds, 2),
+        "warnings": result.warnings,
+        "audit": audit_json(record, result.folder) if record else None,
+    }
+
+
 def show_forget(done: Forgotten, as_json: bool) -> None:
     """Print the steps that were taken, and the audit."""
     result, record = done.result, done.record
     if as_json:
-        facts = {
-            "folder": str(result.folder),
-            "model": str(result.folder / "model") if result.folder else None,
-            "steps": result.outcome.steps,
-            "stopped": result.outcome.stopped,
-            "moved": result.moved,
-            "seconds": round(result.outcome.seconds, 2),
-            "warnings": result.warnings,
-        }
-        print_json({**facts, "audit": audit_json(record, result.folder) if record else None})
+        print_json(forget_json(done))
         return
     console = Console()
     console.print(

@@ -22,10 +22,15 @@ def show_entries(entries: list[dict[str, Any]], as_json: bool) -> None:
         print("no memories")
 
 
+def erasure_json(proof: Erasure) -> dict[str, Any]:
+    """Return an erasure as a dictionary."""
+    return {**asdict(proof), "proven": proof.proven}
+
+
 def show_erasure(proof: Erasure, as_json: bool) -> None:
     """Print what was erased and whether the raw files hold anything of it."""
     if as_json:
-        print_json({**asdict(proof), "proven": proof.proven})
+        print_json(erasure_json(proof))
         return
     print(f"erased {len(proof.ids)} of the memories, {len(proof.derived)} of them derived from others")
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in proof.files.items())

@@ -15,6 +15,7 @@ from letheon.core.endpoint import check_endpoint, stream_completion
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import control_tokens, defused
 from letheon.core.model.models import LanguageModel
+from letheon.recall.erasure import Erasure
 from letheon.recall.memory import Context, Memory
 from letheon.recall.policies import Placed
 from letheon.recall.store import SourceErased
@@ -90,10 +91,19 @@ class Conversation:
         memory: stores the turns and builds the context.
         budget: tokens of the context.
         system: the system prompt.
+        forget: erases what is about a subject; by default the memory itself does.
     """
 
-    def __init__(self, answers: Answers, memory: Memory, budget: int = 1500, system: str = "") -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        memory: Memory,
+        budget: int = 1500,
+        system: str = "",
+        forget: Callable[[str], Erasure] | None = None,
+    ) -> None:
         self.answers, self.memory, self.budget, self.system = answers, memory, budget, system
+        self.forget = forget or (lambda subject: memory.forget(subject=subject))
         self.last: Context | None = None
         self.finish = ""  # why the last answer ended
 
@@ -150,8 +160,11 @@ class Conversation:
                 return "\n".join([*(rule.text for rule in self.memory.rules()), *wishes]) or "no standing rule"
             case "/remember":
                 return f"stored as memory {self.memory.remember(rest)}"
+            case "/forget" if rest.endswith("--and-model"):
+                command = f"letheon memory forget {self.memory.store.path} --subject NAME --and-model MODEL"
+                raise InputError("nothing is erased: a model forgets outside of a conversation", f"run `{command}`")
             case "/forget":
-                proof = self.memory.forget(subject=rest)
+                proof = self.forget(rest)
                 self.last = None  # it quotes what was erased
                 searched = f"searched {', '.join(proof.files)} for {proof.needles} traces and {proof.stems} stems"
                 state = "nothing of them is left" if proof.proven else f"still there: {', '.join(proof.remains)}"

@@ -2,7 +2,7 @@
 
 Source: Rhea (arXiv 2512.06869), instructional memory: rules are stored verbatim, placed first, never compressed, and a
 later rule replaces an earlier one about the same attribute. The recogniser is a list of patterns [inferred]; its
-precision and recall are measured in the tests.
+precision and recall are measured in the tests and, on other wordings than it was made from, by `papers/rhea`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,21 @@ ATTRIBUTES = {
 }
 STANDING = (
     r"\b(from now on|from here on|always|never|every (answer|reply|response|message|time)|"
-    r"each (answer|reply|response|message|time)|all (your )?(answers|replies|responses)|in future|for the rest of|"
-    r"throughout|your (answers|replies|responses)|during (this|our) (conversation|chat)|until i say)\b"
+    r"each (answer|reply|response|message|time)|all (of )?(your )?(answers|replies|responses)|in future|"
+    r"for the rest of|throughout|your (answers|replies|responses)|(in|during) (this|our) (conversation|chat)|"
+    r"until i say)\b"
 )
+VERBS = (
+    "answer|reply|respond|write|speak|talk|use|end|begin|start|finish|close|conclude|call|address|keep|be|act|avoid|"
+    "include|add|put|give|make|say|tell|sign|stay|stick"
+)
+OPENERS = r"(please|always|also|and|so|from (now|here) on|in future|(in|during) (this|our) (conversation|chat)|,|\s)*"
+# What a request says to the assistant: an imperative, a wish about it, or a duty in this conversation
 ASKS = (
-    r"\b(please|answer|reply|respond|write|speak|talk|use|end|begin|start|finish|call|keep|be|act|"
-    r"do not|don't|never|avoid|include|add|put)\b"
+    rf"^{OPENERS}(({VERBS})\b|(do not|don't|never)\s)",
+    r"^(i|we)('d| would)? (want|like|need|prefer|expect|wish|ask)\b.*\b(you|yours?)\b",
+    r"^(?!i\b|he\b|she\b|they\b|we\b|it\b|my\b).*\b(you|yours?)\b.*\b(should|must|have to|need to|will|please)\b",
+    r"\b(this|our) (conversation|chat)\b.*\b(should|must)\b",
 )
 
 
@@ -43,7 +52,8 @@ def sentences(text: str) -> list[str]:
 def standing_rules(text: str) -> list[tuple[str, str]]:
     """Return the standing rules of a user's turn as (attribute, sentence verbatim).
 
-    A sentence is a rule if it asks something of all later answers ("from now on", "always", "call me"). A rule without
+    A sentence is a rule if it asks something of the assistant and of all later answers ("from now on", "always", "call
+    me"). What it says of other people is none. A rule without
     a known attribute has the attribute `other:` with its own words, so that it replaces none.
     """
     rules = []
@@ -52,8 +62,8 @@ def standing_rules(text: str) -> list[tuple[str, str]]:
         address = re.search(ATTRIBUTES["address"], lowered)
         if sentence.endswith("?") or not (address or re.search(STANDING, lowered)):
             continue
-        if not re.search(ASKS, lowered) or re.match(r"(i|he|she|they|we|it|my)\b", lowered):
-            continue  # "I always walk to work" tells of the user
+        if not any(re.search(pattern, lowered) for pattern in ASKS):
+            continue  # "I always walk to work" tells of the user, "they always answer in Latin" of others
         attribute = next((name for name, pattern in ATTRIBUTES.items() if re.search(pattern, lowered)), None)
         rules.append((attribute or f"other: {lowered}", sentence))
     return rules

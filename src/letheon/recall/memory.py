@@ -253,16 +253,16 @@ class Memory:
             messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others)
         )
 
-    def forget(
+    def concerned(
         self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1
-    ) -> Erasure:
-        """Erase memories with everything derived from them, and prove it on the raw file.
+    ) -> list[int]:
+        """Return the numbers of the memories that `forget` would erase, without what is derived from them.
 
         Args:
             ids: numbers of memories.
-            subject: erase what is about this subject, or names it: in the text, as the speaker, in a detail or the
-                session's name.
-            query: erase the k best matches; those that are too far from it are none.
+            subject: what is about this subject, or names it: in the text, as the speaker, in a detail or the session's
+                name.
+            query: the k best matches; those that are too far from it are none.
 
         Raises:
             InputError: not one of the three was given, or nothing matches.
@@ -275,7 +275,17 @@ class Memory:
             ids = [entry.id for entry in self.matches(query, k)]
         if not ids:
             raise InputError(f"no memory is about {subject or query!r}", "see `letheon memory list`")
-        return erase(self.store, ids, subject)
+        return list(ids)
+
+    def forget(
+        self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1
+    ) -> Erasure:
+        """Erase the memories that are `concerned` with everything derived from them, and prove it on the raw file.
+
+        Raises:
+            InputError: as `concerned` says.
+        """
+        return erase(self.store, self.concerned(ids=ids, subject=subject, query=query, k=k), subject)
 
     def close(self) -> None:
         """Close the file."""

@@ -23,8 +23,8 @@ class Case:
 
     Attributes:
         entries: numbers of the entries about it.
-        state: `begun` (no outcome was written: killed, or at work), `stopped` (it could not go on), `done`, `audited`
-            (deleted elsewhere), `closed`.
+        state: `begun` (no outcome was written: killed, or at work), `stopped` (it could not go on, or an erasure left
+            something), `done`, `audited` (deleted elsewhere), `closed`.
         commitments: all that were made of its rows; the newest last.
         measured: what the model knew of the rows after the deletion.
         looked: when the rows were last asked.
@@ -93,6 +93,8 @@ def _take(case: Case, entry: Entry, found: dict[str, Case]) -> None:
         case.state = "closed"
     elif entry.action in ("begin", "stop"):
         case.state, case.verdict = {"begin": "begun", "stop": "stopped"}[entry.action], ""
+    elif entry.erased is not None:
+        case.state = "done" if entry.erased.proven else "stopped"
     elif entry.action in ("forget", "audit"):
         case.state = "done" if entry.action == "forget" or case.state == "done" else "audited"
         case.verdict = entry.audit.verdict if entry.audit else case.verdict

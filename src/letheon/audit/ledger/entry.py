@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt as Count
 from letheon.audit.criteria import Sha256
 from letheon.audit.record.evidence import Part, Subset, Value
 
-Action = Literal["create", "begin", "stop", "forget", "audit", "recheck", "close", "derivative", "replace"]
+Action = Literal["create", "begin", "stop", "forget", "audit", "recheck", "close", "derivative", "replace", "erase"]
 Words = Annotated[str, StringConstraints(max_length=1000)]
 # What can have come of asking a request's rows again on a later model.
 Return = Literal["still gone", "higher, within the interval", "came back"]
@@ -86,6 +86,29 @@ class Asked(Part):
     """The decision."""
 
 
+class Erased(Part):
+    """An erasure from a memory of conversations, without anything that the memories said."""
+
+    file: Words
+    """The memory file."""
+    sha256: Sha256
+    """SHA-256 of the file after the erasure."""
+    memories: Count
+    """Memories that were erased, derived ones included."""
+    derived: Count
+    """Those of them that were erased because they were derived from others."""
+    searched_bytes: Count
+    """Size of the raw files that were searched."""
+    needles: Count
+    """Texts, words and vectors that were searched for."""
+    stems: Count
+    """Word stems that the index was asked for."""
+    remains: Count
+    """How many of them were still there."""
+    proven: bool
+    """Whether nothing was left."""
+
+
 class Entry(Part):
     """One entry; fields that do not apply are left out."""
 
@@ -137,6 +160,8 @@ class Entry(Part):
     """The requests that were asked again."""
     not_asked: dict[str, str] | None = None
     """The requests that could not be asked again, and why."""
+    erased: Erased | None = None
+    """The erasure from a memory."""
     derivative: Derivative | None = None
     """A copy that was recorded, or that took the place of another."""
     replaced: Sha256 | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from letheon.audit.ledger.canonical import LARGEST_INTEGER
 from letheon.audit.ledger.cases import Case, cases
 from letheon.audit.ledger.commitments import commit
-from letheon.audit.ledger.entry import AuditRef, Commitments, Entry, ModelRef
+from letheon.audit.ledger.entry import AuditRef, Commitments, Entry, Erased, ModelRef
 from letheon.audit.ledger.ledger_action import Deed, counts, described, entered, measured, output_of, settings_of
 from letheon.audit.ledger.store import Ledger
 from letheon.audit.record.record import Audit
@@ -85,6 +85,17 @@ def finish(deed: Deed, ledger: Ledger | None, out: Path) -> Audit | None:
             with suppress(LetheonError):
                 write(known, out)
         raise
+
+
+def record_erasure(ledger: Ledger, request: Request, erased: Erased) -> Entry:
+    """Record an erasure from a memory; of what the memories said there are commitments under the request's key.
+
+    Raises:
+        InputError: the file's name or the request's id holds what a memory said; an entry can never be removed.
+    """
+    refuse_personal_data(request, {"file": erased.file})
+    with _Committing(ledger, request) as committing, ledger.writing() as writing:
+        return writing.add("erase", **_case(request, committing.commitments()), erased=erased)
 
 
 def close(ledger: Ledger, request: str) -> Entry:

@@ -1,0 +1,20 @@
+"""The output of `letheon memory forget` with a ledger or a model."""
+
+from __future__ import annotations
+
+from letheon.jobs.memory_forget import ErasedEverywhere
+from letheon.printing.cells import print_json
+from letheon.printing.forget import forget_json, show_forget
+from letheon.printing.memory import erasure_json, show_erasure
+
+
+def show_both(done: ErasedEverywhere, as_json: bool) -> None:
+    """Print the erasure from the memory and, where a model forgot the same, its run and audit."""
+    forgotten = done.forgotten
+    if as_json:
+        print_json({**erasure_json(done.proof), "model": forget_json(forgotten) if forgotten else None})
+        return
+    show_erasure(done.proof, as_json)
+    if forgotten is not None:
+        show_forget(forgotten, as_json)
+        print(f"{forgotten.result.folder} quotes what was erased: delete it, but for model/, once it was read")
