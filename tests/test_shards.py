@@ -182,8 +182,9 @@ def test_three_processes_have_uneven_shards(method: str) -> None:
         ("simnpo@lora", {"base": "bfloat16"}),
         ("npo", {"optimizer": "sgd", "weight_decay": 0.1}),
         ("npo", {"offload": True, "weight_decay": 0.1}),
+        ("npo", {"optimizer": "adamw8bit", "weight_decay": 0.1}),
     ],
-    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd", "offload"],
+    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd", "offload", "8 bits"],
 )
 def test_settings_that_change_a_run_work_in_shards(method: str, options: dict[str, Any], processes: Processes) -> None:
     compare_with_one(processes, method, "tiny", **options)

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from letheon.core.errors import LetheonError
 from letheon.core.processes import forget_the_job, is_launched, number_of_process, process_count
+
+if TYPE_CHECKING:
+    import torch
 
 Made = TypeVar("Made")
 # Longest wait of a process for the others. One that ends is noticed at once, by its closed connection.
@@ -86,8 +89,20 @@ class Workers:
         return self.share([make])[0]
 
 
+def connect(device: torch.device) -> None:
+    """Connect the processes of the job for work on these devices, if they are not yet."""
+    from accelerate import PartialState
+
+    PartialState(cpu=device.type == "cpu")
+
+
 ALONE = Workers()
 _current = ALONE
+
+
+def shares_work() -> bool:
+    """Return whether this process is one of several in a block of `each_alone`."""
+    return _current.count > 1
 
 
 @contextmanager
