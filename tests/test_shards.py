@@ -309,7 +309,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_is_continued(tmp_p
     deadline = time.monotonic() + 240
     while not metrics.exists() and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8").split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
     out, err = job.communicate(timeout=120)

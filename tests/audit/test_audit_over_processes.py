@@ -111,7 +111,7 @@ def test_a_killed_process_ends_the_others_and_stored_examinations_serve_the_next
     while not list(stored.glob("*.json")) and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert job.poll() is None, job.communicate()
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8").split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
     _, err = job.communicate(timeout=120)

@@ -120,7 +120,7 @@ def test_a_killed_process_ends_the_other_and_the_run_is_continued(tmp_path: Path
     while not (tmp_path / "run" / "metrics.jsonl").exists() and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert job.poll() is None, job.communicate()
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8").split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
     out, err = job.communicate(timeout=120)

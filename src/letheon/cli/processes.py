@@ -8,13 +8,10 @@ import sys
 
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.core.processes import is_launched
+from letheon.core.variables import STARTED_HERE
 
 # Seconds from a signal until a process is killed: it may take its step to the end and write a checkpoint.
 PATIENCE = 600
-
-
-# Set in the processes that this launch started: it reports for them that one was killed.
-STARTED_HERE = "LETHEON_STARTED_HERE"
 
 
 def run_in_processes(count: int, remedy: str) -> None:

@@ -195,7 +195,7 @@ def needs(name: str) -> dict[str, Any]:
 def command(name: str, choices: list[Way], count: int, memory: float, kind: str = "cuda") -> str:
     """Propose the command that changes most and fits: on one device, else sharded, else offloaded or by an adapter."""
     start, room = f"letheon forget {name} --forget rows.jsonl --retain keep.jsonl", SPARE * memory
-    whole = [way for way in choices if "--method" not in way.options and "sgd" not in way.options]
+    whole = [way for way in choices if "--method" not in way.options and "--optimizer" not in way.options]
     plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
     offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
     lighter = [way for way in choices if "fact_spans@" in way.options]
