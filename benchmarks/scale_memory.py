@@ -37,6 +37,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "--offload": ("npo", {"offload": True}),
     "--base bfloat16": ("npo", {"base": "bfloat16"}),
     "--base bfloat16 --offload": ("npo", {"base": "bfloat16", "offload": True}),
+    "--optimizer adamw8bit": ("npo", {"optimizer": "adamw8bit"}),
+    "--base bfloat16 --optimizer adamw8bit": ("npo", {"base": "bfloat16", "optimizer": "adamw8bit"}),
     "--optimizer sgd": ("npo", {"optimizer": "sgd"}),
     "@lora": ("npo@lora", {}),
     "@lora --base bfloat16": ("npo@lora", {"base": "bfloat16"}),

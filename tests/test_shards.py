@@ -182,8 +182,9 @@ def test_three_processes_have_uneven_shards(method: str) -> None:
         ("simnpo@lora", {"base": "bfloat16"}),
         ("npo", {"optimizer": "sgd", "weight_decay": 0.1}),
         ("npo", {"offload": True, "weight_decay": 0.1}),
+        ("npo", {"optimizer": "adamw8bit", "weight_decay": 0.1}),
     ],
-    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd", "offload"],
+    ids=["closed loop", "checkpointing", "bfloat16 base", "sgd", "offload", "8 bits"],
 )
 def test_settings_that_change_a_run_work_in_shards(method: str, options: dict[str, Any], processes: Processes) -> None:
     compare_with_one(processes, method, "tiny", **options)
@@ -308,7 +309,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_is_continued(tmp_p
     deadline = time.monotonic() + 240
     while not metrics.exists() and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8").split()
     os.kill(int(children[1]), signal.SIGKILL)
     killed = time.monotonic()
     out, err = job.communicate(timeout=120)

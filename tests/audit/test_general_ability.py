@@ -65,7 +65,7 @@ def test_measures_that_choose_are_exported_and_others_refused(tmp_path: Path) ->
     assert names[-1] == "letheon_normad_rule"
     settings = json.loads((tmp_path / "letheon_normad_rule.yaml").read_text())  # JSON is YAML
     data = Path(settings["dataset_kwargs"]["data_files"]["test"])
-    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
     assert [row["options"] for row in rows] == [["Yes", "No", "Neither"]] * 3
     for made in (read_measure("normad", read="text"), read_measure("compression_decay")):
         with pytest.raises(InputError, match="no multiple-choice measure"):

@@ -94,12 +94,14 @@ def test_doctor_reads_a_configuration_without_weights(
 
 
 def test_measured_bytes_are_those_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = ("", "--base bfloat16 --offload")
+    runs = ("", "--base bfloat16 --offload", "--optimizer adamw8bit", "--base bfloat16 --optimizer adamw8bit")
     monkeypatch.setattr(scale_memory, "RUNS", {name: scale_memory.RUNS[name] for name in runs})
     found = scale_memory.measured(layers=1)
     held = found["bytes_per_weight"]
     assert held[""] == pytest.approx((20, 0), abs=0.5)
     assert held["--base bfloat16 --offload"] == pytest.approx((6, 12), abs=0.5)
+    assert held["--optimizer adamw8bit"] == pytest.approx((4 + sizing.EIGHT_BITS, 0), abs=0.5)
+    assert held["--base bfloat16 --optimizer adamw8bit"] == pytest.approx((2 + sizing.EIGHT_BITS, 0), abs=0.5)
     assert found["saved"]["plain"] == pytest.approx(found["estimated"]["plain"], rel=0.15)
     assert len(scale_memory.table()) == 3 * (len(ways(eight())) - len(sizing.BY_ROWS))
 

@@ -103,6 +103,8 @@ def test_weights_that_more_than_the_optimizer_changes_are_not_held_in_fewer_bits
     if method != "npo@reglu":
         with pytest.raises(InputError, match="offload holds the states of AdamW"):
             forget("no/such/model", deletion, method, offload=True, **QUICK)
+        with pytest.raises(InputError, match="adamw8bit holds the states of AdamW"):
+            forget("no/such/model", deletion, method, optimizer="adamw8bit", **QUICK)
 
 
 def test_states_in_the_processor_s_memory_take_adamw_s_own_steps() -> None:
@@ -135,7 +137,16 @@ def test_steps_below_the_precision_of_bfloat16_add_up() -> None:
     assert torch.equal(plain.float(), torch.ones(4))  # each step was lost
 
 
-@pytest.mark.parametrize("options", [{"base": "bfloat16"}, {"offload": True}, {"base": "bfloat16", "offload": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base": "bfloat16"},
+        {"offload": True},
+        {"base": "bfloat16", "offload": True},
+        {"optimizer": "adamw8bit"},
+        {"optimizer": "adamw8bit", "base": "bfloat16"},
+    ],
+)
 def test_runs_with_other_states_move_and_resume(options: Any, deletion: Request, tmp_path: Any) -> None:
     settings = {**QUICK, **options}
     whole = forget("tiny", deletion, "npo", **settings)

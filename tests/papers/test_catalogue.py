@@ -273,7 +273,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_record_keeps_what_it_was_measured_on(results: Path) -> None:
     record(an_outcome("fails", key="uer"), Scale())
     record(an_outcome(), Scale("full", (0, 1)))
-    stored = json.loads(results.read_text())
+    stored = json.loads(results.read_text(encoding="utf-8"))
     assert list(stored) == ["gu", "uer"]
     entry = stored["gu"]
     assert entry["verdict"] == "holds"
@@ -302,4 +302,4 @@ def test_an_interrupted_record_leaves_the_old_results(results: Path, monkeypatch
 def test_a_record_for_an_unknown_paper_is_refused(results: Path) -> None:
     with pytest.raises(InputError, match="no paper 'gux'"):
         record(an_outcome(key="gux"), Scale())
-    assert results.read_text() == "{}"
+    assert results.read_text(encoding="utf-8") == "{}"

@@ -80,7 +80,9 @@ def test_the_verbs_of_a_memory_file(tmp_path: Path) -> None:
     assert json.loads(run("memory", "search", file, "bees", "--json"))[0]["text"] == "Ilse keeps bees."
     assert "Ilse keeps bees." in run("memory", "list", file, "--subject", "ilse")
     run("memory", "export", file, out)
-    assert [json.loads(line)["text"] for line in Path(out).read_text().splitlines()][1] == "Bread is baked at dawn."
+    assert [json.loads(line)["text"] for line in Path(out).read_text(encoding="utf-8").splitlines()][
+        1
+    ] == "Bread is baked at dawn."
     assert json.loads(run("memory", "forget", file, "--subject", "Ilse", "--json"))["proven"] is True
     assert json.loads(run("memory", "import", file, out, "--json"))["memories"] == 3
     typed = "Hel\x1b[31mlo.\n/memories\n"

@@ -20,7 +20,9 @@ DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "s
 
 
 def write_rows(path: Path, n: int) -> None:
-    path.write_text("".join(json.dumps({"question": f"q {i}?", "answer": f"a {i}."}) + "\n" for i in range(n)))
+    path.write_text(
+        "".join(json.dumps({"question": f"q {i}?", "answer": f"a {i}."}) + "\n" for i in range(n)), encoding="utf-8"
+    )
 
 
 def stream_file(folder: Path, text: str) -> Path:

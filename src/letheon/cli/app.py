@@ -14,10 +14,10 @@ import time
 import typer
 from typer.core import TyperCommand
 
-from letheon.cli.processes import STARTED_HERE
 from letheon.cli.verbs import VERBS, help_of, load_verb
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.core.processes import is_main_process
+from letheon.core.variables import STARTED_HERE
 from letheon.printing.cells import print_json
 
 INTERRUPTED = 130

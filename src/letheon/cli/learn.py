@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Shown, Stream, Tracked, option, perform, verb
+from letheon.cli.processes import run_in_processes
+from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Processes, Shown, Stream, Tracked, option, perform, verb
 from letheon.cli.training import Learning
 
 
@@ -26,6 +27,7 @@ def learn(
     out: Annotated[Path, option("Folder of the new run.", OUTPUT)] = Path("learn"),
     resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
     device: Device = "auto",
+    processes: Processes = 1,
     tracked: Tracked,
     shown: Shown,
 ) -> None:
@@ -33,7 +35,8 @@ def learn(
     from letheon.jobs.learn import LearnJob, ResumedLearn, Source
     from letheon.printing.learn import show_learned
 
-    if resume is not None:
-        perform(ResumedLearn(resume, model, device), shown, show_learned, tracked)
-    else:
-        perform(LearnJob(Source(model, stream, training), strategy, out, device), shown, show_learned, tracked)
+    if not shown.dry_run:
+        run_in_processes(processes, f"continue it with --resume {resume or out}")
+    new = LearnJob(Source(model, stream, training), strategy, out, device)
+    job = new if resume is None else ResumedLearn(resume, model, device)
+    perform(job, shown, show_learned, tracked, together=True)

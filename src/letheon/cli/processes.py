@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.core.processes import is_launched
+from letheon.core.variables import STARTED_HERE
 
 # Seconds from a signal until a process is killed: it may take its step to the end and write a checkpoint.
 PATIENCE = 600
-
-
-# Set in the processes that this launch started: it reports for them that one was killed.
-STARTED_HERE = "LETHEON_STARTED_HERE"
 
 
 def run_in_processes(count: int, remedy: str) -> None:
@@ -56,12 +54,15 @@ def run_in_processes(count: int, remedy: str) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "letheon", *sys.argv[1:])
     except ChildFailedError as error:
-        for rank, failure in sorted(error.failures.items()):
-            if failure.exitcode < 0:
-                how = failure.signal_name()
-                problem = f"process {rank} of {count} was ended by {how}, and the others with it"
-                raise LetheonError(problem, remedy) from None
-        sys.exit(error.get_first_failure()[1].exitcode)
+        by_launch = -signal.SIGTERM  # how the launch ends the others
+        killed = [rank for rank, one in error.failures.items() if one.exitcode < 0 and one.exitcode != by_launch]
+        first, failure = error.get_first_failure()
+        if killed or failure.exitcode < 0:
+            rank = min(killed, default=first)
+            how = error.failures[rank].signal_name()
+            problem = f"process {rank} of {count} was ended by {how}, and the others with it"
+            raise LetheonError(problem, remedy) from None
+        sys.exit(failure.exitcode)
     except SignalException:
         sys.exit(Interrupted.exit_code)
     sys.exit(0)

@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from letheon.core.errors import LetheonError
 from letheon.core.processes import forget_the_job, is_launched, number_of_process, process_count
+from letheon.core.variables import PRECISION
+
+if TYPE_CHECKING:
+    import torch
 
 Made = TypeVar("Made")
 # Longest wait of a process for the others. One that ends is noticed at once, by its closed connection.
@@ -86,8 +90,29 @@ class Workers:
         return self.share([make])[0]
 
 
+def connect(device: torch.device) -> None:
+    """Connect the processes of the job for work on these devices, if they are not yet."""
+    from accelerate import PartialState
+
+    PartialState(cpu=device.type == "cpu")
+
+
 ALONE = Workers()
 _current = ALONE
+
+
+def shares_work() -> bool:
+    """Return whether this process is one of several in a block of `each_alone`."""
+    return _current.count > 1
+
+
+def _faster_precision() -> str:
+    """Return the number format that process 0 measured to be faster on its processor: all take the same."""
+    import torch
+
+    from letheon.core.hardware import resolve_precision
+
+    return resolve_precision("auto", torch.device("cpu"))
 
 
 @contextmanager
@@ -108,10 +133,14 @@ def each_alone() -> Iterator[Workers]:
         dist.init_process_group("gloo", timeout=PATIENCE)
     before, _current = _current, Workers(rank, count, dist.new_group(backend="gloo", timeout=PATIENCE))
     numbers = forget_the_job()
+    measured = PRECISION not in os.environ
+    os.environ.setdefault(PRECISION, _current.from_main(_faster_precision))
     try:
         yield _current
     finally:
         forget_the_job()  # what a training inside set up for one process
+        if measured:
+            os.environ.pop(PRECISION, None)
         os.environ |= numbers
         _current = before
     if fresh:

@@ -20,6 +20,7 @@ from letheon.core.model.structure import load_structure, structure_of
 from letheon.core.processes import is_main_process, process_count
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Shards, Whole, memory_of
+from letheon.core.workers import connect
 from letheon.forget.recipe import Recipe, StandaloneMethod
 
 # Weights and gradients in float32, and Adam's two moments.
@@ -73,7 +74,7 @@ def load_placed(
     """Load the model of a run: whole, or this process's part in spreading it in shards."""
     if shards is None:
         return load(model, device=device, base=training.base)
-    start_processes(shards)
+    connect(shards)
     if isinstance(recipe, Recipe) and getattr(recipe.scope.method.factory, "reads_weights", True):
         return load(model, device=str(shards), base=training.base)
     whole = is_main_process() or isinstance(model, LanguageModel) or structure_of(model) is None
@@ -87,10 +88,3 @@ def place_of(recipe: Recipe, shards: torch.device | None) -> Place:
     if shards is None:
         return Whole
     return partial(Shards, device=shards, keep_blocks=getattr(recipe.objective.method.factory, "keeps_blocks", False))
-
-
-def start_processes(device: torch.device) -> None:
-    """Connect the processes of the job, if they are not yet."""
-    from accelerate import PartialState
-
-    PartialState(cpu=device.type == "cpu")

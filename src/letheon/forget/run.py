@@ -189,9 +189,11 @@ def check_memory(recipe: Method, training: TrainSettings, model: LanguageModel |
     base = training.base
     if training.gradient_checkpointing and recipe.recomputes is False:
         raise InputError(f"{recipe} reads attention, which gradient checkpointing computes otherwise", "leave it out")
-    plain = isinstance(recipe, Recipe) and recipe.update.method.name == "joint" and training.optimizer == "adamw"
-    if training.offload and not plain:
-        raise InputError(f"offload holds the states of AdamW, which {recipe} does not leave alone", "leave it out")
+    plain = isinstance(recipe, Recipe) and recipe.update.method.name == "joint" and training.optimizer != "sgd"
+    eight_bits = "optimizer=adamw8bit" if training.optimizer == "adamw8bit" else ""
+    saves = "offload" if training.offload else eight_bits
+    if saves and not plain:
+        raise InputError(f"{saves} holds the states of AdamW, which {recipe} does not leave alone", "leave it out")
     if base == "float32":
         return
     check_base(base)

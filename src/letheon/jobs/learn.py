@@ -11,6 +11,7 @@ from typing import Any
 from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
+from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
 from letheon.retain import learn as learning
 from letheon.retain.composition import read_strategy
@@ -117,6 +118,6 @@ class ResumedLearn:
 
 
 def _with_page(learned: Learned) -> Learned:
-    if learned.folder is not None:
+    if learned.folder is not None and is_main_process():
         atomic_write_text(learned.folder / "learn.html", render_learning(learned))
     return learned

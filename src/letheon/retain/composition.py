@@ -69,6 +69,17 @@ class Composition:
                     "see `letheon methods strategy`, or use another strategy",
                 )
 
+    def check_divisible(self) -> None:
+        """Refuse strategies that several processes cannot share the rows of a step for (`InputError`)."""
+        for part in self.parts:
+            if not part.divisible:
+                able = ", ".join(
+                    record.name for record in methods("strategy") if getattr(record.factory, "divisible", False)
+                )
+                raise InputError(
+                    f"{_name(part)} needs all rows of a step in one process", f"use one process, or one of {able}"
+                )
+
     def prepare(self, learner: Any) -> None:
         """Check the learner's kind, then prepare the strategies from left to right."""
         self.check(learner.kind)

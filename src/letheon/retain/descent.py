@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from letheon.core.training.optimizers import FlexibleAdamW
 from letheon.retain.settings import LearnSettings
 
 
@@ -81,9 +82,11 @@ Optimizer = Descent | torch.optim.Optimizer
 
 
 def make_optimizer(weights: Sequence[nn.Parameter], kind: str, rate: float, settings: LearnSettings) -> Optimizer:
-    """Return an optimizer without state; `kind` is sgd, adam or adamw."""
+    """Return an optimizer without state; `kind` is sgd, adam, adamw or adamw8bit."""
     if kind == "sgd":
         return Descent(weights, rate, settings.momentum, settings.weight_decay)
+    if kind == "adamw8bit":
+        return FlexibleAdamW(weights, rate, settings.weight_decay, eight_bits=True)
     make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
     return make(weights, lr=rate, weight_decay=settings.weight_decay, fused=True)
 

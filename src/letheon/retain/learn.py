@@ -19,8 +19,10 @@ from letheon.core.atomic import canonical_hash, check_writable
 from letheon.core.errors import InputError, nearest
 from letheon.core.hardware import keep_freed_memory
 from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.processes import is_main_process, process_count
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
+from letheon.core.workers import connect
 from letheon.retain.classes import ClassLearner
 from letheon.retain.composition import Composition, as_strategy
 from letheon.retain.learned import Learned
@@ -62,6 +64,9 @@ def learn(
         on_evaluation: called at every evaluation (before the first task, every `evaluate_every` steps, after a task),
             for measurements beyond the stream's test rows.
 
+    Where a launcher started several processes, each of them calls this and takes its part of every step's rows. All end
+    with the model, and process 0 writes.
+
     Raises:
         InputError: the model, stream, strategy or options do not fit; nothing is trained or written.
         TrainingError: a loss is not finite.
@@ -70,6 +75,8 @@ def learn(
     settings = resolved(settings, options)
     stream = stream if isinstance(stream, Stream) else read_stream(stream)
     composed = as_strategy(strategy)
+    if process_count() > 1:
+        _refuse_processes(model, composed)
     run = Run.open(Path(out)) if resume and out is not None else None
     if resume and run is None:
         raise InputError("there is no folder to resume from", "give out=")
@@ -78,6 +85,8 @@ def learn(
     if isinstance(model, (str, Path)):
         check_loadable(model)
         model = load(model, device=device)
+    if isinstance(model, LanguageModel) and process_count() > 1:
+        connect(model.device)
     keep_freed_memory()
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(settings.seed, "learn"))
@@ -85,15 +94,22 @@ def learn(
         composed.prepare(learner)
         config = _config(model, learner)
         if run is None and out is not None:
-            run = Run.create(Path(out), config)
+            run = Run.create(Path(out), config) if is_main_process() else Run(Path(out))
         elif run is not None:
             _check_same(run, config)
         loop = Loop(learner, run, on_evaluation)
-        if run is None:
-            return loop.work(resume=False)
+        if run is None or not is_main_process():
+            return loop.work(resume=resume)
         with run.lock():
             run.tidy()
             return loop.work(resume=resume)
+
+
+def _refuse_processes(model: Any, strategy: Composition) -> None:
+    """Refuse what several processes cannot share, before a model is loaded (`InputError`)."""
+    if isinstance(model, nn.Module):
+        raise InputError("several processes with a small network", "use one: it learns faster alone")
+    strategy.check_divisible()
 
 
 def make_learner(model: Any, stream: Stream, strategy: Composition, settings: LearnSettings) -> Learner:
@@ -122,7 +138,7 @@ def resolved(settings: LearnSettings | None, options: dict[str, Any]) -> LearnSe
 def refuse_folder(out: Path) -> None:
     """Refuse a folder in which no new run can begin."""
     check_writable(out)
-    if (out / "config.json").exists():
+    if (out / "config.json").exists() and is_main_process():
         raise InputError(f"{out} already holds a run", f"continue it with --resume {out}, or choose another --out")
 
 

@@ -18,6 +18,7 @@ from letheon.core.atomic import atomic_folder
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
+from letheon.core.workers import ALONE, Workers
 from letheon.retain.composition import Composition
 from letheon.retain.descent import make_optimizer
 from letheon.retain.memory import Memory, Policy
@@ -42,9 +43,11 @@ class Learner:
         step: optimizer steps so far; `task_step`, `task_steps`: steps so far and in all of this task.
         total_steps: steps of the whole stream, where every task has as many epochs as the settings say.
         generator: the generator for the strategies' random draws, on the CPU; checkpoints hold its state.
+        workers: the processes that each take a part of every step's rows; a module has one.
     """
 
     kind: ClassVar[Literal["classes", "texts"]]
+    workers: Workers = ALONE
 
     def __init__(self, model: nn.Module, stream: Stream, strategy: Composition, settings: LearnSettings) -> None:
         self.model, self.stream, self.strategy, self.settings = model, stream, strategy, settings
@@ -89,6 +92,20 @@ class Learner:
         """Return the generator of a named random stream of this task, in the same state at every call."""
         return torch.Generator().manual_seed(stream_seed(self.settings.seed, f"{name}/{self.task}", number))
 
+    # Several processes, see TextLearner
+
+    def own_part(self, rows: TaskRows) -> TaskRows:
+        """Return the rows of a step that this process takes: all, where it is the only one."""
+        return rows
+
+    def summed(self, loss: Tensor) -> Tensor:
+        """Sum the gradients over processes; return the loss, summed over them."""
+        return loss.detach()
+
+    def any_process(self, here: bool) -> bool:
+        """Return whether something is so in any process."""
+        return here
+
     # Passes
 
     def forward(self, rows: TaskRows) -> Any:
@@ -118,7 +135,8 @@ class Learner:
         for part in strategy.replaying:
             old = part.replay(self, rows)
             if old is not None:
-                replayed.append((part, old))
+                replayed.append((part, self.own_part(old)))
+        rows = self.own_part(rows)
         outputs = None
         others: list[Any] = []
         if replayed:
@@ -216,6 +234,7 @@ class Learner:
         self.optimizer.zero_grad()
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            loss = self.summed(loss)
             for hook in strategy.after_backward:
                 hook(self, rows)
             self.clipped()

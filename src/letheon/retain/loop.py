@@ -14,6 +14,7 @@ from torch import Tensor
 
 from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import Interrupted
+from letheon.core.processes import is_main_process
 from letheon.core.progress import Advance, progress
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
@@ -75,7 +76,7 @@ class Loop:
             folder=self.run.folder if self.run else None,
             learner=learner,
         )
-        if self.run is not None:
+        if self.run is not None and is_main_process():
             learner.save(self.run.folder / "model")
             write_json(self.run.folder / "learned.json", result.to_json())
         return result
@@ -122,7 +123,7 @@ class Loop:
             self._evaluate(learner.task, learner.task + 1, self.settings.evaluate_rows)
         if learner.step % 64 == 0 or learner.kind == "texts":
             self.advance(learner.step, learner.stream.tasks[learner.task].name, learner.planned_steps())
-        if self.signals is not None and self.signals.came:
+        if self.signals is not None and learner.any_process(self.signals.came):
             self._interrupt()
         steps, seconds = self.settings.checkpoint_steps, self.settings.checkpoint_seconds
         due = (steps and learner.step % steps == 0) or (seconds and time.monotonic() - self.clock > seconds)
@@ -137,7 +138,7 @@ class Loop:
 
     def _log_losses(self) -> None:
         learner = self.learner
-        if self.run is not None and learner.losses:
+        if self.run is not None and learner.losses and is_main_process():
             first = learner.step - len(learner.losses) + 1
             values = torch.stack([loss.float().reshape(()) for loss in learner.losses]).tolist()
             self.run.log(step=learner.step, task=learner.task, first=first, losses=[round(v, 6) for v in values])
@@ -146,7 +147,7 @@ class Loop:
     # Checkpoints
 
     def _save_checkpoint(self) -> None:
-        if self.run is None:
+        if self.run is None or not is_main_process():
             return
         learner = self.learner
         learner.check_losses()
@@ -170,7 +171,7 @@ class Loop:
 
     def _load_checkpoint(self) -> bool:
         """Restore the last checkpoint; False where there is none."""
-        whole = checkpoints(self.run) if self.run else []
+        whole = self.learner.workers.from_main(lambda: checkpoints(self.run) if self.run else [])
         if not whole or self.run is None:
             return False
         learner, folder = self.learner, whole[-1]
@@ -185,7 +186,8 @@ class Loop:
         random = tensors_of(folder, "random")
         torch.set_rng_state(random["torch"])
         learner.generator.set_state(random["strategy"])
-        self.run.keep_metrics(learner.step)
+        if is_main_process():
+            self.run.keep_metrics(learner.step)
         return True
 
     def _interrupt(self) -> None:

@@ -25,6 +25,7 @@ class TaskRows:
         index: [n] place among that task's training rows, for values that were computed once per row.
         kept: further tensors [n, ...] of the rows: `length` of token rows, `logits` that a memory stored.
         features: [n, width] inputs of the head in the last pass, where the strategy wants them.
+        tokens: answer tokens of the batch that several processes have divided these rows of; 0: they are undivided.
     """
 
     inputs: Tensor
@@ -33,6 +34,7 @@ class TaskRows:
     index: Tensor
     kept: dict[str, Tensor] = field(default_factory=dict)
     features: Tensor | None = None
+    tokens: float = 0.0
 
     @classmethod
     def of_task(cls, inputs: Tensor, targets: Tensor, number: int, **kept: Tensor) -> TaskRows:

@@ -22,7 +22,8 @@ class LearnSettings(
     Attributes:
         epochs: passes over the rows of each task; 1 is the online protocol, in which every row is seen once.
         batch_size: new rows per step; the command line takes 8 for a language model, unless it is given.
-        optimizer: `auto` takes adamw for a language model and sgd for another network.
+        optimizer: `auto` takes adamw for a language model and sgd for another network; `adamw8bit` holds adamw's
+            moments in 2 instead of 8 bytes per weight, rounded.
         learning_rate: learning rate; 0 takes 1e-5 for a language model (2e-4 for its adapter), else 0.1 for sgd and
             1e-3 for the other optimizers.
         momentum: momentum of sgd.
@@ -41,7 +42,7 @@ class LearnSettings(
 
     epochs: int = 1
     batch_size: int = 32
-    optimizer: Literal["auto", "sgd", "adam", "adamw"] = "auto"
+    optimizer: Literal["auto", "sgd", "adam", "adamw", "adamw8bit"] = "auto"
     learning_rate: float = 0.0
     momentum: float = 0.0
     weight_decay: float = 0.0

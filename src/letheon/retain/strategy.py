@@ -32,11 +32,14 @@ class Strategy:
         wants: results of the pass over a batch. `outputs`: the model's outputs (without it the strategy makes its own
             passes); `features`: also the inputs of the head, as `rows.features`.
         kinds: learners that the strategy supports: `classes`, `texts`.
+        divisible: whether processes may each take a part of a step's rows: every loss is `learner.loss` of new or
+            replayed rows, and all else depends on weights, summed gradients and the step's whole rows only.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ()
     wants: ClassVar[frozenset[str]] = frozenset({"outputs"})
     kinds: ClassVar[frozenset[str]] = frozenset({"classes", "texts"})
+    divisible: ClassVar[bool] = False
 
     Settings: ClassVar[type] = NoSettings  # `letheon.core.registry.method` sets it
 

@@ -6,11 +6,14 @@ tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,10 +21,13 @@ from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
 from letheon.core.model.adapters import attach_lora
 from letheon.core.model.models import LanguageModel
+from letheon.core.processes import number_of_process, process_count
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.core.training.sharding import Whole
+from letheon.core.workers import Workers
 from letheon.retain.composition import Composition
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
@@ -49,6 +55,7 @@ class TextLearner(Learner):
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
         self.language_model = language_model
+        self.workers = Workers(number_of_process(), process_count())
         if settings.adapter == "lora":
             attach_lora(language_model, settings.rank, 2 * settings.rank)
         else:
@@ -91,6 +98,32 @@ class TextLearner(Learner):
         batch.totals = batch.count()
         return batch
 
+    # Several processes: each holds all weights and takes every n-th row of a step
+
+    def own_part(self, rows: TaskRows) -> TaskRows:
+        """Return every n-th row; where none is left, a row that counts for nothing, since all make the same passes."""
+        if self.workers.count == 1:
+            return rows
+        places = torch.arange(self.workers.rank, len(rows), self.workers.count, device=rows.inputs.device)
+        own = rows.at(places if len(places) else places.new_zeros(1))
+        own.tokens = float((rows.targets[:, 1:] != -100).sum()) if len(places) else math.inf
+        return own
+
+    def summed(self, loss: Tensor) -> Tensor:
+        if self.workers.count == 1:
+            return loss.detach()
+        Whole(self.language_model, self.parameters).collect()
+        return self._total(loss.detach())
+
+    def any_process(self, here: bool) -> bool:
+        if self.workers.count == 1:
+            return here
+        return bool(self._total(torch.tensor(float(here), device=self.device)))
+
+    def _total(self, value: Tensor) -> Tensor:
+        dist.all_reduce(value)
+        return value
+
     # Passes
 
     def forward(self, rows: TaskRows) -> Scores:
@@ -102,7 +135,7 @@ class TextLearner(Learner):
         return outputs.per_row(-outputs.logp) / outputs.lengths()
 
     def loss(self, outputs: Scores, rows: TaskRows) -> Tensor:
-        return -outputs.logp.mean()
+        return -outputs.logp.sum() / rows.tokens if rows.tokens else -outputs.logp.mean()
 
     def split(self, outputs: Scores, sizes: Sequence[int]) -> list[Scores]:
         ends = torch.tensor(list(sizes)).cumsum(0).tolist()
@@ -141,14 +174,16 @@ class TextLearner(Learner):
         if most is not None and len(rows) > most:
             generator = torch.Generator().manual_seed(stream_seed(0, f"evaluation/{name}"))
             rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)[:most].tolist()]
-        right, total, tokens = 0, 0.0, 0
-        for numbers in by_length([len(row.ids) for row in rows], EVALUATION_ROWS):
-            batch = self.encoder.collate([rows[i] for i in numbers], numbers, self.device)
-            scores = score(self.language_model, batch)
-            wrong = scores.per_row((scores.logits.argmax(-1) != scores.labels).to(scores.logits.dtype))
-            right += int((wrong == 0).sum())
-            total, tokens = total - float(scores.logp.double().sum()), tokens + len(scores.labels)
-        return right / len(rows), total / max(tokens, 1)
+        batches = by_length([len(row.ids) for row in rows], EVALUATION_ROWS)
+        found = self.workers.share([partial(self._scored, [rows[i] for i in numbers]) for numbers in batches])
+        right, losses, tokens = ([batch[i] for batch in found] for i in range(3))
+        return sum(right) / len(rows), sum(losses) / max(sum(tokens), 1)
+
+    def _scored(self, rows: Sequence[Encoded]) -> tuple[int, float, int]:
+        """Return the number of answers that are right, the summed loss (nats) and the number of tokens."""
+        scores = score(self.language_model, self.encoder.collate(rows, device=self.device))
+        wrong = scores.per_row((scores.logits.argmax(-1) != scores.labels).to(scores.logits.dtype))
+        return int((wrong == 0).sum()), -float(scores.logp.double().sum()), len(scores.labels)
 
 
 def padded(rows: TaskRows, width: int) -> TaskRows:

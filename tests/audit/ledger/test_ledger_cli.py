@@ -151,11 +151,11 @@ def test_export_and_head_travel_and_show_a_cut_end(ledger_with_an_entry: Path, s
     assert shell.json("ledger", "export", "all.jsonl", "--ledger", "L")["entries"] == 2
     (ledger_with_an_entry / "L").rename("elsewhere")
     assert shell.json("ledger", "verify", "all.jsonl", "--head", "head.json")["whole"]
-    lines = Path("all.jsonl").read_text().splitlines(keepends=True)
-    Path("cut.jsonl").write_text(lines[0])
+    lines = Path("all.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("cut.jsonl").write_text(lines[0], encoding="utf-8")
     found = shell.json("ledger", "verify", "cut.jsonl", "--head", "head.json", code=1)
     assert found["faults"] == [{"sequence": 2, "problem": "the end was cut off: entries 2 to 2 are missing"}]
-    Path("changed.jsonl").write_text(lines[0] + lines[1].replace("erasure", "ERASURE"))
+    Path("changed.jsonl").write_text(lines[0] + lines[1].replace("erasure", "ERASURE"), encoding="utf-8")
     code, out, _ = shell("ledger", "verify", "changed.jsonl")
     assert code == 1
     assert "entry 2" in out

@@ -30,7 +30,7 @@ WORDS = ["cat", "house", "water", "tree", "abbot", "quark", "loom", "xylem", "br
 
 
 def table(path: Path, rows: Sequence[dict[str, object]]) -> str:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

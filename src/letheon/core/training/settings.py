@@ -23,7 +23,8 @@ class TrainSettings(
     The command line shows each line below as the help of an option.
 
     Attributes:
-        optimizer: `adamw`, or `sgd` (plain gradient steps, without the two moments in memory).
+        optimizer: `adamw`; `adamw8bit` (its moments in 2 instead of 8 bytes per weight, rounded); or `sgd` (plain
+            gradient steps, without moments).
         learning_rate: learning rate of the optimizer after the warm-up.
         weight_decay: weight decay of the optimizer.
         batch_size: rows per optimizer step (the effective batch); in forgetting these are forget
@@ -48,7 +49,7 @@ class TrainSettings(
     """
 
     learning_rate: float = 1e-5
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "sgd"] = "adamw"
     weight_decay: float = 0.0
     batch_size: int = 8
     micro_batch_size: int = 0

@@ -202,9 +202,10 @@ class Shards(Whole):
         from torch.distributed.tensor import DTensor
 
         like = self._like(name)
-        placed = DTensor.from_local(
-            part.detach(), like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
-        )
+        shape = torch.Size([like.shape[0], *part.shape[1:]])  # a moment's scales have fewer columns
+        stride = torch.empty(shape, device="meta").stride()
+        part = part.detach().contiguous()
+        placed = DTensor.from_local(part, like.device_mesh, like.placements, shape=shape, stride=stride)
         whole: Tensor = placed.full_tensor()
         return whole.cpu().contiguous() if is_main_process() else None
 

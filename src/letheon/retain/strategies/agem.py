@@ -7,7 +7,7 @@ Differs: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,8 @@ def agem_projection(gradient: Float[Tensor, " w"], reference: Float[Tensor, " w"
 
 @method("strategy", "agem", Settings, paper="1812.00420")
 class AGEM(Replaying):
+    divisible: ClassVar[bool] = True
+
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         old = self.draw(rows)
         if old is None:

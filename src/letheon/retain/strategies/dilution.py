@@ -76,6 +76,7 @@ def diluted(
 
 @method("strategy", "dilution", Settings, paper="2504.09522", tiny=({}, {"ignore": "random", "scope": "global"}))
 class Dilution(Strategy):
+    divisible: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("before",)
     before: dict[str, Tensor]
 

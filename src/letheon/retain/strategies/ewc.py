@@ -48,6 +48,7 @@ def sum_of_quadratics(
 
 @method("strategy", "ewc", Settings, paper="1612.00796")
 class EWC(Strategy):
+    divisible: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor")
     importance: Vector | None
     anchor: Vector | None

@@ -50,6 +50,7 @@ def gem_projection(
 
 @method("strategy", "gem", Settings, paper="1706.08840")
 class GEM(Strategy):
+    divisible: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("memory",)
     memory: Memory
 

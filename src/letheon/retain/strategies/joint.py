@@ -6,6 +6,8 @@ Differs: none.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from letheon.core.registry import method
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows, joined
@@ -15,6 +17,8 @@ from letheon.retain.stream import Task
 
 @method("strategy", "joint", NoSettings, paper="1802.07569")
 class Joint(Strategy):
+    divisible: ClassVar[bool] = True
+
     def before_task(self, learner: Learner, task: Task) -> None:
         learner.reset()
 

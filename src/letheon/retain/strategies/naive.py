@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from letheon.core.registry import method
 from letheon.retain.strategy import NoSettings, Strategy
 
 
 @method("strategy", "naive", NoSettings)
 class Naive(Strategy):
-    pass
+    divisible: ClassVar[bool] = True

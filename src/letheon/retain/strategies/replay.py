@@ -59,6 +59,8 @@ class Replaying(Strategy):
 
 @method("strategy", "replay", Settings, paper="1902.10486")
 class Replay(Replaying):
+    divisible: ClassVar[bool] = True
+
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         return self.draw(rows)
 

@@ -41,6 +41,7 @@ def importance_of(path: Tensor, moved: Tensor, damping: float) -> Tensor:
 
 @method("strategy", "si", Settings, paper="1703.04200")
 class SI(Strategy):
+    divisible: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor", "path", "before")
     importance: Vector
     anchor: Vector  # θ at the end of the last task
