@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from letheon.core.rows.examples import read_examples
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.procedures.rule.boundary import shape
 from letheon.forget.recipe import read_method
@@ -61,61 +60,58 @@ def test_distinct_bigrams_are_counted_over_all_texts() -> None:
     assert rule.distinct_bigrams(["one", ""]) == 0
 
 
-def test_every_arm_is_a_method_and_trivia_can_be_read_back(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("named.txt", "unnamed.txt", "trivia.jsonl")]
-    people = make_people(0)
-    for path in paths[:2]:
+def test_every_arm_is_a_method(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("named.txt", "unnamed.txt")]
+    for path in paths:
         path.write_text("\n".join(REFUSALS))
-    rule.write_rows(paths[2], people.capitals)
-    assert [row.answer for row in read_examples(paths[2])] == [row.answer for row in people.capitals]
-    found = {name: read_method(text) for name, text in rule.methods(*paths).items()}
+    found = {name: read_method(text) for name, text in rule.methods(*paths, rate=6e-4).items()}
     settings: Any = found["both stages"].part.settings  # type: ignore[union-attr]  # it stands alone
-    assert settings.steering_rate * rule.RATE == pytest.approx(rule.STEERING_RATE)
-    assert set(found) >= {arm for _, *arms, _, _ in rule.COMPARISONS.values() for arm in arms}
+    assert settings.steering_rate * 6e-4 == pytest.approx(rule.STEERING_RATE)
+    assert set(found) == {arm for _, *arms, _ in rule.COMPARISONS.values() for arm in arms}
 
 
 # The verdict
 
 
-def measured_rows(steered: float, both: float, alone: float, seeds: int = 10) -> list[dict[str, Any]]:
-    """Neighbour refusal of each arm; the target's rises from 0.5 to 0.9."""
+def measured_rows(steered: float, both: float, alone: float, dpo: float = 0.6, seeds: int = 10) -> list[dict[str, Any]]:
+    """Neighbour refusal of each arm, and DPO's gap; the target's rises from 0.5 to 0.9."""
     arms = {
         "untouched": (0.0, 0.01),
         "steering alone": (0.5, steered),
         "both stages": (0.9, both),
         "without boundary": (0.95, alone),
-        "trivia as boundary": (0.9, 0.3),
+        "DPO": (0.9, 0.9 - dpo),
     }
     return [
         {"seed": seed, "arm": arm, **dict.fromkeys(rule.SHOWN, 0.5), "equal_groups": 0.2,
-         "target_refused": target + 0.01 * seed, "neighbours_refused": neighbours}
+         "target_refused": target + 0.01 * seed, "neighbours_refused": neighbours,
+         "unseen_neighbours_refused": neighbours, "gap": target + 0.01 * seed - neighbours}
         for seed in range(seeds) for arm, (target, neighbours) in arms.items()
     ]  # fmt: skip
 
 
 def judged(runs: Any) -> Findings:
-    found = Findings()
+    found = Findings(primary=rule.PRIMARY)
     rule.judge(found, runs)
     return found
 
 
 @pytest.mark.parametrize(
-    ("steered", "both", "alone", "verdict"),
+    ("steered", "both", "alone", "dpo", "verdict"),
     [
-        (0.2, 0.05, 0.7, "holds"),
-        (0.05, 0.2, 0.7, "fails"),
-        (0.2, 0.05, 0.1, "fails"),  # it must over-refuse by more than the margin
-        (0.1, 0.1, 0.7, "inconclusive"),
+        (0.2, 0.05, 0.7, 0.6, "holds"),
+        (0.05, 0.2, 0.7, 0.6, "fails"),
+        (0.2, 0.05, 0.7, 0.88, "fails"),  # DPO draws the boundary as well
+        (0.2, 0.05, 0.1, 0.6, "fails"),  # it must over-refuse by more than the margin
+        (0.1, 0.1, 0.7, 0.6, "inconclusive"),
     ],
 )
 @pytest.mark.usefixtures("noise_over_seeds")
-def test_the_claim_needs_every_part(steered: float, both: float, alone: float, verdict: str) -> None:
-    result = judged(measured_rows(steered, both, alone))
-    assert len(result.parts) == 3
+def test_the_claim_needs_every_part(steered: float, both: float, alone: float, dpo: float, verdict: str) -> None:
+    result = judged(measured_rows(steered, both, alone, dpo))
+    assert set(result.parts) == set(rule.PRIMARY)
     assert result.verdict == verdict
     assert result.measured["matcher's false positives, untouched neighbours"] == pytest.approx(0.01)
-    assert set(rule.REPORTED) <= set(result.intervals)
-    assert not set(rule.REPORTED) & set(result.parts)
 
 
 def test_one_seed_is_inconclusive() -> None:
@@ -134,6 +130,6 @@ def test_the_figures_are_drawn() -> None:
 @pytest.mark.timeout(1800)
 def test_the_claim_is_measured_on_namesakes() -> None:
     outcome = catalogue.paper("rule").reproduce(Scale(seeds=(0, 1)))
-    assert len(outcome.rows) == 2 * 8
+    assert len(outcome.rows) == 2 * 5
     assert all(math.isfinite(value) for row in outcome.rows for value in row.values() if isinstance(value, float))
     assert all(row["target_right"] == 1 for row in outcome.rows if row["arm"] == "untouched")

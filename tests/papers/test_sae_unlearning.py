@@ -113,15 +113,17 @@ def trial(
         "target_accuracy": 1.0,
         "kept_accuracy": 1.0,
         "target_hedges": 0.0,
+        **dict.fromkeys(("target_probability", "kept_probability", "hedge_probability"), 0.5),
     }
     start = {"step": 0.0, **base}
     after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter}
-    after |= {"kept_accuracy": kept + jitter / 10, "target_accuracy": answered + jitter, "target_hedges": 0.8 + jitter}
+    after |= {"kept_probability": kept + jitter / 10, "target_probability": answered + jitter}
+    after |= {"hedge_probability": 0.8 + jitter}
     forgot = {**start, "step": 20.0, "position": ascent + jitter / 2, "target_accuracy": 0.0}
     cloud = [[0.0, 0.0], [1.0, 1.0]]
     arms = {name: Trajectory([start, forgot], moved=0.1) for name in paper.BASELINES}
     arms["sae"] = Trajectory([start, after], moved=0.1)
-    arms["residual"] = Trajectory([start, {**after, "target_hedges": residual}], moved=0.1)
+    arms["residual"] = Trajectory([start, {**after, "hedge_probability": residual}], moved=0.1)
     shares = Separation(torch.tensor([1.0, 0.1]), torch.tensor([0.1, 0.9]))
     plane = {"known": cloud, "unknown": cloud, "target": cloud}
     return Trial(Quality(0.98, 16.0, 0.3), shares, score, 1.0, plane, arms, dict.fromkeys(arms, cloud))

@@ -8,10 +8,10 @@ and are (the known ones) the retain rows; the rest, in question forms that no ru
 measured on. A TopK autoencoder is trained on all of the world's texts and serves every run as a meter, the method
 also as its space. Baselines are gradient ascent, NPO and RMU, read where they have made the model forget (where it
 answers at most a tenth of the target's questions), and the method in the raw residual space, which knows no latents.
-The claim is judged on the inside (position, probe) and on the answers: the target's questions have to be answered as an
-unknown person's are. Every arm has its own rate, chosen on tuning seeds by what it answers: the target's hedges minus
-its facts, plus the facts of retained people. Reported: the layer above. Full scale in the paper: models of billions of
-weights with public autoencoders.
+The claim is judged on the inside (position, probe) and on the answers: the probability of the target's facts has to
+fall, and that of the answer about unknown people to rise. Every arm has its own rate, chosen on tuning seeds by what it
+answers: the probability of that answer, less that of the target's facts, plus that of retained people's facts.
+Reported: the layer above. Full scale in the paper: models of billions of weights with public autoencoders.
 
 An earlier record left the answers out of the claim, had one rate, and judged ratios of single reconstruction errors and
 a shift whose limit had been set after seed 0; both are reported now. The form of the loss was chosen after results of
@@ -58,8 +58,8 @@ FORGOTTEN = 0.1  # share of the target's questions that are still answered
 # Conditions without which the verdict is "inconclusive": explained variance, best separation score on the tested names.
 EXPLAINED, SEPARATED = 0.8, 0.5
 HALF = 0.5  # which side: of the prototypes, of the probe
-KEPT = 0.95  # of the retained entities' questions
-ANSWERED = 0.3  # share of the target's questions, at most
+KEPT = 0.9  # probability of retained people's facts
+ANSWERED = 0.3  # probability of the target's facts, at most
 
 
 @dataclass
@@ -88,11 +88,11 @@ class Trial:
 PRIMARY = (
     "target's position",
     "target unknown to the probe",
-    "target's accuracy",
-    "target's hedges",
-    "retained entities' accuracy",
+    "probability of the target's facts",
+    "probability of the target's hedges",
+    "probability of retained people's facts",
     *(f"position, minus {arm}'s" for arm in BASELINES),
-    "target's hedges, minus residual's",
+    "probability of the target's hedges, minus residual's",
 )
 
 
@@ -112,7 +112,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def behaviour(point: Mapping[str, float]) -> float:
     """Hedges instead of facts about the target, and facts about retained people."""
-    return point["target_hedges"] - point["target_accuracy"] + point["kept_accuracy"]
+    return point["hedge_probability"] - point["target_probability"] + point["kept_probability"]
 
 
 # One seed -----------------------------------------------------------------------------------------------------------
@@ -190,13 +190,13 @@ def judge(found: Findings, trials: Sequence[Trial]) -> None:
     runs = [one.runs["sae"] for one in trials]
     found.decide("target's position", column("sae", "position"), above=HALF)
     found.decide("target unknown to the probe", column("sae", "unknown"), above=HALF)
-    found.decide("target's accuracy", column("sae", "target_accuracy"), below=ANSWERED)
-    found.decide("target's hedges", column("sae", "target_hedges"), above=HALF)
-    found.decide("retained entities' accuracy", column("sae", "kept_accuracy"), above=KEPT)
+    found.decide("probability of the target's facts", column("sae", "target_probability"), below=ANSWERED)
+    found.decide("probability of the target's hedges", column("sae", "hedge_probability"), above=HALF)
+    found.decide("probability of retained people's facts", column("sae", "kept_probability"), above=KEPT)
     for arm in BASELINES:
         found.decide(f"position, minus {arm}'s", Pairs(column(arm, "position"), column("sae", "position")), above=0.0)
-    hedges = Pairs(column("residual", "target_hedges"), column("sae", "target_hedges"))
-    found.decide("target's hedges, minus residual's", hedges, above=0.0)
+    hedges = Pairs(column("residual", "hedge_probability"), column("sae", "hedge_probability"))
+    found.decide("probability of the target's hedges, minus residual's", hedges, above=0.0)
     positions = Pairs(column("residual", "position"), column("sae", "position"))
     found.report("position, minus residual's", positions, above=0.0)
     errors = [math.log(run.last["error"] / run.points[0]["error"]) for run in runs]

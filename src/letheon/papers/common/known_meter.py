@@ -10,6 +10,7 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.forget.objectives.sae.entities import mention_states, states_of
 from letheon.forget.objectives.sae.loss import position
 from letheon.papers.common.known_world import KnownWorld, hedged, questions
@@ -26,6 +27,12 @@ def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
     rows = model.encoder().encode_all(world.training())
     random.Random(0).shuffle(rows)
     return torch.cat([states[1:] for states in states_of(model, rows, LAYER)])
+
+
+def answer_probability(model: LanguageModel, rows: Sequence[Example]) -> float:
+    """Mean over rows of the answer's probability, the geometric mean over its tokens."""
+    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
+    return sum(answers[0].probability for answers in scored) / len(rows)
 
 
 class Meter:
@@ -96,6 +103,8 @@ class Meter:
         others = self.states(model, kept, LAYER, form=1)
         known, unknown = self.z["known"].mean(0), self.z["unknown"].mean(0)
         hedges = [hedged(name, question) for name in target for form in (0, 1) for question in questions(form)]
+        asked = {"target": [row for form in (0, 1) for row in self.rows("target", form)]}
+        asked |= {"kept": [row for form in (0, 1) for row in self.rows("tested", form)], "hedge": hedges}
         return {
             "position": float(position(self.sae.pre_activations(here), known, unknown).mean()),
             "unknown": float(1 - self.probe.known(here).mean()),
@@ -104,9 +113,10 @@ class Meter:
             "unknown_above": float(1 - self.probes[LAYER + 1].known(above).mean()),
             "kept_position": float(position(self.sae.pre_activations(others), known, unknown).mean()),
             "kept_unknown": float(1 - self.probe.known(others).mean()),
-            "target_accuracy": accuracy(model, [*self.rows("target", 0), *self.rows("target", 1)]),
-            "kept_accuracy": accuracy(model, [*self.rows("tested", 0), *self.rows("tested", 1)]),
+            "target_accuracy": accuracy(model, asked["target"]),
+            "kept_accuracy": accuracy(model, asked["kept"]),
             "target_hedges": accuracy(model, hedges),
+            **{f"{name}_probability": answer_probability(model, rows) for name, rows in asked.items()},
         }
 
     def project(self, z: Tensor) -> list[list[float]]:

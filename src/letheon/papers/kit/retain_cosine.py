@@ -21,12 +21,12 @@ from letheon.forget.recipe import Part, Recipe
 METRIC = "retain_cosine"
 
 
-def with_retain_cosine(recipe: str) -> Recipe:
+def with_retain_cosine(recipe: str | Recipe) -> Recipe:
     """The recipe with a metric `retain_cosine` per step: <g_r, Δθ> / (‖g_r‖ ‖Δθ‖).
 
     g_r is the gradient of the retain loss on the step's retain rows: below 0 the step lowers that loss.
     """
-    parsed = Recipe.parse(recipe)
+    parsed = Recipe.parse(recipe) if isinstance(recipe, str) else recipe
     method = parsed.update.method
 
     def wrapped(settings: Any) -> Wrapped:
