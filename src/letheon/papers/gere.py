@@ -41,7 +41,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     MARGIN: {"imitation": "margin", "weight": None},
     FEATURES: {"imitation": "l2", "weight": None},
 }
-MORE: dict[str, dict[str, Any]] = {
+MORE: dict[str, dict[str, Any] | None] = {
     "margin, weight 100": {"imitation": "margin", "weight": 100.0},
     "kl": {"imitation": "kl", "weight": None},
     "l1": {"imitation": "l1", "weight": None},
@@ -167,12 +167,12 @@ def measured(run: Run, seed: int, full: bool = False, steps: int = 300) -> dict[
 def read(seed: int, full: bool, steps: int) -> tuple[LanguageModel, Sequence[str], Sequence[str]]:
     """A small Llama that has read plain sentences, sentences to replay, and others to measure."""
     sentences = make_world(seed, READ + HELD_OUT).corpus
-    rows = [row for task in make_stream(seed) for row in (*task.train, *task.test)]
+    parts: list[Any] = [part for task in make_stream(seed) for part in (task.train, task.test)]
+    rows = [row for part in parts for row in part]
     texts = [Example("", text) for text in sentences]
     layers, width, times = (4, 128, 3) if full else (2, 64, 1)
     model = small_llama([*texts, *rows], seed, layers=layers, width=width, embedding_scale=UNIT_EMBEDDINGS)
-    settings = {"learning_rate": 5e-3, "warmup_steps": 20, "title": "plain sentences"}
-    teach(model, texts[:READ], seed, times * steps, **settings)
+    teach(model, texts[:READ], seed, times * steps, title="plain sentences", learning_rate=5e-3, warmup_steps=20)
     return model, sentences[:REPLAYED], sentences[READ:]
 
 
