@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from letheon.papers.common.recall_world import FAR, FREQUENT, compared, right, streams, windowed_model
+from letheon.attend.resonance import Resonance, resonate
+from letheon.papers.common.recall_world import FAR, FREQUENT, NEAR, compared, right, streams, windowed_model
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.papers.resonance import ARMS, MEMORIES, NOISES, judge, make, noise_curve, noise_figure
+from letheon.papers.resonance import ARMS, NOISES, PRIMARY, judge, make, noise_curve, noise_figure
 
 
 def test_arms_have_like_many_parameters_and_begin_as_the_model() -> None:
@@ -27,10 +29,10 @@ def test_arms_have_like_many_parameters_and_begin_as_the_model() -> None:
 def test_arms_with_synapses_begin_alike_and_are_driven_otherwise() -> None:
     model, ids = windowed_model(0), streams(4, torch.Generator().manual_seed(0)).ids
     outputs = []
-    for arm in ("resonance", *MEMORIES, "random read"):
+    for arm in ARMS:
         addons = make(arm, model, 0)
         with torch.no_grad():
-            addons.parameters()[f"{arm}.beside.1.output.weight"].copy_(torch.eye(64)[:, :32])
+            addons.parameters()[f"{arm}.beside.1.output.weight"].copy_(torch.eye(64)[:, :8])
         with torch.inference_mode():
             outputs.append(model.model(ids, use_cache=False).logits)
         addons.detach()
@@ -40,36 +42,51 @@ def test_arms_with_synapses_begin_alike_and_are_driven_otherwise() -> None:
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    one = compared(ARMS, make, NOISES, 0, 2, 2)
+    one = compared(dict.fromkeys(ARMS, 1e-2), make, NOISES, 0, 2, 2)
     assert set(one) == {"model", *ARMS}
     return Results({arm: [one[arm]] * 10 for arm in ("model", *ARMS)})
 
 
 def judged(results: Results) -> Findings:
-    found = Findings()
+    found = Findings(primary=PRIMARY)
     judge(results, found)
     return found
 
 
 def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     found = judged(results)
-    assert set(found.parts) == set(found.intervals) <= set(found.measured)
+    assert set(found.parts) == set(PRIMARY)
+    assert set(found.intervals) <= set(found.measured)
     assert found.checks == {"logits are unchanged when off": True}
     assert [p for p, _ in noise_curve(results, "delta")] == [0.0, *NOISES]
     assert noise_figure(results).startswith("<svg")
 
 
 @pytest.mark.parametrize(
-    ("recurring", "cost", "verdict"),
-    [(0.5, 0.1, "holds"), (0.2, 0.1, "fails"), (0.5, 0.3, "fails")],
+    ("recurring", "noisy", "verdict"),
+    [(0.5, 0.3, "holds"), (0.2, 0.3, "fails"), (0.5, 0.1, "fails")],
 )
 @pytest.mark.usefixtures("noise_over_seeds")
-def test_more_recall_and_less_cost_of_noise_are_both_needed(
-    results: Results, recurring: float, cost: float, verdict: str
+def test_more_recall_with_and_without_noise_are_both_needed(
+    results: Results, recurring: float, noisy: float, verdict: str
 ) -> None:
     def row(arm: str, seed: int) -> dict[str, Any]:
-        more, less = (recurring, cost) if arm == "resonance" else (0.3, 0.2)
-        changed = {FREQUENT: more + seed / 1000, FAR: 0.4}
-        return {**results.arms[arm][0], **changed, "noise": {p: {FAR: 0.4 - less - seed / 1000} for p in NOISES}}
+        more, left = (recurring, noisy) if arm == "resonance" else (0.3, 0.2)
+        changed = {FREQUENT: more + seed / 1000, FAR: 0.4, NEAR: 1.0}
+        return {**results.arms[arm][0], **changed, "noise": {p: {FAR: left + seed / 1000} for p in NOISES}}
 
     assert judged(Results({arm: [row(arm, seed) for seed in range(10)] for arm in results.arms})).verdict == verdict
+
+
+def test_without_a_cap_a_memory_may_grow_beyond_the_root_of_its_width() -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (3 * torch.randn(1, 1, 20, 4, generator=draw) for _ in range(3))
+    k = torch.nn.functional.normalize(k, dim=-1)
+    one, zero = torch.ones(1), torch.zeros(1)
+    ends = {}
+    for cap in (2.0, math.inf):
+        drive = Resonance(torch.ones(1, 1, 20), one, zero, zero, one, cap)
+        _, state, _ = resonate(q, k, v, drive, torch.ones(1, 20), torch.zeros(1, 1, 4, 4))
+        ends[cap] = float(state.norm())
+    assert ends[2.0] == pytest.approx(2.0, abs=1e-5)
+    assert ends[math.inf] > 4.0

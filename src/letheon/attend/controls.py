@@ -1,14 +1,14 @@
 """Controls for the add-ons: modules of equal cost that lack the idea.
 
-`Adapter` adds as many parameters at the same place and has no memory. `Scrambled` is reweaving with states of another
-text, `RandomGate` reweaving with a random gate; `StrangeResonance` is synaptic resonance with another text's rho, and
-`RandomRead` synaptic resonance with a random gate.
+`Adapter` adds as many parameters at the same place and has no memory. `LongAttention` is one plain head of attention to
+the same states as reweaving, `RandomGate` reweaving with a random gate; `StrangeResonance` is synaptic resonance with
+another text's rho.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 from letheon.attend.addon import AddOn, Call, Edit, zeroed
 from letheon.attend.resonance import Layer, Resonance, SynapticResonance
 from letheon.attend.reweaving import Reweaving
+from letheon.attend.reweaving import Settings as ReweavingSettings
 from letheon.core.model.sites import Site
 from letheon.core.registry import Checked
 
@@ -53,13 +54,25 @@ class Adapter(AddOn):
         return {Site(self.layer): change}
 
 
-class Scrambled(Reweaving):
-    """Reweaving with the states of the batch's next row, which belong to another text; for whole rows only."""
+class LongAttention(Reweaving):
+    """A head of causal attention from a layer's states to its own earlier ones: no salience, no gate, no mixture.
 
-    name = "scrambled"
+    Give it one captured layer and `window=1`; `reconstruction` and `openness` have no effect.
+    """
+
+    name = "attention"
+
+    def __init__(self, width: int, layers: int, settings: ReweavingSettings) -> None:
+        super().__init__(width, layers, replace(settings, reconstruction=0.0, openness=0.0))
+        del self.gate, self.decode
+
+    def opening(self, x: Tensor) -> Tensor:
+        """Return ones [batch, length, 1]."""
+        return torch.ones_like(x[..., :1])
 
     def _remember(self, states: Tensor, positions: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        return super()._remember(states.roll(1, 0), positions, call)
+        keys, values = super()._remember(states, positions, call)
+        return torch.cat([keys[..., :-2], torch.zeros_like(keys[..., :1]), keys[..., -1:]], -1), values
 
 
 class RandomGate(Reweaving):
@@ -81,20 +94,8 @@ class _StrangeLayer(Layer):
     drive = _Strange
 
 
-class _RandomLayer(Layer):
-    def opening(self, x: Tensor) -> Tensor:
-        return torch.rand_like(super().opening(x))
-
-
 class StrangeResonance(SynapticResonance):
     """Synapses with the rho of the batch's next row, which belongs to another text; for whole rows only."""
 
     name = "strange resonance"
     layer = _StrangeLayer
-
-
-class RandomRead(SynapticResonance):
-    """Synapses behind a gate that is uniformly random between closed and open."""
-
-    name = "random read"
-    layer = _RandomLayer

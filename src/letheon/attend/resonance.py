@@ -47,6 +47,7 @@ class Settings(Checked, positive=("heads", "width", "half_life", "rate"), not_ne
         rate: first learning rate.
         gate_bias: first logit of the output gate.
         sparsity: weight of the mean resonance in the training loss.
+        capped: limit the Frobenius norm of a matrix to the root of its width; `hebb` and `delta` have no limit.
     """
 
     layers: tuple[int, ...] | None = None
@@ -57,6 +58,7 @@ class Settings(Checked, positive=("heads", "width", "half_life", "rate"), not_ne
     rate: float = 0.5
     gate_bias: float = -4.0
     sparsity: float = 1e-3
+    capped: bool = True
 
 
 class Resonance(NamedTuple):
@@ -66,7 +68,7 @@ class Resonance(NamedTuple):
         relevance: c per token and head, in (0, 1).
         sharpness, offset: kappa and tau per head.
         decay, rate: lambda and eta per head.
-        cap: largest Frobenius norm of a matrix; `hebb` and `delta` have no cap.
+        cap: largest Frobenius norm of a matrix; infinity for none.
     """
 
     relevance: Float[Tensor, "batch heads length"]
@@ -111,7 +113,8 @@ def resonate(
         novel = (relevance * (1 - rho))[..., None] * (value - predicted)
         written = drive.rate[:, None] * (novel + rho[..., None] * value)
         state = kept[..., None, None] * state + written[..., None] * key[..., None, :]
-        state = state * (drive.cap / state.norm(dim=(-2, -1), keepdim=True).clamp(min=drive.cap))
+        if drive.cap < math.inf:
+            state = state * (drive.cap / state.norm(dim=(-2, -1), keepdim=True).clamp(min=drive.cap))
         outputs.append(read)
         resonances.append(rho)
     return torch.stack(outputs, 2), state, torch.stack(resonances, 2)
@@ -183,7 +186,8 @@ class Layer(nn.Module):
         decay, rate = functional.softplus(self.decay).clamp(max=0.999), functional.softplus(self.rate).clamp(max=1.0)
         q, k, v, state = q.float(), k.float(), v.float(), state.float()
         if self.settings.rule == "resonance":
-            drive = self.drive(relevance, self.sharpness, self.offset, decay, rate, math.sqrt(self.settings.width))
+            cap = math.sqrt(self.settings.width) if self.settings.capped else math.inf
+            drive = self.drive(relevance, self.sharpness, self.offset, decay, rate, cap)
             return resonate(q, k, v, drive, real, state)
         # padding comes before a row's first token, when the memory is empty, or after its last
         write = rate[:, None] * relevance * real[:, None]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -167,13 +167,12 @@ def measured(run: Run, seed: int, full: bool = False, steps: int = 300) -> dict[
 def read(seed: int, full: bool, steps: int) -> tuple[LanguageModel, Sequence[str], Sequence[str]]:
     """A small Llama that has read plain sentences, sentences to replay, and others to measure."""
     sentences = make_world(seed, READ + HELD_OUT).corpus
-    parts = [cast("Sequence[Example]", part) for task in make_stream(seed) for part in (task.train, task.test)]
+    parts: list[Any] = [part for task in make_stream(seed) for part in (task.train, task.test)]
     rows = [row for part in parts for row in part]
     texts = [Example("", text) for text in sentences]
     layers, width, times = (4, 128, 3) if full else (2, 64, 1)
     model = small_llama([*texts, *rows], seed, layers=layers, width=width, embedding_scale=UNIT_EMBEDDINGS)
-    count = times * steps
-    teach(model, texts[:READ], seed, count, learning_rate=5e-3, warmup_steps=20, title="plain sentences")
+    teach(model, texts[:READ], seed, times * steps, title="plain sentences", learning_rate=5e-3, warmup_steps=20)
     return model, sentences[:REPLAYED], sentences[READ:]
 
 

@@ -9,7 +9,7 @@ fact that lies beyond their reach, and then guesses among 6 values.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM
 
-from letheon.attend.attaching import AddOns, attach
-from letheon.attend.controls import Settings as AdapterSettings
+from letheon.attend.attaching import AddOns
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.networks import seeded
@@ -31,15 +30,18 @@ from letheon.papers.outcome import Scale
 KEYS, VALUES = 8, 6
 QUESTIONS = KEYS * VALUES  # first question token; fact tokens come before
 ANSWERS = QUESTIONS + KEYS  # first answer token
-LENGTH, WINDOW, LAYERS, WIDTH = 128, 8, 3, 64
+LENGTH, WINDOW, LAYERS, WIDTH = 64, 8, 3, 64
 SHORT = 32  # length of the training streams, up to the last third of the steps, which has whole ones
-TOKENS = 1536  # per training step
+TOKENS = 768  # per training step
 REACH = LAYERS * (WINDOW - 1)  # a token sees WINDOW tokens, itself among them
-BASE_STEPS, TESTS = 250, 64
-BASE_RATE, RATE = 5e-3, 1e-2
+BASE_STEPS, TESTS = 250, 128
+BASE_RATE = 5e-3
+RATES, TUNING_SEEDS = (5e-3, 1e-2), (100,)
 ALLOWED_LOSS = 0.02  # of recall within the window
 NEAR, FAR = "within the window", "beyond reach"
 RARE, FREQUENT = f"{FAR}, rare", f"{FAR}, frequent"
+
+Make = Callable[[str, LanguageModel, int], AddOns]  # attaches an arm to the model, given the seed
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def streams(rows: int, generator: Any, noise: float = 0.0, length: int = LENGTH)
     return Streams(ids, answers, torch.where(known, place - latest, 0), true.tril(-1).sum(-1))
 
 
-def windowed_model(seed: int) -> LanguageModel:
-    """A model with random weights: three layers of width 64, attention to the last 8 tokens."""
+def windowed_model(seed: int, window: int | None = WINDOW) -> LanguageModel:
+    """A model with random weights: three layers of width 64, attention to the last 8 tokens (None: to all)."""
     config = MistralConfig(
         vocab_size=ANSWERS + VALUES,
         hidden_size=WIDTH,
@@ -82,7 +84,7 @@ def windowed_model(seed: int) -> LanguageModel:
         num_hidden_layers=LAYERS,
         num_attention_heads=2,
         num_key_value_heads=2,
-        sliding_window=WINDOW,
+        sliding_window=window,
         max_position_embeddings=LENGTH,
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -149,49 +151,74 @@ def recall(model: LanguageModel, tests: Streams) -> dict[str, Any]:
         FREQUENT: beyond & ~rare,
     }
     shares: dict[str, Any] = {name: float(correct[place].float().mean()) for name, place in places.items()}
-    edges = (1, 4, 8, 16, 22, 32, 48, 64, 128)
+    edges = (1, 4, 8, 16, 22, 32, 48, 64)
     shares["by distance"] = {
         low: float(correct[(distance >= low) & (distance < high)].float().mean()) for low, high in pairwise(edges)
     }
     return shares
 
 
-def compared(
-    arms: Sequence[str],
-    make: Callable[[str, LanguageModel, int], AddOns],
-    noises: Sequence[float],
-    seed: int,
-    base_steps: int,
-    steps: int,
-) -> dict[str, dict[str, Any]]:
-    """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
+def trained_base(seed: int, steps: int, window: int | None = WINDOW) -> LanguageModel:
+    """The model of a seed, trained and then frozen, to which arms are attached one after another."""
+    model = windowed_model(stream_seed(seed, "model"), window)
+    train(model, model.model.parameters(), steps, stream_seed(seed, "base"), rate=BASE_RATE)
+    return model
 
-    Args:
-        make: attaches an arm to the frozen model, given the seed.
-        noises: shares of noise; recall on such streams is listed under `noise`.
-    """
+
+def recalled(model: LanguageModel, seed: int, noises: Sequence[float] = ()) -> dict[str, Any]:
+    """Recall of the model as it is on the seed's test streams; with noise in them it is listed under `noise`."""
 
     def drawn(noise: float) -> Streams:
         return streams(TESTS, torch.Generator().manual_seed(stream_seed(seed, "test")), noise)
 
-    def tested() -> dict[str, Any]:
-        torch.manual_seed(stream_seed(seed, "gate"))
-        return recall(model, drawn(0.0)) | {"noise": {noise: recall(model, drawn(noise)) for noise in noises}}
+    torch.manual_seed(stream_seed(seed, "gate"))
+    return recall(model, drawn(0.0)) | {"noise": {noise: recall(model, drawn(noise)) for noise in noises}}
 
-    model = windowed_model(stream_seed(seed, "model"))
-    train(model, model.model.parameters(), base_steps, stream_seed(seed, "base"), rate=BASE_RATE)
-    ids, recalled = drawn(0.0).ids[:4], {"model": tested()}
-    for arm in arms:
-        with torch.inference_mode():
-            before = model.model(ids, use_cache=False).logits
-        addons = make(arm, model, seed)
-        train(model, addons.parameters().values(), steps, stream_seed(seed, "addon"), rate=RATE, penalty=addons.penalty)
-        recalled[arm] = tested() | {"parameters": sum(p.numel() for p in addons.parameters().values())}
-        with addons.off(), torch.inference_mode():
-            after = model.model(ids, use_cache=False).logits
-        recalled[arm]["logits changed when off"] = int((before != after).sum())
-        addons.detach()
-    return recalled
+
+def with_arm(
+    model: LanguageModel, arm: str, make: Make, seed: int, steps: int, rate: float, noises: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Recall with an arm beside the model, trained on the seed's streams and then taken away again."""
+    ids = streams(4, torch.Generator().manual_seed(stream_seed(seed, "test"))).ids
+    with torch.inference_mode():
+        before = model.model(ids, use_cache=False).logits
+    addons = make(arm, model, seed)
+    trained = addons.parameters().values()
+    losses = train(model, trained, steps, stream_seed(seed, "addon"), rate=rate, penalty=addons.penalty)
+    found = recalled(model, seed, noises) | {"parameters": sum(p.numel() for p in trained)}
+    tenth = max(1, steps // 10)
+    found["fall of the loss at the end"] = sum(losses[-2 * tenth : -tenth]) / tenth - sum(losses[-tenth:]) / tenth
+    with addons.off(), torch.inference_mode():
+        after = model.model(ids, use_cache=False).logits
+    found["logits changed when off"] = int((before != after).sum())
+    addons.detach()
+    return found
+
+
+def compared(
+    arms: Mapping[str, float], make: Make, noises: Sequence[float], seed: int, base_steps: int, steps: int
+) -> dict[str, dict[str, Any]]:
+    """Recall of the model alone and of each arm; all arms are trained and tested on the same streams.
+
+    Args:
+        arms: name -> learning rate.
+        make: attaches an arm to the frozen model, given the seed.
+        noises: shares of noise; recall on such streams is listed under `noise`.
+    """
+    model = trained_base(seed, base_steps)
+    alone = {"model": recalled(model, seed, noises)}
+    return alone | {arm: with_arm(model, arm, make, seed, steps, rate, noises) for arm, rate in arms.items()}
+
+
+def tuned_rates(arms: Iterable[str], make: Make, place: str, scale: Scale, steps: int) -> dict[str, float]:
+    """Each arm's rate with the best recall at a place under the tuning seeds."""
+    times = 1 if scale.name == "fast" else 4
+    models = {seed: trained_base(seed, times * BASE_STEPS) for seed in TUNING_SEEDS}
+
+    def score(arm: str, rate: float) -> float:
+        return sum(with_arm(model, arm, make, seed, times * steps, rate)[place] for seed, model in models.items())
+
+    return {arm: max(RATES, key=lambda rate: score(arm, rate)) for arm in arms}
 
 
 def attached(arm: str, kind: Callable[..., Any], settings: Any, model: LanguageModel, seed: int) -> AddOns:
@@ -199,43 +226,39 @@ def attached(arm: str, kind: Callable[..., Any], settings: Any, model: LanguageM
     return seeded(lambda: AddOns(model, {arm: kind(WIDTH, LAYERS, settings)}), seed)
 
 
-def equal_adapter(kind: Callable[..., Any], settings: Any, model: LanguageModel, seed: int, **options: Any) -> AddOns:
-    """An adapter beside the model with as many parameters as an add-on of a kind."""
-    as_many = sum(parameter.numel() for parameter in kind(WIDTH, LAYERS, settings).parameters())
-    return attach(model, "adapter", {"adapter": AdapterSettings(parameters=as_many, **options)}, seed)
-
-
-def recall_results(
-    arms: Sequence[str],
-    make: Callable[[str, LanguageModel, int], AddOns],
-    noises: Sequence[float],
-    scale: Scale,
-    steps: int,
-) -> Results:
-    """Compare the arms under every seed of the scale; full scale trains four times as long."""
+def recall_results(arms: Mapping[str, float], make: Make, noises: Sequence[float], scale: Scale, steps: int) -> Results:
+    """Compare the arms (name -> rate) under every seed of the scale; full scale trains four times as long."""
     times = 1 if scale.name == "fast" else 4
     runs = {seed: compared(arms, make, noises, seed, times * BASE_STEPS, times * steps) for seed in scale.seeds}
     return Results({arm: [{"seed": seed, **one[arm]} for seed, one in runs.items()] for arm in ("model", *arms)})
 
 
 def recall_parts(ours: str, label: str, arms: Sequence[str]) -> tuple[str, ...]:
-    """Names of the parts that `judge_recall` decides."""
-    return (f"recall {NEAR}, minus the model's", *(f"{label}, minus {arm}" for arm in ("model", *arms) if arm != ours))
+    """Names of the parts that `judge_recall` decides, against these arms."""
+    return (f"recall {NEAR}, minus the model's", *(f"{label}, minus {arm}" for arm in arms if arm != ours))
 
 
-def judge_recall(results: Results, found: Findings, ours: str, place: str, label: str) -> None:
+def judge_recall(
+    results: Results, found: Findings, ours: str, place: str, label: str, *, beside: Sequence[str] = ()
+) -> None:
     """Decide the parts that memory add-ons share: off is exact, little is lost nearby, and more is recalled far away.
 
     Args:
         place, label: where recall is compared with every other arm, and the name of that part.
+        beside: arms that are weaker by construction, and decide nothing.
     """
     found.check("logits are unchanged when off", max(results.column(ours, "logits changed when off")) == 0)
     found.decide(f"recall {NEAR}, minus the model's", results.pairs(NEAR, ours, "model"), above=-ALLOWED_LOSS)
     for arm in results.arms:
         if arm != ours:
-            found.decide(f"{label}, minus {arm}", results.pairs(place, ours, arm), above=0.0)
-    counts = {arm: rows[0]["parameters"] for arm, rows in results.arms.items() if arm != "model"}
-    found.measured["parameters"] = counts
+            judged = found.report if arm in beside else found.decide
+            judged(f"{label}, minus {arm}", results.pairs(place, ours, arm), above=0.0)
+    trained = {arm: rows for arm, rows in results.arms.items() if arm != "model"}
+    found.measured["parameters"] = {arm: rows[0]["parameters"] for arm, rows in trained.items()}
+    fall = "fall of the loss at the end"
+    found.measured[f"{fall}, nats per tenth of the steps"] = {
+        arm: statistics.mean(results.column(arm, fall)) for arm in trained
+    }
 
 
 def mean_recall(results: Results, place: str) -> dict[str, float]:
