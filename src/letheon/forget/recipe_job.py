@@ -103,6 +103,9 @@ class RecipeJob:
                 self.closed = self._closed(before)
             loop.resume()
             outcome = loop.run(self._step, self._should_stop, _words)
+            if self.closed is not None and outcome.history:
+                with loop.autocast():
+                    outcome.stopped = self.closed.lessen(outcome.history) or outcome.stopped
         finally:
             self._let_go()
         change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
