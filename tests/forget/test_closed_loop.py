@@ -46,7 +46,10 @@ def steps(*probabilities: float) -> list[dict[str, float]]:
     return [{"forget_nll": 1.0, "fact_probability": p} for p in probabilities]
 
 
-LOOK = {"look_facts": 0.001, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2, "look_alternates": -0.9}
+LOOK = {
+    "look_facts": 0.001, "look_likeliest": 0.01, "look_given": 0.0, "look_retain": 0.99, "look_fluency": -1.2,
+    "look_alternates": -0.9,
+}  # fmt: skip
 
 
 # Decisions ----------------------------------------------------------------------------------------------------------
@@ -158,7 +161,57 @@ def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageMode
 
 
 def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
-    assert set(made(tiny, deletion, written=())._look()) == {"look_facts", "look_given", "look_retain"}
+    assert set(made(tiny, deletion, written=())._look()) == {
+        "look_facts",
+        "look_likeliest",
+        "look_given",
+        "look_retain",
+    }
+
+
+# The part of the change that the facts do not need -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "value"),
+    [
+        ("look_facts", 0.006),
+        ("look_likeliest", 0.03),
+        ("look_given", 0.1),
+        ("look_retain", 0.9),
+        ("look_fluency", -2.0),
+    ],
+)
+def test_the_change_is_scaled_down_while_no_goal_is_missed(
+    spoiled: str, value: float, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([LOOK, LOOK, {**LOOK, spoiled: value}])
+    monkeypatch.setattr(loop, "_look", lambda: next(looks))
+    parameters = dict(loop.model.model.named_parameters())
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(torch.randn_like(parameter))
+    change = {name: parameter.detach() - loop.before[name] for name, parameter in parameters.items()}
+    reason = loop.lessen([LOOK])
+    assert reason is not None
+    assert reason.endswith("80% of the change of the weights kept")
+    for name, parameter in parameters.items():
+        assert torch.allclose(parameter.detach() - loop.before[name], 0.8 * change[name], atol=1e-5)
+
+
+def test_what_is_missed_anyway_does_not_hold_the_change_up(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_look", lambda: {**LOOK, "look_retain": 0.95})
+    reason = loop.lessen([{**LOOK, "look_retain": 0.9}])
+    assert reason is not None
+    assert "30% of the change" in reason
+    assert "not met: the retain rows" in reason
+
+
+def test_nothing_is_taken_back_where_the_facts_remain_or_nobody_looked(loop: ClosedLoop) -> None:
+    reason = loop.lessen([{**LOOK, "look_given": 0.1}])
+    assert reason is not None
+    assert "100% of the change" in reason
+    assert loop.lessen(steps(0.9)) is None
 
 
 # A run --------------------------------------------------------------------------------------------------------------
@@ -167,7 +220,7 @@ def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageM
 def calm(monkeypatch: pytest.MonkeyPatch, looks: Sequence[dict[str, float]]) -> None:
     """At random weights every fact is improbable from the start: the looks are what is told here."""
     told = iter(looks)
-    monkeypatch.setattr(ClosedLoop, "_look", lambda self: next(told))
+    monkeypatch.setattr(ClosedLoop, "_look", lambda self: next(told, {**LOOK, "look_facts": 1.0}))
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
 
 
