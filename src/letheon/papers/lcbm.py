@@ -38,7 +38,7 @@ from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
 
 VIDEOS, TESTED, SCENES, K = 300, 40, 4, 3
-STEPS = {"fast": (100, 400), "full": (300, 1200)}  # plain text; behaviour tuning
+STEPS = {"fast": (100, 300), "full": (300, 1200)}  # plain text; behaviour tuning
 RATE, SHAPE = 5e-3, {"layers": 2, "width": 96}
 MAILS, MAIL_STEPS = 20, 40
 INTERPOLATION = "random window: RMSE, tuned minus interpolation"
