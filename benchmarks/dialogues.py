@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from letheon.core.errors import InputError
-from letheon.recall.store import Entry
+from letheon.recall.entries import Entry
 
 UNANSWERABLE = 5  # LoCoMo's category
 ABSTAINS = re.compile(

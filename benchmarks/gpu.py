@@ -38,6 +38,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "npo, products in bfloat16": ("npo", {"precision": "bfloat16"}),
     "npo, weights in bfloat16": ("npo", {"base": "bfloat16"}),
     "npo, offload": ("npo", {"offload": True}),
+    "npo, moments in 8 bits": ("npo", {"optimizer": "adamw8bit"}),
     "npo, weights in bfloat16, offload": ("npo", {"base": "bfloat16", "offload": True}),
     "npo+geometric": ("npo+geometric", {}),
     "npo@lora": ("npo@lora", {}),

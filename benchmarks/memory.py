@@ -12,7 +12,7 @@ evidence are left out); `tokens` of that context; `ms` per question, of which em
 (.5 is chance; `window` has no score). `evidence_recall_ratio` is the best policy's recall over that of the plain search
 by vectors. `--answers MODEL` asks a model with each policy's context: `answer_f1` by LoCoMo's rules on questions that
 can be answered, `abstained` the share of the others on which it says that it does not know, `false_abstained` the share
-of the former. No judge is asked.
+of the former. No judge is asked. `--mem0` adds Mem0 on the same turns and embeddings (see `benchmarks.mem0_peer`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dialogues import Dialogue, Question, abstains, answer_f1, read_dialogues
+from benchmarks.mem0_peer import Mem0
 from letheon.recall.embedders import Embedder, load_embedder, unit
+from letheon.recall.entries import Entry
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, fenced
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 WIDTH = 384
 POLICIES: tuple[Name, ...] = ("window", "vector", "words", "fused", "rhea", "lifelong")
@@ -88,19 +90,32 @@ def evidence(
     budget: int,
     answering: Answering | None = None,
     limit: int | None = None,
+    mem0: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Return for each policy the averages of its figures over all questions, or over the first `limit` ones."""
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in POLICIES}
+    """Return for each policy the averages of its figures over all questions, or over the first `limit` ones.
+
+    Args:
+        mem0: also measure Mem0.
+
+    Raises:
+        InputError: Mem0 is not installed.
+    """
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in (*POLICIES, *(["mem0"] if mem0 else []))}
     asked = 0
     for number, dialogue in enumerate(dialogues):
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(Path(scratch) / "m.sqlite", embedder.name, embedder.width)
             store.add(dialogue.turns, embedder.embed([entry.text for entry in dialogue.turns]))
+            peer = Mem0(dialogue.turns, embedder, Path(scratch)) if mem0 else None
             for question in dialogue.questions[: None if limit is None else max(0, limit - asked)]:
                 asked += 1
                 for name in POLICIES:
                     rows[name].append(_row(name, store, embedder, question, budget, answering))
+                if peer is not None:
+                    rows["mem0"].append(_mem0_row(peer, store, question, budget, answering))
             store.close()
+            if peer is not None:
+                peer.close()
         print(f"dialogue {number + 1} of {len(dialogues)}", file=sys.stderr, flush=True)
     return {name: _averages(values) for name, values in rows.items()}
 
@@ -114,16 +129,37 @@ def _row(
     asked = max((entry.created for entry in store.entries()), default=0.0)  # when the dialogue ended
     placed = choose(name, store, embedder, question.text, settings, asked)
     score = 0.0 if name == "window" else max((one.score for one in placed), default=0.0)
-    placed = fit(placed, budget, lambda one: 0 if one.treatment == "left out" else _tokens(one), name != "window")
-    shown = [one for one in placed if one.treatment != "left out"]
-    row = {"ms": 1000 * (time.perf_counter() - begin), "tokens": float(sum(map(_tokens, shown)))}
+    placed = fit(placed, budget, _cost, name != "window")
+    shown = [entry for one in placed if one.treatment != "left out" for entry in one.exchange.entries]
+    return _figures(shown, question, 1000 * (time.perf_counter() - begin), score, answering)
+
+
+def _mem0_row(
+    peer: Mem0, store: Store, question: Question, budget: int, answering: Answering | None
+) -> dict[str, float]:
+    """Measure Mem0 on one question: its best turns, as many as the budget holds."""
+    begin = time.perf_counter()
+    ranking, left, places = peer.ranking(question.text), budget, []
+    turns = {entry.id: entry for entry in store.entries()}
+    for place, _ in ranking:
+        if (left := left - _tokens(turns[place])) < 0:
+            break
+        places.append(place)
+    seconds = time.perf_counter() - begin
+    shown = [turns[place] for place in sorted(places)]
+    return _figures(shown, question, 1000 * seconds, ranking[0][1] if ranking else 0.0, answering)
+
+
+def _figures(
+    shown: Sequence[Entry], question: Question, ms: float, score: float, answering: Answering | None
+) -> dict[str, float]:
+    """Compare the turns that a model is shown with the evidence, and its answer with the right one."""
+    row = {"ms": ms, "tokens": float(sum(map(_tokens, shown)))}
     row |= {"answerable": float(question.answerable), "score": score}
     if question.evidence:
-        numbers = {entry.id for one in shown for entry in one.exchange.entries}
-        row["evidence_recall"] = len(question.evidence & numbers) / len(question.evidence)
+        row["evidence_recall"] = len(question.evidence & {entry.id for entry in shown}) / len(question.evidence)
     if answering is not None:
-        notes = [fenced(entry, entry.text) for one in shown for entry in one.exchange.entries]
-        system = "\n".join((ASK, FENCE, *notes))
+        system = "\n".join((ASK, FENCE, *(fenced(entry, entry.text) for entry in shown)))
         answer = answering([{"role": "system", "content": system}, {"role": "user", "content": question.text}])
         row["false_abstained" if question.answerable else "abstained"] = float(abstains(answer))
         if question.answerable:
@@ -143,8 +179,12 @@ def _averages(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return figures
 
 
-def _tokens(one: Placed) -> int:
-    return sum(-(-len(entry.text.split()) * 4 // 3) for entry in one.exchange.entries)
+def _tokens(entry: Entry) -> int:
+    return -(-len(entry.text.split()) * 4 // 3)
+
+
+def _cost(one: Placed) -> int:
+    return 0 if one.treatment == "left out" else sum(map(_tokens, one.exchange.entries))
 
 
 def model_answering(name: str, max_new_tokens: int = 24) -> Answering:
@@ -160,7 +200,7 @@ def dialogue_figures(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measure the policies on a file of dialogues, as the options say."""
     dialogues = list(read_dialogues(chosen.dialogues, chosen.conversations))
     answering = model_answering(chosen.answers) if chosen.answers else None
-    policies = evidence(dialogues, load_embedder(chosen.embedder), chosen.budget, answering, chosen.limit)
+    policies = evidence(dialogues, load_embedder(chosen.embedder), chosen.budget, answering, chosen.limit, chosen.mem0)
     recalls = {name: figures["evidence_recall"] for name, figures in policies.items() if "evidence_recall" in figures}
     ratio = max(recalls.values()) / recalls["vector"] if recalls.get("vector") else None
     return {"policies": policies, "evidence_recall_ratio": ratio}
@@ -175,6 +215,7 @@ def main() -> None:
     options.add_argument("--dialogues", "--locomo", type=Path, help="a file of LoCoMo or LongMemEval")
     options.add_argument("--conversations", type=int, help="dialogues that are read (default all)")
     options.add_argument("--limit", type=int, help="questions that are asked (default all)")
+    options.add_argument("--mem0", action="store_true", help="also measure Mem0 (pip install mem0ai)")
     options.add_argument("--budget", type=int, default=500, help="tokens of the context (default 500)")
     options.add_argument("--embedder", default="minilm", help="minilm (default), words, model:NAME or a folder")
     options.add_argument("--answers", help="a model that answers the questions with each policy's context")

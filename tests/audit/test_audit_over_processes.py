@@ -91,7 +91,7 @@ def test_each_piece_is_done_once_and_its_error_is_everybodys(processes: Processe
 def command(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
     """`letheon audit` on the sample request."""
     sample_request().write(tmp_path / "request.json")
-    given = f"audit tiny {tmp_path / 'after'} --request request.json --reference {tmp_path / 'reference'} --device cpu"
+    given = f"audit tiny {tmp_path}/after --request request.json --reference {tmp_path}/reference --device cpu --quick"
     return subprocess.Popen(
         [sys.executable, "-m", "letheon", *given.split(), *options],
         stdout=subprocess.PIPE,

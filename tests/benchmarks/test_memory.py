@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,20 @@ def test_scores_by_hand() -> None:
     assert abstains("I don't know.")
     assert abstains("No information available")
     assert not abstains("It is known: bees.")
+
+
+def test_mem0_is_measured_on_the_same_turns_where_it_is_installed(tmp_path: Path) -> None:
+    file = tmp_path / "longmemeval_s.json"
+    file.write_text(json.dumps([longmemeval("q1")]))
+    pytest.importorskip("mem0", reason="pip install mem0ai")
+    figures = evidence(list(read_dialogues(file)), HashedWords(), budget=60, mem0=True)["mem0"]
+    assert figures["evidence_recall"] == 1
+    assert 0 < figures["tokens"] <= 60
+
+
+def test_mem0_that_is_missing_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "longmemeval_s.json"
+    file.write_text(json.dumps([longmemeval("q1")]))
+    monkeypatch.setitem(sys.modules, "mem0", None)
+    with pytest.raises(InputError, match="Mem0 cannot be imported"):
+        evidence(list(read_dialogues(file)), HashedWords(), budget=60, mem0=True)

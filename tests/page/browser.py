@@ -77,7 +77,8 @@ def site(folder: Path, folders: list[Path], stub: bool = True) -> Iterator[tuple
 def chromium() -> Iterator[Any]:
     """Give a headless Chromium, driven by playwright."""
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--disable-gpu"])
+        switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=BROWSER, args=switches)
         try:
             yield browser
         finally:

@@ -267,7 +267,8 @@ def test_a_mail_program_unsubscribes_with_one_click(shelf: Shelf) -> None:
     assert subscribers.state("me@example.org") == "subscribed", "a program that opens links does nothing"
     assert stranger.post("/unsubscribe?key=guess", data=click).status_code == 404
     assert stranger.post("/unsubscribe", data={**click, "key": path.partition("=")[2]}).status_code == 404
-    for body in ({"data": click}, {"files": {"List-Unsubscribe": (None, "One-Click")}}):
+    browser = {"Origin": "https://papers.example.org"}  # the button, where a web server passes the page on
+    for body in ({"data": click}, {"files": {"List-Unsubscribe": (None, "One-Click")}}, {"headers": browser}):
         assert TestClient(stranger.app, base_url="http://127.0.0.1:8700").post(path, **body).status_code == 200
     assert subscribers.addresses() == ["you@example.org"]
     with mail_server() as (address, mails):

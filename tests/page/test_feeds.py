@@ -19,7 +19,7 @@ from letheon.core.errors import InputError
 from letheon.page import meaning
 from letheon.page.build import build
 from letheon.page.entries import Entry, catalogue_entries
-from letheon.page.feeds import NEWEST, atom, json_items
+from letheon.page.feeds import NEWEST, atom, json_items, lasting_id
 from letheon.page.library import Library
 from letheon.page.links import Links, check_site
 from letheon.page.shelf import Shelf
@@ -117,3 +117,13 @@ def test_an_address_without_static_files_is_refused(monkeypatch: pytest.MonkeyPa
         main()
     assert ended.value.code == 2
     assert "--build FOLDER" in capsys.readouterr().err
+
+
+def test_papers_of_one_key_differ_between_sites_and_what_is_no_date_is_never() -> None:
+    papers = [Entry("mem", "Mem: one"), Entry("mem", "Mem: another"), Entry("mem", "Mem: one", arxiv="2501.00001")]
+    assert len({lasting_id(paper) for paper in papers}) == 3
+    assert lasting_id(papers[0]) == lasting_id(Entry("elsewhere", "MEM:  one"))
+    sites = [Links("https://a.example/"), Links("https://b.example/")]
+    assert len({check_atom(atom([NOVA], site)).findtext(f"{NAME}id") for site in sites}) == 2
+    wrong = Entry("wrong", "Wrong", date="2026-13")
+    assert check_atom(atom([wrong], sites[0])).findtext(f"{NAME}updated") == "1970-01-01T00:00:00Z"

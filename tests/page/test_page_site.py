@@ -220,6 +220,7 @@ def test_the_log_of_a_run_hides_nothing(client: TestClient) -> None:
     queue.cancel(number)
     event = json.loads(client.get(f"/runs/{number}/events").text.removeprefix("data: "))
     assert not set(event["log"] + event["words"]) & set("\u202e\x1b")
+    assert event["took"] == ""
 
 
 def test_the_map_says_when_it_cannot_be_drawn(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,15 @@ def test_a_request_is_about_one_person_and_no_run_is_shown_the_people_it_is_meas
 def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
     def point(reproduction: float) -> dict[str, float]:
         kept = {"neighbour_rouge": rouge, "neighbour_nll": nll, "wrong_entities": wrong}
-        return {"reproduction": reproduction, "hedges": 0.5, "neighbour_hedges": 0.1, "words": 9.0, **kept}
+        return {
+            "reproduction": reproduction,
+            "hedges": 0.5,
+            "neighbour_hedges": 0.1,
+            "words": 9.0,
+            "reworded": 1.0,
+            "target_probability": reproduction + nll / 1000,  # differs between seeds as nll does
+            **kept,
+        }
 
     history = [{"masked_attention": 0.3}, {"masked_attention": 0.1}]
     return Trajectory([point(1.0), point(0.5), point(0.05)], history)
@@ -86,7 +94,7 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
     runs = runs_with(*ours)
     assert paper.compared(runs).level == paper.DEEP
     result = judged(runs)
-    assert len(result.parts) == 2 * len(BASELINES) + 1
+    assert len(result.parts) == 2 * len(BASELINES) + 2
     assert set(result.intervals) == set(result.parts)
     assert result.verdict == verdict
     assert result.measured["attention on masked tokens, first and last step, mean"] == pytest.approx([0.3, 0.1])
@@ -96,7 +104,25 @@ def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with(0.8, 0.5, 0.0)
     assert judged({0: runs[0]}).verdict == "inconclusive"
     runs = {seed: {**arms, OURS: Trajectory(arms[OURS].points[:1], arms[OURS].history)} for seed, arms in runs.items()}
-    assert set(judged(runs).parts.values()) == {"inconclusive"}
+    decided = {part for part, verdict in judged(runs).parts.items() if verdict != "inconclusive"}
+    assert decided == {"probability of the target's facts at the end, ours"}
+
+
+def test_a_method_that_forgets_nothing_fails_whatever_it_keeps(noise_over_seeds: None) -> None:
+    runs = runs_with(0.8, 0.5, 0.0)
+    still = {seed: {**arms, OURS: Trajectory([arms[OURS].points[0]], [])} for seed, arms in runs.items()}
+    found = Findings(primary=paper.PRIMARY)
+    for arms in still.values():
+        arms[OURS].history.append({"masked_attention": 0.3})
+    paper.judge(found, paper.compared(still))
+    assert found.parts["probability of the target's facts at the end, ours"] == "fails"
+    assert found.verdict == "fails"
+
+
+def test_a_run_that_does_not_forget_scores_below_every_run_that_does() -> None:
+    forgets, stays = run_of(0.1, 1.0, 0.5), Trajectory(run_of(0.9, 1.0, 0.5).points[:2], [])
+    assert paper.kept_deep(forgets) == 0.1
+    assert paper.kept_deep(stays) == -0.5
 
 
 def test_a_level_is_read_where_it_is_first_reached() -> None:

@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
-from letheon.papers import ad_memorability, lcbm, lifelong, tot_memorability
+from letheon.measure.human.behaviour.simulator import simulate_videos
+from letheon.measure.human.tip_of_tongue.simulator import simulate_films, simulate_posts
+from letheon.papers import ad_memorability, lcbm, lifelong, rhea, tot_memorability
+from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.lifelong_world import make_world
+from letheon.papers.common.ruled_dialogues import EARLY, EXCHANGES, make_dialogue
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.results import Results
 from letheon.recall.embedders import HashedWords
 
 SEEDS = range(3)
@@ -54,13 +59,13 @@ def test_a_world_has_updates_unknown_matters_and_paraphrases() -> None:
 
 
 def test_curiosity_alone_differs_between_the_arms_of_active_encoding() -> None:
-    embedder = lifelong.Cached(HashedWords())
+    embedder = Cached(HashedWords())
     assert lifelong.answers_per_word(100, embedder, ())[1] > 0
     assert lifelong.answers_per_word(100, embedder, ("curiosity",))[1] == 0
 
 
 def test_the_mood_decides_between_equal_memories_and_its_ablation_is_at_chance() -> None:
-    embedder = lifelong.Cached(HashedWords())
+    embedder = Cached(HashedWords())
     assert lifelong.mood_order(100, embedder, ("valence",), pairs=4) == 0.5
     assert lifelong.mood_order(100, embedder, (), pairs=4) > 0.5
 
@@ -81,35 +86,130 @@ def test_ad_memorability_is_judged_by_the_ceiling_and_by_selection(share: float,
 
 
 def test_tip_of_the_tongue_is_judged_by_rank_and_coverage() -> None:
-    row = {"bm25": 0.4, "embedding": 0.5, "chance": 0.03, "coverage, summary": 0.4, "towers, shuffled": 0.1,
-           "towers, bare": 0.5, "salience": 0.2, "r response": -0.3, "invented, trained": 0.2}  # fmt: skip
+    row = {"bm25": 0.4, "embedding": 0.5, "chance": 0.03, "towers, shuffled": 0.1,
+           "towers, bare": 0.5, "salience": 0.2, "r response": -0.3,
+           "coverage, random": 0.45, "coverage, salient": 0.6}  # fmt: skip
     rows = [{**row, "bm25": 0.4 + s / 100, "towers": 0.7 + s / 50, "coverage, trained": 0.5 + s / 50} for s in SEEDS]
-    found = Findings(primary=tot_memorability.PRIMARY)
-    tot_memorability.judge(rows, found)
-    assert found.verdict == "holds"
-    worse = Findings(primary=tot_memorability.PRIMARY)
-    tot_memorability.judge([{**one, "towers": 0.2 + one["bm25"] / 10} for one in rows], worse)
-    assert worse.parts[tot_memorability.CONTRASTIVE] == "fails"
+
+    def verdicts(**changes: float) -> Findings:
+        found = Findings(primary=tot_memorability.PRIMARY)
+        tot_memorability.judge([{**one, **changes} for one in rows], found)
+        return found
+
+    assert verdicts().verdict == "holds"
+    assert verdicts(towers=0.2).parts[tot_memorability.CONTRASTIVE] == "fails"
+    assert verdicts(**{"coverage, random": 0.8}).parts[tot_memorability.COVERAGE] == "fails"
 
 
-def test_behaviour_is_judged_by_interpolation_and_plain_text() -> None:
-    kinds = ("both", "interpolation", "law", "untuned")
+def test_a_scene_is_told_in_the_words_of_the_recalls() -> None:
+    film = simulate_films(1, 100)
+    posts = simulate_posts(film, 100, per_film=40.0, false=0.0)
+    sentences = [tot_memorability.told(scene) for scene in film[0].content.scenes]
+    assert any(sentence in post.recall for sentence in sentences for post in posts)
+
+
+def test_behaviour_is_judged_by_interpolation_by_permuted_behaviour_and_by_plain_text() -> None:
+    kinds = ("both", "interpolation", "law", "kind", "permuted")
     names = [f"{m} {r}, {k}" for m in ("RMSE", "parsed", "accuracy") for r in lcbm.REGIMES for k in kinds]
     row = dict.fromkeys(names, 10.0) | {
-        "RMSE random, interpolation": 20.0, "accuracy all, untuned": 0.1, "log perplexity, untuned": 0.5,
-        "log perplexity, behaviour": 0.9, "content, chance": 0.125, "content, both": 0.3, "mail error, untuned": 20.0,
-        "mail error, both": 15.0,
+        "RMSE random, kind": 20.0, "RMSE random, interpolation": 20.0, "accuracy all, permuted": 0.1,
+        "accuracy all, kind": 0.3,
+        "log perplexity, untuned": 0.5, "content, chance": 0.125, "content, both": 0.3, "mail error, untuned": 20.0,
+        "mail error, both": 15.0, "mail error, permuted": 18.0,
     }  # fmt: skip
 
-    def verdicts(rise: float) -> Findings:
+    def verdicts(rise: float = 0.0, **changes: float) -> Findings:
         rows = [
             {**row, "RMSE random, both": 8.0 + s, "accuracy all, both": 0.4 + s / 50,
-             "log perplexity, both": 0.5 + rise + s / 500}
+             "log perplexity, both": 0.5 + rise + s / 500, **changes}
             for s in SEEDS
         ]  # fmt: skip
         found = Findings(primary=lcbm.PRIMARY)
         lcbm.judge(rows, found)
         return found
 
-    assert verdicts(0.0).verdict == "holds"
+    assert verdicts().verdict == "holds"
     assert verdicts(0.5).parts[lcbm.PLAIN] == "fails"
+    assert verdicts(**{"RMSE random, interpolation": 2.0}).parts[lcbm.INTERPOLATION] == "fails"
+    assert verdicts(**{"accuracy all, permuted": 0.8}).parts[lcbm.PERMUTED] == "fails"
+
+
+def test_permuted_videos_have_the_behaviour_of_others_and_their_own_content() -> None:
+    items = [video.content for video in simulate_videos(30, 100)]
+    mixed = lcbm.permuted(items, 100)
+    for own, other in zip(items, mixed, strict=True):
+        assert [scene.caption for scene in own.scenes] == [scene.caption for scene in other.scenes]
+    before, after = ([[s.replay for s in item.scenes] for item in given] for given in (items, mixed))
+    assert before != after
+    assert sorted(before) == sorted(after)
+
+
+def test_dialogues_contradict_their_rules_and_misstate_a_fact() -> None:
+    for seed in range(100, 110):
+        dialogue = make_dialogue(seed)
+        assert len(dialogue.exchanges) == EXCHANGES
+        assert [len(dialogue.rules[time]) for time in (EARLY, EXCHANGES)] == [3, 3]
+        assert sum(bool(one.wrong) for one in dialogue.rules[EXCHANGES]) == 2
+        assert sum(bool(one.wrong) for one in dialogue.facts[EXCHANGES]) == 3
+        said = "\n".join(text for exchange in dialogue.exchanges for text in exchange)
+        for one in (*dialogue.rules[EXCHANGES], *dialogue.facts[EXCHANGES]):
+            assert all(text in said for text in (one.told, *one.wrong))
+            assert len(set(one.answers)) == len(one.answers)
+        assert set(make_dialogue(seed, unseen=True).stated).isdisjoint(dialogue.stated)
+
+
+def test_rules_are_recognised_in_the_wordings_that_the_recogniser_was_made_on() -> None:
+    found = rhea.recognised([make_dialogue(seed) for seed in range(100, 120)])
+    assert found["precision"] > 0.95
+    assert found["recall"] > 0.95
+
+
+@pytest.mark.parametrize("arm", rhea.ARMS)
+def test_every_memory_keeps_to_its_budget_and_asks_the_question_last(arm: str) -> None:
+    dialogue = make_dialogue(100)
+    question = dialogue.facts[EXCHANGES][0]
+    with rhea.told(dialogue, EXCHANGES, Cached(HashedWords()), lambda text: len(text.split())) as memories:
+        messages = rhea.ARMS[arm](memories, question.text)
+    spent = sum(len(message["content"].split()) for message in messages)
+    assert messages[-1] == {"role": "user", "content": question.text}
+    assert (spent > rhea.BUDGET) == (arm == "full")
+    text = str(messages)
+    rules = [one.told for one in dialogue.rules[EXCHANGES]]
+    if arm in ("rhea", "no retrieval", "no compression", "full"):
+        assert all(rule in text for rule in rules)
+    if arm == "user":
+        assert not any(message["role"] == "assistant" for message in messages)
+
+
+def test_a_sentence_that_is_contradicted_later_in_a_context_does_not_count() -> None:
+    question = make_dialogue(100).rules[EXCHANGES][0]
+    rule, other = question.told, question.wrong[0]
+
+    def held(*texts: str) -> bool:
+        return rhea.holds([{"role": "user", "content": text} for text in (*texts, "Asked?")], question)
+
+    assert held(rule)
+    assert held(other, rule)
+    assert not held(rule, other)
+    assert not held("Hello.")
+    assert not rhea.holds([{"role": "user", "content": rule}], question)  # the question itself is not looked at
+
+
+def test_rhea_is_judged_by_contexts_by_the_model_and_by_ablations() -> None:
+    base = {
+        "rules late": 0.5, "facts late": 0.5, "rule margin late": 0.2, "rule margin change": -0.2, "tokens late": 150.0,
+        "fact margin late": 0.1, "rule right late": 0.4, "fact right late": 0.4, "precision": 0.9, "recall": 0.8,
+    }  # fmt: skip
+
+    def verdicts(**changes: float) -> Findings:
+        better = dict.fromkeys(base, 0.3) | changes
+        rows = {arm: [{**base, "seed": s} for s in SEEDS] for arm in rhea.ARMS}
+        rows["rhea"] = [{n: base[n] + better[n] + s / 100 for n in base} | {"seed": s} for s in SEEDS]
+        found = Findings(primary=rhea.PRIMARY)
+        rhea.judge(Results(rows), found)
+        return found
+
+    assert verdicts().verdict == "holds"
+    assert verdicts(**{"rules late": -0.3}).parts[rhea.RULES] == "fails"
+    assert verdicts(**{"rule margin change": -0.3}).parts[rhea.STEADY] == "fails"
+    assert verdicts(**{"fact margin late": -0.3}).parts[rhea.RETRIEVAL] == "fails"

@@ -15,6 +15,7 @@ from letheon.papers.rft import ARMS, NO_KL, SFT, WITH_KL, judge, strategy_of, su
 from letheon.retain.rows import TaskRows
 
 pytestmark = pytest.mark.oracle("rft")
+TRAINING = rft.TRAINING | {"learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +47,19 @@ def test_accuracies_and_divergence_of_a_network_that_says_one_class(world: Parit
 
 
 def test_a_run_is_read_where_the_target_is_first_met_and_ends_there(world: Parity) -> None:
-    found = fine_tuned(world, strategy_of(ARMS[SFT]), 0, 0.95, **rft.TRAINING)
+    found = fine_tuned(world, strategy_of(ARMS[SFT]), 0, 0.95, **TRAINING)
     assert found.steps is not None
     assert found.steps % parity.CHECK_EVERY == 0
     assert len(found.path) == found.steps // parity.CHECK_EVERY
     assert all(new < 0.95 for new, _ in found.path[:-1])
     assert found.path[-1] == (found.new, found.old)
-    never = fine_tuned(world, strategy_of(ARMS[NO_KL]), 0, 1.1, **(rft.TRAINING | {"epochs": 1}))
+    never = fine_tuned(world, strategy_of(ARMS[NO_KL]), 0, 1.1, **(TRAINING | {"epochs": 1}))
     assert (never.old, never.steps) == (None, None)
     assert len(never.path) == 9  # 45 steps
 
 
 def test_the_filter_says_how_many_rows_it_kept(world: Parity) -> None:
-    short = rft.TRAINING | {"epochs": 1}
+    short = TRAINING | {"epochs": 1}
     kept = {
         name: fine_tuned(world, strategy_of(ARMS[name]), 0, 0.97, **short).kept
         for name in (NO_KL, rft.SOLVABLE, rft.LEARNABLE)
@@ -88,7 +89,27 @@ def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rft, "TARGET", 0.9)
     monkeypatch.setattr(rft, "EACH", 1)
     monkeypatch.setattr(rft, "TRAINING", rft.TRAINING | {"epochs": 2})
+    monkeypatch.setattr(rft, "RATES", (1e-3,))
+    monkeypatch.setattr(rft, "TUNING_SEEDS", (100,))
     outcome = catalogue.paper("rft").reproduce(Scale(seeds=(0, 1)))
     assert set(outcome.measured) >= set(ARMS)
     assert set(outcome.primary) == set(rft.PRIMARY)
     assert set(outcome.figures) == {"old accuracy", "paths"}
+
+
+def test_each_arm_has_the_rate_that_keeps_most_on_seeds_that_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def fake(world: int, name: str, rate: float, seed: int) -> Matched:
+        seen.add(seed)
+        kept = {SFT: -rate, WITH_KL: None if rate > 1e-3 else rate}.get(name, rate)
+        return Matched(1.0, 0.9, kept)
+
+    monkeypatch.setattr(rft, "make_parity", lambda seed: seed)
+    monkeypatch.setattr(rft, "run", fake)
+    rates = rft.tuned()
+    assert rates[SFT] == min(rft.RATES)
+    assert rates[WITH_KL] == 1e-3, "a rate at which a run never reaches the target is not taken"
+    assert {rates[name] for name in (NO_KL, rft.RLOO, rft.SOLVABLE, rft.LEARNABLE)} == {max(rft.RATES)}
+    assert list(rates) == list(ARMS)
+    assert min(seen) >= 100

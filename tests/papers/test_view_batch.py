@@ -9,7 +9,7 @@ import pytest
 
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.papers.view_batch import ARMS, FOUR, MANY, ONE, PRIMARY, RESHUFFLED, Run, figures, judge, measured
+from letheon.papers.view_batch import ARMS, EPOCHS, FOUR, MANY, ONE, PRIMARY, RESHUFFLED, Run, figures, judge, measured
 
 
 def rows(views: int, forgetting: float, accuracy: float = 0.9, peak: float = 0.95, steps: int = 9) -> list[Any]:
@@ -35,6 +35,10 @@ def test_the_claim_is_judged_part_by_part() -> None:
     assert lazy.parts[PRIMARY[-1]] == "fails", "who learns less has less to forget"
     assert judged(runs | {MANY: rows(16, 0.05)}).parts[f"forgetting: {FOUR} below {MANY}"] == "fails"
     assert judged(runs | {ONE: rows(1, 0.2, 0.8, steps=12)}).verdict == "inconclusive", "arms take equal steps"
+
+
+def test_every_arm_ends_with_a_whole_round_of_views_so_that_intervals_are_exact() -> None:
+    assert not any(EPOCHS % options["views"] for options in ARMS.values())
 
 
 @pytest.mark.parametrize("name", [ONE, FOUR, RESHUFFLED])

@@ -15,9 +15,10 @@ import pytest
 
 from letheon.recall.conversation import Conversation
 from letheon.recall.embedders import HashedWords
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import erase, raw_files
 from letheon.recall.memory import Memory
-from letheon.recall.store import Entry, SourceErased, Store
+from letheon.recall.store import SourceErased, Store
 
 WORDS = HashedWords()
 
@@ -49,6 +50,18 @@ def test_a_reply_that_repeats_a_fact_without_the_name_goes_with_it(tmp_path: Pat
         assert len(proof.derived) == 2
         assert [entry.text for entry in memory.store.entries()] == ["Which code do I need for the locker?"]
     assert b"7391" not in raw(tmp_path / "m.sqlite")
+
+
+def test_memories_that_may_say_the_same_in_other_words_are_listed_and_stay(store: Store) -> None:
+    add(
+        store,
+        Entry("Ilse keeps brown bees in the garden."),
+        Entry("She keeps brown bees in the garden."),
+        Entry("Tea?"),
+    )
+    proof = erase(store, [1], "Ilse")
+    assert proof.similar == [2]
+    assert not erase(store, [2, 3]).similar
 
 
 def test_a_reply_whose_source_is_erased_while_it_is_written_is_not_stored(tmp_path: Path) -> None:

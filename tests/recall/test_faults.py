@@ -17,11 +17,12 @@ from letheon.core.model.control_tokens import control_tokens, defused
 from letheon.core.model.models import LanguageModel
 from letheon.recall.conversation import Conversation, model_answers
 from letheon.recall.embedders import HashedWords
+from letheon.recall.entries import Entry
 from letheon.recall.exchange_formats import Shape, read_entries, write_shape
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Exchange, Placed, fit
 from letheon.recall.quoting import FENCE
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 WORDS = HashedWords()
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from letheon.recall.embedders import HashedWords
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import erase
 from letheon.recall.exchange_formats import read_entries
 from letheon.recall.lifelong import equations
@@ -21,7 +22,7 @@ from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import tag
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Settings
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 DAY = 86_400.0
 oracle = pytest.mark.oracle("lifelong")

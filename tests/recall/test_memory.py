@@ -10,11 +10,11 @@ import pytest
 
 from letheon.core.errors import InputError
 from letheon.recall.embedders import HashedWords
+from letheon.recall.entries import Entry
 from letheon.recall.instructions import standing_rules
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
 from letheon.recall.quoting import FENCE
-from letheon.recall.store import Entry
 
 RULES = {
     "From now on, answer in French.": "language",

@@ -15,10 +15,11 @@ import pytest
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.embedders import HashedWords
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import erase, raw_files
 from letheon.recall.memory import Memory, reindex
 from letheon.recall.ranking import reciprocal_ranks
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 WORDS = HashedWords()
 
@@ -152,7 +153,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from letheon.recall.embedders import HashedWords
-from letheon.recall.store import Entry, Store
+from letheon.recall.entries import Entry
+from letheon.recall.store import Store
 words = HashedWords()
 store = Store(Path(sys.argv[1]), words.name, words.width)
 for i in range(100000):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from letheon.audit.conclusion import Further, conclude
+from letheon.audit.criteria import Profile
 from letheon.audit.measuring.continuation import Continuation, read_continuation
 from letheon.audit.measuring.depth import Depth, States, fact_states, measure_depth
 from letheon.audit.measuring.examinations import examine_once
 from letheon.audit.measuring.findings import STAGES, ModelFindings, Report, examine
 from letheon.audit.measuring.harness import GeneralTasks, TaskScores
-from letheon.audit.measuring.judging import judge_answers, judge_for
+from letheon.audit.measuring.judging import Judge, judge_answers, judge_for
 from letheon.audit.measuring.no_ops import Check, check_no_ops
 from letheon.audit.measuring.templates import Asking, template_of
 from letheon.audit.plan import QUICK, AuditPlan, Settings, make_plan
@@ -31,6 +33,7 @@ from letheon.core.atomic import atomic_write_text
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.processes import is_main_process
 from letheon.core.progress import progress as progress_bar
 from letheon.core.workers import Workers, each_alone
 from letheon.forget.request import Request
@@ -78,8 +81,7 @@ def audit(
         method: by which the model after was made; default what its folder says of it.
         progress: called after each stage; default a bar on the terminal.
 
-    Where a launcher started several processes, each of them calls this. They share the work out, each with whole models
-    on its own device; every process returns the record, and process 0 writes it.
+    Each process of a launched job calls this. They share the work out; all return the record, process 0 writes it.
 
     Raises:
         InputError: there is no such profile or model, the reference is another of them, or a row exceeds the context.
@@ -87,29 +89,38 @@ def audit(
     """
     criteria = load_profile(profile)
     continuation = _continuation(after_learning, request, seed)
-    began = datetime.now(UTC), time.monotonic()
-    models = _models(before, after, reference)
+    began, models = (datetime.now(UTC), time.monotonic()), _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
     stages = STAGES + (continuation is not None) + (general_tasks is not None)
     device = check_device(device)  # by this process's number, which it does not see below
     named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
     with each_alone() as workers, _stages(len(models) * stages + 3, progress) as report:
         general = _General(general_tasks, report, workers)
-        plan, findings, checks, depth = _measure(
-            models, request, chosen, continuation, device, cache, report, general, workers
-        )
-
-        def concluded() -> Audit:
-            with judge_for(judge, before, reference, device) as judging:
-                judged = judge_answers(judging, findings)
-            report("judging")
-            further = Further(depth, general.scores, named)
-            return conclude(findings, plan, request, judging, judged, criteria, began, checks, further)
-
+        measured = _measure(models, request, chosen, continuation, device, cache, report, general, workers)
+        judging = partial(judge_for, judge, before, reference, device)
+        concluded = partial(_concluded, measured, judging, request, criteria, began, general.scores, named, report)
         record = workers.from_main(concluded)
-        if out is not None and workers.is_main:
-            write(record, Path(out))
+    if out is not None and is_main_process():
+        write(record, Path(out))
     return record
+
+
+def _concluded(
+    measured: tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None],
+    judge: Callable[[], AbstractContextManager[Judge]],
+    request: Request,
+    criteria: Profile,
+    began: tuple[datetime, float],
+    scores: dict[Role, list[TaskScores]],
+    method: str,
+    report: Report,
+) -> Audit:
+    """Judge the answers and make the record."""
+    plan, findings, checks, depth = measured
+    with judge() as judging:
+        judged = judge_answers(judging, findings)
+    report("judging")
+    return conclude(findings, plan, request, judging, judged, criteria, began, checks, Further(depth, scores, method))
 
 
 class _General:

@@ -10,11 +10,12 @@ from typing import Any
 
 from letheon.core.errors import InputError
 from letheon.recall.embedders import load_embedder
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure
 from letheon.recall.exchange_formats import Shape, read_entries, write_shape
 from letheon.recall.memory import Memory, reindex
 from letheon.recall.ranking import Search
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from letheon.forget.request import Request
 from letheon.jobs.forget import ForgetJob, ForgetOptions, Forgotten
 from letheon.jobs.memory import existing, opened
 from letheon.jobs.options import AUTO, AuditOptions, RequestFiles, RunFolders
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, with_derived
 from letheon.recall.memory import Memory
 from letheon.recall.policies import exchanges
-from letheon.recall.store import Entry
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ class ServeJob:
                 port=self.port,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,  # anybody on this machine could name clients, whose subscriptions are limited
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         finally:

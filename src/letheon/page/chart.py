@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from letheon.page.entries import Entry
 
 WIDTH, HEIGHT, MARGIN = 1000, 700, 60
-LETTER, LINE = 7.0, 13.0  # width and height of a letter of the labels, generously
+LETTER, LINE = 7.6, 13.0  # width and height of a letter of the labels, generously
 APART = 20.0  # pixels between dots, while there is room
 ROUNDS = 60
 LARGEST_LINKED = 2000  # papers up to which each dot is a link with a title

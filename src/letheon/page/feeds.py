@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -15,6 +16,7 @@ from letheon.report.safe_text import visible
 NEWEST = 50  # entries of a feed
 NAMESPACE = "http://www.w3.org/2005/Atom"
 TITLE = "Letheon: papers"
+NEVER = "1970-01-01T00:00:00Z"
 
 
 def newest(entries: Sequence[Entry]) -> list[Entry]:
@@ -33,15 +35,15 @@ def atom(entries: Sequence[Entry], to: Links) -> bytes:
     chosen = newest(entries)
     feed = Element("feed", xmlns=NAMESPACE)
     SubElement(feed, "title").text = TITLE
-    SubElement(feed, "id").text = lasting_id("")
-    SubElement(feed, "updated").text = _moment(chosen[0].date) if chosen else "1970-01-01T00:00:00Z"
+    SubElement(feed, "id").text = _urn(f"feed of {to.root}")
+    SubElement(feed, "updated").text = _moment(chosen[0].date) if chosen else NEVER
     SubElement(SubElement(feed, "author"), "name").text = "Letheon"
     SubElement(feed, "link", href=to.home())
     SubElement(feed, "link", href=to.feed("atom"), rel="self")
     for entry in chosen:
         item = SubElement(feed, "entry")
         SubElement(item, "title").text = _text(entry.title)
-        SubElement(item, "id").text = lasting_id(entry.key)
+        SubElement(item, "id").text = lasting_id(entry)
         SubElement(item, "updated").text = _moment(entry.date)
         SubElement(item, "link", href=to.page(f"papers/{entry.key}"))
         for name in entry.authors:
@@ -60,7 +62,7 @@ def json_items(entries: Sequence[Entry], to: Links) -> dict[str, Any]:
         **absolute,
         "items": [
             {
-                "id": lasting_id(entry.key),
+                "id": lasting_id(entry),
                 "url": to.page(f"papers/{entry.key}"),
                 "title": _text(entry.title),
                 "content_text": _text(entry.abstract) or _text(entry.title),
@@ -73,14 +75,25 @@ def json_items(entries: Sequence[Entry], to: Links) -> dict[str, Any]:
     }
 
 
-def lasting_id(key: str) -> str:
-    """Return the identifier of a paper, or of the feed (no key): the same on every site and after every move."""
-    return f"urn:uuid:{uuid5(NAMESPACE_URL, f'letheon:papers/{key}')}"
+def lasting_id(entry: Entry) -> str:
+    """Return the identifier of a paper, the same on every site and after every move: of its arXiv number or title.
+
+    Imported papers of two sites may share a key.
+    """
+    return _urn(f"papers/{entry.arxiv or ' '.join(entry.title.casefold().split())}")
+
+
+def _urn(name: str) -> str:
+    return f"urn:uuid:{uuid5(NAMESPACE_URL, f'letheon:{name}')}"
 
 
 def _moment(day: str) -> str:
-    """Complete an ISO date of any exactness to a time."""
-    return f"{(day + '-01-01' if len(day) == 4 else day + '-01' if len(day) == 7 else day)[:10]}T00:00:00Z"
+    """Complete an ISO date of any exactness to a time; what is no date becomes that of feeds without entries."""
+    whole = (day + "-01-01" if len(day) == 4 else day + "-01" if len(day) == 7 else day)[:10]
+    try:
+        return f"{date.fromisoformat(whole)}T00:00:00Z"
+    except ValueError:
+        return NEVER
 
 
 def _text(text: str) -> str:

@@ -51,7 +51,7 @@ def check_site(address: str, option: str) -> str:
     Raises:
         InputError: it is none; the message names the option.
     """
-    plain = address.isascii() and address.isprintable() and not any(sign in address for sign in " <>\"'?#")
+    plain = address.isascii() and address.isprintable() and not any(sign in address for sign in " <>\"'?#@\\")
     if not re.match(r"https?://[^/]", address) or not plain:
         raise InputError(
             f"{option} {address!r} is no address", "write https://papers.example.org or http://127.0.0.1:8457"

@@ -25,7 +25,7 @@ from letheon.measure.human.memorability.scoring import henry_scores
 from letheon.measure.human.memorability.seed_loop import Draft, Generated, perplexity, request_for, seed_round
 from letheon.measure.human.memorability.simulator import BRANDS, PlantedAd, law_of, simulate_ads
 from letheon.measure.human.regression import ridge
-from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, teach
+from letheon.papers.common.small_llama import teach, template_llama
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
 
@@ -75,8 +75,7 @@ def one_seed(seed: int, steps: int, generator_steps: int) -> dict[str, Any]:
     row: dict[str, Any] = {"seed": seed, "ceiling": ceiling}
     for name, scores in (("rho scorer", human[:TRAINED]), ("rho shuffled", mixed)):
         rows = [Example(ad.prompt, f"{round(score):02d}") for ad, score in zip(ads, scores, strict=False)]
-        everything = [*rows, *(Example(ad.prompt, "") for ad in ads)]
-        model = small_llama(everything, seed, layers=3, embedding_scale=UNIT_EMBEDDINGS, digits=True, context=192)
+        model = template_llama(rows, [ad.prompt for ad in ads], seed, context=192)
         teach(model, rows, seed, steps, title="scorer")
         values = [value for value, _ in henry_scores(LocalResponder(model), [ads[i].prompt for i in test])]
         row[name] = correlated("", values, held_out).estimate.value or 0.0
@@ -111,7 +110,7 @@ def seed_rows(planted: Sequence[PlantedAd], seed: int, steps: int) -> dict[str, 
         return [law_of(text) for text in written]
 
     def run(threshold: float | None) -> tuple[LanguageModel, Generated]:
-        model = small_llama(rows, seed, layers=3, embedding_scale=UNIT_EMBEDDINGS, digits=True, context=192)
+        model = template_llama(rows, (), seed, context=192)
         train = partial(_trained, seed=seed, steps=steps)
         requests = [request_for(brand) for brand in BRANDS] * 2
         out = seed_round(

@@ -9,7 +9,8 @@ where the share of answers about the forgotten person that still give the true v
 fallen to 0.2, or to the next level that all of them reach. There: ROUGE-L and log perplexity of answers about people
 whom no method was shown, half of them namesakes, and how often an answer about the forgotten person names another
 entity of the asked type. Every method has its own rate, chosen on tuning worlds by that ROUGE-L. The world is invented
-and its entities are known, so that both shares need no judge. Hedges are reported.
+and its entities are known, so that both shares need no judge. Reported: hedges, and forgotten facts asked in wordings
+that no run has seen.
 
 An earlier record had a world without any way to say "unknown" and read it at a reproduction of one half, where most
 attention on masked tokens had not moved yet. Full scale in the paper: TOFU on Llama-2-7B, extraction from GPT-Neo,
@@ -30,7 +31,7 @@ from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
-from letheon.papers.common.people import ASKED, VALUES, make_people, taught, ways
+from letheon.papers.common.people import ASKED, HELD_OUT, VALUES, make_people, taught, ways
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
@@ -42,12 +43,17 @@ from letheon.papers.outcome import Scale
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS = "attention shifting"
-# Method, and the learning rates to choose from.
-ARMS = {
-    OURS: ("attention_shifting", (5e-3, 1.5e-2)),
-    "gradient ascent": ("gradient_ascent", (5e-4, 2e-3)),
-    "gradient ascent and cross-entropy": ("grad_diff", (5e-4, 2e-3)),
-    "NPO and KL": ("npo:retain_loss=kl", (5e-4, 2e-3)),
+Candidate = tuple[str, float]  # a method with its settings, and a learning rate
+# The candidates to choose from. The paper's alpha follows the losses; 0.9 is the most that it can become.
+ARMS: dict[str, tuple[Candidate, ...]] = {
+    OURS: (
+        ("attention_shifting", 5e-3),
+        ("attention_shifting:alpha=0.9", 5e-3),
+        ("attention_shifting:alpha=0.9", 2e-3),
+    ),
+    "gradient ascent": (("gradient_ascent", 2e-4), ("gradient_ascent", 5e-4)),
+    "gradient ascent and cross-entropy": (("grad_diff", 2e-4), ("grad_diff", 5e-4)),
+    "NPO and KL": (("npo:retain_loss=kl", 2e-4), ("npo:retain_loss=kl", 5e-4)),
 }
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
 STEPS, EVERY = 96, 6  # of a run, which ends where it has forgotten; steps between two measurements
@@ -55,7 +61,9 @@ DEEP = 0.2  # reproduction at which runs are compared
 LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
+HALF = 0.5  # a probability; a method that leaves more of it has not forgotten
 PRIMARY = (
+    "probability of the target's facts at the end, ours",
     *(f"{name}, ours minus {arm}" for arm in BASELINES for name in ("neighbour_rouge", "neighbour_nll")),
     "wrong entities",
 )
@@ -64,10 +72,8 @@ PRIMARY = (
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about a minute per seed, and as much for each of the tuning worlds."""
     found.baselines += BASELINES
-    rates = choose(
-        found, {arm: rates for arm, (_, rates) in ARMS.items()}, lambda *run: kept_deep(follow_arm(scale, *run))
-    )
-    runs = {seed: {arm: follow_arm(scale, arm, rate, seed) for arm, rate in rates.items()} for seed in scale.seeds}
+    chosen = choose(found, ARMS, lambda *run: kept_deep(follow_arm(scale, *run)))
+    runs = {seed: {arm: follow_arm(scale, arm, one, seed) for arm, one in chosen.items()} for seed in scale.seeds}
     kept = compared(runs)
     judge(found, kept)
     found.figures |= figures(kept)
@@ -95,20 +101,31 @@ def start(seed: int, scale: Scale) -> Taught:
     forget, shown = ways(people.target, ASKED), ways(people.neighbours, ASKED)
     request = Request(forget=tuple(forget), retain=tuple(shown[:: len(shown) // len(forget)][: len(forget)]))
     others = ways([*people.others[: len(people.strangers)], *people.strangers], ASKED)
-    return Taught(model, request, lambda now: measure(now, people.target, others))
+    reworded = ways(people.target, HELD_OUT)
+    return Taught(model, request, lambda now: measure(now, forget, others) | {"reworded": reproduced(now, reworded)})
 
 
-def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
-    """One method from a copy of the taught model, until it has forgotten."""
-    before = start(seed, scale)
-    plan = Arm(f"{ARMS[arm][0]}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
+def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Trajectory:
+    """One method from a copy of the taught model, until it has forgotten; `arm` only names it."""
+    before, (method, rate) = start(seed, scale), candidate
+    plan = Arm(f"{method}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
     copied = before._replace(model=copy_of(before.model))
     return follow(copied, plan, seed, until=lambda point: point["reproduction"] <= DEEP)
 
 
-def kept_deep(run: Trajectory) -> float | None:
-    """ROUGE-L of the other people's answers where the reproduction has fallen to `DEEP`."""
-    return first_reached(run.column("reproduction"), run.column("neighbour_rouge"), DEEP)
+def kept_deep(run: Trajectory) -> float:
+    """ROUGE-L of the other people's answers where the reproduction has fallen to `DEEP`.
+
+    A run that does not get there scores minus its lowest reproduction: less than any that does.
+    """
+    kept = first_reached(run.column("reproduction"), run.column("neighbour_rouge"), DEEP)
+    return -min(run.column("reproduction")) if kept is None else kept
+
+
+def reproduced(model: LanguageModel, rows: Sequence[Example]) -> float:
+    """Share of greedy answers that give the true value."""
+    answers = generate(model, [row.prompt for row in rows], max_new_tokens=16, batch_size=len(rows))
+    return sum(str(row.value) in answer for answer, row in zip(answers, rows, strict=True)) / len(rows)
 
 
 def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequence[Example]) -> dict[str, float]:
@@ -122,11 +139,12 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
     size = len(target)
     true = [row.value is not None and row.value in answer for answer, row in zip(answers, target, strict=False)]
     wrong = [names_wrong_entity(answer, row) for answer, row in zip(answers[:size], target, strict=True)]
-    scores = score_answers(model, [(row.prompt, [row.answer]) for row in neighbours])
+    scores = score_answers(model, [(row.prompt, [row.answer]) for row in asked])
     return {
         "reproduction": sum(true) / size,
         "neighbour_rouge": sum(recalls[size:]) / len(neighbours),
-        "neighbour_nll": -sum(float(found[0].logp.mean()) for found in scores) / len(neighbours),
+        "neighbour_nll": -sum(float(found[0].logp.mean()) for found in scores[size:]) / len(neighbours),
+        "target_probability": sum(found[0].probability for found in scores[:size]) / size,
         "wrong_entities": sum(wrong) / size,
         "hedges": sum(map(refuses, answers[:size])) / size,
         "neighbour_hedges": sum(map(refuses, answers[size:])) / len(neighbours),
@@ -146,10 +164,18 @@ def compared(runs: Runs) -> EqualForgetting:
 
 
 def judge(found: Findings, kept: EqualForgetting) -> None:
-    """Measured values, intervals, and a verdict for each of the seven parts."""
+    """Measured values, intervals, and a verdict for each of the eight parts."""
     runs = kept.runs.values()
     found.measured["compared at reproduction"] = kept.level
-    for name in ("neighbour_rouge", "neighbour_nll", "wrong_entities", "hedges", "neighbour_hedges", "words"):
+    for name in (
+        "neighbour_rouge",
+        "neighbour_nll",
+        "wrong_entities",
+        "hedges",
+        "neighbour_hedges",
+        "words",
+        "reworded",
+    ):
         found.measured[f"{name} there, mean"] = kept.means(name, arms=ARMS)
     lowest = {arm: mean(min(arms[arm].column("reproduction")) for arms in runs) for arm in ARMS}
     found.measured["lowest reproduction, mean"] = lowest
@@ -158,6 +184,8 @@ def judge(found: Findings, kept: EqualForgetting) -> None:
     for arm in BASELINES:
         found.decide(f"neighbour_rouge, ours minus {arm}", kept.pairs(arm, OURS), above=0.0)
         found.decide(f"neighbour_nll, ours minus {arm}", kept.pairs(arm, OURS, "neighbour_nll"), below=0.0)
+    left = [arms[OURS].last["target_probability"] for arms in runs]
+    found.decide("probability of the target's facts at the end, ours", left, below=HALF)
     found.decide("wrong entities", kept.values(OURS, "wrong_entities"), below=NEAR_ZERO, value=False)
 
 

@@ -44,7 +44,7 @@ from letheon.report.plots import heat_map, scatter
 UNLEARNED = ("cooking", "chess", "weather", "music")
 FORGET_ROWS, RETAIN_ROWS = 24, 12
 RATE, STEPS, LOOK = 1e-4, 96, 8  # NPO with beta 0.1; refusals are measured every LOOK steps
-WEIGHTS = (1.0, 3.0, 10.0)  # of the retained refusals, to choose from
+WEIGHTS = (3.0, 10.0, 30.0)  # of the retained refusals, to choose from
 # Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them in early
 # layers, so the mean over the prompt's tokens decides and the last token is reported.
 POSITIONS: tuple[Position, ...] = ("mean", "last")

@@ -41,10 +41,10 @@ from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 
-STEPS = 300
+STEPS = 500
 OURS, ATTENTION, ONE, RANDOM = "reweaving", "attention", "one layer", "random gate"
 # The module's window is the tokens that attention does not reach; queries and keys have width 32. Gates start half
-# open, because 300 steps do not open a closed one. Widths of the arms with one layer make parameters equal.
+# open, because so few steps do not open a closed one. Widths of the arms with one layer make parameters equal.
 SETTINGS = Settings(window=7, width=32, gate_bias=0.0)
 SINGLE = replace(SETTINGS, capture=(1,), width=57)
 KINDS: dict[str, tuple[type[Reweaving], Settings]] = {

@@ -4,7 +4,8 @@ arXiv 2507.05386, 2025-07; ICML 2026. Full scale in the paper: seven multimodal 
 Here: parity of digits (the design of "RL's Razor"). A network sees 64 pixels and a task bit. It knows the ten classes
 of digits with permuted pixels (bit 0), and parity a little (bit 1). The new task is parity alone, where any class of
 the right parity is right: supervised fine-tuning gets the targets 0 and 1, reinforcement finds classes of its own.
-All arms are compared at the step where they first reach the target accuracy on the new task.
+All arms are compared at the step where they first reach the target accuracy on the new task, each at its own rate: the
+one that keeps most of the old task under seeds that are not judged.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.networks import several
-from letheon.papers.common.parity import Matched, fine_tuned, make_parity, right_parity
+from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.outcome import Scale
@@ -26,7 +27,8 @@ from letheon.retain.strategy import Strategy
 EACH = 2  # runs per seed: six in all with three seeds
 TARGET = 0.97  # accuracy on the new task at which all arms are compared
 # A run that has not reached the target after these epochs has no values.
-TRAINING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 60}
+TRAINING: dict[str, Any] = {"optimizer": "adam", "batch_size": 32, "epochs": 60}
+RATES, TUNING_SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), (100, 101, 102)
 SFT, NO_KL, WITH_KL = "SFT", "GRPO, no KL", "GRPO, KL 0.04"
 RLOO = "RLOO, no KL"  # advantages are not divided by their group's standard deviation
 OWN, SOLVABLE, LEARNABLE = "own right answers", "GRPO, no KL, solvable rows", "GRPO, no KL, learnable rows"
@@ -50,7 +52,9 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Train every arm from the same network, and compare where the new task's accuracy first reaches the target."""
     found.baselines += ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
     found.seeds = several(scale.seeds, EACH)
-    seeds = {seed: arms_of(seed) for seed in found.seeds}
+    rates = tuned()
+    found.measured["learning rates"] = rates
+    seeds = {seed: arms_of(seed, rates) for seed in found.seeds}
     runs = {name: [arms[name] for arms in seeds.values()] for name in ARMS}
     found.measured |= {name: summary(ones) for name, ones in runs.items()}
     judge(runs, found)
@@ -79,10 +83,26 @@ def judge(runs: Runs, found: Findings) -> None:
         found.report(f"old accuracy: {name}", pairs(*arms), above=0.0, value=False)
 
 
-def arms_of(seed: int) -> dict[str, Matched]:
-    """All arms of one seed, from the same base network."""
+def arms_of(seed: int, rates: Mapping[str, float]) -> dict[str, Matched]:
+    """The arms of one seed that have a rate, from the same base network."""
     world = make_parity(seed)
-    return {name: fine_tuned(world, strategy_of(options), seed, TARGET, **TRAINING) for name, options in ARMS.items()}
+    return {name: run(world, name, rate, seed) for name, rate in rates.items()}
+
+
+def run(world: Parity, name: str, rate: float, seed: int) -> Matched:
+    """One arm at one rate, where it first reaches the target."""
+    return fine_tuned(world, strategy_of(ARMS[name]), seed, TARGET, learning_rate=rate, **TRAINING)
+
+
+def tuned() -> dict[str, float]:
+    """Each arm's rate: most of the old task is kept under the tuning seeds, all of which reach the target."""
+    worlds = {seed: make_parity(seed) for seed in TUNING_SEEDS}
+
+    def kept(name: str, rate: float) -> float:
+        olds = [run(world, name, rate, seed).old for seed, world in worlds.items()]
+        return sum(old if old is not None else -1.0 for old in olds)
+
+    return {name: max(RATES, key=lambda rate: kept(name, rate)) for name in ARMS}
 
 
 def strategy_of(options: dict[str, Any] | None) -> Strategy:

@@ -29,10 +29,10 @@ from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.entries import Entry
 from letheon.recall.instructions import standing_rules
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Placed, Settings, exchanges, fit
-from letheon.recall.store import Entry
 
 DIALOGUES, ASKED = 8, 4  # dialogues per seed; those of them that the model is asked about
 BUDGET, NO_BUDGET = 160, 10**6  # tokens of a context

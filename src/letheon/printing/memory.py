@@ -36,3 +36,7 @@ def show_erasure(proof: Erasure, as_json: bool) -> None:
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in proof.files.items())
     print(f"searched {files} for {proof.needles} texts, words and vectors, and the index for {proof.stems} stems")
     print("nothing of them is left" if proof.proven else "STILL THERE: " + ", ".join(map(one_line, proof.remains)))
+    if proof.similar:
+        print(
+            f"these memories stay and may say the same: {', '.join(map(str, proof.similar))}; see letheon memory list"
+        )

@@ -169,7 +169,8 @@ class Conversation:
                 searched = f"searched {', '.join(proof.files)} for {proof.needles} traces and {proof.stems} stems"
                 state = "nothing of them is left" if proof.proven else f"still there: {', '.join(proof.remains)}"
                 derived = f", {len(proof.derived)} of them derived" if proof.derived else ""
-                return f"erased {len(proof.ids)} of the memories{derived}; {searched}: {state}"
+                similar = f"; these may say the same: {', '.join(map(str, proof.similar))}" if proof.similar else ""
+                return f"erased {len(proof.ids)} of the memories{derived}; {searched}: {state}{similar}"
             case "/help":
                 return HELP
         raise InputError(f"there is no command {name}", HELP)

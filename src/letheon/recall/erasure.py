@@ -16,18 +16,22 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from letheon.core.errors import InputError, LetheonError
-from letheon.recall.store import SCHEMA, UNFINISHED, Entry, Store
+from letheon.recall.entries import Entry
+from letheon.recall.store import SCHEMA, UNFINISHED, Store
 
 MOST_NEEDLES = 4000  # byte strings per proof
 SHORTEST = 3  # characters of a word that is searched for in the raw bytes; the index is asked for all words
 ATTEMPTS = 5  # to read the files while no other process writes
 FIELD = "lifelong"  # of a memory's details, where `lifelong.nodes` stores numbers and levels
+SIMILAR = 0.6  # cosine from which a remaining memory may say the same in other words
 ROLES = ("user", "assistant", "system", "tool")  # names that say nothing of a person
 
 
@@ -42,6 +46,7 @@ class Erasure:
         needles: number of byte strings that were searched for: runs of four words, words, subjects, details, vectors.
         stems: number of word stems that the index was asked for.
         remains: what is in a file or the index more often than the remaining memories account for.
+        similar: numbers of remaining memories whose vectors are near an erased one; they may say the same otherwise.
     """
 
     ids: list[int]
@@ -50,6 +55,7 @@ class Erasure:
     needles: int
     stems: int
     remains: list[str]
+    similar: list[int]
 
     @property
     def proven(self) -> bool:
@@ -83,7 +89,8 @@ def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasu
             raise InputError(f"no memory has the number {missing[0]}", "see `letheon memory list`")
         every = with_derived(store, ids)
         gone, listed = store.entries(every), json.dumps(every)
-        vectors = [bytes(v) for (v,) in connection.execute(f"SELECT vector FROM memories WHERE {chosen}", (listed,))]
+        held = connection.execute(f"SELECT id, vector FROM memories WHERE {chosen}", (listed,))
+        vectors = {int(number): bytes(vector) for number, vector in held}
         connection.executemany(
             "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", [(entry.id, entry.text) for entry in gone]
         )
@@ -116,19 +123,38 @@ def _proof(
     gone: Sequence[Entry],
     derived: list[int],
     files: dict[str, bytes],
-    vectors: Sequence[bytes],
+    vectors: Mapping[int, bytes],
     subject: str | None,
 ) -> Erasure:
     needles = _needles(gone)
     if subject:
         spellings = (subject, subject.lower(), subject.upper(), subject.title(), subject.casefold())
         needles = list(dict.fromkeys([*needles, *spellings]))
-    remains, stems = _remains(store, files, needles, vectors, _words(gone))
+    remains, stems = _remains(store, files, needles, list(vectors.values()), _words(gone))
     if subject:
         named = [entry.id for entry in store.entries() if concerns(entry, subject)]
         remains += [f"memory {number} names {subject}" for number in named]
     sizes = {name: len(content) for name, content in files.items()}
-    return Erasure([entry.id for entry in gone], derived, sizes, len(needles) + len(vectors), stems, remains)
+    searched = len(needles) + len(vectors)
+    similar = _similar(store, [vector for number, vector in vectors.items() if number not in derived])
+    return Erasure([entry.id for entry in gone], derived, sizes, searched, stems, remains, similar)
+
+
+def _similar(store: Store, vectors: Sequence[bytes]) -> list[int]:
+    """Return the numbers of remaining memories that have a cosine of `SIMILAR` with an erased one.
+
+    Vectors that are none, or of another embedder, are passed over: the rows are deleted, and nothing may fail now.
+    """
+    if not (size := len(vectors[0])):
+        return []
+    chosen = "typeof(vector) = 'blob' AND length(vector) = ?"
+    rows = store.connection.execute(f"SELECT id, vector FROM memories WHERE {chosen} ORDER BY id", (size,)).fetchall()
+    erased, present = (
+        np.frombuffer(b"".join(given), dtype="<f4").reshape(-1, size // 4)
+        for given in ([one for one in vectors if len(one) == size], [vector for _, vector in rows])
+    )
+    near = (present @ erased.T).max(axis=1, initial=-1.0) >= SIMILAR
+    return [int(number) for (number, _), one in zip(rows, near, strict=True) if one]
 
 
 def erased_from(store: Store, session: str) -> bool:

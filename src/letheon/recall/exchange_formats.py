@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
+from letheon.recall.entries import Entry
 from letheon.recall.lifelong.nodes import FIELD
-from letheon.recall.store import Entry
 
 Shape = Literal["letheon", "mem0", "langchain"]
 ROLES = {"human": "user", "ai": "assistant"}

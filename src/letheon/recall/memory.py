@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import defused
 from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, concerns, erase
 from letheon.recall.instructions import standing_rules
 from letheon.recall.lifelong.memory import record_uses
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, Shown, fenced
 from letheon.recall.ranking import Search, search
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
 LEAST = 0.3  # cosine from which a query names what is to be erased

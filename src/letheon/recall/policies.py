@@ -18,10 +18,11 @@ import numpy as np
 
 from letheon.core.registry import check_settings
 from letheon.recall.embedders import Embedder
+from letheon.recall.entries import Entry
 from letheon.recall.instructions import sentences
 from letheon.recall.lifelong.memory import lifelong_scores, standing_beliefs
 from letheon.recall.ranking import reciprocal_ranks
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 Name = Literal["rhea", "lifelong", "fused", "vector", "words", "window", "full"]
 Treatment = Literal["whole", "compressed", "left out"]

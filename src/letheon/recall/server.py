@@ -25,10 +25,10 @@ from starlette.types import Receive, Scope, Send
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.conversation import Answers, Conversation
+from letheon.recall.entries import Entry
 from letheon.recall.erasure import erased_from
 from letheon.recall.memory import Memory
 from letheon.recall.refusals import Guard, Refused, error_body
-from letheon.recall.store import Entry
 
 SESSION_HEADER = "X-Letheon-Session"
 LONGEST_SESSION = 200  # characters

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
+from letheon.recall.entries import Entry, problem_of
 
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet
 WAIT_SECONDS = 5.0
 PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
-LONGEST = 1_000_000  # characters per text
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
 
 SCHEMA = """
@@ -47,33 +46,6 @@ INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 
 class SourceErased(InputError):
     """A derived memory whose source was erased before it could be stored."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One memory.
-
-    Attributes:
-        text: the words, as they were said or written.
-        role: who said it: `user`, `assistant`, or a speaker's name.
-        kind: `turn`, `note` (asked to be remembered), or what was derived: `summary`, `belief`.
-        session: the conversation it belongs to.
-        subject: the person or thing that it is about, by which it can be erased.
-        created: seconds since 1970.
-        details: further values, JSON.
-        sources: ids of the memories that it was derived from; it is erased with any of them.
-        id: its number in the file; 0 before it is stored.
-    """
-
-    text: str
-    role: str = "user"
-    kind: str = "turn"
-    session: str = ""
-    subject: str | None = None
-    created: float = 0.0
-    details: dict[str, Any] = field(default_factory=dict)
-    sources: tuple[int, ...] = ()
-    id: int = 0
 
 
 class Store:
@@ -238,7 +210,7 @@ class Store:
             SourceErased: a memory from which one of them was derived is not in the file.
         """
         for number, entry in enumerate(entries, start=1):
-            if problem := _problem(entry):
+            if problem := problem_of(entry):
                 raise InputError(f"memory {number} of {len(entries)}: {problem[0]}", problem[1])
         ids = []
         with self.writing() as connection:
@@ -351,26 +323,3 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.connection.execute("SELECT count(*) FROM memories").fetchone()[0])
-
-
-def _problem(entry: Entry) -> tuple[str, str] | None:
-    """Return what keeps a memory from being stored, and what to do about it."""
-    for name in ("text", "role", "kind", "session", "subject"):
-        value = getattr(entry, name)
-        if not isinstance(value, str) and (name, value) != ("subject", None):
-            return f"its {name} is {value!r}", f"give a text as {name}"
-        try:
-            (value or "").encode()
-        except UnicodeEncodeError:
-            return f"its {name} holds half a surrogate pair", "give Unicode text"
-    if not entry.text.strip() or len(entry.text) > LONGEST:
-        return f"a text of {len(entry.text)} characters", f"a text has 1 to {LONGEST} characters: split it"
-    created: Any = entry.created
-    details: Any = entry.details
-    if not isinstance(created, int | float) or not isinstance(details, dict):
-        return f"created is {created!r}, details are {details!r}", "give seconds, and an object"
-    try:
-        json.dumps(details)
-    except (TypeError, ValueError) as error:
-        return f"its details are no JSON: {error}", "give an object of JSON values"
-    return None

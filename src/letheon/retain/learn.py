@@ -64,8 +64,7 @@ def learn(
         on_evaluation: called at every evaluation (before the first task, every `evaluate_every` steps, after a task),
             for measurements beyond the stream's test rows.
 
-    Where a launcher started several processes, each of them calls this and takes its part of every step's rows. All end
-    with the model, and process 0 writes.
+    Of several processes of a launched job each calls this and takes its part of a step's rows; process 0 writes.
 
     Raises:
         InputError: the model, stream, strategy or options do not fit; nothing is trained or written.
@@ -82,27 +81,40 @@ def learn(
         raise InputError("there is no folder to resume from", "give out=")
     if out is not None and run is None:
         refuse_folder(Path(out))
-    if isinstance(model, (str, Path)):
-        check_loadable(model)
-        model = load(model, device=device)
-    if isinstance(model, LanguageModel) and process_count() > 1:
-        connect(model.device)
+    model = _connected(model, device)
     keep_freed_memory()
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(settings.seed, "learn"))
         learner = make_learner(model, stream, composed, settings)
         composed.prepare(learner)
         config = _config(model, learner)
-        if run is None and out is not None:
-            run = Run.create(Path(out), config) if is_main_process() else Run(Path(out))
-        elif run is not None:
-            _check_same(run, config)
+        run = _run_of(run, out, config)
         loop = Loop(learner, run, on_evaluation)
         if run is None or not is_main_process():
             return loop.work(resume=resume)
         with run.lock():
             run.tidy()
             return loop.work(resume=resume)
+
+
+def _run_of(run: Run | None, out: str | Path | None, config: dict[str, Any]) -> Run | None:
+    """Check a run that is continued, or begin a new one, which process 0 does for all."""
+    if run is not None:
+        _check_same(run, config)
+        return run
+    if out is None:
+        return None
+    return Run.create(Path(out), config) if is_main_process() else Run(Path(out))
+
+
+def _connected(model: Any, device: str) -> Any:
+    """Load a language model that is given by name, and connect the processes that learn it."""
+    if isinstance(model, (str, Path)):
+        check_loadable(model)
+        model = load(model, device=device)
+    if isinstance(model, LanguageModel) and process_count() > 1:
+        connect(model.device)
+    return model
 
 
 def _refuse_processes(model: Any, strategy: Composition) -> None:

@@ -16,7 +16,10 @@ from letheon.page.importing.draft import Broken, Draft, Reading, arxiv_of, one_l
 
 SILENT = frozenset({"script", "style", "template", "noscript", "svg", "head", "button"})
 INLINE = frozenset(
-    {"a", "b", "i", "em", "strong", "span", "sub", "sup", "code", "small", "time", "mark", "u", "q", "wbr"}
+    {
+        *("a", "b", "i", "em", "strong", "span", "sub", "sup", "code", "small", "time", "mark", "u", "q", "wbr"),
+        *("svg", "img", "path", "g"),
+    }
 )
 VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
 

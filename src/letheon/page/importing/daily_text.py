@@ -17,6 +17,8 @@ DOT = "·"
 DOTS = ("∙", "⋅", "‧", "・")
 AUTHORS = re.compile(rf"[•·*◦‣-]?\s*({NUMBER})\s+authors?", re.IGNORECASE)
 BY = re.compile(r"by ?AK\b")  # who makes the page, below its title
+# What some pages show above a title: votes (or the comments on the entry before: it cannot be told), who sent it in.
+ABOVE = re.compile(rf"-|(?:upvotes?\s*)?(?:{NUMBER})?|submitted by\b.*", re.IGNORECASE)
 LONG = 200  # characters; no title of a paper is longer, hardly an abstract shorter
 ENDS = (".", "!", "?", ":", ";", ",")
 # What such pages end with: words of which none is the beginning of another, so that there is one way to match a line.
@@ -136,9 +138,16 @@ def _ends(lines: list[str], start: int) -> list[End]:
             more = re.fullmatch(NUMBER, votes) and not shown.rstrip().endswith(votes)
             ends.append(End(i, last + 1 if more else last, f"{shown} {votes}" if more else shown))
         elif _authors_before(lines, i) and not behind:
-            is_day = last == i + 1 and len(shown) <= 40 and not "".join(lines[last + 1 : last + 2])
+            is_day = len(shown) <= 40 and _stands_alone(lines, i, last)
             ends.append(End(i, last if is_day else i, shown if is_day else ""))
     return ends
+
+
+def _stands_alone(lines: list[str], dot: int, place: int) -> bool:
+    """Whether a line behind a line `·` belongs to it, and is not the title before an abstract."""
+    if place == dot + 1:
+        return not "".join(lines[place + 1 : place + 2])
+    return len(next(filter(None, lines[place + 1 :]), "")) < LONG
 
 
 def _authors_before(lines: list[str], place: int) -> bool:
@@ -186,6 +195,7 @@ def _add(reading: Reading, lines: list[str], block: list[Paragraph], end: End, l
     """Add the entry that a block is, or list it as broken."""
     authors = AUTHORS.fullmatch(block[-1].text)
     content = block[:-1] if authors or _is_organisation(block, end) else block
+    content = _from_title(content)
     day = read_day(end.day)
     problem = ""
     if day is None:
@@ -202,7 +212,7 @@ def _add(reading: Reading, lines: list[str], block: list[Paragraph], end: End, l
     addresses = (address for line, address in links.items() if block[0].first <= line <= end.last)
     reading.drafts.append(
         Draft(
-            line=block[0].first + 1,
+            line=content[0].first + 1,
             title=content[0].text,
             abstract="\n\n".join(one.text for one in content[1:]),
             authors=int(authors[1].replace(",", "")) if authors else None,
@@ -212,6 +222,15 @@ def _add(reading: Reading, lines: list[str], block: list[Paragraph], end: End, l
             arxiv=next(filter(None, map(arxiv_of, addresses)), ""),
         )
     )
+
+
+def _from_title(content: list[Paragraph]) -> list[Paragraph]:
+    """Drop what stands above the title."""
+    while len(content) > 2 and len(content[1].text) < LONG and not content[1].text.endswith("."):
+        if not ABOVE.fullmatch(content[0].text):
+            break
+        content = content[1:]
+    return content
 
 
 def _is_organisation(block: list[Paragraph], end: End) -> bool:

@@ -17,7 +17,7 @@ from letheon.page.queue import Run
 from letheon.page.routes.papers import entry_of
 from letheon.page.site import Here, Site, show
 from letheon.papers.outcome import MODEL
-from letheon.report.safe_text import visible
+from letheon.report.safe_text import duration, visible
 
 router = APIRouter(include_in_schema=False)
 EVENT_SECONDS = 1.0
@@ -96,6 +96,7 @@ def _event(site: Site, number: int) -> tuple[str, bool]:
     one = site.queue.run(number)
     words, done, total = one.progress()
     told = {"state": one.state, "words": visible(words), "done": done, "total": total, "log": visible(one.log())}
+    told["took"] = duration(one.seconds) if one.started else ""
     return json.dumps(told), one.over
 
 

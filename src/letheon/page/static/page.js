@@ -6,6 +6,7 @@ for (const box of document.querySelectorAll("[data-events]")) {
     const run = JSON.parse(event.data);
     part("state").textContent = run.state;
     part("words").textContent = run.words;
+    part("took").textContent = run.took;
     const bar = part("progress");
     if (run.total) { bar.max = run.total; bar.value = run.done; }
     const log = part("log");

@@ -95,6 +95,19 @@ def small_llama(
     return LanguageModel(model, tokenizer, "tofu-mini")
 
 
+def template_llama(
+    rows: Iterable[Example], prompts: Iterable[str], seed: int, *, context: int, layers: int = 3, width: int = 128
+) -> LanguageModel:
+    """A small Llama for texts made by templates with numbers: every digit is a token.
+
+    Args:
+        prompts: further texts whose words it must know, such as those of test items.
+    """
+    vocabulary = [*rows, *(Example(prompt, "") for prompt in prompts)]
+    shape = {"layers": layers, "width": width, "context": context}
+    return small_llama(vocabulary, seed, embedding_scale=UNIT_EMBEDDINGS, digits=True, **shape)
+
+
 def steps_per_epoch(rows: Sequence[object], batch_size: int = 32) -> int:
     """Optimizer steps in one pass over the rows."""
     return -(-len(rows) // batch_size)

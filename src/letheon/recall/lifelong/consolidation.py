@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from letheon.recall.embedders import unit
+from letheon.recall.entries import Entry
 from letheon.recall.lifelong.equations import decayed
 from letheon.recall.lifelong.nodes import BELIEF, LINKED, Level, Node, link, new_node, read_nodes, write_nodes
 from letheon.recall.lifelong.settings import LifelongSettings
 from letheon.recall.lifelong.valence import Tagger
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 DAY = 86_400.0
 MOST = 2000  # newest memories that are grouped at once: clustering compares all pairs

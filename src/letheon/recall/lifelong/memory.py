@@ -18,6 +18,7 @@ import numpy as np
 
 from letheon.core.errors import InputError
 from letheon.recall.embedders import Embedder
+from letheon.recall.entries import Entry
 from letheon.recall.lifelong import consolidation
 from letheon.recall.lifelong.equations import (
     gate_score,
@@ -40,7 +41,7 @@ from letheon.recall.lifelong.recalling import (
 )
 from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import COMPONENTS, Tagger, salience, tag, words_of
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 AUTOMATIC_AFTER = 3  # recalls after which an episode is an automatic thought [inferred]
 CHANGE = re.compile(r"\b(now|no longer|not any ?more|moved|changed|instead|actually|from today|since today)\b", re.I)

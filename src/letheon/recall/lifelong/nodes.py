@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, get_args
 
+from letheon.recall.entries import Entry
 from letheon.recall.lifelong.valence import COMPONENTS, Tagger
-from letheon.recall.store import Entry, Store
+from letheon.recall.store import Store
 
 Level = Literal["episode", "automatic", "intermediate", "core"]
 FIELD = "lifelong"  # of a memory's details
