@@ -185,8 +185,9 @@ def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageM
 def test_the_change_is_scaled_down_while_no_goal_is_missed(
     spoiled: str, value: float, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = iter([LOOK, LOOK, {**LOOK, spoiled: value}])
+    looks = iter([LOOK, LOOK, LOOK, {**LOOK, spoiled: value}, LOOK])
     monkeypatch.setattr(loop, "_look", lambda: next(looks))
+    monkeypatch.setattr(loop, "_any_given", lambda: False)
     parameters = dict(loop.model.model.named_parameters())
     with torch.no_grad():
         for parameter in parameters.values():
@@ -194,24 +195,41 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
     change = {name: parameter.detach() - loop.before[name] for name, parameter in parameters.items()}
     reason = loop.lessen([LOOK])
     assert reason is not None
-    assert reason.endswith("80% of the change of the weights kept")
+    assert reason.endswith("80% of the change of the trained weights kept")
     for name, parameter in parameters.items():
         assert torch.allclose(parameter.detach() - loop.before[name], 0.8 * change[name], atol=1e-5)
 
 
 def test_what_is_missed_anyway_does_not_hold_the_change_up(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_look", lambda: {**LOOK, "look_retain": 0.95})
+    monkeypatch.setattr(loop, "_any_given", lambda: False)
     reason = loop.lessen([{**LOOK, "look_retain": 0.9}])
     assert reason is not None
-    assert "30% of the change" in reason
+    assert "40% of the change" in reason
     assert "not met: the retain rows" in reason
 
 
-def test_nothing_is_taken_back_where_the_facts_remain_or_nobody_looked(loop: ClosedLoop) -> None:
-    reason = loop.lessen([{**LOOK, "look_given": 0.1}])
-    assert reason is not None
-    assert "100% of the change" in reason
-    assert loop.lessen(steps(0.9)) is None
+def test_nothing_is_taken_back_where_facts_would_come_back_or_cannot_be_asked(
+    tiny: LanguageModel, deletion: Request, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loop.model.parameters_hash()
+    assert "100% of the change" in loop.lessen([{**LOOK, "look_given": 0.1}])
+    monkeypatch.setattr(loop, "_look", lambda: LOOK)
+    monkeypatch.setattr(loop, "_any_given", lambda: True)  # a row that the looks did not ask
+    assert "100% of the change" in loop.lessen([LOOK])
+    texts = Request(tuple(replace(row, prompt="") for row in deletion.forget), deletion.retain)
+    unasked = made(tiny, texts)
+    monkeypatch.setattr(unasked, "_look", lambda: LOOK)
+    assert "100% of the change" in unasked.lessen([LOOK])
+    assert loop.model.parameters_hash() == whole
+
+
+def test_a_collapse_keeps_its_reason_and_its_weights(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm(monkeypatch, [LOOK] * 9)
+    monkeypatch.setattr("letheon.forget.recipe_job.collapsed", lambda history, uniform: len(history) == 4)
+    monkeypatch.setattr(ClosedLoop, "lessen", None)
+    result = forget("tiny", deletion, "alternates", **QUICK)
+    assert result.outcome.stopped == "the model collapsed"
 
 
 # A run --------------------------------------------------------------------------------------------------------------

@@ -103,9 +103,6 @@ class RecipeJob:
                 self.closed = self._closed(before)
             loop.resume()
             outcome = loop.run(self._step, self._should_stop, _words)
-            if self.closed is not None and outcome.history:
-                with loop.autocast():
-                    outcome.stopped = self.closed.lessen(outcome.history) or outcome.stopped
         finally:
             self._let_go()
         change = {name: parameter.detach() - before[name] for name, parameter in loop.parameters.items()}
@@ -213,7 +210,10 @@ class RecipeJob:
         if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
         if self.closed is not None:
-            return self.closed.reason(history, last=len(history) == self.loop.total)
+            if self.closed.reason(history, last=len(history) == self.loop.total) is None:
+                return None
+            with self.loop.autocast():
+                return self.closed.lessen(history)
         if self.control is None or len(history) < self.settings.least_steps:
             return None
         per_epoch = math.ceil(len(self.request.forget) / self.training.batch_size)
