@@ -241,6 +241,7 @@ def judge(found: Findings, kept: EqualForgetting) -> None:
     runs = list(kept.runs.values())
     steps = {arm: [_steps_to(arms[arm], kept.level) for arms in runs] for arm in runs[0]}
     found.measured["compared at forget probability"] = kept.level
+    found.check("read at deep forgetting", kept.level == DEEP)
     found.measured |= {f"{name} there": kept.means(name) for name in MEASURES}
     found.measured["steps to there"] = {arm: mean(values) for arm, values in steps.items()}
     found.measured["seeds that get there"] = {arm: len(runs) - values.count(None) for arm, values in steps.items()}
