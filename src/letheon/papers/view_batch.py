@@ -3,7 +3,7 @@
 arXiv 2503.18371, 2025-03; CVPR 2025. Full scale in the paper: split CIFAR-10, iCaRL, a memory of 200 and a ResNet-18
 that learns for 50 epochs per task. Here: split digits and iCaRL, whose 100 exemplars are in the sampler with the new
 rows, so that old rows have views and rests as well; a perceptron with batch normalisation that learns for 64 epochs per
-task, at the full scale a convolutional network. Every arm has the same steps and rows per step, and its own rate: the
+task, at the full scale a convolutional network. Every seed has a split of its own. Every arm has the same steps and rows per step, and its own rate: the
 best for average accuracy under seeds that are not judged. Who learns less has less to forget; so accuracy decides
 beside forgetting, and no arm may gain by a lower peak.
 """
@@ -98,7 +98,7 @@ def measured(run: Run, seed: int, wide: bool = False, epochs: int = EPOCHS) -> d
     parts = [ViewBatch(settings), ICaRL(ICaRL.Settings(capacity=CAPACITY)), watch]
     model = convolutional_of(seed) if wide else network(SIZES, seed, batch_norm=True)
     composed, training = Composition(parts, "view_batch+icarl"), TRAINING | {"epochs": epochs}
-    result = learn(model, split_digits(), composed, seed=seed, learning_rate=run.rate, **training)
+    result = learn(model, split_digits(seed=seed), composed, seed=seed, learning_rate=run.rate, **training)
     learned = [float(result.matrix[i + 1, i]) for i in range(len(result.tasks))]
     return {
         "seed": seed,
