@@ -3,9 +3,9 @@
 arXiv 2503.18371, 2025-03; CVPR 2025. Full scale in the paper: split CIFAR-10, iCaRL, a memory of 200 and a ResNet-18
 that learns for 50 epochs per task. Here: split digits and iCaRL, whose 100 exemplars are in the sampler with the new
 rows, so that old rows have views and rests as well; a perceptron with batch normalisation that learns for 64 epochs per
-task, at the full scale a convolutional network. Every seed has a split of its own. Every arm has the same steps and rows per step, and its own rate: the
-best for average accuracy under seeds that are not judged. Who learns less has less to forget; so accuracy decides
-beside forgetting, and no arm may gain by a lower peak.
+task, at the full scale a convolutional network. Every seed has a split of its own. Every arm has the same steps and
+rows per step, and its own rate: the best for average accuracy under seeds that are not judged. Who learns less has less
+to forget; so accuracy decides beside forgetting, and no arm may gain by a lower peak.
 """
 
 from __future__ import annotations
