@@ -9,10 +9,10 @@ a model retrained without them (JSD), beside the AUC on held-out interactions, a
 there for a while. All arms descend one bounded forget loss (NPO) and leave the embeddings alone, and each has its own
 rate, chosen on tuning seeds by the JSD. Controls that can win: all blocks; groups of as many heads and MLPs, drawn at
 random in each world; and the circuit's own modules under the plain sum of both gradients, which has CURE's capacity
-without its groups. Reported: a circuit of half of the modules, and PCGrad on all modules. An earlier record had 20
-modules, one rate, an unbounded forget loss, and baselines that moved the embeddings. Differs: PCGrad is our update on
-all modules as one shared group; the forget loss is not known [inferred]. Full scale: GPT-2 Large and LLaMA-2-7B,
-MovieLens-1M.
+without its groups. Reported: a circuit of half of the modules, and PCGrad on all modules.
+An earlier record had 20 modules, one rate, an unbounded forget loss, and baselines that moved the embeddings.
+Differs: PCGrad is our update on all modules as one shared group; the forget loss is not known [inferred]. Full scale:
+GPT-2 Large and LLaMA-2-7B, MovieLens-1M.
 """
 
 from __future__ import annotations
