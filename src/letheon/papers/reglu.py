@@ -84,7 +84,7 @@ class Setting:
         return {arm: self.rates if arm in ("LoRA", "ROL") else self.rila for arm in self.arms}
 
 
-FAST = Setting("r=8,alpha=16", "rank=24,samples=24", (1e-3, 3e-3), (6e-4, 2e-3), 48)
+FAST = Setting("r=8,alpha=16", "rank=24,samples=24", (3e-4, 1e-3, 3e-3), (2e-4, 6e-4, 2e-3), 48)
 FULL = Setting("r=16,alpha=32", "rank=36,samples=72", (3e-4, 1e-3), (1e-4, 3e-4), 32)
 # Reported arms, no part of the claim.
 TOLD = {
