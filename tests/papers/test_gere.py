@@ -24,6 +24,7 @@ from letheon.papers.gere import (
     make_stream,
     measured,
     read,
+    replayed_and_held_out,
     worth,
 )
 from letheon.papers.kit.findings import Findings
@@ -86,6 +87,13 @@ def test_statements_that_are_tested_are_not_learned() -> None:
     assert make_stream(0).tasks[0].train != make_stream(1).tasks[0].train
 
 
+def test_a_sentence_that_measures_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gere, "READ", 3)
+    monkeypatch.setattr(gere, "REPLAYED", 2)
+    assert replayed_and_held_out(["a", "b", "c", "a"]) == (["b"], ["a"])
+
+
+@pytest.mark.slow
 def test_one_short_seed_of_each_arm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replayed sentences are none of those that measure, and every arm changes what it says of them."""
     monkeypatch.setattr(gere, "TRAIN", 20)

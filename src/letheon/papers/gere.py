@@ -157,13 +157,20 @@ def measured(run: Run, seed: int, full: bool = False, steps: int = 300) -> dict[
 def read(seed: int, full: bool, steps: int) -> tuple[LanguageModel, Sequence[str], Sequence[str]]:
     """A small Llama that has read plain sentences, sentences to replay, and others to measure."""
     sentences = make_world(seed, READ + HELD_OUT).corpus
+    replayed, held_out = replayed_and_held_out(sentences)
     parts: list[Any] = [part for task in make_stream(seed) for part in (task.train, task.test)]
     rows = [row for part in parts for row in part]
     texts = [Example("", text) for text in sentences]
     layers, width, times = (4, 128, 3) if full else (2, 64, 1)
     model = small_llama([*texts, *rows], seed, layers=layers, width=width, embedding_scale=UNIT_EMBEDDINGS)
     teach(model, texts[:READ], seed, times * steps, title="plain sentences", learning_rate=5e-3, warmup_steps=20)
-    return model, sentences[:REPLAYED], sentences[READ:]
+    return model, replayed, held_out
+
+
+def replayed_and_held_out(sentences: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sentences to replay, and those after the ones that are read; those that stand in both are not replayed."""
+    held_out = list(sentences[READ:])
+    return [one for one in sentences[:REPLAYED] if one not in set(held_out)], held_out
 
 
 def make_stream(seed: int) -> Stream:
