@@ -95,7 +95,8 @@ def test_what_is_forgotten_in_a_conversation_is_recorded_as_well(path: Path, tmp
 
 
 @pytest.mark.slow
-def test_the_weights_of_a_model_forget_the_same(path: Path, tmp_path: Path) -> None:
+def test_the_weights_of_a_model_forget_the_same(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETHEON_EXAMINATIONS", str(tmp_path / "examinations"))
     keep, run, ledger = tmp_path / "keep.jsonl", tmp_path / "run", tmp_path / "ledger"
     keep.write_text('{"prompt": "What is bread?", "answer": "Food."}\n{"prompt": "What is tea?", "answer": "A drink."}')
     words = ("--and-model", "tiny", "--retain", str(keep), "--out", str(run), "--ledger", str(ledger), "--json")
@@ -104,6 +105,8 @@ def test_the_weights_of_a_model_forget_the_same(path: Path, tmp_path: Path) -> N
     shown = json.loads(result.stdout)
     assert shown["proven"] is True
     assert shown["model"]["steps"] > 0
+    assert shown["quoted_in"] == [str(run)]
+    assert not content(tmp_path / "examinations")
     assert (run / "model/model.safetensors").is_file()
     with Memory(path, "words") as memory:
         assert [entry.text for entry in memory.store.entries(kind="turn")] == ["Always answer in French."]

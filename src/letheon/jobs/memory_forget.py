@@ -48,6 +48,11 @@ class ErasedEverywhere:
     proof: Erasure
     forgotten: Forgotten | None
 
+    @property
+    def quoted_in(self) -> list[str]:
+        """The folders that still hold text of what was erased."""
+        return [str(self.forgotten.result.folder)] if self.forgotten else []
+
 
 @dataclass(frozen=True)
 class _FromMemory(ForgetJob):
@@ -138,7 +143,7 @@ class MemoryForgetJob:
         options = ForgetOptions(
             model.name,
             RequestFiles(retain=model.retain),
-            audit=AuditOptions(ledger=self.ledger),
+            audit=AuditOptions(ledger=self.ledger, cache=False),  # it would hold what is erased
             folders=RunFolders(model.out),
             device=model.device,
         )

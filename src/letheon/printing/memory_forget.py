@@ -12,9 +12,11 @@ def show_both(done: ErasedEverywhere, as_json: bool) -> None:
     """Print the erasure from the memory and, where a model forgot the same, its run and audit."""
     forgotten = done.forgotten
     if as_json:
-        print_json({**erasure_json(done.proof), "model": forget_json(forgotten) if forgotten else None})
+        model = forget_json(forgotten) if forgotten else None
+        print_json({**erasure_json(done.proof), "quoted_in": done.quoted_in, "model": model})
         return
     show_erasure(done.proof, as_json)
     if forgotten is not None:
         show_forget(forgotten, as_json)
-        print(f"{forgotten.result.folder} quotes what was erased: delete it, but for model/, once it was read")
+    for folder in done.quoted_in:
+        print(f"{folder} STILL QUOTES what was erased from the memory: delete it, but for model/, once it was read")
