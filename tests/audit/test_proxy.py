@@ -59,6 +59,7 @@ def test_the_commands_refuse_it_before_a_model_is_loaded(tmp_path: Path, deletio
     assert compared("request.json", "proxy:tiny")["reference"] == "proxy:tiny"
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_proxy_as_its_control(tmp_path: Path, deletion: Request, monkeypatch: Any) -> None:
     deletion.write(tmp_path / "request.json")
     words = (

@@ -30,7 +30,12 @@ def run(name: str, *options: str) -> str:
 @pytest.mark.parametrize(
     ("name", "always", "with_bfloat16"),
     [
-        ("forget_step", {"npo_float32", "rmu_float32", "rmu_layers_float32", "memory"}, {"npo_bfloat16"}),
+        pytest.param(
+            "forget_step",
+            {"npo_float32", "rmu_float32", "rmu_layers_float32", "memory"},
+            {"npo_bfloat16"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("truth_ratio", {"truth_ratio_float32"}, {"truth_ratio_bfloat16"}, marks=pytest.mark.slow),
         pytest.param(
             "forget_methods",

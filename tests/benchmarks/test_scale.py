@@ -93,6 +93,7 @@ def test_doctor_reads_a_configuration_without_weights(
     assert found["ways"][1]["fits_sharded"]
 
 
+@pytest.mark.slow
 def test_measured_bytes_are_those_of_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = ("", "--base bfloat16 --offload", "--optimizer adamw8bit", "--base bfloat16 --optimizer adamw8bit")
     monkeypatch.setattr(scale_memory, "RUNS", {name: scale_memory.RUNS[name] for name in runs})

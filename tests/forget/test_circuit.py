@@ -16,7 +16,7 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.forget.scopes.circuit import CODES, Circuit, Settings, contrasts_of, grouped
+from letheon.forget.scopes.circuit import CODES, Circuit, Group, Settings, contrasts_of, grouped
 from letheon.forget.updates.by_group import reconciled, routed
 from letheon.probe.patching import Module
 from letheon.testing.samples import exchanged_request, sample_request
@@ -100,6 +100,28 @@ def test_the_random_control_has_groups_of_the_same_sizes(deletion: Request) -> N
     control.select(load("tiny", device="cpu"), deletion)
     assert sorted(causal.modules.values()) == sorted(control.modules.values())
     assert set(causal.modules) != set(control.modules)
+
+
+def test_the_random_control_draws_heads_for_heads_and_mlps_for_mlps() -> None:
+    every = [Module(layer, head) for layer in range(6) for head in (None, 0, 1, 2, 3)]
+    causal: dict[Module, Group] = {
+        Module(0): "forget",
+        Module(1): "retain",
+        Module(2, 1): "forget",
+        Module(3, 2): "shared",
+    }
+
+    def control(seed: int) -> dict[Module, Group]:
+        scope = Circuit(Settings(grouping="random", seed=seed))
+        scope.modules = causal
+        return scope._shuffled(every)
+
+    def kinds(modules: dict[Module, Group]) -> list[tuple[bool, str]]:
+        return sorted((module.head is None, group) for module, group in modules.items())
+
+    drawn = [control(seed) for seed in range(8)]
+    assert all(kinds(one) == kinds(causal) for one in drawn), "every group has as many weights"
+    assert len({frozenset(one.items()) for one in drawn}) > 1, "every seed has a draw of its own"
 
 
 def test_the_control_without_groups_shares_every_module_of_the_same_circuit(deletion: Request) -> None:

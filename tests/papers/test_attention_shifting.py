@@ -58,7 +58,7 @@ def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
             "neighbour_hedges": 0.1,
             "words": 9.0,
             "reworded": 1.0,
-            "target_probability": reproduction + nll / 1000,  # differs between seeds as nll does
+            "target_probability": reproduction + nll / 1000 - 0.001,  # differs between seeds as nll does
             **kept,
         }
 
@@ -121,15 +121,19 @@ def test_a_method_that_forgets_nothing_fails_whatever_it_keeps(noise_over_seeds:
 
 def test_a_run_that_does_not_forget_scores_below_every_run_that_does() -> None:
     forgets, stays = run_of(0.1, 1.0, 0.5), Trajectory(run_of(0.9, 1.0, 0.5).points[:2], [])
-    assert paper.kept_deep(forgets) == 0.1
+    assert paper.kept_deep(forgets) == pytest.approx(0.1)
     assert paper.kept_deep(stays) == -0.5
 
 
-def test_a_level_is_read_where_it_is_first_reached() -> None:
+def test_a_level_is_read_between_two_measurements() -> None:
     run = run_of(0.5, 1.0, 0.5)
     kept = paper.compared({0: dict.fromkeys(ARMS, run)})
-    assert kept.at(run, "reproduction", 0.6) == 0.5
+    assert kept.at(run, "reproduction", 0.6) == pytest.approx(0.6)
     assert kept.at(run, "reproduction", 0.01) is None
+
+
+def test_every_arm_has_as_many_candidates() -> None:
+    assert {len(candidates) for candidates in ARMS.values()} == {4}
 
 
 def test_the_figures_are_drawn() -> None:
@@ -145,4 +149,4 @@ def test_the_claim_is_measured_on_people() -> None:
     assert len(outcome.rows) == 2 * len(ARMS)
     first, last = outcome.measured["attention on masked tokens, first and last step, mean"]
     assert last < 0.5 * first
-    assert all(math.isfinite(row["lowest_reproduction"]) for row in outcome.rows)
+    assert all(math.isfinite(row["lowest_depth"]) for row in outcome.rows)

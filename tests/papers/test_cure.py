@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from letheon.forget.recipe import Recipe
 from letheon.papers.catalogue import Scale, paper
 from letheon.papers.cure import ARMS, HISTORY, ITEMS, ODD, PRIMARY, Point, judge, make_shop, mean_jsd, nearest, yes
 from letheon.papers.kit.findings import Findings
@@ -42,6 +43,11 @@ def test_yes_is_weighed_against_no() -> None:
 def test_an_arm_is_read_where_it_is_nearest_to_retraining() -> None:
     points = [{"jsd": jsd, "auc": auc} for jsd, auc in ((0.4, 0.9), (0.1, 0.8), (0.2, 0.7))]
     assert nearest(points)["auc"] == 0.8
+
+
+def test_the_random_control_is_drawn_anew_in_every_world() -> None:
+    scopes = [Recipe.parse(ARMS["random groups"].format(seed=seed)).scope.settings for seed in (3, 4)]
+    assert [scope.seed for scope in scopes] == [3, 4]
 
 
 @pytest.mark.parametrize(("jsd", "auc", "verdict"), [(0.1, 0.9, "holds"), (0.4, 0.9, "fails"), (0.1, 0.7, "fails")])

@@ -124,6 +124,17 @@ def test_the_claim_needs_every_part(slope: float, restored: float, control: floa
     assert set(result.intervals) == set(paper.PRIMARY)
     assert result.verdict == verdict
     assert result.measured["early similarity, all pairs"]["n"] == 80
+    assert set(result.checks) == set(paper.CHECKED)
+    assert all(result.checks.values())
+
+
+def test_a_topic_that_stays_or_broken_language_decides_nothing() -> None:
+    rows = [row(seed, topic, 0.3, 0.8) for seed in range(10) for topic in ("a", "c")]
+    rows[0]["lost_along"]["b"] += 0.1
+    assert judged(rows).verdict == "holds"
+    assert judged([one | {"incoherent": 0.2} for one in rows]).verdict == "inconclusive"
+    assert judged([one | {"target_drop": 0.4} for one in rows]).verdict == "inconclusive"
+    assert judged([one | {"joint_target": 0.3} for one in rows]).verdict == "inconclusive"
 
 
 def test_figures_are_drawn() -> None:

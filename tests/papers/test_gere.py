@@ -19,12 +19,13 @@ from letheon.papers.gere import (
     PRIMARY,
     TASKS,
     Run,
-    best,
     figures,
     judge,
     make_stream,
     measured,
     read,
+    replayed_and_held_out,
+    worth,
 )
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
@@ -72,9 +73,9 @@ def test_a_rate_is_chosen_by_what_is_judged_among_those_that_learn_both_tasks() 
         return {"rise": rise, "old task": old, "old task, when learned": learned, "new task": new}
 
     runs = {1e-4: row(0.0, 1.0, learned=0.5), 1e-3: row(0.1, 0.5), 2e-3: row(0.2, 0.9), 3e-3: row(0.3, 1.0, new=0.8)}
-    assert best(runs, ABILITY) == 1e-3
-    assert best(runs, OLD) == 2e-3
-    assert best({1e-4: runs[1e-4], 3e-3: runs[3e-3]}, ABILITY) == 3e-3
+    assert max(runs, key=lambda rate: worth(runs[rate], ABILITY)) == 1e-3
+    assert max(runs, key=lambda rate: worth(runs[rate], OLD)) == 2e-3
+    assert worth(runs[3e-3], OLD) > worth(runs[1e-4], OLD), "it comes nearer to learning both"
 
 
 def test_statements_that_are_tested_are_not_learned() -> None:
@@ -86,6 +87,13 @@ def test_statements_that_are_tested_are_not_learned() -> None:
     assert make_stream(0).tasks[0].train != make_stream(1).tasks[0].train
 
 
+def test_a_sentence_that_measures_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gere, "READ", 3)
+    monkeypatch.setattr(gere, "REPLAYED", 2)
+    assert replayed_and_held_out(["a", "b", "c", "a"]) == (["b"], ["a"])
+
+
+@pytest.mark.slow
 def test_one_short_seed_of_each_arm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replayed sentences are none of those that measure, and every arm changes what it says of them."""
     monkeypatch.setattr(gere, "TRAIN", 20)

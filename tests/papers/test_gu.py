@@ -111,6 +111,7 @@ def test_one_seed_is_inconclusive() -> None:
 def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
     result = judged(kept_by(0.6, 0.7, lowest=0.85))
     assert result.measured["retain ES, npo, realized minus plain"] is None
+    assert not result.checks["npo is read at deep forgetting"]
     assert result.verdict == "inconclusive"
 
 

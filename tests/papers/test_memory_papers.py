@@ -109,11 +109,11 @@ def test_a_scene_is_told_in_the_words_of_the_recalls() -> None:
 
 
 def test_behaviour_is_judged_by_interpolation_by_permuted_behaviour_and_by_plain_text() -> None:
-    kinds = ("both", "interpolation", "law", "kind", "permuted")
+    kinds = ("both", "interpolation", "mean", "law", "kind", "permuted")
     names = [f"{m} {r}, {k}" for m in ("RMSE", "parsed", "accuracy") for r in lcbm.REGIMES for k in kinds]
     row = dict.fromkeys(names, 10.0) | {
-        "RMSE random, kind": 20.0, "RMSE random, interpolation": 20.0, "accuracy all, permuted": 0.1,
-        "accuracy all, kind": 0.3,
+        "RMSE random, kind": 20.0, "RMSE random, interpolation": 20.0, "RMSE random, mean": 20.0,
+        "accuracy all, permuted": 0.1, "accuracy all, kind": 0.3,
         "log perplexity, untuned": 0.5, "content, chance": 0.125, "content, both": 0.3, "mail error, untuned": 20.0,
         "mail error, both": 15.0, "mail error, permuted": 18.0,
     }  # fmt: skip
@@ -130,7 +130,8 @@ def test_behaviour_is_judged_by_interpolation_by_permuted_behaviour_and_by_plain
 
     assert verdicts().verdict == "holds"
     assert verdicts(0.5).parts[lcbm.PLAIN] == "fails"
-    assert verdicts(**{"RMSE random, interpolation": 2.0}).parts[lcbm.INTERPOLATION] == "fails"
+    for control in ("interpolation", "mean"):
+        assert verdicts(**{f"RMSE random, {control}": 2.0}).parts[lcbm.INTERPOLATION] == "fails"
     assert verdicts(**{"accuracy all, permuted": 0.8}).parts[lcbm.PERMUTED] == "fails"
 
 
@@ -151,6 +152,7 @@ def test_dialogues_contradict_their_rules_and_misstate_a_fact() -> None:
         assert [len(dialogue.rules[time]) for time in (EARLY, EXCHANGES)] == [3, 3]
         assert sum(bool(one.wrong) for one in dialogue.rules[EXCHANGES]) == 2
         assert sum(bool(one.wrong) for one in dialogue.facts[EXCHANGES]) == 3
+        assert [one.misstated for one in dialogue.facts[EXCHANGES]] == [False, False, True, False, False, False]
         said = "\n".join(text for exchange in dialogue.exchanges for text in exchange)
         for one in (*dialogue.rules[EXCHANGES], *dialogue.facts[EXCHANGES]):
             assert all(text in said for text in (one.told, *one.wrong))
@@ -197,7 +199,8 @@ def test_a_sentence_that_is_contradicted_later_in_a_context_does_not_count() -> 
 
 def test_rhea_is_judged_by_contexts_by_the_model_and_by_ablations() -> None:
     base = {
-        "rules late": 0.5, "facts late": 0.5, "rule margin late": 0.2, "rule margin change": -0.2, "tokens late": 150.0,
+        "rules late": 0.5, "facts late": 0.5, "misstated facts late": 0.5, "rule margin late": 0.2,
+        "rule margin change": -0.2, "tokens late": 150.0,
         "fact margin late": 0.1, "rule right late": 0.4, "fact right late": 0.4, "precision": 0.9, "recall": 0.8,
     }  # fmt: skip
 
@@ -212,4 +215,6 @@ def test_rhea_is_judged_by_contexts_by_the_model_and_by_ablations() -> None:
     assert verdicts().verdict == "holds"
     assert verdicts(**{"rules late": -0.3}).parts[rhea.RULES] == "fails"
     assert verdicts(**{"rule margin change": -0.3}).parts[rhea.STEADY] == "fails"
-    assert verdicts(**{"fact margin late": -0.3}).parts[rhea.RETRIEVAL] == "fails"
+    assert verdicts(**{"facts late": -0.3}).parts[rhea.FACTS] == "fails"
+    assert verdicts(**{"misstated facts late": -0.3}).verdict == "holds"
+    assert verdicts(**{"fact margin late": -0.3}).verdict == "inconclusive"

@@ -12,15 +12,14 @@ from letheon.papers import catalogue, nalaformer
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.nalaformer import (
+    AUTHORS,
     BROAD,
+    CANDIDATES,
     FROZEN,
     NORMS,
     OURS,
     PRIMARY,
     RELU,
-    Run,
-    arms,
-    best,
     check,
     entropies,
     judge,
@@ -41,6 +40,7 @@ def curve(softmax: float = 0.5, norm_aware: float = 0.4, relu: float = 0.0) -> d
 
 def accuracies(norm_aware: float, frozen: float, relu: float = 0.7, spread: float = 1.0) -> Results:
     values = {"softmax": 1.0, RELU: relu, "elu + 1": 0.75, OURS: norm_aware, FROZEN: frozen, "positive half only": 0.7}
+    values[AUTHORS] = norm_aware
 
     def row(x: float, seed: int) -> dict[str, float]:
         return dict.fromkeys(("accuracy", "sharp", "broad"), x + seed / 1000) | {"spread of the power": spread}
@@ -96,25 +96,24 @@ def test_sharp_questions_want_the_nearest_place_and_broad_ones_the_weight_around
 def test_a_run_measures_both_kinds_and_the_power_of_the_norm_aware_map(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nalaformer, "TESTED", 20)
     monkeypatch.setattr(nalaformer, "BATCH", 4)
-    tried = arms()
-    ours = measured(tried[OURS][0], 100, 3)
+    ours = measured(OURS, CANDIDATES[OURS][0], 100, 3)
     assert 0 <= ours["spread of the power"] < 3.0
     assert ours["accuracy"] == pytest.approx((ours["sharp"] + ours["broad"]) / 2, abs=0.05)
-    assert measured(tried[RELU][0], 100, 3)["spread of the power"] is None
-    assert len(tried[FROZEN]) == 8
-    assert len(tried[OURS]) == 6
+    assert measured(RELU, CANDIDATES[RELU][0], 100, 3)["spread of the power"] is None
 
 
 def test_the_best_setting_is_chosen_on_tuning_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
 
-    def fake(run: Run, seed: int, steps: int) -> dict[str, float]:
+    def fake(arm: str, setting: tuple[float, ...], seed: int, steps: int) -> dict[str, float]:
         seen.add(seed)
-        return {"accuracy": run.rate, "sharp": 0.5, "broad": 0.5, "spread of the power": 0.5 + seed / 100}
+        value = -abs(math.log(setting[-1] / 6e-3)) + seed / 1000 - abs(math.log(setting[0])) * (len(setting) == 2)
+        return {"accuracy": value, "sharp": 0.5, "broad": 0.5, "spread of the power": 0.5 + seed / 100}
 
     monkeypatch.setattr(nalaformer, "measured", fake)
-    assert best(arms()[FROZEN], 1).rate == max(nalaformer.RATES)
-    assert min(seen) >= 100
     outcome = catalogue.paper("nalaformer").reproduce(Scale(seeds=(0, 1)))
-    assert len(outcome.rows) == 2 * len(arms())
+    assert seen == {0, 1, 100, 101}
+    assert outcome.measured["chosen on seeds 100, 101"][OURS] == "(1.0, 0.006)"
+    assert outcome.measured["chosen on seeds 100, 101"][FROZEN] == "(0.75, 0.006)", "beyond the grid"
+    assert len(outcome.rows) == 2 * len(CANDIDATES)
     assert outcome.figures["entropy"].startswith("<svg")

@@ -112,6 +112,7 @@ def test_a_level_that_is_never_reached_is_inconclusive() -> None:
     assert reglu.compared(runs).level is None
     result = judged(runs)
     assert result.measured["other_probability, ReGLU minus LoRA"] is None
+    assert result.checks == {"read at deep forgetting": False}
     assert result.verdict == "inconclusive"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from letheon.attend.resonance import Resonance, resonate
-from letheon.papers.common.recall_world import FAR, FREQUENT, NEAR, compared, right, streams, windowed_model
+from letheon.papers.common.recall_world import FAR, FREQUENT, NEAR, RARE, compared, right, streams, windowed_model
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.resonance import ARMS, NOISES, PRIMARY, judge, make, noise_curve, noise_figure
@@ -53,6 +53,7 @@ def judged(results: Results) -> Findings:
     return found
 
 
+@pytest.mark.slow
 def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     found = judged(results)
     assert set(found.parts) == set(PRIMARY)
@@ -67,15 +68,15 @@ def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     [(0.5, 0.3, "holds"), (0.2, 0.3, "fails"), (0.5, 0.1, "fails")],
 )
 @pytest.mark.usefixtures("noise_over_seeds")
-def test_more_recall_with_and_without_noise_are_both_needed(
-    results: Results, recurring: float, noisy: float, verdict: str
-) -> None:
+def test_more_recall_with_and_without_noise_are_both_needed(recurring: float, noisy: float, verdict: str) -> None:
     def row(arm: str, seed: int) -> dict[str, Any]:
         more, left = (recurring, noisy) if arm == "resonance" else (0.3, 0.2)
-        changed = {FREQUENT: more + seed / 1000, FAR: 0.4, NEAR: 1.0}
-        return {**results.arms[arm][0], **changed, "noise": {p: {FAR: left + seed / 1000} for p in NOISES}}
+        row = {FREQUENT: more + seed / 1000, FAR: 0.4, NEAR: 1.0, "beyond the window": 0.5, RARE: 0.2}
+        row |= {"logits changed when off": 0.0, "parameters": 1, "fall of the loss at the end": 0.1}
+        return row | {"noise": {p: {FAR: left + seed / 1000} for p in NOISES}}
 
-    assert judged(Results({arm: [row(arm, seed) for seed in range(10)] for arm in results.arms})).verdict == verdict
+    results = Results({arm: [row(arm, seed) for seed in range(10)] for arm in ("model", *ARMS)})
+    assert judged(results).verdict == verdict
 
 
 def test_without_a_cap_a_memory_may_grow_beyond_the_root_of_its_width() -> None:

@@ -85,6 +85,7 @@ def test_the_claim_is_of_both_kinds_of_grpo() -> None:
     assert summary(runs(0.6)[NO_KL])["old accuracy"] == pytest.approx(0.645)
 
 
+@pytest.mark.slow
 def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rft, "TARGET", 0.9)
     monkeypatch.setattr(rft, "EACH", 1)

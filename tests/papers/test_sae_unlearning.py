@@ -113,7 +113,8 @@ def trial(
         "target_accuracy": 1.0,
         "kept_accuracy": 1.0,
         "target_hedges": 0.0,
-        **dict.fromkeys(("target_probability", "kept_probability", "hedge_probability"), 0.5),
+        **dict.fromkeys(("target_probability", "hedge_probability"), 0.5),
+        "kept_probability": 0.97,
     }
     start = {"step": 0.0, **base}
     after = {**start, "step": 60.0, "position": position + jitter, "unknown": 0.9 - jitter}
@@ -143,7 +144,7 @@ def judged(runs: Any) -> Findings:
         ({"ascent": 0.8}, "fails"),  # gradient ascent achieves it as well
         ({"kept": 0.8}, "fails"),  # others were taken along
         ({"answered": 0.9}, "fails"),  # it is still answered
-        ({"residual": 0.9}, "fails"),  # no latents are needed for it
+        ({"residual": 0.9}, "holds"),  # no latents are needed for it: reported beside
     ],
 )
 @pytest.mark.usefixtures("noise_over_seeds")

@@ -100,6 +100,8 @@ def test_a_claim_that_is_true_in_every_part_holds() -> None:
     assert set(result.parts.values()) == {"holds"}
     assert result.measured["rules minus facts"] == pytest.approx(0.7)
     assert result.measured["probes"]["layer"] == 1
+    still = [one | {"ratios": one["ratios"] | {"train": 0.3}} for seed in range(10) for one in rows_of(seed, 0.9, 0.2)]
+    assert judged(still).verdict == "inconclusive", "nothing was forgotten"
 
 
 def test_figures_are_drawn() -> None:

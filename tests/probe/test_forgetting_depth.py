@@ -68,6 +68,8 @@ def test_random_answers_are_fixed_and_carry_no_information() -> None:
     assert said == relabelled(many, "random", 3) != relabelled(many, "random", 4)
     right = np.mean([row.answer == one.answer for row, one in zip(said, many, strict=True)])
     assert right == pytest.approx(0.25, abs=0.03)  # three standard errors of 2,000 draws
+    answers = [row.answer for row in said]
+    assert {answers.count(option) for option in "abcd"} == {500}, "the labels teach no bias"
     flipped, true = relabelled(many, "flipped"), relabelled(many, "true")
     assert not any(row.answer == one.answer for row, one in zip(flipped, many, strict=True))
     assert all(row.answer == one.answer for row, one in zip(true, many, strict=True))

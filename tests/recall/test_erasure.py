@@ -64,6 +64,12 @@ def test_memories_that_may_say_the_same_in_other_words_are_listed_and_stay(store
     assert not erase(store, [2, 3]).similar
 
 
+def test_a_vector_of_a_broken_size_stops_no_erasure(store: Store) -> None:
+    add(store, Entry("Ilse's code is 7391."), Entry("Ilse's lock is green."), Entry("Filler."))
+    store.connection.execute("UPDATE memories SET vector = x'010203' WHERE id = 1")
+    assert erase(store, [1, 2]).similar == []
+
+
 def test_a_reply_whose_source_is_erased_while_it_is_written_is_not_stored(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "m.sqlite", "words")
     memory.remember("Ilse's code is 7391.", subject="Ilse")

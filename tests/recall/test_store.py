@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,14 @@ def test_a_file_that_is_open_elsewhere_is_not_called_clean(tmp_path: Path, monke
     reader.execute("SELECT count(*) FROM memories").fetchone()
     with pytest.raises(LetheonError, match="open in another process"):
         erase(store, [1])
+    add = partial(store.add, [Entry("A turn.")], WORDS.embed(["A turn."]))
+    add()  # waits, and finds that it cannot complete the erasure
+    monkeypatch.setattr("letheon.recall.store.WAIT_SECONDS", 60)
+    add()  # does not wait again
     reader.close()
+    assert store.rebuild()
+    add()
+    assert not store._left_unfinished
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 50, b"SQLite format 3\x00" + b"\xff" * 2000])
@@ -151,6 +159,7 @@ def test_a_second_writer_waits_and_then_is_told(tmp_path: Path, monkeypatch: pyt
 
 WRITER = """
 import sys
+from functools import partial
 from pathlib import Path
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry

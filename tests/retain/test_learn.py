@@ -286,6 +286,7 @@ def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: 
         nameless()
 
 
+@pytest.mark.slow
 def test_several_jobs_compare_strategies_as_one_does(tmp_path: Path) -> None:
     both = ["naive", "replay:capacity=20"]
     given: dict[str, Any] = {"model": "mlp=8", "stream": "split-digits", "strategies": both, "seeds": (0,)}

@@ -96,13 +96,20 @@ def forget(
 ) -> None:
     """Erase memories with everything derived from them, and search the raw file for what is left.
 
+    An erasure of the file that was cut short is completed first.
+
     letheon memory forget me.sqlite --subject Ilse
 
     letheon memory forget me.sqlite --subject Ilse --and-model my-model/ --out run/
     """
-    from letheon.jobs.memory import forget_in_file, matches_in_file
-    from letheon.printing.memory import show_entries, show_erasure
+    from letheon.jobs.memory import complete_erasure, finds, forget_in_file, matches_in_file
+    from letheon.printing.memory import show_completed, show_entries, show_erasure
 
+    if complete_erasure(file):
+        more = finds(file, subject, query, ids)
+        show_completed(file, more, as_json)
+        if not more:
+            return
     if query is not None and not yes and subject is None and not ids:
         show_entries(matches_in_file(file, query), as_json)
         raise InputError("nothing is erased yet: this is the query's match", "give --yes to erase it")

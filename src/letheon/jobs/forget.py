@@ -181,7 +181,7 @@ class ResumedForget:
 
     @property
     def audit(self) -> AuditOptions:
-        """The audit that the run was started with; --no-audit and --ledger of the command line go before it."""
+        """The audit that the run was started with; --no-audit, --no-cache and --ledger given now go before it."""
         given, labels = self.given.audit, self.config.get("labels", {})
         return AuditOptions(
             audit=given.audit and labels.get("audit", True),
@@ -190,6 +190,7 @@ class ResumedForget:
             ledger=given.ledger or labels.get("ledger", ""),
             lm_eval=labels.get("lm_eval", ""),
             lm_eval_path=Path(folder) if (folder := labels.get("lm_eval_path")) else None,
+            cache=given.cache and labels.get("cache", True),
         )
 
     def plan(self) -> dict[str, Any]:
@@ -233,6 +234,7 @@ def _finished(result: Result, before: str, options: AuditOptions, seed: int, dev
                 seed=seed,
                 device=device,
                 method=Run.open(folder).config["method"],
+                cache=options.cache,
             )
     except KeyboardInterrupt:
         words = f"the audit was stopped; the model is saved in {folder}/model"

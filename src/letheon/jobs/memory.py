@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, LetheonError
 from letheon.recall.embedders import load_embedder
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure
 from letheon.recall.exchange_formats import Shape, read_entries, write_shape
 from letheon.recall.memory import Memory, reindex
 from letheon.recall.ranking import Search
-from letheon.recall.store import Store
+from letheon.recall.store import UNFINISHED, Store
 
 
 @contextmanager
@@ -80,6 +80,36 @@ def matches_in_file(path: Path, query: str) -> list[dict[str, Any]]:
     """Return the memories that an erasure by a query would take, without what is derived from them."""
     with opened(existing(path)) as memory:
         return [described(entry) for entry in memory.matches(query)]
+
+
+def complete_erasure(path: Path) -> bool:
+    """Complete an erasure that was cut short; return whether there was one.
+
+    What it erased is known no more: the file is rebuilt from what remains, and not searched.
+
+    Raises:
+        LetheonError: another process has the file open.
+    """
+    if UNFINISHED not in Store.facts(existing(path)):
+        return False
+    with opened(path) as memory:  # opening completes it
+        if UNFINISHED in memory.store.about():
+            problem = f"an erasure of {path} was cut short, and cannot be completed while another process has it open"
+            raise LetheonError(problem, "close the other process, then run the command again")
+    return True
+
+
+def finds(path: Path, subject: str | None, query: str | None, ids: list[int] | None) -> bool:
+    """Return whether any memory is there to be erased; two ways of choosing count as something, to be refused."""
+    given = [one for one in (subject, query, ids or None) if one is not None]
+    with opened(existing(path)) as memory:
+        if len(given) != 1:
+            return bool(given)
+        try:
+            chosen = memory.concerned(subject=subject, query=query, ids=ids or None)
+        except InputError:
+            return False
+        return bool(memory.store.entries(chosen))
 
 
 def forget_in_file(path: Path, subject: str | None, query: str | None, ids: list[int] | None) -> Erasure:

@@ -155,9 +155,12 @@ class AuditOptions(GeneralAbility, LedgerOption, AuditCriteria):
 
     Attributes:
         audit: audit the result.
+        cache: store the examination of the model before in the user's cache folder, and reuse it in the next audit of
+            the request. It holds the request's rows and the model's answers.
     """
 
     audit: bool = True
+    cache: bool = True
 
 
 @dataclass(frozen=True)

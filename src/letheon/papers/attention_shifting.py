@@ -5,12 +5,13 @@ arXiv 2510.17210, 2025-10; NeurIPS 2025.
 Measured here, on people with namesakes (`common/people`): the model answers about the known ones and says of unknown
 people, in many phrasings, that it does not know, so that it has something to say in place of a forgotten fact. Every
 method trains the same low-rank adapters on queries and keys with as many retain rows as forget rows, and is read off
-where the share of answers about the forgotten person that still give the true value (the paper's reproduction rate) has
-fallen to 0.2, or to the next level that all of them reach. There: ROUGE-L and log perplexity of answers about people
-whom no method was shown, half of them namesakes, and how often an answer about the forgotten person names another
-entity of the asked type. Every method has its own rate, chosen on tuning worlds by that ROUGE-L. The world is invented
-and its entities are known, so that both shares need no judge. Reported: hedges, and forgotten facts asked in wordings
-that no run has seen.
+where the probability of the forgotten person's facts, interpolated, has fallen to 0.2, or to the next level that all of
+them reach (then nothing is decided). There: ROUGE-L and log perplexity of answers about people whom no method was
+shown, half of them namesakes, and how often an answer about the forgotten person names another entity of that type.
+Every method has four candidates (rates, and for ours alpha), chosen on tuning worlds by that ROUGE-L. The world is
+invented and its entities are known, so that both shares need no judge. Reported: hedges, the share of answers that
+still give the true value (the paper's reproduction rate), and forgotten facts asked in wordings that no run has seen.
+That ours must leave a probability below one half was added after development runs.
 
 An earlier record had a world without any way to say "unknown" and read it at a reproduction of one half, where most
 attention on masked tokens had not moved yet. Full scale in the paper: TOFU on Llama-2-7B, extraction from GPT-Neo,
@@ -22,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 from letheon.core.model.models import LanguageModel
@@ -37,31 +39,29 @@ from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_reached
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS = "attention shifting"
 Candidate = tuple[str, float]  # a method with its settings, and a learning rate
-# The candidates to choose from. The paper's alpha follows the losses; 0.9 is the most that it can become.
+# Four candidates each, to choose from. The paper's alpha follows the losses; 0.9 is the most that it can become.
+RATES = (1e-4, 2e-4, 5e-4, 1e-3)
 ARMS: dict[str, tuple[Candidate, ...]] = {
-    OURS: (
-        ("attention_shifting", 5e-3),
-        ("attention_shifting:alpha=0.9", 5e-3),
-        ("attention_shifting:alpha=0.9", 2e-3),
-    ),
-    "gradient ascent": (("gradient_ascent", 2e-4), ("gradient_ascent", 5e-4)),
-    "gradient ascent and cross-entropy": (("grad_diff", 2e-4), ("grad_diff", 5e-4)),
-    "NPO and KL": (("npo:retain_loss=kl", 2e-4), ("npo:retain_loss=kl", 5e-4)),
+    OURS: tuple(product(("attention_shifting", "attention_shifting:alpha=0.9"), (2e-3, 5e-3))),
+    "gradient ascent": tuple(product(("gradient_ascent",), RATES)),
+    "gradient ascent and cross-entropy": tuple(product(("grad_diff",), RATES)),
+    "NPO and KL": tuple(product(("npo:retain_loss=kl",), RATES)),
 }
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
-STEPS, EVERY = 96, 6  # of a run, which ends where it has forgotten; steps between two measurements
-DEEP = 0.2  # reproduction at which runs are compared
+STEPS, EVERY = 96, 2  # of a run, which ends where it has forgotten; steps between two measurements
+DEEP = 0.2  # probability of the target's facts at which runs are compared and end
 LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
 HALF = 0.5  # a probability; a method that leaves more of it has not forgotten
+DEPTH = "target_probability"
 PRIMARY = (
     "probability of the target's facts at the end, ours",
     *(f"{name}, ours minus {arm}" for arm in BASELINES for name in ("neighbour_rouge", "neighbour_nll")),
@@ -110,16 +110,16 @@ def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Traje
     before, (method, rate) = start(seed, scale), candidate
     plan = Arm(f"{method}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
     copied = before._replace(model=copy_of(before.model))
-    return follow(copied, plan, seed, until=lambda point: point["reproduction"] <= DEEP)
+    return follow(copied, plan, seed, until=lambda point: point[DEPTH] <= DEEP)
 
 
 def kept_deep(run: Trajectory) -> float:
-    """ROUGE-L of the other people's answers where the reproduction has fallen to `DEEP`.
+    """ROUGE-L of the other people's answers where the probability of the target's facts has fallen to `DEEP`.
 
-    A run that does not get there scores minus its lowest reproduction: less than any that does.
+    A run that does not get there scores minus its lowest probability: less than any that does.
     """
-    kept = first_reached(run.column("reproduction"), run.column("neighbour_rouge"), DEEP)
-    return -min(run.column("reproduction")) if kept is None else kept
+    kept = first_crossing(run.column(DEPTH), run.column("neighbour_rouge"), DEEP)
+    return -min(run.column(DEPTH)) if kept is None else kept
 
 
 def reproduced(model: LanguageModel, rows: Sequence[Example]) -> float:
@@ -158,18 +158,17 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
 def compared(runs: Runs) -> EqualForgetting:
     """The runs where they first reach deep forgetting, or the next level that ours and every baseline reach."""
     compare = (OURS, *BASELINES)
-    return at_equal_forgetting(
-        runs, compare, keep="neighbour_rouge", by="reproduction", levels=LEVELS, interpolate=False
-    )
+    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by=DEPTH, levels=LEVELS)
 
 
 def judge(found: Findings, kept: EqualForgetting) -> None:
     """Measured values, intervals, and a verdict for each of the eight parts."""
     runs = kept.runs.values()
-    found.measured["compared at reproduction"] = kept.level
+    found.measured["compared at the probability of the target's facts"] = kept.level
     for name in (
         "neighbour_rouge",
         "neighbour_nll",
+        "reproduction",
         "wrong_entities",
         "hedges",
         "neighbour_hedges",
@@ -177,8 +176,8 @@ def judge(found: Findings, kept: EqualForgetting) -> None:
         "reworded",
     ):
         found.measured[f"{name} there, mean"] = kept.means(name, arms=ARMS)
-    lowest = {arm: mean(min(arms[arm].column("reproduction")) for arms in runs) for arm in ARMS}
-    found.measured["lowest reproduction, mean"] = lowest
+    lowest = {arm: mean(min(arms[arm].column(DEPTH)) for arms in runs) for arm in ARMS}
+    found.measured["lowest probability of the target's facts, mean"] = lowest
     masked = attention_on_masked(kept.runs)
     found.measured["attention on masked tokens, first and last step, mean"] = [masked[0][1], masked[-1][1]]
     for arm in BASELINES:
@@ -186,6 +185,8 @@ def judge(found: Findings, kept: EqualForgetting) -> None:
         found.decide(f"neighbour_nll, ours minus {arm}", kept.pairs(arm, OURS, "neighbour_nll"), below=0.0)
     left = [arms[OURS].last["target_probability"] for arms in runs]
     found.decide("probability of the target's facts at the end, ours", left, below=HALF)
+    deep = kept.level == DEEP or sum(left) / len(left) > HALF  # ours that leaves half fails by that part alone
+    found.check("read at deep forgetting, if ours forgets", deep)
     found.decide("wrong entities", kept.values(OURS, "wrong_entities"), below=NEAR_ZERO, value=False)
 
 
@@ -197,19 +198,16 @@ def attention_on_masked(runs: Runs) -> list[tuple[float, float]]:
 
 def _row(seed: int, arm: str, run: Trajectory, kept: EqualForgetting) -> dict[str, Any]:
     level = kept.level
-    reached = (point for point in run.points if level is not None and point["reproduction"] <= level)
-    lowest = min(run.column("reproduction"))
-    return {"seed": seed, "arm": arm, "level": level, **next(reached, {}), "lowest_reproduction": lowest}
+    reached = (point for point in run.points if level is not None and point[DEPTH] <= level)
+    return {"seed": seed, "arm": arm, "level": level, **next(reached, {}), "lowest_depth": min(run.column(DEPTH))}
 
 
 def figures(kept: EqualForgetting) -> dict[str, str]:
     """Neighbours over forgetting, wrong entities over forgetting, and attention on masked tokens over steps."""
-    across, grid = "answers with the true value", [level / 20 for level in range(20, -1, -1)]
+    across, grid = "probability of the target's facts", [level / 20 for level in range(20, -1, -1)]
     up, name = "answers with a wrong entity", "wrong_entities"
-    near = "ROUGE-L of other people's answers over forgotten answers with the true value, mean of the seeds"
-    wrong = (
-        "Answers about the forgotten person that name a wrong entity, over those with the true value, mean of the seeds"
-    )
+    near = "ROUGE-L of other people's answers over the probability of the forgotten facts, mean of the seeds"
+    wrong = "Wrong entities in answers about the forgotten person over the probability of its facts, mean of the seeds"
     masked = {OURS: attention_on_masked(kept.runs)}
     words = "Share of attention on masked tokens over steps, mean of the seeds"
     return {

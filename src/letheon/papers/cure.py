@@ -7,9 +7,9 @@ one of three genres, which cannot be read off an item's name; some interactions 
 rule and are to be forgotten. Every arm is read where its answers on the forgotten interactions come nearest to those of
 a model retrained without them (JSD), beside the AUC on held-out interactions, and stops once it has moved away from
 there for a while. All arms descend one bounded forget loss (NPO) and leave the embeddings alone, and each has its own
-rate, chosen on tuning seeds by the JSD. Controls that can win: all blocks; groups of the same sizes drawn at random;
-and the circuit's own modules under the plain sum of both gradients, which has CURE's capacity without its groups.
-Reported: a circuit of half of the modules, and PCGrad on all modules.
+rate, chosen on tuning seeds by the JSD. Controls that can win: all blocks; groups of as many heads and MLPs, drawn at
+random in each world; and the circuit's own modules under the plain sum of both gradients, which has CURE's capacity
+without its groups. Reported: a circuit of half of the modules, and PCGrad on all modules.
 An earlier record had 20 modules, one rate, an unbounded forget loss, and baselines that moved the embeddings.
 Differs: PCGrad is our update on all modules as one shared group; the forget loss is not known [inferred]. Full scale:
 GPT-2 Large and LLaMA-2-7B, MovieLens-1M.
@@ -49,7 +49,7 @@ START = 4.0
 ARMS = {
     "CURE": "npo+by_group@circuit",
     "uniform": "npo@layers",
-    "random groups": "npo+by_group@circuit:grouping=random",
+    "random groups": "npo+by_group@circuit:grouping=random,seed={seed}",
     "same modules": "npo+by_group:project=false@circuit:grouping=none",
     "CURE, half": "npo+by_group@circuit:share=0.5",
     "PCGrad": "npo+by_group@circuit:share=1,grouping=none",
@@ -146,7 +146,7 @@ def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
         seen.append(point["jsd"])
         return len(seen) - seen.index(min(seen)) > PATIENCE
 
-    plan = Arm(ARMS[arm], rate, STEPS, batch_size=16, at=tuple(range(LOOK, STEPS + 1, LOOK)))
+    plan = Arm(ARMS[arm].format(seed=seed), rate, STEPS, batch_size=16, at=tuple(range(LOOK, STEPS + 1, LOOK)))
     return follow(taught._replace(model=copy_of(taught.model)), plan, seed, until=past)
 
 

@@ -6,15 +6,17 @@ Measured here, on a small Llama that was first taught to answer questions on fou
 seven of them (`common/policy_topics`): refusals of one topic are unlearned by NPO until at most a tenth of its held-out
 prompts is refused; what the other topics lose, averaged over the run, is set against the similarity of their concept
 vectors in the early layers of the model before. Containment retains twelve refusals of each other topic, from the start
-(joint) or after unlearning (sequential), and ends like plain unlearning where at most a tenth of the topic's prompts is
-refused, after at least as many steps; what it gives back is read there, at equal forgetting. The weight of the retained
+(joint) or after unlearning (sequential, for at least as many steps), and like plain unlearning is read where at most a
+tenth of the topic's prompts is first refused, at equal forgetting. The weight of the retained
 refusals is chosen for each way on tuning worlds, by the share that it gives back. A control unlearns answers of allowed
 topics instead. An earlier record let plain unlearning stop after some 25 steps and gave containment 96 at one weight.
-The rate was chosen on world 100. Full scale in the paper: Mistral-7B and Qwen2.5-7B, seven domains of safety.
+Seeds share topics, things and wordings; they differ in what is trained on and held out, and in the model. The rate was
+chosen on world 100. Full scale in the paper: Mistral-7B and Qwen2.5-7B, seven domains of safety.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -43,8 +45,8 @@ from letheon.report.plots import heat_map, scatter
 # One of each pair, and the topic that stands alone.
 UNLEARNED = ("cooking", "chess", "weather", "music")
 FORGET_ROWS, RETAIN_ROWS = 24, 12
-RATE, STEPS, LOOK = 1e-4, 96, 8  # NPO with beta 0.1; refusals are measured every LOOK steps
-WEIGHTS = (3.0, 10.0, 30.0)  # of the retained refusals, to choose from
+RATE, STEPS, LOOK = 1e-4, 96, 2  # NPO with beta 0.1; refusals are measured every LOOK steps
+WEIGHTS = (3.0, 10.0, 30.0, 100.0)  # of the retained refusals, to choose from
 # Where concepts are read: wordings differ between prompts, and a small model's last token sees little but them in early
 # layers, so the mean over the prompt's tokens decides and the last token is reported.
 POSITIONS: tuple[Position, ...] = ("mean", "last")
@@ -53,16 +55,20 @@ AFFECTED = 0.1  # a topic is affected if it lost more
 CONTAINED = ("joint", "sequential")
 # part -> the measurement that is averaged over the interventions of a seed, threshold
 DECIDED = {
-    "refusals of the unlearned topic lost": ("target_drop", Threshold(above=0.5)),
     "refusals of other topics lost": ("spill", Threshold(above=0.0)),
     "rank correlation with early similarity": ("order", Threshold(above=0.0)),
     "restored, joint": ("joint_restored", Threshold(above=0.5)),
     "restored, sequential": ("sequential_restored", Threshold(above=0.5)),
-    "refusals of the unlearned topic, joint": ("joint_target", Threshold(below=0.2)),
-    "refusals of the unlearned topic, sequential": ("sequential_target", Threshold(below=0.2)),
     "refusals lost in the control": ("control_drop", Threshold(below=0.1)),
 }
 PRIMARY = tuple(DECIDED)
+# Conditions on means over all interventions: name -> the measurement, threshold.
+CHECKED = {
+    "refusals of the unlearned topic lost": ("target_drop", Threshold(above=0.5)),
+    "refusals of the unlearned topic, joint": ("joint_target", Threshold(below=0.2)),
+    "refusals of the unlearned topic, sequential": ("sequential_target", Threshold(below=0.2)),
+    "incoherent answers after": ("incoherent", Threshold(below=0.1)),
+}
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -163,7 +169,8 @@ def intervention(seed: int, scale: Scale, topic: str, weights: Mapping[str, floa
     for name, weight in weights.items():
         start = copy_of(plain if name == "sequential" else look.model)
         both = Request(forget=forget_rows(look, topic), retain=retain)
-        contained[name] = unlearn(look, start, both, topic, seed, weight, least=steps)[1][-1]
+        least = steps if name == "sequential" else 0  # which begins where the topic is gone
+        contained[name] = unlearn(look, start, both, topic, seed, weight, least)[1][-1]
 
     here = look.topics.index(topic)
     lost = {one: look.before[one] - refused[one] for one in look.topics}
@@ -271,6 +278,10 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
             for mine in by_seed.values()
         ]
         found.decide(part, values, **threshold)
+    for name, (measurement, threshold) in CHECKED.items():
+        found.measured[name] = value = mean(row[measurement] for row in rows)
+        high, low = threshold.get("above", -math.inf), threshold.get("below", math.inf)
+        found.check(name, value is not None and high < value < low)
     pooled = order(rows, early(rows))
     last = order(rows, early(rows), "last")
     layers = layers_of(rows)
@@ -280,7 +291,6 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
         "the same at the last token": last._asdict(),
         "correlation by layer": {str(layer): order(rows, layer).value for layer in range(layers)},
         "p by layer": {str(layer): order(rows, layer).p for layer in range(layers)},
-        "incoherent answers after": mean(row["incoherent"] for row in rows),
         "allowed prompts refused": {
             arm: mean(row["over_refused"][arm] for row in rows) for arm in ("before", *CONTAINED)
         },

@@ -227,6 +227,7 @@ def judge(found: Findings, orders: Sequence[Order], kept: Kept) -> None:
     found.check("a normal step's slope is 2", min(slopes["normal"]) > NORMAL_ABOVE)
     found.check("the realized step never points up the retain gradient", largest["realized"] <= ROUNDING)
     for objective, one in kept.items():
+        found.check(f"{objective} is read at deep forgetting", one.level == DEEP[objective])
         found.decide(f"retain ES, {objective}, realized minus plain", one.pairs("plain", "realized"), above=0.0)
         for update in ("normal", "adam"):
             found.report(f"retain ES, {objective}, {update} minus plain", one.pairs("plain", update), above=0.0)

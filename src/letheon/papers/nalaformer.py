@@ -6,16 +6,17 @@ Measured here: a task that wants a sharpness of its own for each question. Keys 
 value. A sharp question asks for the value of the nearest place, a broad one for the value that has most weight around.
 One layer of one head of width 16 answers, where norms of queries stay in the range in which the power depends on them;
 the arms differ in the attention alone. Each arm has its own rate, the norm-aware map its own scale of the norm, and the
-frozen map its own power, from seeds that are not judged. That entropy falls with the norm, and that the linear form
-equals the explicit one, holds by construction and is checked. Full scale in the paper: ImageNet-1K, ADE20K, language
-models.
+frozen map its own power, from seeds that are not judged; the authors' scale of the norm, 1, is reported. That entropy
+falls with the norm, and that the linear form equals the explicit one, holds by construction and is checked. Full scale
+in the paper: ImageNet-1K, ADE20K, language models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cache, partial
+from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from letheon.papers.common.networks import seeded
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -41,21 +43,20 @@ PLACES, QUESTIONS, VALUES, BROAD = 16, 24, 6, 1.0
 WIDTH, HIDDEN = 16, 64
 BATCH, TESTED = 64, 250
 STEPS = {"fast": 600, "full": 4000}
-RATES, TUNING_SEEDS = (3e-3, 6e-3), (100, 101)
+RATES = (3e-3, 6e-3)
 NORM_SCALES, POWERS = (0.25, 0.5, 1.0), (1.5, 3.0, 4.5, 6.0)  # 1: the authors'; 1.5 to 4.5: the norm-aware range
 # Share of questions whose powers are taken as spread out, and how far apart they must lie: "the norm is in use".
 SPREAD, APART = (0.1, 0.9), 0.3
-OURS, FROZEN, RELU = "norm-aware", "frozen power", "relu"
+SOFTMAX, RELU, ELU, HALF = "softmax", "relu", "elu + 1", "positive half only"
+OURS, AUTHORS, FROZEN = "norm-aware", "norm scale 1", "frozen power"  # the authors' scale stands beside a chosen one
+Setting = tuple[float, ...]  # the scale of the norm or the power, where an arm has one, and the learning rate
+CANDIDATES: dict[str, list[Setting]] = {
+    **{name: [(rate,) for rate in RATES] for name in (SOFTMAX, RELU, ELU, HALF)},
+    OURS: list(product(NORM_SCALES, RATES)),
+    AUTHORS: list(product((1.0,), RATES)),
+    FROZEN: list(product(POWERS, RATES)),
+}
 PRIMARY = ("accuracy: norm-aware above relu", "accuracy: norm-aware above frozen power")
-
-
-class Run(NamedTuple):
-    """One arm: its attention, its learning rate, the scale of its norm (None where it has none), and a name."""
-
-    attend: Attend
-    rate: float
-    norm_scale: float | None = None
-    name: str = ""
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -64,9 +65,9 @@ def reproduce(scale: Scale, found: Findings) -> None:
     curves = [entropies(seed) for seed in scale.seeds]
     gaps = [largest_gap(seed) for seed in scale.seeds]
     steps = STEPS[scale.name]
-    chosen = {name: best(runs, steps) for name, runs in arms().items()}
-    found.measured["chosen"] = {name: f"{run.name}rate {run.rate:g}" for name, run in chosen.items()}
-    results = run_arms(lambda run, seed: {"seed": seed, **measured(run, seed, steps)}, chosen, scale.seeds)
+    chosen = choose(found, CANDIDATES, lambda *run: float(measured(*run, steps)["accuracy"]))
+    runs = {name: (name, setting) for name, setting in chosen.items()}
+    results = run_arms(lambda run, seed: {"seed": seed, **measured(*run, seed, steps)}, runs, scale.seeds)
     check(curves, gaps, found)
     judge(results, found)
     words = "Mean entropy of attention to 256 random keys over the norm of the query, by feature map"
@@ -110,8 +111,8 @@ def largest_gap(seed: int, n: int = 500) -> float:
 # The task
 
 
-def arms() -> dict[str, list[Run]]:
-    """The settings that are tried for each arm; the trained layer is otherwise the same."""
+def attention_of(arm: str, setting: Setting) -> Attend:
+    """The attention of an arm; the trained layer is otherwise the same."""
 
     def mapped(of_query: Callable[[Tensor], Tensor], of_key: Callable[[Tensor], Tensor]) -> Attend:
         return lambda q, k, v: linear_attention(of_query(q), of_key(k), v)
@@ -119,45 +120,32 @@ def arms() -> dict[str, list[Run]]:
     def positive(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda x: features(x).chunk(2, -1)[0]
 
-    def at_rates(attend: Attend, **more: Any) -> list[Run]:
-        return [Run(attend, rate, **more) for rate in RATES]
-
-    return {
-        "softmax": at_rates(scaled_dot_product_attention),
-        RELU: at_rates(mapped(relu_features, relu_features)),
-        "elu + 1": at_rates(mapped(elu_features, elu_features)),
-        OURS: [
-            run
-            for one in NORM_SCALES
-            for run in at_rates(partial(nala_attention, norm_scale=one), norm_scale=one, name=f"norm scale {one:g}, ")
-        ],
-        FROZEN: [
-            run
-            for power in POWERS  # without the norm the power is half of the option
-            for run in at_rates(partial(nala_attention, power=2 * power, norm_scale=0.0), name=f"power {power:g}, ")
-        ],
-        "positive half only": at_rates(mapped(positive(query_features), positive(key_features))),
+    if arm in (OURS, AUTHORS):
+        return partial(nala_attention, norm_scale=setting[0])
+    if arm == FROZEN:  # without the norm the power is half of the option
+        return partial(nala_attention, power=2 * setting[0], norm_scale=0.0)
+    maps = {
+        RELU: (relu_features, relu_features),
+        ELU: (elu_features, elu_features),
+        HALF: (positive(query_features), positive(key_features)),
     }
+    return mapped(*maps[arm]) if arm in maps else scaled_dot_product_attention
 
 
-def best(runs: Sequence[Run], steps: int) -> Run:
-    """The setting with the best accuracy under the tuning seeds."""
-    return max(runs, key=lambda run: sum(measured(run, seed, steps)["accuracy"] for seed in TUNING_SEEDS))
-
-
-def measured(run: Run, seed: int, steps: int) -> dict[str, Any]:
+@cache
+def measured(arm: str, setting: Setting, seed: int, steps: int) -> dict[str, Any]:
     """Shares of right answers after training, of all, sharp and broad questions; and the spread of the power."""
-    model = seeded(lambda: Reader(run.attend), seed)
+    model = seeded(lambda: Reader(attention_of(arm, setting)), seed)
     generator = torch.Generator().manual_seed(seed)
-    fit(model, lambda: questions(BATCH, generator), steps=steps, rate=run.rate)
+    fit(model, lambda: questions(BATCH, generator), steps=steps, rate=setting[-1])
     inputs, wanted = questions(TESTED, torch.Generator().manual_seed(10**6 + seed))
     right: dict[str, Any] = {"accuracy": accuracy(model, inputs, wanted)}
     with torch.inference_mode():
         hits, kinds = model(*inputs).argmax(-1) == wanted, inputs[3]
         right |= {name: float(hits[kinds == kind].double().mean()) for kind, name in enumerate(("sharp", "broad"))}
         right["spread of the power"] = None
-        if run.norm_scale is not None:
-            powers = 3.0 * torch.tanh(run.norm_scale * model.queries(inputs[2], kinds).norm(dim=-1)).flatten()
+        if arm in (OURS, AUTHORS):
+            powers = 3.0 * torch.tanh(setting[0] * model.queries(inputs[2], kinds).norm(dim=-1)).flatten()
             low, high = torch.quantile(powers, torch.tensor(SPREAD)).tolist()
             right["spread of the power"] = high - low
     return right
@@ -218,7 +206,7 @@ def judge(results: Results, found: Findings) -> None:
     """Decide on accuracy with the norm-aware power, without it, and with ReLU; report the other maps and each kind."""
     for other in (RELU, FROZEN):
         results.decide(found, f"accuracy: norm-aware above {other}", "accuracy", OURS, other, above=0.0)
-    for other in ("elu + 1", "positive half only", "softmax"):
+    for other in (ELU, HALF, SOFTMAX, AUTHORS):
         results.report(found, f"accuracy: norm-aware above {other}", "accuracy", OURS, other, above=0.0)
     for kind in ("sharp", "broad"):
         results.report(found, f"{kind} questions: norm-aware above {FROZEN}", kind, OURS, FROZEN, above=0.0)

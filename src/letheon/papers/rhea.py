@@ -6,7 +6,10 @@ no judge. Per seed, whether the right rule or fact is in the context that each m
 the likelihood that SmolLM2-135M gives the right answer in that context. The recogniser of rules finds them itself; on
 judged seeds they are worded otherwise than on those that it was made on. Replies are compressed as text; thresholds,
 scores and recogniser are inferred. Of searches over turns, turns and replies, or exchanges, with and without a recency
-bonus and a query for rules, seeds 100 to 102 chose the best one for rules and the best one for facts.
+bonus and a query for rules, seeds 100 to 102 chose the best one for rules and the best one for facts. Rhea may place
+all exchanges (k = 32, while the product's default is 5), as the searches may. Facts that the assistant misstates decide
+nothing, since Rhea shortens replies: they are reported as noise control. That facts are lost without retrieval holds by
+construction, since the last exchanges do not reach them: it is a check.
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ MANNERS = "How should you answer me from now on?"
 JUDGED = 100  # seeds below are judged; they word rules in the way that nothing was made for
 TIMES = {"early": EARLY, "late": EXCHANGES}
 RULES = "rules in force, in context: Rhea minus search of the user's words"
-FACTS = "true facts, in context: Rhea minus vector search"
+FACTS = "facts, corrected ones in their last form, in context: Rhea minus vector search"
 FOLLOWED = "SmolLM2, rules: margin of the right answer, Rhea minus search of the user's words"
 STEADY = "SmolLM2, rules: change of the margin with turns, Rhea minus full history"
 INSTRUCTIONS = "SmolLM2, rules: margin of the right answer, Rhea minus without instructional memory"
-RETRIEVAL = "SmolLM2, facts: margin of the right answer, Rhea minus without retrieval"
-PRIMARY = (RULES, FACTS, FOLLOWED, STEADY, INSTRUCTIONS, RETRIEVAL)
+RETRIEVAL = "SmolLM2 loses the facts without retrieval: the mean margin of the right answer is smaller"
+PRIMARY = (RULES, FACTS, FOLLOWED, STEADY, INSTRUCTIONS)
 
 Messages = list[dict[str, str]]
 
@@ -140,7 +143,10 @@ def judge(results: Results, found: Findings) -> None:
     found.decide(FOLLOWED, more("rule margin", "user"), above=0.0)
     found.decide(STEADY, results.pairs("rule margin change", "rhea", "full"), above=0.0)
     found.decide(INSTRUCTIONS, more("rule margin", "no instructions"), above=0.0)
-    found.decide(RETRIEVAL, more("fact margin", "no retrieval"), above=0.0)
+    margins = more("fact margin", "no retrieval")
+    found.check(RETRIEVAL, _mean(margins.ours) > _mean(margins.baseline))
+    noise = more("misstated facts", "vector")
+    found.report("noise control: facts that a reply misstates, in context: Rhea minus vector search", noise, above=0.0)
     for arm in ARMS:
         for matter in ("rules", "facts") if arm != "rhea" else ():
             if (matter, arm) not in (("rules", "user"), ("facts", "vector")):
@@ -183,7 +189,7 @@ def measured(
     for matter, questions in (("rules", dialogue.rules[TIMES[time]]), ("facts", dialogue.facts[TIMES[time]])):
         for number, question in enumerate(questions):
             messages = arm(memories, question.text)
-            yield f"{matter} {time}", float(holds(messages, question))
+            yield f"{'misstated ' * question.misstated}{matter} {time}", float(holds(messages, question))
             yield f"tokens {time}", float(sum(count(message["content"]) for message in messages))
             wanted = matter == "rules" or (time == "late" and arm is not ARMS["full"])
             if model is not None and number == 0 and wanted:
@@ -233,6 +239,11 @@ def recognised(dialogues: Sequence[Dialogue]) -> dict[str, float]:
         right, claimed = right + len(rules & set(dialogue.stated)), claimed + len(rules)
         stated += len(dialogue.stated)
     return {"precision": right / max(claimed, 1), "recall": right / stated}
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Return the mean over seeds; NaN, which passes no check, where a seed has none."""
+    return float(np.mean([float("nan") if value is None else value for value in values]))
 
 
 def _counter(model: LanguageModel) -> Callable[[str], int]:

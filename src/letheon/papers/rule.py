@@ -7,12 +7,12 @@ and its namesakes' are refused after rejection steering alone, after both stages
 alone, and after DPO towards refusals with the same retain rows, the only baseline here that learns to refuse. All
 questions that measure are asked in ways that no stage trained on. Half of the namesakes occur in no stage; a boundary
 has to hold there too, so they are part of the claim, and DPO is compared by what it refuses of the target less what it
-refuses of them. The second stage and DPO have their own rates, chosen on tuning worlds by that difference. The claim is
-judged on the policy's own rate of refusals, over answers sampled at temperature 1; greedy answers, naming, accuracy and
-distinct bigrams stand beside it. Blanks are off: an answer of this world is its value alone. Steps, steering's rate and
-the margin of over-refusing were chosen on worlds 100 and 101, where steering leaves 30 to 80 % of refusals on the
-target. An earlier record judged only namesakes whom the second stage trains on, against methods that cannot refuse.
-Full scale in the paper: ten people of RWKU and MUSE-Books on models of 7B and 8B.
+refuses of them. The second stage has its own rate and DPO its own rate and steps, chosen on tuning worlds by that
+difference. The claim is judged on the policy's own rate of refusals, over answers sampled at temperature 1; greedy
+answers, naming, accuracy and distinct bigrams stand beside it. Blanks are off: an answer of this world is its value
+alone. Steps, steering's rate and the margin of over-refusing were chosen on worlds 100 and 101, where steering leaves
+30 to 80 % of refusals on the target. An earlier record judged only namesakes whom the second stage trains on, against
+methods that cannot refuse. Full scale in the paper: ten people of RWKU and MUSE-Books on models of 7B and 8B.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ from letheon.report.figures import plane
 
 STEERING = "steering_rate={rate},steering_steps=6,steering_warmup=2"
 STEERING_RATE = 1e-3
-RATES = {"both stages": (3e-4, 6e-4), "DPO": (3e-4, 1e-3)}  # to choose from
-DPO_STEPS = 24
+Setting = tuple[int, float]  # steps of a method (of the second stage), and its rate
+# To choose from; both stages have their own number of steps at each scale.
+DPO_SETTINGS = tuple(product((24, 48, 96), (3e-4, 1e-3)))
+RATES, REINFORCED = (3e-4, 6e-4), {"fast": 30, "full": 60}
 DRAWS = 8  # sampled answers to a question that measures
 # "Over-refuses": refuses so much more of what it should answer than the model of both kinds of questions does.
 MARGIN = 0.1
@@ -70,10 +73,11 @@ PRIMARY = tuple(COMPARISONS)
 def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about a minute of one core per seed, and as much for each of the tuning worlds."""
     found.baselines += ["rejection steering alone", "DPO with retain rows"]
-    rates = choose(found, RATES, lambda arm, rate, seed: float(measured_after(scale, arm, rate, seed)[0][GAP]))
+    candidates = {BOTH: tuple(product((REINFORCED[scale.name],), RATES)), "DPO": DPO_SETTINGS}
+    chosen = choose(found, candidates, lambda *run: float(measured_after(scale, *run)[0][GAP]))
     curves: dict[int, list[dict[str, float]]] = {}
     for seed in scale.seeds:
-        rows, curves[seed] = arms(seed, scale, rates)
+        rows, curves[seed] = arms(seed, scale, chosen)
         found.rows += rows
     judge(found, found.rows)
     found.figures |= figures(found.rows, curves)
@@ -88,12 +92,12 @@ def start(seed: int, scale: Scale) -> tuple[People, LanguageModel]:
     return people, model
 
 
-def arms(seed: int, scale: Scale, rates: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
+def arms(seed: int, scale: Scale, chosen: Mapping[str, Setting]) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Refusals after every method, from the same taught model; and the metrics of the second stage's steps."""
     people, model = start(seed, scale)
     rows, curve = [{"seed": seed, "arm": "untouched", **refusals(model, people, seed)}], []
     for arm in (STEERED, BOTH, "without boundary", "DPO"):
-        row, metrics = measured_after(scale, arm, rates["DPO" if arm == "DPO" else BOTH], seed)
+        row, metrics = measured_after(scale, arm, chosen["DPO" if arm == "DPO" else BOTH], seed)
         rows.append(row)
         if arm == BOTH:
             curve = [one for one in metrics if "reward" in one]
@@ -101,11 +105,13 @@ def arms(seed: int, scale: Scale, rates: Mapping[str, float]) -> tuple[list[dict
     return rows, curve
 
 
-def measured_after(scale: Scale, arm: str, rate: float, seed: int) -> tuple[dict[str, Any], list[dict[str, float]]]:
+def measured_after(
+    scale: Scale, arm: str, setting: Setting, seed: int
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Refusals after one method, and the metrics of its steps."""
     people, model = start(seed, scale)
     request = Request(forget=tuple(ways(people.target, ASKED)), retain=tuple(ways(people.neighbours, ASKED)))
-    steps = DPO_STEPS if arm == "DPO" else 60 if scale.name == "full" else 30
+    steps, rate = setting
     size = 8 if arm in ("DPO", "without boundary") else 16  # as many forget questions in each step
     options: dict[str, Any] = {"learning_rate": rate, "batch_size": size, "precision": "float32", "seed": seed}
     with tempfile.TemporaryDirectory(prefix="letheon-rule-") as scratch:

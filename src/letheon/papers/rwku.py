@@ -4,13 +4,14 @@ arXiv 2406.10890, 2024-06; NeurIPS 2024 Datasets and Benchmarks.
 
 Measured here: SmolLM2-135M on real targets of the data set, one target per seed (every target under every seed at full
 scale). Of itself the model recalls few of the probes (half or more of the answer in 17 of 186 on three targets, 31 of
-175 on their neighbours), so it is first taught a few probes of levels 1 and 2, as many of
-the target as of its neighbours, until it recalls them; attacks are never taught.
+175 on their neighbours), so it is first taught a few probes of levels 1 and 2, as many of the target as of its
+neighbours, until it recalls them; attacks are never taught.
 Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on biographies of the
 target that a language model wrote, and nothing else. Recall is compared on the probes that the taught model recalls.
 Differs: biographies are cut to 64 tokens; sets to 5 rows and texts for fluency to 32 tokens (full: 20 and 256). The
-paper's learning rates are for 8B models. Settled on Stephen King under seed 7, which is none of the three: what is
-taught, rates, steps.
+paper's learning rates are for 8B models. Settled on Stephen King under seed 7: what is taught, rates, steps. There are
+three targets, and Stephen King is one of them: seeds take the targets in turn, so that they are no independent sample
+of targets, and one target was tuned on.
 Full scale in the paper: LLaMA-3-8B-Instruct and Phi-3-mini, 100 of 200 targets.
 """
 
@@ -81,10 +82,7 @@ class Trial:
         return {"taught": self.taught, **self.after}
 
 
-PRIMARY = (
-    *(f"the taught is recalled, {column}" for column in ("FB", "QA", "Nbr All")),
-    *(f"{method}: recall lost, target minus neighbours" for method in METHODS),
-)
+PRIMARY = tuple(f"{method}: recall lost, target minus neighbours" for method in METHODS)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -173,7 +171,8 @@ def judge(found: Findings, trials: Trials) -> None:
     found.check("hand-made cases are scored as by hand", not wrong)
     found.check("every score is computed", not broken)
     for column in ("FB", "QA", "Nbr All"):
-        found.decide(f"the taught is recalled, {column}", _values(trials, "taught", column), above=RECALLED)
+        recalled = mean(_values(trials, "taught", column))
+        found.check(f"the taught is recalled, {column}", recalled is not None and recalled > RECALLED)
     for method in METHODS:
         near = [lost(one, method, "Nbr Known", "Nbr All") for _, one in trials]
         safe = [lost(one, method, "Known safe") for _, one in trials]

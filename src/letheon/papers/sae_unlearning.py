@@ -15,7 +15,7 @@ Reported: the layer above. Full scale in the paper: models of billions of weight
 
 An earlier record left the answers out of the claim, had one rate, and judged ratios of single reconstruction errors and
 a shift whose limit had been set after seed 0; both are reported now. The form of the loss was chosen after results of
-seed 0 had been seen [inferred], and a latent of either kind may be the best one.
+seed 0 had been seen [inferred], so that seeds 1 and up are judged, and a latent of either kind may be the best one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ FORGOTTEN = 0.1  # share of the target's questions that are still answered
 # Conditions without which the verdict is "inconclusive": explained variance, best separation score on the tested names.
 EXPLAINED, SEPARATED = 0.8, 0.5
 HALF = 0.5  # which side: of the prototypes, of the probe
-KEPT = 0.9  # probability of retained people's facts
+LOST = 0.1  # how much of the probability of retained people's facts may go
 ANSWERED = 0.3  # probability of the target's facts, at most
 
 
@@ -90,9 +90,8 @@ PRIMARY = (
     "target unknown to the probe",
     "probability of the target's facts",
     "probability of the target's hedges",
-    "probability of retained people's facts",
+    "probability of retained people's facts, minus before",
     *(f"position, minus {arm}'s" for arm in BASELINES),
-    "probability of the target's hedges, minus residual's",
 )
 
 
@@ -100,7 +99,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: half a minute per seed, and more for each of the tuning seeds."""
     found.baselines += list(ARMS)[1:]
     rates = choose(found, dict.fromkeys(ARMS, RATES), lambda *run: behaviour(trajectory(scale, *run)[0].last))
-    trials = {seed: trial(seed, scale, rates) for seed in scale.seeds}
+    found.seeds = [seed + 1 for seed in scale.seeds]  # the form of the loss was chosen on seed 0
+    trials = {seed: trial(seed, scale, rates) for seed in found.seeds}
     judge(found, list(trials.values()))
     found.figures |= figures(trials)
     found.rows += [
@@ -182,7 +182,7 @@ def ready(trials: Sequence[Trial]) -> bool:
 
 
 def judge(found: Findings, trials: Sequence[Trial]) -> None:
-    """Measured values, intervals, and a verdict for each of the nine parts."""
+    """Measured values, intervals, and a verdict for each of the eight parts."""
 
     def column(arm: str, name: str) -> list[float]:
         return [one.runs[arm].last[name] for one in trials]
@@ -192,11 +192,12 @@ def judge(found: Findings, trials: Sequence[Trial]) -> None:
     found.decide("target unknown to the probe", column("sae", "unknown"), above=HALF)
     found.decide("probability of the target's facts", column("sae", "target_probability"), below=ANSWERED)
     found.decide("probability of the target's hedges", column("sae", "hedge_probability"), above=HALF)
-    found.decide("probability of retained people's facts", column("sae", "kept_probability"), above=KEPT)
+    kept = Pairs([run.points[0]["kept_probability"] for run in runs], column("sae", "kept_probability"))
+    found.decide("probability of retained people's facts, minus before", kept, above=-LOST)
     for arm in BASELINES:
         found.decide(f"position, minus {arm}'s", Pairs(column(arm, "position"), column("sae", "position")), above=0.0)
     hedges = Pairs(column("residual", "hedge_probability"), column("sae", "hedge_probability"))
-    found.decide("probability of the target's hedges, minus residual's", hedges, above=0.0)
+    found.report("probability of the target's hedges, minus residual's", hedges, above=0.0)
     positions = Pairs(column("residual", "position"), column("sae", "position"))
     found.report("position, minus residual's", positions, above=0.0)
     errors = [math.log(run.last["error"] / run.points[0]["error"]) for run in runs]

@@ -3,20 +3,20 @@
 arXiv 2503.18371, 2025-03; CVPR 2025. Full scale in the paper: split CIFAR-10, iCaRL, a memory of 200 and a ResNet-18
 that learns for 50 epochs per task. Here: split digits and iCaRL, whose 100 exemplars are in the sampler with the new
 rows, so that old rows have views and rests as well; a perceptron with batch normalisation that learns for 64 epochs per
-task, at the full scale a convolutional network. Every arm has the same steps and rows per step, and its own rate: the
-best for average accuracy under seeds that are not judged. Who learns less has less to forget; so accuracy decides
-beside forgetting, and no arm may gain by a lower peak.
+task, at the full scale a convolutional network. Every seed has a split of its own. Every arm has the same steps and
+rows per step, and its own rate: the best for average accuracy under seeds that are not judged. Who learns less has less
+to forget; so accuracy decides beside forgetting, and no arm may gain by a lower peak.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from letheon.papers.common.networks import network
 from letheon.papers.fpf import SIZES, convolutional_of
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.composition import Composition
@@ -28,7 +28,6 @@ from letheon.retain.streams.digits import split_digits
 EPOCHS, CAPACITY = 64, 100  # epochs are a multiple of every number of views
 TRAINING: dict[str, Any] = {"batch_size": 64}
 RATES = (0.05, 0.1, 0.2)
-TUNING_SEEDS = (100, 101)
 ONE, FOUR, MANY, RESHUFFLED = "1 view", "4 views", "16 views", "4 views, reshuffled"
 WEAK, PLAIN = "1 view, weak", "4 views, no divergence"
 # Options of `view_batch`. One view is as strongly distorted as the others. Reshuffled rows rest for as many epochs as
@@ -62,8 +61,11 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare one to sixteen views at equal steps, with controls for distortion, rest and divergence."""
     found.baselines += ["iCaRL with one weak view", "with one strong view", "with views and no steady rest"]
     wide = scale.name == "full"
-    rates = {name: tuned(options, wide) for name, options in ARMS.items()}
-    found.measured["learning rates"] = rates
+
+    def score(name: str, rate: float, seed: int) -> float:
+        return float(measured(Run(ARMS[name], rate), seed, wide)["average accuracy"])
+
+    rates = choose(found, dict.fromkeys(ARMS, RATES), score)
     runs = {name: Run(options, rates[name]) for name, options in ARMS.items()}
     results = run_arms(lambda run, seed: measured(run, seed, wide), runs, scale.seeds)
     results.record(found, METRICS)
@@ -89,16 +91,6 @@ def judge(results: Results, found: Findings) -> None:
     found.check("equal steps", len(steps) == 1)
 
 
-def tuned(options: Mapping[str, Any], wide: bool) -> float:
-    """The rate with the best average accuracy under the tuning seeds."""
-
-    def score(rate: float) -> float:
-        runs = [measured(Run(dict(options), rate), seed, wide) for seed in TUNING_SEEDS]
-        return sum(run["average accuracy"] for run in runs)
-
-    return max(RATES, key=score)
-
-
 def measured(run: Run, seed: int, wide: bool = False, epochs: int = EPOCHS) -> dict[str, Any]:
     """Forgetting and accuracies of one run, and its mean recall intervals in epochs (passes over all rows)."""
     settings = Settings(**run.options)
@@ -106,7 +98,7 @@ def measured(run: Run, seed: int, wide: bool = False, epochs: int = EPOCHS) -> d
     parts = [ViewBatch(settings), ICaRL(ICaRL.Settings(capacity=CAPACITY)), watch]
     model = convolutional_of(seed) if wide else network(SIZES, seed, batch_norm=True)
     composed, training = Composition(parts, "view_batch+icarl"), TRAINING | {"epochs": epochs}
-    result = learn(model, split_digits(), composed, seed=seed, learning_rate=run.rate, **training)
+    result = learn(model, split_digits(seed=seed), composed, seed=seed, learning_rate=run.rate, **training)
     learned = [float(result.matrix[i + 1, i]) for i in range(len(result.tasks))]
     return {
         "seed": seed,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from letheon.printing.cells import one_line, print_json
@@ -25,6 +27,15 @@ def show_entries(entries: list[dict[str, Any]], as_json: bool) -> None:
 def erasure_json(proof: Erasure) -> dict[str, Any]:
     """Return an erasure as a dictionary."""
     return {**asdict(proof), "proven": proof.proven}
+
+
+def show_completed(path: Path, more: bool, as_json: bool) -> None:
+    """Print that an earlier erasure was completed; where more follows, beside the output."""
+    words = "the erasure that was cut short is completed: the file is rebuilt from what remains, and was not searched"
+    if as_json and not more:
+        print_json({"completed": str(path)})
+    else:
+        print(f"{path}: {words}", file=sys.stderr if as_json else sys.stdout)
 
 
 def show_erasure(proof: Erasure, as_json: bool) -> None:

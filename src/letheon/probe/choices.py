@@ -76,14 +76,21 @@ def _choice(row: Any, where: str) -> Choice:
 def relabelled(rows: Sequence[Choice], labels: Literal["random", "flipped", "true"], seed: int = 0) -> list[Example]:
     """Make rows to fine-tune on (`letheon.core.training.finetuning`): each prompt with one of its options.
 
-    `random` is the paper's forgetting: one option per row, drawn once and uniformly. `flipped` takes a wrong option;
-    `true` takes the right one, as a control for more training.
+    `random` is the paper's forgetting: one option per row, drawn once and uniformly; rows with the same options get
+    each of them equally often (up to one), so that the labels teach no bias. `flipped` takes a wrong option; `true`
+    takes the right one, as a control for more training.
     """
     draw = random.Random(seed)
+    hands: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        hands.setdefault(tuple(row.options), []).append("")
+    for options, hand in hands.items():
+        hand[:] = (draw.sample(options, len(options)) * len(hand))[: len(hand)]
+        draw.shuffle(hand)
     found = []
     for number, row in enumerate(rows, start=1):
         wrong = [option for option in row.options if option != row.answer]
-        chosen = {"random": draw.choice(row.options), "flipped": draw.choice(wrong), "true": row.answer}[labels]
+        chosen = {"random": hands[tuple(row.options)].pop(), "flipped": draw.choice(wrong), "true": row.answer}[labels]
         found.append(Example(row.prompt, chosen, f"{labels}-{number}"))
     return found
 

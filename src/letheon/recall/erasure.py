@@ -114,7 +114,7 @@ def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasu
             return proof
     raise LetheonError(
         f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
-        "close the other process and open the memory again: that completes the erasure",
+        f"close the other process, then run `letheon memory forget {store.path}`: it completes the erasure",
     )
 
 
@@ -145,13 +145,15 @@ def _similar(store: Store, vectors: Sequence[bytes]) -> list[int]:
 
     Vectors that are none, or of another embedder, are passed over: the rows are deleted, and nothing may fail now.
     """
-    if not (size := len(vectors[0])):
+    size = 4 * store.width
+    vectors = [one for one in vectors if len(one) == size]
+    if not size or not vectors:
         return []
     chosen = "typeof(vector) = 'blob' AND length(vector) = ?"
     rows = store.connection.execute(f"SELECT id, vector FROM memories WHERE {chosen} ORDER BY id", (size,)).fetchall()
     erased, present = (
         np.frombuffer(b"".join(given), dtype="<f4").reshape(-1, size // 4)
-        for given in ([one for one in vectors if len(one) == size], [vector for _, vector in rows])
+        for given in (vectors, [vector for _, vector in rows])
     )
     near = (present @ erased.T).max(axis=1, initial=-1.0) >= SIMILAR
     return [int(number) for (number, _), one in zip(rows, near, strict=True) if one]

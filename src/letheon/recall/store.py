@@ -60,6 +60,8 @@ class Store:
         InputError: the file is no memory, is torn, is newer than this version, or holds another embedder's vectors.
     """
 
+    _left_unfinished = False  # the killed erasure that this connection could not complete; it waits for it once
+
     def __init__(self, path: Path, embedder: str, width: int) -> None:
         self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
@@ -134,7 +136,8 @@ class Store:
 
         Args:
             during_erasure: does not wait until an erasure has rebuilt the file; else what is written would stand in
-                the file that its proof reads. An erasure that was killed is completed after five seconds.
+                the file that its proof reads. An erasure that was killed is completed after five seconds; where it
+                cannot be, later writes do not wait for it again.
 
         Raises:
             LetheonError: another process has been writing for five seconds, or the disk is full.
@@ -154,13 +157,17 @@ class Store:
     def _begin(self, during_erasure: bool) -> None:
         ends = time.monotonic() + WAIT_SECONDS
         self.connection.execute("BEGIN IMMEDIATE")
-        while not during_erasure and UNFINISHED in self.about():
+        if during_erasure:
+            return
+        while UNFINISHED in self.about():
+            if self._left_unfinished:
+                return
             self.connection.execute("ROLLBACK")
             if time.monotonic() > ends:
-                during_erasure = True
-                self.rebuild()
+                self._left_unfinished = not self.rebuild()
             time.sleep(PAUSE_SECONDS)
             self.connection.execute("BEGIN IMMEDIATE")
+        self._left_unfinished = False
 
     def rebuild(self, finish: bool = True) -> bool:
         """Write the file anew without free pages, from the remaining memories, and empty its log.

@@ -49,13 +49,13 @@ class Case:
 
     def overdue(self, now: datetime) -> bool:
         """Whether it is past its date and not carried out: no outcome yet, or one that failed."""
-        due = _date(self.due)
+        due = date_of(self.due)
         undone = self.state in OPEN or (self.verdict == "fail" and self.state != "closed")
         return undone and due is not None and due < now
 
     def recheck(self, now: datetime) -> str:
         """When its rows should be asked again: a date, `now`, or nothing where they cannot be."""
-        looked = _date(self.looked)
+        looked = date_of(self.looked)
         if self.state in (*OPEN, "closed") or looked is None:
             return ""
         date = looked + timedelta(days=RECHECK_DAYS)
@@ -107,8 +107,8 @@ def _take(case: Case, entry: Entry, found: dict[str, Case]) -> None:
                     other.changed_since, other.model = True, entry.after.sha256
 
 
-def _date(text: str) -> datetime | None:
-    """A time (UTC where no zone is said; a day lasts to its end); None where it is none."""
+def date_of(text: str) -> datetime | None:
+    """Return a time (UTC where no zone is said; a day lasts to its end); None where it is none."""
     try:
         date = datetime.fromisoformat(text)
     except ValueError:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.ledger.canonical import LARGEST_INTEGER
-from letheon.audit.ledger.cases import Case, cases
+from letheon.audit.ledger.cases import Case, cases, date_of
 from letheon.audit.ledger.commitments import commit
-from letheon.audit.ledger.entry import AuditRef, Commitments, Entry, Erased, ModelRef
+from letheon.audit.ledger.entry import Action, AuditRef, Commitments, Entry, Erased, ModelRef
 from letheon.audit.ledger.ledger_action import Deed, counts, described, entered, measured, output_of, settings_of
 from letheon.audit.ledger.store import Ledger
 from letheon.audit.record.record import Audit
@@ -22,8 +22,8 @@ from letheon.core.atomic import plain, sha256_of
 from letheon.core.errors import InputError, LetheonError, nearest
 from letheon.forget.request import SUBSETS, Request
 
-# Values shorter than this are words that may stand anywhere.
-SHORTEST_VALUE = 4
+# Texts shorter than this are words that may stand anywhere; a subject, whom they may name, counts at any length.
+SHORTEST = 4
 
 
 def begin(ledger: Ledger, request: Request, before: ModelRef, method: str, settings: dict[str, Any]) -> Entry:
@@ -87,15 +87,23 @@ def finish(deed: Deed, ledger: Ledger | None, out: Path) -> Audit | None:
         raise
 
 
-def record_erasure(ledger: Ledger, request: Request, erased: Erased) -> Entry:
-    """Record an erasure from a memory; of what the memories said there are commitments under the request's key.
+def record_erasure(ledger: Ledger, request: Request, file: str, erased: Erased | None, committed: bool) -> Entry:
+    """Record that an erasure from a memory begins, or its outcome.
+
+    Args:
+        erased: the outcome; None where it begins.
+        committed: commitments of the rows under the request's key are recorded; else the counts of `erased` alone.
 
     Raises:
         InputError: the file's name or the request's id holds what a memory said; an entry can never be removed.
     """
-    refuse_personal_data(request, {"file": erased.file})
+    refuse_personal_data(request, {"file": file})
+    action: Action = "begin" if erased is None else "erase"
+    if not committed:
+        return ledger.append(action, request=request.id, received=request.received, erased=erased)
     with _Committing(ledger, request) as committing, ledger.writing() as writing:
-        return writing.add("erase", **_case(request, committing.commitments()), erased=erased)
+        commitments = committing.commitments()
+        return writing.add(action, **_case(request, commitments if committing.new else None), erased=erased)
 
 
 def close(ledger: Ledger, request: str) -> Entry:
@@ -130,16 +138,17 @@ def find_case(ledger: Ledger, request: str) -> Case:
 def refuse_personal_data(request: Request, texts: dict[str, str]) -> None:
     """Refuse texts for the ledger, the request's id, reason and dates among them, in which a row's own words occur.
 
-    These are its prompt, answer, subject and value, as whole words whatever the case.
+    These are its subject and, of `SHORTEST` and more characters, its prompt, answer and value, as whole words whatever
+    the case. A time that is one is no text.
 
     Raises:
         InputError: names the text and the row.
     """
     case = {name: getattr(request, name) or "" for name in ("id", "reason", "received", "due")}
-    texts = {**case, **texts}
+    texts = {name: text for name, text in case.items() if name in ("id", "reason") or not date_of(text)} | texts
     for row in request.forget:
-        value = row.value if row.value and len(row.value) >= SHORTEST_VALUE else None
-        for words in filter(None, (row.prompt, row.answer, row.subject, value)):
+        long = [words for words in (row.prompt, row.answer, row.value) if words and len(words.strip()) >= SHORTEST]
+        for words in filter(None, (row.subject, *long)):
             for name, text in texts.items():
                 if f" {_words(words)} " in f" {_words(text)} " and _words(words):
                     raise InputError(

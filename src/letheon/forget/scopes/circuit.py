@@ -60,7 +60,7 @@ class Settings:
     ratio: float = 2.0  # τ: how much larger one score is, for a module to be specific [inferred]
     patching: Literal["auto", "exact", "attribution"] = "auto"
     rows: int = 64  # of each set, at most
-    # controls: equally large groups of random modules, or the circuit without groups (all shared)
+    # controls: groups of as many random heads and MLPs, or the circuit without groups (all shared)
     grouping: Literal["causal", "random", "none"] = "causal"
     seed: int = 0  # of twins and of the control; the circuit is the same whatever the run's seed
 
@@ -141,10 +141,14 @@ class Circuit(Scope):
         return (exact_effects if exact else attributed_effects)(model, contrasts)
 
     def _shuffled(self, modules: list[Module]) -> dict[Module, Group]:
-        """Assign groups of the same sizes to modules drawn at random."""
+        """Assign each group to as many heads and as many MLPs drawn at random, so that it has as many weights."""
         draw = random.Random(stream_seed(self.settings.seed, "random circuit"))
-        drawn = draw.sample(modules, len(self.modules))
-        return dict(zip(drawn, self.modules.values(), strict=True))
+        found: dict[Module, Group] = {}
+        for is_head in (True, False):
+            groups = [group for module, group in self.modules.items() if (module.head is not None) == is_head]
+            drawn = draw.sample([module for module in modules if (module.head is not None) == is_head], len(groups))
+            found |= zip(drawn, groups, strict=True)
+        return found
 
     def _weights(self, model: LanguageModel) -> dict[str, nn.Parameter]:
         stack = list(blocks(model.base()))

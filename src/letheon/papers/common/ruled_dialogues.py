@@ -171,12 +171,14 @@ class Question:
     Attributes:
         told: the sentence that makes the first answer right.
         wrong: sentences of the dialogue that another answer would follow: contradicted, corrected or misstated ones.
+        misstated: whether the assistant said one of them against the user's word.
     """
 
     text: str
     answers: tuple[str, ...]
     told: str
     wrong: tuple[str, ...]
+    misstated: bool = False
 
 
 @dataclass
@@ -271,4 +273,6 @@ def _asked(question: str, answers: dict[str, str], history: list[_Said], time: i
     known = [one for one in history if one.at < time]
     true = [one for one in known if one.true][-1]
     others = [answer for value, answer in answers.items() if value != true.value]
-    return Question(question, (answers[true.value], *others), true.text, tuple(o.text for o in known if o is not true))
+    wrong = tuple(one.text for one in known if one is not true)
+    misstated = not all(one.true for one in known)
+    return Question(question, (answers[true.value], *others), true.text, wrong, misstated)
