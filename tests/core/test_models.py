@@ -216,7 +216,12 @@ def test_each_process_of_a_host_takes_an_accelerator_of_its_own(monkeypatch: pyt
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert check_device("auto") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
     assert check_device("auto") == "cuda:3"
+    assert check_device("cuda") == "cuda:3", "not all on the first one"
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="use --processes 2"):
+        check_device("auto")
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
     assert check_device("auto") == "cpu"
 

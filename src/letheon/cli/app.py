@@ -75,7 +75,7 @@ def main() -> None:
         _fail(str(error), "check the path, and whether it can be written", LetheonError.exit_code)
     except (MemoryError, RuntimeError) as error:
         if "third_party/gloo" in str(error) or "NCCL" in str(error):  # the collective operations of a job
-            _fail_beside_another()
+            _fail_beside_another(str(error))
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
         _fail("out of memory", "use a smaller --micro-batch-size, or a scope such as @lora", LetheonError.exit_code)
@@ -83,8 +83,14 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail_beside_another() -> None:
-    """Leave because another process of the job has ended, which the launch reports if it is Letheon's own."""
+def _fail_beside_another(error: str) -> None:
+    """Leave because the processes of the job could not work together.
+
+    That another one was killed is reported by the launch, if it is Letheon's own.
+    """
+    if "closed by peer" not in error and "reset by peer" not in error:
+        told = error.strip().splitlines()[0]
+        _fail(f"the processes of this job cannot work together: {told}", "run it without --processes", 1)
     if STARTED_HERE in os.environ:
         sys.exit(LetheonError.exit_code)
     remedy = "continue the run with --resume; without checkpoints, start the command again"

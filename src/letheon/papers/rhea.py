@@ -125,7 +125,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Tell generated dialogues to every memory, and ask early and late."""
     found.baselines += ["search of the user's words, with a query for rules", "vector search", "the last exchanges"]
     found.baselines += ["full history", "ablations: instructional memory, retrieval, compression"]
-    embedder, model = Cached(load_embedder("minilm")), load("smollm2", device=scale.device)
+    embedder, model = Cached(load_embedder("minilm")), load(scale.model, device=scale.device)
     seeds = [one_seed(seed, embedder, model) for seed in scale.seeds]
     results = Results({arm: [seed[arm] for seed in seeds] for arm in ARMS})
     judge(results, found)
