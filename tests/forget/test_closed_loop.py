@@ -228,7 +228,7 @@ def test_a_collapse_keeps_its_reason_and_its_weights(deletion: Request, monkeypa
     calm(monkeypatch, [LOOK] * 9)
     monkeypatch.setattr("letheon.forget.recipe_job.collapsed", lambda history, uniform: len(history) == 4)
     monkeypatch.setattr(ClosedLoop, "lessen", None)
-    result = forget("tiny", deletion, "alternates", **QUICK)
+    result = forget("tiny", deletion, "alternates", lessen=True, **QUICK)
     assert result.outcome.stopped == "the model collapsed"
 
 
@@ -246,7 +246,8 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm(monkeypatch, [{**LOOK, "look_given": 0.5}, LOOK])
-    result = forget("tiny", deletion, "alternates", out=tmp_path / "run", **QUICK)
+    result = forget("tiny", deletion, "alternates", out=tmp_path / "run", lessen=True, **QUICK)
+    assert "100% of the change" in result.outcome.stopped  # the facts would come back
     assert result.outcome.steps == 8  # a look whenever each row was visited twice, in two steps each
     assert result.outcome.stopped.startswith("goals reached")
     for name in ("result.json", "model/README.md"):
@@ -267,7 +268,7 @@ def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
     deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closed_loop, "NEAR", 0.0001)  # all steps, and the rate rises on the way
-    options = {**QUICK, "epochs": 3, "learning_rate": 1e-4, "stop": "auto"}
+    options = {**QUICK, "epochs": 3, "learning_rate": 1e-4, "stop": "auto", "lessen": True}
     unbroken = forget("tiny", deletion, "alternates", **options)
     assert max(metrics["rate"] for metrics in unbroken.outcome.history) > 1
     with pytest.raises(Killed), killed_before_step(10):

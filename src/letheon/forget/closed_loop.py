@@ -6,8 +6,9 @@ likely to be given still. The run ends when the facts are gone, the retain rows 
 answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
 recipe's own steps ends it in any case.
 
-A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So in
-the end the whole change of the weights is scaled down as far as the facts stay forgotten.
+A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
+`lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default: it was
+tried in one world.
 
 Everything that decides about steps lies in their metrics, so that a resumed run decides alike.
 """

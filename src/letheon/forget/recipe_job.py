@@ -210,8 +210,9 @@ class RecipeJob:
         if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
         if self.closed is not None:
-            if self.closed.reason(history, last=len(history) == self.loop.total) is None:
-                return None
+            reason = self.closed.reason(history, last=len(history) == self.loop.total)
+            if reason is None or not self.settings.lessen:
+                return reason
             with self.loop.autocast():
                 return self.closed.lessen(history)
         if self.control is None or len(history) < self.settings.least_steps:

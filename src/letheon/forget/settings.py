@@ -35,8 +35,10 @@ class ForgetSettings:
         steps: optimizer steps; 0 derives them from the epochs.
         stop: when the run ends: `steps` takes all steps; `control` ends once the tokens of the fact are as improbable
             as they are for unknown subjects; `auto` ends once the facts are gone, the retain rows as likely as before
-            and the answers fluent, within twice the epochs, may raise the learning rate, and takes back as much of the
-            change as the facts do not need; `facts` does the same at the given rate.
+            and the answers fluent, within twice the epochs, and may raise the learning rate; `facts` does the
+            same at the given rate.
+        lessen: where `auto` or `facts` ends a run, scale the change of the weights down as far as the facts stay
+            forgotten, with a tenth to spare.
         least_steps: steps that are taken at least before `control` ends the run.
         collapse: end the run when the model breaks down: for three steps the retain loss is above 4 nats and 3 above
             its start, or the forget loss is above twice that of a uniform guess.
@@ -47,6 +49,7 @@ class ForgetSettings:
     epochs: int = 10
     steps: int = 0
     stop: Stop = "steps"
+    lessen: bool = False
     least_steps: int = 1
     collapse: bool = True
     keep_update: bool = False
