@@ -7,8 +7,8 @@ answers are fluent; if the facts hardly become less likely, the learning rate ri
 recipe's own steps ends it in any case.
 
 A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
-`lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default: it was
-tried in one world.
+`lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default, since no
+run with it has been audited.
 
 Everything that decides about steps lies in their metrics, so that a resumed run decides alike.
 """
@@ -50,7 +50,7 @@ SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 LEAST_FALL, RAISE, MOST_RATE = 1.5, math.sqrt(10), 10.0
 LEAST_STEPS_BETWEEN_LOOKS = 3
 # Shares of the whole change that are tried in turn, and the facts' mean probability up to which one is enough. The
-# likeliest fact may have GOAL; MARGIN more stays. Chosen on the demo's seed 100.
+# likeliest fact may have GOAL; MARGIN more stays. Chosen on the demo's seed 100, by scaling the change of one run.
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
