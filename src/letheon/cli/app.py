@@ -90,7 +90,9 @@ def _fail_beside_another(error: str) -> None:
     """
     if "closed by peer" not in error and "reset by peer" not in error:
         told = error.strip().splitlines()[0]
-        _fail(f"the processes of this job cannot work together: {told}", "run it in one process", LetheonError.exit_code)
+        _fail(
+            f"the processes of this job cannot work together: {told}", "run it in one process", LetheonError.exit_code
+        )
     if STARTED_HERE in os.environ:
         sys.exit(LetheonError.exit_code)
     remedy = "continue the run with --resume; without checkpoints, start the command again"
