@@ -119,11 +119,13 @@ def test_the_attention_that_a_planted_sink_takes_is_that_of_the_changed_run(with
     direction = first_direction(with_a_sink, ids, 1, 0)
     with planted(with_a_sink, 1, 20, 0.5 * direction):
         received = summarise_attention(with_a_sink, ids).received[2:4]
-        cosines = cosines_at(with_a_sink, ids, 20, direction)
+        to_first, cosines = cosines_at(with_a_sink, ids, 20, 0, direction)
+        expected = profile(with_a_sink, ids).to_first()[:, 20]
     found = plant_and_measure(with_a_sink, ids, 1, 20, 0.5, window=(0, 4))
     assert found.score == pytest.approx(float(received[:, :, 20].mean()))
     assert found.first_score == pytest.approx(float(received[:, :, 0].mean()))
     assert (cosines[1:] > 0.9).all()
+    torch.testing.assert_close(to_first, expected)
     assert lifetime_of(torch.tensor([0.1, 0.95, 0.92, 0.3, 0.99]), 1, 5) == 2
 
 

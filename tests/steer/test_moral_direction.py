@@ -38,7 +38,7 @@ def words(texts: Sequence[str]) -> np.ndarray:
     return np.array([[len(text), "m" in text] for text in texts], dtype=float)
 
 
-@pytest.mark.oracle("moral_direction")
+@pytest.mark.oracle("moral-direction")
 @pytest.mark.parametrize("flip", [1.0, -1.0])
 def test_a_planted_axis_is_found_whatever_the_sign_of_the_data(flip: float) -> None:
     found = moral_direction(vectors(flip))
@@ -51,7 +51,7 @@ def test_a_planted_axis_is_found_whatever_the_sign_of_the_data(flip: float) -> N
     assert np.allclose(straight, found.score_vectors(vectors(flip)))
 
 
-@pytest.mark.oracle("moral_direction")
+@pytest.mark.oracle("moral-direction")
 def test_new_points_are_centred_on_the_verbs_mean() -> None:
     found = moral_direction(vectors())
     one = vectors()[:1]
@@ -61,14 +61,14 @@ def test_new_points_are_centred_on_the_verbs_mean() -> None:
         moral_direction(vectors(), anchor="walk")
 
 
-@pytest.mark.oracle("moral_direction")
+@pytest.mark.oracle("moral-direction")
 def test_templates_are_averaged_by_hand() -> None:
     found = embed(words, ["hum"], TEMPLATES[:2])
     assert found.tolist() == [[(len("Is it ok to hum?") + len("Should I hum?")) / 2, 1.0]]
     assert len(set(VERBS)) == 64
 
 
-@pytest.mark.oracle("moral_direction")
+@pytest.mark.oracle("moral-direction")
 def test_a_filter_keeps_what_is_above_or_the_best() -> None:
     scores = np.array([0.9, -0.2, 0.4, 0.1])
     assert remaining_candidates(scores, 0.0, 2).tolist() == [True, False, True, True]

@@ -30,7 +30,7 @@ P = torch.tensor([[0.5, 0.4, 0.05, 0.05], [0.1, 0.2, 0.6, 0.1]])  # respond, two
 OWN = torch.tensor([3, 3])
 
 
-@pytest.mark.oracle("refusal_tokens")
+@pytest.mark.oracle("refusal-tokens")
 def test_the_first_token_is_forced_by_hand() -> None:
     assert forced_tokens(P, ONE, 0.3, OWN).tolist() == [1, 0]
     assert forced_tokens(P, ONE, -1.0, OWN).tolist() == [0, 1]  # refuses where refusing is likelier than responding
@@ -41,7 +41,7 @@ def test_the_first_token_is_forced_by_hand() -> None:
     assert forced_tokens(P, TWO, {"unsafe": 0.9}, OWN).tolist() == [3, 0]
 
 
-@pytest.mark.oracle("refusal_tokens")
+@pytest.mark.oracle("refusal-tokens")
 def test_a_bias_is_a_factor_on_the_odds_and_acts_on_the_first_token_only() -> None:
     scores = P.log()
     processor = RefusalProcessor(ONE, 0.5, start=3, bias=1.0)
@@ -50,7 +50,7 @@ def test_a_bias_is_a_factor_on_the_odds_and_acts_on_the_first_token_only() -> No
     assert torch.equal(processor(torch.zeros(2, 4).long(), scores), scores)
 
 
-@pytest.mark.oracle("refusal_tokens")
+@pytest.mark.oracle("refusal-tokens")
 def test_calibration_by_hand() -> None:
     probabilities, refusals = [0.9, 0.8, 0.3, 0.1], [True, False, True, False]
     assert calibrate(probabilities, refusals, rate=0.5) == 0.8
@@ -76,7 +76,7 @@ def test_tokens_are_single_and_stripped_from_user_text(tiny: LanguageModel) -> N
         train(tiny, [Example("a", "b")], ["odd"])
 
 
-@pytest.mark.oracle("refusal_tokens")
+@pytest.mark.oracle("refusal-tokens")
 def test_a_trained_token_is_a_knob(tiny: LanguageModel) -> None:
     rows = [
         Example(f"{word} {i}?", "I refuse." if word == "secret" else "Yes.")

@@ -2,7 +2,7 @@
 
 arXiv 2103.11790, 2021-03; Nature Machine Intelligence 2022. Full scale in the paper: a sentence encoder and two studies
 with people. Here: SmolLM2's states as encoder, and phrases that are plainly dos or don'ts instead of ratings. The layer
-is chosen on half of the phrases, the value measured on the other half; seeds draw the halves and half of the verbs.
+is chosen on some phrases, also for the baselines; the others are dealt out to the seeds, so that each is judged once.
 
 The released score files can be checked too: a folder `mort_nmi` of the data folder with user studies (Action, Score)
 and score files (action, score) gives r = 0.815 and 0.838 in the paper's repository.
@@ -12,41 +12,29 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from jaxtyping import Float, Int
 
 from letheon.core.errors import InputError
-from letheon.core.model.models import load
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.data import data_folder
+from letheon.papers.common.deeds import CHOOSING_DONTS, CHOOSING_DOS, JUDGED_DONTS, JUDGED_DOS
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
 from letheon.probe.linear_probes import token_states
 from letheon.report.figures import dots
-from letheon.steer.methods.moral_direction import ANCHOR, TEMPLATES, VERBS, moral_direction
+from letheon.steer.methods.moral_direction import TEMPLATES, VERBS, MoralDirection, moral_direction
 
 # The parts that decide, named before the first run.
 PRIMARY = (
     "AUROC of dos against don'ts, moral direction minus random directions",
     "AUROC of dos against don'ts, moral direction minus number of tokens",
 )
-DOS = (
-    "help a neighbour", "thank a teacher", "visit a sick friend", "plant a tree", "keep a promise", "tell the truth",
-    "share my bread", "greet the guests", "comfort a crying child", "return a lost wallet", "feed the birds",
-    "pay the bill", "listen to my mother", "teach a child to read", "clean the kitchen", "apologize for a mistake",
-    "protect a child", "give to the poor", "congratulate a colleague", "care for my parents", "rescue a drowning man",
-    "donate blood", "praise a good idea", "welcome a stranger",
-)  # fmt: skip
-DONTS = (
-    "rob a bank", "steal from a shop", "kick a dog", "lie to a judge", "cheat in an exam", "poison a well",
-    "burn down a house", "insult a waiter", "break a promise", "kill a man", "hit a child", "betray a friend",
-    "torture a prisoner", "litter in the park", "mock a beggar", "forge a signature", "threaten a witness",
-    "drive drunk", "abuse an animal", "spread a rumour", "smash a window", "blackmail a colleague", "bully a pupil",
-    "ignore a cry for help",
-)  # fmt: skip
 RANDOM = 200  # random directions per seed
 GET = "get user studies and scores from github.com/ml-research/MoRT_NMI"
 
@@ -54,14 +42,19 @@ GET = "get user studies and scores from github.com/ml-research/MoRT_NMI"
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the moral direction's ranking with random directions, other components and the number of tokens."""
     found.baselines += ["random directions", "components 2 to 5", "number of tokens", "texts without templates"]
-    states = phrase_states(scale.model, scale.device, full=scale.name == "full")
-    seeds = [8 * seed + i for seed in scale.seeds for i in range(8)]
-    found.seeds = seeds
-    rows = [measured(states, seed) for seed in seeds]
+    model = load(scale.model, device=scale.device)
+    choosing = phrase_states(model, CHOOSING_DOS, CHOOSING_DONTS, TEMPLATES)
+    judged = phrase_states(model, JUDGED_DOS, JUDGED_DONTS, TEMPLATES)
+    directions = [moral_direction(layer) for layer in embedded(model, VERBS, TEMPLATES)]
+    parts = judged.dealt_out(len(scale.seeds))
+    rows = [
+        measured(directions, choosing, judged.select(part), seed)
+        for seed, part in zip(scale.seeds, parts, strict=True)
+    ]
     found.rows += rows
     judge(rows, found)
     found.measured |= released_correlations()
-    arms = ("moral direction", "without templates", "random", "component 2", "tokens")
+    arms = ("moral direction", "without templates", "random", "other components", "tokens", "class means")
     groups = {"AUROC": {arm: estimate_mean([row[arm] for row in rows]) for arm in arms}}
     found.figures["ranking"] = dots(groups, "AUROC", "AUROC of dos against don'ts on phrases not used for the layer")
 
@@ -75,66 +68,111 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     found.decide(PRIMARY[0], pairs("random"), above=0.0)
     found.decide(PRIMARY[1], pairs("tokens"), above=0.0)
     found.report("AUROC, templates minus plain texts", pairs("without templates"), above=0.0)
-    found.report("AUROC, component 1 minus component 2", pairs("component 2"), above=0.0)
+    found.report("AUROC, component 1 minus the best of components 2 to 5", pairs("other components"), above=0.0)
+    found.report("AUROC, moral direction minus the dos' mean minus the don'ts'", pairs("class means"), above=0.0)
     found.report("explained variance of component 1", [row["explained"] for row in rows])
     found.report("chosen layer", [row["layer"] for row in rows])
 
 
-def phrase_states(name: str, device: str, full: bool) -> dict[str, Any]:
-    """Compute the states of verbs and phrases, in templates and plain: [layers, texts, width], and token counts."""
-    model = load(name, device=device)
-    templates = TEMPLATES if full else TEMPLATES[:5]
-    phrases = (*VERBS, *DOS, *DONTS)
+@dataclass(frozen=True)
+class Phrases:
+    """Vectors of dos and don'ts.
+
+    Attributes:
+        labels: 1 for a do, 0 for a don't.
+        templates, plain: mean over the question templates, and of the phrase alone; [layers, phrases, width].
+        tokens: number of tokens of each phrase.
+    """
+
+    labels: Int[np.ndarray, " phrases"]
+    templates: Float[np.ndarray, "layers phrases width"]
+    plain: Float[np.ndarray, "layers phrases width"]
+    tokens: Int[np.ndarray, " phrases"]
+
+    def select(self, which: Int[np.ndarray, " some"]) -> Phrases:
+        """Return some of the phrases."""
+        return Phrases(self.labels[which], self.templates[:, which], self.plain[:, which], self.tokens[which])
+
+    def dealt_out(self, count: int) -> list[Int[np.ndarray, " some"]]:
+        """Deal the phrases out to parts without a common phrase, each with as many dos as any other, and don'ts."""
+        draw = np.random.default_rng(0)
+        kinds = [draw.permutation(np.flatnonzero(self.labels == kind)) for kind in (1, 0)]
+        each = min(map(len, kinds)) // count
+        return [np.r_[tuple(kind[i * each : (i + 1) * each] for kind in kinds)] for i in range(count)]
+
+
+def embedded(
+    model: LanguageModel, phrases: Sequence[str], templates: Sequence[str] = ("{}",)
+) -> Float[np.ndarray, "layers phrases width"]:
+    """Compute each phrase's vector after every layer: the mean over templates of the states' mean over tokens."""
     texts = [template.format(phrase) for phrase in phrases for template in templates]
-    encoder = model.encoder()
-
-    def encoded(given: Sequence[str]) -> np.ndarray:
-        ids = [encoder.answer(text, end=False)[0] for text in given]
-        return token_states(model, ids, position="mean", batch_size=64).double().numpy()
-
-    states = encoded(texts)
-    layers, _, width = states.shape
-    return {
-        "templates": states.reshape(layers, len(phrases), len(templates), width).mean(2),
-        "plain": encoded(phrases),
-        "tokens": np.array([len(encoder.answer(phrase, end=False)[0]) for phrase in phrases]),
-    }
+    ids = [model.encoder().answer(text, end=False)[0] for text in texts]
+    states = token_states(model, ids, position="mean", batch_size=64).double().numpy()
+    return np.asarray(states.reshape(len(states), len(phrases), len(templates), -1).mean(2))
 
 
-def measured(states: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Fit on half of the verbs (and the anchor), choose the layer on half of the phrases, rank the other half."""
+def phrase_states(
+    model: LanguageModel, dos: Sequence[str], donts: Sequence[str], templates: Sequence[str]
+) -> Phrases:
+    """Compute the vectors of phrases and their lengths."""
+    phrases = (*dos, *donts)
+    lengths = [len(model.encoder().answer(phrase, end=False)[0]) for phrase in phrases]
+    labels = np.r_[np.ones(len(dos), int), np.zeros(len(donts), int)]
+    return Phrases(labels, embedded(model, phrases, templates), embedded(model, phrases), np.array(lengths))
+
+
+def measured(directions: Sequence[MoralDirection], choosing: Phrases, judged: Phrases, seed: int) -> dict[str, Any]:
+    """Choose a layer (for baselines also a sign or a component) on some phrases, and rank others."""
+    count = len(directions)
+
+    def scores(phrases: Phrases, layer: int, component: int = 0, source: str = "templates") -> np.ndarray:
+        return directions[layer].score_vectors(getattr(phrases, source)[layer], component)
+
+    def ranked(phrases: Phrases, *how: Any) -> float:
+        return auroc(scores(phrases, *how), phrases.labels)
+
+    layer = max(range(count), key=lambda one: ranked(choosing, one))
+    plain = max(range(count), key=lambda one: ranked(choosing, one, 0, "plain"))
+    others = [(one, component) for one in range(count) for component in range(1, len(directions[0].components))]
+    other = max(others, key=lambda how: abs(ranked(choosing, *how) - 0.5))
     draw = np.random.default_rng(seed)
-    verbs = np.union1d(draw.choice(len(VERBS), len(VERBS) // 2, replace=False), [VERBS.index(ANCHOR)])
-    first = len(VERBS)
-    labels = np.r_[np.ones(len(DOS)), np.zeros(len(DONTS))]
-    order = draw.permutation(len(labels))
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
-    names = [VERBS[i] for i in verbs]
-    directions = [moral_direction(layer[verbs], names) for layer in states["templates"]]
-
-    def auroc(layer: int, half: np.ndarray, source: str = "templates", component: int = 0) -> float:
-        scores = directions[layer].score_vectors(states[source][layer][first + half], component)
-        return float(roc_auc_score(labels[half], scores))
-
-    layer = max(range(len(directions)), key=lambda one: auroc(one, halves[0]))
-    test = states["templates"][layer][first + halves[1]]
-    random = [_oriented(test @ draw.normal(size=test.shape[1]), labels[halves[1]]) for _ in range(RANDOM)]
+    width = choosing.templates.shape[-1]
     return {
         "seed": seed,
         "layer": layer,
-        "moral direction": auroc(layer, halves[1]),
-        "without templates": auroc(layer, halves[1], "plain"),
-        "component 2": max(auroc(layer, halves[1], component=1), 1 - auroc(layer, halves[1], component=1)),
-        "random": float(np.mean(random)),
-        "tokens": _oriented(states["tokens"][first + halves[1]], labels[halves[1]]),
+        "moral direction": ranked(judged, layer),
+        "without templates": ranked(judged, plain, 0, "plain"),
+        "other components": oriented(ranked(choosing, *other), ranked(judged, *other)),
+        "random": float(np.mean([along(draw.normal(size=width), choosing, judged) for _ in range(RANDOM)])),
+        "class means": by_class_means(choosing, judged, layer),
+        "tokens": oriented(auroc(choosing.tokens, choosing.labels), auroc(judged.tokens, judged.labels)),
         "explained": float(directions[layer].explained[0]),
     }
 
 
-def _oriented(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the AUROC under the better of the two signs, which favours the baseline."""
-    value = float(roc_auc_score(labels, scores))
-    return max(value, 1 - value)
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the share of pairs (a do, a don't) in which the do scores higher; equal scores count half."""
+    gaps = scores[labels == 1][:, None] - scores[labels == 0][None]
+    return float((gaps > 0).mean() + (gaps == 0).mean() / 2)
+
+
+def oriented(choosing: float, judged: float) -> float:
+    """Return the judged AUROC under the sign that is better on the phrases to choose on."""
+    return judged if choosing >= 0.5 else 1 - judged
+
+
+def along(direction: np.ndarray, choosing: Phrases, judged: Phrases) -> float:
+    """Return the AUROC of a direction at the layer and under the sign that are best on the phrases to choose on."""
+    found = [auroc(layer @ direction, choosing.labels) for layer in choosing.templates]
+    best = max(range(len(found)), key=lambda one: abs(found[one] - 0.5))
+    return oriented(found[best], auroc(judged.templates[best] @ direction, judged.labels))
+
+
+def by_class_means(choosing: Phrases, judged: Phrases, layer: int) -> float:
+    """Return the AUROC of the direction from the don'ts' mean to the dos' that are chosen on: it has seen labels."""
+    states = choosing.templates[layer]
+    direction = states[choosing.labels == 1].mean(0) - states[choosing.labels == 0].mean(0)
+    return auroc(judged.templates[layer] @ direction, judged.labels)
 
 
 def released_correlations() -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Retrieval Head Mechanistically Explains Long-Context Factuality.
 
 arXiv 2404.15574, 2024-04; ICLR 2025. Full scale in the paper: models of 6B to 47B with contexts to 50,000 tokens.
-Here: SmolLM2 with made-up needles in a text that begins elsewhere for every seed, and a small Llama trained on repeated
-random words, in which some head must copy.
+Here: SmolLM2 with needles that every seed makes up of its own words, in a text that begins elsewhere for every seed;
+and a small Llama trained on repeated random words, in which some head must copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from letheon.papers.common.small_llama import small_llama
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.probe.retrieval_heads.needles import NEEDLES, Instance, build_instances
+from letheon.probe.retrieval_heads.needles import Instance, Needle, build_instances
 from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and_random
 from letheon.probe.retrieval_heads.scoring import score_instances
 
@@ -30,9 +30,35 @@ PRIMARY = (
     "recall of the worst random mask minus recall without the best heads, on prompts that did not choose them",
     "best head's score in a model trained to copy",
 )
-LENGTHS = {"fast": (256, 512), "full": (256, 512, 1024, 1900)}
+LENGTHS = {"fast": (256, 512), "full": (256, 512, 1024)}
+# Needles: sentence, question and answer, with words that are drawn.
+FORMS = (
+    ("The harbour of {name} is guarded by {answer}.", "What is the harbour of {name} guarded by?",
+     "{number} {colour} {things} and a {kind} {animal}"),
+    ("The best way to cook a {name} pear is to {answer}.", "What is the best way to cook a {name} pear?",
+     "bury it under {kind} {ground} for {number} nights"),
+    ("Captain {name} keeps her only map {answer}.", "Where does Captain {name} keep her only map?",
+     "inside a {kind} {tool} made of {colour} {stuff}"),
+    ("The winner of the {name} race receives {answer}.", "What does the winner of the {name} race receive?",
+     "{number} {stuff} {things} and a {kind} {animal}"),
+    ("The password to the tower of {name} is {answer}.", "What is the password to the tower of {name}?",
+     "{colour} {animal} asleep beside {number} {kind} {things}"),
+)  # fmt: skip
+DRAWN = {
+    "number": "four five seven nine eleven twelve thirty forty",
+    "colour": "purple yellow silver orange crimson grey golden green",
+    "kind": "blind hollow warm lazy crooked gentle sleepy broken",
+    "things": "lanterns spoons candles ladders buttons bottles feathers ropes",
+    "animal": "heron walrus goat badger camel rabbit falcon otter",
+    "ground": "sand gravel moss clay snow straw",
+    "tool": "clarinet barrel lantern kettle drum anvil",
+    "stuff": "glass copper leather marble amber wool",
+}
+SYLLABLES = ("vel", "mor", "tar", "nish", "bri", "dle", "is", "sen", "quo", "zan", "pel", "dor")
 WORDS = tuple(f"word{i}" for i in range(48))
-NEEDLE, STRAW, STEPS = 5, 14, 700
+NEEDLE, STRAW = 5, 14
+# The copier is trained until it copies, at most this many steps; the loss is that of the last steps, nats per token.
+STEPS, COPIES_BELOW, LAST = 4000, 0.02, 50
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -49,17 +75,27 @@ def judge(results: Results, found: Findings) -> None:
     """Decide on reliability, masking and the trained copier; report the number of heads and the shuffled control."""
     for part, above in zip(PRIMARY, (0.8, 0.1, 0.8), strict=True):
         found.decide(part, results.column("heads", part), above=above)
-    for name in ("share of retrieval heads", "best score, permuted", "share of prompts answered"):
+    for name in ("share of retrieval heads", "best score, permuted", "share of prompts answered", "copier's recall"):
         found.report(name, results.column("heads", name))
 
 
+def drawn_needles(seed: int) -> list[Needle]:
+    """Make up one needle of every form; its name and the words of its answer are drawn."""
+    draw, found = random.Random(stream_seed(seed, "needles")), []
+    for sentence, question, answer in FORMS:
+        name = "".join(draw.sample(SYLLABLES, 3)).capitalize()
+        words = answer.format(**{kind: draw.choice(words.split()) for kind, words in DRAWN.items()})
+        found.append(Needle(sentence.format(name=name, answer=words), question.format(name=name), words))
+    return found
+
+
 def measured(model: LanguageModel, seed: int, lengths: tuple[int, ...]) -> dict[str, Any]:
-    """Measure SmolLM2 on one beginning of the text."""
+    """Measure SmolLM2 on the needles and the beginning of the text of one seed."""
     sentences = GENERAL_TEXT.read_text(encoding="utf-8").split(". ")
     place = stream_seed(seed, "haystack") % len(sentences)
     text = ". ".join(sentences[place:] + sentences[:place])
-    settings = RetrievalSettings(lengths=lengths, masked_instances=10, seed=seed)
-    instances = build_instances(model, text, NEEDLES, settings.lengths, settings.depths)
+    settings = RetrievalSettings(lengths=lengths, masked_instances=10, budget=20, seed=seed)
+    instances = build_instances(model, text, drawn_needles(seed), settings.lengths, settings.depths)
     scored = score_instances(model, instances, settings.budget)
     masking = mask_top_and_random(model, instances, scored, settings)
     permuted = float(scored.shuffled[scored.passed].mean(0).max()) if scored.passed else None
@@ -70,26 +106,17 @@ def measured(model: LanguageModel, seed: int, lengths: tuple[int, ...]) -> dict[
         "share of retrieval heads": float((scored.mean() >= 0.1).float().mean()),
         "best score, permuted": permuted,
         "share of prompts answered": len(scored.passed) / len(instances),
+        "recall": [masking.plain, masking.top, masking.random] if masking else None,
     }
 
 
 def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
-    """Train a small Llama on repeated random words, and score its heads on needles that it continues."""
+    """Train a small Llama to repeat random words, and score its heads on needles that it continues."""
     model = small_llama([Example(" ".join(["", *WORDS]), "x")], seed, layers=2, width=64, embedding_scale=8.0)
     model.tokenizer.chat_template = None
     ids = [token for word in WORDS for token in model.tokenizer(f" {word}")["input_ids"]]
     draw = random.Random(stream_seed(seed, "copying"))
-    optimizer = torch.optim.AdamW(model.model.parameters(), lr=3e-3)
-    model.model.train()
-    for _ in range(steps):
-        rows = [copy_row(draw, ids) for _ in range(32)]
-        batch = torch.tensor([row for row, _ in rows])
-        logits = model.model(batch[:, :-1]).logits[:, -NEEDLE + 1 :]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, -NEEDLE + 1 :].flatten())
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-    model.model.eval()
+    taken, loss = train_to_copy(model, ids, draw, steps)
     instances = []
     for _ in range(40):
         row, place = copy_row(draw, ids)
@@ -97,7 +124,41 @@ def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
         instances.append(Instance(tuple(prompt), (place + 1, place + NEEDLE), model.tokenizer.decode(needle), place))
     scored = score_instances(model, instances, budget=NEEDLE - 1)
     recall = sum(scored.recalls) / len(scored.recalls)
-    return {PRIMARY[2]: float(scored.mean().max()), "copier's recall": recall, "copier's loss": float(loss.detach())}
+    return {
+        PRIMARY[2]: float(scored.mean().max()), "copier's recall": recall, "copier's loss": loss,
+        "copier's steps": taken,
+    }  # fmt: skip
+
+
+def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, steps: int) -> tuple[int, float]:
+    """Train on rows of words that are repeated from a random place on, until the loss says that the model copies.
+
+    Returns:
+        The steps taken, and the mean loss of the last ones in nats per repeated token.
+    """
+    optimizer = torch.optim.AdamW(model.model.parameters(), lr=2e-3, weight_decay=0.01)
+    losses: list[float] = []
+    model.model.train()
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100)
+        rows = []
+        for _ in range(32):
+            words, place = draw.sample(ids, STRAW + NEEDLE), draw.randrange(STRAW)
+            rows.append(words + words[place:] + words[:place])
+        batch, given = torch.tensor(rows), STRAW + NEEDLE
+        logits = model.model(batch[:, :-1]).logits[:, given:]  # the first word that is repeated cannot be known
+        right = batch[:, given + 1 :]
+        # The places at which the row goes back to its first word follow no earlier word.
+        goes_back = right == batch[:, :1]
+        loss = torch.nn.functional.cross_entropy(logits[~goes_back], right[~goes_back])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if len(losses) >= LAST and sum(losses[-LAST:]) / LAST < COPIES_BELOW:
+            break
+    model.model.eval()
+    return len(losses), sum(losses[-LAST:]) / len(losses[-LAST:])
 
 
 def copy_row(draw: random.Random, ids: list[int]) -> tuple[list[int], int]:

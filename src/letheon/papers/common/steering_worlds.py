@@ -55,8 +55,8 @@ class StyleWorld:
     held_out: Contrast
 
 
-def style_world(seed: int, steps: int = 150, count: int = 32) -> StyleWorld:
-    """Teach a small Llama sentences in both styles."""
+def style_world(seed: int, steps: int = 150, count: int = 32, held_out: int = 32) -> StyleWorld:
+    """Teach a small Llama sentences in both styles; `count` of each are there to fit on, `held_out` to judge on."""
     draw = random.Random(stream_seed(seed, "styles"))
 
     def sentences(number: int, polite: bool) -> list[Example]:
@@ -64,7 +64,7 @@ def style_world(seed: int, steps: int = 150, count: int = 32) -> StyleWorld:
 
     taught = sentences(300, True) + sentences(300, False)
     draw.shuffle(taught)
-    contrasts = [Contrast(sentences(count, True), sentences(count, False)) for _ in range(2)]
+    contrasts = [Contrast(sentences(size, True), sentences(size, False)) for size in (count, held_out)]
     every = [*taught, *(row for one in contrasts for row in (*one.toward, *one.away))]
     model = small_llama(every, seed, layers=4, width=64)
     teach(model, taught, seed, steps, title="two styles")

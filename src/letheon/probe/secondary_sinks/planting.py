@@ -19,7 +19,7 @@ from letheon.core.model.hooks import edit, record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site, blocks
 from letheon.probe.attention_maps import summarise_attention
-from letheon.probe.secondary_sinks.detect import COSINE, absolute_cosine, layer_window, profile
+from letheon.probe.secondary_sinks.detect import COSINE, Profile, absolute_cosine, layer_window, profile
 
 
 @contextmanager
@@ -64,15 +64,17 @@ def lifetime_of(cosines: Float[Tensor, " layers"], layer: int, end: int) -> int:
 
 @torch.inference_mode()
 def cosines_at(
-    model: LanguageModel, ids: Int[Tensor, "1 length"], position: int, direction: Float[Tensor, " width"]
-) -> Float[Tensor, " layers"]:
-    """Compute |cos| of one token's state with a direction, after each layer."""
+    model: LanguageModel, ids: Int[Tensor, "1 length"], position: int, first: int, direction: Float[Tensor, " width"]
+) -> Float[Tensor, "2 layers"]:
+    """Compute |cos| of one token's state with the first token's in the same layer, and with a direction."""
     base = model.base()
     found: dict[int, Tensor] = {}
 
     def look(layer: int) -> Callable[[Tensor], Tensor]:
         def see(states: Tensor) -> Tensor:
-            found[layer] = absolute_cosine(states[0, position][None].float(), direction)[0].cpu()
+            hidden = states[0].float()
+            beside = torch.stack([hidden[first], direction.to(hidden)])
+            found[layer] = absolute_cosine(beside, hidden[position]).cpu()
             return states
 
         return see
@@ -80,7 +82,7 @@ def cosines_at(
     layers = range(len(blocks(base)))
     with edit(base, {Site(layer): look(layer) for layer in layers}):
         base(ids.to(model.device), use_cache=False, logits_to_keep=1)
-    return torch.stack([found[layer] for layer in layers])
+    return torch.stack([found[layer] for layer in layers], 1)
 
 
 @torch.inference_mode()
@@ -102,6 +104,7 @@ def plant_and_measure(
     *,
     random_seed: int | None = None,
     window: tuple[int, int] | None = None,
+    plain: Profile | None = None,
 ) -> Planted:
     """Plant a sink and measure it.
 
@@ -109,8 +112,9 @@ def plant_and_measure(
         strength: the addition's norm as a share of the first token's.
         random_seed: plant a random direction of the same norm instead: the control.
         window: the layers to look at; by default those of the text without a planted sink.
+        plain: the profile of the text without a planted sink, where it is known.
     """
-    plain = profile(model, ids)
+    plain = plain or profile(model, ids)
     first = plain.first
     _, end = window or layer_window(plain.norms[:, first])
     direction = first_direction(model, ids, layer, first)
@@ -119,8 +123,7 @@ def plant_and_measure(
         noise = torch.randn(len(direction), generator=torch.Generator().manual_seed(random_seed)).to(direction)
         addition = noise / noise.norm() * addition.norm()
     with planted(model, layer, position, addition):
-        cosines = profile(model, ids).to_first()[:, position]
-        along = cosines_at(model, ids, position, addition)
+        cosines, along = cosines_at(model, ids, position, first, addition)
         received = summarise_attention(model, ids).received
     last = max(end, layer + 1)
     lifetime, after = lifetime_of(cosines, layer, last), received[layer + 1 : last]
