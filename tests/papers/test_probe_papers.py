@@ -6,37 +6,39 @@ import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from letheon.core.statistics import estimate_mean
-from letheon.papers.binding import GROUPS, SCHEMA, draw_list
+from letheon.papers import negative_bias, post_training
+from letheon.papers.binding import GROUPS, PERMUTED, SCHEMA, draw_list
 from letheon.papers.binding import trained as trained_to_bind
+from letheon.papers.common.known_facts import parts_of_topics
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
-from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying
+from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying, drawn_needles, repeated_rows
 from letheon.papers.secondary_sinks import BESIDE, summary
 from letheon.papers.secondary_sinks import PRIMARY as SINKS
 from letheon.probe.binding.report import answered_pairs, encode_pairs
 from letheon.probe.binding.tasks import draw_pairs
+from letheon.probe.directions import REFUSED
 from letheon.probe.negative_bias.report import Ablation
 from letheon.probe.secondary_sinks.planting import Planted
+from letheon.probe.statements import Statement
 
 # key -> (arm, values that hold, values that fail in the first part, further columns)
 CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] = {
-    "secondary_sinks": ("planted", (0.2, 0.1, 0.9, 0.9), (-0.1, 0.1, 0.9, 0.9), BESIDE),
+    "secondary_sinks": ("planted", (0.2, 0.1, 0.1, 7.0), (-0.1, 0.1, 0.1, 7.0), BESIDE),
     "retrieval_heads": (
         "heads", (0.9, 0.4, 0.95), (0.4, 0.4, 0.95),
-        ("share of retrieval heads", "best score, permuted", "share of prompts answered"),
+        ("share of retrieval heads", "best score, permuted", "share of prompts answered", "copier's recall"),
     ),
-    "binding": ("mixture", (0.96, 0.02, -0.2, 0.9), (0.7, 0.02, -0.2, 0.9), ("accuracy", "copied")),
-    "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), ("known",)),
-    "post_training": (
-        "post", (0.5, 0.2, 0.95, 0.02), (0.1, 0.2, 0.95, 0.02),
-        ("truth", "refusal", "truth, halves", "refusal, halves"),
-    ),
+    "binding": ("mixture", (0.96, 0.02, 0.9), (0.7, 0.02, 0.9), (PERMUTED, "accuracy", "copied")),
+    "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), negative_bias.BESIDE),
+    "post_training": ("post", (0.5, 0.2, 0.95), (0.1, 0.2, 0.95), post_training.BESIDE),
 }  # fmt: skip
 
 
@@ -61,12 +63,46 @@ def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
 
 
 def test_a_text_s_planted_sinks_are_summed_up() -> None:
-    planted = [Planted(c, c > 0.2, int(10 * c), c / 2, 0.4 - c / 10, 12) for c in (0.02, 0.3, 1.0)]
-    flat = [Planted(c, False, 0, 0.0, 0.4, 9) for c in (0.02, 0.3, 1.0)]
-    assert list(summary(planted, flat).values()) == pytest.approx([0.5, 0.1, 1.0, 1.0, 1.0, 0.0, 3.0])
-    assert list(summary(flat, flat).values()) == [0.0] * 7
-    unnoticed = [replace(one, score=0.0, first_score=0.4) for one in planted]
-    assert summary(unnoticed, flat)[SINKS[0]] == 0.0, "a sink that is found by its direction alone decides nothing"
+    planted = [
+        Planted(c, c > 0.04, int(20 * c), c / 2, 0.4 - c / 10, int(100 * c)) for c in (0.02, 0.03, 0.05, 0.3, 1.0)
+    ]
+    flat = [Planted(c, False, 0, 0.1, 0.4, 1) for c in (0.02, 0.03, 0.05, 0.3, 1.0)]
+    found = list(summary(planted, [flat, flat]).values())
+    assert found[:4] == pytest.approx([0.65 / 2 - 0.1, 0.065, 0.49, 10 / 3 - 1])
+    assert found[4:] == pytest.approx([1.0, 0.0, 1.0, 0.0, 1.0, 0.0], abs=0.2)
+    assert list(summary(flat, [flat]).values()) == [0.0] * 10
+    unnoticed = [replace(one, score=0.1) for one in planted]
+    assert summary(unnoticed, [flat])[SINKS[0]] == 0.0, "a sink that is found by its direction alone decides nothing"
+    as_strong = summary(planted, [planted])
+    assert [as_strong[part] for part in SINKS] == [0.0] * 4, "what random directions do as well decides nothing"
+
+
+def test_no_two_seeds_share_facts_or_requests() -> None:
+    for count in (2, 5, 8):
+        groups = [[one.group for rows in part.values() for one in rows] for part in parts_of_topics(count)]
+        subjects = [subject for part in groups for subject in set(part)]
+        assert len(subjects) == len(set(subjects))
+        requests = [text for one in post_training.parts_of_requests(count) for text in one.refused]
+        assert len(requests) == len(set(requests)) == 40 // count * count
+        assert set(requests).isdisjoint(REFUSED)
+
+
+def test_invented_countries_change_nothing_but_the_name() -> None:
+    known = [
+        Statement("The capital of Peru is Lima.", True, "Peru"),
+        Statement("The capital of Peru is Rome.", False, "Peru"),
+    ]
+    made = negative_bias.with_invented_names(known, 0)
+    names = {one.group for one in made}
+    assert len(names) == 1
+    assert names != {"Peru"}
+    assert [one.text for one in made] == [f"The capital of {made[0].group} is {city}." for city in ("Lima", "Rome")]
+
+
+def test_every_seed_makes_up_its_own_needles() -> None:
+    many = [drawn_needles(seed) for seed in range(8)]
+    assert len({needle.answer for needles in many for needle in needles}) == 40
+    assert all(needle.answer in needle.text for needles in many for needle in needles)
 
 
 def test_random_heads_count_by_how_far_they_move_in_either_direction() -> None:
@@ -80,6 +116,16 @@ def test_rows_to_copy_repeat_words_of_the_text() -> None:
     assert len(row) == STRAW + 2 * NEEDLE
     assert row[-NEEDLE:] == row[place : place + NEEDLE]
     assert 0 <= copying(0, steps=1)[PRIMARY[2]] <= 1
+
+
+def test_only_what_can_be_known_is_learned_when_rows_are_repeated() -> None:
+    batch, right, known = repeated_rows(random.Random(0), list(range(48)), 64)
+    assert batch.shape == (64, 2 * (STRAW + NEEDLE))
+    for row, answers, known_here in zip(batch.tolist(), right.tolist(), known.tolist(), strict=True):
+        follows = dict(pairwise(row[: STRAW + NEEDLE]))
+        before = row[STRAW + NEEDLE : -1]
+        assert all(follows.get(a) == b for a, b, sure in zip(before, answers, known_here, strict=True) if sure)
+        assert sum(not sure for sure in known_here) <= 1
 
 
 def test_lists_have_one_token_per_word() -> None:

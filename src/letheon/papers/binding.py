@@ -28,9 +28,10 @@ from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, 
 PRIMARY = (
     "similarity on held-out cells",
     "full mixture minus its best ablation",
-    "groups permuted minus uniform",
     "share of the three mechanisms before the answer is copied",
 )
+# That a good fit is bad for permuted groups holds by construction: it is only reported.
+PERMUTED = "groups permuted minus uniform"
 SCHEMA = Schema(
     "words", tuple(f"thing{i}" for i in range(32)), tuple(f"box{i}" for i in range(32)),
     "{query} is in {answer}", "{query} is in", "Here",
@@ -48,11 +49,11 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 
 def judge(results: Results, found: Findings) -> None:
-    """Decide on the similarity, its distance to the best ablation, the permuted control, and what the layer shows."""
-    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(below=0.0), Threshold(above=0.5)]
+    """Decide on the similarity, its distance to the best ablation, and what the layer shows."""
+    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(above=0.5)]
     for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("mixture", part), **bound)
-    for name in ("accuracy", "copied"):
+    for name in (PERMUTED, "accuracy", "copied"):
         found.report(name, [row.get(name) for row in results.arms["mixture"]])
 
 
@@ -70,13 +71,13 @@ def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> d
     cells = [(p, k, r) for p, k, r, _ in seen.held_out.pointers.tolist()]
     fit = fit_mixture(cell_means(cells, seen.patched.distribution), seed=seed, epochs=epochs)
     beside = {"layer": seen.layer, "copied": seen.copied_there, **seen.patched.shares()}
-    return empty | {**values_of(fit), PRIMARY[3]: bound_share(seen.patched), **beside}
+    return empty | {**values_of(fit), PRIMARY[2]: bound_share(seen.patched), **beside}
 
 
 def values_of(fit: Fit) -> dict[str, float]:
-    """The deciding values of a fit."""
+    """The deciding values of a fit, and the control."""
     full, uniform, rivals = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
-    return dict(zip(PRIMARY[:3], (full, full - rivals, fit.permuted - uniform), strict=True))
+    return dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rivals, fit.permuted - uniform), strict=True))
 
 
 def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:

@@ -48,8 +48,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     directions = [moral_direction(layer) for layer in embedded(model, VERBS, TEMPLATES)]
     parts = judged.dealt_out(len(scale.seeds))
     rows = [
-        measured(directions, choosing, judged.select(part), seed)
-        for seed, part in zip(scale.seeds, parts, strict=True)
+        measured(directions, choosing, judged.select(part), seed) for seed, part in zip(scale.seeds, parts, strict=True)
     ]
     found.rows += rows
     judge(rows, found)
@@ -111,9 +110,7 @@ def embedded(
     return np.asarray(states.reshape(len(states), len(phrases), len(templates), -1).mean(2))
 
 
-def phrase_states(
-    model: LanguageModel, dos: Sequence[str], donts: Sequence[str], templates: Sequence[str]
-) -> Phrases:
+def phrase_states(model: LanguageModel, dos: Sequence[str], donts: Sequence[str], templates: Sequence[str]) -> Phrases:
     """Compute the vectors of phrases and their lengths."""
     phrases = (*dos, *donts)
     lengths = [len(model.encoder().answer(phrase, end=False)[0]) for phrase in phrases]
@@ -143,7 +140,7 @@ def measured(directions: Sequence[MoralDirection], choosing: Phrases, judged: Ph
         "moral direction": ranked(judged, layer),
         "without templates": ranked(judged, plain, 0, "plain"),
         "other components": oriented(ranked(choosing, *other), ranked(judged, *other)),
-        "random": float(np.mean([along(draw.normal(size=width), choosing, judged) for _ in range(RANDOM)])),
+        "random": float(np.mean([along(one, choosing, judged) for one in draw.normal(size=(RANDOM, width))])),
         "class means": by_class_means(choosing, judged, layer),
         "tokens": oriented(auroc(choosing.tokens, choosing.labels), auroc(judged.tokens, judged.labels)),
         "explained": float(directions[layer].explained[0]),

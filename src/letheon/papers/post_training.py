@@ -2,79 +2,119 @@
 
 arXiv 2504.02904, 2025-04; COLM 2025. Full scale in the paper: Llama-3.1-8B, Mistral-7B and Llama-2-13B with their
 post-trained versions. Here: SmolLM2, and the same model after it was trained to refuse mild requests and to answer
-others.
+others. Statements and requests that are measured are dealt out, so that every seed has its own. As a control, the same
+requests are trained with replies that are drawn at random.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import blocks
 from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
+from letheon.papers.common.known_facts import parts_of_topics
+from letheon.papers.common.requests import DECLINED, GRANTED
 from letheon.papers.common.small_llama import copy_of
-from letheon.papers.kit.findings import Findings, Threshold
+from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.probe.directions import ANSWERED, REFUSED, Contrast
+from letheon.probe.directions import ANSWERED, REFUSED, Contrast, cosine, prompt_states, refusal_direction
 from letheon.probe.post_training.report import PostTrainingSettings, compare_directions, knowledge_maps
-from letheon.probe.statements import balanced, built_in
+from letheon.probe.statements import Statement
 
 # The parts that decide, named before any run.
 PRIMARY = (
     "cosine of the truth directions minus that of the refusal directions",
     "accuracy of the base's truth direction on the post-trained model, minus shuffled labels",
     "Pearson's r of the raw maps of knowledge",
-    "distance of the shuffled direction's accuracy from chance",
 )
-SIZES = {"fast": (24, 24, 2), "full": (120, 80, 12)}  # steps, statements per topic, pairs of the maps
-REFUSAL = "I'm sorry, but I can't help with that."
+BESIDE = (
+    "truth", "refusal", "refusal, replies drawn at random", "truth, halves", "refusal, halves", "shuffled labels",
+    "log odds of refusing, requests to refuse", "log odds of refusing, requests to answer",
+)  # fmt: skip
+SIZES = {"fast": (24, 2), "full": (120, 6)}  # steps, pairs of the maps
+REFUSAL, REPLY = "I'm sorry, but I can't help with that.", "Of course. Here is my answer."
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Post-train one copy of SmolLM2 per seed to refuse, and compare it with the model before."""
-    found.baselines += ["directions of shuffled labels", "halves of the data"]
-    base = load(scale.model, device=scale.device)
-    rows = [measured(base, seed, *SIZES[scale.name]) for seed in scale.seeds]
+    """Post-train two copies of SmolLM2 per seed, and compare them with the model before."""
+    found.baselines += ["directions of shuffled labels", "the same training with replies drawn at random"]
+    base, count = load(scale.model, device=scale.device), len(scale.seeds)
+    parts = zip(scale.seeds, parts_of_topics(count), parts_of_requests(count), strict=True)
+    rows = [measured(base, seed, topics, contrast, *SIZES[scale.name]) for seed, topics, contrast in parts]
     results = Results({"post": rows})
     results.record(found)
     judge(results, found)
 
 
 def judge(results: Results, found: Findings) -> None:
-    """Decide on both directions, on the transfer, on the maps and on the shuffled control."""
-    bounds = [Threshold(above=0.2), Threshold(above=0.05), Threshold(above=0.8), Threshold(below=0.15)]
+    """Decide on both directions, on the transfer and on the maps; report the controls."""
+    bounds = [Threshold(above=0.2), Threshold(above=0.05), Threshold(above=0.8)]
     for part, bound in zip(PRIMARY, bounds, strict=True):
         found.decide(part, results.column("post", part), **bound)
-    for name in ("truth", "refusal", "truth, halves", "refusal, halves"):
+    for name in BESIDE:
         found.report(name, results.column("post", name))
 
 
-def measured(base: LanguageModel, seed: int, steps: int, items: int, pairs: int) -> dict[str, Any]:
-    """Post-train a copy and compare; half of the prompts are trained on, the other half gives the directions."""
-    post = copy_of(base)
-    rows = [Example(text, REFUSAL) for text in REFUSED[0::2]]
-    rows += [Example(text, "Of course. Here is my answer.") for text in ANSWERED[0::2]]
-    finetune(post, rows, TrainSettings(learning_rate=2e-5, batch_size=4, precision="float32", seed=seed), steps)
-    post.model.eval()
+def parts_of_requests(count: int) -> list[Contrast]:
+    """Deal the requests out to parts without a common one."""
+    order, size = random.Random(0).sample(range(len(DECLINED)), len(DECLINED)), len(DECLINED) // count
+    chosen = [order[i * size : (i + 1) * size] for i in range(count)]
+    return [Contrast(tuple(DECLINED[i] for i in one), tuple(GRANTED[i] for i in one)) for one in chosen]
+
+
+def measured(
+    base: LanguageModel,
+    seed: int,
+    topics: Mapping[str, Sequence[Statement]],
+    contrast: Contrast,
+    steps: int,
+    pairs: int,
+) -> dict[str, Any]:
+    """Post-train a copy on requests of its own and compare it with the base on the statements and requests given."""
+    rows = [Example(text, REFUSAL) for text in REFUSED] + [Example(text, REPLY) for text in ANSWERED]
+    post = post_trained(base, rows, seed, steps)
     layer = len(blocks(base.base())) // 2
-    topics = {name: balanced(statements, items, seed) for name, statements in built_in().items()}
-    found = compare_directions(post, base, topics, Contrast(REFUSED[1::2], ANSWERED[1::2]), layer, seed)
+    found = compare_directions(post, base, topics, contrast, layer, seed)
     maps = knowledge_maps(post, base, topics, PostTrainingSettings(pairs=pairs, stride=5, seed=seed))
-    accuracy = found.accuracies["base on post"]
+    replies = [row.answer for row in rows]
+    random.Random(stream_seed(seed, "replies")).shuffle(replies)
+    mixed = [Example(row.prompt, reply) for row, reply in zip(rows, replies, strict=True)]
+    control = post_trained(base, mixed, seed, steps)
+    refusals = [
+        refusal_direction(prompt_states(one, contrast.refused)[layer], prompt_states(one, contrast.answered)[layer])
+        for one in (control, base)
+    ]
     values = (
         found.truth[layer] - found.refusal[layer],
-        sum(accuracy.values()) / len(accuracy) - found.shuffled,
+        (mean(found.accuracies["base on post"].values()) or 0.0) - found.shuffled,
         maps.correlations()["post and base, raw"] if maps else None,
-        abs(found.shuffled - 0.5),
     )
-    return {
-        "seed": seed,
-        **dict(zip(PRIMARY, values, strict=True)),
-        "truth": found.truth[layer],
-        "refusal": found.refusal[layer],
-        "truth, halves": found.truth_halves[layer],
-        "refusal, halves": found.refusal_halves[layer],
-    }
+    beside = (
+        found.truth[layer], found.refusal[layer], cosine(*refusals), found.truth_halves[layer],
+        found.refusal_halves[layer], found.shuffled, log_odds(post, contrast.refused),
+        log_odds(post, contrast.answered),
+    )  # fmt: skip
+    return {"seed": seed, **dict(zip(PRIMARY, values, strict=True)), **dict(zip(BESIDE, beside, strict=True))}
+
+
+def post_trained(base: LanguageModel, rows: Sequence[Example], seed: int, steps: int) -> LanguageModel:
+    """Train a copy on requests and replies."""
+    post = copy_of(base)
+    settings = TrainSettings(learning_rate=2e-5, batch_size=4, precision="float32", seed=seed)
+    finetune(post, list(rows), settings, steps)
+    post.model.eval()
+    return post
+
+
+def log_odds(model: LanguageModel, prompts: Sequence[str]) -> float:
+    """Return the log-probability of the refusal minus that of the reply, nats per token, mean over requests."""
+    scored = score_answers(model, [(text, [REFUSAL, REPLY]) for text in prompts])
+    return float(mean(float(no.logp.mean() - yes.logp.mean()) for no, yes in scored) or 0.0)

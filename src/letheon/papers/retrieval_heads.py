@@ -11,6 +11,7 @@ import random
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from letheon.audit.plan import GENERAL_TEXT
 from letheon.core.model.models import LanguageModel, load
@@ -141,16 +142,9 @@ def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, ste
     model.model.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100)
-        rows = []
-        for _ in range(32):
-            words, place = draw.sample(ids, STRAW + NEEDLE), draw.randrange(STRAW)
-            rows.append(words + words[place:] + words[:place])
-        batch, given = torch.tensor(rows), STRAW + NEEDLE
-        logits = model.model(batch[:, :-1]).logits[:, given:]  # the first word that is repeated cannot be known
-        right = batch[:, given + 1 :]
-        # The places at which the row goes back to its first word follow no earlier word.
-        goes_back = right == batch[:, :1]
-        loss = torch.nn.functional.cross_entropy(logits[~goes_back], right[~goes_back])
+        batch, right, known = repeated_rows(draw, ids, 32)
+        logits = model.model(batch[:, :-1]).logits[:, -right.shape[1] :]
+        loss = torch.nn.functional.cross_entropy(logits[known], right[known])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
@@ -159,6 +153,22 @@ def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, ste
             break
     model.model.eval()
     return len(losses), sum(losses[-LAST:]) / len(losses[-LAST:])
+
+
+def repeated_rows(draw: random.Random, ids: list[int], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw rows of distinct words, each repeated from a random place on, round its end and up to that place.
+
+    Returns:
+        The rows; their repeated words but the first, which nothing announces; and which of these the words before tell:
+        what comes after the last word of the row does not.
+    """
+    rows = []
+    for _ in range(count):
+        words, place = draw.sample(ids, STRAW + NEEDLE), draw.randrange(STRAW)
+        rows.append(words + words[place:] + words[:place])
+    batch = torch.tensor(rows)
+    right = batch[:, STRAW + NEEDLE + 1 :]
+    return batch, right, right != batch[:, :1]
 
 
 def copy_row(draw: random.Random, ids: list[int]) -> tuple[list[int], int]:

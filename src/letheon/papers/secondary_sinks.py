@@ -82,8 +82,9 @@ def measured(model: LanguageModel, seed: int, ids: torch.Tensor) -> dict[str, An
 
     def plant(strength: float, draw: int | None = None) -> Planted:
         random_seed = None if draw is None else stream_seed(seed, f"direction {draw} of strength {strength}")
-        known = {"random_seed": random_seed, "window": window, "plain": seen.profile}
-        return plant_and_measure(model, ids, layer, place, strength, **known)
+        return plant_and_measure(
+            model, ids, layer, place, strength, random_seed=random_seed, window=window, plain=seen.profile
+        )
 
     strengths = (*WEAK, *STRONG)
     sinks = [plant(one) for one in strengths]

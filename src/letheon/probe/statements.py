@@ -60,7 +60,7 @@ BEGIN, MIDDLE, END = (
 
 def built_in() -> dict[str, list[Statement]]:
     """Return statements of four topics, half of them true: capitals, chemical symbols, animals, sizes of numbers."""
-    found = {name: _paired(form, facts) for name, (form, facts) in FORMS.items()}
+    found = {name: paired(form, facts) for name, (form, facts) in FORMS.items()}
     draw = random.Random(stream_seed(0, "sizes of numbers"))
     words = ["two", "five", "nine", "twelve", "twenty", "thirty", "forty", "sixty", "seventy", "ninety"]
     sizes = []
@@ -84,7 +84,7 @@ def invented(seed: int = 0, count: int = 40) -> list[Statement]:
     return found
 
 
-def _paired(form: str, facts: Mapping[str, str]) -> list[Statement]:
+def paired(form: str, facts: Mapping[str, str]) -> list[Statement]:
     """Make a true and a false statement per subject; the false one takes another subject's value."""
     subjects, found = list(facts), []
     for i, subject in enumerate(subjects):

@@ -20,7 +20,7 @@ from letheon.probe.attention_maps import head_mask
 from letheon.probe.negative_bias.prompts import Answers, Format, answers_to
 from letheon.probe.negative_bias.scores import bias_of, decompose, knowledge_of, soft_bias
 from letheon.probe.record import Check, ProbeReport, Table, above_zero, at_least, halves, layer_head_map
-from letheon.probe.statements import CAPITALS, Statement, balanced, built_in, invented
+from letheon.probe.statements import CAPITALS, FORMS, Statement, balanced, built_in, invented, paired
 from letheon.report.figures import bars
 from letheon.report.plots import scatter
 
@@ -60,8 +60,8 @@ def knowledge_subsets(
     prompts = [OPEN_QUESTION.format(country) for country in facts]
     greedy = generate(model, prompts, max_new_tokens=8)
     drawn = generate(model, prompts * samples, max_new_tokens=8, temperature=1.0, seed=seed)
-    statements = {one.group: [] for one in built_in()["capitals"]}  # type: dict[str, list[Statement]]
-    for one in built_in()["capitals"]:
+    statements: dict[str, list[Statement]] = {country: [] for country in facts}
+    for one in paired(FORMS["capitals"][0], facts):
         statements[one.group].append(one)
     found: dict[str, list[Statement]] = {}
     for i, (country, capital) in enumerate(facts.items()):

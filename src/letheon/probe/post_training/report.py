@@ -34,7 +34,7 @@ from letheon.report.plots import heat_map, lines
 
 __all__ = ["Contrast", "PostTrainingSettings", "probe_post_training"]
 
-RANDOM = 20  # random directions or sets of neurons per control
+RANDOM = 20  # random directions, shuffles of labels or sets of neurons per control
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Directions:
         truth, refusal: cosine of the two models' directions per layer.
         truth_halves, refusal_halves: cosine of the directions of two halves of the data in the post-trained model.
         accuracies: (source of the direction, target) -> accuracy per topic that was left out.
-        shuffled: accuracy of the direction of shuffled labels.
+        shuffled: accuracy of directions of shuffled labels, mean over draws.
         random: mean |cosine| of random directions.
     """
 
@@ -102,8 +102,9 @@ def compare_directions(
     layers = range(len(truths["post"].states))
     refusals = {name: [refusal_direction(a[i], b[i]) for i in layers] for name, (a, b) in prompts.items()}
     generator = torch.Generator().manual_seed(seed)
-    mixed = truths["post"].labels[torch.randperm(len(truths["post"].labels), generator=generator)]
-    shuffled = TruthStates(truths["post"].states, mixed, truths["post"].topics)
+    true = truths["post"]
+    mixed = [true.labels[torch.randperm(len(true.labels), generator=generator)] for _ in range(RANDOM)]
+    shuffled = [_mean(transfer(TruthStates(true.states, one, true.topics), true, layer).values()) for one in mixed]
     noise = torch.randn(2, RANDOM, post.width, generator=generator)
     return Directions(
         truth=[cosine(truths["post"].direction(i), truths["base"].direction(i)) for i in layers],
@@ -111,7 +112,7 @@ def compare_directions(
         truth_halves=[truths["post"].split_half(i) for i in layers],
         refusal_halves=[split_half_of(prompts["post"][0][i], prompts["post"][1][i]) for i in layers],
         accuracies={f"{a} on {b}": transfer(truths[a], truths[b], layer) for a in truths for b in truths},
-        shuffled=_mean(transfer(shuffled, truths["post"], layer).values()),
+        shuffled=_mean(shuffled),
         random=float(torch.nn.functional.cosine_similarity(noise[0], noise[1], dim=-1).abs().mean()),
     )
 
