@@ -109,7 +109,8 @@ def hidden_scenes(
     if regime == "all":
         return tuple(range(1, count + 1))
     length = min(window, some if some > 1 else 1, max(1, count - 2))
-    start = draw.randint(2, max(2, count - length))  # with a visible neighbour on each side
+    first = min(2, count)
+    start = draw.randint(first, max(first, count - length))  # with a visible neighbour on each side, if it can be
     return tuple(range(start, start + length))
 
 
