@@ -87,10 +87,10 @@ def one_seed(responder: Responder, kinds: Mapping[str, Sequence[Dialogue]], seed
     for name, asked in (("none", stories), ("rule", stories), ("another rule", misled)):
         logp = responder.option_logp([([story.prompt(CONDITIONS[name])], SHOWN) for story in asked])
         row[f"AUROC, {name}"] = float(roc_auc_score(accepted, [one[0] - one[1] for one in logp]))
-        chosen = [int(np.argmax(one)) for one in logp]
-        row[f"accuracy, {name}"] = float(np.mean([c == story.label for c, story in zip(chosen, asked, strict=True)]))
+        said = [int(np.argmax(one)) for one in logp]
+        row[f"accuracy, {name}"] = float(np.mean([a == story.label for a, story in zip(said, asked, strict=True)]))
         if name == "rule":
-            row["says yes"] = chosen.count(0) / len(chosen)
+            row["says yes"] = said.count(0) / len(said)
     return row
 
 
