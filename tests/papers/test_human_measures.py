@@ -72,13 +72,17 @@ def test_the_stated_rule_decides_and_the_rule_of_another_norm_does_not_help() ->
         return [1, 2, 0] if rule and f"violation of {rule[1]}" in turns[0] else [2, 1, 0]
 
     rows = [normad.one_seed(Scripted(weigh=follows), kinds, seed, 4) for seed in range(4)]
-    assert rows[0] == {"seed": 0, "none": 0.5, "rule": 1.0, "another rule": 0.5, "says yes": 0.5}
-    found = Findings(primary=normad.PRIMARY)
-    normad.judge([{**row, "rule": 0.9 + row["seed"] / 50} for row in rows], found)
-    assert found.verdict == "holds"
-    blind = Findings(primary=normad.PRIMARY)
-    normad.judge([{**row, "rule": 0.5, "another rule": 0.5} for row in rows], blind)
-    assert blind.verdict == "inconclusive", "no effect is no claim"
+    assert rows[0]["AUROC, none"] == 0.5, "a constant tells nothing apart"
+    assert (rows[0]["accuracy, none"], rows[0]["says yes"]) == (0.5, 0.5)
+    assert (rows[0]["AUROC, rule"], rows[0]["AUROC, another rule"]) == (1.0, 0.5)
+
+    def judged(rule: float) -> Findings:
+        found = Findings(primary=normad.PRIMARY)
+        normad.judge([{**row, "AUROC, rule": rule + row["seed"] / 50} for row in rows], found)
+        return found
+
+    assert judged(0.9).verdict == "holds"
+    assert judged(0.3).verdict == "fails"
 
 
 def test_published_monitoring_is_recomputed() -> None:
@@ -123,15 +127,24 @@ def test_repairs_are_counted_by_category() -> None:
     assert all(0 <= share <= 1 for share in shares.values())
 
 
-def test_compression_is_judged_by_the_dip_of_a_real_subject() -> None:
-    rows = [row for seed in SEEDS for row in compression_decay.one_seed(Scripted(say=lambda turns: "Light."), seed)]
+def test_compression_is_judged_by_the_dip_of_a_real_subject_and_by_the_rule() -> None:
+    said = Scripted(say=lambda turns: "Light.")
+    rows = [row for seed in SEEDS for row in compression_decay.one_seed(said, seed)]
     assert len(rows) == 12
-    found = Findings()
-    shifted = [
-        {**row, "dip": (0.5 if row["arm"] == "reference" else 0.1) + row["seed"] / 100, "r": 0.1} for row in rows
-    ]
-    compression_decay.judge(shifted, found)
-    assert list(found.parts) == compression_decay.PRIMARY
+    assert len({row["concept"] for row in rows}) == len(SEEDS)
+
+    def parts(**middle: float) -> dict[str, str]:
+        found = Findings(primary=compression_decay.PRIMARY)
+        shown = [
+            {**row, "CC": [0.6, 0.5, value, 1.0, 1.0], "dip": 0.8 - value, "r": 0.1}
+            for row in rows
+            for value in [middle[row["arm"]] + row["seed"] / 100 * (row["arm"] in ("reference", "minimal"))]
+        ]
+        compression_decay.judge(shown, found)
+        return {part: str(verdict) for part, verdict in found.parts.items()}
+
+    assert set(parts(reference=0.2, matched=0.6, minimal=0.6, no_rule=0.2).values()) == {"holds"}
+    assert set(parts(reference=0.7, matched=0.5, minimal=0.2, no_rule=0.5).values()) == {"fails"}
 
 
 def test_memories_are_judged_by_gains() -> None:

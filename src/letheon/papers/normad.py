@@ -5,7 +5,10 @@ arXiv 2404.12464, 2024-04; Rao et al., NAACL 2025.
 The authors' 2,633 stories are distributed encrypted and are not contained; `letheon measure normad --data` takes the
 user's own copy. Measured here: the paper's question, whether the stated rule helps to judge an act, on dialogues of
 NormGenesis that follow or break a norm. Per seed SmolLM2 judges one dialogue of each kind for other norms, without
-context, with the norm as rule of thumb, and with another norm as rule. Full scale in the paper: 75 countries, four
+context, with the norm as rule of thumb, and with another norm as rule. A small model says yes to nearly everything, and
+the accuracy of its answers is that of a constant, under every condition. What decides is therefore how well it tells
+the dialogues apart: the chance that it leans more to yes for one that follows its norm than for one that breaks its
+norm (0.5 for a constant, whatever it says). Accuracy is reported. Full scale in the paper: 75 countries, four
 conditions, models of 7B to 70B and people.
 """
 
@@ -17,20 +20,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
 from letheon.core.model.models import load
 from letheon.core.rows.sampling import stream_seed
 from letheon.measure.asking.responder import LocalResponder, Responder
-from letheon.measure.normad import LABELS, NormAd, Story
+from letheon.measure.normad import LABELS, SHOWN, Story
 from letheon.measure.normgenesis.dialogues import Dialogue, read_dialogues
 from letheon.papers.common.data import data_folder
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
 
 KINDS = {"adherence": "yes", "violation": "no"}
-RULE = "accuracy with the rule minus without context"
-OWN = "accuracy with the rule minus with another norm's rule"
+RULE = "AUROC of the lean to yes: with the rule minus without context"
+OWN = "AUROC of the lean to yes: with the rule minus with another norm's rule"
 PRIMARY = [RULE, OWN]
-NORMS = {"fast": 6, "full": 15}  # per seed; eight seeds have 120
+NORMS = 15  # per seed; eight seeds have all 120
+CONDITIONS = {"none": "none", "rule": "rule", "another rule": "rule"}
 LONGEST = 1200  # letters of a dialogue
 ASKED = "Is what is done in this dialogue socially acceptable?"
 GET = "get bk123477/NormGenesis (CC BY-SA 4.0): dialogue_american_adherence.json and _violation"
@@ -41,17 +48,20 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += ["no context", "another norm's rule", "always yes"]
     kinds = dialogues_of(data_folder("normgenesis", GET))
     responder = LocalResponder(load(scale.model, device=scale.device))
-    found.rows += [one_seed(responder, kinds, seed, NORMS[scale.name]) for seed in scale.seeds]
+    found.rows += [one_seed(responder, kinds, seed, NORMS) for seed in scale.seeds]
     judge(found.rows, found)
 
 
 def judge(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
     """Decide whether the rule helps, and whether it helps by what it says; report the share of yes."""
-    none, rule, other = ([row[name] for row in rows] for name in ("none", "rule", "another rule"))
-    found.decide(RULE, Pairs(none, rule), above=0.0)
-    found.decide(OWN, Pairs(other, rule), above=0.0)
-    found.report("says yes with the rule", [row["says yes"] for row in rows])
+    column = {name: [row[f"AUROC, {name}"] for row in rows] for name in CONDITIONS}
+    found.decide(RULE, Pairs(column["none"], column["rule"]), above=0.0)
+    found.decide(OWN, Pairs(column["another rule"], column["rule"]), above=0.0)
+    found.report("AUROC with the rule", column["rule"], above=0.5)
+    none, rule = ([row[f"accuracy, {name}"] for row in rows] for name in ("none", "rule"))
+    found.report("accuracy with the rule minus without context", Pairs(none, rule))
     found.report("accuracy with the rule", rule, above=0.5)  # half of the dialogues follow their norm
+    found.report("says yes with the rule", [row["says yes"] for row in rows])
 
 
 def dialogues_of(folder: Path) -> dict[str, list[Dialogue]]:
@@ -72,15 +82,16 @@ def one_seed(responder: Responder, kinds: Mapping[str, Sequence[Dialogue]], seed
     )
     # each norm has two stories in a row: the rule of the next norm is two places further
     misled = tuple(replace(one, rule=stories[(i + 2) % len(stories)].rule) for i, one in enumerate(stories))
-    own = NormAd(stories, {}, ("none", "rule"), source="NormGenesis").evaluate(responder)
-    other = NormAd(misled, {}, ("rule",), source="NormGenesis").evaluate(responder)
-    return {
-        "seed": seed,
-        "none": own.value("none: accuracy"),
-        "rule": own.value("rule: accuracy"),
-        "another rule": other.value("rule: accuracy"),
-        "says yes": own.value("rule: says yes"),
-    }
+    row: dict[str, Any] = {"seed": seed}
+    accepted = [story.label == 0 for story in stories]
+    for name, asked in (("none", stories), ("rule", stories), ("another rule", misled)):
+        logp = responder.option_logp([([story.prompt(CONDITIONS[name])], SHOWN) for story in asked])
+        row[f"AUROC, {name}"] = float(roc_auc_score(accepted, [one[0] - one[1] for one in logp]))
+        said = [int(np.argmax(one)) for one in logp]
+        row[f"accuracy, {name}"] = float(np.mean([a == story.label for a, story in zip(said, asked, strict=True)]))
+        if name == "rule":
+            row["says yes"] = said.count(0) / len(said)
+    return row
 
 
 def story_of(dialogue: Dialogue, label: str) -> Story:

@@ -19,6 +19,34 @@ CHATTER = (
     "The neighbours are at home.",
 )
 
+PEOPLE = ["Ulla", "Ossip", "Bertil", "Carmela", "Dagny", "Edo", "Fiona", "Gerrit", "Hilma", "Ivo"]
+JOBS = ["dentist", "plumber", "neighbour", "teacher", "cousin", "lawyer", "gardener", "baker", "pilot", "nurse"]
+EVENTS = [
+    "Yesterday I had a horrible quarrel with {} in the tram!",
+    "It was wonderful to dance with {} at the wedding!",
+    "I am so angry that {} broke my favourite cup!",
+    "What a happy surprise: {} gave me a puppy!",
+    "I was afraid when {} drove through the storm!",
+    "I love the violin concert that {} played on Sunday!",
+    "It is terrible that {} lost the keys to the cellar!",
+    "I was so glad to see {} win the chess match!",
+    "I hate how {} shouted at the waiter last night!",
+    "It was great to climb the tower with {} this morning!",
+]
+# What is said of a day that was good and of one that was not, and what somebody in that mood says.
+DAYS = {
+    "good": ("it was wonderful", "we laughed from morning to night", "I had a lovely time", "it cheered me up",
+             "I felt calm and rested", "it could not have been better", "everybody was kind", "I was delighted"),
+    "bad": ("it was horrible", "we quarrelled from morning to night", "I had an awful time", "it brought me to tears",
+            "I felt tense and tired", "it could not have been worse", "everybody was rude", "I was annoyed"),
+}  # fmt: skip
+MOODS = {
+    "good": ("I am so happy and glad!", "What a beautiful morning!", "Everything works out for me.",
+             "I could hug the whole world.", "I am in high spirits."),
+    "bad": ("I am so sad and angry!", "What a miserable morning!", "Nothing works out for me.", "I could cry.",
+            "I am down in the dumps."),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Topic:

@@ -109,7 +109,8 @@ def hidden_scenes(
     if regime == "all":
         return tuple(range(1, count + 1))
     length = min(window, some if some > 1 else 1, max(1, count - 2))
-    start = draw.randint(2, max(2, count - length))  # with a visible neighbour on each side
+    first = min(2, count)
+    start = draw.randint(first, max(first, count - length))  # with a visible neighbour on each side, if it can be
     return tuple(range(start, start + length))
 
 
@@ -139,18 +140,23 @@ def content_question(item: Content, scene: int) -> tuple[str, str]:
 
 
 def tuning_rows(
-    items: Sequence[Content], seed: int, k: int = 5, directions: Collection[Direction] = ("behaviour", "content")
+    items: Sequence[Content],
+    seed: int,
+    k: int = 5,
+    directions: Collection[Direction] = ("behaviour", "content"),
+    regimes: Sequence[Regime] = REGIMES,
 ) -> list[Example]:
     """Make the rows of behaviour instruction fine-tuning; the loss covers the answers only.
 
     Args:
         k: consecutive replay values that are masked in training ("k-BFT").
         directions: from content to behaviour, from behaviour to content, or both mixed.
+        regimes: which scenes are masked, one drawn per item.
     """
     draw, rows = random.Random(seed), []
     for item in items:
         if "behaviour" in directions:
-            regime = draw.choice(REGIMES)
+            regime = draw.choice(regimes)
             length = min(k, len(item.scenes))
             hidden = hidden_scenes(len(item.scenes), regime, draw, share=length / len(item.scenes), window=length)
             asked = behaviour_question(item, hidden)
