@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 import letheon
-from letheon.audit.attacks import ATTACKS, attack_model
+from letheon.audit.attacks import ATTACKS, Found, in_order, ways_of_attack
 from letheon.audit.attacks.asking import ask
 from letheon.audit.attacks.base import Attempt, TextualAttack, Tried, given_away, success
 from letheon.audit.attacks.framing import (
@@ -75,6 +75,10 @@ def prompts(attack: TextualAttack, of: AuditPlan | None = None) -> list[str]:
 
 def decoded(ids: tuple[int, ...] | None) -> str:
     return str(untaught().tokenizer.decode(ids))
+
+
+def attack_model(model: LanguageModel, of: AuditPlan, max_new_tokens: int) -> Found:
+    return in_order((way(model, of, max_new_tokens) for way in ways_of_attack(of)), of)
 
 
 # What each asks -----------------------------------------------------------------------------------------------------

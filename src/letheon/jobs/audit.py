@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from letheon.audit.ledger.commands import check_ledger, finish_audit
+from letheon.audit.measuring import examinations
 from letheon.audit.measuring.continuation import Continuation, read_continuation
 from letheon.audit.measuring.proxy import check_reference, resolve_reference
 from letheon.audit.measuring.quantise import Grid
@@ -21,6 +22,7 @@ from letheon.core.devices import check_device
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
 from letheon.core.processes import is_main_process
+from letheon.core.training.signals import ended_by_signals
 from letheon.core.workers import each_alone
 from letheon.forget.request import Request
 from letheon.jobs.options import SETS, AuditScope, ContinuationOptions, Machine, RequestFiles
@@ -96,12 +98,15 @@ class AuditJob:
         """Check, audit, write record, report and the ledger's entry; return the record, in process 0 of a job."""
         self.plan()
         seed, device = self.machine.seed, check_device(self.machine.device)
-        with each_alone():
+        words = f"the audit was stopped; {self._kept}"
+        with ended_by_signals(words, "the same command goes on from there"), each_alone() as workers:
             record = audit(
                 self.before,
                 self.after,
                 self.request,
-                reference=resolve_reference(self.scope.reference, self.request, seed=seed, device=device),
+                reference=resolve_reference(
+                    self.scope.reference, self.request, seed=seed, device=device, workers=workers
+                ),
                 profile=self.scope.profile,
                 after_learning=self.continuation,
                 settings=self.settings,
@@ -113,3 +118,10 @@ class AuditJob:
         if not is_main_process():
             return None
         return finish_audit(self.scope.ledger, record, self.request, self.before, self.after, self.out)
+
+    @property
+    def _kept(self) -> str:
+        """What an interrupted audit leaves."""
+        if self.scope.cache and self.continuation is None and examinations.folder() is not None:
+            return "examinations of the models before and reference are kept as far as they were complete"
+        return "nothing of it is kept"

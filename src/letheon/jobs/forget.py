@@ -14,11 +14,13 @@ from letheon.audit.run import audit
 from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
 from letheon.core.devices import check_device
-from letheon.core.errors import InputError, Interrupted
-from letheon.core.model.models import check_loadable
+from letheon.core.errors import InputError
+from letheon.core.model.models import check_loadable, load
 from letheon.core.processes import is_main_process, leave_the_job
 from letheon.core.runs import Run
 from letheon.core.training.settings import TrainSettings
+from letheon.core.training.signals import ended_by_signals
+from letheon.core.workers import each_alone
 from letheon.forget.auto_retain import write_retain_rows
 from letheon.forget.circuit_map import circuit_map
 from letheon.forget.placement import load_placed, sharded_device
@@ -163,7 +165,7 @@ class ForgetJob:
                 device=given.device,
                 labels=labels,
             )
-        return _finished(result, given.model, given.audit, training.seed, given.device)
+        return _finished(result, given.folders.out, given.audit, given.device)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class ResumedForget:
         audit = self.audit
         check_ledger(audit.ledger, [Request.read(self.folder / "request.json")] if audit.ledger else [])
         result = resume(self.folder, self.given.device)
-        return _finished(result, self.config["model"], audit, self.config["training"]["seed"], self.given.device)
+        return _finished(result, self.folder, audit, self.given.device)
 
 
 def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
@@ -210,33 +212,43 @@ def forget_job(given: ForgetOptions) -> ForgetJob | ResumedForget:
     return ForgetJob(given) if given.folders.resume is None else ResumedForget(given, given.folders.resume)
 
 
-def _finished(result: Result, before: str, options: AuditOptions, seed: int, device: str) -> Forgotten:
-    """Draw the circuit where there is one; audit; write record, report and the ledger's entry."""
-    folder = result.folder
+def _finished(result: Result, folder: Path, options: AuditOptions, device: str) -> Forgotten:
+    """Draw the circuit where there is one; audit; write record, report and the ledger's entry.
+
+    Every process of a job calls this; what is written is written by process 0.
+    """
+    config = Run.open(folder).config
+    if is_main_process() and any("group" in row for row in result.table):
+        title = f"The circuit of {config['model']} that was found for this request"
+        atomic_write_text(folder / "circuit.svg", circuit_map(result.table, title))
+    record = _audited(result, folder, config, options, check_device(device)) if options.audit else None
     if not is_main_process():
         return Forgotten(result, None)
-    leave_the_job()  # the audit runs in this process alone
-    if folder is not None and any("group" in row for row in result.table):
-        title = f"The circuit of {before} that was found for this request"
-        atomic_write_text(folder / "circuit.svg", circuit_map(result.table, title))
-    if folder is None:
-        return Forgotten(result, None)
-    record = None
-    try:
-        if options.audit:
-            record = audit(
-                before,
-                result.model,
-                result.request,
-                reference=resolve_reference(options.reference, result.request, seed=seed, device=device),
-                profile=options.profile,
-                general_tasks=options.general_tasks(),
-                seed=seed,
-                device=device,
-                method=Run.open(folder).config["method"],
-                cache=options.cache,
-            )
-    except KeyboardInterrupt:
-        words = f"the audit was stopped; the model is saved in {folder}/model"
-        raise Interrupted(words, f"audit it with --resume {folder}") from None
-    return Forgotten(result, finish_run(options.ledger, result, record, before))
+    leave_the_job()
+    return Forgotten(result, finish_run(options.ledger, result, record, config["model"]))
+
+
+def _audited(result: Result, folder: Path, config: Mapping[str, Any], options: AuditOptions, device: str) -> Audit:
+    """Audit the result against the model as it was, shared out over the processes of a job."""
+    training = TrainSettings(**config["training"])
+    words, remedy = f"the audit was stopped; the model is saved in {folder}/model", f"audit it with --resume {folder}"
+    with ended_by_signals(words, remedy), each_alone() as workers:  # all have entered: process 0 has saved the model
+        after = result.model
+        if not workers.is_main:
+            after.model = None  # frees its memory; in shards it has no weights here
+            after = load(folder / "model", device=device, base=training.base)
+            after.name = result.model.name
+        return audit(
+            config["model"],
+            after,
+            result.request,
+            reference=resolve_reference(
+                options.reference, result.request, seed=training.seed, device=device, workers=workers
+            ),
+            profile=options.profile,
+            general_tasks=options.general_tasks(),
+            seed=training.seed,
+            device=device,
+            method=config["method"],
+            cache=options.cache,
+        )

@@ -11,7 +11,6 @@ Differs: the released scorer maps a chosen position back by the inverse of the p
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,22 +88,6 @@ def released_original(position: int, permutation: Sequence[int]) -> int:
     """Map back as the released scorer does: by the inverse permutation; the last position means the last option."""
     last = len(permutation) - 1
     return last if position == last else list(permutation).index(position)
-
-
-def last_number(text: str, options: int) -> int | None:
-    """Return the index (from 0) that the last whole number of an answer names, or None if it names no option."""
-    found = re.findall(r"(?<![\w.])\d+(?!\w)", text)
-    number = int(found[-1]) if found and len(found[-1]) < 6 else 0
-    return number - 1 if 1 <= number <= options else None
-
-
-def last_list(text: str, options: int) -> frozenset[int] | None:
-    """Return the indices (from 0) that the last bracketed list names; None if there is none or an index is wrong."""
-    found = re.findall(r"\[([\d,\s]*)\]", text)
-    if not found:
-        return None
-    numbers = [int(one) for one in re.findall(r"\d+", found[-1][:200])]
-    return frozenset(n - 1 for n in numbers) if all(1 <= n <= options for n in numbers) else None
 
 
 def overlap(first: frozenset[int], second: frozenset[int]) -> float:

@@ -17,8 +17,6 @@ from letheon.measure.egonormia import (
     EgoNormia,
     Scene,
     Verdict,
-    last_list,
-    last_number,
     original,
     overlap,
     read_egonormia,
@@ -165,11 +163,6 @@ def test_an_oracle_and_a_model_of_one_position() -> None:
 
 @pytest.mark.oracle("egonormia")
 def test_answers_are_read_and_sets_compared() -> None:
-    assert last_number("I weigh 2 and 4 ... 3", 5) == 2
-    assert last_number("none", 5) is None
-    assert last_number("7", 5) is None
-    assert last_list("[1,2] no: [3]", 5) == {2}
-    assert last_list("[9]", 5) is None
     assert overlap(frozenset({0, 3}), frozenset({3})) == 0.5
     assert overlap(frozenset(), frozenset()) == 1
 

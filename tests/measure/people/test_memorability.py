@@ -20,13 +20,11 @@ from letheon.measure.human.memorability.scoring import (
     across,
     folds,
     number_distribution,
-    split_half_consistency,
     tfidf,
 )
 from letheon.measure.human.memorability.seed_loop import (
     Draft,
     curate,
-    gain_by_bin,
     perplexity,
     request_for,
     seed_round,
@@ -91,14 +89,6 @@ def test_baselines_recover_a_planted_law_and_shuffled_scores_do_not() -> None:
     scores, parts = [ad.score for ad in mixed], folds([ad.brand for ad in mixed], "brand", 0)
     values = across(tfidf([ad.text for ad in mixed]), scores, parts)
     assert (correlated("", values, scores).estimate.value or 0.0) < 0.15  # folds without signal lean below 0
-
-
-def test_people_agree_with_themselves_as_far_as_their_recall_is_of_the_ad() -> None:
-    draw = np.random.default_rng(0)
-    chance = draw.uniform(0.1, 0.9, 60)
-    seen = (draw.random((200, 60)) < chance).astype(float)
-    assert (split_half_consistency(seen) or 0.0) > 0.8
-    assert abs(split_half_consistency((draw.random((200, 60)) < 0.5).astype(float)) or 0.0) < 0.3
 
 
 def test_a_scene_is_one_paragraph_in_the_data_sets_order() -> None:
@@ -199,10 +189,4 @@ def test_seed_trains_on_what_the_judge_selects_and_refuses_a_judge_as_oracle(tin
         seed_round(tiny, pool, judge, judge, train, [])
     with pytest.raises(InputError):
         curate([1.0, 2.0])
-    assert gain_by_bin([10.0, 50.0, 80.0], [30.0, 40.0, 90.0]) == {
-        "low": 20.0,
-        "medium": -10.0,
-        "high": 10.0,
-        "all": 20 / 3,
-    }
     assert perplexity(tiny, pool[:2]) > 1

@@ -16,8 +16,7 @@ from letheon.measure.memorization.estimators import (
     influence,
     memorisation,
     memorisation_error,
-    read_released_pairs,
-    read_released_scores,
+    read_npz,
 )
 from letheon.measure.memorization.learners import LabelledRows, Mlp, Nearest, logits, read_learner
 from letheon.measure.memorization.long_tail import marginal, simulate, tau, tau1_bound, zipf
@@ -157,17 +156,14 @@ def test_removal_takes_equal_numbers_in_every_order() -> None:
     assert curve[0].accuracy[0] == curve[0].accuracy[1]
 
 
-def test_released_files_are_read_and_others_refused(tmp_path: Path) -> None:
+def test_archives_are_read_and_others_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "scores.npz", tr_mem=np.array([0.1, 0.9]))
-    assert read_released_scores(tmp_path / "scores.npz").tolist() == [0.1, 0.9]
-    np.savez(tmp_path / "pairs.npz", tr_idx=[3], tt_idx=[5], infl=[0.2], mem=[0.7])
-    pairs = read_released_pairs(tmp_path / "pairs.npz")
-    assert (pairs.train[0], pairs.test[0], pairs.influence[0], pairs.memorisation[0]) == (3, 5, 0.2, 0.7)
+    assert read_npz(tmp_path / "scores.npz", ["tr_mem"])["tr_mem"].tolist() == [0.1, 0.9]
     with pytest.raises(InputError, match="no array 'tr_idx'"):
-        read_released_pairs(tmp_path / "scores.npz")
+        read_npz(tmp_path / "scores.npz", ["tr_idx"])
     np.savez(tmp_path / "objects.npz", tr_mem=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match="could not be read"):
-        read_released_scores(tmp_path / "objects.npz")
+        read_npz(tmp_path / "objects.npz", ["tr_mem"])
     np.savez(
         tmp_path / "rows.npz",
         inputs=np.zeros((3, 2)),

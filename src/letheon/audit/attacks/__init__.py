@@ -98,8 +98,3 @@ def in_order(found: Iterable[Found], plan: AuditPlan) -> Found:
     """Put the results of all pieces together, in the report's order."""
     results = {name: result for piece in found for name, result in piece.items()}
     return {attack.name: results[attack.name] for attack in chosen(plan) if attack.name in results}
-
-
-def attack_model(model: LanguageModel, plan: AuditPlan, max_new_tokens: int) -> Found:
-    """Run the chosen attacks on a model; return their results by name, without attacks that fit none of the rows."""
-    return in_order((way(model, plan, max_new_tokens) for way in ways_of_attack(plan)), plan)

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
+from letheon.core.workers import ALONE, Workers
 from letheon.forget.request import Request
 from letheon.forget.scopes.lora import LoRA
 from letheon.forget.scopes.lora import Settings as LoRASettings
@@ -55,11 +58,13 @@ def proxy_reference(
     *,
     seed: int = 0,
     device: str = "auto",
+    workers: Workers = ALONE,
 ) -> LanguageModel:
     """Train an adapter on the retain rows and merge it into a copy of the base model; the base itself is not changed.
 
     Args:
         base: a model that did not see the rows to forget, or what `load` takes.
+        workers: of several processes, the first trains and gives the adapter's weights to the others.
 
     Raises:
         InputError: the request has no retain rows.
@@ -78,7 +83,15 @@ def proxy_reference(
     parameters = LoRA(LoRASettings(chosen.r, chosen.alpha)).select(model, request)
     training = TrainSettings(learning_rate=chosen.learning_rate, batch_size=chosen.batch_size, seed=seed)
     steps = chosen.epochs * per_epoch
-    finetune(model, request.retain, training, steps, parameters=parameters, stop=known, title="training the proxy")
+
+    def train() -> dict[str, Tensor]:
+        finetune(model, request.retain, training, steps, parameters=parameters, stop=known, title="training the proxy")
+        return {name: weight.detach().cpu() for name, weight in parameters.items()}
+
+    trained = workers.from_main(train)
+    with torch.no_grad():
+        for name, weight in parameters.items():
+            weight.copy_(trained[name])
     model.merge_adapter()
     model.name = f"proxy: {loaded.name} with {len(request.retain)} retain rows"
     model.notes.append(
@@ -105,11 +118,11 @@ def check_reference(reference: str, request: Request | None = None) -> None:
 
 
 def resolve_reference(
-    reference: str, request: Request, *, seed: int = 0, device: str = "auto"
+    reference: str, request: Request, *, seed: int = 0, device: str = "auto", workers: Workers = ALONE
 ) -> LanguageModel | str | None:
     """Return the model that `--reference` names: none, a model's name, or a proxy that is trained now."""
     base = _base_of(reference)
-    return proxy_reference(base, request, seed=seed, device=device) if base else reference or None
+    return proxy_reference(base, request, seed=seed, device=device, workers=workers) if base else reference or None
 
 
 def _demand_retain(request: Request) -> None:

@@ -141,9 +141,3 @@ def read_number(value: Any, where: str) -> float | None:
     if not math.isfinite(number):
         return None
     return number
-
-
-def without_sense(text: str) -> str:
-    """Return a word without the sense that stands in brackets after it."""
-    found = SENSE.match(text)
-    return found["word"] if found else text

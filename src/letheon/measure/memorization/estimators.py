@@ -159,30 +159,3 @@ def high_influence_pairs(
         for test, column in zip(*np.nonzero(same & (effect >= least_influence)), strict=True)
     ]
     return sorted(found, key=lambda pair: -pair.influence)
-
-
-def read_released_scores(path: Path) -> Float[np.ndarray, " train"]:
-    """Read the memorisation scores of a released archive (array `tr_mem`)."""
-    return read_npz(path, ("tr_mem",))["tr_mem"].astype(np.float64)
-
-
-@dataclass(frozen=True)
-class ReleasedPairs:
-    """The released high-influence pairs: training row, test row, influence and memorisation of each."""
-
-    train: Int[np.ndarray, " pairs"]
-    test: Int[np.ndarray, " pairs"]
-    influence: Float[np.ndarray, " pairs"]
-    memorisation: Float[np.ndarray, " pairs"]
-
-
-def read_released_pairs(path: Path) -> ReleasedPairs:
-    """Read a released archive of pairs (arrays `tr_idx`, `tt_idx`, `infl`, `mem`).
-
-    Raises:
-        InputError: an array is missing, or they differ in length.
-    """
-    arrays = read_npz(path, ("tr_idx", "tt_idx", "infl", "mem"))
-    if len({len(array) for array in arrays.values()}) > 1:
-        raise InputError(f"{path}: the arrays differ in length", "give the released file of pairs")
-    return ReleasedPairs(*arrays.values())

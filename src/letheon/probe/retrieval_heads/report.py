@@ -14,7 +14,7 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.statistics import Estimate, estimate_mean, rank_correlation
+from letheon.core.statistics import Estimate, estimate_mean
 from letheon.probe.attention_maps import head_mask, heads_shape
 from letheon.probe.record import Check, ProbeReport, Table, above_zero, at_least, at_most, halves, layer_head_map
 from letheon.probe.retrieval_heads.needles import NEEDLES, Instance, Needle, build_instances
@@ -203,8 +203,3 @@ def _figures(instances: Sequence[Instance], scored: Scored, mean: Float[Tensor, 
             table, down, across, "Recall of the needle by depth and length of the prompt", low=0, high=1
         ),
     }  # fmt: skip
-
-
-def compare_scores(first: Float[Tensor, "layers heads"], second: Float[Tensor, "layers heads"]) -> float | None:
-    """Compute the rank correlation of two models' scores, head by head."""
-    return rank_correlation(first.flatten().tolist(), second.flatten().tolist()).value

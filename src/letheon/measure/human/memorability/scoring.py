@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from letheon.core.statistics import rank_correlation
 from letheon.measure.asking.responder import Responder
 from letheon.measure.human.regression import ridge
 from letheon.recall.embedders import Embedder
@@ -114,21 +113,3 @@ def embedded(embedder: Embedder, texts: Sequence[str]) -> Float[np.ndarray, "ads
     vectors = embedder.embed([piece for parts in pieces for piece in parts])
     ends = np.cumsum([len(parts) for parts in pieces])[:-1]
     return np.stack([part.mean(0) for part in np.split(vectors, ends)]).astype(float)
-
-
-def split_half_consistency(recalled: Float[np.ndarray, "people ads"], splits: int = 25, seed: int = 0) -> float | None:
-    """Compute the mean Spearman correlation between two random halves of the participants' mean recall.
-
-    Args:
-        recalled: 1 or 0; NaN where a participant did not see the ad.
-    """
-    rng, values = np.random.default_rng(seed), []
-    for _ in range(splits):
-        order = rng.permutation(len(recalled))
-        halves = [recalled[part] for part in np.array_split(order, 2)]
-        seen = np.logical_and(*[(~np.isnan(half)).any(0) for half in halves])
-        means = [np.nanmean(half[:, seen], axis=0) for half in halves]
-        value = rank_correlation(means[0].tolist(), means[1].tolist()).value
-        if value is not None:
-            values.append(value)
-    return float(np.mean(values)) if values else None

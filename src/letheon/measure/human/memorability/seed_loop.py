@@ -22,7 +22,6 @@ from letheon.measure.human.memorability.data import PROMPT
 Judge = Callable[[Sequence[str]], Sequence[float]]
 Train = Callable[[LanguageModel, Sequence[Example]], object]
 THRESHOLD = 65.0  # of the paper, on the scale 0 to 99
-BINS = (("low", 0.0, 44.0), ("medium", 44.0, 65.0), ("high", 65.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,6 @@ def seed_round(
     temperature, seed = sampling
     texts = generate(model, list(requests), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     return Generated(selected, texts, [float(score) for score in oracle(texts)])
-
-
-def gain_by_bin(original: Sequence[float], generated: Sequence[float]) -> dict[str, float | None]:
-    """Return the mean gain in score for ads that were low, medium and high, and over all."""
-    pairs = list(zip(original, generated, strict=True))
-    gains = {name: [new - old for old, new in pairs if low <= old < high] for name, low, high in BINS}
-    gains["all"] = [new - old for old, new in pairs]
-    return {name: float(np.mean(values)) if values else None for name, values in gains.items()}
 
 
 def perplexity(model: LanguageModel, drafts: Sequence[Draft]) -> float:
