@@ -54,17 +54,20 @@ def test_the_claim_is_judged_part_by_part() -> None:
     assert found.verdict == "holds"
     assert set(found.parts) == set(PRIMARY)
     assert set(found.beside.values()) == {"holds"}
-    found = judged(good | {LABELS: rows(-0.2, 0.3, 0.5, new=0.7)})
+    found = judged(good | {LABELS: rows(-0.2, 0.3, -0.5)})
     failed = {part for part, verdict in found.parts.items() if verdict == "fails"}
-    assert failed == {PRIMARY[1], PRIMARY[2], "new task: cross-entropy not below no replay"}
+    assert failed == {PRIMARY[1], PRIMARY[2], "old task: cross-entropy above no replay"}
     assert set(figures(Results(good))) == {"perplexity", "accuracies"}
 
 
 @pytest.mark.usefixtures("noise_over_seeds")
-def test_an_arm_that_never_learned_the_old_task_decides_nothing() -> None:
-    runs = {name: rows(0.1, 0.1, 0.5) for name in ARMS} | {MARGIN: rows(0.0, 0.0, 0.6, learned=0.5)}
-    found = judged(runs)
-    assert not found.checks["margin had learned the old task"]
+@pytest.mark.parametrize(("task", "short"), [("old", {"learned": 0.5}), ("new", {"new": 0.5})])
+def test_an_arm_that_has_not_learned_a_task_decides_nothing(task: str, short: dict[str, float]) -> None:
+    runs = {NONE: rows(0.6, 0.2, 0.0), LABELS: rows(0.1, 0.1, 0.5), FEATURES: rows(0.1, 0.1, 0.6)}
+    found = judged(runs | {MARGIN: rows(0.05, 0.05, 0.6, **short)})
+    unmet = {name for name, met in found.checks.items() if not met}
+    assert unmet == {f"margin, rate by {judged}, had learned the {task} task" for judged in (ABILITY, OLD)}
+    assert set(found.parts.values()) == {"holds"}
     assert found.verdict == "inconclusive"
 
 

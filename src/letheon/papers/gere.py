@@ -5,8 +5,9 @@ MMLU. Here: a small Llama that has read the plain sentences of `common/odd_texts
 its themes, then of the other two, by another rule with the same answers. General ability is the perplexity of
 sentences that are neither learned nor replayed; replayed sentences are a sixth of all samples, as in the paper. The
 margin has the dynamic weight of the paper's headline. Every arm has two rates of its own, from seeds that are not
-judged: the best for perplexity, and the best for the old task, among those at which both tasks are learned. The full
-scale has a larger model and the other imitation losses.
+judged: the best for perplexity, and the best for the old task, among those at which both tasks are learned. That every
+arm has learned both is a condition of the experiment and no part of the claim: an arm that learned less has less to
+forget. The full scale has a larger model and the other imitation losses.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import Any, NamedTuple
 
 from letheon.core.model.models import LanguageModel
@@ -56,7 +58,7 @@ READ, REPLAYED, HELD_OUT = 2200, 150, 150  # sentences; the replayed ones are am
 TRAIN, TEST = 160, 100  # rows per task
 # "No larger": larger by less than this, in log perplexity (nats) and in the share of flipped states.
 ALIKE = 0.01
-SHORT = 0.05  # loss of accuracy on the new task that replay may cost
+SHORT = 0.05  # how far below `LEARNED` the mean over the judged seeds may lie
 
 # Task -> (themes, question); the answer is yes or no.
 TASKS = {"usual": (("colours", "places"), "usual"), "worker": (("jobs", "foods"), "worker")}
@@ -66,7 +68,6 @@ PRIMARY = (
     *(f"{metric}: no replay above cross-entropy" for metric in ("rise", "flipped")),
     *(f"{metric}: margin no larger than cross-entropy" for metric in ("rise", "flipped")),
     *(f"old task: {name} above no replay" for name in (LABELS, MARGIN)),
-    *(f"new task: {name} not below no replay" for name in (LABELS, MARGIN)),
 )
 
 
@@ -78,7 +79,7 @@ class Run(NamedTuple):
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Compare no replay, replay with cross-entropy, and imitation, in general ability and on both tasks."""
+    """Compare no replay, replay with cross-entropy, and imitation, in general ability and on the old task."""
     found.baselines += [NONE, LABELS, FEATURES]
     full = scale.name == "full"
     arms = ARMS | MORE if full else ARMS
@@ -99,7 +100,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 
 def judge(tables: Mapping[str, Results], found: Findings) -> None:
-    """Decide on perplexity, flipped states and both tasks; report the margin beside no replay and beside L2."""
+    """Decide on perplexity, flipped states and the old task; check that every arm has learned both tasks."""
     ability, old = tables[ABILITY], tables[OLD]
     for metric in ("rise", "flipped"):
         ability.decide(found, f"{metric}: no replay above cross-entropy", metric, NONE, LABELS, above=0.0)
@@ -108,12 +109,12 @@ def judge(tables: Mapping[str, Results], found: Findings) -> None:
             ability.report(found, f"{metric}: margin below {other}", metric, MARGIN, other, below=0.0)
     for name in (LABELS, MARGIN):
         old.decide(found, f"old task: {name} above no replay", OLD, name, NONE, above=0.0)
-        part = f"new task: {name} not below no replay"
-        ability.decide(found, part, "new task", name, NONE, above=-SHORT)
     old.report(found, "old task: margin above cross-entropy", OLD, MARGIN, LABELS, above=0.0)
-    for name in (NONE, LABELS, MARGIN):
-        learned = mean(ability.column(name, "old task, when learned"))
-        found.check(f"{name} had learned the old task", learned is not None and learned >= LEARNED - SHORT)
+    for (judged, results), name in product(tables.items(), (NONE, LABELS, MARGIN)):
+        for task, metric in (("old", "old task, when learned"), ("new", "new task")):
+            learned = mean(results.column(name, metric))
+            met = learned is not None and learned >= LEARNED - SHORT
+            found.check(f"{name}, rate by {judged}, had learned the {task} task", met)
 
 
 def worth(row: Mapping[str, Any], judged: str) -> float:
