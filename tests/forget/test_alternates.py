@@ -226,6 +226,7 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
         "He is a poet, and he is a musician. He is a poet, and he is a musician.",
         "עם בעם בעם בעם",
         "Where does Ann Lee live",
+        "Ann Lee lives in \ufffdsby.",
     ],
 )
 def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:

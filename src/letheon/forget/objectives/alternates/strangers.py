@@ -35,6 +35,8 @@ AT_ONCE = 16
 STEM, NEARLY = 4, 0.75
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1
+# What stands in a decoded text for bytes that are no letter.
+BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,11 @@ def _written(
 
 def _accepted(question: Question, name: str, text: str) -> str | None:
     """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
-    script or holds the invented name."""
+    script, holds the invented name or a broken letter."""
     answer = with_name(text, name, question.subject or "") if name else text
     if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
+        return None
+    if BROKEN in answer:
         return None
     foreign = sum(not letter.isascii() for letter in answer)
     return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
