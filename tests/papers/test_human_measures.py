@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tests.measure.people.scripted import DATA, Scripted, shared
@@ -31,16 +32,20 @@ def data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETHEON_DATA", str(DATA))
 
 
-def test_training_decides_and_a_constant_model_is_no_baseline() -> None:
-    found = Findings()
+def test_training_decides_in_the_way_that_was_chosen_before() -> None:
     row = {"argmax": None, "embeddings": 0.2, "length": 0.1, "human": 0.8}
-    rows = [{**row, "seed": s, "expected": -0.1 + s / 100, "probe": 0.4, "tuned": None} for s in SEEDS]
-    norming.judge(rows, found)
-    assert found.parts == {norming.TRAINED: "holds"}
-    assert found.beside["zero-shot below .3"] == "holds"
-    worse = Findings()
-    norming.judge([{**one, "expected": 0.9 + one["seed"] / 100} for one in rows], worse)
-    assert worse.parts == {norming.TRAINED: "fails"}
+    rows = [{**row, "seed": s, "expected": -0.1 + s / 100, "probe": 0.4, "tuned": 0.1 + s / 50} for s in SEEDS]
+
+    def parts(way: str, **changes: float) -> list[str]:
+        found = Findings(primary=norming.PRIMARY)
+        norming.judge(
+            [{**one, **{n: v * (1 + one["seed"] / 20) for n, v in changes.items()}} for one in rows], found, way
+        )
+        return [str(found.parts[part]) for part in (norming.TRAINED, norming.MEANING, norming.ZERO)]
+
+    assert parts("probe", probe=0.4) == ["holds", "holds", "holds"]
+    assert parts("tuned", tuned=-0.4) == ["fails", "fails", "holds"], "the better way of the judged seeds is not taken"
+    assert parts("probe", probe=0.4, expected=0.9) == ["fails", "holds", "fails"]
 
 
 def test_published_correlations_of_familiarity_decide() -> None:
@@ -147,16 +152,27 @@ def test_compression_is_judged_by_the_dip_of_a_real_subject_and_by_the_rule() ->
     assert set(parts(reference=0.7, matched=0.5, minimal=0.2, no_rule=0.5).values()) == {"fails"}
 
 
-def test_memories_are_judged_by_gains() -> None:
-    later = {"1 shots": 0.95, "2 shots": 0.97, "3 shots": 1.0, "20 steps later": 0.95}
-    slow = {"0 shots": 0.1, "1 shots": 0.2, "2 shots": 0.4, "3 shots": 0.7, "20 steps later": 0.3}
-    rows = []
-    for s in SEEDS:
-        recognition = {"0 shots": 0.5, **{time: value - s / 1000 for time, value in later.items()}}
-        recall = {time: value + s / 1000 for time, value in slow.items()}
-        rows.append({"seed": s, "last": "20 steps later", "recognition": recognition, "recall": recall})
-    found = Findings()
-    few_shot_memories.judge(rows, found)
-    assert list(found.parts) == few_shot_memories.PRIMARY
-    assert found.parts[few_shot_memories.DECAY] == "holds"
-    assert few_shot_memories.share_left(rows[0], "recall") == pytest.approx(1 / 3)
+def test_memories_are_judged_above_chance_and_above_unstudied_sentences() -> None:
+    later = {"0 shots": 0.5, "1 shots": 0.95, "2 shots": 0.97, "3 shots": 1.0, "20 steps later": 0.95}
+    slow = {"0 shots": 0.1, "1 shots": 0.3, "2 shots": 0.5, "3 shots": 0.7, "20 steps later": 0.4}
+    pattern = {"0 shots": 0.1, "1 shots": 0.2, "2 shots": 0.2, "3 shots": 0.2, "20 steps later": 0.2}
+
+    def judged(foils: dict[str, float], recall: dict[str, float]) -> Findings:
+        rows: list[dict[str, Any]] = [
+            {"seed": s, "last": "20 steps later", "recall of foils": foils,
+             "recognition": {time: value - s / 1000 for time, value in later.items()},
+             "recall": {time: value + s * value / 1000 for time, value in recall.items()}}
+            for s in SEEDS
+        ]  # fmt: skip
+        assert few_shot_memories.share_left(rows[0], "recognition") == pytest.approx(0.9)
+        found = Findings(primary=few_shot_memories.PRIMARY)
+        few_shot_memories.judge(rows, found)
+        return found
+
+    found = judged(pattern, slow)
+    assert found.verdict == "holds"
+    assert found.judged[few_shot_memories.DECAY].value == pytest.approx(0.4 - 0.9, abs=0.01)
+    learned_pattern = judged(slow, {time: value * 1.001 for time, value in slow.items()})
+    assert all(abs(learned_pattern.judged[part].value or 0.0) < 0.02 for part in few_shot_memories.RISES), (
+        "no memory of items"
+    )

@@ -178,7 +178,8 @@ class FewShotMemories:
         interference: sentences that are trained on afterwards.
         shots: exposures of each sentence.
         probes: numbers of interference steps.
-        training: learning rate and batch size of the study; interference uses the same.
+        learning_rate, batch_size: of the study; interference uses the same.
+        foils_recalled: also complete the foils, which nobody studied: what their recall gains is no memory of them.
     """
 
     pairs: Pairs
@@ -190,6 +191,7 @@ class FewShotMemories:
     experiment: str = "natural"
     source: str = "own sentences"
     seed: int = 0
+    foils_recalled: bool = False
 
     name = "few_shot_memories"
 
@@ -272,6 +274,9 @@ class FewShotMemories:
             mean_score(f"recall with its prompt, {time}", columns["whole"], "higher", seed=self.seed),
             mean_score(f"exact recall, {time}", columns["exact"], "higher", share=True),
         ]
+        if self.foils_recalled:
+            foils = {str(i): one.continuation for i, one in enumerate(recall(model, self.pairs.foils))}
+            scores.append(mean_score(f"recall of foils, {time}", foils, "zero", seed=self.seed))
         records = [
             {
                 "id": f"{time}/{i}",

@@ -3,22 +3,27 @@
 arXiv 2509.14405, 2025-09; Conde et al.
 
 Measured here: the agreement of the published estimates with human familiarity, recomputed from the published tables;
-and, per seed, a split of words on which SmolLM2 is asked without training, probed, and fine-tuned. Baselines that know
-no meaning are word length and a ridge regression on input embeddings. Full scale in the paper: GPT-4o-mini, Gemini and
-Llama-3.1-8B on 2,545 words.
+and, per seed, a split of words on which SmolLM2 is asked without training, probed, and fine-tuned. Which prompt is
+asked, at which rate the model is fine-tuned, and whether probe or fine-tuning is judged, is chosen on a seed that is
+not judged. Baselines that know no meaning are word length and a ridge regression on input embeddings. Full scale in the
+paper: GPT-4o-mini, Gemini and Llama-3.1-8B on 2,545 words.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from letheon.core.model.models import load
 from letheon.measure.asking.responder import LocalResponder
-from letheon.measure.human.norming import Norming, read_norming
+from letheon.measure.asking.templates import Template
+from letheon.measure.human.norming import PROMPT, Norming, read_norming
 from letheon.measure.human.published import agreement
 from letheon.measure.human.spreadsheet import read_sheet
+from letheon.measure.human.tuning import Tuning
 from letheon.papers.common.data import data_folder
 from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
 JOINT = "llm_output__Glasgow_MRC_joint_norms_inner_join_english_output.xlsx"
@@ -39,10 +44,21 @@ BESIDE = {
     "Llama-3.1-8B": (JOINT, "logprobs_v02_standard_prompt_llama3.1-8B"),
     "Llama-3.1-8B, fine-tuned": (HELD_OUT, "fam_ft_v01_glas_mrc_mean_llama3.1-8B"),
 }
-TRAINED = "the better of probe and fine-tuning, minus zero-shot"
-PRIMARY = [*(f"published: {name}" for name in PUBLISHED), TRAINED]
-# Seeds below 100 are judged; the settings were chosen on seeds of 100 and above.
-WORDS, EPOCHS = {"fast": 240, "full": 2545}, {"fast": 3, "full": 3}
+TRAINED = "trained minus zero-shot"
+MEANING = "trained minus ridge regression on input embeddings"
+ZERO = "zero-shot"
+PRIMARY = [*(f"published: {name}" for name in PUBLISHED), TRAINED, MEANING, ZERO]
+POOR = 0.3  # a zero-shot correlation below it is a failure
+WORDS, EPOCHS = {"fast": 240, "full": 2545}, 3
+RATES, TUNING_SEEDS = (2e-4, 6e-4), (100,)
+# Prompts for asking without training: the product's, one sentence, and one with the paper's three examples.
+PROMPTS = {
+    "standard": PROMPT,
+    "short": Template("short", "1", 'Familiarity of "{word}" from {low} to {high}:'),
+    "examples": Template(
+        "examples", "1", "Familiarity of English words from {low} to {high}. imam: 2. theology: 4. fridge: 7. {word}:"
+    ),
+}
 GET = "get WordsGPT/psycholinguistics_framework (Apache-2.0): its tables of norms and estimates"
 
 
@@ -51,9 +67,28 @@ def reproduce(scale: Scale, found: Findings) -> None:
     folder = data_folder("familiarity_llm", GET)
     found.baselines += ["zero-shot prompting", "word length", "ridge regression on input embeddings"]
     published(folder, found)
-    rows = [one_seed(str(folder / JOINT), scale, seed) for seed in scale.seeds]
-    found.rows += rows
-    judge(rows, found)
+    responder = LocalResponder(load(scale.model, device=scale.device))
+    table, words = str(folder / JOINT), WORDS[scale.name]
+
+    def asked(arm: str, prompt: str, seed: int) -> float | None:
+        study = read_norming(table, rating=NORM, limit=words, seed=seed, test_share=0.5)
+        return study_with(study, prompt).evaluate(responder).value("rho expected")
+
+    def trained(arm: str, rate: float, seed: int) -> float | None:
+        probe = arm == "probe"  # which has no rate
+        study = read_norming(
+            table, rating=NORM, limit=words, seed=seed, test_share=0.5, probe=probe, epochs=0 if probe else EPOCHS
+        )
+        tuning = None if probe else Tuning(epochs=EPOCHS, learning_rate=rate)
+        return replace(study, tuning=tuning).evaluate(responder).value("rho probe" if probe else "rho tuned")
+
+    prompt = choose(found, {"zero-shot": tuple(PROMPTS)}, asked, TUNING_SEEDS, by="its correlation")["zero-shot"]
+    rates = choose(found, {"tuned": RATES, "probe": (0.0,)}, trained, TUNING_SEEDS, by="their correlation")
+    scores = found.measured[f"scores of the search on seeds {TUNING_SEEDS[0]}, by their correlation"]
+    way = max(scores, key=lambda arm: max(value or -1.0 for value in scores[arm].values()))
+    found.measured["judged as trained"] = way
+    found.rows += [one_seed(table, responder, words, seed, prompt, rates["tuned"]) for seed in scale.seeds]
+    judge(found.rows, found, way)
 
 
 def published(folder: Any, found: Findings) -> None:
@@ -68,12 +103,25 @@ def published(folder: Any, found: Findings) -> None:
         found.measured[name] = {"rho": one.rho.value, "r": one.r.value, "words": one.parsed, "unparsed": one.unparsed}
 
 
-def one_seed(table: str, scale: Scale, seed: int) -> dict[str, Any]:
-    """Measure rank correlations on the test words of one split."""
-    study = read_norming(
-        table, rating=NORM, second="FAM_MRC", limit=WORDS[scale.name], seed=seed, probe=True, epochs=EPOCHS[scale.name]
-    )
-    return correlations(study, LocalResponder(load(scale.model, device=scale.device)), seed)
+def study_with(study: Norming, prompt: str) -> Norming:
+    """Return the study with another prompt."""
+    return replace(study, asking=replace(study.asking, template=PROMPTS[prompt]))
+
+
+def one_seed(table: str, responder: LocalResponder, words: int, seed: int, prompt: str, rate: float) -> dict[str, Any]:
+    """Measure rank correlations on the test words of one split.
+
+    Args:
+        prompt: asked without training; what is fitted has the standard one.
+        rate: of the fine-tuning.
+    """
+    study = read_norming(table, rating=NORM, second="FAM_MRC", limit=words, seed=seed, probe=True, epochs=EPOCHS)
+    study = replace(study, tuning=Tuning(epochs=EPOCHS, learning_rate=rate))
+    row = correlations(study, responder, seed)
+    if prompt != "standard":
+        asked = study_with(replace(study, probe=False, tuning=None), prompt).evaluate(responder)
+        row |= {name: asked.value(f"rho {name}") for name in ("expected", "argmax")}
+    return row
 
 
 def correlations(study: Norming, responder: LocalResponder, seed: int) -> dict[str, Any]:
@@ -84,15 +132,18 @@ def correlations(study: Norming, responder: LocalResponder, seed: int) -> dict[s
     return row | {"mass": scores.value("mass"), "unparsed tuned": scores.value("unparsed tuned")}
 
 
-def judge(rows: list[dict[str, Any]], found: Findings) -> None:
-    """Decide whether training beats zero-shot prompting; report each way, zero-shot itself and the baselines."""
-    zero = [row["expected"] for row in rows]
-    trained = [max((v for v in (row["probe"], row["tuned"]) if v is not None), default=None) for row in rows]
-    found.decide(TRAINED, Pairs(zero, trained), above=0.0)
+def judge(rows: list[dict[str, Any]], found: Findings, way: str) -> None:
+    """Decide whether training beats zero-shot prompting and embeddings, and whether prompting fails; report the rest.
+
+    Args:
+        way: `probe` or `tuned`, which is judged as trained.
+    """
+    column = {name: [row[name] for row in rows] for name in ("expected", "embeddings", "length", "probe", "tuned")}
+    found.decide(TRAINED, Pairs(column["expected"], column[way]), above=0.0)
+    found.decide(MEANING, Pairs(column["embeddings"], column[way]), above=0.0)
+    found.decide(ZERO, column["expected"], below=POOR)
     for name in ("probe", "tuned"):
-        own = [row[name] for row in rows]
-        found.report(f"{name} above zero-shot", Pairs(zero, own), above=0.0)
-        found.report(f"{name} above embeddings", Pairs([row["embeddings"] for row in rows], own), above=0.0)
-    found.report("zero-shot below .3", zero, below=0.3)
-    for name in ("argmax", "embeddings", "length", "human"):
+        for baseline in ("expected", "embeddings", "length"):
+            found.report(f"{name} above {baseline}", Pairs(column[baseline], column[name]), above=0.0)
+    for name in ("argmax", "probe", "tuned", "embeddings", "length", "human"):
         found.report(f"rho {name}", [row[name] for row in rows])

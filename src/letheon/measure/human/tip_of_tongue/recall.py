@@ -48,10 +48,15 @@ def facts(text: str) -> frozenset[str]:
     return frozenset(word for word in re.findall(r"[a-z]{4,}", text.lower()) if word not in IDLE)
 
 
+def remembered_facts(posts: Sequence[str], item: Content) -> frozenset[str]:
+    """Return the content words of posts that their item has."""
+    return frozenset[str]().union(*(facts(post) for post in posts)) & facts(item_text(item))
+
+
 def fidelity(written: str, posts: Sequence[str], item: Content) -> Fidelity:
     """Compare a written recall with the posts about its item."""
     known, own = facts(item_text(item)), facts(written)
-    remembered = frozenset[str]().union(*(facts(post) for post in posts)) & known
+    remembered = remembered_facts(posts, item)
     words = written.lower().split()
     pairs = list(pairwise(words))
     return Fidelity(

@@ -1,7 +1,8 @@
 """Simulated films and recalls with planted salience [inferred]: scenes that move or stand out are remembered.
 
 A recall keeps scene k with probability sigmoid(2 (s_k - median)), s = 1.5 emotion + distinctiveness + 0.5 (shown text)
-+ noise; a kept detail is false with probability `false`, words are exchanged for synonyms, the year is blurred.
++ noise, and tells what it keeps in any order; a kept detail is false with probability `false`, words are exchanged for
+synonyms, the year is blurred.
 """
 
 from __future__ import annotations
@@ -73,14 +74,20 @@ def simulate_films(count: int, seed: int, scenes: int = 7) -> list[Film]:
     return films
 
 
-def simulate_posts(films: list[Film], seed: int, per_film: float = 2.0, false: float = 0.15) -> list[Post]:
-    """Draw solved posts; popular films have more of them, and false details make them harder to answer."""
+def simulate_posts(
+    films: list[Film], seed: int, per_film: float = 2.0, false: float = 0.15, salient: bool = True
+) -> list[Post]:
+    """Draw solved posts; popular films have more of them, and false details make them harder to answer.
+
+    Args:
+        salient: salient scenes are remembered; otherwise every scene as often, which is the control.
+    """
     draw = np.random.default_rng(seed)
     posts: list[Post] = []
     for film in films:
         popular = math.log10(film.content.views or 1.0) - 5.0
         for _ in range(1 + int(draw.poisson(per_film * math.exp(0.3 * popular)))):
-            text, wrong = _recalled(film, draw, false)
+            text, wrong = _recalled(film, draw, false, salient)
             hours = math.exp(
                 1.5 + GENRES[film.content.genre] + FALSE_COST * wrong - POPULAR_GAIN * popular + draw.normal(0, 0.5)
             )
@@ -88,10 +95,12 @@ def simulate_posts(films: list[Film], seed: int, per_film: float = 2.0, false: f
     return posts
 
 
-def _recalled(film: Film, draw: np.random.Generator, false: float) -> tuple[str, float]:
+def _recalled(film: Film, draw: np.random.Generator, false: float, salient: bool) -> tuple[str, float]:
     """Return a recall and the share of its details that are false."""
-    chance = 1 / (1 + np.exp(-2 * np.array(film.salience)))
-    kept = [k for k, p in enumerate(chance) if draw.random() < p] or [int(np.argmax(film.salience))]
+    weight = 2.0 if salient else 0.0
+    chance = 1 / (1 + np.exp(-weight * np.array(film.salience)))
+    least = int(np.argmax(film.salience)) if salient else int(draw.integers(len(chance)))
+    kept = draw.permutation([k for k, p in enumerate(chance) if draw.random() < p] or [least]).tolist()
     year = round(int(film.content.date) + draw.normal(0, 6)) // 10 * 10
     parts, wrong, details = [f"Looking for a {film.content.genre.lower()} from the {year}s."], 0, 0
     for k in kept:
