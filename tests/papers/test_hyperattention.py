@@ -11,7 +11,17 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.papers import hyperattention
-from letheon.papers.hyperattention import APART, CHARACTERS, LENGTHS, Reading, Seconds, contenders, passage, read
+from letheon.papers.hyperattention import (
+    APART,
+    CHARACTERS,
+    LENGTHS,
+    WINDOW,
+    Reading,
+    Seconds,
+    contenders,
+    passage,
+    read,
+)
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
@@ -22,11 +32,13 @@ needs_prose = pytest.mark.skipif(not PROSE.is_dir(), reason=f"prose not found in
 
 def timed(*ratios: tuple[float, float, float]) -> dict[int, dict[int, Seconds]]:
     """A seed for each: how often ours fits into exact attention at each length."""
-    return {seed: {n: Seconds(r, 1.0) for n, r in zip(LENGTHS, one, strict=True)} for seed, one in enumerate(ratios)}
+    lengths = [dict(zip(LENGTHS, one, strict=True)) for one in ratios]
+    return {seed: {n: Seconds(r, 1.0, 1.0) for n, r in one.items()} for seed, one in enumerate(lengths)}
 
 
-def reading(error: float, worse: float) -> Reading:
-    return Reading({"hyper": [error, error / 2, 2 * error], "mean of V": [1.0, 1.0, 1.0]}, 20.0, 20.0 * worse)
+def reading(error: float, worse: float, window: float = 0.09) -> Reading:
+    errors = {"hyper": [error, error / 2, 2 * error], WINDOW: [window] * 3, "mean of V": [1.0, 1.0, 1.0]}
+    return Reading(errors, 20.0, 20.0 * worse)
 
 
 GOOD = timed((1.5, 4.5, 15.0), (1.6, 4.9, 16.0), (1.4, 4.4, 14.0))
@@ -38,7 +50,8 @@ TRUE = {0: reading(0.06, 1.02), 1: reading(0.07, 1.03), 2: reading(0.065, 1.02)}
     [
         (GOOD, TRUE, "holds"),
         (timed((1.5, 4.5, 4.0), (1.6, 4.9, 4.2), (1.4, 4.4, 3.8)), TRUE, "fails"),  # slower than claimed
-        (timed((9.0, 7.0, 6.0), (9.1, 7.1, 6.2), (9.3, 7.1, 6.2)), TRUE, "fails"),  # the ratio falls
+        (timed((0.5, 4.5, 15.0), (0.6, 4.9, 16.0), (0.4, 4.4, 14.0)), TRUE, "fails"),  # slower where the error is known
+        (GOOD, {i: reading(0.06 + i / 1000, 1.02 + i / 1000, window=0.04) for i in range(3)}, "fails"),  # window better
         (GOOD, {0: reading(0.2, 1.02), 1: reading(0.22, 1.03), 2: reading(0.21, 1.02)}, "fails"),
         (GOOD, {0: reading(0.06, 1.3), 1: reading(0.07, 1.4), 2: reading(0.06, 1.5)}, "fails"),
         (GOOD, {0: reading(0.06, 1.02)}, "inconclusive"),
@@ -49,7 +62,7 @@ def test_the_claim_needs_speed_growth_error_and_perplexity(times: object, readin
     hyperattention.judge(times, readings, result)  # type: ignore[arg-type]
     assert len(result.parts) == 5
     assert result.verdict == verdict
-    assert set(result.intervals) == set(result.parts) <= set(result.measured)
+    assert set(result.parts) == set(hyperattention.PRIMARY) <= set(result.measured)
 
 
 def test_figures_and_rows_name_every_contender() -> None:
@@ -58,14 +71,15 @@ def test_figures_and_rows_name_every_contender() -> None:
     assert all(svg.startswith("<svg") for svg in drawn.values())
     assert "mean of V" in drawn["errors"]
     found = hyperattention.rows(GOOD, TRUE)
-    assert len(found) == 3 * 3 + 3 * 2
-    assert found[0] == {"seed": 0, "tokens": 8192, "exact_s": 1.5, "hyper_s": 1.0, "ratio": 1.5}
+    assert len(found) == 3 * 3 + 3 * 3
+    assert found[0] == {"seed": 0, "tokens": 8192, "exact_s": 1.5, "hyper_s": 1.0, "ratio": 1.5, "window_s": 1.0}
 
 
 def test_both_sides_are_timed_on_the_same_tensors_and_ours_is_approximate() -> None:
     both = hyperattention.seconds(256, seed=0)
     assert both.exact > 0
     assert both.ratio == both.exact / both.hyper
+    assert both.window > 0
     q, k, v = (torch.randn(1, 1, 4096, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
     exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert not torch.allclose(hyperattention.hyper_attend(0)(q, k, v), exact, atol=1e-4)

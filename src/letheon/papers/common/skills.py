@@ -1,10 +1,11 @@
-"""A small world of yes-or-no tasks, from rules to single facts, learned with more or less confidence.
+"""A small world of tasks with four options, from rules to single facts, learned with more or less confidence.
 
-Each task has its own name and asks about a thing and a quality: "velt: is the lantern dolm?" The quality alone decides
-the answer. With few qualities that is a rule, met in many combinations; with as many qualities as rows each row is a
-separate fact. All rows are learned first. In a task with noise a share of the copies of every row has the opposite
-answer: the right answer stays the more probable one, but the model is less confident. Half of each task's rows are for
-forgetting, the other half is held out; where qualities recur, all of them occur in both halves.
+Each task has its own name and four answers of its own, and asks about a thing and a quality: "velt: what is the dolm
+lantern?" The quality alone decides the answer. With few qualities that is a rule, met in many combinations; with as
+many qualities as rows each row is a separate fact. All rows are learned first. In a task with noise a share of the
+copies of every row has one of the wrong answers: the right answer stays the most probable one, but the model is less
+confident. Half of each task's rows are for forgetting, the other half is held out. Each answer is right equally often
+in both halves; where qualities recur, all of them occur in both.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, step
 from letheon.papers.common.words import NOUNS
 from letheon.probe.choices import Choice
 
-OPTIONS = ("yes", "no")
+OPTIONS = 4  # per task
 ROWS = 96  # per task
-COPIES = 5  # of each row per epoch; the noise is the number of copies with the opposite answer
+COPIES = 8  # of each row per epoch; the noise is the number of copies with a wrong answer
 THINGS = tuple(noun.casefold() for noun in NOUNS)
-QUALITIES = {"rule": 6, "mixed": 24, "fact": 96}
-NOISE = {"sure": 0, "less sure": 1, "unsure": 2}
+# qualities of a task -> its kind
+QUALITIES = {8: "rule", 16: "rule", 24: "mixed", 48: "mixed", 96: "fact"}
+NOISE = {"sure": 0, "less sure": 1, "unsure": 2, "least sure": 3}
 CONTROL = "control"  # a sure rule that is never forgotten
-FORM, PARAPHRASE = "{task}: is the {thing} {quality}?", "{task}: {quality}, that {thing}?"
+FORM, PARAPHRASE = "{task}: what is the {quality} {thing}?", "{task}: {quality}, that {thing}?"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Task:
 
     name: str
     kind: str  # rule, mixed or fact; the control is a rule
-    noise: float  # share of each row's copies with the opposite answer
+    qualities: int
+    noise: float  # share of each row's copies with a wrong answer
     train: tuple[Choice, ...]  # rows for forgetting
     paraphrases: tuple[Choice, ...]  # the train rows in other words; only facts have them
     held_out: tuple[Choice, ...]  # rows that forgetting does not see
@@ -49,29 +52,32 @@ class Task:
 def make_tasks(seed: int) -> dict[str, Task]:
     """Draw the tasks of a world by name; the same seed gives the same world."""
     draw = random.Random(seed)
-    words = _invented(draw, sum(QUALITIES.values()) * len(NOISE) + QUALITIES["rule"] + 10)
-    names = [(f"{kind}, {noise}", kind, of) for kind in QUALITIES for noise, of in NOISE.items()]
-    return {name: _task(draw, words, name, kind, flipped) for name, kind, flipped in [*names, (CONTROL, "rule", 0)]}
+    words = _invented(draw, (sum(QUALITIES) + (1 + OPTIONS) * len(QUALITIES)) * len(NOISE) + 1 + OPTIONS + 8)
+    made = {
+        f"{kind} of {qualities}, {noise}": _task(draw, words, f"{kind} of {qualities}, {noise}", qualities, flipped)
+        for qualities, kind in QUALITIES.items()
+        for noise, flipped in NOISE.items()
+    }
+    return made | {CONTROL: _task(draw, words, CONTROL, 8, 0)}
 
 
-def _task(draw: random.Random, words: list[str], name: str, kind: str, flipped: int) -> Task:
-    tag, qualities = words.pop(), [words.pop() for _ in range(QUALITIES[kind])]
-    pairs = [
-        (draw.randrange(2) if kind == "fact" else number % 2, quality, thing)
-        for number, quality in enumerate(qualities)
-        for thing in draw.sample(THINGS, ROWS // len(qualities))
-    ]
-    draw.shuffle(pairs)
-
-    def rows(chosen: list[tuple[int, str, str]], form: str = FORM) -> tuple[Choice, ...]:
-        asked = [
-            (form.format(task=tag, quality=quality, thing=thing), gold, quality) for gold, quality, thing in chosen
-        ]
-        return tuple(Choice(prompt, OPTIONS, gold, quality) for prompt, gold, quality in asked)
-
-    train, held_out = pairs[: ROWS // 2], pairs[ROWS // 2 :]
-    other_words = rows(train, PARAPHRASE) if kind == "fact" else ()
-    return Task(name, kind, flipped / COPIES, rows(train), other_words, rows(held_out))
+def _task(draw: random.Random, words: list[str], name: str, size: int, flipped: int) -> Task:
+    tag, options = words.pop(), tuple(words.pop() for _ in range(OPTIONS))
+    halves: tuple[list[Choice], list[Choice]] = ([], [])
+    other_words = []
+    for number in range(size):
+        quality, gold = words.pop(), number % OPTIONS
+        for place, thing in enumerate(draw.sample(THINGS, ROWS // size)):
+            asked = {"task": tag, "quality": quality, "thing": thing}
+            # a quality's rows go to the halves in turn; of single rows, each answer's do
+            half = (place if size < ROWS else number // OPTIONS) % 2
+            halves[half].append(Choice(FORM.format(**asked), options, gold, quality))
+            if size == ROWS and half == 0:
+                other_words.append(Choice(PARAPHRASE.format(**asked), options, gold, quality))
+    for rows in halves:
+        draw.shuffle(rows)
+    train, held_out = map(tuple, halves)
+    return Task(name, QUALITIES[size], size, flipped / COPIES, train, tuple(other_words), held_out)
 
 
 def _invented(draw: random.Random, count: int) -> list[str]:
@@ -80,15 +86,21 @@ def _invented(draw: random.Random, count: int) -> list[str]:
     return draw.sample(list(map("".join, product(starts, middles, starts, middles, ends))), count)
 
 
-def learned(tasks: dict[str, Task], seed: int, *, epochs: int = 4, width: int = 64) -> LanguageModel:
+def learned(tasks: dict[str, Task], seed: int, *, epochs: int = 3, width: int = 64) -> LanguageModel:
     """A small Llama trained on all tasks, each as confidently as its noise allows."""
     rows = [
-        Example(row.prompt, row.options[row.gold if copy >= round(task.noise * COPIES) else 1 - row.gold], row.group)
+        Example(row.prompt, answer, row.group)
         for task in tasks.values()
         for row in task.rows
-        for copy in range(COPIES)
+        for answer in _answers(row, round(task.noise * COPIES))
     ]
     model = small_llama(rows, seed, width=width, embedding_scale=UNIT_EMBEDDINGS)
     steps = epochs * steps_per_epoch(rows, batch_size=128)
     teach(model, rows, seed, steps, batch_size=128, warmup_steps=steps // 20, title="skills")
     return model
+
+
+def _answers(row: Choice, flipped: int) -> list[str]:
+    """The answers of a row's copies: some of the wrong ones, each at most once, and the right one."""
+    wrong = [option for option in row.options if option != row.answer]
+    return [*wrong[:flipped], *[row.answer] * (COPIES - flipped)]
