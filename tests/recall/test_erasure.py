@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from letheon.core.errors import LetheonError
 from letheon.recall.conversation import Conversation
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
-from letheon.recall.erasure import erase, raw_files
+from letheon.recall.erasure import erase, owed, raw_files, settle
 from letheon.recall.memory import Memory
 from letheon.recall.store import SourceErased, Store
 
@@ -219,7 +220,7 @@ def test_a_writer_waits_for_an_erasure_and_completes_one_that_was_killed(
     thread = threading.Thread(target=write)
     thread.start()
     assert not written.wait(0.2)
-    store.finish_erasure()
+    store.finish_erasure("unfinished")
     assert written.wait(5)
     thread.join()
     monkeypatch.setattr("letheon.recall.store.WAIT_SECONDS", 0.0)
@@ -227,6 +228,30 @@ def test_a_writer_waits_for_an_erasure_and_completes_one_that_was_killed(
     add(store, Entry("Another turn."))
     assert "erasure" not in store.about()
     assert len(store) == 3
+
+
+def test_the_end_of_an_erasure_does_not_end_another_one(store: Store) -> None:
+    store.connection.execute("INSERT INTO about VALUES ('erasure', 'of another')")
+    store.finish_erasure("its own")
+    assert store.about()["erasure"] == "of another"
+
+
+def test_an_erasure_that_another_completes_is_noted_with_its_case(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, Entry("Ilse is here."), Entry("A reply.", sources=(1,)), Entry("Filler."))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "rebuild", lambda self, finish=True: False)
+        with pytest.raises(LetheonError, match="open in another process"):
+            erase(store, [1], case="c0ffee")
+    assert owed(store) == {}
+    assert store.rebuild()
+    assert owed(store) == {"c0ffee": (2, 1)}
+    settle(store, "c0ffee")
+    assert owed(store) == {}
+    proof = erase(store, [3], case="ca5e")
+    assert proof.proven
+    assert owed(store) == {}
 
 
 def test_what_a_stranger_writes_between_rebuilding_and_reading_is_no_remainder(

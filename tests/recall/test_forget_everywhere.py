@@ -16,7 +16,7 @@ from letheon.audit.ledger.store import Ledger
 from letheon.cli.app import app
 from letheon.core.errors import InputError, Interrupted, LetheonError
 from letheon.jobs.forget import ForgetJob, Forgotten
-from letheon.jobs.memory_forget import Chosen, MemoryForgetJob, Model, erase_with_entry, rows_of
+from letheon.jobs.memory_forget import Chosen, MemoryForgetJob, Model, enter_completed, erase_with_entry, rows_of
 from letheon.recall.conversation import Conversation
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import raw_files
@@ -187,9 +187,16 @@ def test_an_erasure_that_another_reader_stops_is_completed_by_the_same_command(
     assert isinstance(stopped.exception, LetheonError) or "open" in stopped.output
     reader.close()
     assert "erasure" in Store.facts(path)
-    finished = CliRunner().invoke(app, command)
+    ledger = tmp_path / "ledger"
+    finished = CliRunner().invoke(app, [*command, "--ledger", str(ledger)])
     assert finished.exit_code == 0, finished.output
     assert "cut short is completed" in finished.output
+    *_, stop, erased = Ledger.open(ledger).entries()
+    assert (stop.action, erased.action, erased.request) == ("stop", "erase", stop.request)
+    assert erased.erased is not None
+    assert erased.erased.memories > 0
+    assert not erased.erased.proven
+    assert enter_completed(path, str(ledger)) == []
     assert b"quagga" not in b"".join(file.read_bytes() for file in raw_files(path))
     assert CliRunner().invoke(app, command).exit_code != 0  # nothing is about her any more
 

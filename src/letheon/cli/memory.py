@@ -96,7 +96,7 @@ def forget(
 ) -> None:
     """Erase memories with everything derived from them, and search the raw file for what is left.
 
-    An erasure of the file that was cut short is completed first.
+    An erasure of the file that was cut short is completed first; a ledger then gets an entry of it.
 
     letheon memory forget me.sqlite --subject Ilse
 
@@ -105,7 +105,12 @@ def forget(
     from letheon.jobs.memory import complete_erasure, finds, forget_in_file, matches_in_file
     from letheon.printing.memory import show_completed, show_entries, show_erasure
 
-    if complete_erasure(file):
+    completed = complete_erasure(file)
+    if ledger:
+        from letheon.jobs.memory_forget import enter_completed
+
+        enter_completed(file, ledger)
+    if completed:
         more = finds(file, subject, query, ids)
         show_completed(file, more, as_json)
         if not more:

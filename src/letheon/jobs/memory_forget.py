@@ -19,7 +19,7 @@ from letheon.jobs.forget import ForgetJob, ForgetOptions, Forgotten
 from letheon.jobs.memory import existing, opened
 from letheon.jobs.options import AUTO, AuditOptions, RequestFiles, RunFolders
 from letheon.recall.entries import Entry
-from letheon.recall.erasure import Erasure, concerns, erase, with_derived
+from letheon.recall.erasure import Erasure, concerns, erase, owed, settle, with_derived
 from letheon.recall.memory import Memory
 from letheon.recall.policies import exchanges
 
@@ -111,7 +111,7 @@ class Selected:
             present = [entry.id for entry in memory.store.entries(self.ids)]
             if not present:
                 raise InputError("the memories were erased meanwhile by another process", "see `letheon memory list`")
-            proof = erase(memory.store, present, self.subject)
+            proof = erase(memory.store, present, self.subject, self.request.id if folder else "")
         except LetheonError as error:
             with writing_to(folder) as ledger:
                 if ledger is None:
@@ -237,6 +237,31 @@ def erase_with_entry(memory: Memory, subject: str, ledger: str) -> Erasure:
     check_ledger(ledger, [selected.request], file=memory.store.path)
     selected.record(ledger, memory.store.path)
     return selected.erase(memory, ledger)
+
+
+def enter_completed(path: Path, folder: str) -> list[str]:
+    """Record in the ledger in `folder` the erasures of a file that were cut short and completed since.
+
+    What they erased is known no more: the file was not searched, so that the entries are not proven.
+
+    Returns:
+        Their cases; those of other ledgers stay noted in the file.
+    """
+    with opened(existing(path)) as memory, writing_to(folder) as ledger:
+        if ledger is None:
+            return []
+        entries = ledger.entries()
+        known = {entry.request for entry in entries}
+        entered = {entry.request for entry in entries if entry.action == "erase"}
+        cases = [case for case in owed(memory.store) if case in known]
+        for case in cases:
+            memories, derived = owed(memory.store)[case]
+            if case not in entered:  # a process may have been killed before it noted that
+                counts = dict.fromkeys(("searched_bytes", "needles", "stems", "remains"), 0)
+                outcome = {"file": str(path), "sha256": sha256_of(path), "memories": memories, "derived": derived}
+                ledger.append("erase", request=case, erased=Erased(**outcome, **counts, proven=False))
+            settle(memory.store, case)
+    return cases
 
 
 def rows_of(gone: Sequence[Entry], subject: str | None = None) -> list[Example]:

@@ -16,6 +16,7 @@ import json
 import re
 import sqlite3
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry
-from letheon.recall.store import SCHEMA, UNFINISHED, Store
+from letheon.recall.store import OWED, SCHEMA, UNFINISHED, Store
 
 MOST_NEEDLES = 4000  # byte strings per proof
 SHORTEST = 3  # characters of a word that is searched for in the raw bytes; the index is asked for all words
@@ -73,11 +74,12 @@ def with_derived(store: Store, ids: Sequence[int]) -> list[int]:
     return [int(i) for (i,) in rows]
 
 
-def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasure:
+def erase(store: Store, ids: Sequence[int], subject: str | None = None, case: str = "") -> Erasure:
     """Erase memories and what was derived from them, rebuild the file, and search its bytes for them.
 
     Args:
         subject: is looked for by itself as well, in every field of the remaining memories and in the raw files.
+        case: of a ledger that gets an entry of the outcome; see `owed`. It must not say what the memories say.
 
     Raises:
         InputError: an id that is not in the file.
@@ -96,7 +98,8 @@ def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasu
         )
         connection.execute(f"DELETE FROM memories WHERE {chosen}", (listed,))
         connection.execute("DELETE FROM sources WHERE derived IN (SELECT value FROM json_each(?))", (listed,))
-        connection.execute("INSERT OR REPLACE INTO about VALUES (?, 'unfinished')", (UNFINISHED,))
+        note = json.dumps({"owner": uuid.uuid4().hex, "case": case, "memories": len(every), "chosen": len(set(ids))})
+        connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (UNFINISHED, note))
         rows = [(_mark(session), "") for session in {entry.session for entry in gone}]
         connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
     derived = sorted(set(every) - set(ids))
@@ -110,12 +113,28 @@ def erase(store: Store, ids: Sequence[int], subject: str | None = None) -> Erasu
             untouched = store.version() == version and not files.get(f"{store.path.name}-wal")
             proof = _proof(store, gone, derived, files, vectors, subject) if untouched else None
         if proof:
-            store.finish_erasure()
+            store.finish_erasure(note)
             return proof
     raise LetheonError(
         f"the rows are deleted, but {store.path} is open in another process: their bytes may still be in its log",
         f"close the other process, then run `letheon memory forget {store.path}`: it completes the erasure",
     )
+
+
+def owed(store: Store) -> dict[str, tuple[int, int]]:
+    """Return the cases of ledgers whose erasure was completed by another process than began it.
+
+    Returns:
+        Case -> number of memories that were erased, and how many of them as derived ones.
+    """
+    notes = {name[len(OWED) :]: json.loads(note) for name, note in store.about().items() if name.startswith(OWED)}
+    return {case: (note["memories"], note["memories"] - note["chosen"]) for case, note in notes.items()}
+
+
+def settle(store: Store, case: str) -> None:
+    """Note that the case's ledger has an entry of its outcome."""
+    with store.writing() as connection:
+        connection.execute("DELETE FROM about WHERE name = ?", (OWED + case,))
 
 
 def _proof(

@@ -23,7 +23,8 @@ from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry, problem_of
 
 FORMAT = 1  # the number of the schema
-UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet
+UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
+OWED = "erasure of case "  # in `about`, then the case of a ledger: completed by another process than began it
 WAIT_SECONDS = 5.0
 PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
@@ -182,20 +183,31 @@ class Store:
             LetheonError: the disk is full, or the file is damaged.
         """
         try:
+            note = self.about().get(UNFINISHED, "")
             self.connection.execute("INSERT INTO words (words) VALUES ('rebuild')")
             self.connection.execute("VACUUM")
             if not self._empty_log():
                 return False
-            return self.finish_erasure() if finish else True
+            return self.finish_erasure(note, owed=True) if finish else True
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "busy" in str(error):
                 return False
             problem = f"{self.path} could not be rebuilt: {error}"
             raise LetheonError(problem, "free some space; its rows are intact") from None
 
-    def finish_erasure(self) -> bool:
-        """Note that no erasure is under way, so that others may write; return whether the log is empty again."""
-        self.connection.execute("DELETE FROM about WHERE name = ?", (UNFINISHED,))
+    def finish_erasure(self, note: str, owed: bool = False) -> bool:
+        """End an erasure, so that others may write, and no other one; return whether the log is empty again.
+
+        Args:
+            note: of the erasure, as `about` has it.
+            owed: it is completed by another than began it: that a ledger has no entry of its outcome is noted.
+        """
+        case = json.loads(note)["case"] if note.startswith("{") else ""
+        if case and owed:
+            self.connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (OWED + case, note))
+        self.connection.execute("DELETE FROM about WHERE name = ? AND value = ?", (UNFINISHED, note))
+        if case and not owed:
+            self.connection.execute("DELETE FROM about WHERE name = ?", (OWED + case,))
         return self._empty_log()
 
     def version(self) -> int:
