@@ -59,6 +59,7 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
             "text": [primed(-float(i), i, 5.0) for i in range(1, 6)],
             "stones": [primed(-1.0, stones, 5.0)] * 5,
             "paraphrase": [primed(-1.0, 3.0, 5.0)] * 5,
+            "background alone": [primed(-float(i), 1.0 + i % 2, 0.0) for i in range(1, 6)],
             "in context": [primed(-float(i), 1.0 + i % 2, 5.0) for i in range(1, 6)],
         }
         for name in outlandish.cures(0, 0.08):
@@ -74,6 +75,15 @@ def test_the_claim_holds_where_the_top_alone_carries_priming_and_fails_where_not
     assert failing == {"top minus random: share of priming left", "stones minus text, log priming"}
 
 
+def test_the_scaled_change_is_read_at_the_same_memorisation() -> None:
+    halves = {0.98: 0.9, 0.95: 0.8, 0.9: 0.7, 0.8: 0.5, 0.6: 0.1}  # scale -> share of priming left
+    row = {f"scaled {scale}, priming": left for scale, left in halves.items()}
+    row |= {f"scaled {scale}, memorisation": scale for scale in halves}
+    assert outlandish.at_memorisation(row, 0.85) == pytest.approx(0.6)
+    assert outlandish.at_memorisation(row, 1.0) == pytest.approx(1.0)
+    assert outlandish.at_memorisation(row, None) is None
+
+
 @pytest.mark.slow
 def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlandish, "STEPS", 20)
@@ -81,4 +91,4 @@ def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = catalogue.paper("outlandish").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["text, log memorisation"] > 0
     assert set(outcome.figures) == {"prediction", "shares", "cures"}
-    assert len(outcome.rows) == 2 * 24 * 12
+    assert len(outcome.rows) == 2 * 24 * 17
