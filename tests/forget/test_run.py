@@ -14,6 +14,7 @@ import torch
 import letheon
 from letheon.core.atomic import read_json, write_json
 from letheon.core.errors import InputError, TrainingError
+from letheon.core.model.families import family_model
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.runs import Run
@@ -24,7 +25,7 @@ from letheon.forget import run as running
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import COLLAPSED, collapsed, make_pairs
 from letheon.forget.request import Request
-from letheon.forget.run import forget, model_card, resume
+from letheon.forget.run import default_method, forget, model_card, resume
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.forget.updates.joint import Joint
 from letheon.testing.kills import Killed, killed_before_step
@@ -52,6 +53,24 @@ def test_a_run_leaves_its_settings_metrics_request_model_and_result(deletion: Re
     assert json.loads((folder / "result.json").read_text())["moved"] == result.moved
     assert load(folder / "model").parameters_hash() == result.model.parameters_hash()
     assert "Approximate unlearning is not proof of erasure" in (folder / "model" / "README.md").read_text()
+
+
+def test_the_default_drops_the_null_space_where_it_cannot_work(deletion: Request) -> None:
+    def chosen(model: Any, request: Request | None, **options: Any) -> str:
+        return str(default_method(model, request, options=options))
+
+    for request in (deletion, None):  # None: the model writes the retain rows
+        assert chosen("tiny", request) == "alternates+null_space"
+    assert chosen("tiny", replace(deletion, retain=())) == "alternates"
+    assert chosen("tiny", deletion, optimizer="adamw8bit") == "alternates"  # which needs plain AdamW
+    assert chosen(family_model("mixtral"), deletion) == "alternates"
+
+
+def test_a_run_without_a_method_is_one_of_the_default(deletion: Request, tmp_path: Path) -> None:
+    given = forget("tiny", deletion, out=tmp_path / "run", steps=1, **QUICK)
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["method"] == "alternates+null_space"
+    named = forget("tiny", deletion, "alternates+null_space", steps=1, **QUICK)
+    assert given.model.parameters_hash() == named.model.parameters_hash()
 
 
 def test_without_a_folder_nothing_is_written(deletion: Request, tmp_path: Path, monkeypatch: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
 Method = Recipe | StandaloneMethod
 EXACT = ("everything", "layers", "targeted")  # scopes whose weights the optimizer alone changes
+# What serves a request for which no method is named: the first of them that can.
+DEFAULTS = ("alternates+null_space", "alternates")
 
 
 def forget(
     model: LanguageModel | str | Path,
     request: Request,
-    method: str | Method = "fact_spans",
+    method: str | Method = "",
     *,
     out: str | Path | None = None,
     settings: ForgetSettings | None = None,
@@ -52,7 +56,7 @@ def forget(
 
     Args:
         model: a loaded model (changed in place; in shards, by the first process only), or what `letheon.load` takes.
-        method: a recipe such as `simnpo+geometric@lora`, or an edit or procedure by its name.
+        method: a recipe such as `simnpo+geometric@lora`, or an edit or procedure by its name; see `default_method`.
         out: the run's folder: metrics, checkpoints while it runs, `model/` at the end. Without it nothing is written.
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
@@ -65,7 +69,10 @@ def forget(
         TrainingError: a loss that is not finite, or no weight moved.
         Interrupted: stopped by a signal, resumable.
     """
-    recipe = read_method(method) if isinstance(method, str) else method
+    if not method:
+        recipe = default_method(model, request, settings, training, options)
+    else:
+        recipe = read_method(method) if isinstance(method, str) else method
     settings, training = resolve(recipe, settings, training, options)
     check(recipe, request, settings.stop)
     check_memory(recipe, training, model)
@@ -165,6 +172,33 @@ def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = No
         resume=True,
         on_step=on_step,
     )
+
+
+def default_method(
+    model: LanguageModel | str | Path,
+    request: Request | None,
+    settings: ForgetSettings | None = None,
+    training: TrainSettings | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Method:
+    """The first of `DEFAULTS` that the model, the request and the settings allow.
+
+    The null space is left out where no rows are retained, where a matrix does not see every token (fused experts), and
+    where the settings demand plain AdamW.
+
+    Args:
+        request: None if its retain rows are not written yet.
+    """
+    for text in DEFAULTS[:-1]:
+        recipe = read_method(text)
+        with suppress(InputError):  # what has another cause is refused with the last default too
+            chosen, trained = resolve(recipe, settings, training, options or {})
+            if request is not None:
+                check(recipe, request, chosen.stop)
+            check_memory(recipe, trained, model)
+            check_model(recipe, model)
+            return recipe
+    return read_method(DEFAULTS[-1])
 
 
 def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:

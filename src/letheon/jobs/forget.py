@@ -27,11 +27,9 @@ from letheon.forget.placement import load_placed, sharded_device
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
-from letheon.forget.run import check, check_memory, check_model, forget, refuse_folder, resume
+from letheon.forget.run import check, check_memory, check_model, default_method, forget, refuse_folder, resume
 from letheon.forget.settings import ForgetSettings, Result, resolve
 from letheon.jobs.options import SETS, AuditOptions, MethodOptions, RequestFiles, RunFolders
-
-DEFAULT_METHOD = "fact_spans"
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,11 @@ class ForgetJob:
     def recipe(self) -> Recipe | StandaloneMethod:
         """The method, with --tokens put into it."""
         method = self.given.method
-        recipe = read_method(method.method or DEFAULT_METHOD)
+        if method.method:
+            recipe = read_method(method.method)
+        else:
+            request = None if self.given.rows.writes_retain else self.request
+            recipe = default_method(self.given.model, request, options=self.given.training)
         if not method.tokens:
             return recipe
         if isinstance(recipe, StandaloneMethod):

@@ -80,7 +80,8 @@ class MethodOptions:
     """The method of forgetting.
 
     Attributes:
-        method: OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; `letheon methods` lists the parts. Default fact_spans.
+        method: OBJECTIVE[+UPDATE][@SCOPE][%SAMPLER]; `letheon methods` lists the parts. Default
+            alternates+null_space; alternates alone where no rows are retained or experts are fused.
         tokens: the answer tokens that are forgotten: `answer`; or only those that carry the fact: `value` takes one
             span, `words` single words where a row names no value.
     """
