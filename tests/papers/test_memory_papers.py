@@ -111,7 +111,8 @@ def test_ad_memorability_is_judged_by_the_ceiling_and_by_selection(share: float,
 def test_tip_of_the_tongue_is_judged_by_rank_and_coverage() -> None:
     row = {"bm25": 0.4, "embedding": 0.5, "chance": 0.03, "towers, shuffled": 0.1,
            "towers, bare": 0.5, "salience": 0.2, "r response": -0.3,
-           "coverage, random": 0.45, "coverage, uncontrolled": 0.45, "coverage, salient": 0.6}  # fmt: skip
+           "coverage, random": 0.45, "coverage, teller": 0.4, "coverage, gain": 0.5,
+           "coverage, salient": 0.6}  # fmt: skip
     rows = [{**row, "bm25": 0.4 + s / 100, "towers": 0.7 + s / 50, "coverage, trained": 0.5 + s / 50} for s in SEEDS]
 
     def verdicts(**changes: float) -> Findings:
@@ -122,6 +123,7 @@ def test_tip_of_the_tongue_is_judged_by_rank_and_coverage() -> None:
     assert verdicts().verdict == "holds"
     assert verdicts(towers=0.2).parts[tot_memorability.CONTRASTIVE] == "fails"
     assert verdicts(**{"coverage, random": 0.8}).parts[tot_memorability.COVERAGE] == "fails"
+    assert verdicts(**{"coverage, teller": 0.8}).parts[tot_memorability.TELLER] == "fails"
 
 
 def test_a_scene_is_told_in_the_words_of_the_recalls() -> None:
@@ -131,16 +133,15 @@ def test_a_scene_is_told_in_the_words_of_the_recalls() -> None:
     assert any(sentence in post.recall for sentence in sentences for post in posts)
 
 
-def test_scenes_are_chosen_by_what_recalls_tell_more_often_than_random_telling() -> None:
+def test_the_likeliest_scenes_of_each_model_are_compared_by_what_they_cover() -> None:
     films = simulate_films(12, 100, scenes=tot_memorability.SCENES)
     posts = simulate_posts(films, 100, per_film=6.0)
     salience = np.array([film.salience for film in films])
     common = np.random.default_rng(0).normal(0, 9, salience.shape)  # words that both models like
-    row = tot_memorability.coverages(films, common + salience, common, posts)
-    assert row["coverage, trained"] == row["coverage, salient"] > row["coverage, random"]
-    assert row["salience"] == pytest.approx(1.0)
-    blind = tot_memorability.coverages(films, common, common - salience, posts)
-    assert blind["coverage, uncontrolled"] < row["coverage, trained"]
+    row = tot_memorability.coverages(films, salience, common, posts)
+    assert row["coverage, trained"] == row["coverage, salient"] > max(row["coverage, random"], row["coverage, teller"])
+    assert tot_memorability.coverages(films, common + salience, common, posts)["salience"] == pytest.approx(1.0)
+    assert tot_memorability.coverages(films, -salience, common, posts)["coverage, trained"] < row["coverage, random"]
 
 
 def test_recalls_of_the_control_tell_every_scene_as_often() -> None:

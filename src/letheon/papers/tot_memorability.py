@@ -3,10 +3,10 @@
 arXiv 2511.20854, 2025-11; WACV 2026; Bhattacharyya et al. Full scale in the paper: 470,000 posts and 82,000 videos with
 a vision-language model. Here: simulated films whose salient scenes are remembered, with false details, synonyms and
 blurred years; films are split by content. The rate of the towers and the words that BM25 looks for are chosen on films
-of seeds that are not judged. A small language model learns to write recalls, another one to tell scenes at random; the
-scenes of an unseen film that the first finds likelier than the second are those which it takes to be remembered. At
-this size models do not copy names well enough to be read freely, and alone each prefers common words. The mean over all
-choices of as many scenes is the control, so that only the choice of what is remembered counts.
+of seeds that are not judged. A small language model learns to write recalls, another one to tell scenes at random;
+which scenes of an unseen film each finds likeliest is compared with all choices of as many scenes and with each other,
+so that only the choice of what is remembered counts. At this size models do not copy names well enough to be read
+freely. How much likelier a scene is to the first than to the second is correlated with the planted salience.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ WRITING_SEEDS = (100,)
 CONTRASTIVE = "MRR: towers minus BM25"
 UNTRAINED = "MRR: towers minus plain embeddings"
 COVERAGE = "recalls of two scenes: coverage of remembered facts, the likeliest ones minus random ones"
-PRIMARY = (CONTRASTIVE, UNTRAINED, COVERAGE)
+TELLER = "recalls of two scenes: coverage, the likeliest ones minus the likeliest of a model of random telling"
+PRIMARY = (CONTRASTIVE, UNTRAINED, COVERAGE, TELLER)
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -82,12 +83,14 @@ def judge(rows: Sequence[dict[str, Any]], found: Findings) -> None:
     found.decide(CONTRASTIVE, Pairs(of("bm25"), of("towers")), above=0.0)
     found.decide(UNTRAINED, Pairs(of("embedding"), of("towers")), above=0.0)
     found.decide(COVERAGE, Pairs(of("coverage, random"), of("coverage, trained")), above=0.0)
+    found.decide(TELLER, Pairs(of("coverage, teller"), of("coverage, trained")), above=0.0)
     found.report("MRR: BM25 minus a random order", Pairs(of("chance"), of("bm25")), above=0.0)
     found.report("MRR: towers of shuffled pairs minus towers", Pairs(of("towers"), of("towers, shuffled")), below=0.0)
     found.report("MRR: towers without shown text and speech, minus with", Pairs(of("towers"), of("towers, bare")))
-    found.report("recalls: rank correlation of likelihood and planted salience", of("salience"), above=0.0)
+    found.report("recalls: rank correlation of the gain in likelihood and planted salience", of("salience"), above=0.0)
     found.report("r of response time and views (planted below 0)", of("r response"), below=0.0)
-    for name in ("bm25", "embedding", "towers", "chance", "coverage, trained", "coverage, uncontrolled",
+    for name in ("bm25", "embedding", "towers", "chance", "coverage, trained", "coverage, teller",
+                 "coverage, gain",
                  "coverage, random", "coverage, salient"):  # fmt: skip
         found.report(name, of(name))
 
@@ -167,20 +170,22 @@ def coverages(
             scenes told at random.
     """
     liked = salient - at_random
-    covered: dict[str, list[float]] = {"trained": [], "uncontrolled": [], "random": [], "salient": []}
-    for film, own, alone in zip(test, liked, salient, strict=True):
+    covered: dict[str, list[float]] = {}
+    for film, own, teller, gain in zip(test, salient, at_random, liked, strict=True):
         recalls = [post.recall for post in posts if post.content == film.content.id]
         known = remembered_facts(recalls, film.content)
-        own_facts = [facts(told(scene)) for scene in film.content.scenes]
+        words = [facts(told(scene)) for scene in film.content.scenes]
 
         def coverage(
-            scenes: Sequence[int], known: frozenset[str] = known, own: Sequence[frozenset[str]] = own_facts
+            scenes: Sequence[int], known: frozenset[str] = known, own: Sequence[frozenset[str]] = words
         ) -> float:
             return len(known & frozenset[str]().union(*(own[k] for k in scenes))) / max(1, len(known))
 
-        for kind, values in (("trained", own), ("uncontrolled", alone), ("salient", film.salience)):
-            covered[kind].append(coverage(np.argsort(values)[-TOLD:].tolist()))
-        covered["random"].append(float(np.mean([coverage(c) for c in combinations(range(SCENES), TOLD)])))
+        for kind, values in (("trained", own), ("teller", teller), ("gain", gain), ("salient", film.salience)):
+            covered.setdefault(kind, []).append(coverage(np.argsort(values)[-TOLD:].tolist()))
+        covered.setdefault("random", []).append(
+            float(np.mean([coverage(c) for c in combinations(range(SCENES), TOLD)]))
+        )
     row: dict[str, Any] = {f"coverage, {kind}": float(np.mean(own)) for kind, own in covered.items()}
     salience = [value for film in test for value in film.salience]
     return row | {"salience": rank_correlation(salience, liked.ravel().tolist()).value}
