@@ -114,7 +114,10 @@ def cut(world: StyleWorld, dense: Steering, sparse: Steering) -> Steering:
     sites = list(dense.maps)
     states = site_states(world.model, token_rows(world.model, world.fit.away), sites, position="mean")
     moves = torch.stack(
-        [dense.maps[site].displace(rows).expand_as(rows).abs().mean(0) for site, rows in zip(sites, states, strict=True)]
+        [
+            dense.maps[site].displace(rows).expand_as(rows).abs().mean(0)
+            for site, rows in zip(sites, states, strict=True)
+        ]
     )
     stays = torch.zeros(moves.numel())
     stays[moves.flatten().topk(kept).indices] = 1
