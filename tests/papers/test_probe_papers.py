@@ -6,7 +6,6 @@ import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from letheon.papers.common.known_facts import parts_of_topics
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
-from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying, drawn_needles, repeated_rows
+from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying, drawn_needles
 from letheon.papers.secondary_sinks import BESIDE, summary
 from letheon.papers.secondary_sinks import PRIMARY as SINKS
 from letheon.probe.binding.report import answered_pairs, encode_pairs
@@ -116,16 +115,6 @@ def test_rows_to_copy_repeat_words_of_the_text() -> None:
     assert len(row) == STRAW + 2 * NEEDLE
     assert row[-NEEDLE:] == row[place : place + NEEDLE]
     assert 0 <= copying(0, steps=1)[PRIMARY[2]] <= 1
-
-
-def test_only_what_can_be_known_is_learned_when_rows_are_repeated() -> None:
-    batch, right, known = repeated_rows(random.Random(0), list(range(48)), 64)
-    assert batch.shape == (64, 2 * (STRAW + NEEDLE))
-    for row, answers, known_here in zip(batch.tolist(), right.tolist(), known.tolist(), strict=True):
-        follows = dict(pairwise(row[: STRAW + NEEDLE]))
-        before = row[STRAW + NEEDLE : -1]
-        assert all(follows.get(a) == b for a, b, sure in zip(before, answers, known_here, strict=True) if sure)
-        assert sum(not sure for sure in known_here) <= 1
 
 
 def test_lists_have_one_token_per_word() -> None:

@@ -11,7 +11,6 @@ import random
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from letheon.audit.plan import GENERAL_TEXT
 from letheon.core.model.models import LanguageModel, load
@@ -58,8 +57,11 @@ DRAWN = {
 SYLLABLES = ("vel", "mor", "tar", "nish", "bri", "dle", "is", "sen", "quo", "zan", "pel", "dor")
 WORDS = tuple(f"word{i}" for i in range(48))
 NEEDLE, STRAW = 5, 14
+# Factor on the copier's initial matrices, of standard deviation 0.02: brings them to 1/√width, without which attention
+# stays uniform for a thousand steps and more.
+MATRICES = 6.0
 # The copier is trained until it copies, at most this many steps; the loss is that of the last steps, nats per token.
-STEPS, COPIES_BELOW, LAST = 4000, 0.02, 50
+STEPS, COPIES_BELOW, LAST = 3000, 0.02, 50
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -115,6 +117,10 @@ def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
     """Train a small Llama to repeat random words, and score its heads on needles that it continues."""
     model = small_llama([Example(" ".join(["", *WORDS]), "x")], seed, layers=2, width=64, embedding_scale=8.0)
     model.tokenizer.chat_template = None
+    with torch.no_grad():
+        for name, weight in model.model.named_parameters():
+            if "proj" in name:
+                weight.mul_(MATRICES)
     ids = [token for word in WORDS for token in model.tokenizer(f" {word}")["input_ids"]]
     draw = random.Random(stream_seed(seed, "copying"))
     taken, loss = train_to_copy(model, ids, draw, steps)
@@ -132,19 +138,19 @@ def copying(seed: int, steps: int = STEPS) -> dict[str, Any]:
 
 
 def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, steps: int) -> tuple[int, float]:
-    """Train on rows of words that are repeated from a random place on, until the loss says that the model copies.
+    """Train on rows that end in words of their own, until the loss says that the model copies.
 
     Returns:
         The steps taken, and the mean loss of the last ones in nats per repeated token.
     """
-    optimizer = torch.optim.AdamW(model.model.parameters(), lr=2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.model.parameters(), lr=3e-3)
     losses: list[float] = []
     model.model.train()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100)
-        batch, right, known = repeated_rows(draw, ids, 32)
-        logits = model.model(batch[:, :-1]).logits[:, -right.shape[1] :]
-        loss = torch.nn.functional.cross_entropy(logits[known], right[known])
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        batch = torch.tensor([copy_row(draw, ids)[0] for _ in range(32)])
+        logits = model.model(batch[:, :-1]).logits[:, -NEEDLE + 1 :]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, -NEEDLE + 1 :].flatten())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
@@ -153,22 +159,6 @@ def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, ste
             break
     model.model.eval()
     return len(losses), sum(losses[-LAST:]) / len(losses[-LAST:])
-
-
-def repeated_rows(draw: random.Random, ids: list[int], count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw rows of distinct words, each repeated from a random place on, round its end and up to that place.
-
-    Returns:
-        The rows; their repeated words but the first, which nothing announces; and which of these the words before tell:
-        what comes after the last word of the row does not.
-    """
-    rows = []
-    for _ in range(count):
-        words, place = draw.sample(ids, STRAW + NEEDLE), draw.randrange(STRAW)
-        rows.append(words + words[place:] + words[:place])
-    batch = torch.tensor(rows)
-    right = batch[:, STRAW + NEEDLE + 1 :]
-    return batch, right, right != batch[:, :1]
 
 
 def copy_row(draw: random.Random, ids: list[int]) -> tuple[list[int], int]:
