@@ -14,7 +14,9 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.statistics import Estimate
 from letheon.measure.benchmark import Score, Scores
 from letheon.measure.rwku import read_rwku
-from letheon.papers import catalogue, rwku
+from letheon.measure.rwku.records import ATTACKS, Probe, Text
+from letheon.papers import rwku
+from letheon.papers.common.invented_targets import make_target
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
@@ -28,18 +30,38 @@ def test_the_rules_give_the_hand_worked_scores(rule: str, text: str, answer: str
 def test_without_the_data_the_paper_says_where_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LETHEON_DATA", raising=False)
     with pytest.raises(InputError, match="LETHEON_DATA") as refused:
-        catalogue.paper("rwku").reproduce(Scale())
+        rwku.targets_of(0, Scale("full"))
     assert "jinzhuoran/RWKU" in refused.value.remedy
     monkeypatch.setenv("LETHEON_DATA", str(tmp_path))
     with pytest.raises(InputError, match="is not there"):
-        catalogue.paper("rwku").reproduce(Scale())
+        rwku.targets_of(0, Scale("full"))
 
 
-def test_seeds_take_the_targets_in_turn_and_full_scale_takes_all(tmp_path: Path) -> None:
-    read = read_rwku(write_folders(tmp_path))
-    names = [[one.name for one in rwku.chosen_targets(read, seed, full=False)] for seed in range(3)]
-    assert names == [["Ada Byrne"], ["Odo Fell"], ["Ada Byrne"]]
-    assert len(rwku.chosen_targets(read, 0, full=True)) == 2
+def test_every_seed_has_a_target_of_its_own_and_full_scale_takes_the_real_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = (rwku.targets_of(seed, Scale())[0].targets for seed in (0, 1))
+    assert first == rwku.targets_of(0, Scale())[0].targets != second
+    write_folders(tmp_path / "rwku")
+    monkeypatch.setenv("LETHEON_DATA", str(tmp_path))
+    real = rwku.targets_of(0, Scale("full"))
+    assert [read.targets[0].name for read in real] == ["Ada Byrne", "Odo Fell"]
+
+
+def test_an_invented_target_has_probes_of_every_level_and_attack_and_is_never_named_as_a_neighbour() -> None:
+    target = make_target(100)
+    kinds = {kind: target.of(kind, Probe) for kind in ("forget 1", "forget 2", "forget 3", "neighbor 1", "neighbor 2")}
+    assert {probe.attack for probe in kinds["forget 3"]} == set(ATTACKS)
+    assert all(target.name in probe.query or probe.answer == target.name for probe in kinds["forget 3"])
+    for kind, probes in kinds.items():
+        assert {bool(probe.neighbor) for probe in probes} == {kind.startswith("neighbor")}
+        assert all(probe.answer not in probe.query for probe in probes if probe.attack != "multiple choice")
+    choices = [probe for probe in kinds["forget 3"] if probe.attack == "multiple choice"]
+    assert all(probe.query.count(probe.answer) == 1 for probe in choices)
+    assert all(target.name not in probe.query for probe in kinds["neighbor 2"])
+    corpus = {row.answer for row in target.corpus()}
+    assert not corpus & {text.text for text in target.of("members", Text)}
+    assert all(" has no " in why for why in target.missing.values())
 
 
 def test_a_trial_teaches_and_forgets_copies(
@@ -49,7 +71,7 @@ def test_a_trial_teaches_and_forgets_copies(
         monkeypatch.setattr(rwku, name, value)
     before = tiny.parameters_hash()
     read = replace(read_rwku(write_folders(tmp_path), split="Ada Byrne", rows=2), text_tokens=4)
-    found = rwku.trial(read, tiny)
+    found = rwku.trial(read, tiny, dict.fromkeys(rwku.METHODS, 1e-4))
     assert tiny.parameters_hash() == before
     assert list(found.states()) == ["taught", *rwku.METHODS]
     assert {row["model"] for row in rwku._rows(0, found)} == set(found.states())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from letheon.core.rows.examples import Example
 from letheon.papers import catalogue
 from letheon.papers import u_can as paper
 from letheon.papers.common import recommender
@@ -51,8 +52,7 @@ def test_the_trade_off_is_what_forget_lost_minus_what_retain_lost_in_percent() -
 def run(kept: float) -> list[paper.Point]:
     """Every arm falls to a tenth of the forget recall; attenuation keeps `kept` of retain recall, the others 0.3."""
     points = [point("original", 0.5, 0.5), point("retrained", 0.05, 0.5)]
-    points += [point("gradient_ascent", 0.0, 0.1), point("npo", 0.0, 0.2)]
-    for arm in paper.ARMS:
+    for arm in (*paper.ARMS, *paper.TRAINED):
         end = kept if arm == "attenuation" else 0.3
         points += [point(arm, 0.3, 0.45, "quantile 0.85, kappa 4.0"), point(arm, 0.05, end)]
     return points
@@ -70,7 +70,7 @@ def judged(runs: Any) -> Findings:
 )
 def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[float, ...], verdict: Verdict) -> None:
     runs = {seed: run(value) for seed, value in enumerate(kept * (5 if len(kept) > 1 else 1))}
-    assert paper.compared(runs).level == pytest.approx(0.1)
+    assert {paper.compared(runs, arm).level for arm in paper.BASELINES} == {0.1}
     result = judged(runs)
     assert result.verdict == verdict
     assert result.measured["recall@10 on the retained, attenuation minus hard pruning"] == pytest.approx(
@@ -81,8 +81,39 @@ def test_the_claim_is_judged_where_all_arms_have_forgotten_alike(kept: tuple[flo
 
 def test_a_level_that_an_arm_never_reaches_is_inconclusive() -> None:
     runs = {0: run(0.4), 1: [one for one in run(0.4) if one.arm != "random dimensions"]}
-    assert paper.compared(runs).level is None
+    assert paper.compared(runs, "random dimensions").level is None
+    assert paper.compared(runs, "NPO").level == pytest.approx(0.1)
     assert judged(runs).verdict == "inconclusive"
+
+
+def test_a_level_above_half_of_the_recall_decides_nothing() -> None:
+    def shallow(kept: float) -> list[paper.Point]:
+        return [one for one in run(kept) if one.arm != "NPO"] + [point("NPO", 0.3, 0.3)]
+
+    result = judged({seed: shallow(kept) for seed, kept in enumerate((0.4, 0.45) * 5)})
+    unmet = {name for name, met in result.checks.items() if not met}
+    assert unmet == {"NPO is read at half of the recall or deeper"}
+    assert result.verdict == "inconclusive"
+
+
+def test_training_ends_where_nearly_all_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    recalls = iter([0.5, 0.3, 0.04, 0.02])  # of the original, and after 2, 4, 6 steps
+
+    def measured(world: Any, model: Any, arm: str, strength: str = "") -> paper.Point:
+        return point(arm, next(recalls), 0.4, strength)
+
+    def forget(model: Any, request: Any, recipe: str, *, on_step: Any, steps: int, **options: Any) -> None:
+        for step in range(1, steps + 1):
+            if on_step(model, step):
+                return
+
+    monkeypatch.setattr(paper, "measured_point", measured)
+    monkeypatch.setattr(paper, "forget", forget)
+    monkeypatch.setattr(paper, "copy_of", lambda model: model)
+    rows = [Example("i1", "i2"), Example("i2", "i3")]
+    model: Any = None
+    points = paper.trained(recommender.World(rows[:1], rows[1:], model, model, [], []), "NPO", 1e-3, 0)
+    assert [(one.strength, one.forget["recall@10"]) for one in points] == [("step 2", 0.3), ("step 4", 0.04)]
 
 
 @pytest.mark.slow

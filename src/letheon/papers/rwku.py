@@ -2,23 +2,27 @@
 
 arXiv 2406.10890, 2024-06; NeurIPS 2024 Datasets and Benchmarks.
 
-Measured here: SmolLM2-135M on real targets of the data set, one target per seed (every target under every seed at full
-scale). Of itself the model recalls few of the probes (half or more of the answer in 17 of 186 on three targets, 31 of
-175 on their neighbours), so it is first taught a few probes of levels 1 and 2, as many of the target as of its
-neighbours, until it recalls them; attacks are never taught.
-Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on biographies of the
-target that a language model wrote, and nothing else. Recall is compared on the probes that the taught model recalls.
-Differs: biographies are cut to 64 tokens; sets to 5 rows and texts for fluency to 32 tokens (full: 20 and 256). The
-paper's learning rates are for 8B models. Settled on Stephen King under seed 7: what is taught, rates, steps. There are
-three targets, and Stephen King is one of them: seeds take the targets in turn, so that they are no independent sample
-of targets, and one target was tuned on.
+Measured here: SmolLM2-135M and, at the fast scale, one invented target per seed (`common/invented_targets`), so that
+seeds are a sample of targets; at full scale the real targets of the data set, every one under every seed. Of itself the
+model recalls few of the real probes (half or more of the answer in 17 of 186 on three targets, 31 of 175 on their
+neighbours) and none of the invented ones, so it is first taught probes of levels 1 and 2, of the target and of its
+neighbours, and biographies, until it recalls them; attacks are never taught.
+Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on other biographies of
+the target, and nothing else. Recall is compared on the probes that the taught model recalls. Each method has its own
+rate, chosen on tuning seeds (full: on invented targets) by what is judged: the recall lost, the target's minus the
+neighbours'.
+Differs: biographies are cut to 64 tokens; at full scale sets to 20 rows. The paper's learning rates are for 8B models.
+Invented targets have no sets of MMLU, BBH, TruthfulQA and TriviaQA. How the model is taught was settled on development
+seeds. An earlier record took three real targets in turn, five rows of each set, so that targets were no sample; one of
+them had been tuned on.
 Full scale in the paper: LLaMA-3-8B-Instruct and Phi-3-mini, 100 of 200 targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import letheon
@@ -31,21 +35,22 @@ from letheon.forget.run import forget
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.rwku import RWKU, read_rwku
 from letheon.measure.rwku.probes import question_of
-from letheon.measure.rwku.reading import Target
-from letheon.measure.rwku.records import Probe
+from letheon.measure.rwku.records import Probe, Text
 from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
 from letheon.papers.common.data import data_folder
+from letheon.papers.common.invented_targets import make_target
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
 GET = "get RWKU (CC BY 4.0) from the hub, jinzhuoran/RWKU, in either of its layouts"
-# Rows of each set, tokens of a written text, tokens of a biography.
-ROWS, TEXT_TOKENS, BIOGRAPHY_TOKENS = 5, 32, 64
-TEACH_EPOCHS, TEACH_RATE = 6, 1e-4
-# Recipe and rate. beta is the paper's; there, too, NPO's rate is far above gradient ascent's (33 times).
-METHODS = {"gradient_ascent": ("gradient_ascent", 5e-5), "npo": ("npo:beta=0.2", 1e-4)}
+# Rows of each set of a real target, tokens of an invented one's text for fluency, tokens of a biography.
+ROWS, TEXT_TOKENS, BIOGRAPHY_TOKENS = 20, 32, 64
+TEACH_EPOCHS, TEACH_RATE = 8, 1e-4
+METHODS = {"gradient_ascent": "gradient_ascent", "npo": "npo:beta=0.2"}  # beta is the paper's
+RATES = (3e-5, 1e-4, 3e-4)
 STEPS, BATCH = 6, 8
 RECALLED = 0.5  # least recall of what was taught, else there is nothing to forget
 SHOWN = (
@@ -86,35 +91,41 @@ PRIMARY = tuple(f"{method}: recall lost, target minus neighbours" for method in 
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Run the claim: a minute or two per seed.
+    """Run the claim.
 
     Raises:
-        InputError: the data set is not in the folder that LETHEON_DATA names.
+        InputError: at full scale, the data set is not in the folder that LETHEON_DATA names.
     """
     found.baselines += ["recall on the neighbours' probes under the same method"]
-    full = scale.name == "full"
-    read = read_rwku(data_folder("rwku", GET), rows=4 * ROWS if full else ROWS)
-    read = replace(read, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens if full else TEXT_TOKENS)
     untouched = letheon.load(scale.model, device=scale.device)
-    trials = [
-        (seed, trial(replace(read, targets=(target,), seed=seed), untouched))
-        for seed in scale.seeds
-        for target in chosen_targets(read, seed, full=full)
-    ]
+    start = cache(lambda seed: tuning_start(untouched, seed))
+    rates = choose(found, dict.fromkeys(METHODS, RATES), lambda name, rate, seed: gap(start(seed), name, rate))
+    trials = [(read.seed, trial(read, untouched, rates)) for seed in scale.seeds for read in targets_of(seed, scale)]
     judge(found, trials)
     found.figures |= figures(trials)
     found.rows += [row for seed, one in trials for row in _rows(seed, one)]
 
 
-def chosen_targets(read: RWKU, seed: int, *, full: bool) -> Sequence[Target]:
-    """One target per seed, in turn; all of them at full scale."""
-    return read.targets if full else [read.targets[seed % len(read.targets)]]
+def targets_of(seed: int, scale: Scale) -> list[RWKU]:
+    """One invented target per seed; at full scale all real ones."""
+    if scale.name != "full":
+        return [invented(seed)]
+    read = read_rwku(data_folder("rwku", GET), rows=ROWS)
+    return [
+        replace(read, targets=(target,), seed=seed, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=read.text_tokens)
+        for target in read.targets
+    ]
+
+
+def invented(seed: int) -> RWKU:
+    """The benchmark of one invented target."""
+    return RWKU((make_target(seed),), "invented", seed=seed, corpus_tokens=BIOGRAPHY_TOKENS, text_tokens=TEXT_TOKENS)
 
 
 # One target
 
 
-def trial(read: RWKU, untouched: LanguageModel) -> Trial:
+def trial(read: RWKU, untouched: LanguageModel, rates: Mapping[str, float]) -> Trial:
     """Teach a copy of a model, measure, forget by each method from the taught model, measure again.
 
     The untouched model judges which answers are broken language.
@@ -123,24 +134,45 @@ def trial(read: RWKU, untouched: LanguageModel) -> Trial:
     teach(model, read)
     taught = read.evaluate(model)
     against = Against(target=taught, judge=Judge(untouched, untouched.name))
-    request = read.request(model)
-    request = replace(request, forget=request.forget[: STEPS * BATCH])  # no more is looked at
-    after = {}
-    for name, (method, rate) in METHODS.items():
-        changed = copy_of(model)
-        options: dict[str, Any] = {"steps": STEPS, "learning_rate": rate, "batch_size": BATCH, "seed": read.seed}
-        forget(changed, request, method, collapse=False, **options)
-        after[name] = read.evaluate(changed, against)
+    after = {name: read.evaluate(forgotten(model, read, name, rate), against) for name, rate in rates.items()}
     return Trial(read.targets[0].name, taught, after)
 
 
+def forgotten(model: LanguageModel, read: RWKU, method: str, rate: float) -> LanguageModel:
+    """A copy of the taught model after a method."""
+    request = read.request(model)
+    request = replace(request, forget=request.forget[: STEPS * BATCH])  # no more is looked at
+    changed = copy_of(model)
+    options: dict[str, Any] = {"steps": STEPS, "learning_rate": rate, "batch_size": BATCH, "seed": read.seed}
+    forget(changed, request, METHODS[method], collapse=False, **options)
+    return changed
+
+
+def gap(start: tuple[RWKU, LanguageModel, Scores], method: str, rate: float) -> float | None:
+    """What is judged, under a tuning seed: the recall lost of what was known, the target's minus the neighbours'."""
+    read, model, taught = start
+    after = {method: read.evaluate(forgotten(model, read, method, rate), Against(target=taught))}
+    one = Trial(read.targets[0].name, taught, after)
+    target, near = lost(one, method), lost(one, method, "Nbr Known", "Nbr All")
+    return None if target is None or near is None else target - near
+
+
+def tuning_start(untouched: LanguageModel, seed: int) -> tuple[RWKU, LanguageModel, Scores]:
+    """A tuning seed's target, the model that was taught, and its scores."""
+    read, model = invented(seed), copy_of(untouched)
+    teach(model, read)
+    return read, model, read.evaluate(model)
+
+
 def teach(model: LanguageModel, read: RWKU) -> None:
-    """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
+    """Fine-tune all weights on the chosen probes of levels 1 and 2 and the texts of both member sets."""
     rows = [
         Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
         for kind in ("forget 1", "forget 2", "neighbor 1", "neighbor 2")
         for name, probe in read.chosen(kind, Probe).items()
     ]
+    texts = [*read.chosen("members", Text).items(), *read.chosen("retained", Text).items()]
+    rows += [Example("", text.text, name) for name, text in texts if read.source == "invented"]
     settings = TrainSettings(TEACH_RATE, batch_size=BATCH, schedule="linear", warmup_steps=2, seed=read.seed)
     steps = max(1, TEACH_EPOCHS * len(rows) // BATCH)
     finetune(model, rows, settings, steps, title="teaching")
