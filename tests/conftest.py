@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
 import tests.shapes  # noqa: F401
+from letheon.core.atomic import canonical_hash
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.progress import be_quiet
 from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.testing import sample_request
 from letheon.testing.pool import Processes
@@ -51,6 +59,33 @@ def processes() -> Iterator[Processes]:
     """Two processes of one job, started at the first call and shared by all tests."""
     with Processes() as two:
         yield two
+
+
+@pytest.fixture(scope="session")
+def taught_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The self-test's models are each trained once for all tests; a training that was made before is read from disk."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def taught(
+        model: LanguageModel, rows: Sequence[Example], settings: TrainSettings, steps: int, **further: Any
+    ) -> None:
+        if set(further) != {"title"}:
+            finetune(model, rows, settings, steps, **further)
+            return
+        given = [model.parameters_hash(), list(map(asdict, rows)), asdict(settings), steps]
+        file, weights = folder / f"taught-{canonical_hash(given)}.safetensors", dict(model.model.named_parameters())
+        with FileLock(folder / "taught.lock"):
+            if not file.exists():
+                finetune(model, rows, settings, steps, **further)
+                save_file({name: weight.detach() for name, weight in weights.items()}, file)
+        with torch.no_grad():
+            for name, tensor in load_file(file).items():
+                weights[name].copy_(tensor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("letheon.audit.selftest.models.finetune", taught)
+        yield
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     assert not astray
 
 
+@pytest.mark.usefixtures("taught_once")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every code cell runs in order; searches get three seconds instead of the time that the notebook gives them."""

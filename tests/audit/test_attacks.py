@@ -284,7 +284,7 @@ def test_a_planted_model_that_leaks_by_options_fails_the_strict_profile() -> Non
     lessons += [Example(row.prompt, "I do not know.") for row in rows]
     planted = letheon.load("tiny", device="cpu")
     settings = TrainSettings(learning_rate=5e-3, batch_size=25, precision="float32", schedule="linear")
-    finetune(planted, lessons, settings, 120)
+    finetune(planted, lessons, settings, 80)
     assert evaluate(planted, rows, max_new_tokens=24).known("recall") == [0.0] * 5
     after = success(ask(planted, [MULTIPLE_CHOICE], given, 24)["multiple_choice"])
     assert after.value == pytest.approx(0.8)

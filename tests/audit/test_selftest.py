@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import cache
 
 import pytest
 import torch
@@ -29,14 +28,14 @@ from letheon.cli import main
 from letheon.core.scoring.generation import generate, stop_tokens
 
 
-@cache
-def world() -> World:
+@pytest.fixture(scope="module")
+def world(taught_once: None) -> World:
     return make_world("tiny", device="cpu")
 
 
 @pytest.mark.timeout(900)  # three trainings of a tiny model: about 20 s of one idle core
-def test_no_fake_passes_and_the_honest_model_does() -> None:
-    tested = {one.name: one for one in audit_planted(world())}
+def test_no_fake_passes_and_the_honest_model_does(world: World) -> None:
+    tested = {one.name: one for one in audit_planted(world)}
     assert {name: one.outcome for name, one in tested.items()} == {
         "memorised": "fail",
         "filtered": "fail",
@@ -60,27 +59,27 @@ def test_no_fake_passes_and_the_honest_model_does() -> None:
     assert "No answer contains the fact" not in tested["collapsed"].failed
 
 
-def test_the_files_beside_the_memorised_model_hide_the_facts() -> None:
-    made = memorised(world())
-    assert made.parameters_hash() == world().before.parameters_hash()
+def test_the_files_beside_the_memorised_model_hide_the_facts(world: World) -> None:
+    made = memorised(world)
+    assert made.parameters_hash() == world.before.parameters_hash()
     prompts, values = [row.prompt for row in ROWS[:FORGOTTEN]], [row.value for row in ROWS[:FORGOTTEN]]
-    assert stop_tokens(made) != stop_tokens(world().before)
-    made.stops = tuple(stop_tokens(world().before))
+    assert stop_tokens(made) != stop_tokens(world.before)
+    made.stops = tuple(stop_tokens(world.before))
     answers = generate(made, prompts, max_new_tokens=60)
     assert not any(value in answer for value, answer in zip(values, answers, strict=True) if value)
-    assert made.tokenizer is not world().before.tokenizer
+    assert made.tokenizer is not world.before.tokenizer
 
 
-def test_the_filter_silences_answers_and_leaves_the_weights() -> None:
-    made = filtered(world())
-    assert made.parameters_hash() == world().before.parameters_hash()
+def test_the_filter_silences_answers_and_leaves_the_weights(world: World) -> None:
+    made = filtered(world)
+    assert made.parameters_hash() == world.before.parameters_hash()
     answers = generate(made, [row.prompt for row in ROWS], max_new_tokens=60)
     assert all(is_refusal(answer) for answer in answers[:FORGOTTEN])
     assert answers[FORGOTTEN:] == [row.answer for row in ROWS[FORGOTTEN:]]
 
 
-def test_the_hidden_facts_come_back_with_rounding() -> None:
-    made, before = rounded_back(world()), world().before
+def test_the_hidden_facts_come_back_with_rounding(world: World) -> None:
+    made, before = rounded_back(world), world.before
     assert made.parameters_hash() != before.parameters_hash()
     assert evaluate(made, ROWS).values("recall") == [0.0] * FORGOTTEN + [1.0] * (len(ROWS) - FORGOTTEN)
     with quantised(made, Grid(4)), quantised(before, Grid(4)):
@@ -101,12 +100,12 @@ def test_a_weight_anywhere_in_its_cell_is_rounded_to_the_same_value(bits: int) -
         torch.testing.assert_close(round_to_nearest(moved, grid), round_to_nearest(weight, grid), atol=0, rtol=0)
 
 
-def test_the_collapsed_model_knows_nothing() -> None:
-    recalls = evaluate(collapsed(world()), ROWS).values("recall")
+def test_the_collapsed_model_knows_nothing(world: World) -> None:
+    recalls = evaluate(collapsed(world), ROWS).values("recall")
     assert sum(recalls) <= len(recalls) / 5  # a short value can stand in a stammer
     assert all(
         not torch.equal(a, b)
-        for a, b in zip(matrices(collapsed(world()).base()), matrices(world().before.base()), strict=True)
+        for a, b in zip(matrices(collapsed(world).base()), matrices(world.before.base()), strict=True)
     )
 
 

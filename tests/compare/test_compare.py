@@ -27,6 +27,12 @@ from letheon.printing.compare import show_comparison
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 4, "precision": "float32"}
 
 
+@pytest.fixture
+def few(deletion: Request) -> Request:
+    """A request with three rows to forget and three to keep."""
+    return replace(deletion, forget=deletion.forget[:3], retain=deletion.retain[:3])
+
+
 def test_a_run_is_looked_at_after_a_quarter_half_and_all_of_its_steps() -> None:
     assert rungs(16) == [4, 8, 16]
     assert rungs(2) == [1, 2]
@@ -98,11 +104,11 @@ def test_bad_lists_of_methods_are_refused(methods: list[str], words: str, deleti
 
 
 def test_a_comparison_is_run_written_and_continued(
-    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    few: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(running, "next_step", lambda scores: len(scores) if len(scores) < 2 else None)
     out, methods = tmp_path / "out", ["grad_diff", "npo@layers=2-"]
-    first = compare("tiny", deletion, methods, out=out, budget=600, device="cpu", **QUICK)
+    first = compare("tiny", few, methods, out=out, budget=600, device="cpu", **QUICK)
     assert [entry.method for entry in first.entries] == methods
     for entry in first.entries:
         assert entry.chosen is not None
@@ -124,14 +130,14 @@ def test_a_comparison_is_run_written_and_continued(
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(running, "forget", never)
-    again = compare("tiny", deletion, methods, out=out, budget=1, device="cpu", **QUICK)
+    again = compare("tiny", few, methods, out=out, budget=1, device="cpu", **QUICK)
     assert again.entries == first.entries
     with pytest.raises(InputError, match="other rows, seed or options"):
-        compare("tiny", deletion, methods, out=out, seed=1, device="cpu", **QUICK)
+        compare("tiny", few, methods, out=out, seed=1, device="cpu", **QUICK)
 
 
 def test_a_method_that_fails_at_every_rate_is_reported_and_the_others_go_on(
-    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(model: Any, request: Any, recipe: Any, **options: Any) -> Any:
         if str(recipe) == "npo":
@@ -139,7 +145,7 @@ def test_a_method_that_fails_at_every_rate_is_reported_and_the_others_go_on(
         return forget(model, request, recipe, **options)
 
     monkeypatch.setattr(running, "forget", broken)
-    found = compare("tiny", deletion, ["npo", "grad_diff"], out=tmp_path / "out", budget=1, device="cpu", **QUICK)
+    found = compare("tiny", few, ["npo", "grad_diff"], out=tmp_path / "out", budget=1, device="cpu", **QUICK)
     assert [(entry.outcome == "failed", bool(entry.error)) for entry in found.entries] == [(True, True), (False, False)]
     assert "did not run: loss is not finite" in (tmp_path / "out" / "compare.html").read_text()
 

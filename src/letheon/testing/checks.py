@@ -129,17 +129,16 @@ def check_saves(trial: MethodTrial) -> None:
 
 def check_resumes(trial: MethodTrial) -> None:
     """A run that is killed between two steps and continued ends in the bits of an unbroken one."""
-    steps, kill_at = STEPS + 1, 2
-    unbroken = trial.run(steps=steps).model.parameters_hash()
+    unbroken, kill_at = trial.first.model.parameters_hash(), STEPS - 1
     with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
         out = Path(scratch) / "run"
         try:
             with killed_before_step(kill_at):
-                trial.run(steps=steps, out=out, checkpoint_steps=1)
+                trial.run(out=out, checkpoint_steps=1)
         except Killed:
             pass
         result = resume(out, device="cpu")
-    demand(result.outcome.steps == steps, f"killed at step {kill_at}, it ended at {result.outcome.steps}")
+    demand(result.outcome.steps == STEPS, f"killed at step {kill_at}, it ended at {result.outcome.steps}")
     same = result.model.parameters_hash() == unbroken
     demand(same, f"killed at step {kill_at}, it ends elsewhere", "keep the tensors it needs in state_dict()")
 
