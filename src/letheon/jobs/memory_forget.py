@@ -257,9 +257,18 @@ def enter_completed(path: Path, folder: str) -> list[str]:
         for case in cases:
             memories, derived = owed(memory.store)[case]
             if case not in entered:  # a process may have been killed before it noted that
-                counts = dict.fromkeys(("searched_bytes", "needles", "stems", "remains"), 0)
-                outcome = {"file": str(path), "sha256": sha256_of(path), "memories": memories, "derived": derived}
-                ledger.append("erase", request=case, erased=Erased(**outcome, **counts, proven=False))
+                erased = Erased(
+                    file=str(path),
+                    sha256=sha256_of(path),
+                    memories=memories,
+                    derived=derived,
+                    searched_bytes=0,
+                    needles=0,
+                    stems=0,
+                    remains=0,
+                    proven=False,
+                )
+                ledger.append("erase", request=case, erased=erased)
             settle(memory.store, case)
     return cases
 

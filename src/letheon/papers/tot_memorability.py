@@ -63,7 +63,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     def writing(arm: str, rate: float, seed: int) -> float:
         return float(written(seed, films, steps, rate)["coverage, trained"])
 
-    chosen = choose(found, {"bm25": WORDS, "towers": TOWER_RATES}, searching, by="MRR")
+    settings: dict[str, tuple[Any, ...]] = {"bm25": WORDS, "towers": TOWER_RATES}
+    chosen = choose(found, settings, searching, by="MRR")
     rate = choose(found, {"both models of recalls": RATES}, writing, WRITING_SEEDS, by="coverage")
     rows = [
         searched(seed, films, embedder, chosen["bm25"], chosen["towers"])
