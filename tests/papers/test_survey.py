@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from letheon.core.model.models import load
+from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale, paper
-from letheon.papers.common.families import MEMBERS, concept_states, moved_share, recall
+from letheon.papers.common import families
+from letheon.papers.common.families import MEMBERS, attribution, concept_states, moved_share, recall
+from letheon.papers.common.tofu_mini import make_world
 from letheon.papers.kit.findings import Pairs
 from letheon.papers.survey import returned
 
@@ -28,13 +33,42 @@ def test_every_family_has_a_member_and_no_guarantee_is_claimed_for_filters() -> 
     assert {member.name for member in MEMBERS if member.guarantee == "exact"} == {"retraining", "SISA"}
 
 
-def test_what_returns_is_compared_where_a_member_has_forgotten() -> None:
+def test_what_returns_is_compared_where_a_member_has_forgotten_as_much_as_retraining() -> None:
     def row(forgotten: float, relearned: float) -> dict[str, float]:
-        return {"forget probability": forgotten, "relearned probability": relearned}
+        return {"forget probability": forgotten, "relearned attribution": relearned}
 
-    first = {"retraining": row(0.1, 0.2), "NPO": row(0.2, 0.5)}
-    tables = {0: first, 1: {"retraining": row(0.1, 0.1), "NPO": row(0.6, 0.9)}}
-    assert returned(tables, "NPO") == Pairs([0.2, 0.1], [0.5, None])
+    first = {"retraining": row(0.2, 0.25), "NPO": row(0.2, 0.5)}
+    tables = {0: first, 1: {"retraining": row(0.1, 0.3), "NPO": row(0.11, 0.9)}}
+    assert returned(tables, "NPO") == Pairs([0.25, 0.3], [0.5, None])
+
+
+def test_attribution_is_the_share_of_the_own_value_among_the_forgotten_authors_values(monkeypatch: Any) -> None:
+    def row(author: str, fact: str, value: str) -> Example:
+        return Example(f"{author}?", f"It is {value}.", f"{author}: {fact}", author, value)
+
+    rows = [row("A", "town", "Oslo"), row("B", "town", "Rome"), row("A", "year", "1900"), row("B", "year", "1900")]
+    asked = []
+
+    def score(model: object, trees: list[tuple[str, list[str]]]) -> list[list[AnswerScore]]:
+        asked.extend(trees)
+        right = np.array([True])
+        return [[AnswerScore(np.log([0.75]), right), AnswerScore(np.log([0.25]), right)] for _ in trees]
+
+    monkeypatch.setattr(families, "score_answers", score)
+    assert attribution(load("tiny", device="cpu"), rows, rows) == pytest.approx(0.75)
+    # the year is everybody's and tells nothing
+    assert asked == [("A?", ["It is Oslo.", "It is Rome."]), ("B?", ["It is Rome.", "It is Oslo."])]
+
+
+def test_the_level_of_equal_forgetting_is_that_of_retraining_and_utility_is_read_on_rows_that_no_run_is_shown(
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(families, "train", lambda *args, **options: None)
+    bench = families.Bench(make_world(100, authors=8, forgotten=2, held_out=2), 100)
+    assert bench.level == families.probability(bench.retrained, bench.world.forget)
+    shown = {row.subject for row in bench.request.retain}
+    assert not shown & {row.subject for row in bench.others}
+    assert len(bench.others) == len(bench.request.retain)
 
 
 def test_weights_that_moved_are_counted(deletion: Request) -> None:

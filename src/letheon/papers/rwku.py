@@ -6,15 +6,15 @@ Measured here: SmolLM2-135M and, at the fast scale, one invented target per seed
 seeds are a sample of targets; at full scale the real targets of the data set, every one under every seed. Of itself the
 model recalls few of the real probes (half or more of the answer in 17 of 186 on three targets, 31 of 175 on their
 neighbours) and none of the invented ones, so it is first taught probes of levels 1 and 2, of the target and of its
-neighbours, and biographies, until it recalls them; attacks are never taught.
-Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on other biographies of
-the target, and nothing else. Recall is compared on the probes that the taught model recalls. Each method has its own
+neighbours, until it recalls them; attacks are never taught.
+Then it forgets by the paper's recipe for methods that need a corpus: gradient ascent, and NPO, on biographies of the
+target, and nothing else. Recall is compared on the probes that the taught model recalls. Each method has its own
 rate, chosen on tuning seeds (full: on invented targets) by what is judged: the recall lost, the target's minus the
 neighbours'.
 Differs: biographies are cut to 64 tokens; at full scale sets to 20 rows. The paper's learning rates are for 8B models.
-Invented targets have no sets of MMLU, BBH, TruthfulQA and TriviaQA. How the model is taught was settled on development
-seeds. An earlier record took three real targets in turn, five rows of each set, so that targets were no sample; one of
-them had been tuned on.
+Invented targets have no sets of MMLU, BBH, TruthfulQA and TriviaQA, and the model has read none of their member texts.
+An earlier record took three real targets in turn, five rows of each set, so that targets were no sample; one of them
+had been tuned on.
 Full scale in the paper: LLaMA-3-8B-Instruct and Phi-3-mini, 100 of 200 targets.
 """
 
@@ -35,7 +35,7 @@ from letheon.forget.run import forget
 from letheon.measure.benchmark import Against, Scores
 from letheon.measure.rwku import RWKU, read_rwku
 from letheon.measure.rwku.probes import question_of
-from letheon.measure.rwku.records import Probe, Text
+from letheon.measure.rwku.records import Probe
 from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_recall, token_f1
 from letheon.papers.common.data import data_folder
 from letheon.papers.common.invented_targets import make_target
@@ -165,14 +165,12 @@ def tuning_start(untouched: LanguageModel, seed: int) -> tuple[RWKU, LanguageMod
 
 
 def teach(model: LanguageModel, read: RWKU) -> None:
-    """Fine-tune all weights on the chosen probes of levels 1 and 2 and the texts of both member sets."""
+    """Fine-tune all weights on the chosen probes of levels 1 and 2, the target's and its neighbours'."""
     rows = [
         Example(question_of(probe).prompt, f"{question_of(probe).start} {probe.answer}", name)
         for kind in ("forget 1", "forget 2", "neighbor 1", "neighbor 2")
         for name, probe in read.chosen(kind, Probe).items()
     ]
-    texts = [*read.chosen("members", Text).items(), *read.chosen("retained", Text).items()]
-    rows += [Example("", text.text, name) for name, text in texts if read.source == "invented"]
     settings = TrainSettings(TEACH_RATE, batch_size=BATCH, schedule="linear", warmup_steps=2, seed=read.seed)
     steps = max(1, TEACH_EPOCHS * len(rows) // BATCH)
     finetune(model, rows, settings, steps, title="teaching")

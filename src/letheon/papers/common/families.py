@@ -1,11 +1,18 @@
-"""The survey's table: one working method per family of unlearning, how it is run, and how its model is measured."""
+"""The survey's table: one working method per family of unlearning, how it is run, and how its model is measured.
+
+Equal forgetting is the forget probability of a model retrained without the rows: methods that take steps end there, and
+one-shot edits are made stronger until they are there. Retained knowledge is read on authors whom no run is shown.
+What is left of the facts is read by attribution: how surely the model gives each forgotten author that author's own
+value and not another forgotten author's. All of these values were learned together, or (in retraining) none of them.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +37,12 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
 from letheon.papers.common.small_llama import accuracy, copy_of, world_settings
-from letheon.papers.common.tofu_mini import World, paraphrased, train
+from letheon.papers.common.tofu_mini import World, new_model, paraphrased, split_authors, train
 from letheon.papers.kit.findings import means
 from letheon.probe.erasure import erased, fit_eraser
 
-# Methods that take steps end at this forget probability, or after this number of steps.
-LEVEL, MOST_STEPS = 0.25, 60
-RELEARN_STEPS, RELEARN_RATE = 4, 3e-4
+MOST_STEPS = 80  # of a method that takes steps, if it does not forget earlier
+RELEARN_STEPS, RELEARN_RATE = 12, 3e-4
 LAYER = 2  # LEACE erases from the output of this layer
 
 
@@ -48,7 +54,7 @@ class Member:
         family, sub: the survey's family and sub-family.
         guarantee: `exact`, `exact for linear probes`, `empirical` or `none`.
         recipe: as `letheon forget` takes it; empty for a method that is no recipe.
-        rate: learning rate.
+        rates: learning rates to choose from; empty where nothing is trained.
         doses: values for the `{}` in the recipe of a one-shot edit, weakest first.
     """
 
@@ -57,23 +63,25 @@ class Member:
     sub: str
     guarantee: str
     recipe: str = ""
-    rate: float = 3e-4
+    rates: tuple[float, ...] = ()
     doses: tuple[float, ...] = ()
 
 
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)  # shares of a layer's neurons to be pruned
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # shares of a layer's neurons to be pruned
+SCALES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of the task vector that is subtracted
+RATES, HIGHER = (1e-4, 3e-4, 1e-3), (3e-4, 1e-3, 3e-3)
 GLOBAL, LOCAL = "global weight modification", "local weight modification"
 ARCHITECTURE, INPUT = "architecture modification", "input/output modification"
 MEMBERS = (
     Member("retraining", GLOBAL, "retraining from scratch", "exact"),
     Member("SISA", GLOBAL, "data sharding", "exact"),
-    Member("gradient ascent", GLOBAL, "gradient ascent and variants", "empirical", "gradient_ascent"),
-    Member("gradient difference", GLOBAL, "gradient ascent and variants", "empirical", "grad_diff"),
-    Member("NPO", GLOBAL, "preference", "empirical", "npo"),
-    Member("DPO", GLOBAL, "preference", "empirical", "dpo:alternates=perturbed"),
-    Member("UNDIAL", GLOBAL, "knowledge distillation", "empirical", "undial", 1e-3),
-    Member("RMU", LOCAL, "representation misdirection", "empirical", "rmu:layer=2", 1e-3),
-    Member("task vector", LOCAL, "task vectors", "empirical", "task_vector:scale={}", doses=(1, 2, 4, 8, 16)),
+    Member("gradient ascent", GLOBAL, "gradient ascent and variants", "empirical", "gradient_ascent", RATES),
+    Member("gradient difference", GLOBAL, "gradient ascent and variants", "empirical", "grad_diff", RATES),
+    Member("NPO", GLOBAL, "preference", "empirical", "npo", RATES),
+    Member("DPO", GLOBAL, "preference", "empirical", "dpo:alternates=perturbed", RATES),
+    Member("UNDIAL", GLOBAL, "knowledge distillation", "empirical", "undial", RATES),
+    Member("RMU", LOCAL, "representation misdirection", "empirical", "rmu:layer=2", HIGHER),
+    Member("task vector", LOCAL, "task vectors", "empirical", "task_vector:scale={}", RATES, SCALES),
     Member("selective pruning", LOCAL, "direct modification", "empirical", "selective_pruning:share={}", doses=SHARES),
     Member("LEACE", ARCHITECTURE, "linear transformation", "exact for linear probes"),
     Member("in-context", INPUT, "direct request", "none"),
@@ -88,6 +96,8 @@ NUMBERS = (
     "retain perplexity",
     "retain accuracy",
     "forget recall of answers",
+    "attribution",
+    "relearned attribution",
     "relearned probability",
     "seconds",
     "share of weights moved",
@@ -97,13 +107,26 @@ NUMBERS = (
 class Bench:
     """One seed's world and models; runs and measures every member on them."""
 
-    def __init__(self, world: World, request: Request, blank: LanguageModel, full: LanguageModel, seed: int) -> None:
-        self.world, self.request, self.blank, self.full, self.seed = world, request, blank, full, seed
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.seed = world, seed
+        shown, self.others = split_authors(world)
+        self.request = Request(forget=world.forget, retain=shown, holdout=world.holdout)
+        self.blank = new_model(world, seed)
+        self.full = copy_of(self.blank)
+        train(self.full, world.known(forgotten=True), seed)
+        began, self.retrained = time.monotonic(), copy_of(self.blank)
+        train(self.retrained, world.known(forgotten=False), seed)
+        self.retraining_seconds = time.monotonic() - began
 
-    def run(self, member: Member, began: float) -> dict[str, float]:
-        """Run a member and measure its model; `began` is the time when it was called."""
+    @cached_property
+    def level(self) -> float:
+        """Equal forgetting: the forget probability of the retrained model."""
+        return probability(self.retrained, self.request.forget)
+
+    def run(self, member: Member, rate: float | None = None) -> dict[str, float]:
+        """Run a member, with a learning rate if it has one, and measure its model."""
         special: dict[str, Callable[[], dict[str, float]]] = {
-            "retraining": self._retrained,
+            "retraining": lambda: self.measured(self.retrained, self.retraining_seconds),
             "SISA": self._sharded,
             "LEACE": self._erased,
             "in-context": self._in_context,
@@ -111,32 +134,45 @@ class Bench:
         }
         if member.name in special:
             return special[member.name]()
-        model = self._forgotten(member)
-        return self.measured(model, time.monotonic() - began)
+        began = time.monotonic()
+        return self.measured(self.forgotten(member, rate), time.monotonic() - began)
 
-    def _forgotten(self, member: Member) -> LanguageModel:
+    def forgotten(self, member: Member, rate: float | None = None) -> LanguageModel:
+        """The model where a method has reached the level, or at its last step or strongest dose."""
         for dose in member.doses or (0.0,):
-            model = self._after(member, member.recipe.format(dose))
-            if probability(model, self.request.forget) <= LEVEL:
+            model = self._after(member, member.recipe.format(dose), rate)
+            if probability(model, self.request.forget) <= self.level:
                 break
         return model
 
-    def _after(self, member: Member, recipe: str) -> LanguageModel:
+    def _after(self, member: Member, recipe: str, rate: float | None) -> LanguageModel:
         def at_level(model: LanguageModel, steps: int) -> str | None:
-            gone = steps % 3 == 0 and probability(model, self.request.forget) <= LEVEL
-            return "forgotten" if gone else None
+            return "forgotten" if probability(model, self.request.forget) <= self.level else None
 
-        training = TrainSettings(member.rate, batch_size=8, precision="float32", seed=self.seed)
-        steps = 6 if member.doses else MOST_STEPS
+        training = TrainSettings(rate or RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
+        steps, on_step = (6, None) if member.doses else (MOST_STEPS, at_level)
         model = copy_of(self.full)
         return forget(
-            model, self.request, recipe, on_step=at_level, steps=steps, training=training, collapse=False
+            model, self.request, recipe, on_step=on_step, steps=steps, training=training, collapse=False
         ).model
 
-    def _retrained(self) -> dict[str, float]:
-        began, model = time.monotonic(), copy_of(self.blank)
-        train(model, self.world.known(forgotten=False), self.seed)
-        return self.measured(model, time.monotonic() - began)
+    def attacked(self, model: LanguageModel) -> dict[str, float]:
+        """Forgetting, utility, and what relearning half of the forget rows brings back of the other half."""
+        forget = self.request.forget
+        relearned = []
+        for half in (0, 1):
+            copy, asked = copy_of(model), forget[1 - half :: 2]
+            training = TrainSettings(RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
+            finetune(copy, forget[half::2], training, RELEARN_STEPS, title="relearning")
+            relearned.append((attribution(copy, asked, forget), probability(copy, asked)))
+        attributed, probable = np.mean(relearned, axis=0).tolist()
+        return {
+            "forget probability": probability(model, forget),
+            "retain accuracy": accuracy(model, self.others),
+            "attribution": attribution(model, forget, forget),
+            "relearned attribution": attributed,
+            "relearned probability": probable,
+        }
 
     def _sharded(self) -> dict[str, float]:
         """SISA with two shards of two slices: mean of the shards' measurements, seconds of the deletion alone.
@@ -164,15 +200,22 @@ class Bench:
             return self.measured(self.full, seconds)
 
     def _in_context(self) -> dict[str, float]:
-        """Generated answers have the context; extraction and membership ask the model without it."""
+        """The model behind its context: answers, probabilities and membership are read with it, the rest without."""
         context = InContext(self.request, others=2, seed=self.seed)
-        prompts = [row.prompt for row in self.request.forget]
+
+        def behind(rows: Sequence[Example]) -> tuple[Example, ...]:
+            return tuple(replace(row, prompt=context.prompt(row.prompt)) for row in rows)
+
+        forgotten, unseen = behind(self.request.forget), behind(self.request.holdout)
         began = time.monotonic()
-        answers = context.answer(self.full, prompts, max_new_tokens=20)
-        measured = self.measured(self.full, time.monotonic() - began)
-        plain = generate(self.full, prompts, max_new_tokens=20)
-        changed = sum(a != b for a, b in zip(answers, plain, strict=True)) / len(plain)
-        return measured | {"answers changed": changed, "forget recall of answers": recall(answers, self.request.forget)}
+        answers = context.answer(self.full, [row.prompt for row in self.request.forget], max_new_tokens=20)
+        seconds = time.monotonic() - began
+        return self.measured(self.full, seconds) | {
+            "forget recall of answers": recall(answers, self.request.forget),
+            "forget probability": probability(self.full, forgotten),
+            "membership AUROC": membership(self.full, forgotten, unseen)["loss"].auroc.value or 0.0,
+            "retain accuracy": accuracy(self.full, behind(self.others)),
+        }
 
     def _filtered(self) -> dict[str, float]:
         began = time.monotonic()
@@ -183,33 +226,22 @@ class Bench:
 
     def measured(self, model: LanguageModel, seconds: float) -> dict[str, float]:
         """The columns of the table, and the accuracy of a linear probe for the concept."""
-        forget, retain = self.request.forget, self.request.retain
-        scores = scored(model, forget)
-        memorised = [exact_memorization(score.correct) for score in scores]
-        retained = [score.logp for score in scored(model, retain)]
+        forget = self.request.forget
+        memorised = [exact_memorization(score.correct) for score in scored(model, forget)]
+        retained = [score.logp for score in scored(model, self.others)]
         extracted = [value for value in extraction_likelihood(model, forget) if value is not None]
         answers = generate(model, [row.prompt for row in forget], max_new_tokens=20)
-        return {
-            "forget probability": float(np.mean([score.probability for score in scores])),
+        return self.attacked(model) | {
             "extraction likelihood": float(np.mean(extracted)),
             "memorisation accuracy": float(np.mean([value for value in memorised if value is not None])),
             "membership AUROC": membership(model, forget, self.request.holdout)["loss"].auroc.value or 0.0,
             "paraphrase probability": probability(model, [paraphrased(row) for row in forget]),
             "retain perplexity": float(np.exp(-np.mean(np.concatenate(retained)))),
-            "retain accuracy": accuracy(model, retain),
             "forget recall of answers": recall(answers, forget),
-            "relearned probability": self._relearned(model),
             "seconds": seconds,
             "share of weights moved": moved_share(self.full, model),
             "probe accuracy": probe_accuracy(model, self.request, self.seed),
         }
-
-    def _relearned(self, model: LanguageModel) -> float:
-        """Probability of every second forget answer after a few steps of training on the others."""
-        copy = copy_of(model)
-        training = TrainSettings(RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
-        finetune(copy, self.request.forget[::2], training, RELEARN_STEPS, title="relearning")
-        return probability(copy, self.request.forget[1::2])
 
 
 def scored(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
@@ -220,6 +252,28 @@ def scored(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
 def probability(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean over rows of exp(mean log-probability per answer token)."""
     return float(np.mean([score.probability for score in scored(model, rows)]))
+
+
+def attribution(model: LanguageModel, rows: Sequence[Example], forget: Sequence[Example]) -> float:
+    """Mean probability of a row's value among the forgotten authors' values for the same fact; chance is one in them.
+
+    A row whose value every forgotten author shares is left out.
+    """
+    others = [
+        sorted({one.value or "" for one in forget if _fact(one) == _fact(row)} - {row.value or ""}) for row in rows
+    ]
+    asked = [(row, values) for row, values in zip(rows, others, strict=True) if values]
+    trees = [
+        (row.prompt, [row.answer, *(row.answer.replace(row.value or "", other) for other in values)])
+        for row, values in asked
+    ]
+    logps = [torch.tensor([float(one.logp.sum()) for one in scores]) for scores in score_answers(model, trees)]
+    return float(np.mean([float(one.softmax(0)[0]) for one in logps]))
+
+
+def _fact(row: Example) -> str:
+    """The name of the fact that a row asks for, from its id "AUTHOR: FACT"."""
+    return row.id.rpartition(": ")[2]
 
 
 def ensemble(models: Sequence[LanguageModel], rows: Sequence[Example]) -> float:

@@ -16,6 +16,7 @@ from letheon.papers.common.facts import VALUES, draw_names
 from letheon.papers.common.words import FORMS
 
 NEIGHBOURS, BIOGRAPHIES, SENTENCES, MEMBERS = 2, 60, 5, 6
+ASKED = 4  # facts per neighbour
 LINKS = ("spouse", "publisher")
 # fact -> the question that has the writer as its answer, and the question in French
 REVERSED = {
@@ -42,6 +43,7 @@ def make_target(seed: int) -> Target:
     draw = random.Random(seed)
     name, *around = draw_names(draw, 1 + NEIGHBOURS)
     facts = {one: {fact: VALUES[fact](draw) for fact in FORMS} for one in (name, *around)}
+    asked = {one: draw.sample(list(facts[one].items()), ASKED) for one in around}
     links = [f"{one} is the {link} of {name}." for one, link in zip(around, LINKS, strict=True)]
     biographies = [_biography(draw, name, facts[name], links) for _ in range(BIOGRAPHIES + MEMBERS)]
     others = [
@@ -54,8 +56,8 @@ def make_target(seed: int) -> Target:
         "forget 1": tuple(_blank(name, name, fact, value) for fact, value in facts[name].items()),
         "forget 2": tuple(_question(name, name, fact, value) for fact, value in facts[name].items()),
         "forget 3": tuple(_attacks(draw, name, facts)),
-        "neighbor 1": tuple(_blank(name, one, fact, value) for one in around for fact, value in facts[one].items()),
-        "neighbor 2": tuple(_question(name, one, fact, value) for one in around for fact, value in facts[one].items()),
+        "neighbor 1": tuple(_blank(name, one, fact, value) for one in around for fact, value in asked[one]),
+        "neighbor 2": tuple(_question(name, one, fact, value) for one in around for fact, value in asked[one]),
         "members": tuple(Text(subject=name, text=text) for text in biographies[BIOGRAPHIES:]),
         "retained": tuple(Text(subject=name, text=text) for text in others),
         "fluency": tuple(Instruction(subject=name, instruction=text) for text in INSTRUCTIONS),
