@@ -148,7 +148,8 @@ def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, ste
     model.model.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
-        batch = torch.tensor([copy_row(draw, ids)[0] for _ in range(32)])
+        straw = draw.randint(1, STRAW)  # short rows show sooner what to attend to
+        batch = torch.tensor([copy_row(draw, ids, straw)[0] for _ in range(32)])
         logits = model.model(batch[:, :-1]).logits[:, -NEEDLE + 1 :]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, -NEEDLE + 1 :].flatten())
         optimizer.zero_grad()
@@ -161,8 +162,8 @@ def train_to_copy(model: LanguageModel, ids: list[int], draw: random.Random, ste
     return len(losses), sum(losses[-LAST:]) / len(losses[-LAST:])
 
 
-def copy_row(draw: random.Random, ids: list[int]) -> tuple[list[int], int]:
+def copy_row(draw: random.Random, ids: list[int], straw: int = STRAW) -> tuple[list[int], int]:
     """Draw distinct words, of which `NEEDLE` in a row are repeated at the end; return the row and their place."""
-    words = draw.sample(ids, STRAW + NEEDLE)
-    place = draw.randrange(STRAW)
+    words = draw.sample(ids, straw + NEEDLE)
+    place = draw.randrange(straw)
     return words + words[place : place + NEEDLE], place
