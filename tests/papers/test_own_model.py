@@ -56,8 +56,9 @@ def test_a_verdict_on_another_model_is_never_recorded(tmp_path: Path, monkeypatc
 
 
 def test_a_claim_is_measured_on_a_model_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(secondary_sinks.TOKENS, "fast", 24)
-    monkeypatch.setattr(secondary_sinks, "STRENGTHS", secondary_sinks.STRENGTHS[-2:])
+    cut = secondary_sinks.pieces_of
+    monkeypatch.setattr(secondary_sinks, "pieces_of", lambda model, text, count: cut(model, text, 64 * count)[:count])
+    monkeypatch.setattr(secondary_sinks, "DRAWS", 1)
     outcome = paper("secondary-sinks").reproduce(Scale(seeds=(0,), model="tiny"))
     assert outcome.to_json()["model"] == "tiny"
     assert set(outcome.primary) == set(secondary_sinks.PRIMARY)
