@@ -259,7 +259,7 @@ def test_a_run_stops_when_a_look_says_so_and_tells_why(
 def test_a_run_ends_at_its_bound_with_a_warning(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     calm(monkeypatch, [{**LOOK, "look_retain": 0.1}] * 9)
     result = forget("tiny", deletion, "alternates", epochs=1, **QUICK)
-    assert result.outcome.steps == 4  # twice one epoch of two steps
+    assert result.outcome.steps == 6  # three times one epoch of two steps
     assert "not met: the retain rows" in result.outcome.stopped
     assert any("goals of stop=auto were not reached" in warning for warning in result.warnings)
 
@@ -298,10 +298,10 @@ def test_steps_and_rate_rule_when_they_are_given(options: dict[str, Any], stop: 
     assert resolve(Recipe.parse("npo"), None, None, {})[0].stop == "steps"
 
 
-def test_a_closed_loop_may_take_twice_the_epochs(deletion: Request) -> None:
+def test_a_closed_loop_may_take_three_times_the_epochs(deletion: Request) -> None:
     recipe = Recipe.parse("alternates")
     settings, training = resolve(recipe, None, None, {})
-    assert planned_steps(recipe, deletion, settings, training) == 2 * settings.epochs
+    assert planned_steps(recipe, deletion, settings, training) == 3 * settings.epochs
     assert planned_steps(recipe, deletion, ForgetSettings(epochs=2), training) == 2
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from letheon.cli import main
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
 from letheon.core.runs import Run
@@ -98,19 +97,6 @@ def test_what_cannot_be_divided_is_refused_before_loading(monkeypatch: pytest.Mo
         learn("tiny", sample_texts(), "replay+lwf")
     with pytest.raises(InputError, match="small network"):
         learn(mlp([8, 16, 6]), sample_stream(), "naive")
-
-
-def test_shards_are_refused_with_what_works_before_loading(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["letheon", "learn", "tiny", "--stream", "none.toml", "--processes", "2", "--shard", "on"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == InputError.exit_code
-    assert "each process holds the whole model" in (said := capsys.readouterr().err)
-    assert "--adapter lora" in said
 
 
 def command(folder: Path, *options: str) -> subprocess.Popen[str]:

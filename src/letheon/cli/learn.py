@@ -13,7 +13,6 @@ from typing import Annotated
 from letheon.cli.processes import run_in_processes
 from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Processes, Shown, Stream, Tracked, option, perform, verb
 from letheon.cli.training import Learning
-from letheon.core.errors import InputError
 
 
 @verb(__doc__)
@@ -29,7 +28,6 @@ def learn(
     resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
     device: Device = "auto",
     processes: Processes = 1,
-    shard: Annotated[str, option("off: each process holds the whole model; learning has no shards.", OUTPUT)] = "off",
     tracked: Tracked,
     shown: Shown,
 ) -> None:
@@ -37,9 +35,6 @@ def learn(
     from letheon.jobs.learn import LearnJob, ResumedLearn, Source
     from letheon.printing.learn import show_learned
 
-    if shard != "off":
-        remedy = "`--adapter lora` or `--optimizer adamw8bit` need less memory; only `letheon forget` has shards"
-        raise InputError(f"--shard {shard}: in `letheon learn` each process holds the whole model", remedy)
     if not shown.dry_run:
         run_in_processes(processes, f"continue it with --resume {resume or out}")
     new = LearnJob(Source(model, stream, training), strategy, out, device)

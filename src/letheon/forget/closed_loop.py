@@ -35,7 +35,7 @@ from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
 from letheon.forget.parts import Replacement, Rows
 
-MOST_RUNS = 2
+MOST_RUNS = 3
 # Largest mean probability of the facts' tokens; looks begin where the estimate is below NEAR.
 GOAL, NEAR = 0.02, 0.1
 # Rows that are asked greedily, and retain rows that are looked at.

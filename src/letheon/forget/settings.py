@@ -35,7 +35,7 @@ class ForgetSettings:
         steps: optimizer steps; 0 derives them from the epochs.
         stop: when the run ends: `steps` takes all steps; `control` ends once the tokens of the fact are as improbable
             as they are for unknown subjects; `auto` ends once the facts are gone, the retain rows as likely as before
-            and the answers fluent, within twice the epochs, and may raise the learning rate; `facts` does the
+            and the answers fluent, within three times the epochs, and may raise the learning rate; `facts` does the
             same at the given rate.
         lessen: where `auto` or `facts` ends a run, scale the change of the weights down as far as the facts stay
             forgotten, with a tenth to spare.
