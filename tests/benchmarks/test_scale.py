@@ -35,8 +35,9 @@ def test_the_arithmetic_is_what_scope_memory_measured() -> None:
     needed = {way.options: way.state / shape.weights for way in ways(shape)}
     again = "--gradient-checkpointing"
     measured = {
-        "": 20.1,
-        f"--optimizer sgd {again}": 12.0,
+        "": 49.0,  # 44.1, and what is protected depends on the rows
+        "--method alternates": 20.1,
+        f"--method alternates --optimizer sgd {again}": 12.0,
         "--method fact_spans+geometric": 76.0,  # 60 after the step, and four more vectors while it is corrected
         "--method fact_spans@layers=9-": 8.0,
         "--method fact_spans@lora": 4.5,
@@ -54,9 +55,10 @@ def test_the_command_is_the_one_that_changes_most_and_fits() -> None:
     def proposed(count: int, gib: float, kind: str = "cuda") -> str:
         return command("m", ways(shape), count, gib * GIB, kind).partition("keep.jsonl")[2].strip()
 
-    assert proposed(1, 300) == ""
-    assert proposed(1, 180) == "--gradient-checkpointing"
-    assert proposed(8, 80) == "--processes 8 --shard on"
+    assert proposed(1, 480) == ""
+    assert proposed(1, 300) == "--method alternates"
+    assert proposed(1, 180) == "--method alternates --gradient-checkpointing"
+    assert proposed(8, 80) == "--method alternates --processes 8 --shard on"
     assert proposed(1, 80) == "--base bfloat16 --offload --gradient-checkpointing"
     assert proposed(1, 80, "cpu") == "--method fact_spans@layers=24-"  # the processor has no other memory
     assert proposed(1, 24) == "--method fact_spans@lora --base bfloat16 --gradient-checkpointing"
@@ -71,7 +73,7 @@ def test_a_shard_s_device_holds_the_root_and_a_block_whole() -> None:
     shape = eight()
     embeddings, block = 2 * 128256 * 4096 + 4096, 218_112_000
     assert shape.gathered == embeddings + block
-    way = ways(shape)[1]
+    way = ways(shape)[2]
     assert way.per_device(8) == pytest.approx((way.state + way.activations) / 8 + 8 * shape.gathered)
     assert way.per_device(1) == way.state + way.activations
     by_rows = ways(shape)[-1]
@@ -89,8 +91,8 @@ def test_doctor_reads_a_configuration_without_weights(
     found = json.loads(capsys.readouterr().out)
     assert found["weights"] == 8_030_261_248
     assert found["command"].endswith("--processes 4 --shard on")
-    assert found["ways"][1] == found["ways"][1] | {"options": "", "bytes_per_weight": 20.0, "fits": False}
-    assert found["ways"][1]["fits_sharded"]
+    joint = {"options": "--method alternates", "bytes_per_weight": 20.0, "fits": False, "fits_sharded": True}
+    assert found["ways"][2] == found["ways"][2] | joint
 
 
 @pytest.mark.slow

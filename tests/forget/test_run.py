@@ -55,14 +55,20 @@ def test_a_run_leaves_its_settings_metrics_request_model_and_result(deletion: Re
     assert "Approximate unlearning is not proof of erasure" in (folder / "model" / "README.md").read_text()
 
 
-def test_the_default_drops_the_null_space_where_it_cannot_work(deletion: Request) -> None:
+def test_the_default_drops_the_null_space_where_it_cannot_work(
+    deletion: Request, caplog: pytest.LogCaptureFixture
+) -> None:
     def chosen(model: Any, request: Request | None, **options: Any) -> str:
         return str(default_method(model, request, options=options))
 
     for request in (deletion, None):  # None: the model writes the retain rows
         assert chosen("tiny", request) == "alternates+null_space"
     assert chosen("tiny", replace(deletion, retain=())) == "alternates"
-    assert chosen("tiny", deletion, optimizer="adamw8bit") == "alternates"  # which needs plain AdamW
+    assert chosen("tiny", deletion, optimizer="adamw8bit") == "alternates"  # whose states are not left alone
+    assert chosen("tiny", deletion, shard="on") == "alternates+null_space"
+    assert chosen(family_model("gpt2"), deletion, shard="on") == "alternates"  # whose matrices lie the other way
+    assert "the default here is alternates: " in caplog.text
+    assert str(default_method("tiny", deletion, tokens="value")) == "alternates:tokens=value+null_space"
     assert chosen(family_model("mixtral"), deletion) == "alternates"
 
 

@@ -7,8 +7,9 @@ devices of the same kind with as many threads.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -116,6 +117,19 @@ def _faster_precision() -> str:
 
 
 @contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Let signals end the process while it waits for process 0 to connect: inside torch no handler of Python runs."""
+    before: dict[int, Any] = {}
+    with suppress(ValueError):  # not the main thread
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def each_alone() -> Iterator[Workers]:
     """Within the block, each process of a launched job works as if it were alone; the workers connect them.
 
@@ -129,13 +143,14 @@ def each_alone() -> Iterator[Workers]:
     import torch.distributed as dist
 
     rank, count, fresh = number_of_process(), process_count(), not dist.is_initialized()
-    if fresh:
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    before, _current = _current, Workers(rank, count, dist.new_group(backend="gloo", timeout=PATIENCE))
-    numbers = forget_the_job()
-    measured = PRECISION not in os.environ
-    os.environ.setdefault(PRECISION, _current.from_main(_faster_precision))
+    with _ended_at_once() if rank else nullcontext():
+        if fresh:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    before, _current = _current, Workers(rank, count, group)
+    numbers, measured = forget_the_job(), PRECISION not in os.environ
     try:
+        os.environ.setdefault(PRECISION, _current.from_main(_faster_precision))
         yield _current
     finally:
         forget_the_job()  # what a training inside set up for one process

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.conflicts import conflicts
-from letheon.forget.placement import load_placed, place_of, sharded_device
+from letheon.forget.placement import check_shards, load_placed, place_of, sharded_device
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
@@ -32,6 +32,7 @@ from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolv
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger("letheon")
 Method = Recipe | StandaloneMethod
 EXACT = ("everything", "layers", "targeted")  # scopes whose weights the optimizer alone changes
 # What serves a request for which no method is named: the first of them that can.
@@ -69,10 +70,8 @@ def forget(
         TrainingError: a loss that is not finite, or no weight moved.
         Interrupted: stopped by a signal, resumable.
     """
-    if not method:
-        recipe = default_method(model, request, settings, training, options)
-    else:
-        recipe = read_method(method) if isinstance(method, str) else method
+    chosen = method or default_method(model, request, settings, training, options)
+    recipe = read_method(chosen) if isinstance(chosen, str) else chosen
     settings, training = resolve(recipe, settings, training, options)
     check(recipe, request, settings.stop)
     check_memory(recipe, training, model)
@@ -156,7 +155,7 @@ def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = No
         found = read_json(run.folder / "result.json")
         outcome = TrainingOutcome(found["steps"], found["stopped"])
         request = Request.read(run.folder / "request.json")
-        model = load(run.folder / "model", device=device)
+        model = load(run.folder / "model", device=device, base=config["training"].get("base", "float32"))
         return Result(model, outcome, found["moved"], request, found["warnings"], run.folder)
     recipe = read_method(config["method"])
     settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
@@ -180,25 +179,38 @@ def default_method(
     settings: ForgetSettings | None = None,
     training: TrainSettings | None = None,
     options: Mapping[str, Any] | None = None,
+    tokens: str = "",
 ) -> Method:
-    """The first of `DEFAULTS` that the model, the request and the settings allow.
+    """The first of `DEFAULTS` that the model, the request and the settings allow; a fall-back is logged.
 
     The null space is left out where no rows are retained, where a matrix does not see every token (fused experts), and
-    where the settings demand plain AdamW.
+    where the settings save memory on the states of AdamW (8 bits, offload, bfloat16).
 
     Args:
         request: None if its retain rows are not written yet.
+        tokens: of the objective; its own if empty.
     """
-    for text in DEFAULTS[:-1]:
-        recipe = read_method(text)
-        with suppress(InputError):  # what has another cause is refused with the last default too
+    if not isinstance(model, LanguageModel):
+        check_loadable(model)
+    candidates = [Recipe.parse(text) for text in DEFAULTS]
+    if tokens:
+        candidates = [recipe.with_option("tokens", tokens) for recipe in candidates]
+    reason = ""
+    for recipe in candidates[:-1]:
+        try:
             chosen, trained = resolve(recipe, settings, training, options or {})
             if request is not None:
                 check(recipe, request, chosen.stop)
             check_memory(recipe, trained, model)
             check_model(recipe, model)
+            if trained.shard == "on":
+                check_shards(recipe, trained, structure_of(model))
+        except InputError as error:  # with another cause the last default is refused too
+            reason = error.problem
+        else:
             return recipe
-    return read_method(DEFAULTS[-1])
+    logger.warning("the default here is %s: %s", candidates[-1], reason)
+    return candidates[-1]
 
 
 def check(recipe: Method, request: Request, stop: Stop = "steps") -> None:

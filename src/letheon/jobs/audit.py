@@ -98,8 +98,11 @@ class AuditJob:
         """Check, audit, write record, report and the ledger's entry; return the record, in process 0 of a job."""
         self.plan()
         seed, device = self.machine.seed, check_device(self.machine.device)
-        words = f"the audit was stopped; {self._kept}"
-        with ended_by_signals(words, "the same command goes on from there"), each_alone() as workers:
+        kept = self.scope.cache and self.continuation is None and examinations.folder() is not None
+        words = "examinations of the models before and reference are kept as far as they were complete"
+        words = f"the audit was stopped; {words if kept else 'nothing of it is kept'}"
+        remedy = "the same command goes on from there" if kept else "run it again"
+        with ended_by_signals(words, remedy), each_alone() as workers:
             record = audit(
                 self.before,
                 self.after,
@@ -118,10 +121,3 @@ class AuditJob:
         if not is_main_process():
             return None
         return finish_audit(self.scope.ledger, record, self.request, self.before, self.after, self.out)
-
-    @property
-    def _kept(self) -> str:
-        """What an interrupted audit leaves."""
-        if self.scope.cache and self.continuation is None and examinations.folder() is not None:
-            return "examinations of the models before and reference are kept as far as they were complete"
-        return "nothing of it is kept"

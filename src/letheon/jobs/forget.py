@@ -86,11 +86,10 @@ class ForgetJob:
     def recipe(self) -> Recipe | StandaloneMethod:
         """The method, with --tokens put into it."""
         method = self.given.method
-        if method.method:
-            recipe = read_method(method.method)
-        else:
+        if not method.method:
             request = None if self.given.rows.writes_retain else self.request
-            recipe = default_method(self.given.model, request, options=self.given.training)
+            return default_method(self.given.model, request, options=self.options, tokens=method.tokens)
+        recipe = read_method(method.method)
         if not method.tokens:
             return recipe
         if isinstance(recipe, StandaloneMethod):
@@ -98,9 +97,15 @@ class ForgetJob:
         return recipe.with_option("tokens", method.tokens)
 
     @cached_property
+    def options(self) -> Mapping[str, Any]:
+        """The settings that were given; no loop that looks at facts ends a run on whole answers (--tokens answer)."""
+        whole = self.given.method.tokens == "answer"
+        return {**({"stop": "steps"} if whole else {}), **self.given.training}
+
+    @cached_property
     def settings(self) -> tuple[ForgetSettings, TrainSettings]:
         """All settings: those given, else the method's own, else the defaults."""
-        return resolve(self.recipe, None, None, self.given.training)
+        return resolve(self.recipe, None, None, self.options)
 
     def check(self) -> None:
         """Refuse everything that can be refused before a model is loaded."""

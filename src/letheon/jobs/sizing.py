@@ -25,6 +25,9 @@ from letheon.core.model.structure import structure_of
 FOUR_BITS = 0.52  # bytes per weight of NF4 with doubly quantised scales; embeddings stay bfloat16
 ADAMW, EIGHT_BITS, SGD = 16.0, 10.03, 8.0  # bytes per weight that moves
 GEOMETRIC = 72.0  # while it corrects a step with its whole history; 56 after the step
+# The null space: momentum, four vectors of a step, Adam's denominators (40, counted on a model of 41 million weights),
+# at most 5 of protected directions. Each process holds these, and covariances in float64, of all matrices.
+NULL_SPACE, BASES = 45.0, 15.0
 # scopes that choose by the rows: bytes per weight as measured on a model of 41 million weights (docs/families.md)
 BY_ROWS = {"targeted:k=3": 8.0, "traced": 5.0, "circuit": 12.1, "reglu": 10.3}
 OFFLOADED = 12.0  # of them in the processor's memory with --offload: two moments and a float32 copy
@@ -119,14 +122,15 @@ def ways(shape: Shape) -> list[Way]:
     gathered, halved = 8.0 * shape.gathered, 4.0 * shape.gathered  # weights and gradients, in float32 and in bfloat16
     return [
         Way("--method fact_spans+geometric", (4 + GEOMETRIC) * whole, full, gathered),
-        Way("", (4 + ADAMW) * whole, full, gathered),
-        Way(again, (4 + ADAMW) * whole, thin, gathered),
+        Way("", (4 + NULL_SPACE) * whole, full, gathered + BASES * shape.linear),
+        Way("--method alternates", (4 + ADAMW) * whole, full, gathered),
+        Way(f"--method alternates {again}", (4 + ADAMW) * whole, thin, gathered),
         Way(f"--optimizer adamw8bit {again}", (4 + EIGHT_BITS) * whole, thin, gathered),
         Way(f"--offload {again}", 12 * whole, thin, gathered, OFFLOADED * whole),
         Way(f"--base bfloat16 {again}", (2 + ADAMW) * whole, thin / 2, halved),
         Way(f"--base bfloat16 --optimizer adamw8bit {again}", (2 + EIGHT_BITS) * whole, thin / 2, halved),
         Way(f"--base bfloat16 --offload {again}", 6 * whole, thin / 2, halved, OFFLOADED * whole),
-        Way(f"--optimizer sgd {again}", (4 + SGD) * whole, thin, gathered),
+        Way(f"--method alternates --optimizer sgd {again}", (4 + SGD) * whole, thin, gathered),
         Way(f"--method fact_spans@layers={shape.layers - quarter}-", 4 * whole + ADAMW * shape.top, full / 4, gathered),
         Way(lora, 4 * whole + ADAMW * adapter, full, gathered),
         Way(f"{lora} {again}", 4 * whole + ADAMW * adapter, thin, gathered),
@@ -195,7 +199,11 @@ def needs(name: str) -> dict[str, Any]:
 def command(name: str, choices: list[Way], count: int, memory: float, kind: str = "cuda") -> str:
     """Propose the command that changes most and fits: on one device, else sharded, else offloaded or by an adapter."""
     start, room = f"letheon forget {name} --forget rows.jsonl --retain keep.jsonl", SPARE * memory
-    whole = [way for way in choices if "--method" not in way.options and "--optimizer" not in way.options]
+    whole = [
+        way
+        for way in choices
+        if ("--method" not in way.options or "--method alternates" in way.options) and "--optimizer" not in way.options
+    ]
     plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
     offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
     lighter = [way for way in choices if "fact_spans@" in way.options]

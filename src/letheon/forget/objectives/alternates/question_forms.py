@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 from letheon.core.rows.encoding import value_span
@@ -44,8 +45,7 @@ def options(row: Example, others: Sequence[Example], draw: random.Random, altern
     The alternate is the true answer with one of the three others, so that the answer is one of those offered. It is
     never the right one, which a model without the fact would choose by chance.
     """
-    wrong = _like_values(row, others)
-    if row.value is None or len(wrong) < WRONG_OPTIONS:
+    if row.value is None or len(wrong := _like_values(row, others)) < WRONG_OPTIONS:
         return None
     offered = [*draw.sample(wrong[: 2 * WRONG_OPTIONS], WRONG_OPTIONS), row.value]
     answer = row.answer if alternate is None else _with_value(row, offered[0])
@@ -70,8 +70,7 @@ def judged(row: Example, others: Sequence[Example], draw: random.Random, alterna
 
     With an alternate it is the true one, and denied.
     """
-    wrong = _like_values(row, others)
-    if row.value is None or not wrong or (row.subject or "") not in row.answer:
+    if row.value is None or (row.subject or "") not in row.answer or not (wrong := _like_values(row, others)):
         return None
     true = alternate is not None or draw.random() < 0.5
     statement = row.answer if true else _with_value(row, draw.choice(wrong[: 2 * WRONG_OPTIONS]))
@@ -109,16 +108,17 @@ def _like_values(row: Example, others: Sequence[Example]) -> list[str]:
 
     Values that contain the row's own, or are contained in it, are left out.
     """
-    own, question = (row.value or "").casefold(), _plain_words(row)
-    near = sorted(others, key=lambda other: -_shared(question, _plain_words(other)))
+    own, question = (row.value or "").casefold(), _plain_words(row.prompt, row.subject)
+    near = sorted(others, key=lambda other: -_shared(question, _plain_words(other.prompt, other.subject)))
     values = dict.fromkeys(other.value for other in near if other.value)
     return [value for value in values if value.casefold() not in own and own not in value.casefold()]
 
 
-def _plain_words(row: Example) -> set[str]:
-    """The words of the question without those of the subject."""
-    return {word.lower() for word in WORD.findall(row.prompt.replace(row.subject or "\n", ""))}
+@lru_cache(maxsize=100_000)
+def _plain_words(question: str, subject: str | None) -> frozenset[str]:
+    """The words of a question without those of its subject."""
+    return frozenset(word.lower() for word in WORD.findall(question.replace(subject or "\n", "")))
 
 
-def _shared(first: set[str], second: set[str]) -> float:
+def _shared(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / max(len(first | second), 1)
