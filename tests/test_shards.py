@@ -269,6 +269,8 @@ def test_auto_shards_where_sixteen_bytes_per_weight_do_not_fit(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert place(16 * weights) is None
     assert place(16 * weights - 1) == torch.device("cpu")
+    assert place(44 * weights - 1, "npo+null_space") == torch.device("cpu"), "it holds several vectors of a step"
+    assert place(44 * weights, "npo+null_space") is None
     assert place(16 * weights - 1, "npo+gauss_newton") is None, "what cannot be sharded stays whole"
 
 

@@ -173,7 +173,13 @@ class Objective(Configured):
 
 
 class Update(Configured):
-    """Base of updates: an update turns gradients into one step."""
+    """Base of updates: an update turns gradients into one step.
+
+    Attributes:
+        bytes_per_weight: of a step in float32 with AdamW: weights, gradients, moments and what the update holds.
+    """
+
+    bytes_per_weight: ClassVar[float] = 16.0
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         """Compute curvature, projectors or groups once, after the objective has prepared itself."""

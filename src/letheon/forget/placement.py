@@ -21,10 +21,9 @@ from letheon.core.processes import is_main_process, process_count
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Shards, Whole, memory_of
 from letheon.core.workers import connect
+from letheon.forget.parts import Update
 from letheon.forget.recipe import Recipe, StandaloneMethod
 
-# Weights and gradients in float32, and Adam's two moments.
-BYTES_PER_WEIGHT = 16
 Place = Callable[[LanguageModel, Mapping[str, nn.Parameter]], Whole]
 
 
@@ -41,7 +40,8 @@ def sharded_device(
     structure, chosen = structure_of(model), torch.device(check_device(device))
     if training.shard == "auto":
         weights = sum(parameter.numel() for parameter in structure.parameters()) if structure is not None else 0
-        if BYTES_PER_WEIGHT * weights <= memory_of(chosen):
+        update = recipe.update.method.factory if isinstance(recipe, Recipe) else Update
+        if getattr(update, "bytes_per_weight", Update.bytes_per_weight) * weights <= memory_of(chosen):
             return None
     try:
         check_shards(recipe, training, structure)

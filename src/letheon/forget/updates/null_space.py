@@ -81,6 +81,7 @@ class NullSpaceUpdate(Update):
     """
 
     settings: Settings
+    bytes_per_weight = 44.0
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
