@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
+HANDLED = (signal.SIGINT, signal.SIGTERM)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
 
@@ -34,6 +39,19 @@ def is_launched() -> bool:
 def number_of_process() -> int:
     """Return the number of this process in the job, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def handle_signals(handler: Callable[..., Any] | signal.Handlers) -> dict[int, Any]:
+    """Let a function handle SIGINT and SIGTERM; return the handlers before, none outside the main thread."""
+    with suppress(ValueError):
+        return {number: signal.signal(number, handler) for number in HANDLED}
+    return {}
+
+
+def restore_signals(before: Mapping[int, Any]) -> None:
+    """Give the signals back the handlers that `handle_signals` has returned."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def forget_the_job() -> dict[str, str]:

@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from letheon.core.errors import LetheonError
-from letheon.core.processes import forget_the_job, is_launched, number_of_process, process_count
+from letheon.core.processes import (
+    forget_the_job,
+    handle_signals,
+    is_launched,
+    number_of_process,
+    process_count,
+    restore_signals,
+)
 from letheon.core.variables import PRECISION
 
 if TYPE_CHECKING:
@@ -119,14 +126,11 @@ def _faster_precision() -> str:
 @contextmanager
 def _ended_at_once() -> Iterator[None]:
     """Let signals end the process while it waits for process 0 to connect: inside torch no handler of Python runs."""
-    before: dict[int, Any] = {}
-    with suppress(ValueError):  # not the main thread
-        before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = handle_signals(signal.SIG_DFL)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore_signals(before)
 
 
 @contextmanager

@@ -99,8 +99,8 @@ class AuditJob:
         self.plan()
         seed, device = self.machine.seed, check_device(self.machine.device)
         kept = self.scope.cache and self.continuation is None and examinations.folder() is not None
-        words = "examinations of the models before and reference are kept as far as they were complete"
-        words = f"the audit was stopped; {words if kept else 'nothing of it is kept'}"
+        left = "examinations of the models before and reference are kept as far as they were complete"
+        words = f"the audit was stopped; {left if kept else 'nothing of it is kept'}"
         remedy = "the same command goes on from there" if kept else "run it again"
         with ended_by_signals(words, remedy), each_alone() as workers:
             record = audit(

@@ -169,7 +169,7 @@ def read(seed: int, full: bool, steps: int) -> tuple[LanguageModel, Sequence[str
 
 
 def replayed_and_held_out(sentences: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sentences to replay, and those after the ones that are read; those that stand in both are not replayed."""
+    """Return the sentences to replay, without any that is held out, and the held-out ones, which follow those read."""
     held_out = list(sentences[READ:])
     return [one for one in sentences[:REPLAYED] if one not in set(held_out)], held_out
 

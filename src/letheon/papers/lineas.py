@@ -109,7 +109,7 @@ def measured(world: StyleWorld, ways: Mapping[str, Way], seed: int) -> dict[str,
 
 
 def cut(world: StyleWorld, dense: Steering, sparse: Steering) -> Steering:
-    """Keep as many coordinates of the dense maps as the sparse ones have: those that are moved furthest on average."""
+    """Cut the dense maps to the coordinates that they move furthest on average, as many as the sparse maps move."""
     kept = sum(int(one.support().sum()) for one in sparse.maps.values())
     sites = list(dense.maps)
     states = site_states(world.model, token_rows(world.model, world.fit.away), sites, position="mean")

@@ -2,17 +2,16 @@
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
 from letheon.core.errors import Interrupted
-from letheon.core.processes import is_launched, is_main_process
+from letheon.core.processes import handle_signals, is_launched, is_main_process, restore_signals
 from letheon.core.workers import shares_work
 
 logger = logging.getLogger("letheon")
-HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
@@ -28,12 +27,11 @@ class Signals:
     def __enter__(self) -> Self:
         if shares_work():
             return self
-        self._before = _handled_by(self._note)
+        self._before = handle_signals(self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore_signals(self._before)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.came:
@@ -49,7 +47,8 @@ def ended_by_signals(words: str, remedy: str) -> Iterator[None]:
     """End the block on SIGINT and SIGTERM, which other processes of the job get too.
 
     Args:
-        words, remedy: what is kept, and how to go on.
+        words: what is kept.
+        remedy: how to go on.
 
     Raises:
         Interrupted: a signal came, here or in a training inside.
@@ -59,11 +58,10 @@ def ended_by_signals(words: str, remedy: str) -> Iterator[None]:
     def stop(*_: Any) -> None:
         nonlocal came
         came = True
-        for number in HANDLED:  # a terminal and the launcher both send it
-            signal.signal(number, signal.SIG_IGN)
+        handle_signals(signal.SIG_IGN)  # a terminal and the launcher both send it
         raise KeyboardInterrupt
 
-    before = _handled_by(stop)
+    before = handle_signals(stop)
     try:
         yield
     except BaseException as error:  # also that another process has ended, by the same signal
@@ -72,12 +70,4 @@ def ended_by_signals(words: str, remedy: str) -> Iterator[None]:
         raise
     finally:
         if not (came and is_launched()):
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Let a function handle SIGINT and SIGTERM; return the handlers before, none outside the main thread."""
-    with suppress(ValueError):
-        return {number: signal.signal(number, handler) for number in HANDLED}
-    return {}
+            restore_signals(before)
