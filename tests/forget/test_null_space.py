@@ -134,6 +134,18 @@ def test_a_model_s_inputs_are_those_of_a_plain_pass(tiny: LanguageModel, deletio
     assert energy < 0.1  # at most the share that was allowed, were all of the change in one direction
 
 
+def test_matrices_of_one_input_share_the_null_space_of_each(tiny: LanguageModel, deletion: Request) -> None:
+    rows = naive.rows_of(tiny, deletion)
+    attention = blocks(tiny.model)[1].self_attn
+    matrices = {"q": attention.q_proj, "v": attention.v_proj, "o": attention.o_proj}
+    batches = [rows.retain_batch([i]) for i in range(2)]
+    together = null_spaces(tiny, batches, matrices, "energy", 0.1)
+    assert together["q"] is together["v"] is not together["o"]
+    for name, matrix in matrices.items():
+        alone = null_spaces(tiny, batches, {name: matrix}, "energy", 0.1)[name]
+        assert torch.equal(alone.protected, together[name].protected)
+
+
 def test_a_matrix_that_sees_some_tokens_only_is_refused(tiny: LanguageModel, deletion: Request) -> None:
     rows = naive.rows_of(tiny, deletion)
     matrix = down_projection(blocks(tiny.model)[1])

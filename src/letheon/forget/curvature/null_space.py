@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks, is_matrix, is_transposed, sides
+from letheon.core.model.sites import blocks, is_matrix, is_transposed
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import hidden_states
 
@@ -128,26 +128,35 @@ def null_spaces(
 ) -> dict[str, NullSpace]:
     """The null space of each matrix's inputs on some rows, each a batch of one; no layer above the matrices is run.
 
+    Matrices that are given the same tensor one after the other (queries, keys, values) share one null space.
+
     Raises:
         InputError: a matrix does not see every token (an expert of a mixture).
     """
     stack = blocks(model.base())
     inside = [{id(module) for module in block.modules()} for block in stack]
     highest = max(i for i, ids in enumerate(inside) if any(id(matrix) in ids for matrix in matrices.values()))
-    gathered = {name: Inputs(sides(matrix)[1], model.device) for name, matrix in matrices.items()}
-
+    gathered: dict[str, Inputs] = {}
+    last: tuple[Tensor, Inputs] | None = None
     length = 0
 
     def see(name: str, inputs: Tensor) -> None:
-        whole = by_row(inputs, 1, length)
-        if whole is None:
-            raise InputError(f"{name} does not see every token of a row", "let other weights move")
-        gathered[name].add(whole[0])
+        nonlocal last
+        if last is None or inputs is not last[0]:
+            whole = by_row(inputs, 1, length)
+            if whole is None:
+                raise InputError(f"{name} does not see every token of a row", "let other weights move")
+            found = gathered.get(name) or Inputs(inputs.shape[-1], model.device)
+            found.add(whole[0])
+            last = inputs, found
+        gathered[name] = last[1]
 
     with on_inputs(matrices, see):
         for row in rows:
             length = row.input_ids.shape[1]
             hidden_states(model, row, highest)
-    return {
-        name: inputs.null_space(mode, threshold, is_transposed(matrices[name])) for name, inputs in gathered.items()
-    }
+    spaces: dict[Inputs, NullSpace] = {}
+    for name, inputs in gathered.items():
+        if inputs not in spaces:
+            spaces[inputs] = inputs.null_space(mode, threshold, is_transposed(matrices[name]))
+    return {name: spaces[inputs] for name, inputs in gathered.items()}
