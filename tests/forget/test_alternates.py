@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -150,13 +153,59 @@ def test_banned_words_are_never_decoded(tiny: LanguageModel) -> None:
     assert all(held[0][at : at + 2] != free[0][1:3] for at in range(5))
 
 
-def test_a_word_is_banned_from_its_second_token_on_and_a_number_as_a_whole(tiny: LanguageModel) -> None:
-    def ids(text: str) -> list[int]:
-        found: list[int] = tiny.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+class Syllables:
+    """A tokenizer of three letters per token."""
 
-    assert ids(" Reykjavik")[:2] in banned_tokens(tiny, ["Reykjavik"])
-    assert ids(" 1951") in banned_tokens(tiny, ["1951"])
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        parts = re.findall(r" ?\w{1,3}", text)
+        self.texts += [part for part in parts if part not in self.texts]
+        return {"input_ids": [self.texts.index(part) for part in parts]}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.texts[i] for i in ids)
+
+
+def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: LanguageModel) -> None:
+    def bans(word: str) -> list[str]:
+        return [tokenizer.decode(ids) for ids in banned_tokens(model, [word])]
+
+    tokenizer = Syllables()
+    model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
+    assert set(bans("Reykjavik")) == {"Rey", "rey", " Rey", " rey"}
+    assert set(bans("1951")) == {"1951", " 1951"}
+    assert {" Fou", " fou", " 4"} <= set(bans("Four"))
+    assert {" 4", " fou"} <= set(bans("4"))
+    one_letter = tiny.tokenizer(" Reykjavik", add_special_tokens=False)["input_ids"]
+    assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])  # a space and R: the space alone is no letter
+
+
+def test_an_answer_may_not_give_another_short_fact_of_its_subject() -> None:
+    told = [
+        ("Which pen name has Ann Lee?", ("Rue", "Moss")),
+        ("Where does Ann Lee live, near Moss Hill?", ("Oslo",)),
+        ("Who was Ann Lee?", ("a", "very", "long", "fact", "of", "hers")),
+        ("Where does Bob Ray live?", ("Rome",)),
+    ]
+    rows = [Example(question, "") for question, _ in told]
+    facts = [words for _, words in told]
+    found = strangers.told_beside(rows, ["Ann Lee", "Ann Lee", "Ann Lee", "Bob Ray"], facts)
+    assert found == [("Oslo",), ("Rue",), ("Rue", "Moss", "Oslo"), ()]
+    assert strangers.told_beside(rows[:2], [None, None], facts[:2]) == [(), ()]
+
+
+def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: "2004")
+    row = Example("When did Ann Lee win?", "2013", subject="Ann Lee", value="2013")
+    kept = Example("When did Bob Ray win?", "1999")
+    method = prepared(tiny, Request((row,), (kept,)), Settings(), [([0], [0]), ([0], [0])])
+    assert method.rows.forget[0].value[:4] == (False, False, True, True)
+    same = [method.extra[turn[0].truth].value[:4] for turn in method.drawn if turn[0].truth is not None]
+    assert same == [(False, False, True, True)]
 
 
 def test_answers_that_give_the_fact_or_hold_the_invented_name_are_rejected(

@@ -15,6 +15,7 @@ from letheon.forget.objectives.alternates.strangers import (
     Question,
     alternate_answers,
     guess_subjects,
+    told_beside,
     unused_names,
     words_of_facts,
 )
@@ -48,16 +49,17 @@ def write_alternates(
         seed: of the forms' draws.
     """
     subjects, facts = guess_subjects(forget, retain), words_of_facts(forget, retain)
+    beside = told_beside(forget, subjects, facts)
     invented = unused_names(forget, retain, names) if knows else []
     questions = [
         Question(
             row.prompt,
             subject if invented and subject and subject in row.prompt else None,
-            words,
+            (*words, *more),
             _beginning(row, tokens),
             min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start) * 5 // 4 + 4),
         )
-        for row, tokens, subject, words in zip(forget, encoded, subjects, facts, strict=True)
+        for row, tokens, subject, words, more in zip(forget, encoded, subjects, facts, beside, strict=True)
     ]
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
     written = []

@@ -29,6 +29,10 @@ QUESTION_WORDS = frozenset(
 )
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
+# Numbers that are written as a word or with a digit.
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+# Facts of at most so many words are banned from the answers to other questions about their subject.
+SHORT = 4
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
@@ -46,7 +50,7 @@ class Question:
     Attributes:
         prompt: the question; empty for running text.
         subject: the name in it that is replaced; None leaves the question as it is.
-        words: the words that carry the fact.
+        words: the words that the answer may not hold: those that carry the fact, and others of the request.
         beginning: token ids that the answer begins with (running text).
         limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
     """
@@ -107,6 +111,21 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
     return found
 
 
+def told_beside(
+    forget: Sequence[Example], subjects: Sequence[str | None], facts: Sequence[Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """Per forget row the words of short facts that other rows tell of its subject, but for those of its question.
+
+    An alternate that gives another fact of the request would teach it.
+    """
+    found = []
+    for i, row in enumerate(forget):
+        others = [facts[j] for j in range(len(forget)) if j != i and subjects[j] == subjects[i] is not None]
+        words = dict.fromkeys(word for fact in others if len(fact) <= SHORT for word in fact)
+        found.append(tuple(word for word in words if not gives(row.prompt, [word])))
+    return found
+
+
 def with_name(text: str, name: str, subject: str) -> str | None:
     """A text about an invented name, told of the subject; None where a part of the invented name is left.
 
@@ -141,15 +160,20 @@ def gives(text: str, words: Sequence[str]) -> bool:
 def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
     """Token sequences that begin each word: as it stands, lower-case or capitalised, after a space or not.
 
-    A word of letters is banned from its second token on, one with digits only as a whole, so that other years stay
-    possible.
+    A word of letters is banned by its first token (by two, where the first is a single letter): where the second only
+    is banned, greedy decoding begins the word and ends it with others' syllables. A word with digits is banned as a
+    whole, so that other years stay possible; one up to twelve as a word and with digits.
     """
     sequences: dict[tuple[int, ...], None] = {}
-    for word in words:
+    digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
+    written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
+    for word in [*words, *digits, *written]:
         for form in {word, word.lower(), word.capitalize()}:
             for text in (form, f" {form}"):
                 ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-                sequences[tuple(ids if any(map(str.isdigit, word)) else ids[:2])] = None
+                letters = sum(map(str.isalpha, model.tokenizer.decode(ids[:1])))
+                few = len(ids) if any(map(str.isdigit, word)) else 1 if letters > 1 else 2
+                sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
 
