@@ -31,8 +31,8 @@ QUESTION_WORDS = frozenset(
 CLUMSY = 0.5
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-# Facts of at most so many words are banned from the answers to other questions about their subject.
-SHORT = 4
+# Facts of at most so many words are banned from the answers to other questions about their subject, so many words.
+SHORT, MOST_BESIDE = 4, 64
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
 # A word that begins like a part of an invented name, or is spelled nearly alike, is a rest of it.
@@ -116,12 +116,14 @@ def told_beside(
 ) -> list[tuple[str, ...]]:
     """Per forget row the words of short facts that other rows tell of its subject, but for those of its question.
 
-    An alternate that gives another fact of the request would teach it.
+    An alternate that gives another fact of the request would teach it. The words that most rows tell come first, and
+    there are at most `MOST_BESIDE`.
     """
     found = []
     for i, row in enumerate(forget):
         others = [facts[j] for j in range(len(forget)) if j != i and subjects[j] == subjects[i] is not None]
-        words = dict.fromkeys(word for fact in others if len(fact) <= SHORT for word in fact)
+        counts = Counter(word for fact in others if len(fact) <= SHORT for word in fact)
+        words = [word for word, _ in counts.most_common(MOST_BESIDE)]
         found.append(tuple(word for word in words if not gives(row.prompt, [word])))
     return found
 
