@@ -36,8 +36,9 @@ from letheon.forget.objectives.alternates.strangers import guess_subjects, unuse
 from letheon.forget.parts import Replacement, Rows
 
 MOST_RUNS = 3
-# Largest mean probability of the facts' tokens; looks begin where the estimate is below NEAR.
-GOAL, NEAR = 0.02, 0.1
+# Largest mean probability of the facts' tokens, over all rows and in any of them; looks begin where the estimate is
+# below NEAR.
+GOAL, LIKELIEST, NEAR = 0.02, 0.05, 0.1
 # Rows that are asked greedily, and retain rows that are looked at.
 ASKED, LOOKED_AT = 8, 32
 # Least probability of the retain rows' least likely tokens, relative to before; how much less likely (nats per token)
@@ -123,7 +124,9 @@ class ClosedLoop:
         if "look_facts" not in look:
             return None
         missed = self._missed(look)
-        numbers = f"facts' probability {look['look_facts']:.3f}, {look['look_given']:.0%} of the asked rows given, "
+        likeliest = look.get("look_likeliest", 0.0)
+        numbers = f"facts' probability {look['look_facts']:.3f}, at most {likeliest:.3f} in a row, "
+        numbers += f"{look['look_given']:.0%} of the asked rows given, "
         numbers += f"retain rows {look['look_retain']:.2f} of before"
         numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
         if not missed:
@@ -132,9 +135,10 @@ class ClosedLoop:
 
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
+        facts_stay = look["look_facts"] > GOAL or look.get("look_likeliest", 0.0) > LIKELIEST
         clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
         conditions = {
-            "the facts": look["look_facts"] > GOAL or look["look_given"] > 0,
+            "the facts": facts_stay or look["look_given"] > 0,
             "the retain rows": look["look_retain"] < KEPT,
             "fluency": clumsy,
             "the alternates": not self._is_learned(look.get("look_alternates")),
