@@ -32,6 +32,7 @@ from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError
+from letheon.core.model.attention import attending, check_attention
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.processes import is_main_process
 from letheon.core.progress import progress as progress_bar
@@ -91,6 +92,7 @@ def audit(
     continuation = _continuation(after_learning, request, seed)
     began, models = (datetime.now(UTC), time.monotonic()), _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
+    check_attention(chosen.attention)
     stages = STAGES + (continuation is not None) + (general_tasks is not None)
     device = check_device(device)  # by this process's number, which it does not see below
     named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
@@ -179,8 +181,9 @@ def _measure(
     plan = replace(drawn, continuation=continuation, came_with=template_of(before))
     report("plan")
     control = examine_once if cache else examine
-    findings: dict[Role, ModelFindings] = {"before": control(before, plan, report, workers)}
-    general("before", before)
+    with attending(before.base(), settings.attention):
+        findings: dict[Role, ModelFindings] = {"before": control(before, plan, report, workers)}
+        general("before", before)
     checks: list[Check] = []
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
@@ -193,8 +196,9 @@ def _measure(
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
         asked_so = replace(plan, came_with=came_with)
-        findings[role] = (examine if role == "after" else control)(model, asked_so, report, workers)
-        general(role, model)
+        with attending(model.base(), settings.attention):
+            findings[role] = (examine if role == "after" else control)(model, asked_so, report, workers)
+            general(role, model)
         if patched:
             states[role] = fact_states(model, patched)
     depth = None

@@ -18,6 +18,7 @@ from torch import nn
 from letheon.core.atomic import canonical_hash, check_writable
 from letheon.core.errors import InputError, nearest
 from letheon.core.hardware import keep_freed_memory
+from letheon.core.model.attention import attending, check_attention
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.processes import is_main_process, process_count
 from letheon.core.rows.sampling import stream_seed
@@ -81,9 +82,13 @@ def learn(
         raise InputError("there is no folder to resume from", "give out=")
     if out is not None and run is None:
         refuse_folder(Path(out))
+    check_attention(settings.attention)
+    if settings.attention and not stream.is_text:
+        raise InputError(f"attention={settings.attention} on a stream without texts", "leave it out")
     model = _connected(model, device)
     keep_freed_memory()
-    with torch.random.fork_rng():
+    network = model.base() if isinstance(model, LanguageModel) else model
+    with torch.random.fork_rng(), attending(network, settings.attention):
         torch.manual_seed(stream_seed(settings.seed, "learn"))
         learner = make_learner(model, stream, composed, settings)
         composed.prepare(learner)
@@ -167,13 +172,15 @@ def _config(model: Any, learner: Learner) -> dict[str, Any]:
 
 
 def _check_same(run: Run, config: dict[str, Any]) -> None:
+    # a run of an earlier version lacks the settings that came later: it had their defaults
+    stored = run.config | {"settings": dataclasses.asdict(LearnSettings(**run.config["settings"]))}
     for name, remedy in {
         "start": "give back the model as it was before the run",
         "stream": "give back the same rows",
         "strategy": "resume with the same strategy",
         "settings": "resume with the same settings",
     }.items():
-        if run.config.get(name) != config[name]:
+        if stored.get(name) != config[name]:
             raise InputError(f"{run.folder} was started with another {name}", remedy)
 
 
