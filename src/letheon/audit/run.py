@@ -92,7 +92,6 @@ def audit(
     continuation = _continuation(after_learning, request, seed)
     began, models = (datetime.now(UTC), time.monotonic()), _models(before, after, reference)
     chosen = replace(settings or (QUICK if quick else Settings()), seed=seed)
-    check_attention(chosen.attention)
     stages = STAGES + (continuation is not None) + (general_tasks is not None)
     device = check_device(device)  # by this process's number, which it does not see below
     named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
@@ -173,6 +172,7 @@ def _measure(
 
     Of several workers process 0 makes the plan, the checks and the depth alone.
     """
+    check_attention(settings.attention)
     _refuse_no_control(models, device)
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)

@@ -84,10 +84,8 @@ def forget(
         refuse_folder(Path(out))
     shards = sharded_device(model, recipe, training, device)
     language_model = load_placed(model, recipe, training, device, shards)
-    precision = resolve_precision(
-        training.precision, shards or language_model.device
-    )  # a measurement: kept, not made again
-    training = dataclasses.replace(training, precision=precision)
+    precision = resolve_precision(training.precision, shards or language_model.device)
+    training = dataclasses.replace(training, precision=precision)  # a measurement: kept, not made again
     with attending(language_model.base(), training.attention):
         job = _job(language_model, request, recipe, settings, training, on_step, shards)
         job.prepare()  # the last that can be refused; nothing has been written
@@ -95,9 +93,8 @@ def forget(
             config = config_of(language_model, recipe, settings, training, request, job.start)
             run = _new(Path(out), {**config, "labels": labels or {}}, request)
         elif run is not None and run.config.get("start", job.start) != job.start:
-            raise InputError(
-                f"{model} has other weights than {out} was started with", "give back the model that it had"
-            )
+            problem = f"{model} has other weights than {out} was started with"
+            raise InputError(problem, "give back the model that it had")
         if run is None or not is_main_process():
             return _noted(job.work(run), training.base)
         with run.lock():

@@ -75,16 +75,13 @@ def learn(
     settings = resolved(settings, options)
     stream = stream if isinstance(stream, Stream) else read_stream(stream)
     composed = as_strategy(strategy)
-    if process_count() > 1:
-        _refuse_processes(model, composed)
+    _refuse_processes(model, composed)
     run = Run.open(Path(out)) if resume and out is not None else None
     if resume and run is None:
         raise InputError("there is no folder to resume from", "give out=")
     if out is not None and run is None:
         refuse_folder(Path(out))
-    check_attention(settings.attention)
-    if settings.attention and not stream.is_text:
-        raise InputError(f"attention={settings.attention} on a stream without texts", "leave it out")
+    _check_attention(settings, stream)
     model = _connected(model, device)
     keep_freed_memory()
     network = model.base() if isinstance(model, LanguageModel) else model
@@ -100,6 +97,13 @@ def learn(
         with run.lock():
             run.tidy()
             return loop.work(resume=resume)
+
+
+def _check_attention(settings: LearnSettings, stream: Stream) -> None:
+    """Refuse an attention that is not there, or on a stream that has no use for it (`InputError`)."""
+    check_attention(settings.attention)
+    if settings.attention and not stream.is_text:
+        raise InputError(f"attention={settings.attention} on a stream without texts", "leave it out")
 
 
 def _run_of(run: Run | None, out: str | Path | None, config: dict[str, Any]) -> Run | None:
@@ -124,6 +128,8 @@ def _connected(model: Any, device: str) -> Any:
 
 def _refuse_processes(model: Any, strategy: Composition) -> None:
     """Refuse what several processes cannot share, before a model is loaded (`InputError`)."""
+    if process_count() == 1:
+        return
     if isinstance(model, nn.Module):
         raise InputError("several processes with a small network", "use one: it learns faster alone")
     strategy.check_divisible()
