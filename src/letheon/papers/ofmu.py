@@ -71,6 +71,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     ends = [end for seed in scale.seeds for end in quadratics(seed)]
     candidates = {name: tuple(product(values, RATES[scale.name])) for name, values in TRIED.items()}
     chosen = choose(found, candidates, lambda *run: kept_deep(scale, *run))
+    found.measured["chosen"] = {"rho": chosen["ofmu"][0], "alpha": chosen["grad_diff"][0]}
     taught.cache_clear()
     arms = arms_of(scale, chosen)
     kept = compared({seed: arms.run(taught(seed, scale), seed) for seed in scale.seeds})
