@@ -189,19 +189,19 @@ def first_gradients(model: LanguageModel | str, request: Request, recipe: str, *
 
 
 @pytest.mark.oracle("by_group")
-def test_the_forget_group_descends_the_forget_loss_and_the_retain_group_the_retain_loss(taught: LanguageModel) -> None:
+def test_the_forget_group_descends_the_forget_loss_and_the_retain_group_the_retain_loss(tiny: LanguageModel) -> None:
     """Against gradients of each side alone, one row per pass; exchanged sides are far from them."""
     request, scope = known(), Circuit(Settings(share=1.0, ratio=1.0))
     request = replace(request, retain=request.retain[:1])  # a run draws retain rows, of one always the same
-    chosen = scope.select(naive.frozen_copy(taught), request)
+    chosen = scope.select(naive.frozen_copy(tiny), request)
     sides = {}
     for name, rows, sign in (("forget", request.forget, -1.0), ("retain", request.retain, 1.0)):
-        apart = naive.frozen_copy(taught)
+        apart = naive.frozen_copy(tiny)
         weights = dict(apart.model.named_parameters())
         loss = sign * naive.nll_of_tokens(apart, apart.encoder().encode_all(rows))
         sides[name] = dict(zip(chosen, torch.autograd.grad(loss, [weights[one] for one in chosen]), strict=True))
     recipe = "grad_diff+by_group@circuit:share=1,ratio=1"
-    given = first_gradients(naive.frozen_copy(taught), request, recipe, batch_size=8, clip=None)
+    given = first_gradients(naive.frozen_copy(tiny), request, recipe, batch_size=8, clip=None)
     for side in ("forget", "retain"):
         pairs = [
             (gradient[here], sides[side][name][here])
