@@ -20,6 +20,7 @@ from letheon.forget.scopes.circuit import CODES, Circuit, Group, Settings, contr
 from letheon.forget.updates.by_group import reconciled, routed
 from letheon.probe.patching import Module
 from letheon.testing.samples import exchanged_request, sample_request
+from tests import naive
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4, "learning_rate": 1e-3}
 
@@ -172,21 +173,51 @@ def test_every_entry_gets_its_groups_gradient() -> None:
     assert torch.equal(routed(f, r, group, project=True)[0], torch.tensor([1.0, 20.0, -3.0, 0.0]))
 
 
-@pytest.mark.oracle("by_group")
-def test_the_optimizer_gets_nothing_outside_the_circuit(deletion: Request) -> None:
+def first_gradients(model: LanguageModel | str, request: Request, recipe: str, **options: Any) -> list[torch.Tensor]:
+    """What the optimizer is given at the only step, one tensor per weight of the circuit."""
     seen: list[list[torch.Tensor]] = []
 
     def take(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         seen.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
 
-    scope = Circuit(Settings())
-    chosen = scope.select(load("tiny", device="cpu"), deletion)
     handle = register_optimizer_step_pre_hook(take)
     try:
-        forget("tiny", deletion, "cure", steps=1, **OPTIONS)
+        forget(model, request, recipe, steps=1, **OPTIONS | options)
     finally:
         handle.remove()
-    for name, gradient in zip(chosen, seen[0], strict=True):
+    return seen[0]
+
+
+@pytest.mark.oracle("by_group")
+def test_the_forget_group_descends_the_forget_loss_and_the_retain_group_the_retain_loss(tiny: LanguageModel) -> None:
+    """Against gradients of each side alone, one row per pass; exchanged sides are far from them."""
+    request, scope = known(), Circuit(Settings(share=1.0, ratio=1.0))
+    request = replace(request, retain=request.retain[:1])  # a run draws retain rows, of one always the same
+    chosen = scope.select(naive.frozen_copy(tiny), request)
+    sides = {}
+    for name, rows, sign in (("forget", request.forget, -1.0), ("retain", request.retain, 1.0)):
+        apart = naive.frozen_copy(tiny)
+        weights = dict(apart.model.named_parameters())
+        loss = sign * naive.nll_of_tokens(apart, apart.encoder().encode_all(rows))
+        sides[name] = dict(zip(chosen, torch.autograd.grad(loss, [weights[one] for one in chosen]), strict=True))
+    recipe = "grad_diff+by_group@circuit:share=1,ratio=1"
+    given = first_gradients(naive.frozen_copy(tiny), request, recipe, batch_size=8, clip=None)
+    for side in ("forget", "retain"):
+        pairs = [
+            (gradient[here], sides[side][name][here])
+            for name, gradient in zip(chosen, given, strict=True)
+            for here in [(scope.groups[name] == CODES[side]).expand_as(gradient)]
+        ]
+        ours, expected = (torch.cat(column) for column in zip(*pairs, strict=True))
+        assert len(ours), f"no weight is in the {side} group"
+        assert torch.linalg.norm(ours - expected) < 1e-3 * torch.linalg.norm(expected)
+
+
+@pytest.mark.oracle("by_group")
+def test_the_optimizer_gets_nothing_outside_the_circuit(deletion: Request) -> None:
+    scope = Circuit(Settings())
+    chosen = scope.select(load("tiny", device="cpu"), deletion)
+    for name, gradient in zip(chosen, first_gradients("tiny", deletion, "cure"), strict=True):
         outside = (scope.groups[name] == 0).expand_as(gradient)
         assert not bool(gradient[outside].any())
         assert bool(gradient[~outside].any())

@@ -210,6 +210,10 @@ def test_protected_directions_are_as_many_as_there_are_rows_at_most(tiny: Langua
     scope.select(tiny, deletion)
     assert {start.basis.shape[1] for start in scope.starts.values()} == {len(deletion.retain)}
     assert all(0 <= start.positive <= 4 for start in scope.starts.values())
+    told = {row["matrix"]: row for row in scope.table}
+    assert set(told) == set(scope.starts)
+    assert all(told[name]["positive"] == start.positive for name, start in scope.starts.items())
+    assert all(row["smallest"] <= row["largest"] for row in scope.table)
 
 
 def test_a_matrix_with_fewer_outputs_than_the_rank_still_starts_unchanged(

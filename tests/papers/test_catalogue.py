@@ -87,6 +87,26 @@ def test_every_paper_says_what_it_is_in_full() -> None:
         assert abs((year - 2000) * 12 + month - announced) <= 1, entry.key
 
 
+def test_a_room_is_a_folder_or_a_file_of_the_package() -> None:
+    package = catalogue.FOLDER.parent
+    for entry in papers():
+        for room in (one for one in entry.room.split(", ") if "/" in one):
+            assert (package / room).is_dir() or (package / f"{room}.py").is_file(), f"{entry.key}: {room}"
+
+
+def test_a_full_scale_does_something_else_and_a_paper_without_one_says_so() -> None:
+    """The reproduction, or what it shares with others and gives the scale to, asks for the scale's name."""
+
+    def asks(file: Path) -> bool:
+        return any(text in file.read_text(encoding="utf-8") for text in ("scale.name", ".at_scale("))
+
+    for entry in papers():
+        file = catalogue.FOLDER / f"{entry.key.replace('-', '_')}.py"
+        imported = re.findall(r"from letheon\.papers\.common\.(\w+) import", file.read_text(encoding="utf-8"))
+        helped = any(asks(catalogue.FOLDER / "common" / f"{name}.py") for name in imported)
+        assert (asks(file) or helped) == entry.full, entry.key
+
+
 def test_every_file_of_the_folder_belongs_to_a_paper() -> None:
     """A file whose name is no key would be a reproduction that nobody can run."""
     machinery = {"__init__", "catalogue", "folder", "outcome", "page", "results_page"}

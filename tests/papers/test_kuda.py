@@ -96,7 +96,7 @@ def judged(found: dict[int, kuda.Trial]) -> Findings:
 @pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(kept: tuple[float, ...], cosine: float, verdict: str) -> None:
     found = trials(*kept * (5 if len(kept) > 1 else 1), cosine=cosine)
-    assert kuda.compared(found).level == 0.1
+    assert kuda.compared(found).level == kuda.DEEP
     result = judged(found)
     assert set(result.parts) == set(kuda.PRIMARY)
     assert result.verdict == verdict
@@ -112,6 +112,20 @@ def test_a_level_that_a_run_never_reaches_is_inconclusive() -> None:
     result = judged(found)
     assert result.measured["compared at forget probability"] is None
     assert result.parts["kept, kuda minus npo"] == "inconclusive"
+
+
+@pytest.mark.usefixtures("noise_over_seeds")
+def test_shallow_forgetting_decides_nothing() -> None:
+    found = trials(*(0.7, 0.8) * 5)
+    for trial in found.values():
+        trial.runs["npo"] = arm(0.5, forget=0.55)
+    result = judged(found)
+    assert set(result.parts.values()) == {"holds"}
+    assert result.verdict == "inconclusive"
+
+
+def test_a_rate_that_does_not_forget_deeply_is_worth_less_than_any_that_does() -> None:
+    assert kuda.kept_deep(arm(0.1)) > 0 > kuda.kept_deep(arm(0.9, forget=0.3)) > kuda.kept_deep(arm(0.9, forget=0.5))
 
 
 def test_the_figures_are_drawn() -> None:

@@ -64,7 +64,7 @@ ENDS = [End([1.0] * 9 + [0.05], 0.01)]
 @pytest.mark.usefixtures("noise_over_seeds")
 def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: str) -> None:
     runs = runs_with(ours)
-    assert ofmu.compared(runs).level == 0.1
+    assert ofmu.compared(runs).level == ofmu.DEEP
     result = judged(ENDS, runs)
     assert set(result.parts) == set(ofmu.PRIMARY) < set(result.intervals)
     assert all(result.checks.values())
@@ -74,7 +74,7 @@ def test_the_claim_needs_every_part(ours: tuple[float, float, float], verdict: s
 
 def test_a_quadratic_that_is_missed_leaves_the_claim_open() -> None:
     result = judged([*ENDS, End([1.0, 0.2], 0.1)], runs_with((0.1, 1.0, 0.7)))
-    assert list(result.checks.values()) == [False]
+    assert list(result.checks.values()) == [False, True]
     assert result.verdict == "inconclusive"
 
 
@@ -84,6 +84,23 @@ def test_one_seed_or_no_level_decides_nothing() -> None:
     for arms in runs.values():  # one arm hardly forgets
         arms["grad_diff"] = Trajectory([arms["ofmu"].points[0]], arms["ofmu"].history)
     assert judged(ENDS, runs).parts["retain probability, ofmu minus grad_diff"] == "inconclusive"
+
+
+def test_shallow_forgetting_decides_nothing() -> None:
+    runs = runs_with((0.1, 1.0, 0.7))
+    for arms in runs.values():
+        arms["grad_diff"].points[-1]["forget_probability"] = 0.35
+    result = judged(ENDS, runs)
+    assert result.measured["compared at forget probability"] == 0.4
+    assert not result.checks["read at deep forgetting"]
+    assert result.verdict == "inconclusive"
+
+
+def test_each_side_has_a_rate_of_its_own() -> None:
+    arms = ofmu.arms_of(Scale(), {"ofmu": (0.01, 1e-3), "grad_diff": (4.0, 3e-4)}).arms()
+    assert (arms["ofmu"].rate, arms["rho 0"].rate, arms["grad_diff"].rate) == (1e-3, 1e-3, 3e-4)
+    assert arms["ofmu"].recipe == "ofmu+bilevel:growth=1.5,rho=0.01"
+    assert arms["grad_diff"].recipe == "grad_diff:alpha=4.0"
 
 
 def test_the_figures_are_drawn() -> None:

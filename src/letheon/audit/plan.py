@@ -46,6 +46,7 @@ class Settings:
         grids: grids that the weights are rounded to.
         max_new_tokens: limit of an answer; None: twice the longest expected answer and 8 more, at most 200.
         batch_size: answers decoded together.
+        attention: attention implementation under which the models are examined, as `hyper`; empty takes their own.
         seed: seed of draws, intervals and relearning.
     """
 
@@ -64,6 +65,7 @@ class Settings:
     grids: tuple[Grid, ...] = STANDARD_GRIDS
     max_new_tokens: int | None = None
     batch_size: int = 64
+    attention: str = ""
     seed: int = 0
 
 

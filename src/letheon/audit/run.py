@@ -32,6 +32,7 @@ from letheon.audit.verdict import load_profile
 from letheon.core.atomic import atomic_write_text
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError
+from letheon.core.model.attention import attending, check_attention
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.processes import is_main_process
 from letheon.core.progress import progress as progress_bar
@@ -171,6 +172,7 @@ def _measure(
 
     Of several workers process 0 makes the plan, the checks and the depth alone.
     """
+    check_attention(settings.attention)
     _refuse_no_control(models, device)
     before = load(models["before"], device=device)
     _refuse_long_rows(before, request)
@@ -179,8 +181,9 @@ def _measure(
     plan = replace(drawn, continuation=continuation, came_with=template_of(before))
     report("plan")
     control = examine_once if cache else examine
-    findings: dict[Role, ModelFindings] = {"before": control(before, plan, report, workers)}
-    general("before", before)
+    with attending(before.base(), settings.attention):
+        findings: dict[Role, ModelFindings] = {"before": control(before, plan, report, workers)}
+        general("before", before)
     checks: list[Check] = []
     states: dict[Role, States] = {}
     patched = [row for row in plan.tried_facts if row.value] if settings.thorough and "reference" in models else []
@@ -193,8 +196,9 @@ def _measure(
             report("checks")
             del before  # frees a model given by name: nothing more is asked of it
         asked_so = replace(plan, came_with=came_with)
-        findings[role] = (examine if role == "after" else control)(model, asked_so, report, workers)
-        general(role, model)
+        with attending(model.base(), settings.attention):
+            findings[role] = (examine if role == "after" else control)(model, asked_so, report, workers)
+            general(role, model)
         if patched:
             states[role] = fact_states(model, patched)
     depth = None

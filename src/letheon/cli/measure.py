@@ -23,8 +23,8 @@ from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, perform, verb
 from letheon.jobs.measure import EndpointOptions, MeasureData
 
 NAMES = (
-    "norming, word_features, metacognition, memorization, compression_decay, few_shot_memories, normad, egonormia, "
-    "normgenesis, memorability, tip_of_tongue, behaviour; or compare."
+    "norming, word_features, metacognition, memorization, compression_decay, few_shot_memories, priming, normad, "
+    "egonormia, normgenesis, memorability, tip_of_tongue, behaviour; or compare."
 )
 
 

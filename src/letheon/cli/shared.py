@@ -92,8 +92,9 @@ Stream = Annotated[
     str,
     typer.Option(
         help=escape(
-            "A TOML file of text tasks ([[task]] name, train, test), split-digits, permuted-digits, rotated-digits, "
-            "split-mnist=FILE; /task or /domain after a split stream's name sets the scenario."
+            "A TOML file of text tasks ([[task]] name, train, test) or of your own images (images, tasks), "
+            "split-digits, permuted-digits, rotated-digits, split-mnist=FILE; /task or /domain after a split stream's "
+            "name sets the scenario."
         ),
         rich_help_panel=ROWS,
     ),

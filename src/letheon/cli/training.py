@@ -20,4 +20,4 @@ Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 
 NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")
 LearningEach = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING, without=NOT_EACH)]
-LearningOn = Annotated[dict[str, Any], Given(LearnSettings, panel=CONTINUED, without=NOT_EACH)]
+LearningOn = Annotated[dict[str, Any], Given(LearnSettings, panel=CONTINUED, without=(*NOT_EACH, "attention"))]

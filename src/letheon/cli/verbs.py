@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 # heading in the help -> verbs
 VERBS = {
-    "Forget, and show that it is forgotten": ("demo", "forget", "audit", "report", "compare", "selftest", "spillover"),
+    "Forget, and show that it is forgotten": (
+        "demo",
+        "forget",
+        "audit",
+        "report",
+        "compare",
+        "baselines",
+        "sisa",
+        "selftest",
+        "spillover",
+    ),
     "Remember conversations": ("chat", "memory", "serve"),
     "Steer without training": ("steer",),
     "Look inside a model": ("probe",),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json, write_json
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
+from letheon.core.model.attention import attending
 from letheon.core.model.card import card_head
 from letheon.core.model.formats import Base, base_of, check_base
 from letheon.core.model.models import LanguageModel, check_loadable, load
@@ -83,22 +84,22 @@ def forget(
         refuse_folder(Path(out))
     shards = sharded_device(model, recipe, training, device)
     language_model = load_placed(model, recipe, training, device, shards)
-    precision = resolve_precision(
-        training.precision, shards or language_model.device
-    )  # a measurement: kept, not made again
-    training = dataclasses.replace(training, precision=precision)
-    job = _job(language_model, request, recipe, settings, training, on_step, shards)
-    job.prepare()  # the last that can be refused; nothing has been written
-    if out is not None and run is None:
-        config = config_of(language_model, recipe, settings, training, request, job.start)
-        run = _new(Path(out), {**config, "labels": labels or {}}, request)
-    elif run is not None and run.config.get("start", job.start) != job.start:
-        raise InputError(f"{model} has other weights than {out} was started with", "give back the model that it had")
-    if run is None or not is_main_process():
-        return _noted(job.work(run), training.base)
-    with run.lock():
-        run.tidy()
-        return _saved(_noted(job.work(run), training.base), run, recipe)
+    precision = resolve_precision(training.precision, shards or language_model.device)
+    training = dataclasses.replace(training, precision=precision)  # a measurement: kept, not made again
+    with attending(language_model.base(), training.attention):
+        job = _job(language_model, request, recipe, settings, training, on_step, shards)
+        job.prepare()  # the last that can be refused; nothing has been written
+        if out is not None and run is None:
+            config = config_of(language_model, recipe, settings, training, request, job.start)
+            run = _new(Path(out), {**config, "labels": labels or {}}, request)
+        elif run is not None and run.config.get("start", job.start) != job.start:
+            problem = f"{model} has other weights than {out} was started with"
+            raise InputError(problem, "give back the model that it had")
+        if run is None or not is_main_process():
+            return _noted(job.work(run), training.base)
+        with run.lock():
+            run.tidy()
+            return _saved(_noted(job.work(run), training.base), run, recipe)
 
 
 def _job(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from letheon.core.errors import InputError, nearest
+from letheon.core.model.attention import check_attention
 from letheon.core.registry import check_settings
 from letheon.core.training.settings import TrainSettings
 
@@ -98,7 +99,7 @@ def resolve(
     A recommended `stop=auto` becomes `steps` where a number of steps is given, and `facts` where a learning rate is.
 
     Raises:
-        InputError: an option is a field of neither class.
+        InputError: an option is a field of neither class, or there is no such attention.
     """
     recommended = dict(recipe.recommended)
     if recommended.get("stop") == "auto":
@@ -114,4 +115,5 @@ def resolve(
         known = [item.name for kind in (ForgetSettings, TrainSettings) for item in dataclasses.fields(kind)]
         name = next(iter(rest))
         raise InputError(f"forget has no option {name!r}", nearest(name, known))
+    check_attention(chosen[1].attention)
     return chosen[0], chosen[1]

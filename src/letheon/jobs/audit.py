@@ -20,6 +20,7 @@ from letheon.audit.verdict import load_profile
 from letheon.core.atomic import check_writable
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError
+from letheon.core.model.attention import check_attention
 from letheon.core.model.models import check_loadable
 from letheon.core.processes import is_main_process
 from letheon.core.training.signals import ended_by_signals
@@ -69,7 +70,8 @@ class AuditJob:
         """The extent of the audit."""
         usual = QUICK if self.scope.quick else Settings()
         grids = usual.grids + tuple(Grid.of_file(name) for name in self.scope.gguf)
-        return replace(usual, grids=grids, soft_prompt_steps=self.scope.soft_prompt_steps)
+        steps, attention = self.scope.soft_prompt_steps, self.scope.attention
+        return replace(usual, grids=grids, soft_prompt_steps=steps, attention=attention)
 
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
@@ -80,6 +82,7 @@ class AuditJob:
             check_loadable(name)
         check_reference(scope.reference, request)
         load_profile(scope.profile)
+        check_attention(scope.attention)
         tasks = scope.general_tasks()
         return {
             "before": self.before,

@@ -10,6 +10,7 @@ from typing import Any
 
 from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
+from letheon.core.model.attention import check_attention
 from letheon.core.model.models import check_loadable
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
@@ -56,6 +57,7 @@ class Source:
         if not self.model:
             raise InputError("no model was given", "write `letheon learn MODEL --stream ...`")
         texts = [read_strategy(text).text for text in strategies]
+        check_attention(self.settings.attention)
         if self.is_small:
             mlp_for(self.stream, self.model)
         else:

@@ -39,6 +39,7 @@ MEASURES = {
     "metacognition": "letheon.measure.metacognition.battery:read_metacognition",
     "memorization": "letheon.measure.memorization.measure:read_memorization",
     "compression_decay": "letheon.measure.compression_decay.measure:read_compression_decay",
+    "priming": "letheon.measure.priming_measure:read_priming",
     "few_shot_memories": "letheon.measure.few_shot_memories:read_few_shot_memories",
     "normad": "letheon.measure.normad:read_normad",
     "egonormia": "letheon.measure.egonormia:read_egonormia",

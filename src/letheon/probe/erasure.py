@@ -7,7 +7,7 @@ Differs: none. Moments and eigenvectors in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.core.model.hooks import edit
+from letheon.core.model.hooks import edit, record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
+from letheon.core.rows.examples import Example
 
 # Directions whose eigenvalue is a smaller fraction of the largest one have no measurable variance.
 NO_VARIANCE = 1e-10
@@ -58,6 +59,25 @@ def fit_eraser(states: Float[Tensor, "n width"], concept: Float[Tensor, "n k"]) 
     left = (vectors * root) @ (vectors.T @ directions)
     right = (directions.T @ vectors / root) @ vectors.T
     return Eraser(mean.float(), left.float(), right.float())
+
+
+@torch.no_grad()
+def concept_states(
+    model: LanguageModel, inside: Sequence[Example], outside: Sequence[Example], layer: int
+) -> tuple[Float[Tensor, "n width"], Float[Tensor, "n 1"]]:
+    """Return a layer's output at every token of question and answer but the first, and whether its row is inside (1).
+
+    These are the positions at which an eraser acts.
+    """
+    states, labels = [], []
+    for label, rows in ((1.0, inside), (0.0, outside)):
+        for row in rows:
+            ids = torch.tensor([model.encoder().encode(row).ids], device=model.device)
+            with record(model.base(), [Site(layer)]) as seen:
+                model.base()(ids, use_cache=False)
+            states.append(seen[Site(layer)][0, 1:])
+            labels.append(torch.full((ids.shape[1] - 1, 1), label, device=model.device))
+    return torch.cat(states), torch.cat(labels)
 
 
 @contextmanager

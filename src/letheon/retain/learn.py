@@ -18,6 +18,7 @@ from torch import nn
 from letheon.core.atomic import canonical_hash, check_writable
 from letheon.core.errors import InputError, nearest
 from letheon.core.hardware import keep_freed_memory
+from letheon.core.model.attention import attending, check_attention
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.processes import is_main_process, process_count
 from letheon.core.rows.sampling import stream_seed
@@ -74,16 +75,17 @@ def learn(
     settings = resolved(settings, options)
     stream = stream if isinstance(stream, Stream) else read_stream(stream)
     composed = as_strategy(strategy)
-    if process_count() > 1:
-        _refuse_processes(model, composed)
+    _refuse_processes(model, composed)
     run = Run.open(Path(out)) if resume and out is not None else None
     if resume and run is None:
         raise InputError("there is no folder to resume from", "give out=")
     if out is not None and run is None:
         refuse_folder(Path(out))
+    _check_attention(settings, stream)
     model = _connected(model, device)
     keep_freed_memory()
-    with torch.random.fork_rng():
+    network = model.base() if isinstance(model, LanguageModel) else model
+    with torch.random.fork_rng(), attending(network, settings.attention):
         torch.manual_seed(stream_seed(settings.seed, "learn"))
         learner = make_learner(model, stream, composed, settings)
         composed.prepare(learner)
@@ -95,6 +97,13 @@ def learn(
         with run.lock():
             run.tidy()
             return loop.work(resume=resume)
+
+
+def _check_attention(settings: LearnSettings, stream: Stream) -> None:
+    """Refuse an attention that is not there, or on a stream that has no use for it (`InputError`)."""
+    check_attention(settings.attention)
+    if settings.attention and not stream.is_text:
+        raise InputError(f"attention={settings.attention} on a stream without texts", "leave it out")
 
 
 def _run_of(run: Run | None, out: str | Path | None, config: dict[str, Any]) -> Run | None:
@@ -119,6 +128,8 @@ def _connected(model: Any, device: str) -> Any:
 
 def _refuse_processes(model: Any, strategy: Composition) -> None:
     """Refuse what several processes cannot share, before a model is loaded (`InputError`)."""
+    if process_count() == 1:
+        return
     if isinstance(model, nn.Module):
         raise InputError("several processes with a small network", "use one: it learns faster alone")
     strategy.check_divisible()
@@ -167,13 +178,15 @@ def _config(model: Any, learner: Learner) -> dict[str, Any]:
 
 
 def _check_same(run: Run, config: dict[str, Any]) -> None:
+    # a run of an earlier version lacks the settings that came later: it had their defaults
+    stored = run.config | {"settings": dataclasses.asdict(LearnSettings(**run.config["settings"]))}
     for name, remedy in {
         "start": "give back the model as it was before the run",
         "stream": "give back the same rows",
         "strategy": "resume with the same strategy",
         "settings": "resume with the same settings",
     }.items():
-        if run.config.get(name) != config[name]:
+        if stored.get(name) != config[name]:
             raise InputError(f"{run.folder} was started with another {name}", remedy)
 
 

@@ -35,6 +35,8 @@ class LearnSettings(
         evaluate_every: steps between evaluations during training; 0 evaluates after each task only.
         evaluate_rows: largest number of test rows per task in evaluations during training (always the same rows).
         precision: number format of a language model's matrix products in training.
+        attention: attention implementation of a language model during the run: one of transformers' (`sdpa`, `eager`,
+            `flash_attention_2`), or `hyper`, which is approximate beyond 2,048 tokens; empty takes the model's own.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.
@@ -52,6 +54,7 @@ class LearnSettings(
     evaluate_every: int = 0
     evaluate_rows: int = 1000
     precision: Precision = "float32"
+    attention: str = ""
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0

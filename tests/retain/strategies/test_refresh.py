@@ -86,6 +86,53 @@ def test_special_cases_equal_their_formulas(name: str, seed: int) -> None:
     assert difference(special_cases()[name], seed) < 1e-12
 
 
+def slopes(loss: Tensor, at: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(loss, at)
+    return found
+
+
+def test_the_terms_of_replay_der_and_lwf_are_these_divergences() -> None:
+    """The strategies' own losses, by their gradients in the outputs."""
+    generator = torch.Generator().manual_seed(1)
+    learner, rows = learner_of("naive")
+    now = torch.randn(10, 6, generator=generator, requires_grad=True)
+    old = torch.randn(10, 6, generator=generator)
+    kept, labels = rows.part(0, 10), nn.functional.one_hot(rows.targets, 6).float()
+    kept.kept["logits"] = old
+
+    replay, der, lwf = (read_strategy(text).parts[0] for text in ("replay", "der:alpha=0.3,beta=0", "lwf:strength=2"))
+    from_label = bregman(negative_entropy, labels, now.softmax(1)) / 10
+    assert torch.allclose(slopes(replay.replay_loss(learner, rows, now), now), slopes(from_label, now), atol=1e-6)
+
+    der.first = 10
+    distance = 0.3 * bregman(squared_norm, now, old) / now.numel()
+    assert torch.allclose(slopes(der.replay_loss(learner, kept, now), now), slopes(distance, now), atol=1e-6)
+
+    learner.task, lwf.old = 1, old
+    rows.index = torch.arange(10)
+    seen = list(learner.stream.tasks[0].classes)
+    soft = [(one[:, seen] / 2.0).softmax(1) for one in (old, now)]
+    distilled = 2 * bregman(negative_entropy, *soft) / 10
+    extra = lwf.extra(learner, rows, now)
+    assert extra is not None
+    assert torch.allclose(slopes(extra, now), slopes(distilled, now), atol=1e-6)
+
+
+def test_the_gradient_that_ewc_adds_is_that_of_its_divergence() -> None:
+    learner, rows = learner_of("ewc:strength=3")
+    (ewc,) = learner.strategy.parts
+    ewc.importance = [weight.detach().square() + 0.1 for weight in learner.weights]
+    ewc.anchor = [weight.detach() - 0.2 for weight in learner.weights]
+    learner.set_gradients([torch.zeros_like(weight) for weight in learner.weights])
+    ewc.after_backward(learner, rows)
+    for weight, fisher, anchor, added in zip(
+        learner.weights, ewc.importance, ewc.anchor, learner.gradients(), strict=True
+    ):
+        at = weight.detach().clone().requires_grad_()
+        expected = slopes(3 * bregman(quadratic(fisher), at, anchor), at)
+        assert torch.allclose(added, expected, atol=1e-5)
+
+
 # The update
 
 

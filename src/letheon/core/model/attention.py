@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,19 +29,50 @@ def provide(name: str | None) -> None:
         point.load()
 
 
+def check_attention(name: str) -> None:
+    """Refuse the name of an attention implementation that is not there (`InputError`); an empty one is none."""
+    if not name:
+        return
+    from transformers import AttentionInterface
+
+    provide(name)
+    known = ["eager", *AttentionInterface().valid_keys()]
+    if name not in known:
+        raise InputError(f"no attention is called {name!r}", nearest(name, known))
+
+
 def switch(model: Any, name: str) -> None:
     """Switch a transformers model to another attention implementation.
 
     Raises:
-        InputError: the architecture does not use transformers' attention interface.
+        InputError: there is none of this name, it is not installed, or the architecture does not use transformers'
+            attention interface.
     """
-    provide(name)
-    model.set_attn_implementation(name)
+    check_attention(name)
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        problem = f"{type(model).__name__} cannot take the attention {name!r}: {error}"
+        raise InputError(problem, "leave the attention out") from None
     if model.config.get_text_config()._attn_implementation != name:
         raise InputError(
             f"{type(model).__name__} does not take the attention {name!r}",
             "give a model that uses transformers' attention interface, as Llama, Qwen, Gemma and Mistral do",
         )
+
+
+@contextmanager
+def attending(model: Any, name: str) -> Iterator[None]:
+    """Within the block a transformers model attends by another implementation; an empty name leaves it as it is."""
+    if not name:
+        yield
+        return
+    before = model.config.get_text_config()._attn_implementation
+    switch(model, name)
+    try:
+        yield
+    finally:
+        switch(model, before)
 
 
 @contextmanager
@@ -73,9 +104,5 @@ def replaced_attention(model: Any, attend: Attend) -> Iterator[None]:
 
     AttentionInterface.register(WATCHED, attend)
     AttentionMaskInterface.register(WATCHED, sdpa_mask)
-    before = model.config.get_text_config()._attn_implementation
-    switch(model, WATCHED)
-    try:
+    with attending(model, WATCHED):
         yield
-    finally:
-        switch(model, before)

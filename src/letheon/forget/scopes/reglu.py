@@ -189,6 +189,11 @@ class Start:
         """Number of the r directions with more weighted forget than retain energy."""
         return int((self.eigenvalues > 0).sum())
 
+    def facts(self) -> dict[str, float]:
+        """How the r directions stand between both sets: their number, the positive ones, the ends of the spectrum."""
+        ends = {"largest": float(self.eigenvalues.max()), "smallest": float(self.eigenvalues.min())}
+        return {"directions": len(self.eigenvalues), "positive": self.positive, **ends}
+
 
 @method(
     "scope",
@@ -247,6 +252,7 @@ class ReGLU(Scope):
             self.starts[name] = Start(layer.base_layer.weight.detach().to("cpu", copy=True), basis, values)
             if settings.init == "rila":
                 self._put(name, layer, weight, q)
+        self.table = [{"matrix": name, **start.facts()} for name, start in self.starts.items()]
         if whole and settings.penalty:
             logger.warning("reglu: rank %d protects every output of %d matrices", settings.rank, len(whole))
 

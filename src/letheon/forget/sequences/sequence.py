@@ -19,6 +19,7 @@ import torch
 from letheon.core.atomic import plain, read_json, write_json
 from letheon.core.errors import InputError, Interrupted
 from letheon.core.hardware import resolve_precision
+from letheon.core.model.attention import attending
 from letheon.core.model.card import card_head
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.rows.examples import parse_rows
@@ -107,18 +108,20 @@ def forget_sequence(
 
 def _serve(queue: Queue, requests: Sequence[Request], run: Run | None) -> list[Report]:
     """Serve the remaining requests and save the state after each."""
-    if queue.thresholds is None:
-        queue.calibrate(requests[: queue.settings.calibration])
-    for request in requests[len(queue.served) :]:
-        try:
-            queue.serve(request)
-        except (Interrupted, KeyboardInterrupt):
-            where = f"stopped in request {len(queue.served) + 1} of {len(requests)} ({request.id})"
-            if run is None:
-                raise Interrupted(where, "nothing was kept: run it again") from None
-            raise Interrupted(f"{where}; those before it are kept", f"continue with --resume {run.folder}") from None
-        if run is not None:
-            _keep(queue, run)
+    with attending(queue.model.base(), queue.training.attention):
+        if queue.thresholds is None:
+            queue.calibrate(requests[: queue.settings.calibration])
+        for request in requests[len(queue.served) :]:
+            try:
+                queue.serve(request)
+            except (Interrupted, KeyboardInterrupt):
+                where = f"stopped in request {len(queue.served) + 1} of {len(requests)} ({request.id})"
+                if run is None:
+                    raise Interrupted(where, "nothing was kept: run it again") from None
+                kept, remedy = f"{where}; those before it are kept", f"continue with --resume {run.folder}"
+                raise Interrupted(kept, remedy) from None
+            if run is not None:
+                _keep(queue, run)
     return queue.reports
 
 

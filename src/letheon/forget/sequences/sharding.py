@@ -39,6 +39,8 @@ class ShardSettings:
 
     Attributes:
         base: the model that every shard begins from; it never saw the rows.
+        shards: number of models, each of which learns its part of the rows.
+        slices: number of parts in which a shard's rows are added; a checkpoint lies between them.
         scope: which weights a constituent has of its own: `lora`, `everything`, ...
         epochs: passes over the rows so far, after each slice is added.
     """

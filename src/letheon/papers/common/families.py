@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from letheon.audit.measuring.extraction import extraction_likelihood
 from letheon.audit.measuring.membership import membership
-from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import Site
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.scoring.generation import generate
@@ -39,7 +36,7 @@ from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_p
 from letheon.papers.common.small_llama import accuracy, copy_of, world_settings
 from letheon.papers.common.tofu_mini import World, new_model, paraphrased, split_authors, train
 from letheon.papers.kit.findings import means
-from letheon.probe.erasure import erased, fit_eraser
+from letheon.probe.erasure import concept_states, erased, fit_eraser
 
 MOST_STEPS = 80  # of a method that takes steps, if it does not forget earlier
 RELEARN_STEPS, RELEARN_RATE = 12, 3e-4
@@ -193,7 +190,7 @@ class Bench:
 
     def _erased(self) -> dict[str, float]:
         began = time.monotonic()
-        states, labels = concept_states(self.full, self.request, everywhere=True)
+        states, labels = concept_states(self.full, self.request.forget, self.request.retain, LAYER)
         eraser = fit_eraser(states, labels)
         seconds = time.monotonic() - began
         with erased(self.full, LAYER, eraser):
@@ -293,33 +290,13 @@ def moved_share(before: LanguageModel, after: LanguageModel) -> float:
     return sum(int((a != b).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
 
 
-def concept_states(model: LanguageModel, request: Request, *, everywhere: bool = False) -> tuple[Any, Any]:
-    """Hidden states [n, width], and 1 where the row is a forget row [n, 1].
-
-    Args:
-        everywhere: at every token of question and answer but the first (where an eraser of all positions acts), instead
-            of at the last token of the question.
-    """
-    states, labels = [], []
-    for label, rows in ((1.0, request.forget), (0.0, request.retain)):
-        for row in rows:
-            encoder = model.encoder()
-            ids = encoder.encode(row).ids if everywhere else encoder.prompt(row.prompt)
-            with torch.no_grad(), record(model.base(), [Site(LAYER)]) as seen:
-                model.base()(torch.tensor([ids], device=model.device), use_cache=False)
-            chosen = seen[Site(LAYER)][0, 1:] if everywhere else seen[Site(LAYER)][0, -1:]
-            states.append(chosen)
-            labels.append(torch.full((len(chosen), 1), label))
-    return torch.cat(states), torch.cat(labels)
-
-
 def probe_accuracy(model: LanguageModel, request: Request, seed: int) -> float:
     """Balanced accuracy of a linear probe for the concept on the states that it was fitted to; 0.5 is chance.
 
     Fit and test states are the same because LEACE guarantees that no linear probe beats chance there. They are those
     of all positions, at which it erases.
     """
-    states, labels = concept_states(model, request, everywhere=True)
-    x, y = states.double().numpy(), labels[:, 0].numpy()
+    states, labels = concept_states(model, request.forget, request.retain, LAYER)
+    x, y = states.double().cpu().numpy(), labels[:, 0].cpu().numpy()
     probe = LogisticRegression(max_iter=2000, C=1.0, class_weight="balanced", random_state=seed).fit(x, y)
     return float(balanced_accuracy_score(y, probe.predict(x)))

@@ -20,11 +20,13 @@ def read_stream(source: str | Path) -> Stream:
     Raises:
         InputError: no such name or file, or a fault in the file: names file, task and field.
     """
-    from letheon.retain.streams import digits, mnist, texts
+    from letheon.retain.streams import digits, images, mnist, texts
 
     text = str(source)
     if text.endswith(".toml"):
-        return texts.read_text_stream(Path(text))
+        content = texts.read_toml(Path(text))
+        read = images.image_stream if "images" in content else texts.read_text_stream
+        return read(Path(text), content)
     head, _, path = text.partition("=")
     name, _, given = head.partition("/")
     scenario = next((one for one in get_args(Scenario) if one == given), None)

@@ -12,7 +12,7 @@ fields = ["question", "answer"]    # where they are not detected
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,22 @@ from letheon.retain.stream import Stream, Task
 KNOWN = ["name", "train", "test", "fields"]
 
 
-def read_text_stream(path: Path) -> Stream:
-    """Read a stream file; paths in it are relative to it.
-
-    Raises:
-        InputError: a fault in the file; names file, task and field, and says how to correct it.
-    """
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a stream file (`InputError` if it is missing or no TOML)."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "give a stream file; `letheon learn --help` shows one") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}", "correct that line") from None
+
+
+def read_text_stream(path: Path, content: Mapping[str, Any]) -> Stream:
+    """Read a stream of texts from the content of its file; paths in it are relative to the file.
+
+    Raises:
+        InputError: a fault in the file; names file, task and field, and says how to correct it.
+    """
     tasks = content.get("task")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks) or not tasks:
         raise InputError(f"{path}: no [[task]]", "write a [[task]] with name and train for each task")
