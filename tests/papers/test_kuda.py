@@ -13,6 +13,7 @@ from letheon.papers import catalogue, kuda
 from letheon.papers.common.tofu_mini import make_world, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
 from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.levels import kept_or_depth
 from letheon.papers.outcome import Scale
 
 
@@ -125,7 +126,10 @@ def test_shallow_forgetting_decides_nothing() -> None:
 
 
 def test_a_rate_that_does_not_forget_deeply_is_worth_less_than_any_that_does() -> None:
-    assert kuda.kept_deep(arm(0.1)) > 0 > kuda.kept_deep(arm(0.9, forget=0.3)) > kuda.kept_deep(arm(0.9, forget=0.5))
+    def score(course: Trajectory) -> float:
+        return kept_or_depth(course, "forget_probability", "other_probability", kuda.DEEP)
+
+    assert score(arm(0.1)) > 0 > score(arm(0.9, forget=0.3)) > score(arm(0.9, forget=0.5))
 
 
 def test_the_figures_are_drawn() -> None:

@@ -39,7 +39,7 @@ from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -114,12 +114,8 @@ def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Traje
 
 
 def kept_deep(run: Trajectory) -> float:
-    """ROUGE-L of the other people's answers where the probability of the target's facts has fallen to `DEEP`.
-
-    A run that does not get there scores minus its lowest probability: less than any that does.
-    """
-    kept = first_crossing(run.column(DEPTH), run.column("neighbour_rouge"), DEEP)
-    return -min(run.column(DEPTH)) if kept is None else kept
+    """ROUGE-L of the other people's answers where the probability of the target's facts has fallen to `DEEP`."""
+    return kept_or_depth(run, DEPTH, "neighbour_rouge", DEEP)
 
 
 def reproduced(model: LanguageModel, rows: Sequence[Example]) -> float:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from letheon.core.model.models import LanguageModel
@@ -36,7 +36,7 @@ from letheon.papers.kit.arms import Arm, Taught, Trajectory, memory_of, run_each
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, first_crossing
+from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.plots import heat_map
@@ -97,7 +97,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about a minute of one core per seed, and as much for each of the tuning seeds and rates."""
     found.baselines += ["KUDA without projection", "KUDA with a strict threshold", "gradient ascent", "NPO", "RMU"]
     found.seeds = [FIRST_SEED + seed for seed in scale.seeds]
-    rates = choose(found, dict.fromkeys(CURVES, RATES), lambda *run: kept_deep(follow_arm(scale, *run)))
+    rates = choose(found, dict.fromkeys(CURVES, RATES), partial(kept_by, scale))
     start.cache_clear()
     trials = {seed: trial(seed, scale, rates) for seed in found.seeds}
     judge(found, trials)
@@ -130,21 +130,12 @@ def start(seed: int, scale: Scale) -> Start:
     return Start(taught, window, [line["effect"] for line in scope.table])
 
 
-def follow_arm(scale: Scale, name: str, rate: float, seed: int) -> Trajectory:
-    """One compared run from a copy of the taught model."""
+def kept_by(scale: Scale, name: str, rate: float, seed: int) -> float:
+    """The probability of known answers not shown, where a compared run's forget probability has fallen to `DEEP`."""
     here = start(seed, scale)
     plan = plans_of(here.window, len(here.effect), seed, dict.fromkeys(CURVES, rate))[name]
-    return run_each({name: plan}, here.taught, seed)[name]
-
-
-def kept_deep(run: Trajectory) -> float:
-    """The probability of known answers not shown, where the forget probability has fallen to `DEEP`.
-
-    A run that does not get there scores minus its lowest forget probability: less than any that does.
-    """
-    forgotten = run.column("forget_probability")
-    kept = first_crossing(forgotten, run.column("other_probability"), DEEP)
-    return -min(forgotten) if kept is None else kept
+    run = run_each({name: plan}, here.taught, seed)[name]
+    return kept_or_depth(run, "forget_probability", "other_probability", DEEP)
 
 
 def trial(seed: int, scale: Scale, rates: Mapping[str, float]) -> Trial:

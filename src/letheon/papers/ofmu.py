@@ -16,7 +16,7 @@ Full scale in the paper: TOFU, WMDP, CIFAR.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -70,7 +70,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += ["gradient ascent"]
     ends = [end for seed in scale.seeds for end in quadratics(seed)]
     candidates = {name: tuple(product(values, RATES[scale.name])) for name, values in TRIED.items()}
-    chosen = choose(found, candidates, lambda *run: kept_deep(scale, *run))
+    chosen = choose(found, candidates, partial(kept_by, scale))
     found.measured["chosen"] = {"rho": chosen["ofmu"][0], "alpha": chosen["grad_diff"][0]}
     taught.cache_clear()
     arms = arms_of(scale, chosen)
@@ -165,16 +165,11 @@ def arms_of(scale: Scale, chosen: Mapping[str, Setting]) -> Arms:
     return FAST.at_scale(scale, FULL).replace(recipes=recipes, rate=ours, rates=rates)
 
 
-def kept_deep(scale: Scale, name: str, setting: Setting, seed: int) -> float:
-    """The retain probability where the forget probability has fallen to `DEEP`.
-
-    A run that does not get there scores minus its lowest forget probability: less than any that does.
-    """
+def kept_by(scale: Scale, name: str, setting: Setting, seed: int) -> float:
+    """The retain probability where an arm's forget probability has fallen to `DEEP`."""
     every = arms_of(scale, {"ofmu": setting, "grad_diff": setting})
     run = every.replace(recipes={name: every.recipes[name]}).run(taught(seed, scale), seed)[name]
-    forgotten = run.column("forget_probability")
-    kept = first_crossing(forgotten, run.column("retain_probability"), DEEP)
-    return -min(forgotten) if kept is None else kept
+    return kept_or_depth(run, "forget_probability", "retain_probability", DEEP)
 
 
 def compared(runs: Runs) -> EqualForgetting:

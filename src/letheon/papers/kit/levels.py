@@ -31,6 +31,15 @@ def first_reached(levels: Sequence[float], values: Sequence[float], level: float
     return next((value for now, value in zip(levels, values, strict=True) if now <= level), None)
 
 
+def kept_or_depth(run: Trajectory, by: str, keep: str, level: float) -> float:
+    """`keep` where `by` first falls to a level: what an arm's setting is chosen by.
+
+    A run that does not get there scores minus its lowest value of `by`: less than any that does.
+    """
+    kept = first_crossing(run.column(by), run.column(keep), level)
+    return -min(run.column(by)) if kept is None else kept
+
+
 def common_level(paths: Iterable[Sequence[float]], levels: Sequence[float] = LEVELS) -> float | None:
     """The lowest of the levels (given in rising order) that every path reaches; None if some path reaches none."""
     highest = max(min(path) for path in paths)
