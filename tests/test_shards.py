@@ -261,7 +261,7 @@ def test_auto_shards_where_what_the_method_holds_does_not_fit(
     _, training = resolve(recipe, None, None, {})
 
     def place(memory: int, method: str = "npo") -> torch.device | None:
-        monkeypatch.setattr("letheon.forget.placement.memory_of", lambda _: memory)
+        monkeypatch.setattr("letheon.core.training.placement.memory_of", lambda _: memory)
         return sharded_device(tiny, read_method(method), training, "cpu")
 
     assert place(20 * weights - 1) is None, "one process has no shards"

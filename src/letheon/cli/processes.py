@@ -32,7 +32,9 @@ def run_in_processes(count: int, remedy: str) -> None:
         raise InputError(f"--processes {count}", "give 1 or more")
     import logging
     import uuid
+    from typing import Any
 
+    import psutil
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -41,6 +43,9 @@ def run_in_processes(count: int, remedy: str) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.environ[STARTED_HERE] = "1"
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(PATIENCE))
+    handled: dict[str, Any] = (
+        {"signals_to_handle": "SIGINT,SIGHUP,SIGQUIT"} if hasattr(LaunchConfig, "signals_to_handle") else {}
+    )
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -50,7 +55,10 @@ def run_in_processes(count: int, remedy: str) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        **handled,
     )
+    # The processes get SIGTERM from the launch alone, where one of them has failed; see `is_of_launch`.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         elastic_launch(config, sys.executable)("-m", "letheon", *sys.argv[1:])
     except ChildFailedError as error:
@@ -64,5 +72,7 @@ def run_in_processes(count: int, remedy: str) -> None:
             raise LetheonError(problem, remedy) from None
         sys.exit(failure.exitcode)
     except SignalException:
+        for child in psutil.Process().children():  # that did not end by two signals
+            child.kill()
         sys.exit(Interrupted.exit_code)
     sys.exit(0)

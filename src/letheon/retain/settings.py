@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from letheon.core.registry import Checked
-from letheon.core.training.settings import Precision
+from letheon.core.training.settings import Precision, Shard
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class LearnSettings(
         evaluate_every: steps between evaluations during training; 0 evaluates after each task only.
         evaluate_rows: largest number of test rows per task in evaluations during training (always the same rows).
         precision: number format of a language model's matrix products in training.
+        shard: put a language model's weights, gradients, moments and what a strategy holds per weight in shards over
+            all processes (FSDP2) instead of holding them whole in each: `auto` does so where these (from 20 bytes per
+            weight; 4 with an adapter) do not fit one device. One process has no shards.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.
@@ -52,6 +55,7 @@ class LearnSettings(
     evaluate_every: int = 0
     evaluate_rows: int = 1000
     precision: Precision = "float32"
+    shard: Shard = "auto"
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0
