@@ -87,15 +87,19 @@ def learn(
         try:
             composed.prepare(learner)
             run = _run_of(run, out, _config(model, learner))
-            loop = Loop(learner, run, on_evaluation)
-            if run is None or not is_main_process():
-                return loop.work(resume=resume)
-            with run.lock():
-                run.tidy()
-                return loop.work(resume=resume)
+            return _worked(Loop(learner, run, on_evaluation), run, resume)
         except BaseException:
             learner.release(gather=False)
             raise
+
+
+def _worked(loop: Loop, run: Run | None, resume: bool) -> Learned:
+    """Learn the stream; process 0 holds the run's folder meanwhile."""
+    if run is None or not is_main_process():
+        return loop.work(resume=resume)
+    with run.lock():
+        run.tidy()
+        return loop.work(resume=resume)
 
 
 def _run_of(run: Run | None, out: str | Path | None, config: dict[str, Any]) -> Run | None:
