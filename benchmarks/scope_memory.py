@@ -71,8 +71,8 @@ def live_bytes() -> int:
     return sum(storages.values())
 
 
-def measure(folder: Path, method: str, options: dict[str, Any]) -> float:
-    """Bytes held per parameter after a step."""
+def measure(folder: Path, method: str, options: dict[str, Any], parameters: int = PARAMETERS) -> float:
+    """Bytes held per parameter of the model after a step."""
     gc.collect()
     empty, held = live_bytes(), []
     handle = register_optimizer_step_post_hook(lambda *_: held.append(live_bytes() - empty))
@@ -81,24 +81,31 @@ def measure(folder: Path, method: str, options: dict[str, Any]) -> float:
         forget(str(folder), sample_request(), method, device="cpu", **training)
     finally:
         handle.remove()
-    return max(held) / PARAMETERS
+    return max(held) / parameters
 
 
-def within_correction(folder: Path) -> float:
+def within_correction(folder: Path, parameters: int = PARAMETERS) -> float:
     """Bytes held per parameter, at most, while `+geometric` corrects a step with its whole history."""
     gc.collect()
-    empty, held, dot = live_bytes(), [0], geometric.dot
+    empty, held, dot, steps = live_bytes(), [0], geometric.dot, 0
+
+    def stepped(*_: object) -> None:
+        nonlocal steps
+        steps += 1
 
     def counted(a: list[Tensor], b: list[Tensor], weight: list[Tensor] | None = None) -> float:
-        held.append(live_bytes() - empty)
+        if steps == RUNS["npo+geometric"]["steps"]:  # counting takes longer than the products
+            held.append(live_bytes() - empty)
         return dot(a, b, weight)
 
     geometric.dot = counted  # type: ignore[assignment]  # it is called with every vector in place
+    handle = register_optimizer_step_post_hook(stepped)
     try:
-        measure(folder, "npo+geometric", RUNS["npo+geometric"])
+        measure(folder, "npo+geometric", RUNS["npo+geometric"], parameters)
     finally:
         geometric.dot = dot
-    return max(held) / PARAMETERS
+        handle.remove()
+    return max(held) / parameters
 
 
 def main() -> None:

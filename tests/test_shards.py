@@ -253,7 +253,7 @@ def test_what_needs_whole_weights_is_refused_before_loading(
         forget("tiny", deletion, method, shard="on", device="cpu")
 
 
-def test_auto_shards_where_sixteen_bytes_per_weight_do_not_fit(
+def test_auto_shards_where_what_the_method_holds_does_not_fit(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = sum(parameter.numel() for parameter in tiny.model.parameters())
@@ -261,17 +261,18 @@ def test_auto_shards_where_sixteen_bytes_per_weight_do_not_fit(
     _, training = resolve(recipe, None, None, {})
 
     def place(memory: int, method: str = "npo") -> torch.device | None:
-        monkeypatch.setattr("letheon.forget.placement.memory_of", lambda _: memory)
+        monkeypatch.setattr("letheon.core.training.placement.memory_of", lambda _: memory)
         return sharded_device(tiny, read_method(method), training, "cpu")
 
-    assert place(16 * weights - 1) is None, "one process has no shards"
+    assert place(20 * weights - 1) is None, "one process has no shards"
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert place(16 * weights) is None
-    assert place(16 * weights - 1) == torch.device("cpu")
-    assert place(44 * weights - 1, "npo+null_space") == torch.device("cpu"), "it holds several vectors of a step"
-    assert place(44 * weights, "npo+null_space") is None
-    assert place(16 * weights - 1, "npo+gauss_newton") is None, "what cannot be sharded stays whole"
+    assert place(20 * weights) is None
+    assert place(20 * weights - 1) == torch.device("cpu")
+    assert place(49 * weights - 1, "npo+null_space") == torch.device("cpu"), "it holds several vectors of a step"
+    assert place(49 * weights, "npo+null_space") is None
+    assert place(76 * weights - 1, "npo+geometric") == torch.device("cpu"), "and earlier steps' gradients"
+    assert place(20 * weights - 1, "npo+gauss_newton") is None, "what cannot be sharded stays whole"
 
 
 def test_a_ghost_makes_the_passes_and_counts_for_nothing(tiny: LanguageModel, deletion: Request) -> None:

@@ -9,12 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from benchmarks import gpu, scale_memory
+from benchmarks import gpu, scale_memory, scope_memory
 from letheon.cli import main
+from letheon.cli.verbs import load_verb
+from letheon.core.model.models import LanguageModel
+from letheon.core.model.structure import structure_of
+from letheon.forget.placement import check_shards
+from letheon.forget.recipe import read_method
+from letheon.forget.run import check_memory, check_model, default_method
+from letheon.forget.settings import resolve
 from letheon.jobs import sizing
-from letheon.jobs.sizing import GIB, command, shape_of, ways
+from letheon.jobs.sizing import GIB, command, possible, shape_of, ways
 
 EIGHT: dict[str, Any] = {**scale_memory.SIZES["8B"], "vocab_size": 128256, "num_key_value_heads": 8}
 
@@ -93,6 +101,63 @@ def test_doctor_reads_a_configuration_without_weights(
     assert found["command"].endswith("--processes 4 --shard on")
     joint = {"options": "--method alternates", "bytes_per_weight": 20.0, "fits": False, "fits_sharded": True}
     assert found["ways"][2] == found["ways"][2] | joint
+
+
+CONFIGS: dict[str, tuple[int, Any]] = {
+    "a Llama of 70 billion": (70_553_706_496, LlamaConfig(
+        vocab_size=128256, num_key_value_heads=8, max_position_embeddings=131072, **scale_memory.SIZES["70B"])),
+    "a mixture": (0, MixtralConfig(vocab_size=32000, hidden_size=512, intermediate_size=1024, num_hidden_layers=4)),
+    "GPT-2": (124_439_808, GPT2Config()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_doctor_s_ways_and_commands_work_on_every_kind_of_model(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way is one that the parser takes and the method does not refuse; so is each command that is proposed."""
+    weights, config = CONFIGS[kind]
+    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    name = str(tmp_path)
+    monkeypatch.setattr(sizing, "devices", lambda: ("cuda", 8, 80 * GIB))
+    found = sizing.needs(name)
+    assert not weights or found["weights"] == weights
+    structure = structure_of(name)
+    assert structure is not None
+    choices = possible(ways(shape_of(structure)), structure)
+    shown = {way.options for way in choices}
+    assert [way["options"] for way in found["ways"]] == [way.options for way in choices]
+    assert ("" in shown) == (kind != "a mixture"), "the null space does not work on fused experts"
+    assert next(way.divided for way in choices if way.options in ("", "--method alternates")) == (kind != "GPT-2")
+    start = f"letheon forget {name} --forget rows.jsonl --retain keep.jsonl"
+    said = [f"{start} {way.options}" for way in choices]
+    said += [command(name, choices, n, gib * GIB) for n in (1, 8, 64) for gib in (1, 8, 24, 80, 640, 6000)]
+    for line in {text[text.index("letheon forget") :] for text in said if "letheon forget" in text}:
+        given = load_verb("forget").make_context("forget", line.split()[2:]).params
+        options = {field: given[field] for field in ("optimizer", "offload", "gradient_checkpointing", "base", "shard")}
+        method = given["method"] or default_method(name, None, options={k: v for k, v in options.items() if v})
+        recipe = read_method(str(method))
+        _, training = resolve(recipe, None, None, {k: v for k, v in options.items() if v})
+        if training.base != "4bit":  # needs a package
+            check_memory(recipe, training)
+        check_model(recipe, name)
+        if training.shard == "on":
+            check_shards(recipe, training, structure)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "least"), [("npo", 1), ("npo+null_space", 0.8), ("npo+geometric", 1)])
+def test_an_update_holds_the_bytes_that_it_says(method: str, least: float, tiny: LanguageModel, tmp_path: Path) -> None:
+    """The null space holds Adam's denominators and more directions than this model has after its optimizer's step."""
+    folder, weights = tiny.save(tmp_path / "tiny"), sum(weight.numel() for weight in tiny.model.parameters())
+    said = read_method(method).update.method.factory.bytes_per_weight
+    whole = method == "npo+geometric"
+    held = (
+        scope_memory.within_correction(folder, weights) if whole else scope_memory.measure(folder, method, {}, weights)
+    )
+    assert least * said <= held <= said + 0.1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,18 @@ from letheon.forget.run import forget, resume
 from letheon.testing.kills import Killed, killed_before_step
 
 QUICK: dict[str, Any] = {"steps": 2, "learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "device": "cpu"}
+
+
+@pytest.mark.parametrize("base", ["float32", "bfloat16"])
+def test_tiny_in_a_format_is_what_its_saved_folder_is(base: Any, tmp_path: Path) -> None:
+    """Buffers too: rotary frequencies in bfloat16 would turn the hidden states elsewhere."""
+    made = load("tiny", device="cpu", base=base)
+    read = load(made.save(tmp_path / "tiny"), device="cpu", base=base)
+    for one, other in ((made.model.named_parameters(), read.model.named_parameters()),
+                       (made.model.named_buffers(), read.model.named_buffers())):  # fmt: skip
+        for (name, tensor), (_, again) in zip(one, other, strict=True):
+            assert tensor.dtype == again.dtype, name
+            assert torch.equal(tensor, again), name
 
 
 # Checkpointing ------------------------------------------------------------------------------------------------------

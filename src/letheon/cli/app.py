@@ -101,7 +101,7 @@ def _fail_beside_another(error: str) -> None:
 
 def _fail(problem: str, remedy: str, code: int) -> None:
     if not is_main_process():
-        if code == Interrupted.exit_code:  # all processes stop together
+        if code in (Interrupted.exit_code, INTERRUPTED):  # all processes stop together
             sys.exit(code)
         time.sleep(ALONE)  # the launcher ends this process first if the main one has failed too and reports it
     if "--json" in sys.argv:

@@ -18,6 +18,6 @@ ForgettingEach = Annotated[
 ]
 Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 
-NOT_EACH = ("seed", "checkpoint_seconds", "checkpoint_steps")
+NOT_EACH = ("shard", "seed", "checkpoint_seconds", "checkpoint_steps")
 LearningEach = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING, without=NOT_EACH)]
 LearningOn = Annotated[dict[str, Any], Given(LearnSettings, panel=CONTINUED, without=(*NOT_EACH, "attention"))]

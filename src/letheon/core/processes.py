@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from letheon.core.variables import STARTED_HERE
+
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
@@ -46,6 +48,15 @@ def handle_signals(handler: Callable[..., Any] | signal.Handlers) -> dict[int, A
     with suppress(ValueError):
         return {number: signal.signal(number, handler) for number in HANDLED}
     return {}
+
+
+def is_of_launch(number: int) -> bool:
+    """Return whether Letheon's launch sent a signal because another process has failed, which the launch reports.
+
+    What a user sends it hands on as SIGINT, where torch lets it choose.
+    """
+    chosen = "SIGTERM" not in os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM")
+    return chosen and STARTED_HERE in os.environ and number == signal.SIGTERM
 
 
 def restore_signals(before: Mapping[int, Any]) -> None:

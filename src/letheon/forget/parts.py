@@ -176,10 +176,12 @@ class Update(Configured):
     """Base of updates: an update turns gradients into one step.
 
     Attributes:
-        bytes_per_weight: of a step in float32 with AdamW: weights, gradients, moments and what the update holds.
+        bytes_per_weight: bytes that a run in float32 with AdamW holds per weight where all weights move, activations
+            aside. An update that holds further vectors in its step adds 4 for each.
     """
 
-    bytes_per_weight: ClassVar[float] = 16.0
+    # float32 vectors of the length of the weights: the weights, a gradient, two moments, a copy from before the run
+    bytes_per_weight: ClassVar[float] = 4.0 * (1 + 1 + 2 + 1)
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         """Compute curvature, projectors or groups once, after the objective has prepared itself."""

@@ -22,11 +22,11 @@ from letheon.core.runs import Run
 from letheon.core.scoring.spans import control_probability, find_values
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.training.loop import Loop, TrainingOutcome
+from letheon.core.training.placement import Place
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole, from_main, ghosts
 from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
-from letheon.forget.placement import Place
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
 from letheon.forget.settings import CLOSED, ForgetSettings, Result

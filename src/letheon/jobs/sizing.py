@@ -1,15 +1,17 @@
 """`letheon doctor --model`: the memory that forgetting needs, from the configuration alone, and a command that fits.
 
 A run holds 4 bytes per weight (2 in bfloat16) and some more per weight that moves: its gradient, the optimizer's
-moments, and a copy from before the run. The factors are those that `benchmarks.scope_memory` and
-`benchmarks.scale_memory` measure. Activations are an estimate for one micro-batch of `ROWS` rows of `TOKENS` tokens.
+moments, a copy from before the run, and what the update says that it holds (`Update.bytes_per_weight`). The factors
+are those that `benchmarks.scope_memory` and `benchmarks.scale_memory` measure. Activations are an estimate for one
+micro-batch of `ROWS` rows of `TOKENS` tokens.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -21,13 +23,18 @@ from letheon.core.model.embedded import tiny
 from letheon.core.model.models import cache_folder
 from letheon.core.model.sites import blocks
 from letheon.core.model.structure import structure_of
+from letheon.forget.parts import Update
+from letheon.forget.recipe import Recipe
+from letheon.forget.run import DEFAULTS
+from letheon.forget.updates.geometric import Geometric
+from letheon.forget.updates.null_space import NullSpaceUpdate
 
 FOUR_BITS = 0.52  # bytes per weight of NF4 with doubly quantised scales; embeddings stay bfloat16
-ADAMW, EIGHT_BITS, SGD = 16.0, 10.03, 8.0  # bytes per weight that moves
-GEOMETRIC = 72.0  # while it corrects a step with its whole history; 56 after the step
-# The null space: momentum, four vectors of a step, Adam's denominators (40, counted on a model of 41 million weights),
-# at most 5 of protected directions. Each process holds these, and covariances in float64, of all matrices.
-NULL_SPACE, BASES = 45.0, 15.0
+# Bytes per weight that moves, beside the weight itself: a moment has 4; in eight bits 1, with a scale per 256 numbers.
+ADAMW = Update.bytes_per_weight - 4
+SGD, EIGHT_BITS = ADAMW - 2 * 4, ADAMW - 2 * 4 + 2 * (1 + 4 / 256)
+# Each process holds the null space's directions (5 bytes per weight) and covariances in float64 of all matrices.
+BASES = 15.0
 # scopes that choose by the rows: bytes per weight as measured on a model of 41 million weights (docs/families.md)
 BY_ROWS = {"targeted:k=3": 8.0, "traced": 5.0, "circuit": 12.1, "reglu": 10.3}
 OFFLOADED = 12.0  # of them in the processor's memory with --offload: two moments and a float32 copy
@@ -84,6 +91,14 @@ class Way:
     offloaded: float = 0.0
     divided: bool = True
 
+    @property
+    def method(self) -> str:
+        """The method: by default `alternates`, with the null space unless memory of AdamW is saved."""
+        words = self.options.split()
+        if "--method" in words:
+            return words[words.index("--method") + 1]
+        return DEFAULTS[any(word in ("--optimizer", "--offload", "--base") for word in words)]
+
     def per_device(self, devices: int) -> float:
         """Return the bytes per device when the state and the rows are divided over devices, by shards if several."""
         return (self.state + self.activations) / devices + (self.gathered if devices > 1 else 0.0)
@@ -121,8 +136,8 @@ def ways(shape: Shape) -> list[Way]:
     again, lora = "--gradient-checkpointing", "--method fact_spans@lora"
     gathered, halved = 8.0 * shape.gathered, 4.0 * shape.gathered  # weights and gradients, in float32 and in bfloat16
     return [
-        Way("--method fact_spans+geometric", (4 + GEOMETRIC) * whole, full, gathered),
-        Way("", (4 + NULL_SPACE) * whole, full, gathered + BASES * shape.linear),
+        Way("--method fact_spans+geometric", Geometric.bytes_per_weight * whole, full, gathered),
+        Way("", NullSpaceUpdate.bytes_per_weight * whole, full, gathered + BASES * shape.linear),
         Way("--method alternates", (4 + ADAMW) * whole, full, gathered),
         Way(f"--method alternates {again}", (4 + ADAMW) * whole, thin, gathered),
         Way(f"--optimizer adamw8bit {again}", (4 + EIGHT_BITS) * whole, thin, gathered),
@@ -139,6 +154,17 @@ def ways(shape: Shape) -> list[Way]:
         # while these choose, every process holds the whole model
         *(Way(f"--method npo@{scope}", per_weight * whole, full, 4.0 * whole) for scope, per_weight in BY_ROWS.items()),
     ]
+
+
+def possible(choices: list[Way], structure: nn.Module) -> list[Way]:
+    """Leave out the ways whose method refuses the architecture; shards that it refuses divide nothing."""
+    found = []
+    for way in choices:
+        recipe = Recipe.parse(way.method)
+        if not _refused(recipe.check_model, structure):
+            divided = way.divided and not _refused(recipe.check_shards, structure)
+            found.append(replace(way, divided=divided))
+    return found
 
 
 def activations(shape: Shape, checkpointing: bool = False) -> float:
@@ -168,7 +194,9 @@ def needs(name: str) -> dict[str, Any]:
     Raises:
         InputError: the configuration cannot be found, or is not that of a causal language model.
     """
-    shape = shape_of(_structure(name))
+    structure = _structure(name)
+    shape = shape_of(structure)
+    choices = possible(ways(shape), structure)
     kind, count, memory = devices()
     room = SPARE * memory
     rows = [
@@ -181,7 +209,7 @@ def needs(name: str) -> dict[str, Any]:
             "fits": way.per_device(1) < room,
             "fits_sharded": count > 1 and way.divided and way.per_device(count) < room,
         }
-        for way in ways(shape)
+        for way in choices
     ]
     return {
         "model": name,
@@ -192,7 +220,7 @@ def needs(name: str) -> dict[str, Any]:
         "estimate": f"activations of {ROWS} rows of {TOKENS} tokens; --micro-batch-size makes them smaller. What npo@ "
         "moves depends on the rows: its bytes per weight are those of a model of 41 million weights",
         "ways": rows,
-        "command": command(name, ways(shape), count, memory, kind),
+        "command": command(name, choices, count, memory, kind),
     }
 
 
@@ -231,6 +259,14 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
         f"{problem}; all weights need {processes} such devices: "
         f"{start} {last.options} --processes {processes} --shard on"
     )
+
+
+def _refused(check: Callable[[nn.Module], None], structure: nn.Module) -> bool:
+    try:
+        check(structure)
+    except InputError:
+        return True
+    return False
 
 
 def _structure(name: str) -> nn.Module:

@@ -73,12 +73,21 @@ class Composition:
         """Refuse strategies that several processes cannot share the rows of a step for (`InputError`)."""
         for part in self.parts:
             if not part.divisible:
-                able = ", ".join(
-                    record.name for record in methods("strategy") if getattr(record.factory, "divisible", False)
-                )
-                raise InputError(
-                    f"{_name(part)} needs all rows of a step in one process", f"use one process, or one of {able}"
-                )
+                problem = f"{_name(part)} needs all rows of a step in one process"
+                raise InputError(problem, f"use one process, or one of {_able(lambda one: one.divisible)}")
+
+    def check_shards(self) -> None:
+        """Refuse strategies that need whole weights, which no process has where they lie in shards (`InputError`)."""
+        for part in self.parts:
+            if part.of_weights is None:
+                problem = f"{_name(part)} needs whole weights, which no process has where they lie in shards"
+                able = _able(lambda one: one.divisible and one.of_weights is not None)
+                raise InputError(problem, f"use --shard off, --adapter lora, or one of {able}")
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Bytes of float32 vectors per weight: the strategies' own; and weights, gradient, AdamW's moments, a copy."""
+        return 4.0 * (1 + 1 + 2 + 1 + sum(len(part.of_weights or ()) for part in self.parts))
 
     def prepare(self, learner: Any) -> None:
         """Check the learner's kind, then prepare the strategies from left to right."""
@@ -89,6 +98,12 @@ class Composition:
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of all strategies as `NUMBER/NAME`."""
         return {f"{i}/{name}": t for i, part in enumerate(self.parts) for name, t in part.state_dict().items()}
+
+    def weight_of(self, key: str, names: Sequence[str]) -> str | None:
+        """Name the weight that a tensor of `state_dict` belongs to, out of all weights; None if it belongs to none."""
+        number, attribute, *place = key.split("/")
+        of_weight = place and attribute in (self.parts[int(number)].of_weights or ())
+        return names[int(place[0])] if of_weight else None
 
     def load_state_dict(self, learner: Any, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
@@ -119,6 +134,11 @@ def as_strategy(given: Any) -> Composition:
     if isinstance(given, Composition):
         return given
     return read_strategy(given) if isinstance(given, str) else Composition([given], _name(given))
+
+
+def _able(chosen: Callable[[Any], bool]) -> str:
+    """Name the strategies that have a property."""
+    return ", ".join(record.name for record in methods("strategy") if chosen(record.factory))
 
 
 def _name(part: Any) -> str:

@@ -7,7 +7,6 @@ included, so a killed run that is resumed ends in the same bits.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from letheon.core.atomic import canonical_hash, check_writable
+from letheon.core.atomic import check_writable
 from letheon.core.errors import InputError, nearest
 from letheon.core.hardware import keep_freed_memory
 from letheon.core.model.attention import attending, check_attention
-from letheon.core.model.models import LanguageModel, check_loadable, load
+from letheon.core.model.models import LanguageModel, check_loadable
 from letheon.core.processes import is_main_process, process_count
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.runs import Run
+from letheon.core.training.placement import device_of_shards, load_for
 from letheon.core.workers import connect
 from letheon.retain.classes import ClassLearner
 from letheon.retain.composition import Composition, as_strategy
 from letheon.retain.learned import Learned
 from letheon.retain.learner import Learner
 from letheon.retain.loop import Loop
-from letheon.retain.rows import bytes_of
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream
@@ -75,28 +74,35 @@ def learn(
     settings = resolved(settings, options)
     stream = stream if isinstance(stream, Stream) else read_stream(stream)
     composed = as_strategy(strategy)
-    _refuse_processes(model, composed)
+    shards = _shards(model, composed, settings, device) if process_count() > 1 else None
     run = Run.open(Path(out)) if resume and out is not None else None
     if resume and run is None:
         raise InputError("there is no folder to resume from", "give out=")
     if out is not None and run is None:
         refuse_folder(Path(out))
     _check_attention(settings, stream)
-    model = _connected(model, device)
+    model = _connected(model, device, shards)
     keep_freed_memory()
     network = model.base() if isinstance(model, LanguageModel) else model
     with torch.random.fork_rng(), attending(network, settings.attention):
         torch.manual_seed(stream_seed(settings.seed, "learn"))
-        learner = make_learner(model, stream, composed, settings)
-        composed.prepare(learner)
-        config = _config(model, learner)
-        run = _run_of(run, out, config)
-        loop = Loop(learner, run, on_evaluation)
-        if run is None or not is_main_process():
-            return loop.work(resume=resume)
-        with run.lock():
-            run.tidy()
-            return loop.work(resume=resume)
+        learner = make_learner(model, stream, composed, settings, shards)
+        try:
+            composed.prepare(learner)
+            run = _run_of(run, out, _config(model, learner))
+            return _worked(Loop(learner, run, on_evaluation), run, resume)
+        except BaseException:
+            learner.release(gather=False)
+            raise
+
+
+def _worked(loop: Loop, run: Run | None, resume: bool) -> Learned:
+    """Learn the stream; process 0 holds the run's folder meanwhile."""
+    if run is None or not is_main_process():
+        return loop.work(resume=resume)
+    with run.lock():
+        run.tidy()
+        return loop.work(resume=resume)
 
 
 def _check_attention(settings: LearnSettings, stream: Stream) -> None:
@@ -116,29 +122,43 @@ def _run_of(run: Run | None, out: str | Path | None, config: dict[str, Any]) -> 
     return Run.create(Path(out), config) if is_main_process() else Run(Path(out))
 
 
-def _connected(model: Any, device: str) -> Any:
+def _connected(model: Any, device: str, shards: torch.device | None) -> Any:
     """Load a language model that is given by name, and connect the processes that learn it."""
     if isinstance(model, (str, Path)):
         check_loadable(model)
-        model = load(model, device=device)
+        model = load_for(model, device, shards)
     if isinstance(model, LanguageModel) and process_count() > 1:
-        connect(model.device)
+        connect(shards or model.device)
     return model
 
 
-def _refuse_processes(model: Any, strategy: Composition) -> None:
-    """Refuse what several processes cannot share, before a model is loaded (`InputError`)."""
-    if process_count() == 1:
-        return
+def _shards(model: Any, strategy: Composition, settings: LearnSettings, device: str) -> torch.device | None:
+    """Return the device of this process's shards, None for whole weights; nothing is loaded.
+
+    Raises:
+        InputError: several processes cannot share the work, or the weights where `shard=on`.
+    """
     if isinstance(model, nn.Module):
         raise InputError("several processes with a small network", "use one: it learns faster alone")
     strategy.check_divisible()
+    full = settings.adapter == "full"
+    if isinstance(model, (str, Path)):
+        check_loadable(model)
+    held = strategy.bytes_per_weight if full else 4.0
+
+    def check(_: nn.Module | None) -> None:
+        if full:  # every process has all weights of an adapter
+            strategy.check_shards()
+
+    return device_of_shards(model, settings.shard, device, held, check)
 
 
-def make_learner(model: Any, stream: Stream, strategy: Composition, settings: LearnSettings) -> Learner:
-    """Return the learner for a module or a language model."""
+def make_learner(
+    model: Any, stream: Stream, strategy: Composition, settings: LearnSettings, shards: torch.device | None = None
+) -> Learner:
+    """Return the learner for a module, or for a language model, whose weights may lie in shards on a device."""
     if isinstance(model, LanguageModel):
-        learner: Learner = TextLearner(model, stream, strategy, settings)
+        learner: Learner = TextLearner(model, stream, strategy, settings, shards)
     elif isinstance(model, nn.Module):
         if stream.is_text:
             raise InputError(f"stream {stream.name} holds texts, the model is a module", "give a language model")
@@ -170,7 +190,7 @@ def _config(model: Any, learner: Learner) -> dict[str, Any]:
     return {
         "kind": "learn",
         "model": model.name if isinstance(model, LanguageModel) else type(model).__name__,
-        "start": canonical_hash([hashlib.sha256(bytes_of(one)).hexdigest() for one in learner.start.values()]),
+        "start": learner.start_hash(),
         "stream": {"name": stream.name, "source": stream.source, "rows": stream.fingerprint()},
         "strategy": learner.strategy.text,
         "settings": dataclasses.asdict(learner.settings),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from letheon.core.atomic import atomic_folder
+from letheon.core.atomic import atomic_folder, canonical_hash
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.training.gradients import Vector
@@ -22,7 +23,7 @@ from letheon.core.workers import ALONE, Workers
 from letheon.retain.composition import Composition
 from letheon.retain.descent import make_optimizer
 from letheon.retain.memory import Memory, Policy
-from letheon.retain.rows import TaskRows, joined
+from letheon.retain.rows import TaskRows, bytes_of, joined
 from letheon.retain.settings import LearnSettings
 from letheon.retain.stream import Stream, Task
 
@@ -93,6 +94,26 @@ class Learner:
         return torch.Generator().manual_seed(stream_seed(self.settings.seed, f"{name}/{self.task}", number))
 
     # Several processes, see TextLearner
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights, and all vectors of their length, are only this process's part of the whole ones."""
+        return False
+
+    def whole(self, weight: str | None, tensor: Tensor) -> Tensor | None:
+        """Return a copy of a tensor; in shards that of a weight is put together in process 0, and is None elsewhere.
+
+        Args:
+            weight: name of the weight to whose shape the tensor belongs; None if it is the same in all processes.
+        """
+        return tensor.detach().clone().contiguous()
+
+    def part(self, weight: str | None, tensor: Tensor) -> Tensor:
+        """Return this process's part of what `whole` returned."""
+        return tensor
+
+    def release(self, gather: bool) -> None:
+        """Leave the model whole and plain; with `gather` process 0 gets the trained weights of all shards."""
 
     def own_part(self, rows: TaskRows) -> TaskRows:
         """Return the rows of a step that this process takes: all, where it is the only one."""
@@ -204,7 +225,10 @@ class Learner:
         limit = self.settings.clip
         limit = self.default_clip if limit == 0 else limit
         if limit is not None:
-            nn.utils.clip_grad_norm_(self.weights, limit)
+            self._clip(limit)
+
+    def _clip(self, limit: float) -> None:
+        nn.utils.clip_grad_norm_(self.weights, limit)
 
     default_clip: ClassVar[float | None] = None
 
@@ -277,6 +301,12 @@ class Learner:
     def remember_start(self) -> None:
         """Store the current weights for `reset`."""
         self.start = self.weights_to_keep()
+
+    def start_hash(self) -> str:
+        """Compute the hash of the weights from before the first task, of whole weights, in every process."""
+        wholes = (self.whole(name, tensor) for name, tensor in self.start.items())
+        digests = [hashlib.sha256(bytes_of(whole)).hexdigest() for whole in wholes if whole is not None]
+        return self.workers.from_main(lambda: canonical_hash(digests))
 
     def reset(self) -> None:
         """Restore the weights from before the first task and make a new optimizer."""

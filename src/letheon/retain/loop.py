@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -57,6 +58,7 @@ class Loop:
         with Signals() as self.signals, progress("learning", learner.total_steps) as self.advance:
             while learner.task < len(learner.stream):
                 self._learn(learner.stream.tasks[learner.task])
+        learner.release(gather=True)
         learner.model.eval()
         self.seconds += time.monotonic() - self.clock
         return self._learned()
@@ -127,6 +129,8 @@ class Loop:
             self._interrupt()
         steps, seconds = self.settings.checkpoint_steps, self.settings.checkpoint_seconds
         due = (steps and learner.step % steps == 0) or (seconds and time.monotonic() - self.clock > seconds)
+        if learner.sharded:  # then all take part in a checkpoint, and clocks differ
+            due = learner.any_process(bool(due) and is_main_process())
         if due:
             self._save_checkpoint()
 
@@ -147,17 +151,15 @@ class Loop:
     # Checkpoints
 
     def _save_checkpoint(self) -> None:
-        if self.run is None or not is_main_process():
-            return
         learner = self.learner
+        if self.run is None or not (is_main_process() or learner.sharded):
+            return
         learner.check_losses()
         self._log_losses()
-        tensors = {
-            "weights": learner.weights_to_keep(),
-            "optimizer": _copies(optimizer_state(learner.optimizer, learner.parameters)),
-            "state": _copies(learner.strategy.state_dict()),
-            "random": {"torch": torch.get_rng_state(), "strategy": learner.generator.get_state()},
-        }
+        tensors = self._whole_tensors()
+        if not is_main_process():
+            return
+        tensors["random"] = {"torch": torch.get_rng_state(), "strategy": learner.generator.get_state()}
         self.seconds, self.clock = self.seconds + time.monotonic() - self.clock, time.monotonic()
         content = {
             "step": learner.step,
@@ -169,6 +171,40 @@ class Loop:
         }
         write_checkpoint(self.run, learner.step, tensors, content)
 
+    def _whole_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return copies of the tensors of a checkpoint by group; in shards every process calls this, and 0 gets them.
+
+        No two share memory: safetensors refuses two names for one tensor.
+        """
+        learner = self.learner
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "optimizer": optimizer_state(learner.optimizer, learner.parameters),
+            "state": learner.strategy.state_dict(),
+        }
+        found: dict[str, dict[str, Tensor]] = {}
+        if learner.sharded:
+            groups["weights"] = learner.parameters
+        else:
+            found["weights"] = learner.weights_to_keep()
+        for group, tensors in groups.items():
+            wholes = {key: learner.whole(self._weight_of(group, key), tensor) for key, tensor in tensors.items()}
+            found[group] = {key: whole for key, whole in wholes.items() if whole is not None}
+        return found
+
+    def _weight_of(self, group: str, key: str) -> str | None:
+        """Name the weight that a tensor of a checkpoint belongs to, if any."""
+        names = list(self.learner.parameters)
+        if group == "state":
+            return self.learner.strategy.weight_of(key, names)
+        name = key.rpartition("/")[0] if group == "optimizer" else key
+        return name or names[int(key)]
+
+    def _parts(self, folder: Path, group: str) -> dict[str, Tensor]:
+        """Read this process's part of a checkpoint's tensors."""
+        learner = self.learner
+        tensors = tensors_of(folder, group, "cpu" if learner.sharded else str(learner.device))
+        return {key: learner.part(self._weight_of(group, key), tensor) for key, tensor in tensors.items()}
+
     def _load_checkpoint(self) -> bool:
         """Restore the last checkpoint; False where there is none."""
         whole = self.learner.workers.from_main(lambda: checkpoints(self.run) if self.run else [])
@@ -179,10 +215,9 @@ class Loop:
         learner.task, learner.step = saved["task"], saved["step"]
         learner.task_step, self.begun = saved["task_step"], saved["begun"]
         self.seconds, self.curve = saved["seconds"], Curve.from_json(saved["curve"])
-        device = str(learner.device)
-        learner.strategy.load_state_dict(learner, tensors_of(folder, "state", device))
-        learner.load_weights(tensors_of(folder, "weights", device))
-        load_optimizer_state(learner.optimizer, learner.parameters, tensors_of(folder, "optimizer", device))
+        learner.strategy.load_state_dict(learner, self._parts(folder, "state"))
+        learner.load_weights(self._parts(folder, "weights"))
+        load_optimizer_state(learner.optimizer, learner.parameters, self._parts(folder, "optimizer"))
         random = tensors_of(folder, "random")
         torch.set_rng_state(random["torch"])
         learner.generator.set_state(random["strategy"])
@@ -199,8 +234,3 @@ class Loop:
             f"learning was stopped at step {step} of {total}; its state is kept",
             f"continue with --resume {self.run.folder}",
         )
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that share no memory with one another: safetensors refuses two names for one tensor."""
-    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from letheon.core.registry import Checked
-from letheon.core.training.settings import Precision
+from letheon.core.training.settings import Precision, Shard
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class LearnSettings(
         precision: number format of a language model's matrix products in training.
         attention: attention implementation of a language model during the run: one of transformers' (`sdpa`, `eager`,
             `flash_attention_2`), or `hyper`, which is approximate beyond 2,048 tokens; empty takes the model's own.
+        shard: put a language model's weights, gradients, moments and what a strategy holds per weight in shards over
+            all processes (FSDP2) instead of holding them whole in each: `auto` does so where these (from 20 bytes per
+            weight; 4 with an adapter) do not fit one device. One process has no shards.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.
@@ -55,6 +58,7 @@ class LearnSettings(
     evaluate_rows: int = 1000
     precision: Precision = "float32"
     attention: str = ""
+    shard: Shard = "auto"
     seed: int = 0
     checkpoint_seconds: float = 120.0
     checkpoint_steps: int = 0

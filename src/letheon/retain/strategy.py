@@ -34,12 +34,16 @@ class Strategy:
         kinds: learners that the strategy supports: `classes`, `texts`.
         divisible: whether processes may each take a part of a step's rows: every loss is `learner.loss` of new or
             replayed rows, and all else depends on weights, summed gradients and the step's whole rows only.
+        of_weights: names among `keeps` of lists with one tensor per weight, which lie in shards where the weights do;
+            then the strategy treats each entry of a weight by itself, or sums over all with `over_shards`. None: it
+            needs whole weights.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ()
     wants: ClassVar[frozenset[str]] = frozenset({"outputs"})
     kinds: ClassVar[frozenset[str]] = frozenset({"classes", "texts"})
     divisible: ClassVar[bool] = False
+    of_weights: ClassVar[tuple[str, ...] | None] = None
 
     Settings: ClassVar[type] = NoSettings  # `letheon.core.registry.method` sets it
 

@@ -7,14 +7,14 @@ tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from letheon.core.errors import InputError
@@ -26,9 +26,11 @@ from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
-from letheon.core.training.sharding import Whole
+from letheon.core.training.gradients import Vector, backward
+from letheon.core.training.sharding import Shards, Whole
 from letheon.core.workers import Workers
 from letheon.retain.composition import Composition
+from letheon.retain.descent import make_optimizer
 from letheon.retain.learner import Learner
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
@@ -43,6 +45,7 @@ class TextLearner(Learner):
 
     Attributes:
         language_model: the model with its tokenizer; `model` is its module.
+        sharding: where the weights lie. In shards `parameters` are this process's parts of the trained weights.
         width: tokens of the longest row of the stream.
     """
 
@@ -50,7 +53,12 @@ class TextLearner(Learner):
     default_clip: ClassVar[float | None] = 1.0
 
     def __init__(
-        self, language_model: LanguageModel, stream: Stream, strategy: Composition, settings: LearnSettings
+        self,
+        language_model: LanguageModel,
+        stream: Stream,
+        strategy: Composition,
+        settings: LearnSettings,
+        shards: torch.device | None = None,
     ) -> None:
         if not stream.is_text:
             raise InputError(f"stream {stream.name} holds tensors, the model is a language model", "give text tasks")
@@ -62,12 +70,18 @@ class TextLearner(Learner):
             language_model.merge_adapter()
             language_model.model.requires_grad_(True)
         super().__init__(language_model.model, stream, strategy, settings)
+        self.device = shards or self.device
+        self._shards: Shards | None = None
         self.encoder = language_model.encoder()
         self.precision = resolve_precision(settings.precision, self.device)
         self._tests = {task.name: self._encoded(_examples(task.test), task.name) for task in stream}
         made = {task.name: self.encode(_examples(task.train), i, task.name) for i, task in enumerate(stream)}
         self.width = max(rows.inputs.shape[1] for rows in made.values())
         self._rows = {name: padded(rows, self.width) for name, rows in made.items()}
+        if shards is not None:
+            self._shards = Shards(language_model, self.parameters, shards)
+            self._hold(self._shards.parameters)
+            self.optimizer = make_optimizer(self.weights, *self._kind_and_rate(), settings)
 
     # Rows
 
@@ -98,7 +112,50 @@ class TextLearner(Learner):
         batch.totals = batch.count()
         return batch
 
-    # Several processes: each holds all weights and takes every n-th row of a step
+    # Several processes: each takes every n-th row of a step, and holds all weights, or a part of each in shards
+
+    @property
+    def sharding(self) -> Whole:
+        return self._shards or Whole(self.language_model, self.parameters)
+
+    @property
+    def sharded(self) -> bool:
+        return self.sharding.sharded
+
+    def whole(self, weight: str | None, tensor: Tensor) -> Tensor | None:
+        return self.sharding.whole(weight, tensor) if self.sharded and weight else super().whole(weight, tensor)
+
+    def part(self, weight: str | None, tensor: Tensor) -> Tensor:
+        if not self.sharded:
+            return tensor
+        part = self.sharding.part(weight, tensor) if weight else tensor
+        return part.to(self.device, copy=True)  # a whole tensor is freed at once
+
+    def _hold(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Let other tensors stand for the trained weights, and the language model's present module for the model."""
+        self.model, self.parameters, self.weights = self.language_model.model, dict(parameters), [*parameters.values()]
+
+    def release(self, gather: bool) -> None:
+        if self._shards is None:
+            return
+        self._shards.end(gather)
+        self._shards = None
+        self._hold({name: self.language_model.model.get_parameter(name) for name in self.parameters})
+
+    def gradient_of(self, loss: Tensor) -> Vector:
+        if self._shards is None:
+            return super().gradient_of(loss)
+        before = [weight.grad for weight in self.weights]
+        self.optimizer.zero_grad()
+        backward(loss / self.workers.count)  # the same loss in every process, and gradients are summed over them
+        self._shards.collect()
+        found = self.gradients()
+        for weight, gradient in zip(self.weights, before, strict=True):
+            weight.grad = gradient
+        return found
+
+    def _clip(self, limit: float) -> None:
+        self.sharding.clip(limit)
 
     def own_part(self, rows: TaskRows) -> TaskRows:
         """Return every n-th row; where none is left, a row that counts for nothing, since all make the same passes."""
@@ -112,7 +169,7 @@ class TextLearner(Learner):
     def summed(self, loss: Tensor) -> Tensor:
         if self.workers.count == 1:
             return loss.detach()
-        Whole(self.language_model, self.parameters).collect()
+        self.sharding.collect()
         return self._total(loss.detach())
 
     def any_process(self, here: bool) -> bool:
@@ -128,7 +185,8 @@ class TextLearner(Learner):
 
     def forward(self, rows: TaskRows) -> Scores:
         enabled = self.precision == "bfloat16" and torch.is_grad_enabled()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled):
+        cache = not self.language_model.sharded  # it would keep every block's cast weights after its shards are freed
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=cache):
             return score(self.language_model, self.batch(rows))
 
     def losses_of(self, outputs: Scores, rows: TaskRows) -> Tensor:
@@ -175,7 +233,10 @@ class TextLearner(Learner):
             generator = torch.Generator().manual_seed(stream_seed(0, f"evaluation/{name}"))
             rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)[:most].tolist()]
         batches = by_length([len(row.ids) for row in rows], EVALUATION_ROWS)
-        found = self.workers.share([partial(self._scored, [rows[i] for i in numbers]) for numbers in batches])
+        pieces = [partial(self._scored, [rows[i] for i in numbers]) for numbers in batches]
+        if self.language_model.sharded:  # all processes must make the same passes
+            pieces += pieces[:1] * (-len(pieces) % self.workers.count)
+        found = self.workers.share(pieces)[: len(batches)]
         right, losses, tokens = ([batch[i] for batch in found] for i in range(3))
         return sum(right) / len(rows), sum(losses) / max(sum(tokens), 1)
 

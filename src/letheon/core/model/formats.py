@@ -30,6 +30,14 @@ def base_of(model: nn.Module) -> Base:
     return "bfloat16" if next(model.parameters()).dtype == torch.bfloat16 else "float32"
 
 
+def cast_weights(model: nn.Module, base: Base) -> None:
+    """Hold a model's weights in a format, four bits as bfloat16; buffers keep their type, as in `from_pretrained`."""
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.float32 if base == "float32" else torch.bfloat16)
+
+
 def held_in(base: Base) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` that hold the weights in a format.
 

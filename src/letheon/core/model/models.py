@@ -23,7 +23,7 @@ from letheon.core.devices import check_device
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
 from letheon.core.model.embedded import smollm2, tiny
-from letheon.core.model.formats import Base, check_base, check_tensors, held_in
+from letheon.core.model.formats import Base, cast_weights, check_base, check_tensors, held_in
 from letheon.core.rows.encoding import Encoder
 
 if TYPE_CHECKING:
@@ -171,7 +171,6 @@ def load(
     """
     if isinstance(name, LanguageModel):
         return name
-    import torch
 
     from letheon.core.hardware import suit
 
@@ -181,7 +180,7 @@ def load(
         if text == "tiny":
             check_base(base)
             loaded = LanguageModel(*tiny(attention), "tiny")
-            loaded.model.to(getattr(torch, base.replace("4bit", "bfloat16")))
+            cast_weights(loaded.model, base)
         elif (Path(text) / "adapter_config.json").is_file():
             below = adapter_base(Path(text))
             loaded = load(below, device="cpu", attention=attention, base=base)

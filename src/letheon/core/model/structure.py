@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from letheon.core.errors import InputError
-from letheon.core.model.formats import Base
+from letheon.core.model.formats import Base, cast_weights
 from letheon.core.model.models import LanguageModel, adapter_base, quiet, read_config
 
 if TYPE_CHECKING:
@@ -37,12 +37,10 @@ def structure_of(model: LanguageModel | str | Path) -> nn.Module | None:
 
 def load_structure(name: str, base: Base = "float32") -> LanguageModel:
     """Load what `load` loads but the weights, which stay on the meta device: tokenizer, settings, modules."""
-    import torch
     from transformers import AutoTokenizer, GenerationConfig
 
     built = copy.deepcopy(_built(name)).eval()
-    for parameter in built.parameters():  # a buffer keeps its type, as in the weights that process 0 loads
-        parameter.data = parameter.data.to(getattr(torch, base))
+    cast_weights(built, base)
     with contextlib.suppress(OSError), quiet():
         built.generation_config = GenerationConfig.from_pretrained(name)
     return LanguageModel(built, AutoTokenizer.from_pretrained(name), name)

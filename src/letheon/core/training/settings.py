@@ -44,8 +44,8 @@ class TrainSettings(
         gradient_checkpointing: run each block again in the backward pass instead of keeping its activations: less
             memory, about a third more time, the same result.
         shard: put weights, gradients and optimizer states in shards over all processes (FSDP2) instead of holding them
-            whole in each: `auto` does so where 16 bytes per weight (null_space: 44) do not fit one device. One process
-            has no shards.
+            whole in each: `auto` does so where what the method holds per weight (20 bytes; geometric 76, null_space
+            49) does not fit one device. One process has no shards.
         seed: root of all random streams.
         checkpoint_seconds: seconds between checkpoints; 0 writes none by time.
         checkpoint_steps: steps between checkpoints; 0 writes none by steps.

@@ -180,11 +180,15 @@ class Shards(Whole):
 
     def total(self, value: float) -> float:
         """Sum over the entries of all shards."""
-        return _reduced(value, dist.ReduceOp.SUM, self.device) if self.sharded else value
+        return self._over_all(value, dist.ReduceOp.SUM)
 
     def largest(self, value: float) -> float:
         """Largest entry of all shards."""
-        return _reduced(value, dist.ReduceOp.MAX, self.device) if self.sharded else value
+        return self._over_all(value, dist.ReduceOp.MAX)
+
+    def _over_all(self, value: float, how: Any) -> float:
+        number = torch.tensor(value, dtype=torch.float64, device=self.device)
+        return float(_reduced(number, how)) if self.sharded else value
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         """Cut this process's rows out; a tensor that has not the parameter's number of rows is left as it is."""
@@ -262,12 +266,12 @@ def total(value: float) -> float:
     return _active[-1].total(value) if _active else value
 
 
-def over_shards(value: Tensor) -> Tensor:
-    """Return the sum over all shards with the derivative of this process's own entries."""
-    if not _active:
-        return value
-    own = float(value.detach())
-    return value + (total(own) - own)
+def over_shards(values: Tensor) -> Tensor:
+    """Return sums over all shards, entry by entry, with the derivatives of this process's own sums."""
+    if not _active or not _active[-1].sharded:
+        return values
+    own = values.detach().double()
+    return values + (_reduced(own, dist.ReduceOp.SUM) - own).to(values.dtype)
 
 
 def trained_weights(model: LanguageModel) -> dict[str, nn.Parameter]:
@@ -337,7 +341,7 @@ def _local(tensor: Any) -> Tensor:
     return local
 
 
-def _reduced(value: float, how: Any, device: torch.device) -> float:
-    number = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(number, how)
-    return float(number)
+def _reduced(values: Tensor, how: Any) -> Tensor:
+    found = values.clone()
+    dist.all_reduce(found, how)
+    return found

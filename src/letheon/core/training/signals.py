@@ -1,17 +1,21 @@
 """Graceful interruption: a training is told of SIGINT or SIGTERM, other work is ended by it with words of its own."""
 
 import logging
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from letheon.core.errors import Interrupted
-from letheon.core.processes import handle_signals, is_launched, is_main_process, restore_signals
+from letheon.core.errors import Interrupted, LetheonError
+from letheon.core.processes import handle_signals, is_launched, is_main_process, is_of_launch, restore_signals
 from letheon.core.workers import shares_work
 
 logger = logging.getLogger("letheon")
+# Seconds in which a second signal counts as the first: a terminal and a launcher may both send it.
+ECHO = 1.0
 
 
 class Signals:
@@ -44,7 +48,7 @@ class Signals:
 
 @contextmanager
 def ended_by_signals(words: str, remedy: str) -> Iterator[None]:
-    """End the block on SIGINT and SIGTERM, which other processes of the job get too.
+    """End the block on SIGINT and SIGTERM, which other processes of the job get too; a second one ends it at once.
 
     Args:
         words: what is kept.
@@ -53,13 +57,23 @@ def ended_by_signals(words: str, remedy: str) -> Iterator[None]:
     Raises:
         Interrupted: a signal came, here or in a training inside.
     """
-    came = False
+    came, speaks = 0.0, is_main_process()
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         nonlocal came
-        came = True
-        handle_signals(signal.SIG_IGN)  # a terminal and the launcher both send it
+        if came:
+            if time.monotonic() - came > ECHO:
+                end_at_once()
+            return
+        if is_of_launch(number):
+            raise SystemExit(LetheonError.exit_code)
+        came = time.monotonic()
         raise KeyboardInterrupt
+
+    def end_at_once() -> None:
+        if speaks:
+            logger.error("error: %s\n       %s", words, remedy)
+        os._exit(Interrupted.exit_code)
 
     before = handle_signals(stop)
     try:

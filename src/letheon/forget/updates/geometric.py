@@ -193,6 +193,9 @@ def _gram(vectors: Sequence[Vector], lengths: NDArray[np.float64], weight: Vecto
 )
 class Geometric(Update):
     settings: Settings
+    # while a step is corrected, with the default mode and rank: both gradients, the retain gradients of the seven steps
+    # before, the weights before the step, the step as AdamW took it and as it is corrected, the metric and its inverse
+    bytes_per_weight = Update.bytes_per_weight + 4 * (2 + 7 + 1 + 2 + 2)
 
     @staticmethod
     def check_recipe(recipe: Recipe, request: Request | None) -> None:

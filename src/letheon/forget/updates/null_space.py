@@ -81,7 +81,9 @@ class NullSpaceUpdate(Update):
     """
 
     settings: Settings
-    bytes_per_weight = 44.0
+    # the momentum, the weights before the step, both gradients, the projected one and Adam's denominators; and up to 5
+    # bytes of protected directions, whose number depends on the rows
+    bytes_per_weight = Update.bytes_per_weight + 4 * 6 + 5
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:

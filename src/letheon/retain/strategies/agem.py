@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from letheon.core.registry import Checked, method
+from letheon.core.training.sharding import over_shards
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Policy
 from letheon.retain.row_gradients import flat, unflat
@@ -31,15 +32,16 @@ class Settings(Checked, positive=("capacity",)):
 
 def agem_projection(gradient: Float[Tensor, " w"], reference: Float[Tensor, " w"]) -> Float[Tensor, " w"]:
     """g - (g·r / r·r) r where g·r < 0, else g."""
-    product = torch.dot(gradient, reference)
+    product = over_shards(torch.dot(gradient, reference))
     if float(product) >= 0:
         return gradient
-    return gradient - (product / torch.dot(reference, reference)) * reference
+    return gradient - (product / over_shards(torch.dot(reference, reference))) * reference
 
 
 @method("strategy", "agem", Settings, paper="1812.00420")
 class AGEM(Replaying):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ()
 
     def after_backward(self, learner: Learner, rows: TaskRows) -> None:
         old = self.draw(rows)

@@ -49,6 +49,7 @@ def sum_of_quadratics(
 @method("strategy", "ewc", Settings, paper="1612.00796")
 class EWC(Strategy):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ("importance", "anchor")
     keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor")
     importance: Vector | None
     anchor: Vector | None

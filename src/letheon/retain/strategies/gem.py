@@ -17,6 +17,7 @@ from torch import Tensor
 
 from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import safe_multipliers
+from letheon.core.training.sharding import over_shards
 from letheon.retain.learner import Learner
 from letheon.retain.memory import Memory
 from letheon.retain.row_gradients import flat, group_gradients, unflat
@@ -37,10 +38,10 @@ def gem_projection(
     gradient: Float[Tensor, " w"], memories: Float[Tensor, "tasks w"], margin: float = 0.0, epsilon: float = EPSILON
 ) -> Float[Tensor, " w"]:
     """Return z = Gᵀv + g with v = argmin ½ vᵀ(GGᵀ + εI)v + (Gg)ᵀv over v ≥ γ; g itself where no <g, g_k> < 0."""
-    products = memories @ gradient
+    products = over_shards(memories @ gradient)
     if float(products.min()) >= 0:
         return gradient
-    gram = (memories @ memories.T).double().cpu().numpy()
+    gram = over_shards(memories @ memories.T).double().cpu().numpy()
     gram.flat[:: len(gram) + 1] += epsilon
     # v = u + γ with u ≥ 0
     free = safe_multipliers(gram, -(products.double().cpu().numpy() + margin * gram.sum(1)))
@@ -51,6 +52,7 @@ def gem_projection(
 @method("strategy", "gem", Settings, paper="1706.08840")
 class GEM(Strategy):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ("memory",)
     memory: Memory
 

@@ -18,6 +18,7 @@ from letheon.retain.stream import Task
 @method("strategy", "joint", NoSettings, paper="1802.07569")
 class Joint(Strategy):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ()
 
     def before_task(self, learner: Learner, task: Task) -> None:
         learner.reset()

@@ -11,3 +11,4 @@ from letheon.retain.strategy import NoSettings, Strategy
 @method("strategy", "naive", NoSettings)
 class Naive(Strategy):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ()

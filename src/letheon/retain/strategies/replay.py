@@ -60,6 +60,7 @@ class Replaying(Strategy):
 @method("strategy", "replay", Settings, paper="1902.10486")
 class Replay(Replaying):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ()
 
     def replay(self, learner: Learner, rows: TaskRows) -> TaskRows | None:
         return self.draw(rows)

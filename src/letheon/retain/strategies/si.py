@@ -42,6 +42,7 @@ def importance_of(path: Tensor, moved: Tensor, damping: float) -> Tensor:
 @method("strategy", "si", Settings, paper="1703.04200")
 class SI(Strategy):
     divisible: ClassVar[bool] = True
+    of_weights: ClassVar[tuple[str, ...]] = ("importance", "anchor", "path", "before")
     keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor", "path", "before")
     importance: Vector
     anchor: Vector  # θ at the end of the last task
