@@ -338,7 +338,7 @@ def test_layers_and_texts_that_cannot_be_are_refused(tiny: LanguageModel) -> Non
         layers_of("low", count)
     same = contrast().toward
     with pytest.raises(InputError, match="are equal"):
-        Contrast(same, same)
+        Contrast(same, list(reversed(same)))
     with pytest.raises(InputError, match="--from has 1 texts"):
         Contrast(same, [Example("", "x")])
     with pytest.raises(InputError, match="same states"):
