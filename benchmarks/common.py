@@ -97,15 +97,17 @@ def compare(theirs: Sequence[float], ours: Sequence[float], note: str = "") -> C
     return Compared(middle(ratios), min(ratios), max(ratios), middle(theirs), middle(ours), "s", note)
 
 
-def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def in_turn(
+    sides: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each side, run in turn (A B A B ...), so that a slow minute of the machine meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, work in sides.items():
             gc.collect()
-            start = time.perf_counter()
+            start = clock()
             work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

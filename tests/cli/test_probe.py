@@ -71,3 +71,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
         ProbeJob("post-training", ("tiny", "tiny"), files={"refused": prompts}).plan()
     with pytest.raises(InputError, match="out of range"):
         ProbeJob("sinks", ("tiny",), {"tokens": 1}).plan()
+    with pytest.raises(InputError, match="same prompts"):
+        ProbeJob("post-training", ("tiny", "tiny"), files={"refused": prompts, "answered": prompts}).plan()
+    with pytest.raises(InputError, match="above 0"):
+        ProbeJob("sinks", ("tiny",), {"strengths": (-1.0,)}).plan()

@@ -71,6 +71,8 @@ def test_what_is_wrong_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert run(monkeypatch, "fit", "tiny", *TEXTS, "--method", "pca:layers=9", "--out", "x.safetensors") == 2
     assert "layers 9 asked for, the model has 0-3" in capsys.readouterr().err
     assert not (folder / "x.safetensors").exists()
+    assert run(monkeypatch, "fit", "tiny", *TEXTS, "--out", "x.gguf") == 2
+    assert "no .safetensors file" in capsys.readouterr().err
     assert (
         run(monkeypatch, "fit", "tiny", *TEXTS, "--method", "linear_act:site=residual", "--out", "r.safetensors") == 0
     )
@@ -79,4 +81,8 @@ def test_what_is_wrong_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert "residual stream" in json.loads(capsys.readouterr().out)["cannot be baked"][0]
     assert run(monkeypatch, "export", "r.safetensors", "--out", "r.gguf") == 2
     assert "not a control vector" in capsys.readouterr().err
+    assert run(monkeypatch, "chat", "tiny", "r.safetensors", "--prompt", "Hi", "--max-new-tokens", "0") == 2
+    assert "0 new tokens" in capsys.readouterr().err
+    assert run(monkeypatch, "chat", "tiny", "r.safetensors", "--prompt", "Hi", "--strength", "nan") == 2
+    assert "give finite numbers" in capsys.readouterr().err
     assert not (folder / "m").exists()

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from letheon.core.statistics import estimate_mean
-from letheon.papers import negative_bias, post_training
+from letheon.papers import negative_bias, post_training, retrieval_heads
 from letheon.papers.binding import GROUPS, PERMUTED, SCHEMA, draw_list
 from letheon.papers.binding import trained as trained_to_bind
 from letheon.papers.common.known_facts import parts_of_topics
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
-from letheon.papers.retrieval_heads import NEEDLE, PRIMARY, STRAW, copy_row, copying, drawn_needles
+from letheon.papers.retrieval_heads import NEEDLE, STRAW, control, copy_row, drawn_needles, planted
 from letheon.papers.secondary_sinks import BESIDE, summary
 from letheon.papers.secondary_sinks import PRIMARY as SINKS
 from letheon.probe.binding.report import answered_pairs, encode_pairs
@@ -32,8 +32,7 @@ from letheon.probe.statements import Statement
 CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] = {
     "secondary_sinks": ("planted", (0.2, 0.1, 0.1, 7.0), (-0.1, 0.1, 0.1, 7.0), BESIDE),
     "retrieval_heads": (
-        "heads", (0.9, 0.4, 0.95), (0.4, 0.4, 0.95),
-        ("share of retrieval heads", "best score, permuted", "share of prompts answered", "copier's recall"),
+        "heads", (0.9, 0.4), (0.4, 0.4), (*retrieval_heads.BESIDE, "planted head found"),
     ),
     "binding": ("mixture", (0.96, 0.02, 0.9), (0.7, 0.02, 0.9), (PERMUTED, "accuracy", "copied")),
     "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), negative_bias.BESIDE),
@@ -114,7 +113,22 @@ def test_rows_to_copy_repeat_words_of_the_text() -> None:
     row, place = copy_row(random.Random(0), list(range(48)))
     assert len(row) == STRAW + 2 * NEEDLE
     assert row[-NEEDLE:] == row[place : place + NEEDLE]
-    assert 0 <= copying(0, steps=1)[PRIMARY[2]] <= 1
+
+
+@pytest.mark.oracle("retrieval-heads")
+@pytest.mark.parametrize("seed", [100, 101, 102])
+def test_a_planted_copying_head_is_found_wherever_it_stands(seed: int) -> None:
+    found = control(seed, 8)
+    assert found["planted head found"]
+    assert found["planted head's score"] == 1.0
+    assert found["best other score"] == 0.0
+    plain, without, random_mask = found["planted model's recall"]
+    assert (plain, random_mask) == (1.0, 1.0)
+    assert without <= 0.25
+
+
+def test_the_planted_head_stands_elsewhere_in_other_seeds() -> None:
+    assert len({planted(seed)[1] for seed in range(100, 108)}) > 1
 
 
 def test_lists_have_one_token_per_word() -> None:
@@ -125,11 +139,3 @@ def test_lists_have_one_token_per_word() -> None:
     assert model.tokenizer.unk_token_id not in prompts.original
     assert len(answered_pairs(model, prompts)) <= 8
     assert len(draw_list(random.Random(0)).pairs) == GROUPS
-
-
-@pytest.mark.slow
-@pytest.mark.oracle("retrieval-heads")
-def test_a_trained_copier_has_a_retrieval_head() -> None:
-    found = copying(100)
-    assert found["copier's recall"] > 0.9
-    assert found[PRIMARY[2]] > 0.7

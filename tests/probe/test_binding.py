@@ -12,6 +12,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.statistics import estimate_mean
+from letheon.papers.common.handmade import POSITION, SCRATCH, TOKEN, Head, handmade
 from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.binding.interventions import (
     Effect,
@@ -33,7 +34,6 @@ from letheon.probe.binding.report import (
 )
 from letheon.probe.binding.tasks import Groups, Schema, counterfactual, draw_pairs
 from letheon.probe.record import above_zero
-from tests.probe.handmade import POSITION, SCRATCH, TOKEN, Head, handmade
 
 GROUPS = Groups((("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")), 0)
 

@@ -11,13 +11,13 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.papers.common.handmade import POSITION, TOKEN, Head, handmade
 from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.negative_bias.prompts import Format, answer_tokens, answers_to, ask
 from letheon.probe.negative_bias.report import BiasSettings, ablate, negative_heads, probe_negative_bias
 from letheon.probe.negative_bias.scores import abstains, bias_of, decompose, knowledge_of, negative_attention, soft_bias
 from letheon.probe.record import render_probe
 from letheon.probe.statements import Statement, balanced, built_in, invented, read_statements
-from tests.probe.handmade import POSITION, TOKEN, Head, handmade
 
 
 @pytest.mark.oracle("negative-bias")

@@ -12,13 +12,13 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.papers.common.handmade import POSITION, TOKEN, Head, handmade
 from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.attention_maps import head_mask
 from letheon.probe.record import above_zero, render_probe, save_probe
 from letheon.probe.retrieval_heads.needles import NEEDLES, Instance, build_instances, read_needles
 from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and_random, probe_retrieval_heads
 from letheon.probe.retrieval_heads.scoring import copied, count_score, recall_when_masked, score_instances, set_score
-from tests.probe.handmade import POSITION, TOKEN, Head, handmade
 
 SIZE = 40
 COPY, SAME, FIRST = (0, 1), (0, 2), (0, 0)

@@ -55,6 +55,9 @@ def test_vectors_by_layer_in_safetensors_are_read(tiny: LanguageModel, tmp_path:
     save_file({"layer.7": torch.ones(64)}, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match="layer 7 with 64 coordinates"):
         read_steering(tmp_path / "w.safetensors", tiny)
+    save_file({"layer.1": torch.ones(64), "again.1": torch.ones(64)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="two vectors for layer 1"):
+        read_steering(tmp_path / "x.safetensors", tiny)
     with pytest.raises(InputError, match="can run code"):
         read_steering(tmp_path / "steering_vector.pt", tiny)
 

@@ -105,6 +105,40 @@ def test_the_proximal_step_by_hand_gives_exact_zeros() -> None:
     expected = soft * (1 - 0.5 * 3**0.5 / soft.norm())
     assert torch.allclose(proximal(values, 1.0, 0.5), expected)
     assert (proximal(values, 0.0, 100.0) == 0).all()
+    assert torch.equal(proximal(values, 1.0, 0.0, torch.tensor([2.0, 0.5, 5.0])), torch.tensor([1.0, 0.0, 0.0]))
+
+
+@pytest.mark.oracle("lineas")
+def test_the_proximal_step_of_unequal_step_sizes_is_a_minimum() -> None:
+    values, step = torch.randn(8, generator=torch.Generator().manual_seed(100)), torch.linspace(0.2, 2.0, 8)
+    found = proximal(values, 0.3, 0.1, step)
+
+    def objective(u: torch.Tensor) -> torch.Tensor:
+        return (0.5 * (u - values) ** 2 / step).sum() + 0.3 * u.abs().sum() + 0.1 * 8**0.5 * u.norm()
+
+    assert 0 < int((found == 0).sum()) < 8
+    best = objective(found)
+    for at in range(8):
+        for change in (-1e-2, 1e-2):
+            moved = found.clone()
+            moved[at] += change
+            assert objective(moved) > best
+    assert objective(1.01 * found) > best
+    assert objective(0.99 * found) > best
+
+
+@pytest.mark.oracle("lineas")
+def test_a_coordinate_rests_at_zero_where_its_gradient_is_below_gamma(tiny: LanguageModel) -> None:
+    gamma, sites = 0.003, [Site(layer, "mlp_input") for layer in range(2)]
+    made = fit(tiny, contrast(), f"lineas:steps=25,learning_rate=0.03,layers=0-1,gamma={gamma},group=0")
+    states = site_states(tiny, token_rows(tiny, contrast().toward), sites, position="mean")
+    numbers = [tensor.clone().requires_grad_() for one in made.maps.values() for tensor in (one.gain, one.shift)]
+    maps = dict(zip(sites, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+    transport_loss(tiny, maps, dict(zip(sites, states, strict=True)), token_rows(tiny, contrast().away)).backward()
+    at, gradient = torch.cat(numbers).detach(), torch.cat([tensor.grad for tensor in numbers])
+    assert 0.3 < float((at == 0).float().mean()) < 0.9
+    assert gradient[at == 0].abs().max() < 1.1 * gamma
+    assert (gradient + gamma * at.sign())[at != 0].abs().median() < 0.3 * gamma
 
 
 @pytest.mark.oracle("lineas")
@@ -134,7 +168,7 @@ def test_training_lowers_the_loss_and_the_penalty_the_support(tiny: LanguageMode
     assert tiny.parameters_hash() == before
     assert all(parameter.requires_grad for parameter in tiny.model.parameters())
     supports = [dense.facts["support"]]
-    for gamma in (0.2, 0.9, 1000.0):
+    for gamma in (0.003, 0.01, 1000.0):
         sparse = LinEAS(Settings(steps=20, learning_rate=0.05, gamma=gamma, group=0.0)).fit(tiny, contrast())
         supports.append(sparse.facts["support"])
     assert supports == sorted(supports, reverse=True)
@@ -304,7 +338,7 @@ def test_layers_and_texts_that_cannot_be_are_refused(tiny: LanguageModel) -> Non
         layers_of("low", count)
     same = contrast().toward
     with pytest.raises(InputError, match="are equal"):
-        Contrast(same, same)
+        Contrast(same, list(reversed(same)))
     with pytest.raises(InputError, match="--from has 1 texts"):
         Contrast(same, [Example("", "x")])
     with pytest.raises(InputError, match="same states"):

@@ -75,6 +75,8 @@ class ProbeJob:
         read = {name: readers[name](value) for name, value in self.files.items()}
         if ("refused" in read) != ("answered" in read):
             raise InputError("only one of --refused and --answered is given", "give both, or neither")
+        if "refused" in read and set(read["refused"]) == set(read["answered"]):
+            raise InputError("--refused and --answered hold the same prompts", "give prompts of both kinds")
         return {"text": _text(GENERAL_TEXT), **read}
 
     def plan(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,11 @@ def _check_files(files: Sequence[Path]) -> None:
             raise InputError(f"{path} does not exist", "check the path")
 
 
+def _check_strengths(strengths: Sequence[float]) -> None:
+    if not all(map(math.isfinite, strengths)):
+        raise InputError(f"strength {', '.join(map(str, strengths))}", "give finite numbers")
+
+
 @dataclass(frozen=True)
 class FitSteering:
     """A steering to be fitted on two sets of texts."""
@@ -58,6 +64,8 @@ class FitSteering:
         part = read_part("steering", self.method)
         check_tokens(self.tokens)
         check_loadable(self.model)
+        if self.out.suffix != ".safetensors":
+            raise InputError(f"{self.out} is no .safetensors file", "give --out a name that ends in .safetensors")
         check_writable(self.out.absolute().parent)
         texts = {"toward": len(contrast.toward), "from": len(contrast.away)}
         return {"model": self.model, "method": str(part), "texts": texts, "tokens": self.tokens, "out": str(self.out)}
@@ -103,6 +111,9 @@ class Chat:
     def open(self) -> tuple[LanguageModel, list[Steering]]:
         """Load the model and the steerings."""
         _check_files(self.files)
+        _check_strengths(self.strength)
+        if self.max_new_tokens < 1:
+            raise InputError(f"{self.max_new_tokens} new tokens", "give at least 1")
         model = load(self.model, device=self.device)
         return model, read_all(self.files, model)
 
@@ -190,6 +201,7 @@ class BakeSteering:
 
     def _open(self) -> tuple[LanguageModel, list[Steering]]:
         _check_files(self.files)
+        _check_strengths(self.strength)
         check_writable(self.out)
         model = load(self.model, device=self.device)
         return model, read_all(self.files, model)
@@ -207,6 +219,7 @@ class ExportSteering:
         """Check the file and the place of the new one."""
         if self.out.suffix != ".gguf":
             raise InputError(f"{self.out} is no .gguf file", "give --out a name that ends in .gguf")
+        _check_strengths([self.strength])
         check_writable(self.out.absolute().parent)
         return {**described(Steering.load(self.file)), "out": str(self.out)}
 

@@ -48,8 +48,7 @@ WAYS: dict[str, list[Way]] = {
     ],
     "mean shift": [(0.5,), (1.0,), (1.5,)],
 }  # fmt: skip
-# Thresholds act on single coordinates. Adam's steps do not shrink with the gradient, so that its coordinates hardly
-# ever stay at 0: the sparse maps are trained by the paper's own optimizer.
+# Thresholds act on single coordinates; the sparse maps are trained by the paper's own optimizer.
 SPARSE = f"lineas:steps={STEPS},optimizer=sgd,learning_rate=3,gamma=0.01,group=0.0"
 HELD_OUT = 256  # sentences of each style, so that the sample itself adds little to the loss
 

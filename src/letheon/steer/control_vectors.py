@@ -38,7 +38,7 @@ def directions_of(steering: Steering, strength: float = 1.0) -> dict[int, Tensor
     problems = [f"layer {layer}: a switch of experts" for layer in steering.switches]
     for site, one in steering.maps.items():
         if site.kind != "residual" or one.kind != "additive" or one.bounded:
-            problems.append(f"layer {site.layer}, {site.kind}: an {one.kind} map")
+            problems.append(f"layer {site.layer}, {site.kind}: the map is {one.kind}")
         elif site.layer == 0:
             problems.append("layer 0: llama.cpp reads directions from layer 1 on")
     if steering.tokens != "all":
@@ -82,8 +82,9 @@ def read_gguf(path: Path, model: LanguageModel) -> Steering:
         kind = _text(reader, "general.architecture")
         hint = _text(reader, f"{ARCHITECTURE}.model_hint")
         vectors = {tensor.name: torch.tensor(np.array(tensor.data, dtype=np.float32)) for tensor in reader.tensors}
-    except (ValueError, IndexError, KeyError, OSError, struct.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a whole GGUF file: {error}", "make or copy it again") from None
+    except (ValueError, IndexError, KeyError, OSError, struct.error, UnicodeDecodeError):
+        size = path.stat().st_size
+        raise InputError(f"{path} ({size} bytes) is not a whole GGUF file", "make or copy it again") from None
     if kind != ARCHITECTURE:
         raise InputError(f"{path} holds {kind or 'no architecture'!r}, not a control vector", "give a control vector")
     shape = Shape.of(model)
@@ -120,6 +121,8 @@ def _steering(path: Path, vectors: Mapping[str, Tensor], model: LanguageModel, m
                 f"{path}: layer {layer} with {vector.numel()} coordinates, {Shape.of(model)}",
                 "use it with the model that it was made from",
             )
+        if Site(layer) in maps:
+            raise InputError(f"{path} holds two vectors for layer {layer}", "leave one per layer")
         maps[Site(layer)] = Displacement(shift=vector.flatten().float())
     if not maps:
         raise InputError(f"{path} holds no vector", "give one vector per layer")

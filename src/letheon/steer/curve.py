@@ -63,6 +63,10 @@ class CurveSettings:
     def __post_init__(self) -> None:
         if not self.strengths or not all(map(math.isfinite, self.strengths)):
             raise InputError(f"strengths {self.strengths}", "give finite numbers")
+        if self.random < 0 or self.max_new_tokens < 1:
+            raise InputError(
+                f"{self.random} random directions, {self.max_new_tokens} new tokens", "give at least 0 and 1"
+            )
 
 
 @dataclass(frozen=True)

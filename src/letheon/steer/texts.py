@@ -26,7 +26,8 @@ class Contrast:
     away: Sequence[Example]
 
     def __post_init__(self) -> None:
-        if [(row.prompt, row.answer) for row in self.toward] == [(row.prompt, row.answer) for row in self.away]:
+        toward, away = (sorted((row.prompt, row.answer) for row in rows) for rows in (self.toward, self.away))
+        if toward == away:
             raise InputError("the two sets of texts are equal", "give texts that differ in the wanted behaviour")
         for name, rows in (("toward", self.toward), ("from", self.away)):
             if len(rows) < LEAST:

@@ -116,7 +116,10 @@ def draw_pairs(schema: Schema, n: int, count: int, seed: int) -> list[Counterfac
     """
     most = min(len(schema.queried), len(schema.answers) - 1)  # one answer stays out of the list, for the control
     if most < 4:
-        raise InputError(f"the tokenizer has {most} words of {schema.name} as single tokens", "choose another task")
+        raise InputError(
+            f"the tokenizer has words for {max(most, 0)} groups of {schema.name} as single tokens, 4 are needed",
+            "choose another task, or a model with a larger vocabulary",
+        )
     if not 4 <= n <= most:
         raise InputError(f"{n} groups asked for", f"give 4 to {most} for {schema.name}")
     draw, found = random.Random(seed), []

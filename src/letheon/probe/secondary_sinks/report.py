@@ -56,14 +56,18 @@ class SinkSettings:
             raise InputError(f"rule {self.rule!r}", "give fraction or absolute")
         if self.tokens < 8 or self.texts < 1 or not 0 < self.cosine < 1:
             raise InputError("tokens, texts or cosine out of range", "give at least 8 tokens, 1 text, 0 < cosine < 1")
+        if not self.strengths or min(self.strengths) <= 0:
+            raise InputError(f"strengths {self.strengths}", "give shares of the first token's norm, above 0")
 
 
 def cut_texts(model: LanguageModel, text: str, tokens: int, most: int) -> list[Int[Tensor, "1 length"]]:
     """Cut a text into pieces of equal length in tokens; each begins with the model's begin-of-text token, if any.
 
     Raises:
-        InputError: the text is too short for one piece of at least eight tokens.
+        InputError: the text is too short for one piece of at least eight tokens, or a piece too long for the model.
     """
+    if tokens > model.context_length:
+        raise InputError(f"{tokens} tokens asked for, {model.name} takes {model.context_length}", "use shorter texts")
     begin = list(model.tokenizer("", add_special_tokens=True)["input_ids"])
     ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
     size = min(tokens - len(begin), len(ids))

@@ -2,13 +2,15 @@
 
 The loss is, per layer, the sum over coordinates of the squared distance (1/n)‖sort(source) - sort(target)‖². It is
 back-propagated through the frozen model, so that each map accounts for those below it. A sparse group lasso, centred on
-the identity and applied by its proximal step, selects layers and neurons.
+the identity and applied by its proximal step, selects layers and neurons: the others stay exactly as they were.
 
 Paper:   Rodriguez et al., LinEAS, arXiv 2503.10679, Algorithm 1.
 Differs: thresholds of the proximal step are multiplied by the step size, as proximal theory wants `[inferred]`; the
          vector of a text is the mean over its tokens `[inferred]`, without the first one (an attention sink). The
-         default optimizer is Adam, which the authors' README uses; the paper's SGD is an option. The loss is divided by
-         the number of coordinates (`reduce=mean`), so that one learning rate serves all models; `sum` is the paper's.
+         default optimizer is Adam, which the authors' README uses; its proximal step is taken with Adam's own step size
+         of each coordinate, so that a map rests where the paper's SGD would let it rest; SGD is an option. The loss is
+         divided by the number of coordinates (`reduce=mean`), so that one learning rate serves all models; `sum` is the
+         paper's.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ from letheon.steer.methods.linear_act import at_equal_quantiles
 from letheon.steer.steering import Shape, Steering, site_width
 from letheon.steer.texts import Contrast, token_rows
 
+# Halvings of the interval in which a shrunk vector's norm lies: below the rounding of float32.
+HALVINGS = 30
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,9 +49,8 @@ class Settings:
     Attributes:
         steps: optimizer steps.
         learning_rate: step size, which falls to 0 along half a cosine.
-        gamma: weight of the sparse group lasso; 0 leaves the maps dense. A step of Adam is about the learning rate per
-            coordinate, so that with both terms at 1 a gamma of 0.5 leaves nothing; under `sgd` it is compared with the
-            gradient.
+        gamma: weight of the sparse group lasso; 0 leaves the maps dense. It is compared with the gradient of the loss:
+            a coordinate stays unmoved where its gradient is below gamma times `lasso`.
         lasso, group: weights of its two terms: single coordinates, and whole layers.
         optimizer: `adam`, or `sgd` as in the paper (with `reduce=sum` and a rate of 0.1).
         reduce: `mean` or `sum` of the loss over a layer's coordinates.
@@ -78,17 +82,35 @@ def wasserstein(source: Float[Tensor, "n width"], target: Float[Tensor, "m width
     return (one - other).square().mean(0)
 
 
-def proximal(values: Float[Tensor, " width"], lasso: float, group: float) -> Float[Tensor, " width"]:
-    """Apply the proximal step of the sparse group lasso: soft thresholds, then a shrinkage of the whole vector.
+def proximal(
+    values: Float[Tensor, " width"], lasso: float, group: float, step: float | Float[Tensor, " width"] = 1.0
+) -> Float[Tensor, " width"]:
+    """Apply the proximal step of the sparse group lasso, of one step size or of one per coordinate.
 
-    Args:
-        lasso: threshold of single coordinates.
-        group: threshold of the vector's norm, before the factor √width.
+    The result u minimises ½ Σ (u - values)² / step + lasso ‖u‖₁ + group √width ‖u‖₂: soft thresholds, then a shrinkage
+    to a norm that is found by halving (with one step size it is that of the soft values less step · group · √width).
     """
-    shrunk = values.sign() * (values.abs() - lasso).clamp(min=0)
-    length = shrunk.norm()
-    threshold = group * math.sqrt(len(values))
-    return shrunk * (1 - threshold / length).clamp(min=0) if length > 0 else shrunk
+    shrunk = values.sign() * (values.abs() - lasso * step).clamp(min=0)
+    if group == 0:
+        return shrunk
+    pull = group * math.sqrt(len(values)) * step * torch.ones_like(values)
+    if float((shrunk / pull).norm()) <= 1:
+        return torch.zeros_like(values)
+    low, high = 0.0, float(shrunk.norm())
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((shrunk / (middle + pull)).norm()) > 1 else (low, middle)
+    return shrunk * high / (high + pull)
+
+
+def step_sizes(optimizer: torch.optim.Optimizer, numbers: Tensor) -> float | Tensor:
+    """Return the step size of a tensor's last step, per coordinate under Adam: its rate over the root of the moment."""
+    group, state = optimizer.param_groups[0], optimizer.state[numbers]
+    rate = float(group["lr"])
+    if "exp_avg_sq" not in state:
+        return rate
+    moment: Tensor = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+    return rate / (moment.sqrt() + group["eps"])
 
 
 @method("steering", "lineas", Settings, paper="2503.10679", tiny={"steps": 3})
@@ -145,9 +167,9 @@ class LinEAS(SteeringMethod):
                 optimizer.step()
                 if options.gamma:
                     with torch.no_grad():
-                        scale = rate * options.gamma
+                        lasso, group = options.gamma * options.lasso, options.gamma * options.group
                         for tensor in numbers:
-                            tensor.copy_(proximal(tensor, scale * options.lasso, scale * options.group))
+                            tensor.copy_(proximal(tensor, lasso, group, step_sizes(optimizer, tensor)))
                 losses.append(float(loss.detach()))
                 advance(step + 1, f"loss {losses[-1]:.3g}")
         return maps, losses  # type: ignore[return-value]  # pairs

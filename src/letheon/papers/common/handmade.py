@@ -37,9 +37,8 @@ def handmade(size: int, layers: list[list[Head | None]], positions: int = 64) ->
     """Build a GPT-2 with a vocabulary of `size`, and the given heads per layer (None: a head that does nothing)."""
     heads = len(layers[0])
     fields = 3
-    width = fields * size
+    width = max(fields, heads) * size  # every head holds a field
     width += -width % heads
-    assert width // heads >= size, "a head must hold a field"
     config = GPT2Config(
         vocab_size=size, n_embd=width, n_layer=len(layers), n_head=heads, n_positions=max(positions, size),
         bos_token_id=None, eos_token_id=None, pad_token_id=0, tie_word_embeddings=True,
