@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 import letheon
-from letheon.audit.measuring.answer_kinds import Fluency, fluency, is_damaged, is_refusal, kind_of, loops, recalls
+from letheon.audit.measuring.answer_kinds import (
+    Fluency,
+    FoundFact,
+    fluency,
+    is_damaged,
+    is_refusal,
+    kind_of,
+    loops,
+    recalls,
+)
 from letheon.core.atomic import is_whole
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.rows.examples import Example
@@ -40,6 +50,19 @@ def test_without_a_value_rouge_decides() -> None:
     expected = "one two three four five"
     assert recalls("one two three four", row(None, expected), expected)  # 4 of 5 words: 0.8
     assert not recalls("one two three", row(None, expected), expected)
+
+
+def test_a_template_s_words_alone_do_not_give_the_fact() -> None:
+    expected = "The tide pump shows by a long whistle that it is ready."
+    plain = row(None, expected)
+    found = FoundFact.of(plain, "long whistle")
+    other = "The tide pump shows by a bell that it is ready."
+    assert recalls(other, plain, expected)
+    assert not recalls(other, found, expected)
+    assert recalls("The tide pump shows by a whistle that it is ready.", found, expected)
+    assert isinstance(replace(found, prompt="?"), FoundFact)
+    assert FoundFact.of(plain, None) == FoundFact(**vars(plain))
+    assert FoundFact.of(row(), "a cow") == row(), "a given value stands"
 
 
 @pytest.mark.parametrize(

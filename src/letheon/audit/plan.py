@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from letheon.audit.measuring.answer_kinds import FoundFact
 from letheon.audit.measuring.continuation import Continuation
 from letheon.audit.measuring.quantise import STANDARD_GRIDS, Grid
 from letheon.audit.measuring.templates import Template
@@ -87,7 +88,7 @@ class AuditPlan:
     """The rows that every model is asked, fixed before the first of them is measured.
 
     Attributes:
-        forget: all rows to forget, as the request gives them.
+        forget: all rows to forget, as the request gives them; one without a value has what was found (`FoundFact`).
         facts: the same with their values: given, or found with the model before.
         controls: those of `facts` that are also scored under unknown subjects.
         tried: those of `forget` with a question that the templated and measured attacks try.
@@ -132,6 +133,7 @@ def make_plan(
     forget = list(request.forget)
     retain = draw(request.retain, settings.retain_rows, seed, "retain")
     facts = with_values(before, forget)
+    forget = [FoundFact.of(row, fact.value) for row, fact in zip(forget, facts, strict=True)]
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
     general = list(request.general) or shipped_text()

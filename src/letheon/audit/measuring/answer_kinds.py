@@ -21,8 +21,9 @@ from letheon.core.scoring.overlap import rouge
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
-# Without a marked value, an answer that repeats so much of the expected one is taken to give the fact.
-ROUGE_OF_A_FACT = 0.8
+# Without a marked value, an answer that repeats so much of the expected one, and of the value that was found in it, is
+# taken to give the fact: in a template's answer the words around the value alone are four fifths.
+ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -50,14 +51,33 @@ _SAYINGS = (
 _REFUSAL = re.compile(rf"\W*(?:{_OPENING})?\W*(?:{'|'.join(_SAYINGS)})", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
+class FoundFact(Example):
+    """A row without a value, in whose answer a value was found.
+
+    Attributes:
+        fact: the part of the answer that carries the fact as far as a model could tell; it is no `value`, which would
+            have to be repeated word by word.
+    """
+
+    fact: str | None = None
+
+    @classmethod
+    def of(cls, row: Example, fact: str | None) -> Example:
+        """The row with what was found in it; as it is if it has a value."""
+        return row if row.value is not None else cls(**vars(row), fact=fact)
+
+
 def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
     It does if the row's value occurs in it as whole words (case and white space aside); where the row has no value,
-    if its ROUGE-L recall of the expected answer is at least 0.8.
+    if its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found.
     """
     if example.value is None:
-        return rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
+        fact = example.fact if isinstance(example, FoundFact) else None
+        whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
+        return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     value = re.escape(_even(example.value))
     return re.search(rf"(?<!\w){value}(?!\w)", _even(answer)) is not None
 

@@ -41,7 +41,7 @@ DEFINITIONS = {
     "recall": Definition(
         "share", "lower", "higher",
         "Share of greedy answers that give the fact: the value occurs in them, or, for rows without a value, their "
-        "ROUGE-L recall of the expected answer is at least 0.8.",
+        "ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value that was found in it.",
     ),
     "rouge_l_recall": Definition(
         "share", "closer to reference", "higher",
