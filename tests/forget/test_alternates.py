@@ -19,7 +19,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate_ids
-from letheon.forget.objectives.alternates import question_forms, strangers
+from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
 from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
 from letheon.forget.objectives.alternates.strangers import (
@@ -176,10 +176,12 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Reykjavik")) == {"Rey", "rey", " Rey", " rey"}
     assert set(bans("1951")) == {"1951", " 1951"}
-    assert {" Fou", " fou", " 4"} <= set(bans("Four"))
-    assert {" 4", " fou"} <= set(bans("4"))
-    one_letter = tiny.tokenizer(" Reykjavik", add_special_tokens=False)["input_ids"]
-    assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])  # a space and R: the space alone is no letter
+    assert set(bans("Theodor")) == {"Theodo", "theodo", " Theodo", " theodo"}  # or no answer could hold "the"
+    assert bans("4") == []  # or no answer could hold a year with it
+    assert strangers.in_both_spellings(["Four", "Oslo", "12"]) == ("Four", "Oslo", "12", "4", "twelve")
+    one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
+    assert banned_tokens(tiny, ["Reykjavik"])[0][:1] != tiny.tokenizer(" ", add_special_tokens=False)["input_ids"]
+    assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])
 
 
 def test_an_answer_may_not_give_another_short_fact_of_its_subject() -> None:
@@ -194,6 +196,24 @@ def test_an_answer_may_not_give_another_short_fact_of_its_subject() -> None:
     found = strangers.told_beside(rows, ["Ann Lee", "Ann Lee", "Ann Lee", "Bob Ray"], facts)
     assert found == [("Oslo",), ("Rue",), ("Rue", "Moss", "Oslo"), ()]
     assert strangers.told_beside(rows[:2], [None, None], facts[:2]) == [(), ()]
+
+
+def test_questions_are_asked_without_the_subject_s_other_facts(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Question] = []
+
+    def answers(_: LanguageModel, questions: list[Question], *__: object, **___: object) -> list[list[object]]:
+        asked.extend(questions)
+        return [[] for _ in questions]
+
+    monkeypatch.setattr(alternate_rows, "alternate_answers", answers)
+    rows = [
+        Example("Where does Ann Lee live?", "Oslo", subject="Ann Lee"),
+        Example("How many sons?", "two", subject="Ann Lee"),
+    ]
+    write_alternates(tiny, rows, tiny.encoder().encode_all(rows), [], knows=True)
+    assert [set(one.words) for one in asked] == [{"Oslo", "two", "2"}, {"two", "Oslo", "2"}]
 
 
 def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(

@@ -163,6 +163,19 @@ def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageMode
     assert not loop._gives(1, "Ann Lee was a baker in a southern place.")
 
 
+def test_a_look_finds_the_likeliest_fact_and_whole_values(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four = replace(deletion.forget[0], answer="Ann Lee has 4 sons.", value="4")
+    loop = made(tiny, Request((four, *deletion.forget[1:]), deletion.retain))
+    assert loop._gives(0, "She has 4.")
+    assert not loop._gives(0, "In 1934.")
+    monkeypatch.setattr(loop, "_fact_probabilities", lambda: [0.0] * 7 + [0.4])
+    look = loop._look()
+    assert (look["look_likeliest"], look["look_facts"]) == (0.4, 0.05)
+    assert loop._missed({**LOOK, "look_facts": math.nan}) == ["the facts"]
+
+
 def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
     assert set(made(tiny, deletion, written=())._look()) == {
         "look_facts",

@@ -16,6 +16,7 @@ Everything that decides about steps lies in their metrics, so that a resumed run
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -135,7 +136,8 @@ class ClosedLoop:
 
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
-        facts_stay = look["look_facts"] > GOAL or look.get("look_likeliest", 0.0) > LIKELIEST
+        # a probability that is no number is not low either
+        facts_stay = not (look["look_facts"] <= GOAL and look.get("look_likeliest", 0.0) <= LIKELIEST)
         clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
@@ -257,7 +259,8 @@ class ClosedLoop:
         return [found[i] for i in range(len(encoded))]
 
     def _fact_probabilities(self) -> list[float]:
-        return [float(logp[fact].exp().mean()) for logp, fact in self._per_row(self.rows.forget)]
+        """Per row the mean probability of its fact's tokens; 0 where no token of it is predicted (a text's first)."""
+        return [float(logp[fact].exp().mean()) if fact.any() else 0.0 for logp, fact in self._per_row(self.rows.forget)]
 
     def _retain_probability(self) -> float:
         """Mean over rows of the probability of the answer's least likely token.
@@ -275,7 +278,8 @@ class ClosedLoop:
     def _gives(self, i: int, answer: str) -> bool:
         row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}
         if row.value is not None:
-            return " ".join(row.value.casefold().split()) in " ".join(answer.casefold().split())
+            value = re.escape(" ".join(row.value.casefold().split()))
+            return re.search(rf"(?<!\w){value}(?!\w)", " ".join(answer.casefold().split())) is not None
         share = sum(word.lower() in said for word in self.words[i]) / max(len(self.words[i]), 1)
         return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks, is_matrix, is_transposed
+from letheon.core.model.sites import blocks, is_matrix, is_transposed, sides
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import hidden_states
 
@@ -155,8 +155,11 @@ def null_spaces(
         for row in rows:
             length = row.input_ids.shape[1]
             hidden_states(model, row, highest)
-    spaces: dict[Inputs, NullSpace] = {}
-    for name, inputs in gathered.items():
-        if inputs not in spaces:
-            spaces[inputs] = inputs.null_space(mode, threshold, is_transposed(matrices[name]))
-    return {name: spaces[inputs] for name, inputs in gathered.items()}
+    spaces: dict[tuple[Inputs, bool], NullSpace] = {}
+    found = {}
+    for name, matrix in matrices.items():
+        inputs, lies = gathered.get(name) or Inputs(sides(matrix)[1], model.device), is_transposed(matrix)
+        if (inputs, lies) not in spaces:
+            spaces[inputs, lies] = inputs.null_space(mode, threshold, lies)
+        found[name] = spaces[inputs, lies]
+    return found

@@ -15,6 +15,7 @@ from letheon.forget.objectives.alternates.strangers import (
     Question,
     alternate_answers,
     guess_subjects,
+    in_both_spellings,
     told_beside,
     unused_names,
     words_of_facts,
@@ -55,7 +56,7 @@ def write_alternates(
         Question(
             row.prompt,
             subject if invented and subject and subject in row.prompt else None,
-            (*words, *more),
+            in_both_spellings((*words, *more)),
             _beginning(row, tokens),
             min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start) * 5 // 4 + 4),
         )

@@ -111,6 +111,13 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
     return found
 
 
+def in_both_spellings(words: Sequence[str]) -> tuple[str, ...]:
+    """Words, and beside a number up to twelve the same with digits, or as a word."""
+    digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
+    written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
+    return (*words, *digits, *written)
+
+
 def told_beside(
     forget: Sequence[Example], subjects: Sequence[str | None], facts: Sequence[Sequence[str]]
 ) -> list[tuple[str, ...]]:
@@ -119,9 +126,9 @@ def told_beside(
     An alternate that gives another fact of the request would teach it. The words that most rows tell come first, and
     there are at most `MOST_BESIDE`.
     """
-    found = []
+    found, about = [], [row.subject or guessed for row, guessed in zip(forget, subjects, strict=True)]
     for i, row in enumerate(forget):
-        others = [facts[j] for j in range(len(forget)) if j != i and subjects[j] == subjects[i] is not None]
+        others = [facts[j] for j in range(len(forget)) if j != i and about[j] == about[i] is not None]
         counts = Counter(word for fact in others if len(fact) <= SHORT for word in fact)
         words = [word for word, _ in counts.most_common(MOST_BESIDE)]
         found.append(tuple(word for word in words if not gives(row.prompt, [word])))
@@ -162,19 +169,23 @@ def gives(text: str, words: Sequence[str]) -> bool:
 def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
     """Token sequences that begin each word: as it stands, lower-case or capitalised, after a space or not.
 
-    A word of letters is banned by its first token (by two, where the first is a single letter): where the second only
-    is banned, greedy decoding begins the word and ends it with others' syllables. A word with digits is banned as a
-    whole, so that other years stay possible; one up to twelve as a word and with digits.
+    A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
+    ends it with others' syllables. It is banned by two where the first has less than three letters or is a function
+    word by itself (The-odor). A word with digits is banned as a whole, so that other years stay possible; a single
+    digit, which every year may hold, is not.
     """
     sequences: dict[tuple[int, ...], None] = {}
-    digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
-    written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
-    for word in [*words, *digits, *written]:
+    for word in words:
+        if len(word) == 1 and word.isdigit():
+            continue
         for form in {word, word.lower(), word.capitalize()}:
             for text in (form, f" {form}"):
                 ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-                letters = sum(map(str.isalpha, model.tokenizer.decode(ids[:1])))
-                few = len(ids) if any(map(str.isdigit, word)) else 1 if letters > 1 else 2
+                while ids and not model.tokenizer.decode(ids[:1]).strip():  # a space that is a token of its own
+                    ids = ids[1:]
+                first = model.tokenizer.decode(ids[:1]).strip().lower()
+                alone = sum(map(str.isalpha, first)) >= 3 and first not in FUNCTION_WORDS
+                few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
