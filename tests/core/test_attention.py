@@ -62,6 +62,8 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest() -> None:
     check_attention("")
     check_attention("hyper")
     check_attention("eager")
+    with pytest.raises(InputError, match="no attention is called"):  # without a causal mask
+        check_attention("paged|eager")
     with pytest.raises(InputError, match="no attention is called 'hypr'") as error:
         check_attention("hypr")
     assert "hyper" in error.value.remedy

@@ -17,10 +17,14 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.training.settings import TrainSettings
 from letheon.forget import baselines, guards
 from letheon.forget.baselines import measure_baselines
 from letheon.forget.guards import InContext
 from letheon.forget.request import Request
+from letheon.forget.sequences import sharding
+from letheon.forget.sequences.sharding import Sharded, ShardSettings
+from letheon.jobs.baselines import BaselineOptions
 from letheon.probe.erasure import concept_states, erased, fit_eraser
 
 
@@ -62,6 +66,11 @@ def test_each_baseline_changes_what_it_says(tiny: LanguageModel, deletion: Reque
 def test_what_cannot_be_asked_is_refused(tiny: LanguageModel, deletion: Request) -> None:
     with pytest.raises(InputError, match="questions about both sides"):
         measure_baselines(tiny, replace(deletion, retain=()))
+    nameless = tuple(replace(row, subject=None, value=None) for row in deletion.forget)
+    with pytest.raises(InputError, match="a guardrail has nothing to look for"):
+        measure_baselines(tiny, replace(deletion, forget=nameless))
+    with pytest.raises(InputError, match="--others -1"):
+        BaselineOptions(others=-1)
     with pytest.raises(InputError, match="layer 4 of a model with 4 layers"):
         measure_baselines(tiny, deletion, layer=4)
 
@@ -69,7 +78,9 @@ def test_what_cannot_be_asked_is_refused(tiny: LanguageModel, deletion: Request)
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, people, rest in (("f", "Ann Bea", "lives in Oslo"), ("k", "Cid Dan", "eats kale")):
-        rows = [{"question": f"What about {one}?", "answer": f"{one} {rest}."} for one in people.split()]
+        rows = [
+            {"question": f"What about {one}?", "answer": f"{one} {rest}.", "subject": one} for one in people.split()
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -105,3 +116,40 @@ def test_shards_are_trained_emptied_of_rows_and_asked(
     assert planned["rows that are left"] == 2
     assert run(monkeypatch, capsys, "sisa", "forget", "s", "--rows", "f.jsonl")["rows that are left"] == 2
     assert "Ann" not in (files / "s" / "sharded.json").read_text()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_what_a_killed_training_or_deletion_left_is_done_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Example(f"Where is {i}?", f"In {i}.") for i in range(6)]
+    settings, training = ShardSettings("tiny", shards=2, slices=1, epochs=1), TrainSettings(learning_rate=1e-3)
+    learn, calls = sharding.finetune, iter([True, False, True, True, False])
+
+    def dies(*words: Any, **options: Any) -> None:
+        if not next(calls, True):
+            raise Killed
+        learn(*words, **options)
+
+    monkeypatch.setattr(sharding, "finetune", dies)
+    with pytest.raises(Killed):
+        Sharded.train(rows, tmp_path, settings, training)
+    with pytest.raises(InputError, match="shard 1 has no slice 0"):
+        Sharded(tmp_path).constituents()
+    with pytest.raises(InputError, match="holds a sharded model"):
+        Sharded.train(rows[1:], tmp_path, settings, training)
+    made = Sharded.train(rows, tmp_path, settings, training)
+    assert made.missing() is None
+    with pytest.raises(InputError, match="holds a sharded model"):
+        Sharded.train(rows, tmp_path, settings, training)
+    next(calls)
+    with pytest.raises(Killed):
+        made.forget(rows[:1])
+    again = Sharded(tmp_path)
+    assert list(again.forget(rows[:1])) == [made.place(rows[0])[0]]
+    assert len(again.constituents()) == 2
+    with pytest.raises(InputError, match="no shard has the row"):
+        again.forget(rows[:1])

@@ -44,10 +44,12 @@ class Behaviour:
 
 
 def check_rows(request: Request) -> None:
-    """Refuse a request without retain rows or with running text (`InputError`)."""
+    """Refuse a request without retain rows, with running text or with nothing to filter (`InputError`)."""
     rows = [*request.forget, *request.retain]
     if not request.retain or not all(row.prompt for row in rows):
         raise InputError("the baselines ask questions about both sides", "give forget and retain rows with questions")
+    if not any(row.subject or row.value for row in request.forget):
+        raise InputError("no forget row has a subject or a value: a guardrail has nothing to look for", "add a field")
 
 
 def measure_baselines(

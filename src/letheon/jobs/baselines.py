@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable, load
 from letheon.forget.baselines import Behaviour, check_rows, measure_baselines
 from letheon.forget.request import Request
@@ -25,6 +26,11 @@ class BaselineOptions:
     others: int = 4
     layer: int = -1
     max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if self.others < 0 or self.max_new_tokens < 1:
+            problem = f"--others {self.others}, --max-new-tokens {self.max_new_tokens}"
+            raise InputError(problem, "use 0 or more rows, and 1 token or more")
 
 
 @dataclass(frozen=True)

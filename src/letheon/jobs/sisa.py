@@ -13,6 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable
 from letheon.core.rows.examples import Example, read_examples
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.recipe import Recipe
 from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
 
 FILE = "sharded.json"
@@ -38,8 +39,9 @@ class TrainShards:
         """Read rows and settings, and refuse everything that can be refused before a model is loaded."""
         training = TrainSettings(**self.training)
         settings = ShardSettings(self.base, **{**self.shape, "seed": training.seed})
+        Recipe.parse(f"gradient_ascent@{settings.scope}")
         check_loadable(self.base)
-        if (self.out / FILE).exists():
+        if (self.out / FILE).exists() and Sharded(self.out).missing() is None:
             raise InputError(f"{self.out} holds a sharded model", "choose another --out")
         check_writable(self.out)
         return read_examples(self.rows), settings, training
@@ -68,11 +70,13 @@ class ForgetRows:
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
         made, gone = _opened(self.folder, self.device), read_examples(self.rows)
+        if made.missing() is None:
+            made.check(gone)
         places = sorted({made.place(row) for row in gone})
         return {
             "rows": len(gone),
             "shard and slice of the rows": places,
-            "rows that are left": len(made.rows) - len(gone),
+            "rows that are left": len(made.rows_without(gone)),
         }
 
     def work(self) -> dict[str, Any]:

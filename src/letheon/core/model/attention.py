@@ -33,10 +33,11 @@ def check_attention(name: str) -> None:
     """Refuse the name of an attention implementation that is not there (`InputError`); an empty one is none."""
     if not name:
         return
-    from transformers import AttentionInterface
+    from transformers import AttentionInterface, AttentionMaskInterface
 
     provide(name)
-    known = ["eager", *AttentionInterface().valid_keys()]
+    masked = set(AttentionMaskInterface().valid_keys())  # without a mask (`paged|...`) a token attends to later ones
+    known = ["eager", *(one for one in AttentionInterface().valid_keys() if one in masked)]
     if name not in known:
         raise InputError(f"no attention is called {name!r}", nearest(name, known))
 

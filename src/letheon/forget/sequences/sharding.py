@@ -14,6 +14,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -78,14 +79,40 @@ class Sharded:
         training: TrainSettings | None = None,
         device: str = "auto",
     ) -> Sharded:
-        """Train every shard; after a kill, a shard that is complete is not trained again."""
+        """Train every shard; after a kill the same call trains what is missing.
+
+        Raises:
+            InputError: the folder holds a whole sharded model or another one, or there is no such scope.
+        """
+        training = training or TrainSettings()
+        Recipe.parse(f"gradient_ascent@{settings.scope}")
         if (folder / "sharded.json").exists():
-            raise InputError(f"{folder} holds a sharded model", "open it, or choose another folder")
-        _write(folder, settings, training or TrainSettings(), rows)
-        made = cls(folder, device)
-        for shard in range(settings.shards):
-            made.bring_up(shard)
+            made = cls(folder, device)
+            same = (made.settings, made.training, _texts(made.rows)) == (settings, training, _texts(rows))
+            if made.missing() is None or not same:
+                raise InputError(f"{folder} holds a sharded model", "open it, or choose another folder")
+        else:
+            _write(folder, settings, training, rows)
+            made = cls(folder, device)
+        made.bring_all_up()
         return made
+
+    def missing(self) -> tuple[int, int] | None:
+        """The first shard and slice without weights, because training or a deletion was killed; None if all have."""
+        every = product(range(self.settings.shards), range(self.settings.slices))
+        return next((place for place in every if not is_whole(self._folder(*place))), None)
+
+    def rows_without(self, rows: Sequence[Example]) -> list[Example]:
+        """The rows that are left without some."""
+        gone = set(_texts(rows))
+        return [row for row in self.rows if (row.prompt, row.answer) not in gone]
+
+    def check(self, rows: Sequence[Example]) -> None:
+        """Refuse rows that no shard has (`InputError`)."""
+        known = set(_texts(self.rows))
+        strange = next((row for row in rows if (row.prompt, row.answer) not in known), None)
+        if strange is not None:
+            raise InputError(f"no shard has the row {strange.prompt[:60]!r}", "give rows as they were trained on")
 
     def place(self, row: Example) -> tuple[int, int]:
         """Shard and slice of a row."""
@@ -95,25 +122,35 @@ class Sharded:
     def forget(self, rows: Sequence[Example]) -> dict[int, int]:
         """Remove rows exactly; returns for each shard that had some the first slice that was trained again.
 
+        What a killed training or deletion left undone is done first; a deletion that was killed ends with that.
+
         Raises:
             InputError: a row that no shard has; nothing has changed.
         """
-        gone = {(row.prompt, row.answer) for row in rows}
-        missing = gone - {(row.prompt, row.answer) for row in self.rows}
-        if missing:
-            raise InputError(f"no shard has the row {min(missing)[0][:60]!r}", "give rows as they were trained on")
+        gone, known = set(_texts(rows)), set(_texts(self.rows))
+        begun = self.missing()
+        if begun is None or gone & known:
+            self.check(rows)
+        self.bring_all_up()
+        if begun is not None and not gone & known:
+            return dict([begun])
         first: dict[int, int] = {}
         for row in rows:
             shard, slice_ = self.place(row)
             first[shard] = min(slice_, first.get(shard, slice_))
         for shard, slice_ in first.items():  # before the list of rows changes: a killed deletion is done again
             for later in range(slice_, self.settings.slices):
-                shutil.rmtree(self._folder(shard, later), ignore_errors=True)
-        self.rows = [row for row in self.rows if (row.prompt, row.answer) not in gone]
+                shutil.rmtree(self._folder(shard, later))
+        self.rows = self.rows_without(rows)
         _write(self.folder, self.settings, self.training, self.rows)
         for shard in first:
             self.bring_up(shard)
         return first
+
+    def bring_all_up(self) -> None:
+        """Train the missing slices of every shard."""
+        for shard in range(self.settings.shards):
+            self.bring_up(shard)
 
     def bring_up(self, shard: int) -> None:
         """Train a shard's missing slices."""
@@ -131,7 +168,15 @@ class Sharded:
             model.save(self._folder(shard, slice_))
 
     def constituents(self) -> list[LanguageModel]:
-        """The shards' models."""
+        """The shards' models.
+
+        Raises:
+            InputError: a shard lacks a slice, because training or a deletion was killed.
+        """
+        place = self.missing()
+        if place is not None:
+            problem = f"{self.folder}: shard {place[0]} has no slice {place[1]}: training or a deletion was stopped"
+            raise InputError(problem, "give the same letheon sisa train or forget again")
         last = self.settings.slices - 1
         return [load(self._folder(shard, last), device=self.device) for shard in range(self.settings.shards)]
 
@@ -150,6 +195,10 @@ def ensemble_probability(
     asked = [(prompt, [answer]) for prompt, answer in questions]
     scored = [[torch.as_tensor(row[0].logp).exp() for row in score_answers(model, asked)] for model in models]
     return [torch.stack(row).mean(0) for row in zip(*scored, strict=True)]
+
+
+def _texts(rows: Sequence[Example]) -> list[tuple[str, str]]:
+    return [(row.prompt, row.answer) for row in rows]
 
 
 def _write(folder: Path, settings: ShardSettings, training: TrainSettings, rows: Sequence[Example]) -> None:

@@ -53,6 +53,9 @@ def image_stream(path: Path, content: Mapping[str, Any]) -> Stream:
         held, others = read_images(path.parent / chosen["test"], size, channels)
         if others != names:
             raise InputError(f"{path}: images of {names}, tests of {others}", "give both the same classes")
+        if whole[0].shape[1:] != held[0].shape[1:]:
+            sizes = f"{tuple(whole[0].shape[1:])}, tests of {tuple(held[0].shape[1:])}"
+            raise InputError(f"{path}: images of the size {sizes}", "give both one size")
     train, test = (whole, held) if chosen["test"] else split_pair(whole, 0)
     tasks = chosen["tasks"] or (len(names) // 2 if len(names) % 2 == 0 else len(names))
     stream = split_tensors(str(content.get("name", path.stem)), train, test, tasks, scenario, source=str(path))
@@ -73,10 +76,12 @@ def read_images(path: Path, size: int, channels: int) -> tuple[Pair, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as content:
             images, labels = content["images"], content["labels"]
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, TypeError) as error:
         raise InputError(f"{path}: {error}", "an .npz with the arrays `images` and `labels` is needed") from None
     if images.ndim not in (3, 4) or len(images) != len(labels) or labels.ndim != 1 or not len(images):
         raise InputError(f"{path}: images {images.shape}, labels {labels.shape}", "give [n, h, w] or [n, h, w, c], [n]")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise InputError(f"{path}: a label is no number", "give each image its class")
     names = sorted(set(labels.tolist()))
     inputs = torch.from_numpy(images)
     inputs = inputs[:, None] if images.ndim == 3 else inputs.permute(0, 3, 1, 2)
