@@ -88,7 +88,7 @@ def _fail_beside_another(error: str) -> None:
 
     That another one was killed is reported by the launch, if it is Letheon's own.
     """
-    if "closed by peer" not in error and "reset by peer" not in error:
+    if not any(end in error for end in ("closed by peer", "reset by peer", "Broken pipe")):
         told = error.strip().splitlines()[0]
         _fail(
             f"the processes of this job cannot work together: {told}", "run it in one process", LetheonError.exit_code
