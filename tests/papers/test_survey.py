@@ -15,10 +15,11 @@ from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
 from letheon.papers.catalogue import Scale, paper
 from letheon.papers.common import families
-from letheon.papers.common.families import MEMBERS, attribution, concept_states, moved_share, recall
+from letheon.papers.common.families import MEMBERS, attribution, moved_share, recall
 from letheon.papers.common.tofu_mini import make_world
 from letheon.papers.kit.findings import Pairs
 from letheon.papers.survey import returned
+from letheon.probe.erasure import concept_states
 
 
 def test_every_recipe_of_the_table_is_one_that_can_be_run() -> None:
@@ -81,11 +82,13 @@ def test_weights_that_moved_are_counted(deletion: Request) -> None:
 
 
 def test_states_carry_the_label_of_what_is_asked_about(deletion: Request) -> None:
-    states, labels = concept_states(load("tiny", device="cpu"), deletion)
-    assert len(states) == len(labels) == len(deletion.forget) + len(deletion.retain)
-    assert labels.sum() == len(deletion.forget)
-    more, longer = concept_states(load("tiny", device="cpu"), deletion, everywhere=True)
-    assert len(more) == len(longer) > 4 * len(states)
+    model = load("tiny", device="cpu")
+    states, labels = concept_states(model, deletion.forget, deletion.retain, 1)
+    forget, retain = (
+        sum(len(row.ids) - 1 for row in model.encoder().encode_all(rows)) for rows in (deletion.forget, deletion.retain)
+    )
+    assert len(states) == len(labels) == forget + retain
+    assert labels.sum() == forget
 
 
 def test_an_answer_recalls_a_row_if_it_gives_the_value(deletion: Request) -> None:
