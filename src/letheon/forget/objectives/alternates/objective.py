@@ -318,7 +318,7 @@ def _common(truth: Encoded, alternate: Encoded) -> int:
 
 
 def _after(row: Encoded, common: int) -> Encoded:
-    """A row whose fact begins after so many tokens; as it is if nothing of the fact is left.
+    """The row with a fact that begins after `common` tokens; the row as it is if nothing of the fact is left.
 
     What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
     """

@@ -31,7 +31,8 @@ QUESTION_WORDS = frozenset(
 CLUMSY = 0.5
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-# Facts of at most so many words are banned from the answers to other questions about their subject, so many words.
+# Short facts, of at most so many words, are banned from the answers to other questions about their subject; and the
+# largest number of words that are banned so.
 SHORT, MOST_BESIDE = 4, 64
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
