@@ -12,6 +12,7 @@ import pytest
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.utils import is_flash_attn_2_available
 
 from letheon.audit import run as auditing
 from letheon.audit.plan import QUICK
@@ -66,6 +67,9 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest() -> None:
         check_attention("paged|eager")
     with pytest.raises(InputError, match="no attention is called 'hypr'") as error:
         check_attention("hypr")
+    if not is_flash_attn_2_available():
+        with pytest.raises(InputError, match="needs a package that is not here"):
+            check_attention("flash_attention_2")
     assert "hyper" in error.value.remedy
 
 

@@ -101,6 +101,11 @@ def test_the_command_prints_every_baseline(
     rows = ("--forget", "f.jsonl", "--retain", "k.jsonl", "--max-new-tokens", "2")
     found = run(monkeypatch, capsys, "baselines", "tiny", *rows)
     assert [one["name"] for one in found] == ["none", "in-context", "guardrail", "leace, layer 2"]
+    monkeypatch.setattr(sys, "argv", ["letheon", "baselines", "tiny", *rows, "--layer", "9", "--dry-run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "layer 9 of a model with 4 layers" in capsys.readouterr().err
 
 
 def test_shards_are_trained_emptied_of_rows_and_asked(

@@ -14,6 +14,8 @@ from letheon.cli.processes import run_in_processes
 from letheon.cli.shared import METHOD, OUTPUT, Device, Learner, Processes, Shown, Stream, Tracked, option, perform, verb
 from letheon.cli.training import Learning
 
+KEPT = "replay"  # the strategy where none is given
+
 
 @verb(__doc__)
 def learn(
@@ -22,7 +24,7 @@ def learn(
     stream: Stream = "",
     strategy: Annotated[
         str, option("NAME[:OPTION=VALUE,...], several joined by +; `letheon methods strategy` lists them.", METHOD)
-    ] = "replay",
+    ] = KEPT,
     training: Learning,
     out: Annotated[Path, option("Folder of the new run.", OUTPUT)] = Path("learn"),
     resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
@@ -38,5 +40,6 @@ def learn(
     if not shown.dry_run:
         run_in_processes(processes, f"continue it with --resume {resume or out}")
     new = LearnJob(Source(model, stream, training), strategy, out, device)
-    job = new if resume is None else ResumedLearn(resume, model, device)
+    beside = [*training, *(name for name, given in (("stream", stream), ("strategy", strategy != KEPT)) if given)]
+    job = new if resume is None else ResumedLearn(resume, model, device, beside)
     perform(job, shown, show_learned, tracked, together=True)

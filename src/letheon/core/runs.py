@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +38,19 @@ def utc_now() -> str:
 def slug(name: str) -> str:
     """Turn the name of a method into that of a file or folder."""
     return re.sub(r"[^\w.+@%=-]+", "_", name)
+
+
+def refuse_changes(names: Sequence[str], folder: Path | None) -> None:
+    """Refuse options that would change a resumed run, which keeps the settings that it was started with.
+
+    Args:
+        names: the options that were given beside `--resume`.
+    """
+    if names:
+        raise InputError(
+            f"--resume and {', '.join(names)} are given; a resumed run keeps the settings that it was started with",
+            f"leave them out, or start a new run with another --out than {folder}",
+        )
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
@@ -52,6 +53,13 @@ def check_rows(request: Request) -> None:
         raise InputError("no forget row has a subject or a value: a guardrail has nothing to look for", "add a field")
 
 
+def check_layer(layer: int, model: nn.Module) -> None:
+    """Refuse the number of a block that the model does not have (`InputError`)."""
+    many = len(blocks(model))
+    if not 0 <= layer < many:
+        raise InputError(f"layer {layer} of a model with {many} layers", f"give a layer from 0 to {many - 1}")
+
+
 def measure_baselines(
     model: LanguageModel,
     request: Request,
@@ -71,10 +79,8 @@ def measure_baselines(
         InputError: no retain rows, running text, or no such layer.
     """
     check_rows(request)
-    many = len(blocks(model.base()))
-    layer = many // 2 if layer is None else layer
-    if not 0 <= layer < many:
-        raise InputError(f"layer {layer} of a model with {many} layers", f"give a layer from 0 to {many - 1}")
+    layer = len(blocks(model.base())) // 2 if layer is None else layer
+    check_layer(layer, model.base())
     context, guard = InContext(request, others, seed), Guardrail(request)
 
     def said(rows: Sequence[Example], ask: Ask = str) -> list[str]:

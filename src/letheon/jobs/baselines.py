@@ -8,7 +8,8 @@ from typing import Any
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable, load
-from letheon.forget.baselines import Behaviour, check_rows, measure_baselines
+from letheon.core.model.structure import structure_of
+from letheon.forget.baselines import Behaviour, check_layer, check_rows, measure_baselines
 from letheon.forget.request import Request
 from letheon.jobs.options import Machine, RequestFiles
 
@@ -51,6 +52,8 @@ class BaselinesJob:
         """Check the options and return what would be done."""
         check_rows(self.request)
         check_loadable(self.model)
+        if self.options.layer != -1:
+            check_layer(self.options.layer, structure_of(self.model) or load(self.model).base())
         rows = {"forget": len(self.request.forget), "retain": len(self.request.retain)}
         return {"model": self.model, "rows": rows, "baselines": ["in-context", "guardrail", "leace"]}
 

@@ -17,7 +17,7 @@ from letheon.core.devices import check_device
 from letheon.core.errors import InputError
 from letheon.core.model.models import check_loadable, load
 from letheon.core.processes import is_main_process, leave_the_job
-from letheon.core.runs import Run
+from letheon.core.runs import Run, refuse_changes
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.signals import ended_by_signals
 from letheon.core.workers import each_alone
@@ -55,12 +55,8 @@ class ForgetOptions:
         return self.rows.given() + list(self.training) + [name for name, value in single.items() if value]
 
     def refuse_changes(self) -> None:
-        """Refuse options that would change a resumed run, which keeps the settings that it was started with."""
-        if names := self.names():
-            raise InputError(
-                f"--resume and {', '.join(names)} are given; a resumed run keeps the settings that it was started with",
-                f"leave them out, or start a new run with another --out than {self.folders.resume}",
-            )
+        """Refuse options that would change a resumed run."""
+        refuse_changes(self.names(), self.folders.resume)
 
 
 @dataclass(frozen=True)

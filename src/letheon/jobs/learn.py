@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.attention import check_attention
 from letheon.core.model.models import check_loadable
 from letheon.core.processes import is_main_process
-from letheon.core.runs import Run
+from letheon.core.runs import Run, refuse_changes
 from letheon.retain import learn as learning
 from letheon.retain.composition import read_strategy
 from letheon.retain.learned import Learned
@@ -104,13 +104,16 @@ class ResumedLearn:
     folder: Path
     model: str = ""  # the shape of a small network, as it was given to the run; empty for `mlp`
     device: str = "auto"
+    changes: Sequence[str] = ()  # names of options that were given and decide what a run does
 
     def plan(self) -> dict[str, Any]:
-        """Return the folder and the configuration of the run."""
+        """Return the folder and the configuration of the run; refuse options that would change it."""
+        refuse_changes(self.changes, self.folder)
         return {"resume": str(self.folder), **Run.open(self.folder).config}
 
     def work(self) -> Learned:
         """Continue the run; a small network is made again from its seed."""
+        refuse_changes(self.changes, self.folder)
         config = Run.open(self.folder).config
         model = None
         if config.get("model") == "Sequential":

@@ -33,13 +33,16 @@ def check_attention(name: str) -> None:
     """Refuse the name of an attention implementation that is not there (`InputError`); an empty one is none."""
     if not name:
         return
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface, AttentionMaskInterface, utils
 
     provide(name)
     masked = set(AttentionMaskInterface().valid_keys())  # without a mask (`paged|...`) a token attends to later ones
     known = ["eager", *(one for one in AttentionInterface().valid_keys() if one in masked)]
     if name not in known:
         raise InputError(f"no attention is called {name!r}", nearest(name, known))
+    needed = {f"flash_attention_{number}": f"is_flash_attn_{number}_available" for number in (2, 3, 4)}
+    if name in needed and not getattr(utils, needed[name])():
+        raise InputError(f"the attention {name!r} needs a package that is not here", "leave it out, or install it")
 
 
 def switch(model: Any, name: str) -> None:
