@@ -20,7 +20,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate_ids
 from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
-from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
+from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
@@ -126,6 +126,17 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
         assert all((turn.truth is None) != kinds[step][i] for i, turn in method.drawn[step].items())
     assert all(kinds[0][i] != kinds[1][i] for i in (0, 3, 4)), "by turns as it stands and in another form"
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
+
+
+def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
+    text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
+    method = prepared(
+        tiny, Request((text,), retain=(replace(text, answer="A barn.", id="barn"),)), Settings(), [([0], [0])]
+    )
+    given = [method.extra[number].start - method.rows.forget[0].start for number in sorted(method.plain)]
+    whole = len(method.rows.forget[0].ids) - method.rows.forget[0].start
+    assert given[1:] == [round(share * whole) for share in alternate_rows.CUTS]
 
 
 def test_without_retain_rows_or_forms_the_rest_is_done(tiny: LanguageModel, deletion: Request) -> None:
@@ -310,6 +321,24 @@ def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageMode
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
     begun = tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + 2])
     assert all(one.prompt == "" and one.answer.startswith(begun.strip()) for one in written.plain)
+
+
+def test_running_text_is_continued_from_several_places_and_only_the_continuation_is_learned(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Example("", "The hut by the sea is old, and the boats that lie before it are green.")
+    encoded = replace(tiny.encoder().encode(row), value=())
+    encoded = replace(encoded, value=tuple(place > 1 for place in range(len(encoded.ids) - encoded.start)))
+    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
+    written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
+    cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
+    for one, cut in zip(written.plain, cuts, strict=True):
+        assert isinstance(one, Continued)
+        assert one.given == tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + cut])
+        assert one.answer.startswith(one.given)
+        whole = tiny.encoder().encode(one)
+        learned = one.learned(tiny.encoder(), whole)
+        assert tiny.tokenizer.decode(learned.ids[learned.start :]) == one.answer[len(one.given) :]
 
 
 # Other forms --------------------------------------------------------------------------------------------------------

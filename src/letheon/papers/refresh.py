@@ -25,7 +25,7 @@ from letheon.retain.learn import learn
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
 from letheon.retain.rows import joined
-from letheon.retain.strategies import refresh as form
+from letheon.retain.strategies import bregman as form
 from letheon.retain.strategies.der import der_loss
 from letheon.retain.streams.digits import split_digits
 

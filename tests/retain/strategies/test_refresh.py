@@ -18,6 +18,7 @@ from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
+from letheon.retain.strategies.bregman import bregman, negative_entropy, quadratic, squared_norm
 from letheon.retain.strategies.refresh import (
     Refresh,
     RefreshRelease,
@@ -25,12 +26,8 @@ from letheon.retain.strategies.refresh import (
     Settings,
     Unlearning,
     ascent,
-    bregman,
     langevin_noise,
-    negative_entropy,
-    quadratic,
     relative_ascent,
-    squared_norm,
 )
 from letheon.testing.strategies import sample_stream
 

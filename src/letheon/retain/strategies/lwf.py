@@ -22,6 +22,14 @@ from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
 
+def old_classes(learner: Learner) -> list[list[int]]:
+    """Return the classes of each distribution that is held to an old one: of every task's head, or of all tasks."""
+    seen = learner.stream.tasks[: learner.task]
+    if learner.stream.scenario == "task":
+        return [list(task.classes) for task in seen]
+    return [sorted({one for task in seen for one in task.classes})]
+
+
 @dataclass(frozen=True)
 class Settings(Checked, positive=("strength", "temperature")):
     strength: float = 1.0  # λ_o, Sec. 3
@@ -60,15 +68,8 @@ class LwF(Strategy):
             return self.settings.strength * self._of_texts(learner, rows, outputs)
         assert self.old is not None
         old, temperature = self.old[rows.index], self.settings.temperature
-        losses = [distillation(outputs[:, c], old[:, c], temperature) for c in self._groups(learner)]
+        losses = [distillation(outputs[:, c], old[:, c], temperature) for c in old_classes(learner)]
         return self.settings.strength * torch.stack(losses).sum()
-
-    def _groups(self, learner: Learner) -> list[list[int]]:
-        """Return the classes of each distilled distribution."""
-        seen = learner.stream.tasks[: learner.task]
-        if learner.stream.scenario == "task":
-            return [list(task.classes) for task in seen]
-        return [sorted({one for task in seen for one in task.classes})]
 
     def _of_texts(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         with Anchor(learner.parameters, self.teacher_weights).in_place():

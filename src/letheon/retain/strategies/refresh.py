@@ -13,13 +13,12 @@ sharpness-aware minimisation it starts from where the ascent ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from letheon.core.registry import Checked, method
@@ -29,44 +28,6 @@ from letheon.retain.row_gradients import diagonal_fisher
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
-
-# The objective: L_CE + α D_Φ(outputs) + β D_Ψ(weights)
-
-
-def bregman(convex: Callable[[Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
-    """D_F(p, q) = F(p) - F(q) - <∇F(q), p - q>, summed over all entries; differentiable in both.
-
-    Args:
-        convex: F, a scalar of a tensor.
-    """
-    value, slope = torch.func.jvp(convex, (q,), (p - q,))  # type: ignore[misc]  # two without auxiliary outputs
-    return convex(p) - value - slope
-
-
-def negative_entropy(p: Tensor) -> Tensor:
-    """Σ p log p (nats). Its divergence is KL(p ‖ q) of distributions.
-
-    From a label to the model it is ER's cross-entropy; from the old model's distribution to the model the distillation
-    of LwF, iCaRL and FDR; from the model to the uniform distribution CPR's entropy bonus, up to a constant.
-    """
-    return torch.xlogy(p, p).sum()
-
-
-def squared_norm(p: Tensor) -> Tensor:
-    """Σ p². Its divergence is the squared distance: DER's, between logits."""
-    return p.square().sum()
-
-
-def quadratic(fisher: Tensor) -> Callable[[Tensor], Tensor]:
-    """½ Σ F θ². Its divergence between weights is EWC's penalty."""
-    return lambda weights: 0.5 * (fisher * weights.square()).sum()
-
-
-def gaussian_log_partition(natural: Float[Tensor, "2 n"]) -> Tensor:
-    """Σ log-partition of normal distributions by μ/σ² and -1/(2σ²): D(old, new) is KL(new ‖ old), VCL's term."""
-    first, second = natural
-    return (-first.square() / (4 * second) - 0.5 * torch.log(-2 * second)).sum()
-
 
 # The update
 

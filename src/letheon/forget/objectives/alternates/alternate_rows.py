@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.forget.objectives.alternates.question_forms import forms_of
 from letheon.forget.objectives.alternates.strangers import (
+    BROKEN,
     Question,
     alternate_answers,
     guess_subjects,
@@ -24,6 +25,25 @@ from letheon.forget.parts import Replacement
 
 # Limit of an alternate's tokens, beside one and a quarter times those of the true answer and 4 more.
 LONGEST_ANSWER = 96
+# Running text is continued from before its first fact and from these shares of its tokens on: whoever is given more of
+# it gets a fluent continuation too. No attack of the audit cuts a text there.
+CUTS = (0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True)
+class Continued(Example):
+    """Running text of which the end is learned.
+
+    Attributes:
+        given: its beginning, which is not learned.
+    """
+
+    given: str = ""
+
+    def learned(self, encoder: Encoder, encoded: Encoded) -> Encoded:
+        """The text as tokens, with an answer that begins after what is given."""
+        spans = encoder.answer(self.answer, end=False)[1]
+        return replace(encoded, start=encoded.start + sum(start < len(self.given) for start, _ in spans))
 
 
 def write_alternates(
@@ -53,27 +73,36 @@ def write_alternates(
     beside = told_beside(forget, subjects, facts)
     invented = unused_names(forget, retain, names) if knows else []
     questions = [
-        Question(
-            row.prompt,
-            subject if invented and subject and subject in row.prompt else None,
-            in_both_spellings((*words, *more)),
-            _beginning(row, tokens),
-            min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start) * 5 // 4 + 4),
+        (
+            i,
+            Question(
+                row.prompt,
+                subject if invented and subject and subject in row.prompt else None,
+                in_both_spellings((*words, *more)),
+                beginning,
+                min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
+            ),
         )
-        for row, tokens, subject, words, more in zip(forget, encoded, subjects, facts, beside, strict=True)
+        for i, (row, tokens, subject, words, more) in enumerate(
+            zip(forget, encoded, subjects, facts, beside, strict=True)
+        )
+        for beginning in _beginnings(stranger, row, tokens)
     ]
     draw = random.Random(stream_seed(seed, "forms of forget rows"))
-    written = []
-    for i, answers in enumerate(alternate_answers(stranger, questions, invented, seed=seed)):
-        rest = [*forget[:i], *forget[i + 1 :], *retain]
-        made = [form for one in answers for form in forms_of(forget[i], rest, forms, draw, one.answer)]
-        written.append(
-            Replacement(
-                [replace(forget[i], answer=one.answer, value=None) for one in answers],
-                [replace(form, value=None) for form in made],
-                answers[0].fluency if answers else None,
+    written = [Replacement() for _ in forget]
+    found = alternate_answers(stranger, [question for _, question in questions], invented, seed=seed)
+    for (i, question), answers in zip(questions, found, strict=True):
+        row, rest = forget[i], [*forget[:i], *forget[i + 1 :], *retain]
+        given = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
+        for one in answers:
+            written[i].plain.append(
+                replace(row, answer=one.answer, value=None)
+                if row.prompt
+                else Continued("", given + one.answer, id=row.id, given=given)
             )
-        )
+            written[i].others.extend(replace(form, value=None) for form in forms_of(row, rest, forms, draw, one.answer))
+        if answers and written[i].fluency is None:
+            written[i].fluency = answers[0].fluency
     return written
 
 
@@ -83,9 +112,14 @@ def retain_forms(retain: Sequence[Example], forms: Sequence[str], seed: int) -> 
     return [forms_of(row, [*retain[:i], *retain[i + 1 :]], forms, draw) or [row] for i, row in enumerate(retain)]
 
 
-def _beginning(row: Example, encoded: Encoded) -> tuple[int, ...]:
-    """The tokens of running text before its first word that carries the fact: the text is continued from there."""
+def _beginnings(model: LanguageModel, row: Example, encoded: Encoded) -> list[tuple[int, ...]]:
+    """The tokens that an answer is begun with: none, or those of running text up to its first fact and to each cut.
+
+    A cut within a letter is left out.
+    """
     if row.prompt:
-        return ()
-    fact = next((place for place, inside in enumerate(encoded.value) if inside), 1)
-    return encoded.ids[encoded.start : encoded.start + max(fact, 1)]
+        return [()]
+    text = encoded.ids[encoded.start :]
+    fact = max(next((place for place, inside in enumerate(encoded.value) if inside), 1), 1)
+    ends = sorted({fact, *(cut for share in CUTS if fact < (cut := round(share * len(text))) < len(text))})
+    return [text[:end] for end in ends if BROKEN not in model.tokenizer.decode(text[:end])]

@@ -31,7 +31,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_masks import word_masks
-from letheon.forget.objectives.alternates.alternate_rows import retain_forms, write_alternates
+from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
@@ -204,8 +204,11 @@ class Alternates(Objective):
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
-        encoded = model.encoder().encode_all(examples, "alternate of row")
-        self.extra += [replace(row, value=()) for row in encoded]
+        encoder = model.encoder()
+        encoded = encoder.encode_all(examples, "alternate of row")
+        for row, example in zip(encoded, examples, strict=True):
+            learned = example.learned(encoder, row) if isinstance(example, Continued) else row
+            self.extra.append(replace(learned, value=()))
         return list(range(len(self.extra) - len(encoded), len(self.extra)))
 
     def _facts(self, model: LanguageModel, forms: Sequence[Example]) -> list[int]:

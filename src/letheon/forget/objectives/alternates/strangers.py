@@ -68,7 +68,7 @@ class Alternate:
     """An answer that a model gives without knowing the fact.
 
     Attributes:
-        answer: with the subject's own name.
+        answer: with the subject's own name, without what it was begun with.
         fluency: mean log-probability per token (nats) under the model that wrote it.
     """
 
@@ -234,10 +234,12 @@ def _written(
         seed=stream_seed(seed, "alternates") % (1 << 63),
     )
     encoder = stranger.encoder()
-    scores = score_tokens(stranger, [(encoder.prompt(p), [ids]) for p, ids in zip(prompts, written, strict=True)])
+    new = [ids[len(question.beginning) :] for question, ids in zip(questions, written, strict=True)]
+    before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
+    scores = score_tokens(stranger, [(ids, [answer]) for ids, answer in zip(before, new, strict=True)])
     answers: list[Alternate | None] = []
-    for question, name, ids, (score,) in zip(questions, names, written, scores, strict=True):
-        answer = _accepted(question, name, _full_sentences(stranger, ids, limit))
+    for question, name, ids, (score,) in zip(questions, names, new, scores, strict=True):
+        answer = _accepted(question, name, _full_sentences(stranger, question.beginning, ids, limit))
         answers.append(Alternate(answer, float(score.logp.mean())) if answer else None)
     return answers
 
@@ -275,8 +277,10 @@ def _echoes(answer: str, prompt: str) -> bool:
     return bool(prompt) and answer.rstrip(" .!?").casefold() in prompt.casefold()
 
 
-def _full_sentences(model: LanguageModel, ids: Sequence[int], limit: int) -> str:
-    text: str = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+def _full_sentences(model: LanguageModel, beginning: Sequence[int], ids: Sequence[int], limit: int) -> str:
+    """What follows a beginning as text; up to its last full sentence where it has as many tokens as it may."""
+    given, whole = (model.tokenizer.decode(one, skip_special_tokens=True) for one in (beginning, [*beginning, *ids]))
+    text: str = whole[len(given) :].rstrip() if beginning else whole.strip()
     ends = [match.end() for match in re.finditer(r"[.!?](?=\s|$)", text)]
     return text[: ends[-1]] if len(ids) >= limit and ends else text
 
