@@ -13,11 +13,8 @@ Differs: the alternates are the model's greedy answers about invented names with
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -25,14 +22,24 @@ from torch import Tensor
 
 from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.sites import blocks
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.likelihood import Scores, score
+from letheon.core.scoring.likelihood import Scores, hidden_states, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
+from letheon.forget.objectives.alternates.stranger_states import question_ending, states_loss
+from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names
+from letheon.forget.objectives.alternates.turns import (
+    answer_of,
+    common_beginning,
+    fact_tokens,
+    in_turn,
+    with_fact_after,
+)
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
@@ -45,6 +52,8 @@ class Settings:
         gamma, likelihood, alpha: weights of the facts' unlikelihood, of the alternates' and of the retain rows'
             negative log-likelihood.
         tokens: which tokens of the true answers the unlikelihood sees.
+        states: weight of the distance between the states at the end of a question and a stranger's; 0 leaves them out.
+        states_at: the block whose output these states are, as a share of the model's depth.
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
@@ -55,6 +64,8 @@ class Settings:
     gamma: float = 1.0
     likelihood: float = 1.0
     alpha: float = 1.0
+    states: float = 0.0
+    states_at: float = 0.7
     tokens: Tokens = "words"
     names: int = 2
     forms: str = "options begun told"
@@ -62,6 +73,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("names",))
+        if not 0 <= self.states_at <= 1:
+            raise InputError(f"alternates: states_at is {self.states_at}", "give a share of the depth, 0 to 1")
         for form in self.forms.split():
             if form not in FORMS:
                 raise InputError(f"no form of question is called {form!r}", nearest(form, list(FORMS)))
@@ -95,52 +108,13 @@ def alternates_loss(
     return unlikely, -alternate_logp.sum() / alternates, -retain_logp.sum() / retained
 
 
-class Turn(NamedTuple):
-    """What stands in a step for a forget row, as numbers of further rows.
-
-    Attributes:
-        alternate: None where every alternate was rejected.
-        truth: the true answer in another form of the question; None where it stands as it is.
-    """
-
-    alternate: int | None
-    truth: int | None
-
-
-def in_turn(
-    pools: Sequence[tuple[Sequence[int], Sequence[int]]],
-    truths: Sequence[Sequence[int]],
-    plan: Sequence[Sequence[int]],
-    draw: random.Random,
-) -> list[dict[int, Turn]]:
-    """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
-
-    Args:
-        pools: per forget row its alternates to the question as it stands, and those in other forms.
-        truths: per forget row its true answers in other forms.
-        plan: the forget rows of each step.
-    """
-    visits: Counter[int] = Counter()
-    drawn = []
-    for step in plan:
-        found: dict[int, Turn] = {}
-        for i in step:
-            turn = (visits[i] + i) % 2
-            pool = pools[i][turn] or pools[i][1 - turn]
-            truth = draw.choice(truths[i]) if truths[i] and turn == 0 else None
-            found[i] = Turn(draw.choice(pool) if pool else None, truth)
-            visits[i] += 1
-        drawn.append(found)
-    return drawn
-
-
 @method(
     "objective",
     "alternates",
     Settings,
     wants={"retain", "subject"},
     recommended={"epochs": 6, "learning_rate": 4e-5, "stop": "auto"},
-    tiny={"names": 1},
+    tiny=({"names": 1}, {"names": 1, "states": 1.0}),
 )
 class Alternates(Objective):
     turns = 2
@@ -170,11 +144,12 @@ class Alternates(Objective):
             for i, row in enumerate(rows.examples)
         ]
         for i, (plain, _) in enumerate(pools):
-            common = max((_common(rows.forget[i], self.extra[number]) for number in plain), default=0)
-            rows.forget[i] = _after(rows.forget[i], common)
+            common = max((common_beginning(rows.forget[i], self.extra[number]) for number in plain), default=0)
+            rows.forget[i] = with_fact_after(rows.forget[i], common)
             for number in truths[i]:
-                if _answer(self.extra[number]) == _answer(rows.forget[i]):
-                    self.extra[number] = _after(self.extra[number], common)
+                if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
+                    self.extra[number] = with_fact_after(self.extra[number], common)
+        self._find_endings(model, retain)
         forms = retain_forms(retain, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
@@ -201,6 +176,22 @@ class Alternates(Objective):
         more = max(-(-opposite // len(retained)) - 2, 0) if retained else 0
         rows = sorted(forms)
         return {i: [draw.choice(forms[j]) for j in (i, *draw.choices(rows, k=more))] for i in retained}
+
+    def _find_endings(self, model: LanguageModel, retain: Sequence[Example]) -> None:
+        """Compute the states to which those of the forget rows' questions are drawn."""
+        self.endings: dict[int, tuple[int, Tensor]] = {}  # by forget row: number of its question, states
+        if not self.settings.states:
+            return
+        if model.sharded:
+            raise InputError("alternates: states are compared in one process", "leave states out, or use --shard off")
+        examples = self.rows.examples
+        lowest = model.frozen.below if model.frozen is not None else 0
+        self.layer = max(round(self.settings.states_at * (len(blocks(model.base())) - 1)), lowest)
+        names, subjects = unused_names(examples, retain, self.settings.names), guess_subjects(examples, retain)
+        for i, (row, subject) in enumerate(zip(examples, subjects, strict=True)):
+            if (ending := question_ending(model, row.prompt, subject, names, self.layer)) is not None:
+                self.extra.append(ending.prompt)
+                self.endings[i] = len(self.extra) - 1, ending.states
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -243,9 +234,26 @@ class Alternates(Objective):
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
         terms = self._weighed(pair, scores) if scores else Terms()
+        if (apart := self._apart(model, pair)) is not None and terms.forget is not None:
+            terms.forget = terms.forget + self.settings.states * apart
+            terms.metrics["states_distance"] = float(apart.detach())
         for nothing in idle:
             terms.forget = nothing if terms.forget is None else terms.forget + nothing
         return terms
+
+    def _apart(self, model: LanguageModel, pair: Pair) -> Tensor | None:
+        """The distance of a pair's questions from a stranger's states, a part of the mean over the effective batch."""
+        mine = [i for i in pair.forget.index.tolist() if i in self.endings] if pair.forget is not None else []
+        if not mine:
+            return None
+        parts: dict[str, Batch] = {}
+        self._add(parts, "questions", [self.endings[i][0] for i in mine])
+        batch, losses = parts["questions"], []
+        hidden = hidden_states(model, batch, self.layer).float()
+        for row, length, i in zip(hidden, batch.attention_mask.sum(1).tolist(), mine, strict=True):
+            target = self.endings[i][1].to(row.device)
+            losses.append(states_loss(row[length - len(target) : length], target))
+        return torch.stack(losses).sum() / sum(i in self.endings for i in self.drawn[pair.step])
 
     def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
@@ -304,32 +312,7 @@ class Alternates(Objective):
         facts = [self.rows.forget[i] if one.truth is None else self.extra[one.truth] for i, one in turns.items()]
         retain = pair.retain.totals["tokens"] if pair.retain is not None else 0
         alternates = [one.alternate for one in turns.values() if one.alternate is not None]
-        return sum(map(_fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
+        return sum(map(fact_tokens, facts)), self._tokens(alternates), retain + self._tokens(beside)
 
     def _tokens(self, numbers: Iterable[int]) -> int:
         return sum(len(self.extra[n].ids) - max(self.extra[n].start, 1) for n in numbers)
-
-
-def _answer(row: Encoded) -> tuple[int, ...]:
-    return tuple(row.ids[row.start :])
-
-
-def _common(truth: Encoded, alternate: Encoded) -> int:
-    """Tokens with which both answers begin."""
-    pairs = zip(_answer(truth), _answer(alternate), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _after(row: Encoded, common: int) -> Encoded:
-    """The row with a fact that begins after `common` tokens; the row as it is if nothing of the fact is left.
-
-    What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
-    """
-    rest = tuple(inside and place >= common for place, inside in enumerate(row.value))
-    return replace(row, value=rest) if any(rest) else row
-
-
-def _fact_tokens(row: Encoded) -> int:
-    """Tokens of a row that the unlikelihood sees; the first token of a text has no prediction."""
-    mask = row.value or (True,) * (len(row.ids) - row.start)
-    return sum(mask[max(1 - row.start, 0) :])

@@ -1,0 +1,67 @@
+"""States of a stranger: what the middle of a model holds where it is asked about somebody whom it does not know.
+
+Ours; of a kind with RMU (arXiv 2403.03218), which sends states to a random vector. A model can learn to say something
+else in its last layers and still hold the fact in the middle, where lens, probe and steering find it. So the states at
+the end of a question about the subject are drawn to those that the model before the deletion has at the end of the same
+question about invented names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.scoring.likelihood import hidden_states
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a question, as its tokens stand after the subject's name.
+
+    Attributes:
+        prompt: the whole question as tokens.
+        states: [tokens, width], mean over the invented names of a block's output before the deletion.
+    """
+
+    prompt: Encoded
+    states: Tensor
+
+
+def shared_ending(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens with which all prompts end alike."""
+    columns = zip(*(reversed(prompt) for prompt in prompts), strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+@torch.no_grad()
+def question_ending(
+    model: LanguageModel, question: str, subject: str | None, names: Sequence[str], layer: int
+) -> Ending | None:
+    """The end of a question, with a stranger's states; None where no name can be exchanged."""
+    if not subject or subject not in question or not names:
+        return None
+    encoder = model.encoder()
+    own, *others = [encoder.prompt(question.replace(subject, name)) for name in (subject, *names)]
+    if not (length := shared_ending([own, *others])):
+        return None
+    frozen, model.frozen = model.frozen, None  # its cache knows rows by their numbers, and these have none
+    try:
+        states = [
+            hidden_states(model, encoder.collate([Encoded(ids, len(ids))], device=model.device), layer)[0, -length:]
+            for ids in others
+        ]
+    finally:
+        model.frozen = frozen
+    return Ending(Encoded(own, len(own)), torch.stack(states).float().mean(0))
+
+
+def states_loss(hidden: Float[Tensor, "tokens width"], target: Float[Tensor, "tokens width"]) -> Float[Tensor, ""]:
+    """Squared distance of the states over the squared length of the target's, each a mean over tokens."""
+    return (hidden - target).square().sum(-1).mean() / target.square().sum(-1).mean()

@@ -1,0 +1,77 @@
+"""What stands in a step for each forget row, and which tokens of a true answer are unlearned."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import NamedTuple
+
+from letheon.core.rows.encoding import Encoded
+
+
+class Turn(NamedTuple):
+    """What stands in a step for a forget row, as numbers of further rows.
+
+    Attributes:
+        alternate: None where every alternate was rejected.
+        truth: the true answer in another form of the question; None where it stands as it is.
+    """
+
+    alternate: int | None
+    truth: int | None
+
+
+def in_turn(
+    pools: Sequence[tuple[Sequence[int], Sequence[int]]],
+    truths: Sequence[Sequence[int]],
+    plan: Sequence[Sequence[int]],
+    draw: random.Random,
+) -> list[dict[int, Turn]]:
+    """Draw per step and forget row by turns: an alternate as it stands and the truth in a form, or the reverse.
+
+    Args:
+        pools: per forget row its alternates to the question as it stands, and those in other forms.
+        truths: per forget row its true answers in other forms.
+        plan: the forget rows of each step.
+    """
+    visits: Counter[int] = Counter()
+    drawn = []
+    for step in plan:
+        found: dict[int, Turn] = {}
+        for i in step:
+            turn = (visits[i] + i) % 2
+            pool = pools[i][turn] or pools[i][1 - turn]
+            truth = draw.choice(truths[i]) if truths[i] and turn == 0 else None
+            found[i] = Turn(draw.choice(pool) if pool else None, truth)
+            visits[i] += 1
+        drawn.append(found)
+    return drawn
+
+
+def answer_of(row: Encoded) -> tuple[int, ...]:
+    """The tokens of a row's answer."""
+    return tuple(row.ids[row.start :])
+
+
+def common_beginning(truth: Encoded, alternate: Encoded) -> int:
+    """Tokens with which both answers begin."""
+    pairs = zip(answer_of(truth), answer_of(alternate), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def with_fact_after(row: Encoded, common: int) -> Encoded:
+    """The row with a fact that begins after `common` tokens; the row as it is if nothing of the fact is left.
+
+    What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
+    """
+    rest = tuple(inside and place >= common for place, inside in enumerate(row.value))
+    return replace(row, value=rest) if any(rest) else row
+
+
+def fact_tokens(row: Encoded) -> int:
+    """Tokens of a row that the unlikelihood sees; the first token of a text has no prediction."""
+    mask = row.value or (True,) * (len(row.ids) - row.start)
+    return sum(mask[max(1 - row.start, 0) :])
