@@ -31,7 +31,7 @@ from letheon.core.scoring.likelihood import Scores, hidden_states, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
-from letheon.forget.objectives.alternates.stranger_states import question_ending, states_loss
+from letheon.forget.objectives.alternates.stranger_states import Ending, question_ending, states_loss
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
@@ -179,7 +179,7 @@ class Alternates(Objective):
 
     def _find_endings(self, model: LanguageModel, retain: Sequence[Example]) -> None:
         """Compute the states to which those of the forget rows' questions are drawn."""
-        self.endings: dict[int, tuple[int, Tensor]] = {}  # by forget row: number of its question, states
+        self.endings: dict[int, tuple[int, Ending]] = {}  # by forget row: number of its question, how it ends
         if not self.settings.states:
             return
         if model.sharded:
@@ -191,7 +191,7 @@ class Alternates(Objective):
         for i, (row, subject) in enumerate(zip(examples, subjects, strict=True)):
             if (ending := question_ending(model, row.prompt, subject, names, self.layer)) is not None:
                 self.extra.append(ending.prompt)
-                self.endings[i] = len(self.extra) - 1, ending.states
+                self.endings[i] = len(self.extra) - 1, ending
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -251,8 +251,8 @@ class Alternates(Objective):
         batch, losses = parts["questions"], []
         hidden = hidden_states(model, batch, self.layer).float()
         for row, length, i in zip(hidden, batch.attention_mask.sum(1).tolist(), mine, strict=True):
-            target = self.endings[i][1].to(row.device)
-            losses.append(states_loss(row[length - len(target) : length], target))
+            ending = self.endings[i][1]
+            losses.append(states_loss(row[length - len(ending.states) : length], ending))
         return torch.stack(losses).sum() / sum(i in self.endings for i in self.drawn[pair.step])
 
     def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:

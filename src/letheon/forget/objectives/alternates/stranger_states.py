@@ -28,10 +28,12 @@ class Ending:
     Attributes:
         prompt: the whole question as tokens.
         states: [tokens, width], mean over the invented names of a block's output before the deletion.
+        apart: mean over tokens of the squared distance from them that the question's own states had before it.
     """
 
     prompt: Encoded
     states: Tensor
+    apart: float
 
 
 def shared_ending(prompts: Sequence[Sequence[int]]) -> int:
@@ -55,13 +57,18 @@ def question_ending(
     try:
         states = [
             hidden_states(model, encoder.collate([Encoded(ids, len(ids))], device=model.device), layer)[0, -length:]
-            for ids in others
+            for ids in (own, *others)
         ]
     finally:
         model.frozen = frozen
-    return Ending(Encoded(own, len(own)), torch.stack(states).float().mean(0))
+    target = torch.stack(states[1:]).float().mean(0)
+    apart = float((states[0].float() - target).square().sum(-1).mean())
+    return Ending(Encoded(own, len(own)), target, apart) if apart > 0 else None
 
 
-def states_loss(hidden: Float[Tensor, "tokens width"], target: Float[Tensor, "tokens width"]) -> Float[Tensor, ""]:
-    """Squared distance of the states over the squared length of the target's, each a mean over tokens."""
-    return (hidden - target).square().sum(-1).mean() / target.square().sum(-1).mean()
+def states_loss(hidden: Float[Tensor, "tokens width"], ending: Ending) -> Float[Tensor, ""]:
+    """The mean squared distance of a question's states from a stranger's, 1 before the deletion.
+
+    States of like questions differ by a few hundredths of their length: their length would be no measure.
+    """
+    return (hidden - ending.states.to(hidden.device)).square().sum(-1).mean() / ending.apart
