@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +101,22 @@ def test_a_planted_refusal_direction_is_recovered(tiny: LanguageModel) -> None:
         refusals.append(refusal_direction(sides[0][1], sides[1][1]))
     assert cosine(refusals[1], planted) > 0.95
     assert cosine(refusals[0], planted) < 0.6
+
+
+RELEASED = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+RELEASED /= "refusal_directions"  # Refusal/refusal_directions of github.com/HZD01/post-training-mechanistic-analysis
+
+
+@pytest.mark.oracle("post-training")
+@pytest.mark.skipif(not RELEASED.is_dir(), reason=f"the released directions are not at {RELEASED}: set LETHEON_DATA")
+def test_the_released_refusal_directions_have_the_published_cosines() -> None:
+    base, tuned, instruct = (
+        torch.load(RELEASED / f"refusal_dir_{name}.pt", weights_only=True, map_location="cpu").float()
+        for name in ("llama-3.1-8b", "tulu", "llama-3.1-8b-instruct")
+    )
+    assert cosine(base, instruct) == pytest.approx(0.251, abs=5e-4)
+    assert cosine(base, tuned) == pytest.approx(0.073, abs=5e-4)
+    assert cosine(tuned, instruct) == pytest.approx(0.435, abs=5e-4)
 
 
 @pytest.mark.oracle("post-training")
