@@ -23,7 +23,6 @@ from letheon.steer.maps import Displacement
 from letheon.steer.steering import Shape, Steering
 from letheon.steer.texts import Contrast
 
-
 DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
