@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from letheon.core.atomic import plain
-from letheon.printing.cells import cell, one_line, print_json, show_facts
+from letheon.printing.cells import new_table, one_line, print_json, show_facts
 from letheon.steer.curve import Curve
-from letheon.steer.curve_page import COLUMNS
+from letheon.steer.curve_page import COLUMNS, curve_rows
 
 # Longer lists of facts are cut on the terminal; the file and --json have every item.
 MOST_FACTS = 5
@@ -56,12 +55,9 @@ def show_curve(curve: Curve, as_json: bool) -> None:
     if as_json:
         print_json(plain(curve))
         return
-    table = Table(title=f"Steering {one_line(curve.model)}", title_justify="left", box=None, padding=(0, 2))
-    for name in COLUMNS:
-        table.add_column(name)
-    for point in curve.points:
-        numbers = (point.perplexity, point.kl, point.refusals, point.repetition)
-        table.add_row(f"{point.strength:g}", cell(point.target), *(f"{value:.3g}" for value in numbers))
+    table = new_table(Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, padding=(0, 1))
+    for row in curve_rows(curve):
+        table.add_row(*map(Text, row))
     console = Console()
     console.print(table)
     best = "none" if curve.recommended is None else f"{curve.recommended:g}"

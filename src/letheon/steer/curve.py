@@ -81,6 +81,7 @@ class Point:
         refusals: share of continuations that refuse.
         repetition: share of word trigrams that occurred before in the same continuation; mean.
         answers: the continuations, in the order of the prompts.
+        rates: per continuation the probability whose mean is the target rate.
     """
 
     strength: float
@@ -90,6 +91,7 @@ class Point:
     refusals: float
     repetition: float
     answers: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,16 @@ def _measure(
         answers = generate(model, prompts, max_new_tokens=max_new_tokens)
         logits = next_token_logits(model, prompts)
         perplexity = text_perplexity(model, neutral)
+    rates = classify(answers)
     return Point(
         strength,
-        estimate_mean(classify(answers)),
+        estimate_mean(rates),
         perplexity,
         kl_divergence(plain, logits),
         float(np.mean([refuses(answer) for answer in answers])),
         float(np.mean([repetition(answer) for answer in answers])),
         tuple(answers),
+        tuple(rates),
     )
 
 
@@ -246,12 +250,24 @@ def collapses(point: Point, start: Point) -> bool:
     )
 
 
+def gain(point: Point, others: Sequence[Point]) -> Estimate:
+    """Estimate, over prompts, by how much a point's rates exceed the mean of other points' rates."""
+    return estimate_mean((np.array(point.rates) - np.mean([one.rates for one in others], 0)).tolist())
+
+
+def highest(random: Sequence[Sequence[Point]], at: int) -> float | None:
+    """Return the highest target rate of the random directions at the strength of that place; None without any."""
+    return max((arm[at].target.value or 0.0 for arm in random), default=None)
+
+
 def recommend(
     points: Sequence[Point], random: Sequence[Sequence[Point]], classifier_accuracy: float
 ) -> tuple[float | None, str]:
     """Choose the strength of the highest target rate among those with small side effects; return it with the reason.
 
-    A strength counts only if its target rate is above that of every random direction there.
+    A strength counts only if its target rate is above that of every random direction there, and above the rates of the
+    model as it is and of the random directions by more than chance (95 % intervals of the differences over prompts):
+    the best of several strengths is above single random directions by luck often.
     """
     start = _start(points)
     if classifier_accuracy < 0.7:
@@ -259,13 +275,18 @@ def recommend(
     fit = []
     for at, point in enumerate(points):
         rate = point.target.value or 0.0
-        others = [arm[at].target.value or 0.0 for arm in random]
         mild = point.perplexity <= MOST_PERPLEXITY * start.perplexity
         fluent = point.repetition <= start.repetition + MOST_REPETITION
-        if point.strength != 0 and mild and fluent and rate > max([start.target.value or 0.0, *others]):
+        if point.strength == 0 or not mild or not fluent or rate <= (highest(random, at) or 0.0):
+            continue
+        compared = [[start], *([[arm[at] for arm in random]] if random else [])]
+        if all((gain(point, others).low or 0.0) > 0 for others in compared):
             fit.append((rate, -abs(point.strength), point))
     if not fit:
-        return None, "no strength with small side effects raises the target rate above the random directions"
+        return None, (
+            "no strength with small side effects raises the target rate, by more than chance, above the model as it is "
+            "and the random directions"
+        )
     best = max(fit, key=lambda one: one[:2])[2]
     cost = best.perplexity / start.perplexity - 1
     return best.strength, (

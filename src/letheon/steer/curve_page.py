@@ -9,9 +9,9 @@ from markupsafe import Markup
 from letheon.report.figures import FAINT, canvas, look, svg
 from letheon.report.html import environment
 from letheon.report.numbers import interval, number
-from letheon.steer.curve import Curve, Point
+from letheon.steer.curve import Curve, Point, highest
 
-COLUMNS = ("strength", "target rate", "perplexity", "KL at the next token", "refusals", "repetition")
+COLUMNS = ("strength", "target rate", "highest random rate", "perplexity", "KL, nats", "refusals", "repetition")
 
 
 def render_curve(curve: Curve) -> str:
@@ -28,7 +28,7 @@ def render_curve(curve: Curve) -> str:
             curve=curve,
             recommended=recommended,
             columns=COLUMNS,
-            rows=[_row(point) for point in curve.points],
+            rows=curve_rows(curve),
             figures=[Markup(one) for one in _figures(curve)],
             examples=list(zip(curve.prompts, start.answers, shown.answers, strict=True))[:6],
             shown=f"{shown.strength:g}",
@@ -36,10 +36,15 @@ def render_curve(curve: Curve) -> str:
     )
 
 
-def _row(point: Point) -> list[str]:
-    target = number(point.target.value) + (f" ({interval(point.target)})" if interval(point.target) else "")
-    others = (point.perplexity, point.kl, point.refusals, point.repetition)
-    return [f"{point.strength:g}", target, *map(number, others)]
+def curve_rows(curve: Curve) -> list[list[str]]:
+    """Return the table of a curve, a row per strength with the cells of `COLUMNS`."""
+    rows = []
+    for at, point in enumerate(curve.points):
+        target = number(point.target.value) + (f" ({interval(point.target)})" if interval(point.target) else "")
+        random = "-" if point.strength == 0 or not curve.random else number(highest(curve.random, at))
+        others = (point.perplexity, point.kl, point.refusals, point.repetition)
+        rows.append([f"{point.strength:g}", target, random, *map(number, others)])
+    return rows
 
 
 def _figures(curve: Curve) -> list[str]:
