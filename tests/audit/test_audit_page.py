@@ -88,7 +88,9 @@ def test_nothing_is_loaded_from_outside_and_nothing_runs_but_the_search(page: st
     tags = {tag for tag, _ in reader.tags}
     assert not tags & {"link", "img", "iframe", "object", "embed", "base", "form"}
     links = {attributes["href"] for tag, attributes in reader.tags if tag == "a"}
-    assert {link for link in links if not link.startswith("#")} == {"compare.html"}, "the page of `letheon probe compare`"
+    assert {link for link in links if not link.startswith("#")} == {"compare.html"}, (
+        "the page of `letheon probe compare`"
+    )
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     assert len(scripts) == 1 == sum(tag == "script" for tag, _ in reader.tags)
     allowed = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()

@@ -21,7 +21,8 @@ from letheon.steer.curve import (
     measure_curve,
     recommend,
     repetition,
-    text_classifier,
+    state_classifier,
+    word_classifier,
 )
 from letheon.steer.curve_page import curve_rows, render_curve
 from letheon.steer.method import fit
@@ -71,10 +72,22 @@ def test_the_classifier_sees_words() -> None:
     texts = Contrast(
         [Example("", f"please do {one}") for one in "abcdefgh"], [Example("", f"do {one}, fool") for one in "abcdefgh"]
     )
-    classify, accuracy = text_classifier(texts)
+    classify, accuracy = word_classifier(texts)
     assert accuracy == 1.0
     kind, rude = classify(["please wait", "wait, fool"])
     assert kind > 0.6 > 0.4 > rude
+
+
+def test_the_judge_of_states_reads_the_texts_with_the_model(tiny: LanguageModel) -> None:
+    texts = Contrast(
+        [Example("", f"{one} 111111") for one in "abcdefgh"], [Example("", f"{one} zzzzzz") for one in "abcdefgh"]
+    )
+    classify, accuracy = state_classifier(tiny, texts)
+    assert accuracy == 1.0
+    like, unlike, _ = classify(["k 1111111", "k zzzzzzz", ""])
+    assert like > 0.6 > 0.4 > unlike
+    with pytest.raises(InputError, match="judge"):
+        CurveSettings(judge="letters")  # type: ignore[arg-type]  # what a user may write
 
 
 def test_a_curve_and_its_page(tiny: LanguageModel) -> None:
@@ -91,6 +104,7 @@ def test_a_curve_and_its_page(tiny: LanguageModel) -> None:
     assert curve.points[1].target.value == pytest.approx(sum(curve.points[1].rates) / 2)
     page = render_curve(curve)
     assert page.count("<svg") == 4
+    assert "mathdefault" not in page, "a tick is no formula"
     assert "Hi &lt;b&gt;" in page
     assert isinstance(curve, Curve)
     with pytest.raises(InputError, match="finite"):

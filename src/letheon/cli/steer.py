@@ -111,12 +111,14 @@ class Extent:
         random: random directions of equal norms per strength.
         max_new_tokens: length of an answer, tokens.
         seed: seed of the random directions.
+        judge: what the classifier of answers sees: `states` of the unsteered model that reads them, or `words`.
     """
 
     strength: list[float] | None = None
     random: int = 2
     max_new_tokens: int = 32
     seed: int = 0
+    judge: str = "states"
 
 
 @steer.command(cls=Command)
@@ -145,7 +147,7 @@ def curve(
     from letheon.steer.curve import STRENGTHS, CurveSettings
 
     strengths = tuple(extent.strength or STRENGTHS)
-    settings = CurveSettings(strengths, extent.random, extent.max_new_tokens, extent.seed)
+    settings = CurveSettings(strengths, extent.random, extent.max_new_tokens, extent.seed, extent.judge)  # type: ignore[arg-type]  # it checks
     job = DrawCurve(model, tuple(files), toward, away, out, prompts, neutral, settings, device)
     perform(job, shown, show_curve)
 

@@ -1,8 +1,9 @@
 """Effect against side effects of a steering over strengths, beside random directions of equal norms.
 
-The effect is the target rate: the mean probability, by a classifier of words fitted on the two sets of texts, that a
-generated continuation belongs to the wanted set. It sees text only, not the model's states. Side effects are the
-perplexity of neutral text, the KL divergence of the next token after each prompt, refusals, and repetition.
+The effect is the target rate: the mean probability, by a classifier fitted on the two sets of texts, that a generated
+continuation belongs to the wanted set. The classifier sees the text only: its words, or the states in which the model
+without steering reads it (after two thirds of the layers), which know words that the two sets lack. Side effects are
+the perplexity of neutral text, the KL divergence of the next token after each prompt, refusals, and repetition.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,19 +21,22 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site, blocks
 from letheon.core.progress import progress
+from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.refusals import refuses
 from letheon.core.statistics import Estimate, estimate_mean
-from letheon.probe.linear_probes import right_padded
+from letheon.probe.linear_probes import right_padded, site_states
 from letheon.steer.apply import steered
 from letheon.steer.steering import Steering
-from letheon.steer.texts import Contrast, read_texts
+from letheon.steer.texts import Contrast, read_texts, token_rows
 
 HERE = Path(__file__).parent
 NEUTRAL, PROMPTS = HERE / "neutral.txt", HERE / "prompts.txt"
@@ -42,6 +46,10 @@ MOST_PERPLEXITY, MOST_REPETITION = 1.2, 0.1
 # The model has collapsed: perplexity times this, or so much more of the generated text is repetition.
 COLLAPSE_PERPLEXITY, COLLAPSE_REPETITION = 2.0, 0.4
 GRAM = 3
+# The classifier of continuations: the share of layers below the states that it sees, and its inverse regularisation.
+JUDGE_DEPTH, JUDGE_C = 2 / 3, 0.01
+Judge = Literal["states", "words"]
+Classify = Callable[[Sequence[str]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,14 @@ class CurveSettings:
         random: number of random directions of equal norms per strength.
         max_new_tokens: length of a continuation, tokens.
         seed: seed of the random directions.
+        judge: what the classifier of continuations sees: `states` of the unsteered model that reads them, or `words`.
     """
 
     strengths: tuple[float, ...] = STRENGTHS
     random: int = 2
     max_new_tokens: int = 32
     seed: int = 0
+    judge: Judge = "states"
 
     def __post_init__(self) -> None:
         if not self.strengths or not all(map(math.isfinite, self.strengths)):
@@ -67,6 +77,8 @@ class CurveSettings:
             raise InputError(
                 f"{self.random} random directions, {self.max_new_tokens} new tokens", "give at least 0 and 1"
             )
+        if self.judge not in get_args(Judge):
+            raise InputError(f"judge {self.judge!r}", "one of " + ", ".join(get_args(Judge)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,7 @@ def measure_curve(
     options = settings or CurveSettings()
     asked = list(prompts or (row.answer for row in read_texts(PROMPTS)))
     prose = list(neutral or (row.answer for row in read_texts(NEUTRAL)))
-    classify, accuracy = text_classifier(contrast)
+    classify, accuracy = word_classifier(contrast) if options.judge == "words" else state_classifier(model, contrast)
     plain = next_token_logits(model, asked)
     strengths = sorted({0.0, *options.strengths})
     drawn = [
@@ -173,7 +185,7 @@ def _measure(
     prompts: Sequence[str],
     neutral: Sequence[str],
     plain: Tensor,
-    classify: Callable[[Sequence[str]], list[float]],
+    classify: Classify,
     max_new_tokens: int,
 ) -> Point:
     with steered(model, steerings, strength):
@@ -193,16 +205,35 @@ def _measure(
     )
 
 
-def text_classifier(contrast: Contrast) -> tuple[Callable[[Sequence[str]], list[float]], float]:
+def word_classifier(contrast: Contrast) -> tuple[Classify, float]:
     """Fit a logistic regression on words and pairs of words; return it with its cross-validated accuracy."""
-    texts = [row.answer for row in (*contrast.toward, *contrast.away)]
-    labels = np.r_[np.ones(len(contrast.toward)), np.zeros(len(contrast.away))]
     words: dict[str, Any] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b|[!?]"}
-    make = make_pipeline(TfidfVectorizer(**words), LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000))
+    return _fitted(contrast, list, TfidfVectorizer(**words), 10.0)
+
+
+def state_classifier(model: LanguageModel, contrast: Contrast) -> tuple[Classify, float]:
+    """Fit a logistic regression on the mean states of a model that reads the texts; return it with its accuracy."""
+    site = Site(int(JUDGE_DEPTH * len(blocks(model.base()))))
+
+    def read(texts: Sequence[str]) -> np.ndarray:
+        # an empty continuation is read as a line break
+        rows = token_rows(model, [Example("", text or "\n") for text in texts])
+        return np.asarray(site_states(model, rows, [site], position="mean")[0].cpu().numpy())
+
+    return _fitted(contrast, read, StandardScaler(), JUDGE_C)
+
+
+def _fitted(
+    contrast: Contrast, read: Callable[[Sequence[str]], Any], features: Any, c: float
+) -> tuple[Classify, float]:
+    """Fit a classifier on what is read of both sets; its accuracy is that on texts that it was not fitted on."""
+    texts = read([row.answer for row in (*contrast.toward, *contrast.away)])
+    labels = np.r_[np.ones(len(contrast.toward)), np.zeros(len(contrast.away))]
+    made = make_pipeline(features, LogisticRegression(C=c, class_weight="balanced", max_iter=2000))
     folds = min(5, len(contrast.toward), len(contrast.away))
-    accuracy = float((cross_val_predict(make, texts, labels, cv=folds) == labels).mean())
-    fitted = make.fit(texts, labels)
-    return (lambda given: fitted.predict_proba(list(given))[:, 1].tolist()), accuracy
+    accuracy = float((cross_val_predict(made, texts, labels, cv=folds) == labels).mean())
+    fitted = made.fit(texts, labels)
+    return (lambda given: fitted.predict_proba(read(list(given)))[:, 1].tolist()), accuracy
 
 
 @torch.inference_mode()
@@ -271,7 +302,7 @@ def recommend(
     """
     start = _start(points)
     if classifier_accuracy < 0.7:
-        return None, f"the two sets cannot be told apart by their words (accuracy {classifier_accuracy:.2f})"
+        return None, f"the two sets of texts cannot be told apart (accuracy {classifier_accuracy:.2f})"
     fit = []
     for at, point in enumerate(points):
         rate = point.target.value or 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from letheon.report.figures import FAINT, canvas, look, svg
 from letheon.report.html import environment
@@ -68,6 +69,9 @@ def _figure(curve: Curve, name: str, value: Callable[[Point], float]) -> str:
         axes.plot(*_series(curve.points, value), color=seen.colour, marker=seen.mark, markersize=3.5, linewidth=1.6)
         if name == "perplexity":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")  # powers would be formulas, which SVG has not
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if curve.recommended is not None:
             axes.axvline(curve.recommended, color=FAINT, linewidth=0.8)
         words = f"{name.capitalize()} over strengths; dotted: random directions of equal norms"
