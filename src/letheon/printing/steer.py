@@ -35,8 +35,8 @@ def layers_by_kind(sites: Sequence[str]) -> list[str]:
     """Join sites of one kind, consecutive layers as a range: `mlp of layers 0-2, 7`."""
     by_kind: dict[str, list[int]] = {}
     for site in sites:
-        layer, _, kind = site.partition(".")
-        by_kind.setdefault(kind, []).append(int(layer))
+        number, _, kind = site.partition(".")
+        by_kind.setdefault(kind, []).append(int(number))
     joined = []
     for kind, layers in by_kind.items():
         runs: list[list[int]] = []
@@ -56,6 +56,7 @@ def show_curve(curve: Curve, as_json: bool) -> None:
         print_json(plain(curve))
         return
     table = new_table(Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, padding=(0, 1))
+    table.columns[1].no_wrap = True  # a rate and its interval
     for row in curve_rows(curve):
         table.add_row(*map(Text, row))
     console = Console()
