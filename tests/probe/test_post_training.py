@@ -23,6 +23,7 @@ from letheon.probe.changes import (
     head_differences,
     measure_changes,
     relative_change,
+    weight_changes,
 )
 from letheon.probe.directions import (
     Contrast,
@@ -40,6 +41,9 @@ from letheon.probe.post_training.report import PostTrainingSettings, beyond_rand
 from letheon.probe.record import above_zero, render_probe
 from letheon.probe.similarity import alignment, cka, mean_cosine, unbiased_hsic
 from letheon.probe.statements import Statement, built_in
+from letheon.steer.bake import bake
+from letheon.steer.maps import Displacement
+from letheon.steer.steering import Shape, Steering
 
 
 def a_copy(model: LanguageModel) -> LanguageModel:
@@ -225,6 +229,14 @@ def test_equal_models_differ_in_nothing_and_a_changed_layer_is_located(tiny: Lan
     assert changes.cka[:2] == pytest.approx([1.0, 1.0])
     assert float(changes.heads[:2].max()) < 1e-5 < float(changes.heads[2].max())
     assert "<svg" in render_probe(report)
+
+
+def test_a_model_with_a_baked_steering_is_compared_with_the_plain_one(tiny: LanguageModel) -> None:
+    moved = bake(tiny, [Steering({Site(1): Displacement(shift=torch.ones(64))}, Shape.of(tiny), "by hand")])
+    found = weight_changes(tiny, moved)
+    assert [row["mlp"] > 0 for row in found] == [False, True, False, False]
+    assert not any(row["attention"] for row in found)
+    assert weight_changes(moved, tiny)[1]["mlp"] > 0
 
 
 def test_a_large_first_token_does_not_hide_a_change(tiny: LanguageModel) -> None:

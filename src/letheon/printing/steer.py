@@ -55,7 +55,9 @@ def show_curve(curve: Curve, as_json: bool) -> None:
     if as_json:
         print_json(plain(curve))
         return
-    table = new_table(Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, padding=(0, 1))
+    table = new_table(
+        Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, pad_edge=False, collapse_padding=True
+    )
     table.columns[1].no_wrap = True  # a rate and its interval
     for row in curve_rows(curve):
         table.add_row(*map(Text, row))

@@ -12,7 +12,7 @@ from letheon.report.html import environment
 from letheon.report.numbers import interval, number
 from letheon.steer.curve import Curve, Point, highest
 
-COLUMNS = ("strength", "target rate", "highest random rate", "perplexity", "KL, nats", "refusals", "repetition")
+COLUMNS = ("strength", "target rate", "random rate", "perplexity", "KL, nats", "refusals", "repetition")
 
 
 def render_curve(curve: Curve) -> str:
