@@ -50,4 +50,5 @@ def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:
 
 
 def _text(cell: Cell) -> str:
-    return one_line(cell) if isinstance(cell, str) else number(cell)
+    """Format a cell; a count has no decimals."""
+    return one_line(str(cell)) if isinstance(cell, (str, int)) else number(cell)
