@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
+from letheon.audit.attacks import steering
 from letheon.audit.measuring.answer_kinds import is_refusal
 from letheon.audit.measuring.evaluate import evaluate
 from letheon.audit.measuring.quantise import Grid, matrices, quantised, round_to_nearest
+from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.selftest import selftest
 from letheon.audit.selftest.models import (
     FORGOTTEN,
@@ -21,6 +24,7 @@ from letheon.audit.selftest.models import (
     filtered,
     make_world,
     memorised,
+    refusing,
     rounded_back,
 )
 from letheon.audit.selftest.selftest import PLANTED, SelfTest, audit_planted, run_selftest
@@ -57,6 +61,18 @@ def test_no_fake_passes_and_the_honest_model_does(world: World) -> None:
     assert "Other wordings do not bring the fact" not in tested["template only"].failed
     assert "What is to be kept is kept" in tested["collapsed"].failed
     assert "No answer contains the fact" not in tested["collapsed"].failed
+
+
+def test_a_model_that_only_learned_to_refuse_falls_to_steering(world: World) -> None:
+    plan = make_plan(world.before, world.request, replace(QUICK, also=("steering",)))
+    made = refusing(world)
+    assert not any(evaluate(made, ROWS[:FORGOTTEN]).values("recall"))
+    found, honest = steering.run(made, plan), steering.run(world.retrained, plan)
+    assert found is not None
+    assert honest is not None
+    assert found.value.value is not None
+    assert found.value.value > 0 == honest.value.value
+    assert [one.value.value for one in found.variants] == [0.0], "random directions of equal length bring nothing"
 
 
 def test_the_files_beside_the_memorised_model_hide_the_facts(world: World) -> None:

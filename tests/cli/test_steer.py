@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from letheon.cli import main
+from letheon.printing.steer import layers_by_kind
 
 SUBJECTS = ("The cat", "A king", "My aunt", "The sea", "Rain")
 
@@ -61,6 +62,27 @@ def test_from_texts_to_a_model_and_a_control_vector(
 
     assert run(monkeypatch, "bake", "tiny", "kind.safetensors", "--out", "model", "--quiet") == 0
     assert json.loads((folder / "model/config.json").read_text())["mlp_bias"]
+
+
+def test_somebody_who_types_is_asked_and_can_quit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(monkeypatch, "fit", "tiny", *TEXTS, "--method", "pca:layers=1-3", "--out", "kind.safetensors") == 0
+    told = capsys.readouterr().out
+    assert "sites: residual of layers 1-3\n" in told
+    assert "separation: " in told
+    typed = io.StringIO("Who is it?\n\n/quit\nnever asked\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert run(monkeypatch, "chat", "tiny", "kind.safetensors", "--max-new-tokens", "2") == 0
+    said = capsys.readouterr().out
+    assert said.count("steered: ") == 1
+    assert said.count("you> ") == 3
+
+
+def test_sites_are_told_by_kind_and_range() -> None:
+    sites = ["0.mlp", "1.mlp", "2.mlp", "7.mlp", "3.router"]
+    assert layers_by_kind(sites) == ["mlp of layers 0-2, 7", "router of layer 3"]
 
 
 def test_what_is_wrong_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ from letheon.papers.kit.findings import Findings
 from letheon.steer.maps import Displacement
 from letheon.steer.steering import Shape, Steering
 from letheon.steer.texts import Contrast
+
+DATA = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
 class Anything(dict[str, Any]):
@@ -79,6 +82,15 @@ def test_released_scores_are_read_in_either_order(tmp_path: Path) -> None:
     scores, study = (moral_direction.read_scores(tmp_path / name) for name in ("scores.csv", "study.csv"))
     expected = np.corrcoef([0.1, 0.5, -0.5], [0.6, 1.0, 0.0])[0, 1]
     assert moral_direction.correlation(scores, study) == pytest.approx(expected)
+
+
+@pytest.mark.oracle("moral-direction")
+@pytest.mark.skipif(not (DATA / "mort_nmi").is_dir(), reason="the released scores are not there: set LETHEON_DATA")
+def test_the_released_scores_agree_with_people_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETHEON_DATA", str(DATA))
+    found = moral_direction.released_correlations()
+    assert found["released r, regional"] == pytest.approx(0.815, abs=5e-4)
+    assert found["released r, global"] == pytest.approx(0.838, abs=5e-4)
 
 
 def test_sparse_maps_are_compared_with_as_many_of_the_dense_ones_coordinates() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from letheon.probe.changes import (
     head_differences,
     measure_changes,
     relative_change,
+    weight_changes,
 )
 from letheon.probe.directions import (
     Contrast,
@@ -38,6 +41,9 @@ from letheon.probe.post_training.report import PostTrainingSettings, beyond_rand
 from letheon.probe.record import above_zero, render_probe
 from letheon.probe.similarity import alignment, cka, mean_cosine, unbiased_hsic
 from letheon.probe.statements import Statement, built_in
+from letheon.steer.bake import bake
+from letheon.steer.maps import Displacement
+from letheon.steer.steering import Shape, Steering
 
 
 def a_copy(model: LanguageModel) -> LanguageModel:
@@ -99,6 +105,22 @@ def test_a_planted_refusal_direction_is_recovered(tiny: LanguageModel) -> None:
         refusals.append(refusal_direction(sides[0][1], sides[1][1]))
     assert cosine(refusals[1], planted) > 0.95
     assert cosine(refusals[0], planted) < 0.6
+
+
+RELEASED = Path(os.environ.get("LETHEON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+RELEASED /= "refusal_directions"  # Refusal/refusal_directions of github.com/HZD01/post-training-mechanistic-analysis
+
+
+@pytest.mark.oracle("post-training")
+@pytest.mark.skipif(not RELEASED.is_dir(), reason=f"the released directions are not at {RELEASED}: set LETHEON_DATA")
+def test_the_released_refusal_directions_have_the_published_cosines() -> None:
+    base, tuned, instruct = (
+        torch.load(RELEASED / f"refusal_dir_{name}.pt", weights_only=True, map_location="cpu").float()
+        for name in ("llama-3.1-8b", "tulu", "llama-3.1-8b-instruct")
+    )
+    assert cosine(base, instruct) == pytest.approx(0.251, abs=5e-4)
+    assert cosine(base, tuned) == pytest.approx(0.073, abs=5e-4)
+    assert cosine(tuned, instruct) == pytest.approx(0.435, abs=5e-4)
 
 
 @pytest.mark.oracle("post-training")
@@ -207,6 +229,14 @@ def test_equal_models_differ_in_nothing_and_a_changed_layer_is_located(tiny: Lan
     assert changes.cka[:2] == pytest.approx([1.0, 1.0])
     assert float(changes.heads[:2].max()) < 1e-5 < float(changes.heads[2].max())
     assert "<svg" in render_probe(report)
+
+
+def test_a_model_with_a_baked_steering_is_compared_with_the_plain_one(tiny: LanguageModel) -> None:
+    moved = bake(tiny, [Steering({Site(1): Displacement(shift=torch.ones(64))}, Shape.of(tiny), "by hand")])
+    found = weight_changes(tiny, moved)
+    assert [row["mlp"] > 0 for row in found] == [False, True, False, False]
+    assert not any(row["attention"] for row in found)
+    assert weight_changes(moved, tiny)[1]["mlp"] > 0
 
 
 def test_a_large_first_token_does_not_hide_a_change(tiny: LanguageModel) -> None:

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.families import family_model
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.steer.texts import Contrast
@@ -44,10 +45,20 @@ MIXTURES: dict[str, dict[str, Any]] = {
                    "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4,
                    "head_dim": 4, "n_shared_experts": 1},
 }  # fmt: skip
+# Further families of the package's own list: two layers, hybrids of attention and recurrent layers among them.
+FURTHER = ("qwen3", "gemma3_text", "gemma3", "mistral", "phi3", "olmo2", "gpt_oss", "jamba", "qwen3_next")
+EVERY = (*DENSE, *MIXTURES, *FURTHER)
 
 
 def family(name: str, **given: Any) -> LanguageModel:
-    """A random model of a family, three layers of width 32, with the byte tokenizer; `given` configures it further."""
+    """A random model of a family, two or three layers of width 32, with the byte tokenizer.
+
+    Weights are large, so that attention and routers distinguish tokens; `given` configures a model of three layers.
+    """
+    if name in FURTHER:
+        made = family_model(name)
+        spread(made.model)
+        return made
     further = {**DENSE, **MIXTURES}[name] | given
     config = getattr(transformers, f"{name}Config")
     if name == "GPT2":
@@ -58,12 +69,19 @@ def family(name: str, **given: Any) -> LanguageModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(made).eval()
-        for parameter in model.parameters():
-            if parameter.ndim > 1:  # routers begin with zeros in some families
-                torch.nn.init.normal_(parameter, std=0.15)
+        spread(model)
         for router in (one for one in model.modules() if hasattr(one, "e_score_correction_bias")):
             torch.nn.init.normal_(router.e_score_correction_bias, std=0.01)
     return LanguageModel(model, byte_tokenizer(), name)
+
+
+def spread(model: torch.nn.Module) -> None:
+    """Draw every matrix anew with a standard deviation of 0.15; routers begin with zeros in some families."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.15)
 
 
 def contrast(count: int = 6) -> Contrast:

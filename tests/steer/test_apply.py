@@ -16,8 +16,9 @@ from letheon.core.scoring.generation import decode_with_logits
 from letheon.steer.apply import steered
 from letheon.steer.maps import Displacement, Switch
 from letheon.steer.positions import Tokens
+from letheon.steer.routers import routers
 from letheon.steer.steering import Shape, Steering, site_width
-from tests.steer.models import DENSE, MIXTURES, family
+from tests.steer.models import EVERY, MIXTURES, family
 
 ROWS = [[5, 9, 11, 40, 41], [7, 8], [30, 31, 32, 33, 34, 35, 36, 37]]
 NEW = 4
@@ -38,14 +39,17 @@ def logits_of(model: LanguageModel, ids: list[int]) -> Tensor:
 
 
 def switch(model: LanguageModel) -> Steering:
-    return Steering({}, Shape.of(model), "by hand", {1: Switch(torch.tensor([-1, 0, 1, 0, 0, -1]))})
+    """Switch two experts off and one on in layer 1, which has a router in every mixture."""
+    table = torch.zeros(routers(model.base())[1].experts, dtype=torch.long)
+    table[[0, -1]], table[2] = -1, 1
+    return Steering({}, Shape.of(model), "by hand", {1: Switch(table)})
 
 
-@pytest.mark.parametrize("name", [*DENSE, *MIXTURES])
+@pytest.mark.parametrize("name", EVERY)
 def test_the_effect_does_not_depend_on_how_the_model_is_run(name: str) -> None:
     model = family(name)
     every = [some_steering(model, "all"), some_steering(model, "prompt"), some_steering(model, "generated")]
-    every += [some_steering(model, "last"), *([switch(model)] if name in MIXTURES else [])]
+    every += [some_steering(model, "last"), *([switch(model)] if routers(model.base()) else [])]
     plain = decode_with_logits(model, ROWS, NEW)
     for steering in every:
         with steered(model, steering):
@@ -64,20 +68,22 @@ def test_the_effect_does_not_depend_on_how_the_model_is_run(name: str) -> None:
     assert not hooked_modules(model.model)
 
 
-def test_padding_on_either_side(tiny: LanguageModel) -> None:
-    for tokens in ("all", "prompt", "last"):
-        steering = some_steering(tiny, tokens)  # type: ignore[arg-type]
-        short, long = ROWS[1], ROWS[2]
-        gap = [0] * (len(long) - len(short))
+@pytest.mark.parametrize("name", EVERY)
+def test_padding_on_either_side(name: str) -> None:
+    model = family(name)
+    short, long = ROWS[1], ROWS[2]
+    gap = [0] * (len(long) - len(short))
+    every = [some_steering(model, "all"), some_steering(model, "prompt"), some_steering(model, "last")]
+    for steering in every + ([switch(model)] if routers(model.base()) else []):
         for ids, mask in (
             ([*gap, *short], [0] * len(gap) + [1] * len(short)),
             ([*short, *gap], [1] * len(short) + [0] * len(gap)),
         ):
             real = torch.tensor(mask).bool()
             positions = (real.long().cumsum(0) - 1).clamp(min=0)
-            with steered(tiny, steering), torch.no_grad():
-                alone = logits_of(tiny, short)
-                both = tiny.base()(
+            with steered(model, steering), torch.no_grad():
+                alone = logits_of(model, short)
+                both = model.base()(
                     torch.tensor([ids, long]),
                     attention_mask=torch.tensor([mask, [1] * len(long)]),
                     position_ids=torch.stack([positions, torch.arange(len(long))]),

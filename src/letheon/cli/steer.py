@@ -6,6 +6,7 @@ letheon steer fit MODEL --toward good.txt --from bad.txt --method lineas --out p
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -56,8 +57,9 @@ def fit(
     letheon steer fit smollm2 --toward polite.txt --from rude.txt --method pca:layers=10-20 --out polite.safetensors
     """
     from letheon.jobs.steer import FitSteering
+    from letheon.printing.steer import show_steering
 
-    perform(FitSteering(model, toward, away, out, method, tokens, seed, device), shown, show_facts)
+    perform(FitSteering(model, toward, away, out, method, tokens, seed, device), shown, show_steering)
 
 
 @steer.command(cls=Command)
@@ -74,7 +76,7 @@ def chat(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Ask the steered model questions, each a conversation of its own.
+    """Ask the steered model questions, each a conversation of its own; /quit or the end of the input ends it.
 
     letheon steer chat smollm2 polite.safetensors --strength 0.8
     """
@@ -83,9 +85,21 @@ def chat(
 
     job = Chat(model, tuple(files), tuple(strength or [1.0]), max_new_tokens, beside, device)
     loaded, steerings = job.open()
-    for question in prompt or (line.strip() for line in sys.stdin):
-        if question:
-            show_answers(job.answer(loaded, steerings, question), as_json)
+    for question in prompt or questions(asked=sys.stdin.isatty() and not as_json):
+        show_answers(job.answer(loaded, steerings, question), as_json)
+
+
+def questions(asked: bool) -> Iterator[str]:
+    """Read questions from standard input until it ends or says /quit; each is asked for where somebody types."""
+    while True:
+        try:
+            line = input("you> " if asked else "").strip()
+        except EOFError:
+            return
+        if line in ("/quit", "/exit"):
+            return
+        if line:
+            yield line
 
 
 @dataclass(frozen=True)
@@ -97,12 +111,14 @@ class Extent:
         random: random directions of equal norms per strength.
         max_new_tokens: length of an answer, tokens.
         seed: seed of the random directions.
+        judge: what the classifier of answers sees: `states` of the unsteered model that reads them, or `words`.
     """
 
     strength: list[float] | None = None
     random: int = 2
     max_new_tokens: int = 32
     seed: int = 0
+    judge: str = "states"
 
 
 @steer.command(cls=Command)
@@ -131,7 +147,7 @@ def curve(
     from letheon.steer.curve import STRENGTHS, CurveSettings
 
     strengths = tuple(extent.strength or STRENGTHS)
-    settings = CurveSettings(strengths, extent.random, extent.max_new_tokens, extent.seed)
+    settings = CurveSettings(strengths, extent.random, extent.max_new_tokens, extent.seed, extent.judge)  # type: ignore[arg-type]  # it checks
     job = DrawCurve(model, tuple(files), toward, away, out, prompts, neutral, settings, device)
     perform(job, shown, show_curve)
 

@@ -4,8 +4,8 @@ arXiv 2103.11790, 2021-03; Nature Machine Intelligence 2022. Full scale in the p
 with people. Here: SmolLM2's states as encoder, and phrases that are plainly dos or don'ts instead of ratings. The layer
 is chosen on some phrases, also for the baselines; the others are dealt out to the seeds, so that each is judged once.
 
-The released score files can be checked too: a folder `mort_nmi` of the data folder with user studies (Action, Score)
-and score files (action, score) gives r = 0.815 and 0.838 in the paper's repository.
+The released scores can be checked too: three files of the paper's repository (`data/correlation/userstudy`) in a folder
+`mort_nmi` of the data folder give Pearson's r of 0.815 (regional study) and 0.838 (global study).
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ PRIMARY = (
     "AUROC of dos against don'ts, moral direction minus number of tokens",
 )
 RANDOM = 200  # random directions per seed
-GET = "get user studies and scores from github.com/ml-research/MoRT_NMI"
+GET = "get data/correlation/userstudy from github.com/ml-research/MoRT_NMI"
+SCORES = "BERT_subspace_qa_regional_bias.csv"  # of 113 actions, which both studies have
+STUDIES = {"regional": "userStudy_scores_regional.csv", "global": "userStudy_scores_globalAMT.csv"}
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -178,9 +180,8 @@ def released_correlations() -> dict[str, Any]:
         folder = data_folder("mort_nmi", GET)
     except InputError:
         return {}
-    scores = read_scores(folder / "bert_md_scores.csv")
-    studies = {"regional": "regional.csv", "global": "global.csv"}
-    return {f"released r, {name}": correlation(scores, read_scores(folder / file)) for name, file in studies.items()}
+    scores = read_scores(folder / SCORES)
+    return {f"released r, {name}": correlation(scores, read_scores(folder / file)) for name, file in STUDIES.items()}
 
 
 def read_scores(path: Path) -> dict[str, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import one_line, print_json
+from letheon.printing.cells import new_table, one_line, print_json
 from letheon.report.numbers import number
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 # Longer tables are cut on the terminal; the page and the JSON file have every row.
 MOST_ROWS = 20
+# Ten columns fit into 80 characters.
+CLOSE: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True}
 
 
 def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:
@@ -27,17 +28,16 @@ def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:
     console = Console()
     console.print(Text(one_line(report.headline, 600), style="bold"))
     for shown in report.tables:
-        table = Table(title=Text(one_line(shown.title)), title_justify="left")
-        for place, column in enumerate(shown.columns):
-            table.add_column(Text(column), justify="left" if place == 0 else "right")
+        table = new_table(Text(one_line(shown.title)), *shown.columns, **CLOSE)
+        for column in table.columns[1:]:
+            column.justify = "right"
         for row in shown.rows[:MOST_ROWS]:
             table.add_row(*(Text(_text(cell)) for cell in row))
         console.print(table)
         if len(shown.rows) > MOST_ROWS:
             console.print(f"... and {len(shown.rows) - MOST_ROWS} more rows")
-    table = Table(title="How reliable the result is", title_justify="left")
-    for heading in ("check", "value", "expected", ""):
-        table.add_column(heading, justify="right" if heading == "value" else "left")
+    table = new_table("How reliable the result is", "check", "value", "expected", "", **CLOSE)
+    table.columns[1].justify = "right"
     for check in report.checks:
         verdict = {None: "not computable", True: "as expected", False: "not as expected"}[check.passed]
         style = {None: "yellow", True: "green", False: "red"}[check.passed]
@@ -50,4 +50,5 @@ def show_probe(report: ProbeReport, folder: Path | None, as_json: bool) -> None:
 
 
 def _text(cell: Cell) -> str:
-    return one_line(cell) if isinstance(cell, str) else number(cell)
+    """Format a cell; a count has no decimals."""
+    return one_line(str(cell)) if isinstance(cell, (str, int)) else number(cell)

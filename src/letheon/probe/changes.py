@@ -63,7 +63,7 @@ def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
 
 
 def weight_changes(before: LanguageModel, after: LanguageModel) -> list[dict[str, float]]:
-    """Compute the relative change of every layer's attention and MLP.
+    """Compute the relative change of every layer's attention and MLP; a bias that one model lacks counts as zeros.
 
     Raises:
         InputError: the weights differ in name or shape.
@@ -73,6 +73,7 @@ def weight_changes(before: LanguageModel, after: LanguageModel) -> list[dict[str
         row: dict[str, float] = {}
         for name, part in (("attention", attention), ("mlp", mlp)):
             a, b = ({key: w.detach() for key, w in part(one).named_parameters()} for one in (old, new))
+            a, b = _with_biases_of(b, a), _with_biases_of(a, b)
             if {key: value.shape for key, value in a.items()} != {key: value.shape for key, value in b.items()}:
                 raise InputError(
                     f"{before.name} and {after.name} have different weights in a layer",
@@ -81,6 +82,12 @@ def weight_changes(before: LanguageModel, after: LanguageModel) -> list[dict[str
             row[name] = relative_change(a, b)
         found.append(row)
     return found
+
+
+def _with_biases_of(other: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add zeros for biases that another model's module has, such as those that `letheon steer bake` writes."""
+    absent = {key: torch.zeros_like(w) for key, w in other.items() if key.endswith("bias") and key not in own}
+    return {**own, **absent}
 
 
 @dataclass

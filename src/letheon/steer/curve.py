@@ -1,8 +1,9 @@
 """Effect against side effects of a steering over strengths, beside random directions of equal norms.
 
-The effect is the target rate: the mean probability, by a classifier of words fitted on the two sets of texts, that a
-generated continuation belongs to the wanted set. It sees text only, not the model's states. Side effects are the
-perplexity of neutral text, the KL divergence of the next token after each prompt, refusals, and repetition.
+The effect is the target rate: the mean probability, by a classifier fitted on the two sets of texts, that a generated
+continuation belongs to the wanted set. The classifier sees the text only: its words, or the states in which the model
+without steering reads it (after two thirds of the layers), which know words that the two sets lack. Side effects are
+the perplexity of neutral text, the KL divergence of the next token after each prompt, refusals, and repetition.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,19 +21,22 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import Site, blocks
 from letheon.core.progress import progress
+from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.refusals import refuses
 from letheon.core.statistics import Estimate, estimate_mean
-from letheon.probe.linear_probes import right_padded
+from letheon.probe.linear_probes import right_padded, site_states
 from letheon.steer.apply import steered
 from letheon.steer.steering import Steering
-from letheon.steer.texts import Contrast, read_texts
+from letheon.steer.texts import Contrast, read_texts, token_rows
 
 HERE = Path(__file__).parent
 NEUTRAL, PROMPTS = HERE / "neutral.txt", HERE / "prompts.txt"
@@ -42,6 +46,10 @@ MOST_PERPLEXITY, MOST_REPETITION = 1.2, 0.1
 # The model has collapsed: perplexity times this, or so much more of the generated text is repetition.
 COLLAPSE_PERPLEXITY, COLLAPSE_REPETITION = 2.0, 0.4
 GRAM = 3
+# The classifier of continuations: the share of layers below the states that it sees, and its inverse regularisation.
+JUDGE_DEPTH, JUDGE_C = 2 / 3, 0.01
+Judge = Literal["states", "words"]
+Classify = Callable[[Sequence[str]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,14 @@ class CurveSettings:
         random: number of random directions of equal norms per strength.
         max_new_tokens: length of a continuation, tokens.
         seed: seed of the random directions.
+        judge: what the classifier of continuations sees: `states` of the unsteered model that reads them, or `words`.
     """
 
     strengths: tuple[float, ...] = STRENGTHS
     random: int = 2
     max_new_tokens: int = 32
     seed: int = 0
+    judge: Judge = "states"
 
     def __post_init__(self) -> None:
         if not self.strengths or not all(map(math.isfinite, self.strengths)):
@@ -67,6 +77,8 @@ class CurveSettings:
             raise InputError(
                 f"{self.random} random directions, {self.max_new_tokens} new tokens", "give at least 0 and 1"
             )
+        if self.judge not in get_args(Judge):
+            raise InputError(f"judge {self.judge!r}", "one of " + ", ".join(get_args(Judge)))
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class Point:
         refusals: share of continuations that refuse.
         repetition: share of word trigrams that occurred before in the same continuation; mean.
         answers: the continuations, in the order of the prompts.
+        rates: per continuation the probability whose mean is the target rate.
     """
 
     strength: float
@@ -90,6 +103,7 @@ class Point:
     refusals: float
     repetition: float
     answers: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ def measure_curve(
     options = settings or CurveSettings()
     asked = list(prompts or (row.answer for row in read_texts(PROMPTS)))
     prose = list(neutral or (row.answer for row in read_texts(NEUTRAL)))
-    classify, accuracy = text_classifier(contrast)
+    classify, accuracy = word_classifier(contrast) if options.judge == "words" else state_classifier(model, contrast)
     plain = next_token_logits(model, asked)
     strengths = sorted({0.0, *options.strengths})
     drawn = [
@@ -171,34 +185,55 @@ def _measure(
     prompts: Sequence[str],
     neutral: Sequence[str],
     plain: Tensor,
-    classify: Callable[[Sequence[str]], list[float]],
+    classify: Classify,
     max_new_tokens: int,
 ) -> Point:
     with steered(model, steerings, strength):
         answers = generate(model, prompts, max_new_tokens=max_new_tokens)
         logits = next_token_logits(model, prompts)
         perplexity = text_perplexity(model, neutral)
+    rates = classify(answers)
     return Point(
         strength,
-        estimate_mean(classify(answers)),
+        estimate_mean(rates),
         perplexity,
         kl_divergence(plain, logits),
         float(np.mean([refuses(answer) for answer in answers])),
         float(np.mean([repetition(answer) for answer in answers])),
         tuple(answers),
+        tuple(rates),
     )
 
 
-def text_classifier(contrast: Contrast) -> tuple[Callable[[Sequence[str]], list[float]], float]:
+def word_classifier(contrast: Contrast) -> tuple[Classify, float]:
     """Fit a logistic regression on words and pairs of words; return it with its cross-validated accuracy."""
-    texts = [row.answer for row in (*contrast.toward, *contrast.away)]
-    labels = np.r_[np.ones(len(contrast.toward)), np.zeros(len(contrast.away))]
     words: dict[str, Any] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b|[!?]"}
-    make = make_pipeline(TfidfVectorizer(**words), LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000))
+    return _fitted(contrast, list, TfidfVectorizer(**words), 10.0)
+
+
+def state_classifier(model: LanguageModel, contrast: Contrast) -> tuple[Classify, float]:
+    """Fit a logistic regression on the mean states of a model that reads the texts; return it with its accuracy."""
+    site = Site(int(JUDGE_DEPTH * len(blocks(model.base()))))
+
+    def read(texts: Sequence[str]) -> np.ndarray:
+        # an empty continuation is read as a line break
+        rows = token_rows(model, [Example("", text or "\n") for text in texts])
+        return np.asarray(site_states(model, rows, [site], position="mean")[0].cpu().numpy())
+
+    return _fitted(contrast, read, StandardScaler(), JUDGE_C)
+
+
+def _fitted(
+    contrast: Contrast, read: Callable[[Sequence[str]], Any], features: Any, c: float
+) -> tuple[Classify, float]:
+    """Fit a classifier on what is read of both sets; its accuracy is that on texts that it was not fitted on."""
+    texts = read([row.answer for row in (*contrast.toward, *contrast.away)])
+    labels = np.r_[np.ones(len(contrast.toward)), np.zeros(len(contrast.away))]
+    made = make_pipeline(features, LogisticRegression(C=c, class_weight="balanced", max_iter=2000))
     folds = min(5, len(contrast.toward), len(contrast.away))
-    accuracy = float((cross_val_predict(make, texts, labels, cv=folds) == labels).mean())
-    fitted = make.fit(texts, labels)
-    return (lambda given: fitted.predict_proba(list(given))[:, 1].tolist()), accuracy
+    accuracy = float((cross_val_predict(made, texts, labels, cv=folds) == labels).mean())
+    fitted = made.fit(texts, labels)
+    return (lambda given: fitted.predict_proba(read(list(given)))[:, 1].tolist()), accuracy
 
 
 @torch.inference_mode()
@@ -246,26 +281,43 @@ def collapses(point: Point, start: Point) -> bool:
     )
 
 
+def gain(point: Point, others: Sequence[Point]) -> Estimate:
+    """Estimate, over prompts, by how much a point's rates exceed the mean of other points' rates."""
+    return estimate_mean((np.array(point.rates) - np.mean([one.rates for one in others], 0)).tolist())
+
+
+def highest(random: Sequence[Sequence[Point]], at: int) -> float | None:
+    """Return the highest target rate of the random directions at the strength of that place; None without any."""
+    return max((arm[at].target.value or 0.0 for arm in random), default=None)
+
+
 def recommend(
     points: Sequence[Point], random: Sequence[Sequence[Point]], classifier_accuracy: float
 ) -> tuple[float | None, str]:
     """Choose the strength of the highest target rate among those with small side effects; return it with the reason.
 
-    A strength counts only if its target rate is above that of every random direction there.
+    A strength counts only if its target rate is above that of every random direction there, and above the rates of the
+    model as it is and of the random directions by more than chance (95 % intervals of the differences over prompts):
+    the best of several strengths is above single random directions by luck often.
     """
     start = _start(points)
     if classifier_accuracy < 0.7:
-        return None, f"the two sets cannot be told apart by their words (accuracy {classifier_accuracy:.2f})"
+        return None, f"the two sets of texts cannot be told apart (accuracy {classifier_accuracy:.2f})"
     fit = []
     for at, point in enumerate(points):
         rate = point.target.value or 0.0
-        others = [arm[at].target.value or 0.0 for arm in random]
         mild = point.perplexity <= MOST_PERPLEXITY * start.perplexity
         fluent = point.repetition <= start.repetition + MOST_REPETITION
-        if point.strength != 0 and mild and fluent and rate > max([start.target.value or 0.0, *others]):
+        if point.strength == 0 or not mild or not fluent or rate <= (highest(random, at) or 0.0):
+            continue
+        compared = [[start], *([[arm[at] for arm in random]] if random else [])]
+        if all((gain(point, others).low or 0.0) > 0 for others in compared):
             fit.append((rate, -abs(point.strength), point))
     if not fit:
-        return None, "no strength with small side effects raises the target rate above the random directions"
+        return None, (
+            "no strength with small side effects raises the target rate, by more than chance, above the model as it is "
+            "and the random directions"
+        )
     best = max(fit, key=lambda one: one[:2])[2]
     cost = best.perplexity / start.perplexity - 1
     return best.strength, (

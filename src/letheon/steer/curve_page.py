@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from letheon.report.figures import FAINT, canvas, look, svg
 from letheon.report.html import environment
 from letheon.report.numbers import interval, number
-from letheon.steer.curve import Curve, Point
+from letheon.steer.curve import Curve, Point, highest
 
-COLUMNS = ("strength", "target rate", "perplexity", "KL at the next token", "refusals", "repetition")
+COLUMNS = ("strength", "target rate", "random rate", "perplexity", "KL, nats", "refusals", "repetition")
 
 
 def render_curve(curve: Curve) -> str:
@@ -28,7 +29,7 @@ def render_curve(curve: Curve) -> str:
             curve=curve,
             recommended=recommended,
             columns=COLUMNS,
-            rows=[_row(point) for point in curve.points],
+            rows=curve_rows(curve),
             figures=[Markup(one) for one in _figures(curve)],
             examples=list(zip(curve.prompts, start.answers, shown.answers, strict=True))[:6],
             shown=f"{shown.strength:g}",
@@ -36,10 +37,15 @@ def render_curve(curve: Curve) -> str:
     )
 
 
-def _row(point: Point) -> list[str]:
-    target = number(point.target.value) + (f" ({interval(point.target)})" if interval(point.target) else "")
-    others = (point.perplexity, point.kl, point.refusals, point.repetition)
-    return [f"{point.strength:g}", target, *map(number, others)]
+def curve_rows(curve: Curve) -> list[list[str]]:
+    """Return the table of a curve, a row per strength with the cells of `COLUMNS`."""
+    rows = []
+    for at, point in enumerate(curve.points):
+        target = number(point.target.value) + (f" ({interval(point.target)})" if interval(point.target) else "")
+        random = "-" if point.strength == 0 or not curve.random else number(highest(curve.random, at))
+        others = (point.perplexity, point.kl, point.refusals, point.repetition)
+        rows.append([f"{point.strength:g}", target, random, *map(number, others)])
+    return rows
 
 
 def _figures(curve: Curve) -> list[str]:
@@ -63,6 +69,9 @@ def _figure(curve: Curve, name: str, value: Callable[[Point], float]) -> str:
         axes.plot(*_series(curve.points, value), color=seen.colour, marker=seen.mark, markersize=3.5, linewidth=1.6)
         if name == "perplexity":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")  # powers would be formulas, which SVG has not
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if curve.recommended is not None:
             axes.axvline(curve.recommended, color=FAINT, linewidth=0.8)
         words = f"{name.capitalize()} over strengths; dotted: random directions of equal norms"

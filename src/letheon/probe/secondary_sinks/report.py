@@ -191,8 +191,8 @@ def _planted_table(true: list[Planted], random: list[Planted]) -> Table:
          "yes" if b.found else "no", b.persistence, b.score, b.first_score)
         for a, b in zip(true, random, strict=True)
     ]  # fmt: skip
-    columns = ("strength", "found", "lifetime", "attention", "first token's", "random found", "random's lifetime along "
-               "itself", "random's attention", "first token's beside random")  # fmt: skip
+    columns = ("strength", "found", "lifetime", "attention", "first token", "random found", "random lifetime",
+               "random attention", "first beside random")  # fmt: skip
     return Table("Planted sinks, and random directions of the same norm", columns, list(rows))
 
 
