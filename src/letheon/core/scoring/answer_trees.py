@@ -72,7 +72,7 @@ def score_tokens(
     """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations.
 
     Prompts that begin alike share a tree, and what all of them share is run once. The last token of an answer predicts
-    nothing and is not run, so that answers of one token need nothing beyond their prompt. Where no mask can keep answers
+    nothing and is not run, so answers of one token need nothing beyond their prompt. Where no mask can keep answers
     apart (recurrent layers, or a window shorter than a row), each answer is a row.
     """
     asked = [
