@@ -140,6 +140,17 @@ def test_a_model_that_knows_the_words_agrees_and_a_shuffled_column_ends_it(words
     assert any(study.asking.template.sha256[:12] in note for note in scores.notes)
 
 
+def test_the_page_draws_correlations_below_zero_too(words: str, tmp_path: Path) -> None:
+    study = read_measure("norming", words, rating="human")
+    human = dict(zip(study.norms.words, study.norms.ratings, strict=True))  # type: ignore[attr-defined]
+    contrary = knows({word: 8 - rating for word, rating in human.items()})
+    result = measure(study, contrary, contrary.facts(), out=tmp_path / "run")
+    assert result.scores.value("rho expected") == pytest.approx(-1)
+    figure = (tmp_path / "run" / "measure.html").read_text().split("<svg")[1].split("</svg>")[0]
+    assert "rho expected" in figure
+    assert "−1.0" in figure
+
+
 def test_a_constant_model_is_degenerate_and_has_no_rank_correlation(words: str, tmp_path: Path) -> None:
     study = read_measure("norming", words, rating="human")
     constant = Scripted(weigh=lambda turns, options: [0.0] * 3 + [0.4] + [0.0] * (len(options) - 4), name="constant")
