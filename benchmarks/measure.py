@@ -2,10 +2,14 @@
 
     python -m benchmarks.measure [--json] [--repeats N] [--model smollm2] [--threads N]
 
-- `choices_ratio`: the questions of `letheon measure normad` (stories of our own, four conditions, three options). The
-  harness (the extra lm-eval) runs prompt and option as one row, 16 at a time. Ours runs a question once and branches
-  into its options. Its documents and their texts are made before the clock starts; reading options is part of both
-  sides. Checked first: every item has the same score.
+- `choices_ratio`: the questions of `letheon measure normad` (stories of our own, four conditions, three options of one
+  token each). The harness (the extra lm-eval) runs a question once for all its options of one token, and every other
+  option as a row with its question; at the quickest of three batch sizes. Ours runs once what questions share.
+  The harness's documents and their texts are made before the clock starts; reading options is part of both sides.
+  Checked first: every option has the same log-probability relative to the first of its question (the harness counts
+  the line break that ends a chat template to every option).
+- `texts_ratio`, `shots_ratio`: the same for questions about invented authors with four whole sentences as options,
+  without and with three answered questions before each. Reported beside `choices_ratio`, which decides.
 - `subsets_ratio`: training one small network per random subset of labelled rows, one after another, against all of
   them at once by `torch.func.vmap`. `subsets_seconds` are the seconds of 500 such networks on scikit-learn's digits.
 """
@@ -17,27 +21,52 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Compared, begin, compare, in_turn, parser, say, show
+from benchmarks.common import QUESTIONS, Compared, begin, compare, in_turn, parser, say, show
 from letheon.core.errors import LetheonError
 from letheon.core.model.models import LanguageModel, load
-from letheon.measure.asking.responder import LocalResponder
-from letheon.measure.lm_eval_tasks import export_tasks, task_name
+from letheon.measure.asking.responder import LocalResponder, OptionLogp
+from letheon.measure.lm_eval_tasks import ChoiceItem, HasChoices, export_tasks
 from letheon.measure.memorization.estimators import draw_subsets
 from letheon.measure.memorization.learners import Mlp
 from letheon.measure.memorization.measure import planted_digits
-from letheon.measure.normad import NormAd, read_normad
+from letheon.measure.normad import read_normad
 
 RUNS, LOOPED = 500, 16  # subsets in all, and those that are timed one after another
 ROWS, RATIO = 500, 0.7
+BATCHES = (4, 16, 64)  # rows at once, of the harness
+CLOSE = 1e-3  # nats, summed over an option: float32 sums in another order
 
 
-def harness_side(model: LanguageModel, made: NormAd) -> Callable[[], dict[str, list[float]]]:
-    """Load the exported tasks and return a function that evaluates them: the value of each document by task."""
+@dataclass(frozen=True)
+class Authors:
+    """Questions about invented authors: the answer, and the answers to the next three questions, as options.
+
+    Attributes:
+        shots: number of other questions that stand, with their answers, before each.
+    """
+
+    shots: int
+
+    name = "authors"
+
+    def choices(self) -> dict[str, list[ChoiceItem]]:
+        """Return the items."""
+        return {"accuracy": [self._item(i) for i in range(self.shots, len(QUESTIONS))]}
+
+    def _item(self, i: int) -> ChoiceItem:
+        before = "".join(f"Question: {asked}\nAnswer: {answer}\n\n" for asked, answer in QUESTIONS[: self.shots])
+        others = [QUESTIONS[(i + step) % len(QUESTIONS)][1] for step in range(1, 4)]
+        return ChoiceItem(str(i), f"{before}Question: {QUESTIONS[i][0]}", (QUESTIONS[i][1], *others), 0)
+
+
+def harness_side(model: LanguageModel, made: HasChoices) -> Callable[[int], list[OptionLogp]]:
+    """Load the exported tasks and return a function of the batch size: the options' log-probabilities per question."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -47,38 +76,41 @@ def harness_side(model: LanguageModel, made: NormAd) -> Callable[[], dict[str, l
     folder = Path(tempfile.mkdtemp())
     names = export_tasks(made, folder)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    wrapped = HFLM(pretrained=model.base(), tokenizer=model.tokenizer, batch_size=16, device=str(model.device))
+    wrapped = HFLM(pretrained=model.base(), tokenizer=model.tokenizer, device=str(model.device))
 
-    def run() -> dict[str, list[float]]:
+    def run(batch_size: int) -> list[OptionLogp]:
+        wrapped.batch_size_per_gpu = batch_size
         found: Any = simple_evaluate(
             model=wrapped, tasks=names, task_manager=manager, bootstrap_iters=0,
             apply_chat_template=bool(model.tokenizer.chat_template),
         )  # fmt: skip
-        return {name: [float(one["acc"]) for one in found["samples"][name]] for name in names}
+        answered = [one["filtered_resps"] for name in names for one in found["samples"][name]]
+        return [np.array([float(logp) for logp, _ in options]) for options in answered]
 
     return run
 
 
-def choices(model: LanguageModel, repeats: int) -> Compared:
+def choices(model: LanguageModel, made: HasChoices, repeats: int) -> Compared:
     """Time both sides on the same items.
 
     Raises:
-        LetheonError: an item's score differs.
+        LetheonError: an option's log-probability differs.
     """
-    made, responder = read_normad(), LocalResponder(model)
-    theirs = harness_side(model, made)
+    responder, theirs = LocalResponder(model), harness_side(model, made)
+    items = [item for own in made.choices().values() for item in own]
 
-    def ours() -> dict[str, list[float]]:
-        scores = made.evaluate(responder)
-        return {task_name("normad", part): scores[part].values() for part in made.choices()}
+    def ours() -> list[OptionLogp]:
+        return responder.option_logp([([item.prompt], item.options) for item in items])
 
-    expected, found = theirs(), ours()
-    for task, values in expected.items():
-        if values != found[task]:
-            raise LetheonError(f"{task}: the scores differ", "both sides must score the same prompts and options")
-    seconds = in_turn({"theirs": theirs, "ours": ours}, repeats)
-    items = sum(map(len, expected.values()))
-    return compare(seconds["theirs"], seconds["ours"], f"{items} questions with three options; every score is equal")
+    pairs = zip(theirs(BATCHES[0]), ours(), strict=True)
+    if not all(np.allclose(a - a[0], b - b[0], rtol=0, atol=CLOSE) for a, b in pairs):
+        raise LetheonError("log-probabilities differ", "both sides must score the same prompts and options")
+    warm = in_turn({str(size): lambda size=size: theirs(size) for size in BATCHES}, 1)
+    best = min(BATCHES, key=lambda size: warm[str(size)])
+    seconds = in_turn({"theirs": lambda: theirs(best), "ours": ours}, repeats)
+    options = sum(len(item.options) for item in items)
+    note = f"{len(items)} questions, {options} options, equal log-probabilities; theirs runs {best} rows at once"
+    return compare(seconds["theirs"], seconds["ours"], note)
 
 
 def subsets(repeats: int) -> dict[str, Compared]:
@@ -104,8 +136,10 @@ def main() -> None:
     begin(options)
     say("subsets")
     entries = subsets(options.repeats)
-    say("choices")
-    entries = {"choices_ratio": choices(load(options.model), options.repeats), **entries}
+    model = load(options.model)
+    for name, made in (("choices", read_normad()), ("texts", Authors(0)), ("shots", Authors(3))):
+        say(name)
+        entries[f"{name}_ratio"] = choices(model, made, options.repeats)
     show(entries, "Measuring", options.json)
 
 

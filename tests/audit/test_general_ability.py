@@ -73,7 +73,9 @@ def test_measures_that_choose_are_exported_and_others_refused(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_the_harness_gives_the_scores_of_the_measure(tiny: LanguageModel, tmp_path: Path) -> None:
+def test_the_harness_gives_the_scores_of_the_measure(
+    tiny: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("lm_eval")
     expected: dict[str, Score] = {}
     for name in ("normad", "metacognition"):
@@ -82,6 +84,7 @@ def test_the_harness_gives_the_scores_of_the_measure(tiny: LanguageModel, tmp_pa
         export_tasks(made, tmp_path)
         expected |= {task_name(name, part): scores[part] for part in made.choices()}  # type: ignore[attr-defined]
     found = {one.task: one for one in run_harness(tiny, list(expected), tmp_path, chat=True)}
+    assert "it/s" not in capsys.readouterr().err  # quiet, as all tests are
     for task, score in expected.items():
         assert list(found[task].items.values()) == list(score.items.values()), task
     with pytest.raises(InputError, match="no task 'letheon_normad_ruel'"):

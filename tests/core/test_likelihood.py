@@ -9,8 +9,8 @@ import torch
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
-from letheon.core.scoring import answer_trees, likelihood
-from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring import likelihood, token_trees
+from letheon.core.scoring.answer_trees import score_answers, score_tokens
 from letheon.core.scoring.likelihood import score
 from tests import naive
 
@@ -116,9 +116,38 @@ def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
                 assert answer_score.probability == pytest.approx(float(np.exp(logp.mean())), rel=1e-4)
 
 
-def test_equal_beginnings_of_answers_are_run_once(tiny: LanguageModel) -> None:
-    encoder, answers = tiny.encoder(), ["In Oslo.", "In Oslo now.", "In Rome."]
-    tree = answer_trees.Tree(encoder.prompt("Where?"), [encoder.answer(answer)[0] for answer in answers])
-    prompt = tree.prompt_length
-    distinct = {text[:i] for text in [a + "\0" for a in answers] for i in range(1, len(text) + 1)}
-    assert len(tree.ids) == prompt + len(distinct)  # one token a byte, \0 stands for the end of turn
+def run_tokens(model: LanguageModel, questions: list[tuple[str, list[str]]]) -> int:
+    """Count the tokens that enter the model while questions are scored."""
+    seen: list[int] = []
+    handle = model.base().get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(args[0].numel()))
+    encoder = model.encoder()
+    score_tokens(model, [(encoder.prompt(p), [encoder.answer(a, end=False)[0] for a in own]) for p, own in questions])
+    handle.remove()
+    return sum(seen)
+
+
+def test_equal_beginnings_of_answers_are_run_once_and_last_tokens_never(tiny: LanguageModel) -> None:
+    prompt, answers = "Where?", ["In Oslo.", "In Oslo now.", "In Rome."]
+    distinct = {text[:i] for text in answers for i in range(1, len(text))}  # one token per byte
+    assert run_tokens(tiny, [(prompt, answers)]) == len(tiny.encoder().prompt(prompt)) + len(distinct)
+
+
+def test_choices_of_one_token_need_no_more_than_their_question(tiny: LanguageModel) -> None:
+    assert run_tokens(tiny, [("Where?", ["A", "B", "C", "D"])]) == len(tiny.encoder().prompt("Where?"))
+
+
+def test_prompts_that_begin_alike_are_one_tree(tiny: LanguageModel) -> None:
+    stories = "Ann came home late and saw the lamp in the hall.", "Bob went out early and left his coat in the bus."
+    questions = [(f"Answer by a letter. {story} {n}?", ["A", "B"]) for story in stories for n in range(3)]
+    distinct = {text[:i] for text, _ in questions for i in range(1, len(text) + 1)}
+    around = len(tiny.encoder().prompt("x")) - 1  # the template begins all prompts, and its end stands behind each
+    assert run_tokens(tiny, questions) <= len(distinct) + len(questions) * around + 2
+
+
+def test_unlike_prompts_stay_apart_and_no_tree_exceeds_the_limit() -> None:
+    story = list(range(100, 150))
+    alike = [([*story, i, i], [[1], [2]]) for i in range(9)]
+    assert token_trees.in_trees(alike, 0, 1024) == [list(range(9))]
+    assert max(map(len, token_trees.in_trees(alike, 0, 60))) == 5  # 52 + 2 for each further one
+    assert len(token_trees.in_trees(alike, 50, 1024)) == 9  # they share nothing beyond the prefix
+    assert len(token_trees.in_trees([([i] * 50, [[1]]) for i in range(9)], 0, 1024)) == 9

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ from letheon.core.model.passes import FrozenLayers
 from letheon.core.model.sites import fused_experts
 from letheon.core.registry import methods
 from letheon.core.rows.encoding import Encoded
-from letheon.core.scoring.answer_trees import branches, score_answers
+from letheon.core.scoring.answer_trees import branches, score_answers, score_tokens
 from letheon.core.scoring.likelihood import score
 from letheon.forget.recipe import read_method
 from letheon.forget.request import Request
@@ -87,6 +88,17 @@ def test_batches_trees_and_frozen_layers_score_what_the_plain_model_does(kind: s
     assert torch.allclose(torch.cat(in_trees), expected, **CLOSE)
     model.frozen = FrozenLayers(1)
     assert torch.allclose(score(model, batch).logp, expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_choices_score_what_the_plain_model_does(kind: str) -> None:
+    model = spread(family_model(kind))
+    options = [[7], [8], [9, 10, 11], [9, 10, 12, 13], [9]]
+    instruction, story = [3, 5, 6, 3, 5, 4, 6, 3, 4, 3], [20, 22, 21, 24, 25, 30, 31, 29, 26, 25, 24, 23]
+    prompts = [[*instruction, *story, n, n + 1] for n in range(14, 17)] + [[*instruction, n, 33] for n in (40, 41)]
+    expected = [alone(model, Encoded((*prompt, *ids), len(prompt))) for prompt in prompts for ids in options]
+    found = [one.logp for scores in score_tokens(model, [(prompt, options) for prompt in prompts]) for one in scores]
+    assert torch.allclose(torch.from_numpy(np.concatenate(found)), torch.cat(expected), **CLOSE)
 
 
 def test_answers_share_a_row_only_where_a_mask_can_keep_them_apart() -> None:

@@ -38,11 +38,11 @@ def render_measurement(result: Measurement) -> str:
 
 
 def _shares(result: Measurement) -> str:
-    """Draw the scores of the table that lie between 0 and 1, which most measures' do; empty text if there are none."""
+    """Draw the scores of the table that lie between -1 and 1 (shares, correlations); empty text if there are none."""
     values: dict[str, dict[str, WithInterval]] = {}
     for score in result.scores.scores:
         value = score.estimate.value
-        if score.name in result.columns and value is not None and -0.015 <= value <= 1:
+        if score.name in result.columns and value is not None and -1 <= value <= 1:
             values[score.name] = {result.model: score.estimate}
     if not values:
         return ""

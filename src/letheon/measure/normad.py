@@ -154,8 +154,11 @@ class NormAd:
         """Ask every story under every condition."""
         scores: list[Score] = []
         records: list[dict[str, Any]] = []
-        for condition in self.conditions:
-            chosen, said = self._answers(model, [[story.prompt(condition)] for story in self.stories])
+        asked = [[story.prompt(condition)] for condition in self.conditions for story in self.stories]
+        all_chosen, all_said = self._answers(model, asked)  # in one call, for what they share
+        for number, condition in enumerate(self.conditions):
+            own = slice(number * len(self.stories), (number + 1) * len(self.stories))
+            chosen, said = all_chosen[own], all_said[own]
             scores += self._scores(condition, chosen)
             records += [
                 {

@@ -106,7 +106,11 @@ def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
     Raises:
         InputError: names the field and what was found.
     """
-    text = row.get(name)
+    if name not in row:
+        raise InputError(
+            f"{where}: there is no field {name!r}", f"the row has: {', '.join(map(str, row)) or 'nothing'}"
+        )
+    text = row[name]
     if not isinstance(text, str) or not text.strip():
         raise InputError(
             f"{where}, field {name!r}: found {short(text)}, not a non-empty text", "fill it or remove the row"

@@ -216,7 +216,10 @@ def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
 
 @contextmanager
 def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[GroupRow]]]:
-    """Lay out rows from top to bottom: the group's name above, the model's at the left, the number at the right."""
+    """Lay out rows from top to bottom: the group's name above, the model's at the left, the number at the right.
+
+    The axis begins at 0, or at -1 where a value is negative (correlations, differences).
+    """
     rows: list[GroupRow] = []
     titles: list[tuple[float, str]] = []
     names: list[str] = []
@@ -229,8 +232,10 @@ def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[G
             names.append(name)
         height -= 1.5
     with canvas(0.6 + 0.18 * -height) as (figure, axes):
-        axes.set(xlim=(-0.015, 1.34), ylim=(height + 0.8, 0.7), xlabel=across)
-        axes.set_xticks([0, 0.5, 1.0], ["0", "0.5", "1"])
+        low = -1 if any((measured.value or 0) < -0.015 for _, _, measured in rows) else 0
+        axes.set(xlim=(low - 0.015, 1.34), ylim=(height + 0.8, 0.7), xlabel=across)
+        ticks = {-1.0: "−1", 0.0: "0", 1.0: "1"} if low else {0.0: "0", 0.5: "0.5", 1.0: "1"}
+        axes.set_xticks(list(ticks), list(ticks.values()))
         axes.grid(True, axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_yticks([place for place, _, _ in rows], [short(name) for name in names])
@@ -239,7 +244,7 @@ def _grouped(groups: Groups, across: str) -> Iterator[tuple[Figure, Axes, list[G
             colour = FAINT if measured.value is None else INK
             axes.text(1.06, place, number(measured.value), va="center", color=colour)
         for place, title in titles:
-            axes.text(0.012, place, short(title, 60), fontweight="bold", va="center", zorder=6)
+            axes.text(low + 0.012, place, short(title, 60), fontweight="bold", va="center", zorder=6)
         yield figure, axes, rows
 
 

@@ -91,6 +91,11 @@ def test_a_local_model_answers_and_faults_are_named(tiny: LanguageModel, tmp_pat
     )
     with pytest.raises(InputError, match="field 'Gold Label': found 'maybe'"):
         read_normad(str(tmp_path / "bad.csv"))
+    (tmp_path / "bad.csv").write_text("Country,Story\nfrance,s\n")
+    with pytest.raises(InputError, match=r"(?s)row 1: there is no field 'Gold Label'.*the row has: Country, Story"):
+        read_normad(str(tmp_path / "bad.csv"))
+    with pytest.raises(InputError, match=r"the prompt 'A story .*\.\.\. has \d+ tokens, the model's context has 1024"):
+        LocalResponder(tiny).option_logp([(["A story " * 200], ["Yes", "No"])])
     (tmp_path / "zones.csv").write_text("country,zone\nfrance,A\nfrance,B\n")
     with pytest.raises(InputError, match="france has the zones 'A' and 'B'"):
         read_normad(zones=str(tmp_path / "zones.csv"))

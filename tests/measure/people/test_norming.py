@@ -140,6 +140,40 @@ def test_a_model_that_knows_the_words_agrees_and_a_shuffled_column_ends_it(words
     assert any(study.asking.template.sha256[:12] in note for note in scores.notes)
 
 
+def test_the_lancaster_format_has_words_in_capitals_and_a_scale_from_zero(tmp_path: Path) -> None:
+    senses = ("Auditory", "Gustatory", "Haptic", "Interoceptive", "Olfactory", "Visual")
+    rows: list[dict[str, object]] = [
+        {"Word": word, **{f"{sense}.mean": (i + j) % 6 for j, sense in enumerate(senses)}}
+        for i, word in enumerate(("BANANA", "SNOW", "BELL", "DRUM"))
+    ]
+    study = read_word_features(table(tmp_path / "lancaster.csv", rows))
+    assert study.words == ("banana", "snow", "bell", "drum")
+    assert [feature.name for feature in study.features] == [sense.lower() for sense in senses]
+    asked: list[Sequence[str]] = []
+
+    def taste(turns: Sequence[str], options: Sequence[str]) -> list[float]:
+        asked.append(options)
+        sense = next(i for i, words in enumerate(study.features) if words.definition in turns[0])
+        rating = (study.words.index(turns[0].split('"')[1]) + sense) % 6
+        return [float(int(option) == rating) for option in options]
+
+    scores = study.evaluate(Scripted(weigh=taste))
+    assert set(map(tuple, asked)) == {("0", "1", "2", "3", "4", "5")}
+    assert scores.value("visual: rho expected") == pytest.approx(1)
+    assert scores.value("Lancaster: mean rho argmax") == pytest.approx(1)
+
+
+def test_the_page_draws_correlations_below_zero_too(words: str, tmp_path: Path) -> None:
+    study = read_measure("norming", words, rating="human")
+    human = dict(zip(study.norms.words, study.norms.ratings, strict=True))  # type: ignore[attr-defined]
+    contrary = knows({word: 8 - rating for word, rating in human.items()})
+    result = measure(study, contrary, contrary.facts(), out=tmp_path / "run")
+    assert result.scores.value("rho expected") == pytest.approx(-1)
+    figure = (tmp_path / "run" / "measure.html").read_text().split("<svg")[1].split("</svg>")[0]
+    assert "rho expected" in figure
+    assert "−1.0" in figure
+
+
 def test_a_constant_model_is_degenerate_and_has_no_rank_correlation(words: str, tmp_path: Path) -> None:
     study = read_measure("norming", words, rating="human")
     constant = Scripted(weigh=lambda turns, options: [0.0] * 3 + [0.4] + [0.0] * (len(options) - 4), name="constant")

@@ -25,9 +25,9 @@ from transformers.cache_utils import DynamicLayer
 from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.answer_trees import Tree
 from letheon.core.scoring.generation import continue_ids, stop_tokens
 from letheon.core.scoring.prefix_cache import cached
+from letheon.core.scoring.token_trees import Tree, shared_length
 
 # Distinct tokens of one first pass.
 TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 4096}
@@ -94,20 +94,13 @@ def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
     groups: list[list[int]] = []
     size, before = 0, tuple[int, ...]()
     for i in sorted(range(len(rows)), key=lambda i: (rows[i], i)):
-        new = len(rows[i]) - _shared(before, rows[i])
+        new = len(rows[i]) - shared_length(before, rows[i])
         if not groups or size + new > most:
             groups.append([])
             size, new = 0, len(rows[i])
         groups[-1].append(i)
         size, before = size + new, rows[i]
     return groups
-
-
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Count the leading tokens that two texts share."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
 
 
 def _has_plain_cache(model: LanguageModel) -> bool:
@@ -163,7 +156,7 @@ class _Batch:
 def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed: int) -> _Batch:
     """Run the texts as a tree and give each its own path's keys and values."""
     distinct = list(dict.fromkeys(one.ids for one in asked))
-    tree, base, device = Tree((), distinct), model.base(), model.device
+    tree, base, device = Tree(distinct), model.base(), model.device
     visible = torch.from_numpy(tree.visible(0)).to(device)
     mask = torch.zeros(visible.shape, device=device).masked_fill(~visible, torch.finfo(torch.float32).min)
     ends = torch.tensor([path[-1] for path in tree.paths], device=device)

@@ -6,8 +6,10 @@ files adds local ones, and tasks that it holds need no network.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Self
 
 from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel
+from letheon.core.progress import is_quiet
 
 # Metrics that the harness gives per document, in the order of preference for the table.
 METRICS = ("acc", "acc_norm", "exact_match", "f1")
@@ -101,10 +104,11 @@ def run_harness(
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     wrapped = HFLM(pretrained=model.base(), tokenizer=model.tokenizer, batch_size=16, device=str(model.device))
-    found = simple_evaluate(
-        model=wrapped, tasks=list(tasks), task_manager=_manager(tasks, path), limit=limit or None, log_samples=True,
-        bootstrap_iters=0, apply_chat_template=chat and bool(model.tokenizer.chat_template),
-    )  # fmt: skip
+    with redirect_stderr(io.StringIO()) if is_quiet() else nullcontext():  # its progress bars
+        found = simple_evaluate(
+            model=wrapped, tasks=list(tasks), task_manager=_manager(tasks, path), limit=limit or None, log_samples=True,
+            bootstrap_iters=0, apply_chat_template=chat and bool(model.tokenizer.chat_template),
+        )  # fmt: skip
     return [scores for task in sorted(found["samples"]) if (scores := _scores(task, found["samples"][task]))]
 
 

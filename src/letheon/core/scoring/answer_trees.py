@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import is_recurrent
 from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.scoring.likelihood import score
-from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, prefix_cache
+from letheon.core.scoring.prefix_cache import SHORTEST_PREFIX, cached, expanded, prefix_cache
+from letheon.core.scoring.token_trees import Question, Tree, in_trees, shared_length
 
 # A pass over this many tokens keeps a processor's cores busy; larger passes gain little.
 BUSY = 512
@@ -39,14 +41,17 @@ class AnswerScore:
         return float(np.exp(self.logp.mean()))
 
 
+NOTHING = AnswerScore(np.zeros(0, np.float32), np.zeros(0, bool))
+
+
 @torch.inference_mode()
 def score_answers(
     model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]], *, tokens_per_batch: int = 1024
 ) -> list[list[AnswerScore]]:
     """Score every answer to every prompt, end of turn included.
 
-    Each prompt and each distinct answer prefix is run once: a row holds the prompt followed by the tree of its answers,
-    and every token attends to its ancestors only.
+    Each prompt and each distinct answer prefix is run once: a row holds a prompt followed by the tree of its answers,
+    or several prompts that begin alike, and every token attends to its ancestors only.
 
     Args:
         questions: pairs of a prompt and its answers.
@@ -62,49 +67,95 @@ def score_answers(
 
 @torch.inference_mode()
 def score_tokens(
-    model: LanguageModel,
-    questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
-    *,
-    tokens_per_batch: int = 1024,
+    model: LanguageModel, questions: Sequence[Question], *, tokens_per_batch: int = 1024
 ) -> list[list[AnswerScore]]:
     """Score token ids like `score_answers`: each prompt's ids with the ids of its continuations.
 
-    Where no mask can keep answers apart (recurrent layers, or a window shorter than a row), each answer is a row.
+    Prompts that begin alike share a tree, and what all of them share is run once. The last token of an answer predicts
+    nothing and is not run, so answers of one token need nothing beyond their prompt. Where no mask can keep answers
+    apart (recurrent layers, or a window shorter than a row), each answer is a row.
     """
+    asked = [
+        _Asked(i, (*prompt, *ids), max(len(prompt), 1)) for i, (prompt, all_) in enumerate(questions) for ids in all_
+    ]
     longest = max((len(prompt) + sum(map(len, answers)) for prompt, answers in questions), default=0)
-    if not branches(model, longest):
-        return _score_apart(model, questions, tokens_per_batch)
-    trees = [Tree(prompt, answers) for prompt, answers in questions]
-    # the last token of a prompt predicts; running text has no prompt at all
-    prefix = _shared_tokens([tree.ids[: max(tree.prompt_length - 1, 0)] for tree in trees])
-    results: list[list[AnswerScore]] = [[] for _ in trees]
-    for chosen in _of_like_length([len(tree.ids) for tree in trees], tokens_per_batch):
-        for index, found in zip(chosen, _score_trees(model, [trees[i] for i in chosen], prefix), strict=True):
-            results[index] = found
+    scoring = _score_in_trees if branches(model, longest) else _score_apart
+    found = scoring(model, [one for one in asked if one.tokens], questions, tokens_per_batch)
+    results: list[list[AnswerScore]] = [[] for _ in questions]
+    for one in asked:
+        results[one.question].append(found.get(one, NOTHING))
     return results
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An answer behind its prompt.
+
+    Attributes:
+        question: number of its question.
+        text: token ids of the prompt and the answer.
+        start: index of the first token that is scored; nothing predicts the first token of all.
+    """
+
+    question: int
+    text: tuple[int, ...]
+    start: int
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The scored tokens."""
+        return self.text[self.start :]
+
+
+def window(model: LanguageModel) -> int:
+    """Return the largest number of tokens per row that a mask alone can keep apart; 0 with recurrent layers."""
+    config = model.base().config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return 0 if is_recurrent(model.base()) else min((one for one in windows if one), default=sys.maxsize)
 
 
 def branches(model: LanguageModel, longest: int) -> bool:
     """Return whether a mask alone decides what each token of a row of `longest` tokens sees."""
-    config = model.base().config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return not is_recurrent(model.base()) and all(not window or longest <= window for window in windows)
+    return longest <= window(model)
+
+
+def _score_in_trees(
+    model: LanguageModel, asked: Sequence[_Asked], questions: Sequence[Question], most: int
+) -> dict[_Asked, AnswerScore]:
+    """Score answers in trees behind the prefix that all prompts share."""
+    prefix = _shared_tokens([one.text[: one.start - 1] for one in asked])  # the last token of a prompt predicts
+    cache = prefix_cache(model, torch.tensor([prefix], device=model.device), 1) if prefix else None
+    before = len(prefix) if cache is not None else 0
+    answers: dict[int, list[_Asked]] = {}
+    for one in asked:
+        answers.setdefault(one.question, []).append(one)
+    numbers, trees = list(answers), []
+    for group in in_trees([questions[i] for i in numbers], before, min(most, window(model)) - before):
+        own = [one for i in group for one in answers[numbers[i]]]
+        trees.append((Tree(one.text[:-1] for one in own), own))
+    found: dict[_Asked, AnswerScore] = {}
+    # a token of the prefix has keys and values in every row, but is not run
+    lengths = [len(tree.ids) - before + before // 4 for tree, _ in trees]
+    for chosen in _of_like_length(lengths, most):
+        found |= _score_trees(model, [trees[i] for i in chosen], before, cache)
+    return found
 
 
 def _score_apart(
-    model: LanguageModel, questions: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], tokens_per_batch: int
-) -> list[list[AnswerScore]]:
-    """Score every answer as a row of its own."""
-    rows = [Encoded((*prompt, *answer), len(prompt)) for prompt, answers in questions for answer in answers]
-    found: list[AnswerScore] = [AnswerScore(np.zeros(0, np.float32), np.zeros(0, bool))] * len(rows)
-    for chosen in _of_like_length([len(row.ids) for row in rows], tokens_per_batch):
-        scores = score(model, to_device(model.encoder().collate([rows[i] for i in chosen]), model.device))
-        correct = scores.logits.argmax(-1) == scores.labels
-        for at, i in enumerate(chosen):
-            here = scores.row == at
-            found[i] = AnswerScore(scores.logp[here].cpu().numpy(), correct[here].cpu().numpy())
-    each = iter(found)
-    return [[next(each) for _ in answers] for _, answers in questions]
+    model: LanguageModel, asked: Sequence[_Asked], questions: Sequence[Question], most: int
+) -> dict[_Asked, AnswerScore]:
+    """Score answers as rows of their own; answers that differ in their last token alone are one row."""
+    rows: dict[tuple[tuple[int, ...], int], list[_Asked]] = {}
+    for one in asked:
+        rows.setdefault((one.text[:-1], one.start), []).append(one)
+    alike = list(rows.values())
+    found: dict[_Asked, AnswerScore] = {}
+    for chosen in _of_like_length([len(own[0].text) for own in alike], most):
+        encoded = [Encoded(alike[i][0].text, alike[i][0].start) for i in chosen]
+        scores = score(model, to_device(model.encoder().collate(encoded), model.device))
+        places = [(scores.row == at).nonzero()[:, 0].tolist() for at in range(len(chosen))]
+        found |= _read(scores.logits, [(one, at) for i, at in zip(chosen, places, strict=True) for one in alike[i]])
+    return found
 
 
 def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
@@ -124,96 +175,52 @@ def _of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
     return batches
 
 
-class Tree:
-    """A prompt and its answers as one sequence of distinct nodes.
-
-    ids[i] is the token of node i, parent[i] the node before it (-1 for the first), depth[i] its position;
-    paths[a] lists the nodes of answer a. A node comes after its parent.
-    """
-
-    def __init__(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> None:
-        self.ids = list(prompt)
-        self.prompt_length = len(self.ids)
-        self.parent = list(range(-1, self.prompt_length - 1))
-        self.depth = list(range(self.prompt_length))
-        self.paths: list[list[int]] = []
-        children: dict[tuple[int, int], int] = {}
-        for answer in answers:
-            node, path = self.prompt_length - 1, []
-            for token in answer:
-                child = children.get((node, token))
-                if child is None:
-                    child = children[node, token] = len(self.ids)
-                    self.ids.append(token)
-                    self.parent.append(node)
-                    self.depth.append(self.depth[node] + 1 if node >= 0 else 0)
-                path.append(child)
-                node = child
-            self.paths.append(path)
-
-    def visible(self, prefix: int) -> Bool[np.ndarray, "rest nodes"]:
-        """Mask of the nodes that each node after the prefix attends to: itself and its ancestors."""
-        seen = np.zeros((len(self.ids), len(self.ids)), dtype=bool)
-        for node, parent in enumerate(self.parent):
-            if parent >= 0:
-                seen[node] = seen[parent]
-            seen[node, node] = True
-        return seen[prefix:]
-
-
 def _shared_tokens(rows: Sequence[Sequence[int]]) -> list[int]:
-    length = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        length += 1
-    return list(rows[0][:length]) if len(rows) > 1 and length >= SHORTEST_PREFIX else []
+    """Return the leading tokens that all rows share; none where they are too few to be worth a pass."""
+    length = min((shared_length(rows[0], row) for row in rows), default=0)
+    return list(rows[0][:length]) if len(set(rows)) > 1 and length >= SHORTEST_PREFIX else []
 
 
-def _score_trees(model: LanguageModel, trees: Sequence[Tree], shared: list[int]) -> list[list[AnswerScore]]:
+def _score_trees(
+    model: LanguageModel, trees: Sequence[tuple[Tree, Sequence[_Asked]]], prefix: int, cache: object | None
+) -> dict[_Asked, AnswerScore]:
+    """Score the answers of some trees in one pass, each tree a row, from the cache of their first `prefix` tokens."""
     base, device = model.base(), model.device
-    cache = prefix_cache(model, torch.tensor([shared], device=device), len(trees)) if shared else None
-    prefix = len(shared) if cache is not None else 0
-    longest = max(len(tree.ids) for tree in trees)
+    longest = max(len(tree.ids) for tree, _ in trees)
     ids = torch.full((len(trees), longest - prefix), model.pad_id, dtype=torch.long)
     positions = torch.zeros_like(ids)
     visible = torch.zeros((len(trees), 1, longest - prefix, longest), dtype=torch.bool)
-    for i, tree in enumerate(trees):
+    predicting: dict[tuple[int, int], int] = {}  # row and node -> place among the logits
+    wanted: list[tuple[_Asked, list[int]]] = []
+    for i, (tree, asked) in enumerate(trees):
         n = len(tree.ids) - prefix
         ids[i, :n] = torch.tensor(tree.ids[prefix:])
         positions[i, :n] = torch.tensor(tree.depth[prefix:])
         visible[i, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
+        for one, path in zip(asked, tree.paths, strict=True):
+            at = [predicting.setdefault((i, node), len(predicting)) for node in path[one.start - 1 :]]
+            wanted.append((one, at))
     visible[..., 0] = True  # padding must see something; nobody sees padding
-    predicting = [sorted({tree.parent[node] for path in tree.paths for node in path} - {-1}) for tree in trees]
-    row = torch.tensor([i for i, nodes in enumerate(predicting) for _ in nodes], device=device)
-    column = torch.tensor([node - prefix for nodes in predicting for node in nodes], device=device)
-    minimum = torch.finfo(torch.float32).min
-    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), minimum)
-    with labelled_head(base, row, column):
+    mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), torch.finfo(torch.float32).min)
+    row, node = torch.tensor(list(predicting), device=device).T
+    with labelled_head(base, row, node - prefix):
         output = base(
             ids.to(device),
             attention_mask=mask,
             position_ids=positions.to(device),
-            **cached(base, cache),
+            **cached(base, expanded(cache, len(trees)) if cache is not None else None),
         )
-    return _read_trees(output.logits[0].float(), trees, predicting)
+    return _read(output.logits[0].float(), wanted)
 
 
-def _read_trees(
-    logits: Float[Tensor, "n vocabulary"], trees: Sequence[Tree], predicting: Sequence[Sequence[int]]
-) -> list[list[AnswerScore]]:
-    """Read each path's log-probabilities from the logits of its nodes' parents."""
-    normaliser, best = logits.logsumexp(-1), logits.argmax(-1)
-    offset, results = 0, []
-    for tree, nodes in zip(trees, predicting, strict=True):
-        place = {node: offset + i for i, node in enumerate(nodes)}
-        offset += len(nodes)
-        scores = []
-        for path in tree.paths:
-            path = [node for node in path if tree.parent[node] >= 0]
-            at = torch.tensor([place[tree.parent[node]] for node in path], device=logits.device)
-            token = torch.tensor([tree.ids[node] for node in path], device=logits.device)
-            logp = (logits[at, token] - normaliser[at]).cpu().numpy()
-            scores.append(AnswerScore(logp, (best[at] == token).cpu().numpy()))
-        results.append(scores)
-    return results
+def _read(
+    logits: Float[Tensor, "n vocabulary"], wanted: Sequence[tuple[_Asked, Sequence[int]]]
+) -> dict[_Asked, AnswerScore]:
+    """Read each answer's tokens from the logits at the places that predict them."""
+    at = torch.tensor([place for _, places in wanted for place in places], device=logits.device)
+    token = torch.tensor([token for one, _ in wanted for token in one.tokens], device=logits.device)
+    logp = (logits[at, token] - logits.logsumexp(-1)[at]).cpu().numpy()
+    correct = (logits.argmax(-1)[at] == token).cpu().numpy()
+    ends = np.cumsum([len(places) for _, places in wanted])[:-1]
+    pairs = zip(np.split(logp, ends), np.split(correct, ends), strict=True)
+    return {one: AnswerScore(*pair) for (one, _), pair in zip(wanted, pairs, strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -70,6 +71,14 @@ def share(layers: Sequence[Any], rows: int) -> None:
     for layer in layers:
         layer.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
         layer.values = layer.values.expand(rows, *layer.values.shape[1:])
+
+
+def expanded(cache: Any, rows: int) -> Any:
+    """Return a cache of one row as one of `rows` rows; a pass that continues from it leaves the first as it was."""
+    new = copy.copy(cache)
+    new.layers = [copy.copy(layer) for layer in cache.layers]
+    share(new.layers, rows)
+    return new
 
 
 def cached(base: Any, cache: object | None) -> dict[str, object]:

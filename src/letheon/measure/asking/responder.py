@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import short
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.generation import generate_ids
 
@@ -95,7 +96,8 @@ def conversation_ids(model: LanguageModel, turns: Turns) -> tuple[int, ...]:
         ids = tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
     if len(ids) >= model.context_length:
         raise InputError(
-            f"a prompt of {len(ids)} tokens, the model's context has {model.context_length}", "shorten the item"
+            f"the prompt {short(turns[-1])} has {len(ids)} tokens, the model's context has {model.context_length}",
+            "shorten the item, leave it out, or measure a model with a longer context",
         )
     return ids
 
