@@ -110,7 +110,18 @@ OPENS = {name: re.compile(pattern) for name, pattern in OPENING.items()}
 REQUEST = (
     "imperative", "prohibition", "asked", "elliptic", "wish", "duty", "call_me", "condition", "revoked", "persona",
 )  # fmt: skip
-LASTING = ("from_now", "until", "always", "whenever", "rule", "every_reply", "replies", "every_thing", "call_me", "revoked")
+LASTING = (
+    "from_now",
+    "until",
+    "always",
+    "whenever",
+    "rule",
+    "every_reply",
+    "replies",
+    "every_thing",
+    "call_me",
+    "revoked",
+)
 MANNER = ("form", "to_me", "persona")
 VETO = ("others", "self", "told", "question", "task", "in_a_task")
 COMBINED = ("requested", "lasting", "lasting_request", "free_lasting_request", "manner_request", "free_manner_request")
