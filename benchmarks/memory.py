@@ -3,7 +3,8 @@
     python -m benchmarks.memory [--json] [--memories 100000] [--dialogues FILE] [--answers MODEL --limit 50]
 
 `search_p95_ms` and `write_p95_ms` are measured on a file of random unit vectors of width 384 with texts of twelve
-words; a write is one turn, flushed to disk. `recall_at_10` compares the search by meaning with an exact one.
+words; a write is one turn, flushed to disk. `search_after_write_p95_ms` is of a search right after a write.
+`recall_at_10` compares the search by meaning with an exact one.
 
 With a file of LoCoMo or LongMemEval (see `benchmarks.dialogues`; not shipped), for each policy: `evidence_recall`, the
 share of a question's evidence turns that is in the context of `--budget` tokens (words times 4/3; questions without
@@ -64,10 +65,14 @@ def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, float]:
             for _ in range(queries)
         ]
         vectors = unit(draw.normal(size=(queries, 1, WIDTH)).astype(np.float32))
-        writes = [_seconds(lambda i=i: store.add([Entry(f"turn {i}")], vectors[i])) for i in range(queries)]
+        writes, fresh = [], []  # in a conversation every search follows a write
+        for i, query in enumerate(asked):
+            writes.append(_seconds(lambda i=i: store.add([Entry(f"turn {i}")], vectors[i])))
+            fresh.append(_seconds(lambda query=query: store.nearest(query, 10)))
         return {
             "memories": count,
             "search_p95_ms": 1000 * float(np.quantile(taken, 0.95)),
+            "search_after_write_p95_ms": 1000 * float(np.quantile(fresh, 0.95)),
             "words_p95_ms": 1000 * float(np.quantile(by_words, 0.95)),
             "write_p95_ms": 1000 * float(np.quantile(writes, 0.95)),
             "recall_at_10": float(np.mean(hits)),

@@ -216,8 +216,8 @@ def test_dialogues_contradict_their_rules_and_misstate_a_fact() -> None:
 
 
 def test_rules_are_recognised_in_the_wordings_that_the_recogniser_was_made_on() -> None:
-    found = rhea.recognised([make_dialogue(seed) for seed in range(100, 120)])
-    assert found["precision"] > 0.95
+    found = rhea.recognised([make_dialogue(seed) for seed in range(100, 120)], HashedWords())
+    assert found["precision"] > 0.9
     assert found["recall"] > 0.95
 
 

@@ -6,22 +6,27 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
+from benchmarks.rules import FOLDER, fit, read_turns, score
+from safetensors.numpy import load_file
 
 from letheon.core.errors import InputError
+from letheon.recall import instructions
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
-from letheon.recall.instructions import standing_rules
+from letheon.recall.instructions import RuleHead, asking_model, standing_rules
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
 from letheon.recall.quoting import FENCE
+from letheon.recall.rule_attributes import attribute_of
 
 RULES = {
     "From now on, answer in French.": "language",
     "Always end your replies with the word over.": "ending",
     "Please use at most ten words in every answer.": "length",
     "Call me Captain.": "address",
-    "Never mention my sister.": "topic",
+    "Never mention my sister.": "topic: my sister",
     "Write all your answers in upper case from now on.": "case",
 }
 NO_RULES = (
@@ -46,8 +51,74 @@ def memory(tmp_path: Path) -> Memory:
 
 
 def test_standing_rules_are_told_from_other_sentences() -> None:
-    assert {text: [name for name, _ in standing_rules(text)] for text in RULES} == {t: [n] for t, n in RULES.items()}
+    assert [standing_rules(text) for text in RULES] == [[text] for text in RULES]
+    assert {text: attribute_of(text) for text in RULES} == RULES
     assert [text for text in NO_RULES if standing_rules(text)] == []
+
+
+def test_rules_are_found_among_turns_that_the_recogniser_was_not_made_on() -> None:
+    figures = score(read_turns(FOLDER / "held_out.jsonl"), RuleHead())
+    assert figures["precision"] > 0.85  # a search for a few patterns had .57
+    assert figures["recall"] > 0.65  # and .07
+
+
+def test_the_weights_are_those_that_the_development_list_gives() -> None:
+    turns = read_turns(FOLDER / "development.jsonl")
+    given = fit(turns, None)
+    held = load_file(Path(instructions.__file__).parent / instructions.WEIGHTS)
+    assert np.allclose(given, held["cues"], atol=1e-2)
+    assert len(held["both"]) == len(given) + 384
+
+
+def test_what_a_user_quotes_or_pastes_gives_no_rules() -> None:
+    rule = "Always answer in French."
+    for text in (
+        f'My teacher said "{rule}" to me.',
+        f"> {rule}\nIs that rude?",
+        f"Please translate this:\n{rule}",
+        f"```\n{rule}\n```",
+    ):
+        assert standing_rules(text) == [], text
+    listed = "Rules for this chat:\n- answer in French\n- no emojis"
+    assert standing_rules(listed) == [listed]
+    assert standing_rules("I do not eat meat. Keep that in mind whenever you recommend me a recipe.") == [
+        "I do not eat meat. Keep that in mind whenever you recommend me a recipe."
+    ]
+    long = "The sea is deep. " * 5000
+    assert standing_rules(long + rule) == [rule]
+    assert standing_rules("always " * 5000) == []
+
+
+def test_rules_about_different_things_stand_and_revoked_ones_go(memory: Memory) -> None:
+    memory.observe("Never mention my sister. Never mention my brother. Please always use short paragraphs.")
+    memory.observe("When I ask about the weather, answer in English. From now on, answer in French.")
+    memory.observe("Never use emojis. From now on, do not use any commas.")
+    assert len(memory.rules()) == 7
+    memory.observe("You can mention my sister again. Forget the rule about paragraphs.")
+    assert [rule.text for rule in memory.rules()] == [
+        "Never mention my brother.",
+        "When I ask about the weather, answer in English.",
+        "From now on, answer in French.",
+        "Never use emojis.",
+        "From now on, do not use any commas.",
+        "You can mention my sister again.",
+    ]
+    memory.observe("Forget all my rules.")
+    assert memory.rules() == []
+    assert memory.in_session("tomorrow").wishes() == []
+
+
+def test_a_language_model_can_recognise_rules(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answers(messages: list[dict[str, str]]) -> list[str]:
+        asked.append(messages[0]["content"])
+        return ["Ye", "s."] if "\n\nBrevity is bliss.\n\n" in asked[-1] else ["No."]
+
+    with Memory(tmp_path / "m.sqlite", "words", recognise=asking_model(answers)) as memory:
+        memory.observe("Brevity is bliss. From now on, answer in French.")
+        assert [rule.text for rule in memory.rules()] == ["Brevity is bliss."]
+    assert len(asked) == 2
 
 
 def test_a_later_rule_replaces_the_one_about_the_same_attribute(memory: Memory) -> None:

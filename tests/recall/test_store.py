@@ -59,6 +59,24 @@ def test_a_second_reader_sees_what_was_written_since(tmp_path: Path) -> None:
     assert len(other.vectors()[0]) == 2
 
 
+def test_vectors_that_were_added_and_erased_are_those_of_a_fresh_reading(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    with Memory(path, "words") as memory, Memory(path, "words") as other:
+        for number in range(40):
+            (memory, other)[number % 2].remember(f"Note {number} is about ship {number}.")
+            if number % 7 == 3:
+                memory.forget(ids=[number])
+            before, held = memory.store.vectors()
+            copied = held.copy()
+            with Memory(path, "words") as fresh:
+                ids, vectors = fresh.store.vectors()
+            assert before.tolist() == ids.tolist()
+            assert np.array_equal(held, vectors)
+            memory.remember("One more.")
+            memory.store.vectors()
+            assert np.array_equal(held, copied)  # what was given out stays
+
+
 def test_reciprocal_ranks_by_hand() -> None:
     assert reciprocal_ranks([[7, 8], [8, 9]], constant=1) == [(8, 1 / 3 + 1 / 2), (7, 1 / 2), (9, 1 / 3)]
 

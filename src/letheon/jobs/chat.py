@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import control_tokens
@@ -15,11 +15,13 @@ from letheon.core.model.models import load
 from letheon.recall.conversation import Answers, Conversation, endpoint_answers, model_answers
 from letheon.recall.embedders import load_embedder
 from letheon.recall.erasure import Erasure
+from letheon.recall.instructions import Recogniser, asking_model
 from letheon.recall.lifelong.memory import LifelongMemory
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name
 from letheon.recall.store import Store
 
+YES = 3  # tokens in which a model says whether a sentence is a standing rule
 AROUND = 8  # tokens that a chat template puts around a message
 
 
@@ -30,6 +32,7 @@ class ChatSettings:
     Attributes:
         memory: the memory file; it is made if it does not exist.
         policy: which earlier exchanges the model sees.
+        recogniser: what tells standing rules from other sentences: a small head, or the model (one call per sentence).
         session: name of the conversation; by default the present day.
         embedder: the embedder of a new memory file; an existing one keeps its own.
         budget: tokens of the context that the model is shown.
@@ -43,6 +46,7 @@ class ChatSettings:
 
     memory: Path
     policy: Name = "rhea"
+    recogniser: Literal["head", "model"] = "head"
     session: str = ""
     embedder: str = "minilm"
     budget: int = 1500
@@ -116,7 +120,7 @@ class ChatJob:
                 return endpoint_answers(given.endpoint, name, limit, given.timeout)
 
             answering(given.max_new_tokens)  # refuses a wrong address before the memory is opened
-            return Ready(name, answering, self._memory())
+            return Ready(name, answering, self._memory(recognise=self._recogniser(answering)))
         model = load(self.model, device=given.device)
         if not getattr(model.tokenizer, "chat_template", None):
             raise InputError(f"{self.model} has no chat template", "chat with an instruction-tuned model")
@@ -124,8 +128,13 @@ class ChatJob:
         if given.budget + given.max_new_tokens > longest:
             problem = f"a budget of {given.budget} and answers of {given.max_new_tokens} tokens exceed the context"
             raise InputError(f"{problem} of {longest}", "lower --budget or --max-new-tokens")
-        memory = self._memory(count=_counter(model.tokenizer), marks=control_tokens(model.tokenizer))
+        own = self._recogniser(lambda limit: model_answers(model, limit))
+        memory = self._memory(count=_counter(model.tokenizer), marks=control_tokens(model.tokenizer), recognise=own)
         return Ready(self.model, lambda limit: model_answers(model, limit), memory)
+
+    def _recogniser(self, answering: Callable[[int], Answers]) -> Recogniser | None:
+        """Return the recogniser that asks the model, None for the memory's own."""
+        return asking_model(answering(YES)) if self.settings.recogniser == "model" else None
 
     def _memory(self, **options: Any) -> Memory:
         given = self.settings

@@ -33,7 +33,7 @@ from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.recall.embedders import Embedder, load_embedder
 from letheon.recall.entries import Entry
-from letheon.recall.instructions import standing_rules
+from letheon.recall.instructions import RuleHead, standing_rules
 from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Placed, Settings, exchanges, fit
 
@@ -171,7 +171,7 @@ def one_seed(seed: int, embedder: Embedder, model: LanguageModel) -> dict[str, d
                     asked_model = model if number < ASKED and arm in MODEL_ARMS else None
                     for name, value in measured(ARMS[arm], memories, dialogue, time, asked_model, count):
                         values[arm].setdefault(name, []).append(value)
-    known = {"seed": seed, **recognised(dialogues)}
+    known = {"seed": seed, **recognised(dialogues, embedder)}
     rows = {arm: {**known, **{name: float(np.mean(each)) for name, each in own.items()}} for arm, own in values.items()}
     for arm in MODEL_ARMS:
         rows[arm]["rule margin change"] = rows[arm]["rule margin late"] - rows[arm]["rule margin early"]
@@ -231,11 +231,12 @@ def told(dialogue: Dialogue, after: int, embedder: Embedder, count: Callable[[st
         yield Told(*both)
 
 
-def recognised(dialogues: Sequence[Dialogue]) -> dict[str, float]:
+def recognised(dialogues: Sequence[Dialogue], embedder: Embedder) -> dict[str, float]:
     """Precision and recall of the recogniser of standing rules on the users' turns."""
     right = claimed = stated = 0
+    head = RuleHead(embedder)
     for dialogue in dialogues:
-        rules = {rule for said, _ in dialogue.exchanges for _, rule in standing_rules(said)}
+        rules = {rule for said, _ in dialogue.exchanges for rule in standing_rules(said, head)}
         right, claimed = right + len(rules & set(dialogue.stated)), claimed + len(rules)
         stated += len(dialogue.stated)
     return {"precision": right / max(claimed, 1), "recall": right / stated}

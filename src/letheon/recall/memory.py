@@ -18,17 +18,16 @@ from letheon.core.model.control_tokens import defused
 from letheon.recall.embedders import Embedder, load_embedder
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, concerns, erase
-from letheon.recall.instructions import standing_rules
+from letheon.recall.instructions import Recogniser, RuleHead, standing_rules
 from letheon.recall.lifelong.memory import record_uses
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, Shown, fenced
 from letheon.recall.ranking import Search, search
+from letheon.recall.rule_attributes import attribute_of, in_force, is_form
 from letheon.recall.store import Store
 
 MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
 LEAST = 0.3  # cosine from which a query names what is to be erased
-# Wishes about the form of answers are quoted in later conversations; other rules hold in their own one only.
-FORM = frozenset({"language", "case", "length", "ending", "beginning", "format", "punctuation", "address"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Memory:
         settings: options of the policy.
         count: number of tokens of a text; by default an estimate.
         marks: control tokens of the model, which are made harmless in every text that it is shown.
+        recognise: tells standing rules from other sentences; by default `RuleHead` with the memory's embedder.
 
     Raises:
         InputError: the file is no memory, or holds vectors of another embedder.
@@ -76,6 +76,7 @@ class Memory:
         settings: Settings | None = None,
         count: Callable[[str], int] | None = None,
         marks: Sequence[str] = (),
+        recognise: Recogniser | None = None,
     ) -> None:
         self._embedder: Embedder | None = None if isinstance(embedder, str) else embedder
         name, width = (embedder, 0) if isinstance(embedder, str) else (embedder.name, embedder.width)
@@ -83,7 +84,7 @@ class Memory:
             width = int(Store.facts(Path(path))["width"]) if Path(path).is_file() else self._load(name).width
         self.store = Store(Path(path), name, width)
         self.policy, self.session, self.settings, self.marks = policy, session, settings or Settings(), marks
-        self.count = count or estimated_tokens
+        self.count, self.recognise = count or estimated_tokens, recognise
 
     def _load(self, name: str) -> Embedder:
         self._embedder = load_embedder(name)
@@ -135,7 +136,7 @@ class Memory:
         if sources is None:
             sources = self._answered() if role == "assistant" else ()
         turn = Entry(text, role, "turn", self.session, subject, _clock(now), sources=tuple(sources))
-        return self._add([turn, *_rules(turn, 1)])[0]
+        return self._add([turn, *self._rules(turn, 1)])[0]
 
     def _answered(self) -> list[int]:
         """Return the ids of the session's last reply and of the turns and notes after it."""
@@ -175,18 +176,26 @@ class Memory:
             entry = replace(entry, sources=sources, created=entry.created or now)
             wanted.append(entry)
             if rules and entry.kind == "turn":
-                wanted.extend(_rules(entry, place))
+                wanted.extend(self._rules(entry, place))
         return self._add(wanted)
+
+    def _rules(self, turn: Entry, place: int) -> list[Entry]:
+        """Return the standing rules of a turn, derived from it; only users give any."""
+        if turn.role != "user":
+            return []
+        given = standing_rules(turn.text, self.recognise or RuleHead(self.embedder))
+        own = replace(turn, kind="instruction", sources=(-place,), id=0)
+        return [replace(own, text=rule, details={"attribute": attribute_of(rule)}) for rule in given]
 
     def rules(self) -> list[Entry]:
         """Return the rules in force in the present conversation, the latest for each attribute, in their order."""
-        return _latest([rule for rule in self._instructions() if rule.session == self.session])
+        return in_force([rule for rule in self._instructions() if rule.session == self.session])
 
     def wishes(self) -> list[Entry]:
         """Return rules of other conversations about the form of answers, but for what the present one settles."""
         settled = {rule.details["attribute"] for rule in self.rules()}
-        others = [rule for rule in self._instructions() if rule.session != self.session]
-        return _latest([rule for rule in others if rule.details["attribute"] in FORM - settled])
+        others = [rule for rule in in_force(self._instructions()) if rule.session != self.session]
+        return [rule for rule in others if is_form(name := rule.details["attribute"]) and name not in settled]
 
     def _instructions(self) -> list[Entry]:
         return self.store.entries(kind="instruction")
@@ -297,20 +306,6 @@ class Memory:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-
-def _rules(turn: Entry, place: int) -> list[Entry]:
-    """Return the standing rules of a turn, derived from it; only users give any."""
-    given = standing_rules(turn.text) if turn.role == "user" else []
-    return [
-        replace(turn, text=rule, kind="instruction", details={"attribute": name}, sources=(-place,), id=0)
-        for name, rule in given
-    ]
-
-
-def _latest(rules: Sequence[Entry]) -> list[Entry]:
-    latest = {rule.details["attribute"]: rule for rule in rules}
-    return sorted(latest.values(), key=lambda rule: rule.id)
 
 
 def reindex(path: Path, embedder: Embedder, batch: int = 256) -> int:

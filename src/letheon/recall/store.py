@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry, problem_of
+from letheon.recall.vector_table import VectorTable
 
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
@@ -67,7 +68,7 @@ class Store:
         self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
-        self._matrix: tuple[tuple[int, int], NDArray[np.int64], NDArray[np.float32]] | None = None
+        self._table, self._read_at = VectorTable(width), (-1, -1)
         try:
             shared: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}  # threads take turns
             self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, **shared)
@@ -287,20 +288,22 @@ class Store:
         ]
 
     def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return all ids [n] and unit vectors [n, width]; they are read anew after any process has written.
+        """Return all ids [n] and unit vectors [n, width]; what was added by any process is read, all after an erasure.
 
         Raises:
             InputError: another process has stored another embedder's vectors.
         """
-        version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        state = (version, self.connection.total_changes)
-        if self._matrix is None or self._matrix[0] != state:
+        state = (self.version(), self.connection.total_changes)
+        if self._read_at != state:
             self._check_embedder()
-            rows = self.connection.execute("SELECT id, vector FROM memories ORDER BY id").fetchall()
-            ids = np.array([i for i, _ in rows], dtype=np.int64)
-            matrix = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4").reshape(len(rows), self.width)
-            self._matrix = (state, ids, matrix)
-        return self._matrix[1], self._matrix[2]
+            last = int(self._table.ids[-1]) if self._table.count else 0  # ids grow and are never given twice
+            read = "SELECT id, vector FROM memories WHERE id > ? ORDER BY id"
+            added = self.connection.execute(read, (last,)).fetchall()
+            if len(self) != self._table.count + len(added):  # some were erased
+                self._table, added = VectorTable(self.width), self.connection.execute(read, (0,)).fetchall()
+            self._table.append(added)
+            self._read_at = state
+        return self._table.ids, self._table.vectors
 
     def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """Return the k memories whose vectors have the largest cosine with a unit query [width], best first."""
@@ -338,6 +341,7 @@ class Store:
             facts = [("embedder", embedder), ("width", str(width))]
             connection.executemany("UPDATE about SET value = ?2 WHERE name = ?1", facts)
         self.embedder, self.width = embedder, width
+        self._table, self._read_at = VectorTable(width), (-1, -1)
         return True
 
     def __len__(self) -> int:

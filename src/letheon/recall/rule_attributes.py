@@ -1,0 +1,117 @@
+"""What a standing rule is about, and which rules are in force once later ones have replaced or revoked earlier ones.
+
+Source: Rhea (arXiv 2512.06869): a later rule replaces an earlier one about the same attribute. The attributes, and how
+a revocation finds its rule, are [inferred].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from letheon.recall.entries import Entry
+from letheon.recall.rule_cues import LANGUAGES
+
+MANY = r"(words?|sentences?|lines?|paragraphs?|characters?)"
+# attribute -> pattern of a rule about it; what the group `what` matches is a part of the attribute
+ATTRIBUTES = {
+    "language": rf"\b(in|to|speak|use|is) (plain |simple )?(?!plain|simple)({LANGUAGES})\b(?! (spelling|names?))",
+    "case": r"\b(upper[- ]?case|lower[- ]?case|capital letters|small letters|(all|in) (caps|capitals))\b",
+    "length": r"\b(at most|no more than|fewer than|under|below|exactly|only|in|within|exceed|longer than|over|"
+    r"more than)\b"
+    rf"[^.!?]*\b{MANY}\b|\b(one[- ](word|line|sentence)|(word|sentence)[- ](limit|count)|(short|long)(er)? (answers?|"
+    r"replies|responses|messages)|(keep|be|more|less) (it |them |everything |\w+ answers? )?(short|brief|concise)(er)?|"
+    r"briefly|concise(ly)?|at length|longer than)\b",
+    "ending": r"\b(end|ending|finish|close|conclude|sign( off)?)\b[^.!?]*\b(answers?|reply|replies|responses?|"
+    r"messages?|"
+    r"sentences?|with|as|every)\b",
+    "beginning": r"\b(begin|start|open|starting)\b[^.!?]*\b(answers?|reply|replies|responses?|messages?|with)\b",
+    "format": r"\b(json|bullet[- ]points?|bullet(ed)? lists?|bullets|markdown|tables?|numbered list|(as|"
+    r"in) (a )?lists?|"
+    r"full sentences|prose)\b",
+    "punctuation": r"\b(?P<what>comma|exclamation mark|emoji|hashtag|semicolon|question mark)s?\b",
+    "spelling": r"\b(british|american|oxford) (english|spelling)\b",
+    "units": r"\b(metric|imperial|celsius|fahrenheit|kelvin|kilomet\w+|miles)\b",
+    "time": r"\b(12|24|twelve|twenty-four)[- ]hour\b",
+    "address": r"\b((call|address|name|refer to) me|calling me|i go by|be called)\b",
+    "persona": r"\b(you are|you're|act as|pretend to be|play the role of|(speak|talk|sound|answer|write) like)\b",
+    "tone": r"\b(formal|informal|casual|professional|friendly|polite)(ly)?\b",
+    "topic": r"\b(mention|talk about|bring up|discuss)(ing)? (?P<what>[^.,!?;]+)",
+}
+NO_FORM = ("persona", "topic", "other")  # attributes of rules that say more than how answers look
+COMPILED = {name: re.compile(pattern) for name, pattern in ATTRIBUTES.items()}
+CONDITION = re.compile(r"^(and |also |so |please )*(if|when|whenever|any ?time|each time|every time|unless|after) ")
+FILLER = re.compile(r"\b(ever|again|at all|any ?more|from (now|here|today) on|please|now)\b")
+REVOKES = re.compile(
+    r"\b(forget|ignore|scrap|drop|cancel|lift|disregard|never mind|undo|no longer|stop)\b|"
+    r"\byou (can|may|needn't|don't (need|have) to)\b"
+)
+EVERYTHING = re.compile(
+    r"\b(all|any|every)( of)?( the| my| your| our)?( (previous|earlier|former|standing|other))? (rules?|"
+    r"instructions?)\b|"
+    r"\beverything i (said|told you|asked)\b"
+)
+COMMON = re.compile(
+    r"\b(about|again|all|and|any|are|but|can|could|did|does|done|don|down|ever|every|for|forget|from|have|has|how|"
+    r"ignore|into|its|just|let|like|longer|may|mind|more|must|need|never|not|now|off|once|only|other|our|out|"
+    r"please|rule|said|say|shall|should|some|still|stop|such|than|thank|thanks|that|the|them|then|there|these|"
+    r"they|thing|things|this|those|use|using|want|was|were|what|when|whenever|which|will|with|without|would|"
+    r"you|your|always|answer|answers|reply|replies|drop|scrap|cancel|instruction|instructions|earlier)\b"
+)
+
+
+def attribute_of(rule: str) -> str:
+    """Return what a rule is about, such as `language` or `punctuation: comma`.
+
+    Without a known attribute, and under a condition ("when I ask ..."), it is `other: ` with the rule's words, so that
+    it replaces no other rule.
+    """
+    lowered = rule.lower().replace("’", "'")
+    if not CONDITION.match(lowered):
+        for name, pattern in COMPILED.items():
+            if match := pattern.search(lowered):
+                what = " ".join(FILLER.sub(" ", match.groupdict().get("what") or "").split())
+                return f"{name}: {what}" if what else name
+    return f"other: {lowered}"
+
+
+def is_form(attribute: str) -> bool:
+    """Whether rules about an attribute concern the form of answers alone."""
+    return attribute.split(":")[0] not in NO_FORM
+
+
+def in_force(rules: Sequence[Entry]) -> list[Entry]:
+    """Return the rules in force, in their order: the latest for each attribute, without those that were revoked.
+
+    A revocation without a known attribute takes away the earlier rule with which it shares most words, the latest of
+    equals; one of all rules takes away all. Where it shares none it stays, as a rule.
+
+    Args:
+        rules: all rules of a conversation, oldest first.
+    """
+    latest: dict[str, Entry] = {}
+    for rule in rules:
+        attribute, lowered = str(rule.details["attribute"]), rule.text.lower()
+        if REVOKES.search(lowered):
+            if EVERYTHING.search(lowered):
+                latest.clear()
+                continue
+            if attribute.startswith("other") and (revoked := _shares_most(lowered, latest)):
+                del latest[revoked]
+                continue
+        latest.pop(attribute, None)
+        latest[attribute] = rule
+    return sorted(latest.values(), key=lambda rule: rule.id)
+
+
+def _shares_most(text: str, latest: dict[str, Entry]) -> str | None:
+    """Return the attribute of the rule with the most words of a text, None where no rule has any."""
+    words = _words(text)
+    shared = {attribute: len(words & _words(rule.text)) for attribute, rule in latest.items()}
+    best = max(reversed(shared), key=shared.__getitem__, default=None)
+    return best if best is not None and shared[best] else None
+
+
+def _words(text: str) -> set[str]:
+    """Return the first six letters of the words that say something."""
+    return {word[:6] for word in re.findall(r"[^\W\d_]{3,}", COMMON.sub(" ", text.lower()))}
