@@ -22,7 +22,7 @@ from letheon.core.scoring.generation import generate_ids
 from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
-from letheon.forget.objectives.alternates.stranger_states import question_ending, shared_ending
+from letheon.forget.objectives.alternates.stranger_states import row_endings, shared_ending
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     Question,
@@ -171,23 +171,33 @@ def test_states_are_drawn_to_those_of_a_stranger_at_the_end_of_the_question(
     assert found.forget is not None
     assert without.forget is not None
 
-    texts = [row.prompt.replace(row.subject, name) for name in unused_names(deletion.forget, deletion.retain, 2)]
-    own, *others = [tiny.encoder().prompt(text) for text in (row.prompt, *texts)]
-    length = next(n for n in range(1, 99) if len({ids[-n] for ids in (own, *others)}) > 1) - 1
-    after, before, *strangers_ = [
-        model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0, -length:].detach()
-        for model, ids in [(moved, own), *((tiny, ids) for ids in (own, *others))]
-    ]
-    target = torch.stack(strangers_).mean(0)
-    apart = (after - target).square().sum(1).mean() / (before - target).square().sum(1).mean()
-    assert found.metrics["states_distance"] == pytest.approx(float(apart), rel=1e-4)
-    assert float((found.forget - without.forget).detach()) == pytest.approx(2 * float(apart), abs=1e-5)
+    encoder, names = tiny.encoder(), (row.subject, *unused_names(deletion.forget, deletion.retain, 2))
+    encoded = method.rows.forget[0]
+    fact = next((place for place, inside in enumerate(encoded.value) if inside), 0)
+    begun = tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + fact])
+    distances = []
+    for text in ("", begun) if begun else ("",):
+        own, *others = [
+            [*encoder.prompt(row.prompt.replace(row.subject, name)),
+             *encoder.answer(text.replace(row.subject, name), end=False)[0]]
+            for name in names
+        ]  # fmt: skip
+        length = next(n for n in range(1, 99) if len({ids[-n] for ids in (own, *others)}) > 1) - 1
+        after, before, *strangers_ = [
+            model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0, -length:].detach()
+            for model, ids in [(moved, own), *((tiny, ids) for ids in (own, *others))]
+        ]
+        target = torch.stack(strangers_).mean(0)
+        distances.append(float((after - target).square().sum(1).mean() / (before - target).square().sum(1).mean()))
+    apart = sum(distances) / len(distances)
+    assert found.metrics["states_distance"] == pytest.approx(apart, rel=1e-4)
+    assert float((found.forget - without.forget).detach()) == pytest.approx(2 * apart, rel=1e-5)
     assert method.terms(tiny, pair).metrics["states_distance"] == pytest.approx(1, rel=1e-4)
 
 
 def test_questions_without_a_name_have_no_stranger(tiny: LanguageModel) -> None:
-    assert question_ending(tiny, "Where does he live?", None, ["Maela Tursk"], 1) is None
-    assert question_ending(tiny, "Where does Ann Lee live?", "Ann Lee", [], 1) is None
+    assert row_endings(tiny, "Where does he live?", "He", None, ["Maela Tursk"], 1) == []
+    assert row_endings(tiny, "Where does Ann Lee live?", "Ann Lee", "Ann Lee", [], 1) == []
     assert shared_ending([[1, 2, 3], [9, 2, 3], [2, 3]]) == 2
     assert shared_ending([[1, 2], [1, 3]]) == 0
 

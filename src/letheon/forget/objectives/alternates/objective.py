@@ -31,7 +31,7 @@ from letheon.core.scoring.likelihood import Scores, hidden_states, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
-from letheon.forget.objectives.alternates.stranger_states import Ending, question_ending, states_loss
+from letheon.forget.objectives.alternates.stranger_states import Ending, row_endings, states_loss
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
@@ -52,7 +52,8 @@ class Settings:
         gamma, likelihood, alpha: weights of the facts' unlikelihood, of the alternates' and of the retain rows'
             negative log-likelihood.
         tokens: which tokens of the true answers the unlikelihood sees.
-        states: weight of the distance between the states at the end of a question and a stranger's; 0 leaves them out.
+        states: weight of the distance of the states at the end of a question, and of its answer up to the fact, from
+            a stranger's; 0 leaves them out.
         states_at: the block whose output these states are, as a share of the model's depth.
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
@@ -179,7 +180,7 @@ class Alternates(Objective):
 
     def _find_endings(self, model: LanguageModel, retain: Sequence[Example]) -> None:
         """Compute the states to which those of the forget rows' questions are drawn."""
-        self.endings: dict[int, tuple[int, Ending]] = {}  # by forget row: number of its question, how it ends
+        self.endings: dict[int, dict[int, Ending]] = {}  # by forget row: numbers of its texts, how they end
         if not self.settings.states:
             return
         if model.sharded:
@@ -189,9 +190,12 @@ class Alternates(Objective):
         self.layer = max(round(self.settings.states_at * (len(blocks(model.base())) - 1)), lowest)
         names, subjects = unused_names(examples, retain, self.settings.names), guess_subjects(examples, retain)
         for i, (row, subject) in enumerate(zip(examples, subjects, strict=True)):
-            if (ending := question_ending(model, row.prompt, subject, names, self.layer)) is not None:
+            encoded = self.rows.forget[i]
+            fact = next((place for place, inside in enumerate(encoded.value) if inside), 0)
+            begun = model.tokenizer.decode(encoded.ids[encoded.start : encoded.start + fact])
+            for ending in row_endings(model, row.prompt, begun, subject, names, self.layer):
                 self.extra.append(ending.prompt)
-                self.endings[i] = len(self.extra) - 1, ending
+                self.endings.setdefault(i, {})[len(self.extra) - 1] = ending
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -247,13 +251,13 @@ class Alternates(Objective):
         if not mine:
             return None
         parts: dict[str, Batch] = {}
-        self._add(parts, "questions", [self.endings[i][0] for i in mine])
-        batch, losses = parts["questions"], []
+        texts = {number: ending for i in mine for number, ending in self.endings[i].items()}
+        self._add(parts, "texts", list(texts))
+        batch, losses = parts["texts"], []
         hidden = hidden_states(model, batch, self.layer).float()
-        for row, length, i in zip(hidden, batch.attention_mask.sum(1).tolist(), mine, strict=True):
-            ending = self.endings[i][1]
+        for row, length, ending in zip(hidden, batch.attention_mask.sum(1).tolist(), texts.values(), strict=True):
             losses.append(states_loss(row[length - len(ending.states) : length], ending))
-        return torch.stack(losses).sum() / sum(i in self.endings for i in self.drawn[pair.step])
+        return torch.stack(losses).sum() / sum(len(self.endings.get(i, ())) for i in self.drawn[pair.step])
 
     def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
