@@ -32,7 +32,7 @@ from letheon.attend.far import FAR, far_attention, far_pairs
 from letheon.attend.far.choosing import tiles_of
 from letheon.attend.far.fast import near_pieces
 from letheon.attend.hyper import computed_pairs
-from letheon.attend.hyper.parts import attend_parts
+from letheon.attend.hyper.parts import Part, attend_parts
 from letheon.attend.hyper.settings import MODEL
 from letheon.core.model.attention import replaced_attention
 from letheon.core.model.models import LanguageModel, load
@@ -126,8 +126,9 @@ def random_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         chunks = (start // FAR.window * FAR.window - FAR.window - FAR.pin_first) // FAR.chunk
         blocks.append(torch.rand(heads, chunks, generator=generator).argsort(-1)[:, : FAR.chosen])
     tiles = [tiles_of(torch.stack(blocks, 1), n, k.shape[1], FAR)] if blocks else []
-    parts = [*near_pieces(n, FAR), *tiles]
-    return attend_parts(*(x[0].contiguous() for x in (q, k, v)), parts, q.shape[-1] ** -0.5)[0][None]
+    parts: list[Part] = [*near_pieces(n, FAR), *tiles]
+    flat = (q[0].contiguous(), k[0].contiguous(), v[0].contiguous())
+    return attend_parts(*flat, parts, q.shape[-1] ** -0.5)[0][None]
 
 
 @torch.inference_mode()

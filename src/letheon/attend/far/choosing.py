@@ -1,8 +1,9 @@
 """Which chunks of far keys a block of queries attends to.
 
-A chunk's attention mass for a query is Σ exp(s_j) over its keys. It is estimated from a few numbers per chunk, and
-compared with the mass of the near keys, which is known exactly by then. A block takes the chunks with the largest ratio
-for any of its queries: a query that needs a chunk gets it even if no other query of the block does.
+A chunk's attention mass for a query is Σ exp(s_j) over its keys. It is estimated from a few numbers per chunk; a
+softmax over all far chunks gives each chunk's share of the query's far mass. A block takes the chunks with the largest
+share for any of its queries: a query that needs a chunk gets it even if no other query of the block does, and a query
+that needs none in particular, whose shares are small, takes no place from it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def chunk_features(k: Keys, settings: Settings) -> Float[Tensor, "key_heads chun
     """Return the numbers that stand for each whole chunk after the pinned keys."""
     first, size = settings.pin_first, settings.chunk
     chunks = (k.shape[1] - first) // size
-    keys = k[:, first : first + chunks * size].unflatten(1, (chunks, size))
+    keys = k[:, first : first + chunks * size].reshape(len(k), chunks, size, -1)
     if settings.choose == "bound":
         low, high = keys.aminmax(dim=2)
         return torch.cat([high + low, high - low], -1) / 2
@@ -41,35 +42,25 @@ def query_features(q: Float[Tensor, "... d"], scale: float, choose: Choose) -> F
     return torch.cat([q, q.square() / 2], -1) if choose == "spread" else q
 
 
+@torch.no_grad()
 def chosen_chunks(
-    q: Float[Tensor, "heads n d"], k: Keys, near: Float[Tensor, "heads n"], settings: Settings, scale: float
+    q: Float[Tensor, "heads n d"], k: Keys, settings: Settings, scale: float
 ) -> Int[Tensor, "heads blocks chosen"]:
-    """Return the chunks for each block of queries after `exact_up_to`, in their order in the text.
-
-    Args:
-        near: log-sum-exp of each query's scores with near keys.
-    """
+    """Return the chunks for each block of queries after `exact_up_to`, in their order in the text."""
     heads, n, _ = q.shape
     wide = torch.promote_types(q.dtype, torch.float32)
     features = chunk_features(k.to(wide), settings).mT
     blocks = []
     for start in range(settings.exact_up_to, n, settings.window):
-        stretch = slice(start, min(start + settings.window, n))
         chunks = (start - settings.window - settings.pin_first) // settings.chunk  # wholly before the window
-        queries = query_features(q[:, stretch].to(wide), scale, settings.choose)
-        queries = queries.unflatten(0, (len(k), -1)).flatten(1, 2)
-        known = near[:, stretch].unflatten(0, (len(k), -1)).flatten(1, 2)[..., None].to(wide)
-        ratio = torch.baddbmm(-known, queries, features[..., :chunks]).view(heads, -1, chunks)
-        short = -ratio.shape[1] % settings.block
-        ratio = torch.nn.functional.pad(ratio, (0, 0, 0, short), value=-torch.inf) if short else ratio
-        best = ratio.unflatten(1, (-1, settings.block)).amax(2).topk(settings.chosen, -1).indices
+        queries = query_features(q[:, start : min(start + settings.window, n)].to(wide), scale, settings.choose)
+        queries = queries.reshape(len(k), -1, queries.shape[-1])  # those of one key head together
+        shares = (queries @ features[..., :chunks]).softmax(-1).view(heads, -1, chunks)
+        short = -shares.shape[1] % settings.block
+        shares = torch.nn.functional.pad(shares, (0, 0, 0, short)) if short else shares
+        best = shares.view(heads, -1, settings.block, chunks).amax(2).topk(settings.chosen, -1).indices
         blocks.append(best.sort(-1).values)
     return torch.cat(blocks, 1)
-
-
-def far_tiles(q: Float[Tensor, "heads n d"], k: Keys, near: Tensor, settings: Settings, scale: float) -> Tiles:
-    """Return the tiles of the chunks that `chosen_chunks` gives."""
-    return tiles_of(chosen_chunks(q, k, near, settings, scale), q.shape[1], len(k), settings)
 
 
 def tiles_of(chunks: Int[Tensor, "heads blocks chosen"], n: int, key_heads: int, settings: Settings) -> Tiles:

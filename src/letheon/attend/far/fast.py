@@ -6,7 +6,7 @@ of each channel Quest's (arXiv 2406.10774); that whole blocks of queries share a
 Does:    the first `exact_up_to` tokens attend to everything before them. Every later query attends to its own stretch
          of `window` tokens so far, to the stretch before, to the first `pin_first` keys, and to the `chosen` chunks of
          its block of queries. Nothing is estimated in the output: it is softmax attention over these keys.
-Differs: from MoBA and Quest: a block takes the chunks that any one of its queries needs, measured by the near keys.
+Differs: from MoBA and Quest: a block takes the chunks that any one of its queries needs, by its shares of far mass.
 Note:    the choice depends on earlier keys and on the queries of the block, later ones included: a query's output can
          depend on later tokens of its own block, and on nothing beyond.
 """
@@ -14,14 +14,13 @@ Note:    the choice depends on earlier keys and on the queries of the block, lat
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.attend.far.choosing import far_tiles
+from letheon.attend.far.choosing import chosen_chunks, tiles_of
 from letheon.attend.far.settings import FAR, Choose, Settings
 from letheon.attend.hyper.fast import check_shapes
 from letheon.attend.hyper.parts import Part, attend_parts
@@ -61,10 +60,13 @@ def far_attention(
     settings = Settings(window, block, chunk, chosen, pin_first, choose)
     check_shapes(q, k, v, True)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    parts: list[Part] = [*near_pieces(q.shape[2], settings)]
-    if q.shape[2] > settings.exact_up_to and chosen:
-        parts.append(partial(far_tiles, settings=settings, scale=scale))
-    out, lse = attend_parts(*(x.flatten(0, 1).contiguous() for x in (q, k, v)), parts, scale)
+    n = q.shape[2]
+    flat = (q.flatten(0, 1).contiguous(), k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous())
+    parts: list[Part] = [*near_pieces(n, settings)]
+    if n > settings.exact_up_to and chosen:
+        chunks = chosen_chunks(flat[0], flat[1], settings, scale)
+        parts.append(tiles_of(chunks, n, len(flat[1]), settings))
+    out, lse = attend_parts(*flat, parts, scale)
     return (out.view(q.shape), lse.view(q.shape[:3])) if return_lse else out.view(q.shape)
 
 

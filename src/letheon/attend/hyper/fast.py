@@ -110,7 +110,7 @@ def hyper_attention(
     settings = Settings(block_size, sample_size, min_seq_len, lsh_num_projs, sampling, pin_first, pin_recent, centre)
     check_shapes(q, k, v, causal)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    flat = [x.flatten(0, 1).contiguous() for x in (q, k, v)]
+    flat = (q.flatten(0, 1).contiguous(), k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous())
     plan = pieces(q.shape[2], k.shape[2], causal, settings)
     parts: list[Part] = list(plan)
     if any(piece.kind == "estimated" for piece in plan):

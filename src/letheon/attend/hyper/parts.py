@@ -6,7 +6,7 @@ part needs only the final output and log-sum-exp of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +21,7 @@ from letheon.attend.hyper.tiles import Tiles
 # Tiles per gather: a few megabytes on a CPU, all tiles on a GPU.
 CHUNK = {"cpu": 16}
 
-# Tiles that are chosen by what the parts before them gave: queries, keys and the log-sum-exp so far -> tiles.
-Choice = Callable[[Tensor, Tensor, Tensor], Tiles]
-Part = Piece | Tiles | Choice
+Part = Piece | Tiles
 
 
 def attend_parts(
@@ -35,9 +33,9 @@ def attend_parts(
 ) -> tuple[Float[Tensor, "heads n_queries d"], Float[Tensor, "heads n_queries"]]:
     """Return softmax attention over the pairs of all parts, and the log of its denominator (float32, or float64).
 
-    Each key head serves the same number of consecutive heads. No gradient flows through a choice.
+    Each key head serves the same number of consecutive heads.
     """
-    return _Attention.apply(q, k, v, parts, scale)  # type: ignore[no-untyped-call,no-any-return]  # torch's typing
+    return _Attention.apply(q, k, v, parts, scale)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 class _Attention(torch.autograd.Function):
@@ -50,10 +48,7 @@ class _Attention(torch.autograd.Function):
         exact = torch.promote_types(q.dtype, torch.float32)
         out = torch.zeros(q.shape, dtype=exact, device=q.device)
         lse = torch.full(q.shape[:2], -torch.inf, dtype=exact, device=q.device)
-        taken: list[Piece | Tiles] = []
-        for given in parts:
-            part = given(q, k, lse) if callable(given) else given
-            taken.append(part)
+        for part in parts:
             if isinstance(part, Piece):
                 keys, values = (part.of_keys(_for_every_head(x, len(q))) for x in (k, v))
                 found = attend(part.of_queries(q), keys, values, None, part.kind == "causal", scale)
@@ -62,7 +57,7 @@ class _Attention(torch.autograd.Function):
                 _attend_tiles(out.flatten(0, 1), lse.flatten(), q, k, v, part, scale)
         result = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, result, lse)
-        ctx.parts, ctx.scale = taken, scale
+        ctx.parts, ctx.scale = parts, scale
         ctx.set_materialize_grads(False)
         return result, lse
 
