@@ -18,8 +18,7 @@ from letheon.attend.hyper.kernels import attend, attend_backward
 from letheon.attend.hyper.plan import Piece
 from letheon.attend.hyper.tiles import Tiles
 
-# Tiles per gather: a few megabytes on a CPU, all tiles on a GPU.
-CHUNK = {"cpu": 16}
+GATHERED = 2048  # keys per gather on a CPU: half a megabyte each of keys and values of width 64, for its cache
 
 Part = Piece | Tiles
 
@@ -107,8 +106,14 @@ def _gathered(x: Tensor, numbers: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, numbers.flatten()).view(1, *numbers.shape, x.shape[-1])
 
 
+def _tiles_at_once(tiles: Tiles) -> int:
+    """Return how many tiles are gathered together; a GPU takes all."""
+    count, keys = tiles.keys.shape
+    return max(1, GATHERED // keys) if tiles.keys.device.type == "cpu" else count
+
+
 def _attend_tiles(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, tiles: Tiles, scale: float) -> None:
-    for chunk in tiles.chunks(CHUNK.get(q.device.type, len(tiles.queries))):
+    for chunk in tiles.chunks(_tiles_at_once(tiles)):
         keys, values = _gathered(k, chunk.keys), _gathered(v, chunk.keys)
         new, new_lse = attend(_gathered(q, chunk.queries), keys, values, chunk.bias(), False, scale)
         new, new_lse, rows = new.flatten(0, 2), new_lse.flatten(), chunk.queries.flatten()
@@ -131,7 +136,7 @@ def _add_piece(sums: Sequence[Tensor], piece: Piece, whole: _Whole, scale: float
 
 
 def _add_tiles(sums: Sequence[Tensor], tiles: Tiles, whole: _Whole, scale: float) -> None:
-    for chunk in tiles.chunks(CHUNK.get(whole.q.device.type, len(tiles.queries))):
+    for chunk in tiles.chunks(_tiles_at_once(tiles)):
         q, grad, out = (_gathered(x, chunk.queries) for x in (whole.q, whole.grad, whole.out))
         if chunk.real is not None:
             grad = grad * chunk.real[None, ..., None]
