@@ -4,7 +4,8 @@
 
 Speed: float32, heads of width 64, random tensors, both sides in turn in one process; every length is really run, the
 longest ones with one head and at most twice. Error: what meets in SmolLM2 while it reads 8192 tokens of two books, from
-`public_domain_text` in the folder that LETHEON_DATA names. Both with the same settings, `letheon.attend.hyper.MODEL`.
+`public_domain_text` in the folder that LETHEON_DATA names. Both with the same settings:
+`letheon.attend.hyper.MODEL` for HyperAttention, `letheon.attend.far.FAR` for far attention.
 Random tensors are for speed only: what attention makes of them is noise. A GPU is used where there is one; nothing here
 was measured on one.
 """
@@ -26,6 +27,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.common import Compared, begin, compare, in_turn, parser, say, show
+from letheon.attend.errors import Attend, local_window
+from letheon.attend.far import FAR, far_attention, far_pairs
 from letheon.attend.hyper import MODEL, computed_pairs, hyper_attention
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import load
@@ -33,17 +36,24 @@ from letheon.papers.common.data import data_folder
 from letheon.papers.hyperattention import BOOKS, GET, TOKENS, WIDTH, Reading, passage, read
 from letheon.papers.kit.figures import lines
 
-# Name of an entry: tokens, heads, causal.
+# Name of an entry: tokens, heads, causal, contender, forward and backward.
 ENTRIES = {
-    "causal_8192": (8192, 4, True),
-    "causal_32768": (32768, 2, True),
-    "causal_131072": (131072, 1, True),
-    "full_131072": (131072, 1, False),
+    "causal_8192": (8192, 4, True, "hyper", False),
+    "causal_32768": (32768, 2, True, "hyper", False),
+    "causal_131072": (131072, 1, True, "hyper", False),
+    "full_131072": (131072, 1, False, "hyper", False),
+    "training_8192": (8192, 4, True, "hyper", True),
+    "far_8192": (8192, 4, True, "far", False),
+    "far_32768": (32768, 2, True, "far", False),
+    "far_131072": (131072, 1, True, "far", False),
+    "far_training_8192": (8192, 4, True, "far", True),
 }
+WINDOW = "window, pairs as far"
 LONG, SHORTEST = 65536, 1024
 # Drawn beside exact attention where they can be imported: name, and a function of q, k, v and `causal`.
 CONTENDERS = {
     "hyper": ("letheon.attend.hyper", "hyper_attention", vars(MODEL)),
+    "far": ("letheon.attend.far", "far_attention", vars(FAR)),
     "nala": ("letheon.attend.nalaformer", "nala_attention", {}),
 }
 
@@ -55,27 +65,36 @@ def tensors(n: int, heads: int) -> list[Tensor]:
     return [torch.randn(1, heads, n, WIDTH, generator=generator).to(device) for _ in range(3)]
 
 
-def clocked(attend: Callable[..., Tensor], inputs: list[Tensor], causal: bool) -> Callable[[], None]:
-    """A call that is over when the work is."""
+def clocked(
+    attend: Callable[..., Tensor], inputs: list[Tensor], causal: bool, training: bool = False
+) -> Callable[[], None]:
+    """A call that is over when the work is; for training it ends with the gradients."""
+    name = "is_causal" if attend is scaled_dot_product_attention else "causal"
+    options = {} if getattr(attend, "func", None) is far_attention else {name: causal}
+    inputs = [x.detach().requires_grad_(training) for x in inputs]
 
-    @torch.inference_mode()
     def work() -> None:
-        attend(*inputs, **{"is_causal" if attend is scaled_dot_product_attention else "causal": causal})
-        if inputs[0].is_cuda:
-            torch.cuda.synchronize()
+        with torch.inference_mode(not training):
+            out = attend(*inputs, **options)
+            if training:
+                torch.autograd.grad(out, inputs, out.detach())
+            if out.is_cuda:
+                torch.cuda.synchronize()
 
     return work
 
 
-def speed(n: int, heads: int, causal: bool, repeats: int) -> Compared:
+def speed(n: int, heads: int, causal: bool, repeats: int, contender: str = "hyper", training: bool = False) -> Compared:
     """Exact attention over ours."""
-    share = computed_pairs(n, causal, MODEL) / (n * (n + 1) / 2 if causal else n * n)
+    pairs = far_pairs(n, FAR) if contender == "far" else computed_pairs(n, causal, MODEL)
+    share = pairs / (n * (n + 1) / 2 if causal else n * n)
     if share >= 1:
         raise LetheonError(f"{n} tokens are attended to exactly", "a ratio of a computation to itself says nothing")
     inputs = tensors(n, heads)
+    ours = partial(far_attention, **vars(FAR)) if contender == "far" else partial(hyper_attention, **vars(MODEL))
     sides = {
-        "theirs": clocked(scaled_dot_product_attention, inputs, causal),
-        "ours": clocked(partial(hyper_attention, **vars(MODEL)), inputs, causal),
+        "theirs": clocked(scaled_dot_product_attention, inputs, causal, training),
+        "ours": clocked(ours, inputs, causal, training),
     }
     if n < LONG:
         in_turn(sides, 1)  # warm up
@@ -134,7 +153,9 @@ def readings(options: argparse.Namespace) -> list[Reading]:
     if model.context_length < TOKENS:
         say(f"errors are left out: {options.model} reads {model.context_length} tokens, {TOKENS} are wanted")
         return []
-    return [read(model, passage(model, folder, seed), seed, beside=True) for seed in range(len(BOOKS))]
+    window = local_window(far_pairs(TOKENS, FAR) // TOKENS, FAR.pin_first)
+    others: dict[str, Attend] = {"far": partial(far_attention, **vars(FAR)), WINDOW: window}
+    return [read(model, passage(model, folder, seed), seed, True, others) for seed in range(len(BOOKS))]
 
 
 def errors(found: Sequence[Reading]) -> dict[str, Compared]:
@@ -143,10 +164,13 @@ def errors(found: Sequence[Reading]) -> dict[str, Compared]:
     middle = statistics.median
     note = "lowest and highest: of a layer; field: the paper's plain variant"
     error = Compared(middle(ours), min(ours), max(ours), middle(plain), middle(ours), "", note)
+    far, near = ([error for one in found for error in one.errors[name]] for name in ("far", WINDOW))
+    note = "lowest and highest: of a layer; field: a window with pinned keys and as many pairs"
+    chosen = Compared(middle(far), min(far), max(far), middle(near), middle(far), "", note)
     note = f"every layer patched, {TOKENS} tokens, a passage of each book; field: exact"
     worse = compare([one.patched for one in found], [one.exact for one in found])
     perplexity = replace(worse, theirs=worse.ours, ours=worse.theirs, unit="", note=note)
-    return {"error_median": error, "perplexity_ratio": perplexity}
+    return {"error_median": error, "perplexity_ratio": perplexity, "far_error_median": chosen}
 
 
 def show_errors(reading: Reading) -> None:
@@ -164,10 +188,15 @@ def main() -> None:
     """Parse, measure, print."""
     options = parser("Approximate attention against torch's exact attention.")
     options.add_argument("--longest", type=int, default=131072, help="leave out longer texts (default 131072)")
+    options.add_argument("--only", default="", help="time only the entries with this in their name")
     options.add_argument("--figure", type=Path, help="draw seconds over tokens into this SVG file")
     chosen = options.parse_args()
     begin(chosen)
-    entries = {name: speed(*what, chosen.repeats) for name, what in ENTRIES.items() if what[0] <= chosen.longest}
+    entries = {
+        name: speed(n, heads, causal, chosen.repeats, contender, training)
+        for name, (n, heads, causal, contender, training) in ENTRIES.items()
+        if n <= chosen.longest and chosen.only in name
+    }
     found = readings(chosen)
     if found:
         entries |= errors(found)

@@ -11,7 +11,8 @@ from torch import Tensor
 import letheon
 from letheon.attend.errors import attention_errors, local_window, mean_of_values, perplexity, relative_errors
 from letheon.attend.hyper import MODEL, Settings, binding, hyper_attention
-from letheon.attend.hyper.binding import patched_layers, use_hyper
+from letheon.attend.hyper.binding import use_hyper
+from letheon.attend.patching import patched_layers
 from letheon.core.errors import InputError
 from letheon.core.model.attention import on_attention
 from letheon.core.model.models import LanguageModel, load

@@ -29,8 +29,9 @@ def test_json_has_an_entry_a_length_and_says_what_it_leaves_out() -> None:
 
 
 def test_lengths_that_are_attended_to_exactly_are_refused() -> None:
-    with pytest.raises(LetheonError, match="2048 tokens are attended to exactly"):
-        attention.speed(2048, 1, True, 1)
+    for contender in ("hyper", "far"):
+        with pytest.raises(LetheonError, match="1024 tokens are attended to exactly"):
+            attention.speed(1024, 1, True, 1, contender)
 
 
 def test_a_contender_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,10 +58,12 @@ def test_a_curve_that_never_wins_has_no_crossing() -> None:
 
 
 def test_errors_and_perplexity_take_the_common_form() -> None:
-    one = Reading({"hyper": [0.05, 0.1, 0.2], "plain variant": [0.4, 0.5, 0.6]}, 20.0, 21.0)
-    two = Reading({"hyper": [0.06, 0.1, 0.1], "plain variant": [0.4, 0.5, 0.6]}, 10.0, 10.2)
+    others = {"plain variant": [0.4, 0.5, 0.6], "far": [0.01, 0.02, 0.03], attention.WINDOW: [0.02, 0.04, 0.06]}
+    one = Reading({"hyper": [0.05, 0.1, 0.2], **others}, 20.0, 21.0)
+    two = Reading({"hyper": [0.06, 0.1, 0.1], **others}, 10.0, 10.2)
     found = attention.errors([one, two])
     assert (found["error_median"].low, found["error_median"].value, found["error_median"].high) == (0.05, 0.1, 0.2)
     assert found["error_median"].theirs == 0.5
+    assert (found["far_error_median"].ours, found["far_error_median"].theirs) == (0.02, 0.04)
     assert found["perplexity_ratio"].high == pytest.approx(1.05)
     assert (found["perplexity_ratio"].theirs, found["perplexity_ratio"].ours) == (15.0, pytest.approx(15.6))

@@ -176,7 +176,7 @@ class AuditScope(GeneralAbility, LedgerOption, AuditCriteria):
         soft_prompt_steps: budget of the soft prompt attack, which trains embedding vectors before the question on half
             of the facts and asks for the others: steps, each a pass forwards and backwards per model. 0 leaves it out.
         attention: attention implementation under which the models are examined, as they will be served: one of
-            transformers', or `hyper`; empty takes their own.
+            transformers', `hyper` or `far`; empty takes their own.
         cache: store the examinations of the models before and reference in the user's cache folder, and reuse them in
             the next audit of the request. They hold its rows and the models' answers.
     """

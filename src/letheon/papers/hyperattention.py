@@ -177,9 +177,11 @@ def window_of(n: int) -> Attend:
     return local_window(computed_pairs(n, True, MODEL) // n, MODEL.pin_first)
 
 
-def read(model: LanguageModel, ids: Tensor, seed: int, beside: bool) -> Reading:
+def read(
+    model: LanguageModel, ids: Tensor, seed: int, beside: bool, others: Mapping[str, Attend] | None = None
+) -> Reading:
     """Measure errors by layer while the model reads with exact attention, then its patched perplexity."""
-    with attention_errors(model, contenders(len(ids), seed, beside)) as layers_of:
+    with attention_errors(model, contenders(len(ids), seed, beside) | dict(others or {})) as layers_of:
         exact = perplexity(model, ids, EVERY, FIRST)
     use_hyper(model)
     try:

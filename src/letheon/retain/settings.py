@@ -36,7 +36,8 @@ class LearnSettings(
         evaluate_rows: largest number of test rows per task in evaluations during training (always the same rows).
         precision: number format of a language model's matrix products in training.
         attention: attention implementation of a language model during the run: one of transformers' (`sdpa`, `eager`,
-            `flash_attention_2`), or `hyper`, which is approximate beyond 2,048 tokens; empty takes the model's own.
+            `flash_attention_2`), or `hyper` or `far`, which are approximate beyond 2,048 and 1,536 tokens; empty
+            takes the model's own.
         shard: put a language model's weights, gradients, moments and what a strategy holds per weight in shards over
             all processes (FSDP2) instead of holding them whole in each: `auto` does so where these (from 20 bytes per
             weight; 4 with an adapter) do not fit one device. One process has no shards.

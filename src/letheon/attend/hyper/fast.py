@@ -20,22 +20,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from letheon.attend.hyper.hashing import angular_codes
-from letheon.attend.hyper.kernels import attend, attend_backward
+from letheon.attend.hyper.parts import Part, attend_parts
 from letheon.attend.hyper.plan import Piece, pieces
 from letheon.attend.hyper.settings import Sampling, Settings
-from letheon.attend.hyper.tiles import Sorting, Tiles, tiles_of
+from letheon.attend.hyper.tiles import Sorting, tiles_of
 from letheon.core.errors import InputError
-
-# Tiles per gather: a few megabytes on a CPU, all tiles on a GPU.
-CHUNK = {"cpu": 16}
 
 
 @dataclass(frozen=True)
@@ -112,11 +108,11 @@ def hyper_attention(
         InputError: shapes or options that do not fit.
     """
     settings = Settings(block_size, sample_size, min_seq_len, lsh_num_projs, sampling, pin_first, pin_recent, centre)
-    _check(q, k, v, causal)
+    check_shapes(q, k, v, causal)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    flat = [x.flatten(0, 1).contiguous() for x in (q, k, v)]
+    flat = (q.flatten(0, 1).contiguous(), k.flatten(0, 1).contiguous(), v.flatten(0, 1).contiguous())
     plan = pieces(q.shape[2], k.shape[2], causal, settings)
-    parts: list[Piece | Tiles] = list(plan)
+    parts: list[Part] = list(plan)
     if any(piece.kind == "estimated" for piece in plan):
         draws = draw(plan, q.shape[1], q.shape[-1], settings, q, generator)
         sorting = sorting_of(flat[0].detach(), flat[1].detach(), flat[2].detach(), draws.directions, settings)
@@ -125,11 +121,12 @@ def hyper_attention(
             tiles_of(piece, sorting, next(uniform), causal, settings) if piece.kind == "estimated" else piece
             for piece in plan
         ]
-    out, lse = _Attention.apply(*flat, parts, scale)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    out, lse = attend_parts(*flat, parts, scale)
     return (out.view(q.shape), lse.view(q.shape[:3])) if return_lse else out.view(q.shape)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+    """Refuse shapes that do not fit together (`InputError`)."""
     found = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not (q.ndim == k.ndim == 4 and k.shape == v.shape and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3]):
         raise InputError(f"shapes do not fit: {found}", "give [batch, heads, n, d], k and v alike, one d for all")
@@ -137,107 +134,3 @@ def _check(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
         raise InputError(f"heads do not fit: {found}", "query heads must be a multiple of key heads, none empty")
     if causal and q.shape[2] != k.shape[2]:
         raise InputError(f"causal with {q.shape[2]} queries and {k.shape[2]} keys", "give as many queries as keys")
-
-
-class _Attention(torch.autograd.Function):
-    """Merge all parts by their log-sum-exp; the backward pass of a part needs only the final output and log-sum-exp."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Piece | Tiles], scale: float
-    ) -> tuple[Tensor, Tensor]:
-        exact = torch.promote_types(q.dtype, torch.float32)
-        out = torch.zeros(q.shape, dtype=exact, device=q.device)
-        lse = torch.full(q.shape[:2], -torch.inf, dtype=exact, device=q.device)
-        for part in parts:
-            if isinstance(part, Piece):
-                keys, values = (part.of_keys(_for_every_head(x, len(q))) for x in (k, v))
-                found = attend(part.of_queries(q), keys, values, None, part.kind == "causal", scale)
-                _merge(part.of_queries(out), part.of_queries(lse), *found)
-            else:
-                _estimate(out.flatten(0, 1), lse.flatten(), q, k, v, part, scale)
-        result = out.to(q.dtype)
-        ctx.save_for_backward(q, k, v, result, lse)
-        ctx.parts, ctx.scale = parts, scale
-        ctx.set_materialize_grads(False)
-        return result, lse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse = ctx.saved_tensors
-        width = q.shape[-1]
-        grad = torch.zeros_like(out) if grad is None else grad.contiguous()
-        if grad_lse is not None:
-            # d lse / d score is the weight, as if v had one more column, of ones, and lse were the output there
-            q, k, v, out, grad = (torch.nn.functional.pad(x, (0, 8)) for x in (q, k, v, out, grad))
-            v[..., width], grad[..., width] = 1.0, grad_lse
-        whole = _Whole(q, k, v, out, lse, grad)
-        sums = [torch.zeros(x.shape, dtype=lse.dtype, device=x.device) for x in (q, k, v)]
-        for part in ctx.parts:
-            add = _add_exact if isinstance(part, Piece) else _add_estimated
-            add(sums, part, whole, ctx.scale)
-        return *(total[..., :width].to(q.dtype) for total in sums), None, None
-
-
-class _Whole(NamedTuple):
-    """The tensors of the whole call for the backward pass: inputs, final result and its gradient."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    out: Tensor
-    lse: Tensor
-    grad: Tensor
-
-
-def _for_every_head(x: Tensor, heads: int) -> Tensor:
-    """[key heads, n, d] -> [heads, n, d]."""
-    return x if len(x) == heads else x.repeat_interleave(heads // len(x), 0)
-
-
-def _merge(out: Tensor, lse: Tensor, new: Tensor, new_lse: Tensor) -> None:
-    """Merge the result of further keys into the present result, in place."""
-    share = torch.sigmoid(new_lse - lse)
-    out.lerp_(new.to(out.dtype), share[..., None])
-    lse.copy_(torch.logaddexp(lse, new_lse))
-
-
-def _gathered(x: Tensor, numbers: Tensor) -> Tensor:
-    """Gather rows of x [heads, n, d] by their numbers [tiles, r] for the kernels: [1, tiles, r, d]."""
-    return x.flatten(0, 1).index_select(0, numbers.flatten()).view(1, *numbers.shape, x.shape[-1])
-
-
-def _estimate(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, tiles: Tiles, scale: float) -> None:
-    for chunk in tiles.chunks(CHUNK.get(q.device.type, len(tiles.queries))):
-        keys, values = _gathered(k, chunk.keys), _gathered(v, chunk.keys)
-        new, new_lse = attend(_gathered(q, chunk.queries), keys, values, chunk.mask[None, :, None], False, scale)
-        new, new_lse, rows = new.flatten(0, 2), new_lse.flatten(), chunk.queries.flatten()
-        if chunk.real is not None:
-            real = chunk.real.flatten()
-            new, new_lse, rows = new[real], new_lse[real], rows[real]
-        before, before_lse = out.index_select(0, rows), lse.index_select(0, rows)
-        _merge(before, before_lse, new, new_lse)
-        out.index_copy_(0, rows, before)
-        lse.index_copy_(0, rows, before_lse)
-
-
-def _add_exact(sums: Sequence[Tensor], piece: Piece, whole: _Whole, scale: float) -> None:
-    q, grad, out, lse = (piece.of_queries(x) for x in (whole.q, whole.grad, whole.out, whole.lse))
-    k, v = (piece.of_keys(_for_every_head(x, len(whole.q))) for x in (whole.k, whole.v))
-    found = attend_backward(grad, q, k, v, out, lse, None, piece.kind == "causal", scale)
-    piece.of_queries(sums[0]).add_(found.queries)
-    for total, part in zip(sums[1:], found[1:], strict=True):
-        piece.of_keys(total).add_(part.view(len(total), -1, *part.shape[1:]).sum(1))
-
-
-def _add_estimated(sums: Sequence[Tensor], tiles: Tiles, whole: _Whole, scale: float) -> None:
-    for chunk in tiles.chunks(CHUNK.get(whole.q.device.type, len(tiles.queries))):
-        q, grad, out = (_gathered(x, chunk.queries) for x in (whole.q, whole.grad, whole.out))
-        if chunk.real is not None:
-            grad = grad * chunk.real[None, ..., None]
-        k, v = _gathered(whole.k, chunk.keys), _gathered(whole.v, chunk.keys)
-        lse = whole.lse.flatten()[chunk.queries][None]
-        found = attend_backward(grad, q, k, v, out, lse, chunk.mask[None, :, None], False, scale)
-        for total, part, rows in zip(sums, found, (chunk.queries, chunk.keys, chunk.keys), strict=True):
-            total.flatten(0, 1).index_add_(0, rows.flatten(), part.flatten(0, 2).to(total.dtype))

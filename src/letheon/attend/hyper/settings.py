@@ -46,6 +46,11 @@ class Settings:
         if self.sampling not in get_args(Sampling):
             raise InputError(f"sampling is {self.sampling!r}", f"one of: {', '.join(get_args(Sampling))}")
 
+    @property
+    def exact_up_to(self) -> int:
+        """The largest number of queries with exact attention."""
+        return self.min_seq_len
+
 
 PAPER = Settings()
 # For `attention="hyper"`: chosen by error and time on one passage of prose in SmolLM2 that no reported number is from.

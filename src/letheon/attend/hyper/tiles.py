@@ -26,20 +26,26 @@ class Tiles:
         queries: [tiles, r] numbers of queries.
         real: [tiles, r] False where a query only pads its tile; None without padding.
         keys: [tiles, s] numbers of a block's keys, the pinned keys and the sampled keys.
-        mask: [tiles, s] added to the scores: 0, the log of how many keys a sample stands for, or `HIDDEN`.
+        mask: [tiles, s] added to the scores: 0, the log of how many keys a sample stands for, or `HIDDEN`; None adds
+            nothing.
     """
 
     queries: Int[Tensor, "tiles r"]
     real: Bool[Tensor, "tiles r"] | None
     keys: Int[Tensor, "tiles s"]
-    mask: Float[Tensor, "tiles s"]
+    mask: Float[Tensor, "tiles s"] | None
+
+    def bias(self) -> Float[Tensor, "one tiles one s"] | None:
+        """Return what the kernels add to the scores of every query of a tile."""
+        return None if self.mask is None else self.mask[None, :, None]
 
     def chunks(self, size: int) -> Iterator[Tiles]:
         """Yield the tiles in parts of `size`, small enough for the CPU's cache."""
         for start in range(0, len(self.queries), size):
             part = slice(start, start + size)
             real = None if self.real is None else self.real[part]
-            yield Tiles(self.queries[part], real, self.keys[part], self.mask[part])
+            mask = None if self.mask is None else self.mask[part]
+            yield Tiles(self.queries[part], real, self.keys[part], mask)
 
 
 @dataclass(frozen=True)

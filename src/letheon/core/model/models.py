@@ -162,8 +162,8 @@ def load(
         name: `smollm2` or `tiny` (embedded), a Hugging Face id, a folder of transformers weights, or a PEFT adapter.
         device: `auto` takes a GPU when there is one; or any torch device.
         adapter: a PEFT adapter to put on top.
-        attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...), or `hyper`: approximate attention for
-            long texts (`letheon.attend.use_hyper` chooses layers and settings).
+        attention: transformers' `attn_implementation` (`sdpa`, `eager`, ...), or `hyper` or `far`: approximate
+            attention for long texts (`letheon.attend.use_hyper` and `use_far` choose layers and settings).
         base: number format of the weights. In `bfloat16` and `4bit` (bitsandbytes) only adapters can be trained.
 
     Raises:

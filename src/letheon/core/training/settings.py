@@ -39,7 +39,8 @@ class TrainSettings(
             leaves its adapter in float32, and AdamW has a float32 copy of other weights that move); or, under a LoRA
             scope, `4bit` (an eighth; needs bitsandbytes).
         attention: attention implementation during the run: one of transformers' (`sdpa`, `eager`,
-            `flash_attention_2`), or `hyper`, which is approximate beyond 2,048 tokens; empty takes the model's own.
+            `flash_attention_2`), or `hyper` or `far`, which are approximate beyond 2,048 and 1,536 tokens; empty
+            takes the model's own.
         offload: hold AdamW's states (12 bytes per weight that moves) in the processor's memory and take its step there.
         gradient_checkpointing: run each block again in the backward pass instead of keeping its activations: less
             memory, about a third more time, the same result.

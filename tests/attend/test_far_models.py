@@ -1,0 +1,95 @@
+"""Attention "far" in transformers models: exact when it should be, chosen keys when it may be, decoding exact."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+import letheon
+from letheon.attend.far import FAR, Settings, binding, far_attention
+from letheon.core.model.models import LanguageModel, load
+from letheon.core.model.sites import attention, blocks
+
+SMALL = Settings(window=16, block=8, chunk=4, chosen=4, pin_first=4)  # exact up to 48 tokens
+
+
+def text(n: int, rows: int = 1) -> Tensor:
+    return torch.randint(3, 250, (rows, n), generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def logits(model: LanguageModel, ids: Tensor, **options: object) -> Tensor:
+    return model.model(ids, use_cache=False, **options).logits
+
+
+def test_the_public_names_are_there() -> None:
+    assert letheon.attend.far_attention is far_attention
+    assert letheon.attend.use_far is binding.use_far
+
+
+def test_short_texts_are_exact_and_long_ones_begin_exactly(tiny: LanguageModel) -> None:
+    far = load("tiny", device="cpu", attention="far")
+    assert far.model.config._attn_implementation == "far"
+    wanted = logits(tiny, text(300))
+    assert torch.equal(logits(far, text(300)), wanted)  # FAR is exact up to more than 300 tokens
+    binding.use_far(far, settings=SMALL)
+    found = logits(far, text(300))
+    assert torch.equal(logits(far, text(48)), logits(tiny, text(48)))
+    assert torch.allclose(found[:, :48], wanted[:, :48], atol=1e-5)
+    assert not torch.allclose(found[:, 48:], wanted[:, 48:], atol=1e-3)
+
+
+def test_enough_chunks_leave_the_model_as_it_is(tiny: LanguageModel) -> None:
+    wanted = logits(tiny, text(104))
+    settings = Settings(window=8, block=8, chunk=4, chosen=21, pin_first=4)  # before 104: 96 tokens, 22 chunks
+    binding.use_far(tiny, settings=settings)
+    assert settings.exact_up_to == 96
+    assert torch.allclose(logits(tiny, text(104)), wanted, atol=1e-5)
+
+
+def test_a_text_has_the_same_logits_alone_and_in_a_batch_and_as_a_prefix(tiny: LanguageModel) -> None:
+    binding.use_far(tiny, settings=SMALL)
+    row, other = text(120), text(120).flip(1)
+    alone = logits(tiny, row)
+    # float32 sums of another size round differently: 1e-5 of logits of about 1
+    assert torch.allclose(logits(tiny, torch.cat([other, row]))[1:], alone, atol=1e-5)
+    assert torch.allclose(logits(tiny, row[:, :80]), alone[:, :80], atol=1e-5)
+
+
+def test_gradients_of_training_reach_every_weight(tiny: LanguageModel) -> None:
+    binding.use_far(tiny, settings=SMALL)
+    ids = text(100)
+    tiny.model.train()
+    tiny.model(ids, labels=ids).loss.backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in tiny.model.parameters())
+
+
+def test_decoding_and_padded_rows_are_exact(tiny: LanguageModel) -> None:
+    binding.use_far(tiny, settings=SMALL)
+    ids = text(100)
+    with torch.inference_mode():
+        cache = tiny.model(ids[:, :99], use_cache=True).past_key_values
+        copied = copy.deepcopy(cache)
+        step = tiny.model(ids[:, 99:], past_key_values=cache).logits
+        tiny.model.set_attn_implementation("sdpa")
+        assert torch.equal(step, tiny.model(ids[:, 99:], past_key_values=copied).logits)
+    mask = torch.ones(2, 100, dtype=torch.long)
+    mask[1, 90:] = 0
+    wanted = logits(tiny, text(100, 2), attention_mask=mask)
+    binding.use_far(tiny, settings=SMALL)
+    assert torch.allclose(logits(tiny, text(100, 2), attention_mask=mask), wanted, atol=1e-6)
+
+
+def test_attention_without_a_causal_mask_is_exact() -> None:
+    q = torch.randn(1, 1, 100, 8, generator=torch.Generator().manual_seed(0))
+    module = torch.nn.Module()
+    module.far_settings, module.is_causal = SMALL, False
+    out, _ = binding.far_attention_forward(module, q, q, q, None)
+    assert torch.allclose(out.transpose(1, 2), torch.nn.functional.scaled_dot_product_attention(q, q, q), atol=1e-6)
+
+
+def test_only_the_chosen_layers_are_patched(tiny: LanguageModel) -> None:
+    binding.use_far(tiny, patch="last:2")
+    assert [attention(block).far_settings for block in blocks(tiny.model)] == [None, None, FAR, FAR]
