@@ -22,7 +22,6 @@ from letheon.core.scoring.generation import generate_ids
 from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
-from letheon.forget.objectives.alternates.stranger_states import row_endings, shared_ending
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
     Question,
@@ -151,55 +150,6 @@ def test_without_retain_rows_or_forms_the_rest_is_done(tiny: LanguageModel, dele
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(InputError, match="no form of question is called 'opions'"):
         Settings(forms="told opions")
-
-
-def test_states_are_drawn_to_those_of_a_stranger_at_the_end_of_the_question(
-    tiny: LanguageModel, deletion: Request
-) -> None:
-    """By hand: the question's tokens after the name, against the model before, asked about the invented names."""
-    row = deletion.forget[0]
-    assert row.subject is not None
-    assert row.subject in row.prompt
-    method = prepared(tiny, deletion, Settings(states=2.0, states_at=0.34, names=2), [([0], [0])])
-    plain = prepared(tiny, deletion, Settings(names=2), [([0], [0])])
-    moved = load("tiny", device="cpu")
-    with torch.no_grad():
-        for parameter in moved.model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    pair = Pair(method.rows.forget_batch([0]), method.rows.retain_batch([0]), 0)
-    found, without = method.terms(moved, pair), plain.terms(moved, pair)
-    assert found.forget is not None
-    assert without.forget is not None
-
-    encoder, names = tiny.encoder(), (row.subject, *unused_names(deletion.forget, deletion.retain, 2))
-    encoded = method.rows.forget[0]
-    fact = next((place for place, inside in enumerate(encoded.value) if inside), 0)
-    begun = tiny.tokenizer.decode(encoded.ids[encoded.start : encoded.start + fact])
-    distances = []
-    for text in ("", begun) if begun else ("",):
-        own, *others = [
-            [*encoder.prompt(row.prompt.replace(row.subject, name)),
-             *encoder.answer(text.replace(row.subject, name), end=False)[0]]
-            for name in names
-        ]  # fmt: skip
-        length = next(n for n in range(1, 99) if len({ids[-n] for ids in (own, *others)}) > 1) - 1
-        after, before, *strangers_ = [
-            model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0, -length:].detach()
-            for model, ids in [(moved, own), *((tiny, ids) for ids in (own, *others))]
-        ]
-        target = torch.stack(strangers_).mean(0)
-        distances.append(float((after - target).square().sum(1).mean() / (before - target).square().sum(1).mean()))
-    apart = sum(distances) / len(distances)
-    assert found.metrics["states_distance"] == pytest.approx(apart, rel=1e-4)
-    assert float((found.forget - without.forget).detach()) == pytest.approx(2 * apart, rel=1e-5)
-    assert method.terms(tiny, pair).metrics["states_distance"] == pytest.approx(1, rel=1e-4)
-
-
-def test_questions_without_a_name_have_no_stranger(tiny: LanguageModel) -> None:
-    assert row_endings(tiny, "Where does he live?", "He", None, ["Maela Tursk"], 1) == []
-    assert row_endings(tiny, "Where does Ann Lee live?", "Ann Lee", "Ann Lee", [], 1) == []
-    assert shared_ending([[1, 2, 3], [9, 2, 3], [2, 3]]) == 2
-    assert shared_ending([[1, 2], [1, 3]]) == 0
 
 
 # Who answers --------------------------------------------------------------------------------------------------------

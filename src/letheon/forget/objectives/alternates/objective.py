@@ -22,17 +22,14 @@ from torch import Tensor
 
 from letheon.core.errors import InputError, nearest
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.model.sites import blocks
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.likelihood import Scores, hidden_states, score
+from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
-from letheon.forget.objectives.alternates.stranger_states import Ending, row_endings, states_loss
-from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
     common_beginning,
@@ -52,9 +49,6 @@ class Settings:
         gamma, likelihood, alpha: weights of the facts' unlikelihood, of the alternates' and of the retain rows'
             negative log-likelihood.
         tokens: which tokens of the true answers the unlikelihood sees.
-        states: weight of the distance of the states at the end of a question, and of its answer up to the fact, from
-            a stranger's; 0 leaves them out.
-        states_at: the block whose output these states are, as a share of the model's depth.
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
         base: a model that never saw the facts and answers in place of the model itself. Default: the model itself,
@@ -65,8 +59,6 @@ class Settings:
     gamma: float = 1.0
     likelihood: float = 1.0
     alpha: float = 1.0
-    states: float = 0.0
-    states_at: float = 0.7
     tokens: Tokens = "words"
     names: int = 2
     forms: str = "options begun told"
@@ -74,8 +66,6 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("names",))
-        if not 0 <= self.states_at <= 1:
-            raise InputError(f"alternates: states_at is {self.states_at}", "give a share of the depth, 0 to 1")
         for form in self.forms.split():
             if form not in FORMS:
                 raise InputError(f"no form of question is called {form!r}", nearest(form, list(FORMS)))
@@ -115,7 +105,7 @@ def alternates_loss(
     Settings,
     wants={"retain", "subject"},
     recommended={"epochs": 6, "learning_rate": 4e-5, "stop": "auto"},
-    tiny=({"names": 1}, {"names": 1, "states": 1.0}),
+    tiny={"names": 1},
 )
 class Alternates(Objective):
     turns = 2
@@ -150,7 +140,6 @@ class Alternates(Objective):
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_after(self.extra[number], common)
-        self._find_endings(model, retain)
         forms = retain_forms(retain, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
@@ -177,25 +166,6 @@ class Alternates(Objective):
         more = max(-(-opposite // len(retained)) - 2, 0) if retained else 0
         rows = sorted(forms)
         return {i: [draw.choice(forms[j]) for j in (i, *draw.choices(rows, k=more))] for i in retained}
-
-    def _find_endings(self, model: LanguageModel, retain: Sequence[Example]) -> None:
-        """Compute the states to which those of the forget rows' questions are drawn."""
-        self.endings: dict[int, dict[int, Ending]] = {}  # by forget row: numbers of its texts, how they end
-        if not self.settings.states:
-            return
-        if model.sharded:
-            raise InputError("alternates: states are compared in one process", "leave states out, or use --shard off")
-        examples = self.rows.examples
-        lowest = model.frozen.below if model.frozen is not None else 0
-        self.layer = max(round(self.settings.states_at * (len(blocks(model.base())) - 1)), lowest)
-        names, subjects = unused_names(examples, retain, self.settings.names), guess_subjects(examples, retain)
-        for i, (row, subject) in enumerate(zip(examples, subjects, strict=True)):
-            encoded = self.rows.forget[i]
-            fact = next((place for place, inside in enumerate(encoded.value) if inside), 0)
-            begun = model.tokenizer.decode(encoded.ids[encoded.start : encoded.start + fact])
-            for ending in row_endings(model, row.prompt, begun, subject, names, self.layer):
-                self.extra.append(ending.prompt)
-                self.endings.setdefault(i, {})[len(self.extra) - 1] = ending
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -238,26 +208,9 @@ class Alternates(Objective):
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
         terms = self._weighed(pair, scores) if scores else Terms()
-        if (apart := self._apart(model, pair)) is not None and terms.forget is not None:
-            terms.forget = terms.forget + self.settings.states * apart
-            terms.metrics["states_distance"] = float(apart.detach())
         for nothing in idle:
             terms.forget = nothing if terms.forget is None else terms.forget + nothing
         return terms
-
-    def _apart(self, model: LanguageModel, pair: Pair) -> Tensor | None:
-        """The distance of a pair's questions from a stranger's states, a part of the mean over the effective batch."""
-        mine = [i for i in pair.forget.index.tolist() if i in self.endings] if pair.forget is not None else []
-        if not mine:
-            return None
-        parts: dict[str, Batch] = {}
-        texts = {number: ending for i in mine for number, ending in self.endings[i].items()}
-        self._add(parts, "texts", list(texts))
-        batch, losses = parts["texts"], []
-        hidden = hidden_states(model, batch, self.layer).float()
-        for row, length, ending in zip(hidden, batch.attention_mask.sum(1).tolist(), texts.values(), strict=True):
-            losses.append(states_loss(row[length - len(ending.states) : length], ending))
-        return torch.stack(losses).sum() / sum(len(self.endings.get(i, ())) for i in self.drawn[pair.step])
 
     def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
