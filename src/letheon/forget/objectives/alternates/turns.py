@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
@@ -56,18 +56,23 @@ def answer_of(row: Encoded) -> tuple[int, ...]:
     return tuple(row.ids[row.start :])
 
 
-def common_beginning(truth: Encoded, alternate: Encoded) -> int:
-    """Tokens with which both answers begin."""
-    pairs = zip(answer_of(truth), answer_of(alternate), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def learned_alike(truth: Encoded, alternate: Encoded) -> range:
+    """The places of an answer's tokens that an alternate learns too: those with which both go on alike.
+
+    Of a question's answer these are its first tokens, of running text those after what the alternate is given.
+    """
+    first = alternate.start - truth.start
+    pairs = zip(truth.ids[alternate.start :], answer_of(alternate), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return range(first, first + same) if truth.ids[: alternate.start] == alternate.ids[: alternate.start] else range(0)
 
 
-def with_fact_after(row: Encoded, common: int) -> Encoded:
-    """The row with a fact that begins after `common` tokens; the row as it is if nothing of the fact is left.
+def with_fact_apart(row: Encoded, learned: Collection[int]) -> Encoded:
+    """The row with a fact without the places that are learned; the row as it is if nothing of the fact is left.
 
     What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
     """
-    rest = tuple(inside and place >= common for place, inside in enumerate(row.value))
+    rest = tuple(inside and place not in learned for place, inside in enumerate(row.value))
     return replace(row, value=rest) if any(rest) else row
 
 
