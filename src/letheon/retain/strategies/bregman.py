@@ -192,7 +192,7 @@ class Bregman(Replaying):
         if mask is None:
             return divergence(outputs, rows.targets, kind, phi)
         parts = []
-        for task in rows.task.unique().tolist():
+        for task in torch.unique(rows.task).tolist():
             mine, classes = rows.task == task, (mask[task] == 0).nonzero().flatten()
             targets = torch.searchsorted(classes, rows.targets[mine])
             parts.append(mine.sum() * divergence(outputs[mine][:, classes], targets, kind, phi))
