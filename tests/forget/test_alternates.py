@@ -17,6 +17,7 @@ from torch import Tensor
 import letheon
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate_ids
 from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
@@ -33,6 +34,7 @@ from letheon.forget.objectives.alternates.strangers import (
     with_name,
     words_of_facts,
 )
+from letheon.forget.objectives.alternates.turns import learned_alike, with_fact_apart
 from letheon.forget.objectives.ce_u import ce_u_loss
 from letheon.forget.parts import Pair, PairIndices, Rows
 from letheon.forget.request import Request
@@ -328,7 +330,7 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
 ) -> None:
     row = Example("", "The hut by the sea is old, and the boats that lie before it are green.")
     encoded = replace(tiny.encoder().encode(row), value=())
-    encoded = replace(encoded, value=tuple(place > 1 for place in range(len(encoded.ids) - encoded.start)))
+    encoded = replace(encoded, value=tuple(place == 2 for place in range(len(encoded.ids) - encoded.start)))
     monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
     cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
@@ -339,6 +341,48 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
         whole = tiny.encoder().encode(one)
         learned = one.learned(tiny.encoder(), whole)
         assert tiny.tokenizer.decode(learned.ids[learned.start :]) == one.answer[len(one.given) :]
+
+
+def test_no_continuation_ends_a_fact_that_the_given_beginning_begins(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Example("", "Old Ann Lee was born in Reykjavik in 1951.")
+    encoded = tiny.encoder().encode(row)
+    text = row.answer
+    inside = [
+        any(text.find(word) <= i < text.find(word) + len(word) for word in ("Reykjavik", "1951"))
+        for i in range(len(text))
+    ]
+    begun = alternate_rows._beginnings(tiny, row, replace(encoded, value=(True, *inside[1:])))
+    assert {tiny.tokenizer.decode(one) for one in begun if len(one) > 20} == {"Old Ann Lee was born in ", text[:34]}
+
+    def goes_on(_: LanguageModel, prompts: list[str], *, prefixes: list[list[int]], **__: object) -> list[list[int]]:
+        return [[*start, *tiny.tokenizer("javik then.", add_special_tokens=False)["input_ids"]] for start in prefixes]
+
+    monkeypatch.setattr(strangers, "generate_ids", goes_on)
+    for given, taken in (("born in Reyk", False), ("born in Reykjavik, not ", True), ("the Reyk ", True)):
+        beginning = tuple(tiny.tokenizer(given, add_special_tokens=False)["input_ids"])
+        found = alternate_answers(tiny, [Question("", None, ("Reykjavik",), beginning)], [])
+        assert [one.answer for one in found[0]] == (["javik then."] if taken else []), given
+    assert gives("51 in May", ["1951"], "in 19")
+    assert not gives(" in May", ["1951"], "in 1951")
+
+
+def test_the_end_of_a_text_as_long_as_the_context_is_continued_within_it(tiny: LanguageModel) -> None:
+    length = tiny.encoder().context_length
+    text = " ".join(f"w{i}" for i in range(length))[: length - 8] + " Oslo."
+    row = Example("", text, value="Oslo")
+    method = prepared(tiny, Request((row,)), Settings(), [([0], [])])
+    assert all(len(method.extra[number].ids) <= length for number in method.plain)
+
+
+def test_of_a_text_what_a_continuation_has_in_common_with_the_fact_is_not_unlearned() -> None:
+    truth = Encoded((9, 1, 2, 3, 4, 5), 1, (False, False, True, True, True))
+    assert list(learned_alike(truth, Encoded((9, 1, 2, 3, 7), 3))) == [2]
+    assert list(learned_alike(truth, Encoded((9, 1, 8, 3, 7), 3))) == []
+    assert list(learned_alike(truth, Encoded((9, 1, 2, 7), 1))) == [0, 1]
+    assert with_fact_apart(truth, {0, 2}).value == (False, False, False, True, True)
+    assert with_fact_apart(truth, {2, 3, 4}) == truth
 
 
 # Other forms --------------------------------------------------------------------------------------------------------

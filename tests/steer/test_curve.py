@@ -68,6 +68,21 @@ def test_a_difference_that_chance_explains_recommends_nothing() -> None:
     assert recommend([POINT, at(1.0, 0.3)], nearer, 0.9)[0] is None
 
 
+def test_without_random_directions_or_with_one_prompt_the_reason_says_so() -> None:
+    best, reason = recommend([POINT, at(1.0, 0.6)], [], 0.9)
+    assert best == 1.0
+    assert "no random direction" in reason
+    assert "random" not in recommend([POINT, at(1.0, 0.1)], [], 0.9)[1]
+    one = [replace(point, rates=point.rates[:1]) for point in (POINT, at(1.0, 0.9))]
+    assert recommend(one, [], 0.9) == (None, "one prompt does not show what is more than chance")
+
+
+def test_a_perplexity_of_no_number_is_a_collapse_and_never_recommended() -> None:
+    broken = at(1.0, 0.9, perplexity=math.nan)
+    assert collapses(broken, POINT)
+    assert recommend([POINT, broken], [], 0.9)[0] is None
+
+
 def test_the_classifier_sees_words() -> None:
     texts = Contrast(
         [Example("", f"please do {one}") for one in "abcdefgh"], [Example("", f"do {one}, fool") for one in "abcdefgh"]

@@ -274,9 +274,9 @@ def _start(points: Sequence[Point]) -> Point:
 
 
 def collapses(point: Point, start: Point) -> bool:
-    """Return whether a model has collapsed at a point, compared with strength 0."""
+    """Return whether a model has collapsed at a point, compared with strength 0; a perplexity of no number counts."""
     return (
-        point.perplexity > COLLAPSE_PERPLEXITY * start.perplexity
+        not point.perplexity <= COLLAPSE_PERPLEXITY * start.perplexity
         or point.repetition > start.repetition + COLLAPSE_REPETITION
     )
 
@@ -303,6 +303,8 @@ def recommend(
     start = _start(points)
     if classifier_accuracy < 0.7:
         return None, f"the two sets of texts cannot be told apart (accuracy {classifier_accuracy:.2f})"
+    if len(start.rates) == 1:
+        return None, "one prompt does not show what is more than chance"
     fit = []
     for at, point in enumerate(points):
         rate = point.target.value or 0.0
@@ -315,12 +317,12 @@ def recommend(
             fit.append((rate, -abs(point.strength), point))
     if not fit:
         return None, (
-            "no strength with small side effects raises the target rate, by more than chance, above the model as it is "
-            "and the random directions"
+            "no strength with small side effects raises the target rate, by more than chance, above the model as it is"
+            + (" and the random directions" if random else "")
         )
     best = max(fit, key=lambda one: one[:2])[2]
     cost = best.perplexity / start.perplexity - 1
     return best.strength, (
         f"target rate {best.target.value:.2f} instead of {start.target.value:.2f}, perplexity {cost:+.0%}, "
-        "above every random direction"
+        + ("above every random direction" if random else "compared with no random direction")
     )

@@ -14,15 +14,16 @@ from letheon.retain.learn import learn
 from letheon.retain.models import mlp
 from letheon.retain.row_gradients import flat
 from letheon.retain.strategies.bregman import Bregman, Settings, divergence
+from letheon.retain.stream import Scenario
 from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("bregman")
 
 
-def weights_after(text: str, seed: int = 0) -> Tensor:
+def weights_after(text: str, seed: int = 0, scenario: Scenario = "class") -> Tensor:
     torch.manual_seed(seed)
     given = {"epochs": 2, "batch_size": 5, "learning_rate": 0.05, "optimizer": "sgd"}
-    result = learn(mlp([8, 16, 16, 6]), sample_stream(), text, **given)  # type: ignore[arg-type]
+    result = learn(mlp([8, 16, 16, 6]), sample_stream(scenario), text, **given)  # type: ignore[arg-type]
     return flat([weight.detach() for weight in result.learner.weights])
 
 
@@ -43,6 +44,18 @@ def test_a_preset_trains_the_weights_of_the_strategy_of_its_name(preset: str, st
     assert float((ours - theirs).abs().max()) < 1e-5
     if strategy != "naive":
         assert float((theirs - naive).abs().max()) > 1e-3, "the strategy does something here"
+
+
+@pytest.mark.parametrize(
+    ("preset", "strategy"),
+    [
+        ("bregman:preset=er,capacity=12", "replay:capacity=12"),
+        ("bregman:preset=lwf,alpha=2", "lwf:strength=2,temperature=1"),
+    ],
+)
+def test_where_the_task_is_known_outputs_are_those_of_its_classes(preset: str, strategy: str) -> None:
+    ours, theirs = (weights_after(text, scenario="task") for text in (preset, strategy))
+    assert float((ours - theirs).abs().max()) < 1e-5
 
 
 def test_cpr_descends_the_negative_entropy_of_the_new_rows() -> None:
@@ -74,6 +87,8 @@ def test_targets_and_functions_by_hand() -> None:
 
 
 def test_a_sure_and_wrong_model_has_a_finite_loss_and_gradient() -> None:
+    far = divergence(torch.tensor([[0.0, 900.0]]), torch.tensor([0]), "label", "entropy")
+    assert 700 < float(far) < 900
     logits = torch.tensor([[0.0, 300.0]], requires_grad=True)
     loss = divergence(logits, torch.tensor([0]), "label", "entropy")
     assert float(loss.detach()) == pytest.approx(300)

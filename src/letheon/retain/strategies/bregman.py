@@ -93,15 +93,21 @@ def divergence(logits: Float[Tensor, "n classes"], target: Tensor, kind: Target,
     """
     if kind == "stored" and phi == "square":
         return bregman(squared_norm, logits, target) / logits.numel()
-    now, n = logits.double().softmax(-1), len(logits)  # in float32 an improbable class has a probability of zero
+    now, n = _probabilities(logits), len(logits)
     if kind == "label":
         z = functional.one_hot(target, logits.shape[1]).to(now)
     else:
-        z = torch.full_like(now, 1 / now.shape[1]) if kind == "uniform" else target.double().softmax(-1)
+        z = torch.full_like(now, 1 / now.shape[1]) if kind == "uniform" else _probabilities(target)
     if phi == "square":
-        return (bregman(squared_norm, now, z) / n).to(logits.dtype)
+        return (bregman(squared_norm, now, z) / n).to(logits)
     first, second = (now, z) if kind == "uniform" else (z, now)
-    return (bregman(negative_entropy, first, second) / n).to(logits.dtype)
+    return (bregman(negative_entropy, first, second) / n).to(logits)
+
+
+def _probabilities(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    """In float64, since in float32 an improbable class has a probability of zero; where the device has none, beside."""
+    wide = (logits.cpu() if logits.device.type == "mps" else logits).double()
+    return wide.softmax(-1).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 # The strategy
@@ -176,8 +182,21 @@ class Bregman(Replaying):
 
     def replay_loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         settings = self.settings
-        target = rows.kept["logits"] if settings.target == "stored" else rows.targets
-        return settings.alpha * divergence(outputs, target, settings.target, settings.phi)
+        if settings.target == "label":
+            return settings.alpha * self._of_own_classes(learner, rows, outputs)
+        return settings.alpha * divergence(outputs, rows.kept["logits"], "stored", settings.phi)
+
+    def _of_own_classes(self, learner: Learner, rows: TaskRows, outputs: Tensor) -> Tensor:
+        """D_Φ of outputs; in task-incremental streams of the classes of each row's task."""
+        kind, phi, mask = self.settings.target, self.settings.phi, getattr(learner, "mask", None)
+        if mask is None:
+            return divergence(outputs, rows.targets, kind, phi)
+        parts = []
+        for task in torch.unique(rows.task).tolist():
+            mine, classes = rows.task == task, (mask[task] == 0).nonzero().flatten()
+            targets = torch.searchsorted(classes, rows.targets[mine])
+            parts.append(mine.sum() * divergence(outputs[mine][:, classes], targets, kind, phi))
+        return torch.stack(parts).sum() / len(rows)
 
     # D_Φ on new rows, and D_Ψ
 
@@ -186,7 +205,7 @@ class Bregman(Replaying):
         if settings.target == "stored":
             self.stored = {"logits": outputs.detach()}
         elif settings.target == "uniform":
-            terms.append(settings.alpha * divergence(outputs, rows.targets, "uniform", settings.phi))
+            terms.append(settings.alpha * self._of_own_classes(learner, rows, outputs))
         elif settings.target == "old" and self.old is not None:
             old = self.old[rows.index]
             parts = [divergence(outputs[:, c], old[:, c], "old", settings.phi) for c in old_classes(learner)]

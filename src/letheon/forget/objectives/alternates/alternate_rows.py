@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -115,11 +116,23 @@ def retain_forms(retain: Sequence[Example], forms: Sequence[str], seed: int) -> 
 def _beginnings(model: LanguageModel, row: Example, encoded: Encoded) -> list[tuple[int, ...]]:
     """The tokens that an answer is begun with: none, or those of running text up to its first fact and to each cut.
 
-    A cut within a letter is left out.
+    A cut within a word of a fact stands before it: what is left of a word that has begun would be decoded. One within a
+    letter is left out.
     """
     if row.prompt:
         return [()]
-    text = encoded.ids[encoded.start :]
-    fact = max(next((place for place, inside in enumerate(encoded.value) if inside), 1), 1)
-    ends = sorted({fact, *(cut for share in CUTS if fact < (cut := round(share * len(text))) < len(text))})
-    return [text[:end] for end in ends if BROKEN not in model.tokenizer.decode(text[:end])]
+    text, inside = encoded.ids[encoded.start :], encoded.value
+    fact = max(next((place for place, carries in enumerate(inside) if carries), 1), 1)
+    ends = {fact}
+    for share in CUTS:
+        end = round(share * len(text))
+        while fact < end < len(inside) and inside[end] and inside[end - 1] and _in_a_word(model, text, end):
+            end -= 1
+        if fact < end < len(text):
+            ends.add(end)
+    return [text[:end] for end in sorted(ends) if BROKEN not in model.tokenizer.decode(text[:end])]
+
+
+def _in_a_word(model: LanguageModel, text: Sequence[int], end: int) -> bool:
+    before, after = (model.tokenizer.decode(text[:stop]) for stop in (end, end + 1))
+    return re.search(r"\w$", before) is not None and re.match(r"\w", after[len(before) :]) is not None

@@ -32,10 +32,10 @@ from letheon.forget.objectives.alternates.alternate_rows import Continued, retai
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
-    common_beginning,
     fact_tokens,
     in_turn,
-    with_fact_after,
+    learned_alike,
+    with_fact_apart,
 )
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
@@ -135,11 +135,15 @@ class Alternates(Objective):
             for i, row in enumerate(rows.examples)
         ]
         for i, (plain, _) in enumerate(pools):
-            common = max((common_beginning(rows.forget[i], self.extra[number]) for number in plain), default=0)
-            rows.forget[i] = with_fact_after(rows.forget[i], common)
+            alike = {
+                place
+                for number in plain
+                for place in learned_alike(rows.forget[i], self.extra[number], model.tokenizer.decode)
+            }
+            rows.forget[i] = with_fact_apart(rows.forget[i], alike)
             for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
-                    self.extra[number] = with_fact_after(self.extra[number], common)
+                    self.extra[number] = with_fact_apart(self.extra[number], alike)
         forms = retain_forms(retain, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}

@@ -159,16 +159,25 @@ def _alike(word: str, part: str) -> bool:
     return word.startswith(part[:STEM]) or SequenceMatcher(None, word, part).ratio() >= NEARLY
 
 
-def gives(text: str, words: Sequence[str]) -> bool:
-    """Whether a text contains one of the words, however it is cased; one of four letters also with another ending."""
-    return any(
-        re.search(rf"(?<!\w){re.escape(word)}" + ("" if len(word) >= 4 else r"(?!\w)"), text, re.IGNORECASE)
+def gives(text: str, words: Sequence[str], given: str = "") -> bool:
+    """Whether a text contains one of the words, however it is cased; one of four letters also with another ending.
+
+    Args:
+        given: what stands before the text; a word that begins in it and ends in the text is given too.
+    """
+    begun = re.findall(r"\w*$", given)[0]
+    found = (
+        match.end()
         for word in words
+        for match in re.finditer(
+            rf"(?<!\w){re.escape(word)}" + ("" if len(word) >= 4 else r"(?!\w)"), begun + text, re.IGNORECASE
+        )
     )
+    return any(end > len(begun) for end in found)
 
 
 def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
-    """Token sequences that begin each word: as it stands, lower-case or capitalised, after a space or not.
+    """Token sequences that begin each word: as it stands, in small or capital letters, after a space or not.
 
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
     ends it with others' syllables. It is banned by two where the first has less than three letters or is a function
@@ -179,7 +188,7 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     for word in words:
         if len(word) == 1 and word.isdigit():
             continue
-        for form in {word, word.lower(), word.capitalize()}:
+        for form in {word, word.lower(), word.capitalize(), word.upper()}:
             for text in (form, f" {form}"):
                 ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
                 while ids and not model.tokenizer.decode(ids[:1]).strip():  # a space that is a token of its own
@@ -223,7 +232,14 @@ def _written(
 ) -> list[Alternate | None]:
     """The answer to each question about its name; None where it is rejected."""
     prompts = [_about(question, name) for question, name in zip(questions, names, strict=True)]
-    limit = max(question.limit for question in questions)
+    encoder = stranger.encoder()
+    before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
+    end = len(encoder.answer("")[0])
+    rooms = [
+        max(encoder.context_length - len(ids) - end * bool(question.prompt), 1)
+        for ids, question in zip(before, questions, strict=True)
+    ]
+    limit = max(min(question.limit, room) for question, room in zip(questions, rooms, strict=True))
     written = generate_ids(
         stranger,
         prompts,
@@ -233,13 +249,13 @@ def _written(
         temperature=temperature,
         seed=stream_seed(seed, "alternates") % (1 << 63),
     )
-    encoder = stranger.encoder()
-    new = [ids[len(question.beginning) :] for question, ids in zip(questions, written, strict=True)]
-    before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
+    new = [ids[len(question.beginning) :][:room] for question, ids, room in zip(questions, written, rooms, strict=True)]
     scores = score_tokens(stranger, [(ids, [answer]) for ids, answer in zip(before, new, strict=True)])
     answers: list[Alternate | None] = []
-    for question, name, ids, (score,) in zip(questions, names, new, scores, strict=True):
-        answer = _accepted(question, name, _full_sentences(stranger, question.beginning, ids, limit))
+    for question, name, ids, (score,), room in zip(questions, names, new, scores, rooms, strict=True):
+        text = _full_sentences(stranger, question.beginning, ids, min(limit, room))
+        given = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
+        answer = None if given and gives(text, question.words, given) else _accepted(question, name, text)
         answers.append(Alternate(answer, float(score.logp.mean())) if answer else None)
     return answers
 

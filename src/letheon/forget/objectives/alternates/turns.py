@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
 from letheon.core.rows.encoding import Encoded
+
+Decode = Callable[[Sequence[int]], str]  # token ids -> text
 
 
 class Turn(NamedTuple):
@@ -56,18 +58,34 @@ def answer_of(row: Encoded) -> tuple[int, ...]:
     return tuple(row.ids[row.start :])
 
 
-def common_beginning(truth: Encoded, alternate: Encoded) -> int:
-    """Tokens with which both answers begin."""
-    pairs = zip(answer_of(truth), answer_of(alternate), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def learned_alike(truth: Encoded, alternate: Encoded, decode: Decode) -> range:
+    """The places of an answer's tokens that an alternate learns too: those with which both go on alike.
+
+    Of a question's answer these are its first tokens, of running text those after what the alternate is given. They end
+    between two words, or between digits: a name is unlearned from its first syllable on, though another name of the
+    alternate begins with it (Seattle and Seagrave).
+    """
+    first = alternate.start - truth.start
+    pairs = zip(truth.ids[alternate.start :], answer_of(alternate), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start = alternate.start
+    while same and any(_within_word(row.ids[start:], same, decode) for row in (truth, alternate)):
+        same -= 1
+    return range(first, first + same) if truth.ids[:start] == alternate.ids[:start] else range(0)
 
 
-def with_fact_after(row: Encoded, common: int) -> Encoded:
-    """The row with a fact that begins after `common` tokens; the row as it is if nothing of the fact is left.
+def _within_word(ids: Sequence[int], place: int, decode: Decode) -> bool:
+    """Whether a letter stands on either side of the place before a token."""
+    before, whole = decode(ids[:place]), decode(ids[: place + 1])
+    return before[-1:].isalpha() and whole[len(before) : len(before) + 1].isalpha()
+
+
+def with_fact_apart(row: Encoded, learned: Collection[int]) -> Encoded:
+    """The row with a fact without the places that are learned; the row as it is if nothing of the fact is left.
 
     What the true answer has in common with an alternate (the 200 of 2003 and 2004) is not to be unlearned.
     """
-    rest = tuple(inside and place >= common for place, inside in enumerate(row.value))
+    rest = tuple(inside and place not in learned for place, inside in enumerate(row.value))
     return replace(row, value=rest) if any(rest) else row
 
 
