@@ -197,10 +197,10 @@ def _score_trees(
         ids[i, :n] = torch.tensor(tree.ids[prefix:])
         positions[i, :n] = torch.tensor(tree.depth[prefix:])
         visible[i, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
+        visible[i, 0, n:, 0] = True  # padding must see something; nobody sees padding
         for one, path in zip(asked, tree.paths, strict=True):
             at = [predicting.setdefault((i, node), len(predicting)) for node in path[one.start - 1 :]]
             wanted.append((one, at))
-    visible[..., 0] = True  # padding must see something; nobody sees padding
     mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), torch.finfo(torch.float32).min)
     row, node = torch.tensor(list(predicting), device=device).T
     with labelled_head(base, row, node - prefix):
