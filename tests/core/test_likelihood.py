@@ -99,7 +99,9 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("tokens", [4096, 1])
-@pytest.mark.parametrize("questions", [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, ("", ["Running text.", "Run away.", "Go away."])]])
+@pytest.mark.parametrize(
+    "questions", [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, ("", ["Running text.", "Run away.", "Go away."])]]
+)
 def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
     questions: list[tuple[str, list[str]]], tokens: int, tiny: LanguageModel
 ) -> None:

@@ -26,6 +26,7 @@ from letheon.recall.vector_table import VectorTable
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
 OWED = "erasure of case "  # in `about`, then the case of a ledger: completed by another process than began it
+REINDEXED = "reindexed"  # in `about`: how often all vectors were replaced
 WAIT_SECONDS = 5.0
 PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
@@ -62,6 +63,7 @@ class Store:
         InputError: the file is no memory, is torn, is newer than this version, or holds another embedder's vectors.
     """
 
+    _reindexed: str | None = None  # how often all vectors had been replaced when they were read
     _left_unfinished = False  # the killed erasure that this connection could not complete; it waits for it once
 
     def __init__(self, path: Path, embedder: str, width: int) -> None:
@@ -296,14 +298,23 @@ class Store:
         state = (self.version(), self.connection.total_changes)
         if self._read_at != state:
             self._check_embedder()
-            last = int(self._table.ids[-1]) if self._table.count else 0  # ids grow and are never given twice
-            read = "SELECT id, vector FROM memories WHERE id > ? ORDER BY id"
-            added = self.connection.execute(read, (last,)).fetchall()
-            if len(self) != self._table.count + len(added):  # some were erased
-                self._table, added = VectorTable(self.width), self.connection.execute(read, (0,)).fetchall()
+            if self._reindexed != (at := self.about().get(REINDEXED)):
+                self._table, self._reindexed = VectorTable(self.width), at
+            count, added = self._vectors_after(int(self._table.ids[-1]) if self._table.count else 0)
+            if count != self._table.count + len(added):  # some were erased
+                self._table, (_, added) = VectorTable(self.width), self._vectors_after(0)
             self._table.append(added)
             self._read_at = state
         return self._table.ids, self._table.vectors
+
+    def _vectors_after(self, last: int) -> tuple[int, list[tuple[int, bytes]]]:
+        """Return the number of memories, and id and vector of those after `last`: ids grow and are never given twice.
+
+        It is one statement, since another process may write between two.
+        """
+        read = "SELECT held, id, vector FROM (SELECT count(*) AS held FROM memories) LEFT JOIN memories ON id > ?"
+        rows = self.connection.execute(f"{read} ORDER BY id", (last,)).fetchall()
+        return rows[0][0], [(number, vector) for _, number, vector in rows if number is not None]
 
     def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """Return the k memories whose vectors have the largest cosine with a unit query [width], best first."""
@@ -340,6 +351,8 @@ class Store:
             connection.executemany("UPDATE memories SET vector = ? WHERE id = ?", pairs)
             facts = [("embedder", embedder), ("width", str(width))]
             connection.executemany("UPDATE about SET value = ?2 WHERE name = ?1", facts)
+            many = int(self.about().get(REINDEXED, "0")) + 1
+            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (REINDEXED, str(many)))
         self.embedder, self.width = embedder, width
         self._table, self._read_at = VectorTable(width), (-1, -1)
         return True
