@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry, problem_of
-from letheon.recall.vector_table import VectorTable
+from letheon.recall.vector_table import VectorTable, vectors_after
 
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
 OWED = "erasure of case "  # in `about`, then the case of a ledger: completed by another process than began it
 REINDEXED = "reindexed"  # in `about`: how often all vectors were replaced
+AGAIN = "INSERT INTO about VALUES (?, '1') ON CONFLICT (name) DO UPDATE SET value = value + 1"
 WAIT_SECONDS = 5.0
 PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
@@ -63,14 +64,13 @@ class Store:
         InputError: the file is no memory, is torn, is newer than this version, or holds another embedder's vectors.
     """
 
-    _reindexed: str | None = None  # how often all vectors had been replaced when they were read
     _left_unfinished = False  # the killed erasure that this connection could not complete; it waits for it once
 
     def __init__(self, path: Path, embedder: str, width: int) -> None:
         self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
-        self._table, self._read_at = VectorTable(width), (-1, -1)
+        self._table, self._read_at, self._reindexed = VectorTable(width), (-1, -1), ""
         try:
             shared: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}  # threads take turns
             self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, **shared)
@@ -295,26 +295,16 @@ class Store:
         Raises:
             InputError: another process has stored another embedder's vectors.
         """
-        state = (self.version(), self.connection.total_changes)
-        if self._read_at != state:
+        if self._read_at != (state := (self.version(), self.connection.total_changes)):
             self._check_embedder()
-            if self._reindexed != (at := self.about().get(REINDEXED)):
+            if self._reindexed != (at := self.about().get(REINDEXED, "")):
                 self._table, self._reindexed = VectorTable(self.width), at
-            count, added = self._vectors_after(int(self._table.ids[-1]) if self._table.count else 0)
+            count, added = vectors_after(self.connection, self._table.last)
             if count != self._table.count + len(added):  # some were erased
-                self._table, (_, added) = VectorTable(self.width), self._vectors_after(0)
+                self._table, (_, added) = VectorTable(self.width), vectors_after(self.connection, 0)
             self._table.append(added)
             self._read_at = state
         return self._table.ids, self._table.vectors
-
-    def _vectors_after(self, last: int) -> tuple[int, list[tuple[int, bytes]]]:
-        """Return the number of memories, and id and vector of those after `last`: ids grow and are never given twice.
-
-        It is one statement, since another process may write between two.
-        """
-        read = "SELECT held, id, vector FROM (SELECT count(*) AS held FROM memories) LEFT JOIN memories ON id > ?"
-        rows = self.connection.execute(f"{read} ORDER BY id", (last,)).fetchall()
-        return rows[0][0], [(number, vector) for _, number, vector in rows if number is not None]
 
     def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """Return the k memories whose vectors have the largest cosine with a unit query [width], best first."""
@@ -349,10 +339,9 @@ class Store:
                 return False
             pairs = [(np.ascontiguousarray(vector, dtype="<f4").tobytes(), i) for i, vector in vectors.items()]
             connection.executemany("UPDATE memories SET vector = ? WHERE id = ?", pairs)
-            facts = [("embedder", embedder), ("width", str(width))]
-            connection.executemany("UPDATE about SET value = ?2 WHERE name = ?1", facts)
-            many = int(self.about().get(REINDEXED, "0")) + 1
-            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (REINDEXED, str(many)))
+            for fact in (("embedder", embedder), ("width", str(width))):
+                connection.execute("UPDATE about SET value = ?2 WHERE name = ?1", fact)
+            connection.execute(AGAIN, (REINDEXED,))
         self.embedder, self.width = embedder, width
         self._table, self._read_at = VectorTable(width), (-1, -1)
         return True
