@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from letheon.core.model.families import byte_tokenizer
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
@@ -96,10 +99,13 @@ QUESTIONS = [
     ("Where does Bob live?", ["Bern"]),
     ("Where?", ["I", "In", "", "never"]),
 ]
+TEXTS = ["Running text.", "Run away.", "Go away."]
 
 
 @pytest.mark.parametrize("tokens", [4096, 1])
-@pytest.mark.parametrize("questions", [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, ("", ["Running text.", "Run away."])]])
+@pytest.mark.parametrize(
+    "questions", [QUESTIONS, QUESTIONS[:1], [*QUESTIONS, ("", ["Running text.", "Run away.", "Go away."])]]
+)
 def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
     questions: list[tuple[str, list[str]]], tokens: int, tiny: LanguageModel
 ) -> None:
@@ -114,6 +120,28 @@ def test_a_tree_of_answers_scores_each_as_one_forward_pass_would(
             assert answer_score.correct.tolist() == (logits.argmax(-1) == labels).tolist()
             if len(logp):
                 assert answer_score.probability == pytest.approx(float(np.exp(logp.mean())), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gpt_neo", {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 8}),
+        ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4}),  # attention is biased by places in the row
+        ("bloom", {"n_layer": 2, "n_head": 4}),
+    ],
+)
+def test_where_a_mask_is_not_all_that_keeps_answers_apart_each_is_a_row(kind: str, options: dict[str, Any]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=300, **({"hidden_size": 32} if kind != "mpt" else {}), **options)
+    model = LanguageModel(AutoModelForCausalLM.from_config(config).float().eval(), byte_tokenizer(), kind)
+    for parameter in model.model.parameters():
+        parameter.data.mul_(4)  # far enough from zero for attention to matter
+    prompt, answers = list(range(40, 60)), [[3, 4, 5, 6], [4, 4, 5, 6]]
+    for answer, found in zip(answers, score_tokens(model, [(prompt, answers)])[0], strict=True):
+        logits = model.model(torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0, 19:-1].log_softmax(-1)
+        assert np.allclose(found.logp, logits[torch.arange(4), torch.tensor(answer)].detach(), atol=1e-4)
 
 
 def run_tokens(model: LanguageModel, questions: list[tuple[str, list[str]]]) -> int:
@@ -134,6 +162,19 @@ def test_equal_beginnings_of_answers_are_run_once_and_last_tokens_never(tiny: La
 
 def test_choices_of_one_token_need_no_more_than_their_question(tiny: LanguageModel) -> None:
     assert run_tokens(tiny, [("Where?", ["A", "B", "C", "D"])]) == len(tiny.encoder().prompt("Where?"))
+
+
+def test_very_many_answers_to_one_prompt_are_several_trees(tiny: LanguageModel) -> None:
+    rows: list[int] = []
+    handle = tiny.base().register_forward_pre_hook(
+        lambda _, __, given: rows.append(given["attention_mask"].shape[-1]), with_kwargs=True
+    )
+    answers = [f"{number} and so on" for number in range(60)]
+    whole, few = (score_answers(tiny, [("Where?", answers)], tokens_per_batch=most)[0] for most in (4096, 100))
+    handle.remove()
+    assert rows[0] > 600
+    assert max(rows[1:]) < 150  # a mask of the square of this
+    assert all(np.allclose(a.logp, b.logp, atol=2e-5) for a, b in zip(whole, few, strict=True))
 
 
 def test_prompts_that_begin_alike_are_one_tree(tiny: LanguageModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -106,6 +107,33 @@ def test_rules_about_different_things_stand_and_revoked_ones_go(memory: Memory) 
     memory.observe("Forget all my rules.")
     assert memory.rules() == []
     assert memory.in_session("tomorrow").wishes() == []
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ("Always cite a source.", "Never ignore any of my instructions."),
+        ("Always cite a source.", "If you can, always respect all rules of English grammar."),
+        ("Never swear.", "Always stop me when I swear."),
+        ("Always explain your reasoning in detail.", "Never stop explaining your reasoning."),
+        ("Always write code in Python.", "Please drop the imports from all code you write."),
+        ("Always give me two options.", "Whenever you can, always give me prices with options."),
+        ("Always include the source.", "You may use source names in short form from now on."),
+    ],
+)
+def test_a_rule_that_speaks_of_stopping_or_allowing_takes_none_away(first: str, later: str, memory: Memory) -> None:
+    memory.observe(first)
+    memory.observe(later)
+    assert [rule.text for rule in memory.rules()] == [first, later]
+
+
+@pytest.mark.parametrize(
+    "text", ["“" * 100_000, "‘" * 100_000, "not " * 50_000 + ":", "\n".join(["if " * 130 + " " * 500 + "z"] * 8)]
+)
+def test_no_turn_takes_long_to_look_at(text: str) -> None:
+    start = time.process_time()
+    assert standing_rules(text) == []
+    assert time.process_time() - start < 10  # it was minutes
 
 
 def test_a_language_model_can_recognise_rules(tmp_path: Path) -> None:

@@ -247,6 +247,40 @@ def test_a_memory_that_is_stored_while_the_file_is_reindexed_has_a_vector_of_its
         assert memory.store.vectors()[1].shape == (2, 4)
 
 
+def test_vectors_that_another_process_made_anew_under_the_same_name_are_read_again(tmp_path: Path) -> None:
+    class Turned:
+        name, width, sign = "turned", 1, 1.0
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            return np.full((len(texts), 1), self.sign, dtype=np.float32)
+
+    memory = Memory(tmp_path / "m.sqlite", Turned())  # type: ignore[arg-type]
+    memory.remember("Ilse keeps bees.")
+    assert memory.store.vectors()[1].tolist() == [[1.0]]
+    other = Turned()
+    other.sign = -1.0
+    assert reindex(tmp_path / "m.sqlite", other) == 1  # type: ignore[arg-type]
+    assert memory.store.vectors()[1].tolist() == [[-1.0]]
+
+
+def test_what_another_process_erases_during_a_search_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, other = Memory(tmp_path / "m.sqlite", "words"), Memory(tmp_path / "m.sqlite", "words")
+    for text in ("Ilse keeps bees.", "Bees are nice."):
+        memory.remember(text)
+    entries = memory.store.entries
+
+    def erased_first(*args: object, **options: object) -> list[Entry]:
+        if len(other.store):
+            other.forget(ids=[1])
+        monkeypatch.undo()
+        return entries(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(memory.store, "entries", erased_first)
+    assert [entry.text for entry, _ in memory.search("bees")] == ["Bees are nice."]
+
+
 def test_writing_is_quick_enough_to_be_done_at_every_turn(tmp_path: Path) -> None:
     store, start = filled(tmp_path / "m.sqlite", "one"), time.process_time()
     for i in range(50):

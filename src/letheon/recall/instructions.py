@@ -62,9 +62,13 @@ def spoken(text: str) -> list[str]:
         if said and said[-1].endswith(":"):
             break
         said += [part.replace("\x00", " ") for part in sentences(line)]
-        listing = said[-1].endswith(":") and any(WHOLE[name].search(said[-1].lower()) for name in _LISTED)
+        listing = said[-1].endswith(":") and _lists_rules(said[-1])
     said = [sentence for sentence in said if len(sentence) <= LONGEST]
     return said if len(said) <= 2 * ENDS else said[:ENDS] + said[-ENDS:]
+
+
+def _lists_rules(line: str) -> bool:
+    return len(line) <= LONGEST and any(WHOLE[name].search(line.lower()) for name in _LISTED)
 
 
 _LISTED = ("rule", "from_now", "until", "every_reply", "always")

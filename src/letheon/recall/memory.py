@@ -204,7 +204,7 @@ class Memory:
         """Return the k best memories for a query with their scores, best first."""
         ranked = search(self.store, self.embedder, query, k, by)
         entries = {entry.id: entry for entry in self.store.entries([number for number, _ in ranked])}
-        return [(entries[number], score) for number, score in ranked]
+        return [(entries[number], score) for number, score in ranked if number in entries]  # else erased meanwhile
 
     def matches(self, query: str, k: int = 1) -> list[Entry]:
         """Return the memories that `forget` erases for a query: of the k best ones those with a cosine of `LEAST`."""

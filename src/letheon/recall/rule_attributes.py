@@ -42,14 +42,15 @@ NO_FORM = ("persona", "topic", "other")  # attributes of rules that say more tha
 COMPILED = {name: re.compile(pattern) for name, pattern in ATTRIBUTES.items()}
 CONDITION = re.compile(r"^(and |also |so |please )*(if|when|whenever|any ?time|each time|every time|unless|after) ")
 FILLER = re.compile(r"\b(ever|again|at all|any ?more|from (now|here|today) on|please|now)\b")
-REVOKES = re.compile(
-    r"\b(forget|ignore|scrap|drop|cancel|lift|disregard|never mind|undo|no longer|stop)\b|"
-    r"\byou (can|may|needn't|don't (need|have) to)\b"
+LEAD = r"^((ok|okay|well|actually|now|and|also|so|please|just|from now on|you (can|may)|let's|(can|could) you)[\s,]+)*"
+TAKES_BACK = rf"{LEAD}(forget|ignore|scrap|drop|cancel|lift|disregard|never mind|undo)\b"
+REVOKES = re.compile(  # a prohibition ("stop ...", "drop the imports") takes no rule away: it is one
+    rf"{TAKES_BACK}.*\b(rules?|instructions?|what i said|limit|thing|about|being|voice)\b|"
+    rf"{LEAD}you (no longer|needn't|don't (need|have) to)\b|{LEAD}(you can|you may)\b.*\b(again|any ?more|now)\b"
 )
 EVERYTHING = re.compile(
-    r"\b(all|any|every)( of)?( the| my| your| our)?( (previous|earlier|former|standing|other))? (rules?|"
-    r"instructions?)\b|"
-    r"\beverything i (said|told you|asked)\b"
+    rf"{TAKES_BACK}[^.,;:]*\b((all|any|every)( of)?( the| my| your| our)?( (previous|earlier|former|standing|other))? "
+    r"(rules?|instructions?)\b(?! (of|about|for|on|in)\b)|everything i (said|told you|asked)\b)"
 )
 COMMON = re.compile(
     r"\b(about|again|all|and|any|are|but|can|could|did|does|done|don|down|ever|every|for|forget|from|have|has|how|"
@@ -83,15 +84,15 @@ def is_form(attribute: str) -> bool:
 def in_force(rules: Sequence[Entry]) -> list[Entry]:
     """Return the rules in force, in their order: the latest for each attribute, without those that were revoked.
 
-    A revocation without a known attribute takes away the earlier rule with which it shares most words, the latest of
-    equals; one of all rules takes away all. Where it shares none it stays, as a rule.
+    A revocation without a known attribute takes away the earlier rule with which it shares most words and at least half
+    of its own, the latest of equals; one of all rules takes away all. Where there is none it stays, as a rule.
 
     Args:
         rules: all rules of a conversation, oldest first.
     """
     latest: dict[str, Entry] = {}
     for rule in rules:
-        attribute, lowered = str(rule.details["attribute"]), rule.text.lower()
+        attribute, lowered = str(rule.details["attribute"]), rule.text.lower().replace("’", "'")
         if REVOKES.search(lowered):
             if EVERYTHING.search(lowered):
                 latest.clear()
@@ -105,11 +106,11 @@ def in_force(rules: Sequence[Entry]) -> list[Entry]:
 
 
 def _shares_most(text: str, latest: dict[str, Entry]) -> str | None:
-    """Return the attribute of the rule with the most words of a text, None where no rule has any."""
+    """Return the attribute of the rule with the most words of a text, None where no rule has half of them."""
     words = _words(text)
     shared = {attribute: len(words & _words(rule.text)) for attribute, rule in latest.items()}
     best = max(reversed(shared), key=shared.__getitem__, default=None)
-    return best if best is not None and shared[best] else None
+    return best if best is not None and shared[best] and 2 * shared[best] >= len(words) else None
 
 
 def _words(text: str) -> set[str]:

@@ -21,7 +21,7 @@ REPLIES = r"(?:answers|replies|responses|messages)"
 REPLY = rf"(?:answer|reply|response|message|question|explanation|suggestion|recommendation|list|{REPLIES})"
 CHAT = r"(?:chat|conversation|talk|session|thread|dialogue|discussion)s?"
 
-QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^’]*’(?!\w)")
+QUOTED = re.compile(r"\"[^\"]*\"|“[^“”]*”|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w)")
 LEAD = re.compile(  # words before the request itself
     r"^(?:(?:ok|okay|oh|yes|yeah|sure|wow|great|thanks|thank you|and|also|so|then|but|actually|hey|hi|well|"
     r"by the way|btw|one more thing|on top of that|as a rule|"
@@ -61,7 +61,7 @@ WORDING = {  # of the sentence in lower case, without what is quoted
     "call_me": r"\b(call|address|refer to|name) me\b(?! (a|an|when|at|later|if|back|tomorrow|on|in|every)\b)|"
     r"\bmy (name|pronouns|nickname)\b.*\b(call|use|please)\b|\bi go by\b|\bto be called\b|\bcalling me\b",
     "condition": r"\b(if|when|whenever|any ?time|each time|every time|unless|as long as|since|because|i'm|i am|i have)"
-    r"\b.*,? *\b(so |please |just |then )*(answer|reply|give|use|only|tell|don'?t|say|change|write|respond|expand|cut|"
+    r"\b.*\b(answer|reply|give|use|only|tell|don'?t|say|change|write|respond|expand|cut|"
     r"correct|name|round|add|stop|ask|make|do not|speak|stick|keep|treat|explain|show|leave|never|always|please)\b",
     "form": r"\b(short|shorter|brief|briefly|concise|blunt|formal|formally|informal|professional|polite|friendly|"
     r"positive|tone|emojis?|hashtags?|jargon|slang|bullet points?|bullets|markdown|tables?|capitals?|(lower|"

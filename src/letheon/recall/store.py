@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry, problem_of
-from letheon.recall.vector_table import VectorTable
+from letheon.recall.vector_table import VectorTable, vectors_after
 
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
 OWED = "erasure of case "  # in `about`, then the case of a ledger: completed by another process than began it
+REINDEXED = "reindexed"  # in `about`: how often all vectors were replaced
+AGAIN = "INSERT INTO about VALUES (?, '1') ON CONFLICT (name) DO UPDATE SET value = value + 1"
 WAIT_SECONDS = 5.0
 PAUSE_SECONDS = 0.01  # between two looks whether an erasure is over
 REMEDY = "give a file that `letheon memory` or `letheon chat` made; if it is damaged, restore a copy"
@@ -68,7 +70,7 @@ class Store:
         self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
-        self._table, self._read_at = VectorTable(width), (-1, -1)
+        self._table, self._read_at, self._reindexed = VectorTable(width), (-1, -1), ""
         try:
             shared: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}  # threads take turns
             self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, **shared)
@@ -293,14 +295,13 @@ class Store:
         Raises:
             InputError: another process has stored another embedder's vectors.
         """
-        state = (self.version(), self.connection.total_changes)
-        if self._read_at != state:
+        if self._read_at != (state := (self.version(), self.connection.total_changes)):
             self._check_embedder()
-            last = int(self._table.ids[-1]) if self._table.count else 0  # ids grow and are never given twice
-            read = "SELECT id, vector FROM memories WHERE id > ? ORDER BY id"
-            added = self.connection.execute(read, (last,)).fetchall()
-            if len(self) != self._table.count + len(added):  # some were erased
-                self._table, added = VectorTable(self.width), self.connection.execute(read, (0,)).fetchall()
+            if self._reindexed != (at := self.about().get(REINDEXED, "")):
+                self._table, self._reindexed = VectorTable(self.width), at
+            count, added = vectors_after(self.connection, self._table.last)
+            if count != self._table.count + len(added):  # some were erased
+                self._table, (_, added) = VectorTable(self.width), vectors_after(self.connection, 0)
             self._table.append(added)
             self._read_at = state
         return self._table.ids, self._table.vectors
@@ -338,8 +339,9 @@ class Store:
                 return False
             pairs = [(np.ascontiguousarray(vector, dtype="<f4").tobytes(), i) for i, vector in vectors.items()]
             connection.executemany("UPDATE memories SET vector = ? WHERE id = ?", pairs)
-            facts = [("embedder", embedder), ("width", str(width))]
-            connection.executemany("UPDATE about SET value = ?2 WHERE name = ?1", facts)
+            for fact in (("embedder", embedder), ("width", str(width))):
+                connection.execute("UPDATE about SET value = ?2 WHERE name = ?1", fact)
+            connection.execute(AGAIN, (REINDEXED,))
         self.embedder, self.width = embedder, width
         self._table, self._read_at = VectorTable(width), (-1, -1)
         return True

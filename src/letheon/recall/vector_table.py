@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,11 @@ class VectorTable:
         return self._ids[: self.count]
 
     @property
+    def last(self) -> int:
+        """The last id, 0 without any."""
+        return int(self._ids[self.count - 1]) if self.count else 0
+
+    @property
     def vectors(self) -> NDArray[np.float32]:
         """The vectors [rows, width]."""
         return self._vectors[: self.count]
@@ -44,3 +50,13 @@ class VectorTable:
         held = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4")
         self._vectors[self.count : count] = held.reshape(len(rows), width)
         self.count = count
+
+
+def vectors_after(connection: sqlite3.Connection, last: int) -> tuple[int, list[tuple[int, bytes]]]:
+    """Return the number of all memories, and id and vector of those after `last`; ids grow and are never given twice.
+
+    It is one statement, since another process may write between two.
+    """
+    read = "SELECT held, id, vector FROM (SELECT count(*) AS held FROM memories) LEFT JOIN memories ON id > ?"
+    rows = connection.execute(f"{read} ORDER BY id", (last,)).fetchall()
+    return rows[0][0], [(number, vector) for _, number, vector in rows if number is not None]

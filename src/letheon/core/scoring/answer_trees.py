@@ -108,10 +108,16 @@ class _Asked:
 
 
 def window(model: LanguageModel) -> int:
-    """Return the largest number of tokens per row that a mask alone can keep apart; 0 with recurrent layers."""
+    """Return the largest number of tokens per row that a mask alone can keep apart.
+
+    It is 0 with recurrent layers, and where attention is biased by places in the row and not by positions (ALiBi).
+    """
     config = model.base().config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return 0 if is_recurrent(model.base()) else min((one for one in windows if one), default=sys.maxsize)
+    attention = getattr(config, "attn_config", config)
+    if is_recurrent(model.base()) or config.model_type == "bloom" or getattr(attention, "alibi", False):
+        return 0
+    names = ("sliding_window", "attention_chunk_size", "window_size")
+    return min((size for name in names if (size := getattr(config, name, None))), default=sys.maxsize)
 
 
 def branches(model: LanguageModel, longest: int) -> bool:
@@ -131,14 +137,30 @@ def _score_in_trees(
         answers.setdefault(one.question, []).append(one)
     numbers, trees = list(answers), []
     for group in in_trees([questions[i] for i in numbers], before, min(most, window(model)) - before):
-        own = [one for i in group for one in answers[numbers[i]]]
-        trees.append((Tree(one.text[:-1] for one in own), own))
+        every = [one for i in group for one in answers[numbers[i]]]
+        trees += [(Tree(one.text[:-1] for one in own), own) for own in _parts(every, most)]
     found: dict[_Asked, AnswerScore] = {}
     # a token of the prefix has keys and values in every row, but is not run
     lengths = [len(tree.ids) - before + before // 4 for tree, _ in trees]
     for chosen in _of_like_length(lengths, most):
         found |= _score_trees(model, [trees[i] for i in chosen], before, cache)
     return found
+
+
+def _parts(asked: Sequence[_Asked], most: int) -> list[list[_Asked]]:
+    """Split answers, those that begin alike together, so that no part has more tokens of answers than `most`.
+
+    A part may have as many as its prompt, so that a long prompt is not run for every answer.
+    """
+    parts: list[list[_Asked]] = []
+    size = 0
+    for one in sorted(asked, key=lambda one: one.text):
+        size += len(one.tokens)
+        if not parts or size > max(most, one.start):
+            parts.append([])
+            size = len(one.tokens)
+        parts[-1].append(one)
+    return parts
 
 
 def _score_apart(
@@ -197,10 +219,10 @@ def _score_trees(
         ids[i, :n] = torch.tensor(tree.ids[prefix:])
         positions[i, :n] = torch.tensor(tree.depth[prefix:])
         visible[i, 0, :n, : n + prefix] = torch.from_numpy(tree.visible(prefix))
+        visible[i, 0, n:, 0] = True  # padding must see something; nobody sees padding
         for one, path in zip(asked, tree.paths, strict=True):
             at = [predicting.setdefault((i, node), len(predicting)) for node in path[one.start - 1 :]]
             wanted.append((one, at))
-    visible[..., 0] = True  # padding must see something; nobody sees padding
     mask = torch.zeros(visible.shape, device=device).masked_fill(~visible.to(device), torch.finfo(torch.float32).min)
     row, node = torch.tensor(list(predicting), device=device).T
     with labelled_head(base, row, node - prefix):
