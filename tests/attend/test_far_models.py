@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from tests.attend.reading import logits, text
 
 import letheon
 from letheon.attend.far import FAR, Settings, binding, far_attention
@@ -13,15 +13,6 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import attention, blocks
 
 SMALL = Settings(window=16, block=8, chunk=4, chosen=4, pin_first=4)  # exact up to 48 tokens
-
-
-def text(n: int, rows: int = 1) -> Tensor:
-    return torch.randint(3, 250, (rows, n), generator=torch.Generator().manual_seed(0))
-
-
-@torch.inference_mode()
-def logits(model: LanguageModel, ids: Tensor, **options: object) -> Tensor:
-    return model.model(ids, use_cache=False, **options).logits
 
 
 def test_the_public_names_are_there() -> None:

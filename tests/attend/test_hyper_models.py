@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.attend.reading import logits, text
 from torch import Tensor
 
 import letheon
@@ -19,15 +20,6 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import attention, blocks
 
 SMALL = Settings(block_size=8, sample_size=8, min_seq_len=32, pin_first=4)
-
-
-def text(n: int, rows: int = 1) -> Tensor:
-    return torch.randint(3, 250, (rows, n), generator=torch.Generator().manual_seed(0))
-
-
-@torch.inference_mode()
-def logits(model: LanguageModel, ids: Tensor, **options: object) -> Tensor:
-    return model.model(ids, use_cache=False, **options).logits
 
 
 def test_the_public_names_are_there() -> None:
