@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
-from tests.attend.reading import logits, text
 
 import letheon
 from letheon.attend.far import FAR, Settings, binding, far_attention
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import attention, blocks
+from tests.attend.reading import logits, text
 
 SMALL = Settings(window=16, block=8, chunk=4, chosen=4, pin_first=4)  # exact up to 48 tokens
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.attend.reading import logits, text
 from torch import Tensor
 
 import letheon
@@ -18,6 +17,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.attention import on_attention
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import attention, blocks
+from tests.attend.reading import logits, text
 
 SMALL = Settings(block_size=8, sample_size=8, min_seq_len=32, pin_first=4)
 
