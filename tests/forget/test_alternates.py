@@ -167,13 +167,14 @@ def test_banned_words_are_never_decoded(tiny: LanguageModel) -> None:
 
 
 class Syllables:
-    """A tokenizer of three letters per token."""
+    """A tokenizer of three letters per token, or another number."""
 
-    def __init__(self) -> None:
+    def __init__(self, letters: int = 3) -> None:
         self.texts: list[str] = []
+        self.part = rf" ?\w{{1,{letters}}}"
 
     def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        parts = re.findall(r" ?\w{1,3}", text)
+        parts = re.findall(self.part, text)
         self.texts += [part for part in parts if part not in self.texts]
         return {"input_ids": [self.texts.index(part) for part in parts]}
 
@@ -189,6 +190,11 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Reykjavik")) == {"Rey", "rey", " Rey", " rey", "REY", " REY"}
     assert set(bans("1951")) == {"1951", " 1951"}
+    tokenizer = Syllables(2)
+    model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
+    assert set(bans("Seattle")) == {"Se", " Se", "seat", " seat", "SE", " SE"}
+    tokenizer = Syllables()
+    model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Theodor")) == {
         "Theodo",
         "theodo",

@@ -180,9 +180,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     """Token sequences that begin each word: as it stands, in small or capital letters, after a space or not.
 
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
-    ends it with others' syllables. It is banned by two where the first has less than three letters or is a function
-    word by itself (The-odor). A word with digits is banned as a whole, so that other years stay possible; a single
-    digit, which every year may hold, is not.
+    ends it with others' syllables. It is banned by two where the first has less than three letters (two
+    after a capital: Se-attle) or is a function word by itself (The-odor). A word with digits is banned as a whole, so
+    that other years stay possible; a single digit, which every year may hold, is not.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -193,8 +193,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
                 while ids and not model.tokenizer.decode(ids[:1]).strip():  # a space that is a token of its own
                     ids = ids[1:]
-                first = model.tokenizer.decode(ids[:1]).strip().lower()
-                alone = sum(map(str.isalpha, first)) >= 3 and first not in FUNCTION_WORDS
+                first = model.tokenizer.decode(ids[:1]).strip()
+                enough = sum(map(str.isalpha, first)) >= (2 if first[:1].isupper() else 3)
+                alone = enough and first.lower() not in FUNCTION_WORDS
                 few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
