@@ -85,7 +85,7 @@ def weight_changes(before: LanguageModel, after: LanguageModel) -> list[dict[str
 
 
 def _with_biases_of(other: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add zeros for biases that another model's module has, such as those that `letheon steer bake` writes."""
+    """Add zeros for the biases that only the other model has: `letheon steer bake` writes new ones."""
     absent = {key: torch.zeros_like(w) for key, w in other.items() if key.endswith("bias") and key not in own}
     return {**own, **absent}
 

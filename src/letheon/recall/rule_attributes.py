@@ -82,7 +82,7 @@ def is_form(attribute: str) -> bool:
 
 
 def in_force(rules: Sequence[Entry]) -> list[Entry]:
-    """Return the rules in force, in their order: the latest for each attribute, without those that were revoked.
+    """Return the rules in force, oldest first: per attribute the latest rule, unless a later sentence revoked it.
 
     A revocation without a known attribute takes away the earlier rule with which it shares most words and at least half
     of its own, the latest of equals; one of all rules takes away all. Where there is none it stays, as a rule.

@@ -148,9 +148,9 @@ def _score_in_trees(
 
 
 def _parts(asked: Sequence[_Asked], most: int) -> list[list[_Asked]]:
-    """Split answers, those that begin alike together, so that no part has more tokens of answers than `most`.
+    """Split answers into parts of at most `most` answer tokens; answers that begin alike stay together.
 
-    A part may have as many as its prompt, so that a long prompt is not run for every answer.
+    A part may have as many tokens as its prompt, so that a long prompt is not run for every answer.
     """
     parts: list[list[_Asked]] = []
     size = 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-# Attention between so many pairs of tokens costs about as much as running one token through a small model's weights.
+# Number of pairs of tokens whose attention costs about as much as one token's pass through a small model's weights.
 PAIRS_PER_TOKEN = 512
 
 Question = tuple[Sequence[int], Sequence[Sequence[int]]]  # a prompt and its answers, as token ids

@@ -31,8 +31,8 @@ QUESTION_WORDS = frozenset(
 CLUMSY = 0.5
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-# Short facts, of at most so many words, are banned from the answers to other questions about their subject; and the
-# largest number of words that are banned so.
+# Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
+# question about the same subject.
 SHORT, MOST_BESIDE = 4, 64
 # At most so many answers are decoded together: more gain nothing on a processor.
 AT_ONCE = 16
@@ -180,9 +180,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     """Token sequences that begin each word: as it stands, in small or capital letters, after a space or not.
 
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
-    ends it with others' syllables. It is banned by two where the first has less than three letters (two
-    after a capital: Se-attle) or is a function word by itself (The-odor). A word with digits is banned as a whole, so
-    that other years stay possible; a single digit, which every year may hold, is not.
+    ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
+    (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
+    "Se"). A word with digits is banned as a whole, so that other years stay possible; a single digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
