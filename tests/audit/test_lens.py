@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 
 from letheon.audit.attacks import lens as attack
 from letheon.audit.attacks.candidate_answers import Question
-from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_of, run
+from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_by_layer, run
 from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site
@@ -37,34 +40,44 @@ def test_at_the_last_layer_the_lens_is_the_model(tiny: LanguageModel) -> None:
 
 def test_candidates_are_compared_where_they_part(tiny: LanguageModel) -> None:
     question = Question(ROWS[0], ("Ann has a cow.", "Ann has a dog."))  # `c` of cow is the `c` of cat: they part later
-    alone = ranks_of(tiny, [Question(ROWS[0], ("Ann has a cow.",))])
+    alone = ranks_by_layer(tiny, [Question(ROWS[0], ("Ann has a cow.",))])
     assert alone.shape == (4, 1)
     assert set(alone.ravel()) <= {0.0, 1.0}
-    assert set(ranks_of(tiny, [question]).ravel()) <= {0.25, 0.75}  # cat and cow tie at their first byte
+    assert set(ranks_by_layer(tiny, [question]).ravel()) <= {0.25, 0.75}  # cat and cow tie at their first byte
 
 
-def planted(forgotten_too: bool) -> Any:
-    """States whose layer 1 holds the next token of the true answer, of kept rows or of all; the others are noise."""
+Holds = Callable[[str, str], bool]  # whether layer 1 holds the value (second) after a question about a name (first)
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, holds: Holds) -> None:
+    """Give layer 1 states that hold the next token of what a name has; all other states are noise."""
 
     def states(model: LanguageModel, rows: list[list[int]], **_: Any) -> torch.Tensor:
         generator, encoder = torch.Generator().manual_seed(0), model.encoder()
         found = torch.randn(4, len(rows), 64, generator=generator)
         table = model.model.lm_head.weight.detach()
-        for row in ROWS if forgotten_too else ROWS[2:]:
-            prefix = [*encoder.prompt(row.prompt), *encoder.answer(f"{row.id} has a ", end=False)[0]]
-            found[1, rows.index(prefix)] = table[encoder.answer(str(row.value))[0][0]]
+        for i, row in enumerate(rows):
+            name = re.search(r"What has ([\w ]+)\?", model.tokenizer.decode(row))
+            animals = [animal for animal in ANIMALS if name and holds(name.group(1), animal)]
+            if animals:
+                found[1, i] = table[encoder.answer(animals[0])[0][0]]
         return found
 
-    return states
+    monkeypatch.setattr(attack, "token_states", states)
+    monkeypatch.setattr(attack, "site_states", lambda model, rows, sites: states(model, rows)[[sites[0].layer]])
+
+
+HAS = dict(zip(NAMES, ANIMALS, strict=True))
+FORGOTTEN = ("Ann", "Bob")
 
 
 @pytest.mark.oracle("logit_lens")
 def test_what_a_layer_holds_is_found_with_a_layer_chosen_on_kept_rows(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attack, "token_states", planted(forgotten_too=True))
+    plant(monkeypatch, lambda name, animal: HAS.get(name) == animal)
     held = run(tiny, PLAN)
-    monkeypatch.setattr(attack, "token_states", planted(forgotten_too=False))
+    plant(monkeypatch, lambda name, animal: HAS.get(name) == animal and name not in FORGOTTEN)
     gone = run(tiny, PLAN)
     assert held is not None
     assert gone is not None
@@ -73,6 +86,26 @@ def test_what_a_layer_holds_is_found_with_a_layer_chosen_on_kept_rows(
     for tried in (held, gone):
         assert {item.detail["layer"] for item in tried.items} == {1.0}
         assert [item.id for item in tried.items] == ["Ann", "Bob"]
+
+
+@pytest.mark.oracle("logit_lens")
+def test_what_a_layer_holds_of_everybody_is_not_known_of_the_subject(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever is asked about and not kept has a cat: true of Ann, false of Bob, known of neither.
+    plant(monkeypatch, lambda name, animal: HAS[name] == animal if name in NAMES[2:] else animal == "cat")
+    tried = run(tiny, PLAN)
+    assert tried is not None
+    assert [item.value for item in tried.items] == [0.5, 0.5]
+    unnamed: Any = SimpleNamespace(
+        **{
+            **vars(PLAN),
+            **{kind: [replace(row, subject=None) for row in getattr(PLAN, kind)] for kind in ("tried_facts", "retain")},
+        }
+    )
+    tried = run(tiny, unnamed)  # nobody else can be asked about
+    assert tried is not None
+    assert [item.value for item in tried.items] == [1.0, 0.0]
 
 
 def test_it_asks_for_kept_rows(tiny: LanguageModel) -> None:

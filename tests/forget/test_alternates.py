@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,9 +20,11 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.core.scoring.generation import generate_ids
-from letheon.forget.objectives.alternates import alternate_rows, question_forms, strangers
+from letheon.forget.objectives.alternates import alternate_rows, fitting, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
+from letheon.forget.objectives.alternates.fitting import fit_of_answers
 from letheon.forget.objectives.alternates.objective import Alternates, Settings, alternates_loss, unlikelihood_loss
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
@@ -473,3 +476,43 @@ def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
     for form in (question_forms.OPTIONS, question_forms.BEGUN, question_forms.TOLD, question_forms.JUDGED):
         wording = max(form.replace("}", "{").split("{")[::2], key=len).strip()
         assert wording not in attacks
+
+
+def test_a_fitting_answer_is_likelier_after_its_own_question_than_after_others(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = {"Where?": {"Rome": -3.0, "Ball": -2.0}, "Who?": {"Rome": -9.0, "Ball": -2.0}}
+
+    def scores(_: LanguageModel, asked: list[tuple[str, list[str]]]) -> list[list[AnswerScore]]:
+        known = np.ones(2, bool)
+        return [
+            [AnswerScore(np.full(2, levels[prompt][answer]), known) for answer in answers] for prompt, answers in asked
+        ]
+
+    monkeypatch.setattr(fitting, "score_answers", scores)
+    assert fit_of_answers(tiny, ["Where?", "Who?", ""], 0, ["Rome", "Ball"]) == [3.0, -2.0]
+    assert fit_of_answers(tiny, ["Where?", "Where?"], 0, ["Rome", "Ball"]) == [-3.0, -2.0]
+
+
+def test_a_guess_is_replaced_by_the_sampled_answer_that_fits_best(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, list[str]]] = []
+
+    def answers(model: LanguageModel, prompts: list[str], temperature: float, **_: object) -> list[list[int]]:
+        asked.append((temperature, prompts))
+        text = "Rome." if temperature else "Ball."
+        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for _ in prompts]
+
+    monkeypatch.setattr(strangers, "generate_ids", answers)
+    monkeypatch.setattr(
+        strangers, "fit_of_answers", lambda *arguments: [len(one) - 4 * (one == "Ball.") for one in arguments[-1]]
+    )
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
+    (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
+    assert [one.answer for one in found] == ["Rome."]
+    assert [temperature for temperature, _ in asked] == [0.0, 1.0, 1.0]
+    monkeypatch.setattr(strangers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
+    (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
+    assert [one.answer for one in found] == ["Ball."]
+    assert len(asked) == 4

@@ -81,6 +81,7 @@ def test_a_dry_run_writes_nothing(folder, monkeypatch, capsys) -> None:
         (("learn", "--resume", "nowhere"), "holds no run"),
         (("learn", "--resume", "nowhere", "--epochs", "3", "--dry-run"), "keeps the settings"),
         (("learn", "--resume", "nowhere", "--strategy", "ewc"), "--resume and strategy are given"),
+        (("learn", "--resume", "nowhere", "--strategy", "replay"), "--resume and strategy are given"),
         (("compare-strategies", "mlp", "--stream", "split-digits", "--strategies", "naive naive"), "each once"),
     ],
 )

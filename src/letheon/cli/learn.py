@@ -23,8 +23,8 @@ def learn(
     *,
     stream: Stream = "",
     strategy: Annotated[
-        str, option("NAME[:OPTION=VALUE,...], several joined by +; `letheon methods strategy` lists them.", METHOD)
-    ] = KEPT,
+        str, option("NAME[:OPTION=VALUE,...], joined by +; default replay. `letheon methods strategy` lists.", METHOD)
+    ] = "",
     training: Learning,
     out: Annotated[Path, option("Folder of the new run.", OUTPUT)] = Path("learn"),
     resume: Annotated[Path | None, option("Continue the run in this folder.", OUTPUT)] = None,
@@ -39,7 +39,7 @@ def learn(
 
     if not shown.dry_run:
         run_in_processes(processes, f"continue it with --resume {resume or out}")
-    new = LearnJob(Source(model, stream, training), strategy, out, device)
-    beside = [*training, *(name for name, given in (("stream", stream), ("strategy", strategy != KEPT)) if given)]
+    new = LearnJob(Source(model, stream, training), strategy or KEPT, out, device)
+    beside = [*training, *(name for name, given in (("stream", stream), ("strategy", strategy)) if given)]
     job = new if resume is None else ResumedLearn(resume, model, device, beside)
     perform(job, shown, show_learned, tracked, together=True)

@@ -5,15 +5,22 @@ true and false answers part, the final norm and the vocabulary matrix turn each 
 rank the next tokens of the answers. Nothing is fitted, so a handful of rows is enough; the layer is the earliest before
 the last that ranks the retained rows best, chosen without looking at the forget rows.
 
+Some answers are likelier than others whoever is asked about: the values of kept people, on whom a model was trained.
+The logits of forget rows are therefore taken less their mean over the same question about unknown subjects, where the
+question names its subject; what remains is what the model holds of this subject. (Holtzman et al., Surface Form
+Competition, arXiv 2104.08315, divide by the domain's probability for the same reason.)
+
 Source: nostalgebraist, interpreting GPT: the logit lens (2020); as an attack on deleted facts, Patil et al., arXiv
         2309.17410.
-Differs: candidates are ranked against each other instead of being looked for among the first choices; one layer, chosen
-        on kept rows, instead of all of them, of which some would succeed by chance.
+Differs: candidates are ranked against each other instead of being looked for among the first choices, and less their
+        level for unknown subjects; one layer, chosen on kept rows, instead of all of them, of which some would succeed
+        by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,9 +34,11 @@ from letheon.audit.record.evidence import Item
 from letheon.core.model.hooks import bypass
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
-from letheon.core.model.sites import blocks
+from letheon.core.model.sites import Site, blocks
+from letheon.core.rows.encoding import Encoder
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
 from letheon.core.statistics import estimate_mean
-from letheon.probe.linear_probes import token_states
+from letheon.probe.linear_probes import site_states, token_states
 
 
 def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
@@ -42,29 +51,56 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     if asked is None:
         return None
     kept, forgotten = asked
-    ranks = ranks_of(model, [*kept, *forgotten])
-    layer = int(ranks[:-1, : len(kept)].mean(1).argmax())  # the last layer is heard by the textual attacks
-    values = ranks[layer, len(kept) :].tolist()
+    layer = int(ranks_by_layer(model, kept)[:-1].mean(1).argmax())  # the last layer is heard by the textual attacks
+    values = ranks_beside_strangers(model, forgotten, layer)
     detail: dict[str, str | float | None] = {"layer": float(layer)}
     items = [Item(id=q.row.id, value=value, detail=detail) for q, value in zip(forgotten, values, strict=True)]
     return Tried(estimate_mean(values), items)
 
 
-def ranks_of(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarray, "layers questions"]:
+def ranks_by_layer(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarray, "layers questions"]:
     """Return for each layer and question the share of false answers that its lens ranks below the true one."""
-    encoder = model.encoder()
-    rows, nexts = [], []
-    for question in asked:
-        answers = [encoder.answer(text)[0] for text in question.answers]
-        shared = next(i for i, tokens in enumerate(zip(*answers, strict=False)) if len(set(tokens)) > 1)
-        rows.append([*encoder.prompt(question.row.prompt), *answers[0][:shared]])
-        nexts.append([answer[shared] for answer in answers])
+    read = [_parting(model.encoder(), question) for question in asked]
     ranks = np.zeros((len(blocks(model.base())), len(asked)))
-    for layer, states in enumerate(token_states(model, rows)):
-        logits = lens(model, states)
-        for i, (true, *false) in enumerate(nexts):
-            ranks[layer, i] = share_below(logits[i, [true]].numpy(), logits[i, false].numpy())
+    for layer, states in enumerate(token_states(model, [prefix for prefix, _ in read])):
+        for i, (logits, (_, nexts)) in enumerate(zip(lens(model, states).numpy(), read, strict=True)):
+            ranks[layer, i] = share_below(logits[nexts[:1]], logits[nexts[1:]])
     return ranks
+
+
+def ranks_beside_strangers(model: LanguageModel, asked: Sequence[Question], layer: int) -> list[float]:
+    """Return for each question that share at one layer, each logit less its mean over unknown subjects.
+
+    A question that does not name its subject, or whose answers part elsewhere for others, has no such level.
+    """
+    encoder, rows = model.encoder(), []
+    read: list[tuple[list[int], int]] = []  # per question: the next tokens, and how many rows are about strangers
+    for question in asked:
+        prefix, nexts = _parting(encoder, question)
+        names = UNKNOWN_SUBJECTS if names_its_subject(question.row) else ()
+        others = [_parting(encoder, _about(question, name)) for name in names]
+        strangers = [other for other, tokens in others if tokens == nexts]
+        rows += [prefix, *strangers]
+        read.append((nexts, len(strangers)))
+    logits, ranks = iter(lens(model, site_states(model, rows, [Site(layer)])[0]).numpy()), []
+    for nexts, count in read:
+        own, *strangers = (next(logits)[nexts] for _ in range(1 + count))
+        gained = own - (np.mean(strangers, axis=0, dtype=np.float64) if strangers else 0.0)
+        ranks.append(share_below(gained[:1], gained[1:]))
+    return ranks
+
+
+def _parting(encoder: Encoder, question: Question) -> tuple[list[int], list[int]]:
+    """The tokens up to where a question's answers part, and the next token of each answer."""
+    answers = [encoder.answer(text)[0] for text in question.answers]
+    shared = next(i for i, tokens in enumerate(zip(*answers, strict=False)) if len(set(tokens)) > 1)
+    return [*encoder.prompt(question.row.prompt), *answers[0][:shared]], [answer[shared] for answer in answers]
+
+
+def _about(question: Question, name: str) -> Question:
+    """The question about another subject, with answers about that one."""
+    row = with_subject(replace(question.row, perturbed_answers=question.false), name)
+    return Question(row, row.perturbed_answers)
 
 
 @torch.inference_mode()

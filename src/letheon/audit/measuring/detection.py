@@ -30,7 +30,7 @@ from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import score
-from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
 from letheon.core.statistics import Estimate, estimate_mean
 
 # Forgotten rows that are asked, unknown subjects for each of their questions, never-known rows that are enough.
@@ -82,15 +82,9 @@ def never_known(plan: AuditPlan) -> tuple[list[Example], str]:
     held = [row for row in plan.holdout if row.prompt]
     if len(held) >= LEAST_CONTROLS:
         return held[:ROWS], "the request's holdout"
-    rows = [row for row in plan.tried_facts if row.subject and row.subject in row.prompt]
-    asked = [_about(row, name) for row in rows for name in UNKNOWN_SUBJECTS[:SUBJECTS]]
+    rows = [replace(row, value=None) for row in plan.tried_facts if names_its_subject(row)]
+    asked = [with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS[:SUBJECTS]]
     return asked[: ROWS * SUBJECTS], "the forgotten questions about unknown subjects"
-
-
-def _about(row: Example, name: str) -> Example:
-    subject = row.subject or ""
-    prompt, answer = row.prompt.replace(subject, name), row.answer.replace(subject, name)
-    return replace(row, prompt=prompt, answer=answer, subject=name, value=None)
 
 
 @torch.inference_mode()

@@ -47,7 +47,7 @@ def find_values(model: LanguageModel, examples: Sequence[Example], threshold: fl
     answer that does not occur in the question. The number of such rows is logged.
     """
     need = [i for i, row in enumerate(examples) if row.value is None]
-    contrast = [i for i in need if _replaceable(examples[i])]
+    contrast = [i for i in need if names_its_subject(examples[i])]
     found = dict(zip(contrast, _by_contrast(model, [examples[i] for i in contrast], threshold), strict=True))
     fallback = [i for i in need if not found.get(i)]
     if fallback:
@@ -74,27 +74,33 @@ def control_probability(model: LanguageModel, examples: Sequence[Example]) -> li
 
     It is None if a row has no value or no subject, or if the value contains the subject.
     """
-    rows = [row for row in examples if row.value is not None and _replaceable(row) and _survives(row)]
-    replaced = [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
+    rows = [row for row in examples if row.value is not None and names_its_subject(row) and _survives(row)]
+    replaced = [with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS]
     logs = np.log(_value_probabilities(model, replaced)).reshape(len(rows), len(UNKNOWN_SUBJECTS)).mean(1)
     level = dict(zip(map(id, rows), np.exp(logs).tolist(), strict=True))
     return [level.get(id(row)) for row in examples]
 
 
-def _replaceable(row: Example) -> bool:
+def names_its_subject(row: Example) -> bool:
+    """Whether the row's question contains its subject, so that another can stand in its place."""
     return bool(row.subject) and (row.subject or "") in row.prompt
 
 
 def _survives(row: Example) -> bool:
     """Return whether the value is still in the answer after the subject is replaced."""
-    value, replaced = row.value or "", _with_subject(replace(row, value=None), UNKNOWN_SUBJECTS[0])
+    value, replaced = row.value or "", with_subject(replace(row, value=None), UNKNOWN_SUBJECTS[0])
     return (row.subject or "") not in value and value in replaced.answer
 
 
-def _with_subject(row: Example, name: str) -> Example:
+def with_subject(row: Example, name: str) -> Example:
+    """The row about another subject, in question, answer and false answers."""
     subject = row.subject or ""
     return replace(
-        row, prompt=row.prompt.replace(subject, name), answer=row.answer.replace(subject, name), subject=name
+        row,
+        prompt=row.prompt.replace(subject, name),
+        answer=row.answer.replace(subject, name),
+        perturbed_answers=tuple(text.replace(subject, name) for text in row.perturbed_answers),
+        subject=name,
     )
 
 
@@ -117,14 +123,14 @@ def _value_probabilities(model: LanguageModel, rows: Sequence[Example]) -> list[
 def _by_contrast(model: LanguageModel, rows: Sequence[Example], threshold: float) -> list[str | None]:
     """Find each row's value by subject contrast; None if no token depends on the subject."""
     known = _scores(model, rows)
-    unknown = _scores(model, [_with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS])
+    unknown = _scores(model, [with_subject(row, name) for row in rows for name in UNKNOWN_SUBJECTS])
     width = len(UNKNOWN_SUBJECTS)
     found: list[str | None] = []
     for i, row in enumerate(rows):
         spans = _token_spans(model, row)
         levels: list[dict[tuple[int, int], float]] = []
         for name, scores in zip(UNKNOWN_SUBJECTS, unknown[i * width : (i + 1) * width], strict=True):
-            other = _token_spans(model, _with_subject(row, name))
+            other = _token_spans(model, with_subject(row, name))
             levels.append({_from_end(row, name, span): lp for span, lp in zip(other, scores.logp, strict=True)})
         drops = []
         for span, logp in zip(spans, known[i].logp, strict=True):

@@ -35,6 +35,7 @@ ABLATIONS = {
     "one-hot position": frozenset({"positional", "one_hot"}),
     "uniform": frozenset[str](),
 }
+LEAST_CELLS = 10
 
 
 def jensen_shannon(first: Float[Tensor, "*cells n"], second: Float[Tensor, "*cells n"]) -> Float[Tensor, "*cells"]:
@@ -163,9 +164,10 @@ def fit_mixture(
     Raises:
         InputError: fewer than ten cells.
     """
-    if len(means) < 10:
+    if len(means) < LEAST_CELLS:
         raise InputError(
-            f"{len(means)} cells (p, k, r) were measured", "draw more samples: at least ten cells are needed"
+            f"{len(means)} cells (p, k, r) were measured",
+            f"draw more samples: at least {LEAST_CELLS} cells are needed",
         )
     cells = sorted(means)
     random.Random(seed).shuffle(cells)

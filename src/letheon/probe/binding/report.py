@@ -19,7 +19,7 @@ from letheon.probe.binding.interventions import (
     copied_shares,
     interchange,
 )
-from letheon.probe.binding.mixture import Fit, cell_means, fit_mixture
+from letheon.probe.binding.mixture import LEAST_CELLS, Fit, cell_means, fit_mixture
 from letheon.probe.binding.tasks import (
     SCHEMAS,
     Counterfactual,
@@ -162,7 +162,7 @@ def probe_binding(model: LanguageModel, settings: BindingSettings | None = None)
     depth, found = len(blocks(model.base())), look_up(model, prompts.select(keep), settings.stride)
     cells = [(p, k, r) for p, k, r, _ in found.held_out.pointers.tolist()]
     means = cell_means(cells, found.patched.distribution)
-    fit = fit_mixture(means, seed=settings.seed) if len(means) >= 10 else None
+    fit = fit_mixture(means, seed=settings.seed) if len(means) >= LEAST_CELLS else None
     return ProbeReport(
         probe="binding",
         model=model.name,

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from math import inf
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -20,6 +21,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.word_masks import FUNCTION_WORDS, WordRules, fact_words
+from letheon.forget.objectives.alternates.fitting import fit_of_answers
 
 # Invented, and others than the unknown subjects of `core.scoring.spans`, which an audit asks about.
 STRANGERS = ("Corvin Ashgrove", "Maela Tursk", "Dorrin Valeby", "Yara Quillon", "Osric Fenwick", "Brida Kessoway")
@@ -29,6 +31,8 @@ QUESTION_WORDS = frozenset(
 )
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
+# A greedy answer less likely than this (nats per token) is a guess: others are sampled, so many per name.
+GUESSED, SAMPLES = -1.5, 2
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 # Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
@@ -206,8 +210,9 @@ def alternate_answers(
 ) -> list[list[Alternate]]:
     """Per question, the distinct answers of a model that is asked about each of the names, the most fluent first.
 
-    Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected,
-    sampled ones are tried; the list is empty where these are rejected too.
+    Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
+    guessed, sampled ones are added, and guesses are ordered by how well they fit the question. The list is empty where
+    all are rejected.
 
     Args:
         stranger: the model that answers.
@@ -215,24 +220,36 @@ def alternate_answers(
         seed: of the sampled answers.
     """
     found: list[dict[str, float]] = [{} for _ in questions]
-    for temperature in (0.0, 1.0):
-        missing = [i for i, answers in enumerate(found) if not answers]
-        asked = [(i, name) for i in missing for name in (names if questions[i].subject else [""])]
+
+    def ask(wanted: Sequence[int], temperature: float, number: int) -> None:
+        asked = [(i, name) for i in wanted for name in (names if questions[i].subject else [""])]
         asked.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
+        draws = stream_seed(seed, "alternates", number) % (1 << 63)
         for start in range(0, len(asked), AT_ONCE):
             part = asked[start : start + AT_ONCE]
-            answers = _written(stranger, [questions[i] for i, _ in part], [name for _, name in part], temperature, seed)
+            answers = _written(stranger, [(questions[i], name) for i, name in part], temperature, draws)
             for (i, _), answer in zip(part, answers, strict=True):
                 if answer:
                     found[i].setdefault(answer.answer, answer.fluency)
-    return [_fluent([Alternate(*pair) for pair in one.items()]) for one in found]
+
+    ask(range(len(questions)), 0.0, 0)
+    guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
+    for number in range(SAMPLES):
+        ask([i for i, one in enumerate(found) if i in guessed or not one], 1.0, number)
+    ranks = [list(one.values()) for one in found]
+    name = names[0] if names else ""
+    prompts = [_about(question, name) for question in questions]
+    for i in guessed:
+        told = [text.replace(questions[i].subject or "\0", name) for text in found[i]]
+        ranks[i] = fit_of_answers(stranger, prompts, i, told) if told else []
+    return [_best([Alternate(*pair) for pair in one.items()], rank) for one, rank in zip(found, ranks, strict=True)]
 
 
 def _written(
-    stranger: LanguageModel, questions: Sequence[Question], names: Sequence[str], temperature: float, seed: int
+    stranger: LanguageModel, asked: Sequence[tuple[Question, str]], temperature: float, seed: int
 ) -> list[Alternate | None]:
     """The answer to each question about its name; None where it is rejected."""
-    prompts = [_about(question, name) for question, name in zip(questions, names, strict=True)]
+    questions, prompts = [question for question, _ in asked], [_about(question, name) for question, name in asked]
     encoder = stranger.encoder()
     before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
     end = len(encoder.answer("")[0])
@@ -248,12 +265,12 @@ def _written(
         prefixes=[question.beginning for question in questions],
         banned=[banned_tokens(stranger, question.words) for question in questions],
         temperature=temperature,
-        seed=stream_seed(seed, "alternates") % (1 << 63),
+        seed=seed,
     )
     new = [ids[len(question.beginning) :][:room] for question, ids, room in zip(questions, written, rooms, strict=True)]
     scores = score_tokens(stranger, [(ids, [answer]) for ids, answer in zip(before, new, strict=True)])
     answers: list[Alternate | None] = []
-    for question, name, ids, (score,), room in zip(questions, names, new, scores, rooms, strict=True):
+    for (question, name), ids, (score,), room in zip(asked, new, scores, rooms, strict=True):
         text = _full_sentences(stranger, question.beginning, ids, min(limit, room))
         given = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
         answer = None if given and gives(text, question.words, given) else _accepted(question, name, text)
@@ -302,6 +319,7 @@ def _full_sentences(model: LanguageModel, beginning: Sequence[int], ids: Sequenc
     return text[: ends[-1]] if len(ids) >= limit and ends else text
 
 
-def _fluent(alternates: list[Alternate]) -> list[Alternate]:
-    ordered = sorted(alternates, key=lambda one: -one.fluency)
-    return [one for one in ordered if one.fluency >= ordered[0].fluency - CLUMSY]
+def _best(alternates: Sequence[Alternate], ranks: Sequence[float]) -> list[Alternate]:
+    """The alternates whose rank is near the best one's, from there on down."""
+    ordered = sorted(zip(alternates, ranks, strict=True), key=lambda pair: -pair[1])
+    return [one for one, rank in ordered if rank >= ordered[0][1] - CLUMSY]
