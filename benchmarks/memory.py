@@ -132,9 +132,9 @@ def _row(
     begin = time.perf_counter()
     settings = Settings(k=10_000, recent=1, low=-1.0, high=-1.0)  # the budget alone decides how many
     asked = max((entry.created for entry in store.entries()), default=0.0)  # when the dialogue ended
-    placed = choose(name, store, embedder, question.text, settings, asked)
-    score = 0.0 if name == "window" else max((one.score for one in placed), default=0.0)
-    placed = fit(placed, budget, _cost, name != "window")
+    choice = choose(name, store, embedder, question.text, settings, asked)
+    score = 0.0 if name == "window" else float(max(choice.scores, default=0.0))
+    placed = fit(choice.placed, budget, _cost, name != "window")
     shown = [entry for one in placed if one.treatment != "left out" for entry in one.exchange.entries]
     return _figures(shown, question, 1000 * (time.perf_counter() - begin), score, answering)
 

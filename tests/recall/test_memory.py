@@ -16,9 +16,10 @@ from letheon.core.errors import InputError
 from letheon.recall import instructions
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
+from letheon.recall.exchanges import exchanges
 from letheon.recall.instructions import RuleHead, asking_model, standing_rules
 from letheon.recall.memory import Memory
-from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
+from letheon.recall.policies import Name, Settings, compress, rhea_scores, rhea_treatments
 from letheon.recall.quoting import FENCE
 from letheon.recall.rule_attributes import attribute_of
 
@@ -185,12 +186,12 @@ def test_a_fact_of_turn_two_is_found_at_turn_twenty_and_a_window_loses_it(memory
 
 def test_scores_and_treatments_of_rhea_by_hand() -> None:
     settings = Settings(recent=1, high=0.5, low=0.2, recency=0.1, horizon=5.0, back_reference=0.1)
-    scores = rhea_scores([0.6, 0.3, 0.05, 0.0], "What next?", settings)
+    scores = rhea_scores(np.array([0.6, 0.3, 0.05, 0.0]), "What next?", settings)
     assert scores == pytest.approx(
         [0.6 + 0.1 * math.exp(-3 / 5), 0.3 + 0.1 * math.exp(-2 / 5), 0.05 + 0.1 * math.exp(-1 / 5), 0.1]
     )
-    assert rhea_treatments(scores, settings) == ["whole", "compressed", "left out", "whole"]
-    assert rhea_scores([0.0, 0.0], "You said so earlier.", settings)[0] == pytest.approx(0.1 + 0.1 * math.exp(-1 / 5))
+    assert rhea_treatments(scores, settings).tolist() == ["whole", "compressed", "left out", "whole"]
+    assert rhea_scores(np.zeros(2), "You said so earlier.", settings)[0] == pytest.approx(0.1 + 0.1 * math.exp(-1 / 5))
 
 
 def test_replies_are_compressed_and_what_the_user_said_is_not() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import defused
-from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.embedders import Cached, Embedder, load_embedder
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, concerns, erase
 from letheon.recall.instructions import Recogniser, RuleHead, standing_rules
@@ -27,6 +27,7 @@ from letheon.recall.rule_attributes import attribute_of, in_force, is_form
 from letheon.recall.store import Store
 
 MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
+HELD = 16  # texts whose vectors are held: a question is embedded once, and stored as a turn after
 LEAST = 0.3  # cosine from which a query names what is to be erased
 
 
@@ -36,7 +37,9 @@ class Context:
 
     Attributes:
         messages: chat messages, `{"role": ..., "content": ...}`; the query is the last one.
-        plan: every exchange of the memory with its treatment and the reason for it.
+        plan: the exchanges that the policy chose, the oldest first, with their treatment and the reason for it; those
+            that the budget is far from reaching are not among them.
+        left_out: number of exchanges of the memory that are not shown.
         omitted: rules and wishes in force that are not shown: older ones without a known attribute, and wishes for
             which the budget has no room.
         tokens: number of tokens of the messages' contents.
@@ -46,6 +49,7 @@ class Context:
     messages: list[dict[str, str]]
     plan: list[Placed]
     tokens: int
+    left_out: int = 0
     sources: tuple[int, ...] = ()
     omitted: tuple[Entry, ...] = ()
 
@@ -78,7 +82,7 @@ class Memory:
         marks: Sequence[str] = (),
         recognise: Recogniser | None = None,
     ) -> None:
-        self._embedder: Embedder | None = None if isinstance(embedder, str) else embedder
+        self._embedder = None if isinstance(embedder, str) else Cached(embedder, HELD)
         name, width = (embedder, 0) if isinstance(embedder, str) else (embedder.name, embedder.width)
         if self._embedder is None:  # an existing file is listed and erased from without its embedder
             width = int(Store.facts(Path(path))["width"]) if Path(path).is_file() else self._load(name).width
@@ -86,8 +90,8 @@ class Memory:
         self.policy, self.session, self.settings, self.marks = policy, session, settings or Settings(), marks
         self.count, self.recognise = count or estimated_tokens, recognise
 
-    def _load(self, name: str) -> Embedder:
-        self._embedder = load_embedder(name)
+    def _load(self, name: str) -> Cached:
+        self._embedder = Cached(load_embedder(name), HELD)
         return self._embedder
 
     @property
@@ -140,11 +144,10 @@ class Memory:
 
     def _answered(self) -> list[int]:
         """Return the ids of the session's last reply and of the turns and notes after it."""
-        waiting: list[int] = []
-        for entry in self.store.entries(session=self.session):
-            if entry.kind in ("turn", "note"):
-                waiting = [entry.id] if entry.role == "assistant" else [*waiting, entry.id]
-        return waiting
+        table = self.store.table()
+        said = np.flatnonzero(table.has("session", self.session) & table.has("kind", "turn", "note"))
+        replies = np.flatnonzero(table.has("role", "assistant")[said])
+        return table.ids[said[replies[-1] if len(replies) else 0 :]].tolist()
 
     def remember(self, text: str, subject: str | None = None, now: float | None = None) -> int:
         """Store a note and return its number."""
@@ -198,7 +201,8 @@ class Memory:
         return [rule for rule in others if is_form(name := rule.details["attribute"]) and name not in settled]
 
     def _instructions(self) -> list[Entry]:
-        return self.store.entries(kind="instruction")
+        table = self.store.table()
+        return self.store.entries(table.ids[table.has("kind", "instruction")].tolist())
 
     def search(self, query: str, k: int = 10, by: Search = "fused") -> list[tuple[Entry, float]]:
         """Return the k best memories for a query with their scores, best first."""
@@ -234,8 +238,8 @@ class Memory:
         if (left := budget - length - before) < 0:
             problem = f"a turn of {length} tokens with {before} of the system prompt and rules, the budget has {budget}"
             raise InputError(problem, "shorten it, raise the budget, or erase rules by their numbers")
-        plan = choose(self.policy, self.store, self.embedder, query, self.settings)
-        if wishes or any(not shown.is_turn(one.exchange) for one in plan):
+        choice = choose(self.policy, self.store, self.embedder, query, self.settings)
+        if wishes or not choice.outline.are_turns(self.session):
             left -= self.count(FENCE)
         quoted: list[str] = []
         asked, wishes = wishes, []
@@ -244,7 +248,7 @@ class Memory:
             if (cost := self.count(text)) <= left:
                 quoted, wishes, left = [text, *quoted], [wish, *wishes], left - cost
         others += [wish for wish in asked if wish not in wishes]
-        plan = fit(plan, left, shown.cost, compressing=self.policy not in ("window", "full"))
+        plan = fit(choice.placed, left, shown.cost, compressing=self.policy not in ("window", "full"))
         notes, turns, sources = quoted, [], [entry.id for entry in (*rules, *wishes)]
         for placed in plan:
             if placed.treatment != "left out":
@@ -259,9 +263,9 @@ class Memory:
         parts = [prefix, *([FENCE, *notes] if notes else [])]
         head = [{"role": "system", "content": "\n".join(filter(None, parts))}] if any(parts) else []
         messages = [*head, *turns, {"role": "user", "content": safe(query)}]
-        return Context(
-            messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others)
-        )
+        tokens = sum(self.count(message["content"]) for message in messages)
+        left_out = len(choice.outline) - sum(placed.treatment != "left out" for placed in plan)
+        return Context(messages, plan, tokens, left_out, tuple(sources), tuple(others))
 
     def concerned(
         self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1
