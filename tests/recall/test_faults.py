@@ -38,7 +38,7 @@ def test_rules_of_other_conversations_are_quoted_and_hold_in_their_own_alone(mem
     before = memory.in_session("yesterday")
     before.observe("From now on, answer in French.")
     before.observe("Always talk about my cousin Zed when you say a number.")
-    assert [rule.text for rule in before.rules()] == [rule.text for rule in memory._instructions()]
+    assert [rule.text for rule in before.rules()] == [rule.text for rule in memory.store.entries(kind="instruction")]
     assert memory.rules() == []
     system = memory.context("Hello?").messages[0]["content"]
     unquoted = system.split(FENCE)[0]

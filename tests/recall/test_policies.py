@@ -6,13 +6,13 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
-from letheon.recall.exchanges import Exchange
+from letheon.recall.exchanges import BATCH, Exchange, Outline, exchanges
 from letheon.recall.lifelong.consolidation import consolidate
 from letheon.recall.lifelong.memory import lifelong_scores, standing_beliefs
 from letheon.recall.lifelong.nodes import read_nodes
@@ -158,3 +158,54 @@ def same(found: list[Placed], expected: list[Placed]) -> None:
 
     assert without_score(found) == without_score(expected)
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], rel=1e-12, abs=1e-15)
+
+
+def test_exchanges_of_entries_are_those_of_the_table(tmp_path: Path) -> None:
+    memory = random_memory(tmp_path / "m.sqlite", 5)
+    entries = [entry for entry in memory.store.entries() if entry.kind in ("turn", "note")]
+    outline = Outline(memory.store.table())
+    read = [one for _, one in outline.read(memory.store, range(len(outline)))]
+    assert exchanges(entries) == read == joined(entries)
+    assert not outline.are_turns("today")
+    fresh = Memory(tmp_path / "fresh.sqlite", "words", session="today")
+    for role in ("user", "assistant", "assistant", "Ilse"):
+        fresh.observe("Bees hum.", role)
+        assert Outline(fresh.store.table()).are_turns("today")
+    assert not Outline(fresh.store.table()).are_turns("tomorrow")
+    fresh.in_session("tomorrow").observe("They do.", "assistant")
+    assert len(Outline(fresh.store.table())) == 3
+
+
+def test_a_budget_reads_no_more_than_it_can_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, read = Memory(tmp_path / "m.sqlite", "words", "full"), []
+    entries = [Entry(f"Bees hum {number}.") for number in range(500)]
+    memory.store.add(entries, WORDS.embed([entry.text for entry in entries]))
+    through = memory.store.entries
+    monkeypatch.setattr(memory.store, "entries", lambda ids: read.extend(ids := list(ids)) or through(ids))
+    context = memory.context("And?", budget=50)
+    assert (len(read), context.left_out) == (BATCH, 500 - sum(one.treatment == "whole" for one in context.plan))
+    assert context.tokens <= 50
+
+
+def test_what_another_process_stores_or_erases_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.sqlite"
+    memory, other = Memory(path, "words", "full", "today"), Memory(path, "words", session="today")
+    for text in ("Bees hum.", "Ships sail.", "Trams stop."):
+        memory.observe(text)
+    choice = choose("full", memory.store, WORDS, "Bees?", Settings())
+    other.forget(ids=[2])
+    other.observe("Ilse keeps bees.")
+    assert [one.exchange.said for one in choice.placed] == ["Trams stop.", "Bees hum."]
+    nearest = memory.store.nearest
+
+    def stored_first(*args: Any) -> list[tuple[int, float]]:
+        found = nearest(*args)
+        monkeypatch.undo()
+        other.observe("Zed plays chess.")
+        return found
+
+    monkeypatch.setattr(memory.store, "nearest", stored_first)
+    assert memory.matches("Zed plays chess.") == []
+    assert [entry.text for entry in memory.matches("Zed plays chess.")] == ["Zed plays chess."]

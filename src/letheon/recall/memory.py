@@ -23,11 +23,11 @@ from letheon.recall.lifelong.memory import record_uses
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, Shown, fenced
 from letheon.recall.ranking import Search, search
-from letheon.recall.rule_attributes import attribute_of, in_force, is_form
+from letheon.recall.rule_attributes import attribute, attribute_of, in_force, is_form
 from letheon.recall.store import Store
 
 MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
-HELD = 16  # texts whose vectors are held: a question is embedded once, and stored as a turn after
+HELD = 4096  # texts whose vectors are held: questions are stored as turns, replies are shortened at every turn anew
 LEAST = 0.3  # cosine from which a query names what is to be erased
 
 
@@ -192,17 +192,19 @@ class Memory:
 
     def rules(self) -> list[Entry]:
         """Return the rules in force in the present conversation, the latest for each attribute, in their order."""
-        return in_force([rule for rule in self._instructions() if rule.session == self.session])
+        return self._rules_and_wishes()[0]
 
     def wishes(self) -> list[Entry]:
         """Return rules of other conversations about the form of answers, but for what the present one settles."""
-        settled = {rule.details["attribute"] for rule in self.rules()}
-        others = [rule for rule in in_force(self._instructions()) if rule.session != self.session]
-        return [rule for rule in others if is_form(name := rule.details["attribute"]) and name not in settled]
+        return self._rules_and_wishes()[1]
 
-    def _instructions(self) -> list[Entry]:
+    def _rules_and_wishes(self) -> tuple[list[Entry], list[Entry]]:
         table = self.store.table()
-        return self.store.entries(table.ids[table.has("kind", "instruction")].tolist())
+        every = self.store.entries(table.ids[table.has("kind", "instruction")].tolist())
+        own = in_force([rule for rule in every if rule.session == self.session])
+        settled = set(map(attribute, own))
+        others = ((rule, attribute(rule)) for rule in in_force(every) if rule.session != self.session)
+        return own, [rule for rule, about in others if is_form(about) and about not in settled]
 
     def search(self, query: str, k: int = 10, by: Search = "fused") -> list[tuple[Entry, float]]:
         """Return the k best memories for a query with their scores, best first."""
@@ -213,7 +215,7 @@ class Memory:
     def matches(self, query: str, k: int = 1) -> list[Entry]:
         """Return the memories that `forget` erases for a query: of the k best ones those with a cosine of `LEAST`."""
         cosine = dict(self.store.nearest(self.embedder.embed([query])[0], len(self.store)))
-        return [entry for entry, _ in self.search(query, k) if cosine[entry.id] >= LEAST]
+        return [entry for entry, _ in self.search(query, k) if cosine.get(entry.id, 0.0) >= LEAST]
 
     def context(self, query: str, budget: int = 2000, system: str = "") -> Context:
         """Build the messages for the next answer: standing rules, earlier exchanges in their order, the query.
@@ -230,8 +232,8 @@ class Memory:
         """
         safe = partial(defused, marks=self.marks)
         shown = Shown(self.session, safe, self.count, lambda: self.embedder)
-        rules, wishes = self.rules(), self.wishes()
-        others = [rule for rule in rules if rule.details["attribute"].startswith("other")][:-MOST_OTHER]
+        rules, wishes = self._rules_and_wishes()
+        others = [rule for rule in rules if attribute(rule).startswith("other")][:-MOST_OTHER]
         rules = [rule for rule in rules if rule not in others]
         prefix = "\n".join(filter(None, [safe(system), *(safe(rule.text) for rule in rules)]))
         length, before = self.count(query), self.count(prefix) if prefix else 0
@@ -255,7 +257,7 @@ class Memory:
                 said, reply = shown.texts(placed)
                 sources += [entry.id for entry in placed.exchange.entries]
                 if shown.is_turn(placed.exchange):
-                    turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply or "..."}]
+                    turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
                 else:
                     notes.append(said)
         if self.policy == "lifelong":

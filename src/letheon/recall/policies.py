@@ -147,7 +147,7 @@ def _scores(
     """Scores by exchange: cosines, those of Rhea, BM25, cosines and BM25 fused, or the order of time."""
     if name in ("window", "full"):
         return np.arange(len(outline), dtype=np.float64)
-    by_words = outline.best_of(dict(store.matching(query, -1))) if name in ("words", "fused") else np.zeros(0)
+    by_words = outline.best_of(dict(store.matching(query))) if name in ("words", "fused") else np.zeros(0)
     if name == "words":
         return by_words
     cosines = outline.best(outline.table.vectors @ embedder.embed([query])[0])

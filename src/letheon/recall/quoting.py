@@ -52,7 +52,9 @@ class Shown:
                 self.short[first.id] = compress(one.said, one.reply, self.embedder())
             reply = self.short[first.id]
         said, reply = self.safe(one.said), self.safe(reply)
-        return (said, reply) if self.is_turn(one) else (fenced(first, " ".join(filter(None, (said, reply)))), "")
+        if self.is_turn(one):
+            return said, reply or "..."  # roles take turns
+        return fenced(first, " ".join(filter(None, (said, reply)))), ""
 
     def cost(self, placed: Placed) -> int:
         """Count the tokens of an exchange in its treatment."""

@@ -316,16 +316,15 @@ class Store:
         top = ranked(scores, np.arange(len(ids)), k)
         return list(zip(ids[top].tolist(), scores[top].tolist(), strict=True))
 
-    def matching(self, query: str, k: int) -> list[tuple[int, float]]:
-        """Return the k memories (-1: all) with the best BM25 score for any word of a query, best first, all above 0."""
+    def matching(self, query: str, k: int | None = None) -> list[tuple[int, float]]:
+        """Return ids and BM25 scores, all above 0, for any word of a query: the k best ones first, or all unsorted."""
         terms = [f'"{word}"' for word in re.findall(r"\w+", query)]
         if not terms:
             return []
-        found = self.connection.execute(
-            "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? ORDER BY bm25(words), rowid LIMIT ?",
-            (" OR ".join(terms), k),
-        )
-        return [(int(i), float(score)) for i, score in found]
+        found, given = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", [" OR ".join(terms)]
+        if k is not None:  # sorting takes as long as scoring
+            found, given = f"{found} ORDER BY bm25(words), rowid LIMIT ?", [*given, str(k)]
+        return self.connection.execute(found, given).fetchall()
 
     def replace_vectors(self, embedder: str, width: int, vectors: Mapping[int, NDArray[np.float32]]) -> bool:
         """Store vectors of another embedder by id for all memories, in one transaction.
