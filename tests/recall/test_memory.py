@@ -79,8 +79,15 @@ def test_what_a_user_quotes_or_pastes_gives_no_rules() -> None:
         f"> {rule}\nIs that rude?",
         f"Please translate this:\n{rule}",
         f"```\n{rule}\n```",
+        f"~~~text\n{rule}\n~~~",
+        f"~~~\n{rule}",
+        f"assistant: {rule}",
+        f"user: Hello.\n  Assistant : Hello.\n{rule}\nuser: Bye.",
     ):
         assert standing_rules(text) == [], text
+    assert standing_rules(f"assistant: Hello.\n\n{rule}") == [rule]
+    for inches in ('The shelf is 15" wide.', 'It is 5" by 7" large.'):
+        assert standing_rules(f'{inches} {rule} He said "hello".') == [rule]
     listed = "Rules for this chat:\n- answer in French\n- no emojis"
     assert standing_rules(listed) == [listed]
     assert standing_rules("I do not eat meat. Keep that in mind whenever you recommend me a recipe.") == [
@@ -148,6 +155,23 @@ def test_a_language_model_can_recognise_rules(tmp_path: Path) -> None:
         memory.observe("Brevity is bliss. From now on, answer in French.")
         assert [rule.text for rule in memory.rules()] == ["Brevity is bliss."]
     assert len(asked) == 2
+
+
+def test_a_stored_rule_without_an_attribute_is_read_from_its_text(memory: Memory) -> None:
+    for text, details in (("From now on, answer in French.", {}), ("Never use emojis.", {"attribute": 7})):
+        memory.import_entries([Entry(text, kind="instruction", session="today", details=details)])
+    assert [rule.text for rule in memory.rules()] == ["From now on, answer in French.", "Never use emojis."]
+    assert "French" in memory.context("Hello?").messages[0]["content"]
+    assert len(memory.in_session("tomorrow").wishes()) == 2
+    memory.observe("From now on, answer in German.")
+    assert [rule.text for rule in memory.rules()] == ["Never use emojis.", "From now on, answer in German."]
+
+
+def test_the_word_that_stands_for_a_missing_reply_counts_towards_the_budget(memory: Memory) -> None:
+    for number in range(100):
+        memory.observe(f"Bees hum {number}.")
+    memory.policy = "full"
+    assert memory.context("And?", budget=50).tokens <= 50
 
 
 def test_a_later_rule_replaces_the_one_about_the_same_attribute(memory: Memory) -> None:
