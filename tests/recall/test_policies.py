@@ -30,7 +30,7 @@ SAID = [
 NOW = 400 * 86_400.0  # when the oldest memories are dormant
 
 
-def random_memory(path: Path, seed: int, size: int = 120) -> Memory:
+def random_memory(path: Path, seed: int, size: int = 90) -> Memory:
     """Fill a file with turns of three sessions, notes, rules, and replies to replies; many say the same. Erase some."""
     draw, memory = random.Random(seed), Memory(path, "words", session="today")
     entries = []
@@ -109,12 +109,14 @@ def weighed(name: Name, store: Store, query: str, settings: Settings) -> list[Pl
 
 def demoted(placed: list[Placed], budget: int, cost: Callable[[Placed], int], compressing: bool) -> list[Placed]:
     """The definition of the budget: one exchange after the other is demoted, the lowest score first."""
+    total = sum(map(cost, placed))
     steps: list[tuple[Treatment, Treatment]] = [("whole", "compressed"), ("compressed", "left out")]
     for treatment, then in steps if compressing else [("whole", "left out")]:  # type: ignore[assignment]
         for t in sorted(range(len(placed)), key=lambda t: placed[t].score):
             one = placed[t]
-            if sum(map(cost, placed)) > budget and one.treatment == treatment:
+            if total > budget and one.treatment == treatment:
                 placed[t] = Placed(one.exchange, one.score, then, f"{one.reason}; the budget demoted it", t)
+                total += cost(placed[t]) - cost(one)
     return placed
 
 
@@ -130,7 +132,7 @@ SETTINGS = (Settings(), Settings(k=3, recent=0, high=0.7, low=0.4), Settings(k=4
 @pytest.mark.oracle("memory_policies")
 @pytest.mark.parametrize("name", get_args(Name))
 def test_a_policy_chooses_what_weighing_every_exchange_would(name: Name, tmp_path: Path) -> None:
-    for seed in range(3):
+    for seed in range(2):
         memory = random_memory(tmp_path / f"{seed}.sqlite", seed)
         store = memory.store
         if name == "lifelong":
@@ -143,7 +145,7 @@ def test_a_policy_chooses_what_weighing_every_exchange_would(name: Name, tmp_pat
             same(sorted(chosen, key=lambda one: one.place), shown(expected))
             for budget in (-1, 0, 60, 300, 10**6):
                 compressing = name not in ("window", "full")
-                kept = fit(choose(name, store, WORDS, query, settings, NOW).placed, budget, cost, compressing)
+                kept = fit(iter(chosen), budget, cost, compressing)
                 same(shown(kept), shown(demoted(list(expected), budget, cost, compressing)))
         memory.close()
 

@@ -92,7 +92,7 @@ class Outline:
 
     def read(self, store: Store, places: Sequence[int]) -> Iterator[tuple[int, Exchange]]:
         """Yield places with their exchanges, read a few at a time; what was erased meanwhile is left out."""
-        ends = [*self.starts[1:].tolist(), len(self.ids)]
+        ends = np.append(self.starts[1:], len(self.ids))
         for begin in range(0, len(places), BATCH):
             ids = [self.ids[self.starts[t] : ends[t]].tolist() for t in places[begin : begin + BATCH]]
             held = {entry.id: entry for entry in store.entries(i for own in ids for i in own)}
