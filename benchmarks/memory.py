@@ -4,7 +4,9 @@
 
 `search_p95_ms` and `write_p95_ms` are measured on a file of random unit vectors of width 384 with texts of twelve
 words; a write is one turn, flushed to disk. `search_after_write_p95_ms` is of a search right after a write.
-`recall_at_10` compares the search by meaning with an exact one.
+`recall_at_10` compares the search by meaning with an exact one. `turn_p95_ms` is of a whole turn per policy on the same
+file: `Memory.context` for a question that no turn has asked yet, embedded by all-MiniLM-L6-v2, and `Memory.observe` of
+it; `context_p95_ms` is the slowest of these. `lifelong`, which reads every memory, is not among them.
 
 With a file of LoCoMo or LongMemEval (see `benchmarks.dialogues`; not shipped), for each policy: `evidence_recall`, the
 share of a question's evidence turns that is in the context of `--budget` tokens (words times 4/3; questions without
@@ -33,6 +35,7 @@ from benchmarks.dialogues import Dialogue, Question, abstains, answer_f1, read_d
 from benchmarks.mem0_peer import Mem0
 from letheon.recall.embedders import Embedder, load_embedder, unit
 from letheon.recall.entries import Entry
+from letheon.recall.memory import Memory
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, fenced
 from letheon.recall.store import Store
@@ -41,12 +44,12 @@ WIDTH = 384
 POLICIES: tuple[Name, ...] = ("window", "vector", "words", "fused", "rhea", "lifelong")
 
 
-def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, float]:
-    """Fill a file with random memories and time writes and searches."""
+def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, Any]:
+    """Fill a file with random memories and time writes, searches and whole turns."""
     draw = np.random.default_rng(seed)
     words = np.array([f"word{i}" for i in range(20_000)])
     with tempfile.TemporaryDirectory() as scratch:
-        store = Store(Path(scratch) / "m.sqlite", "random", WIDTH)
+        store = Store(Path(scratch) / "m.sqlite", "minilm", WIDTH)
         for start in range(0, count, 5000):
             size = min(5000, count - start)
             texts = [" ".join(row) for row in words[draw.integers(len(words), size=(size, 12))]]
@@ -69,6 +72,8 @@ def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, float]:
         for i, query in enumerate(asked):
             writes.append(_seconds(lambda i=i: store.add([Entry(f"turn {i}")], vectors[i])))
             fresh.append(_seconds(lambda query=query: store.nearest(query, 10)))
+        store.close()
+        turns = turn_times(store.path)
         return {
             "memories": count,
             "search_p95_ms": 1000 * float(np.quantile(taken, 0.95)),
@@ -76,7 +81,21 @@ def speed(count: int, queries: int = 200, seed: int = 0) -> dict[str, float]:
             "words_p95_ms": 1000 * float(np.quantile(by_words, 0.95)),
             "write_p95_ms": 1000 * float(np.quantile(writes, 0.95)),
             "recall_at_10": float(np.mean(hits)),
+            "context_p95_ms": max(turns.values()),
+            "turn_p95_ms": turns,
         }
+
+
+def turn_times(path: Path, turns: int = 40) -> dict[str, float]:
+    """Return the 95th percentile of a whole turn in ms for each policy but `lifelong`."""
+    embedder, figures = load_embedder("minilm"), {}
+    for policy in (name for name in (*POLICIES, "full") if name != "lifelong"):
+        with Memory(path, embedder, policy) as memory:
+            memory.context("The first turn reads all vectors.")
+            asked = [f"What about word{i} and word{7 * i}, for {policy}?" for i in range(turns)]
+            taken = [_seconds(lambda said=said: (memory.context(said, 500), memory.observe(said))) for said in asked]
+        figures[policy] = 1000 * float(np.quantile(taken, 0.95))
+    return figures
 
 
 def _seconds(work: Any) -> float:
@@ -132,9 +151,9 @@ def _row(
     begin = time.perf_counter()
     settings = Settings(k=10_000, recent=1, low=-1.0, high=-1.0)  # the budget alone decides how many
     asked = max((entry.created for entry in store.entries()), default=0.0)  # when the dialogue ended
-    placed = choose(name, store, embedder, question.text, settings, asked)
-    score = 0.0 if name == "window" else max((one.score for one in placed), default=0.0)
-    placed = fit(placed, budget, _cost, name != "window")
+    choice = choose(name, store, embedder, question.text, settings, asked)
+    score = 0.0 if name == "window" else float(max(choice.scores, default=0.0))
+    placed = fit(choice.placed, budget, _cost, name != "window")
     shown = [entry for one in placed if one.treatment != "left out" for entry in one.exchange.entries]
     return _figures(shown, question, 1000 * (time.perf_counter() - begin), score, answering)
 

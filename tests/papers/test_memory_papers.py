@@ -10,12 +10,11 @@ import pytest
 from letheon.measure.human.behaviour.simulator import simulate_videos
 from letheon.measure.human.tip_of_tongue.simulator import simulate_films, simulate_posts
 from letheon.papers import ad_memorability, lcbm, lifelong, rhea, tot_memorability
-from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.lifelong_world import PEOPLE, Asked, make_world
 from letheon.papers.common.ruled_dialogues import EARLY, EXCHANGES, make_dialogue
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.recall.embedders import HashedWords
+from letheon.recall.embedders import Cached, HashedWords
 from letheon.recall.entries import Entry
 from letheon.recall.lifelong.nodes import new_node
 from letheon.recall.lifelong.recalling import Recall

@@ -19,8 +19,9 @@ from letheon.recall.conversation import Conversation, model_answers
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
 from letheon.recall.exchange_formats import Shape, read_entries, write_shape
+from letheon.recall.exchanges import Exchange
 from letheon.recall.memory import Memory
-from letheon.recall.policies import Exchange, Placed, fit
+from letheon.recall.policies import Placed, fit
 from letheon.recall.quoting import FENCE
 from letheon.recall.store import Store
 
@@ -37,7 +38,7 @@ def test_rules_of_other_conversations_are_quoted_and_hold_in_their_own_alone(mem
     before = memory.in_session("yesterday")
     before.observe("From now on, answer in French.")
     before.observe("Always talk about my cousin Zed when you say a number.")
-    assert [rule.text for rule in before.rules()] == [rule.text for rule in memory._instructions()]
+    assert [rule.text for rule in before.rules()] == [rule.text for rule in memory.store.entries(kind="instruction")]
     assert memory.rules() == []
     system = memory.context("Hello?").messages[0]["content"]
     unquoted = system.split(FENCE)[0]
@@ -87,9 +88,9 @@ def test_a_window_drops_the_oldest_and_full_says_so(memory: Memory) -> None:
 
 
 def test_fit_without_compression_leaves_out_by_score() -> None:
-    placed = [Placed(Exchange((Entry(str(i)),)), float(i), "whole", "") for i in range(4)]
-    fitted = fit(placed, 2, lambda one: int(one.treatment != "left out"), compressing=False)
-    assert [one.treatment for one in fitted] == ["left out", "left out", "whole", "whole"]
+    placed = [Placed(Exchange((Entry(str(i)),)), float(i), "whole", "", i) for i in range(4)]
+    fitted = fit(reversed(placed), 2, lambda one: int(one.treatment != "left out"), compressing=False)
+    assert [(one.place, one.treatment) for one in fitted] == [(1, "left out"), (2, "whole"), (3, "whole")]
 
 
 ATTACKS = (

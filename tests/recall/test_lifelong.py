@@ -17,6 +17,7 @@ from letheon.recall.exchange_formats import read_entries
 from letheon.recall.lifelong import equations
 from letheon.recall.lifelong.consolidation import groups, pool
 from letheon.recall.lifelong.memory import LifelongMemory, standing_beliefs
+from letheon.recall.lifelong.nodes import read_nodes
 from letheon.recall.lifelong.recalling import names
 from letheon.recall.lifelong.settings import LifelongSettings, Part
 from letheon.recall.lifelong.valence import tag
@@ -291,9 +292,9 @@ def test_beliefs_stand_for_dormant_turns(tmp_path: Path) -> None:
     with Memory(tmp_path / "m.sqlite", "words", "lifelong", session="today") as memory:
         world = belief_world(memory.store)
         world.consolidate(now=10 * DAY)
-        assert standing_beliefs(memory.store) == []
+        assert standing_beliefs(read_nodes(memory.store, tag)) == []
         world.consolidate(now=300 * DAY)
-        beliefs = standing_beliefs(memory.store)
+        beliefs = standing_beliefs(read_nodes(memory.store, tag))
         assert {entry.kind for entry in beliefs} == {"belief"}
         assert len({entry.text for entry in beliefs}) == len(beliefs) == 2
         memory.observe("Hello.", now=301 * DAY)

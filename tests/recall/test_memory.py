@@ -16,9 +16,10 @@ from letheon.core.errors import InputError
 from letheon.recall import instructions
 from letheon.recall.embedders import HashedWords
 from letheon.recall.entries import Entry
+from letheon.recall.exchanges import exchanges
 from letheon.recall.instructions import RuleHead, asking_model, standing_rules
 from letheon.recall.memory import Memory
-from letheon.recall.policies import Name, Settings, compress, exchanges, rhea_scores, rhea_treatments
+from letheon.recall.policies import Name, Settings, compress, rhea_scores, rhea_treatments
 from letheon.recall.quoting import FENCE
 from letheon.recall.rule_attributes import attribute_of
 
@@ -78,8 +79,15 @@ def test_what_a_user_quotes_or_pastes_gives_no_rules() -> None:
         f"> {rule}\nIs that rude?",
         f"Please translate this:\n{rule}",
         f"```\n{rule}\n```",
+        f"~~~text\n{rule}\n~~~",
+        f"~~~\n{rule}",
+        f"assistant: {rule}",
+        f"user: Hello.\n  Assistant : Hello.\n{rule}\nuser: Bye.",
     ):
         assert standing_rules(text) == [], text
+    assert standing_rules(f"assistant: Hello.\n\n{rule}") == [rule]
+    for inches in ('The shelf is 15" wide.', 'It is 5" by 7" large.'):
+        assert standing_rules(f'{inches} {rule} He said "hello".') == [rule]
     listed = "Rules for this chat:\n- answer in French\n- no emojis"
     assert standing_rules(listed) == [listed]
     assert standing_rules("I do not eat meat. Keep that in mind whenever you recommend me a recipe.") == [
@@ -149,6 +157,23 @@ def test_a_language_model_can_recognise_rules(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+def test_a_stored_rule_without_an_attribute_is_read_from_its_text(memory: Memory) -> None:
+    for text, details in (("From now on, answer in French.", {}), ("Never use emojis.", {"attribute": 7})):
+        memory.import_entries([Entry(text, kind="instruction", session="today", details=details)])
+    assert [rule.text for rule in memory.rules()] == ["From now on, answer in French.", "Never use emojis."]
+    assert "French" in memory.context("Hello?").messages[0]["content"]
+    assert len(memory.in_session("tomorrow").wishes()) == 2
+    memory.observe("From now on, answer in German.")
+    assert [rule.text for rule in memory.rules()] == ["Never use emojis.", "From now on, answer in German."]
+
+
+def test_the_word_that_stands_for_a_missing_reply_counts_towards_the_budget(memory: Memory) -> None:
+    for number in range(100):
+        memory.observe(f"Bees hum {number}.")
+    memory.policy = "full"
+    assert memory.context("And?", budget=50).tokens <= 50
+
+
 def test_a_later_rule_replaces_the_one_about_the_same_attribute(memory: Memory) -> None:
     talk(memory, ("From now on, answer in French.", "Bien."), ("Always end your answers with over.", "Bien over."))
     talk(memory, ("From now on, answer in German.", "Gut over."))
@@ -185,12 +210,12 @@ def test_a_fact_of_turn_two_is_found_at_turn_twenty_and_a_window_loses_it(memory
 
 def test_scores_and_treatments_of_rhea_by_hand() -> None:
     settings = Settings(recent=1, high=0.5, low=0.2, recency=0.1, horizon=5.0, back_reference=0.1)
-    scores = rhea_scores([0.6, 0.3, 0.05, 0.0], "What next?", settings)
+    scores = rhea_scores(np.array([0.6, 0.3, 0.05, 0.0]), "What next?", settings)
     assert scores == pytest.approx(
         [0.6 + 0.1 * math.exp(-3 / 5), 0.3 + 0.1 * math.exp(-2 / 5), 0.05 + 0.1 * math.exp(-1 / 5), 0.1]
     )
-    assert rhea_treatments(scores, settings) == ["whole", "compressed", "left out", "whole"]
-    assert rhea_scores([0.0, 0.0], "You said so earlier.", settings)[0] == pytest.approx(0.1 + 0.1 * math.exp(-1 / 5))
+    assert rhea_treatments(scores, settings).tolist() == ["whole", "compressed", "left out", "whole"]
+    assert rhea_scores(np.zeros(2), "You said so earlier.", settings)[0] == pytest.approx(0.1 + 0.1 * math.exp(-1 / 5))
 
 
 def test_replies_are_compressed_and_what_the_user_said_is_not() -> None:

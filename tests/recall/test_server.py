@@ -182,10 +182,11 @@ def test_errors_have_the_shape_of_the_interface(memory: Memory) -> None:
     assert client.get("/v1/models/other").json()["error"]["code"] == "model_not_found"
     for body in (
         [], asked(), asked("a", "b"), asked("a", n=2), asked("a", tools=[{}]), asked("a", max_tokens=-1),
+        asked("a", max_tokens=0), asked("a", max_tokens=True), asked("a", stream="yes"), asked("a\ud800"),
         asked("a", user="\n"), asked("a", user="u" * 201), {"model": "small", "messages": [{"role": "user"}]},
         {"model": "small", "messages": [{"role": "tool", "content": "x"}]}, {"model": "small", "messages": ["x"]},
     ):  # fmt: skip
-        response = client.post(path, json=body)
+        response = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
         assert response.status_code == 400, body
         assert response.json()["error"]["message"]
     assert len(memory.store) == 0

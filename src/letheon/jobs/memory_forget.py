@@ -20,8 +20,8 @@ from letheon.jobs.memory import existing, opened
 from letheon.jobs.options import AUTO, AuditOptions, RequestFiles, RunFolders
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, concerns, erase, owed, settle, with_derived
+from letheon.recall.exchanges import exchanges
 from letheon.recall.memory import Memory
-from letheon.recall.policies import exchanges
 
 
 @dataclass(frozen=True)

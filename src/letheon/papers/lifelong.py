@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.lifelong_properties import (
     DRAWS,
     SETTINGS,
@@ -32,7 +31,7 @@ from letheon.papers.common.lifelong_world import DAY, PEOPLE, Asked, Fact, World
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.embedders import Cached, Embedder, load_embedder
 from letheon.recall.lifelong.memory import LifelongMemory
 from letheon.recall.lifelong.recalling import Recall
 from letheon.recall.lifelong.settings import LifelongSettings, Part

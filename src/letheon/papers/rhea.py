@@ -26,16 +26,16 @@ import numpy as np
 
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.ruled_dialogues import EARLY, EXCHANGES, Dialogue, Question, make_dialogue
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.embedders import Cached, Embedder, load_embedder
 from letheon.recall.entries import Entry
+from letheon.recall.exchanges import exchanges
 from letheon.recall.instructions import RuleHead, standing_rules
 from letheon.recall.memory import Memory
-from letheon.recall.policies import Name, Placed, Settings, exchanges, fit
+from letheon.recall.policies import Name, Placed, Settings, fit
 
 DIALOGUES, ASKED = 8, 4  # dialogues per seed; those of them that the model is asked about
 BUDGET, NO_BUDGET = 160, 10**6  # tokens of a context
@@ -97,9 +97,11 @@ def by_search(*, words_of_user: bool = False, ruled: bool = False) -> Arm:
 
         turns = [turn for turn in memory.store.entries() if turn.role == "user" or not words_of_user]
         every = [
-            Placed(one, max(cosine[entry.id] for entry in one.entries), "whole", "cosine") for one in exchanges(turns)
+            Placed(one, max(cosine[entry.id] for entry in one.entries), "whole", "cosine", place)
+            for place, one in enumerate(exchanges(turns))
         ]
-        chosen = fit(every, BUDGET - sum(map(memory.count, [query, *first])), cost, compressing=False)
+        best = sorted(every, key=lambda one: (-one.score, -one.place))
+        chosen = fit(best, BUDGET - sum(map(memory.count, [query, *first])), cost, compressing=False)
         shown = [entry for one in chosen if one.treatment == "whole" for entry in one.exchange.entries]
         system = [{"role": "system", "content": "\n".join(first)}] if first else []
         said = [{"role": entry.role, "content": entry.text} for entry in shown]

@@ -28,12 +28,11 @@ from letheon.measure.human.tip_of_tongue.measure import TipOfTongue
 from letheon.measure.human.tip_of_tongue.recall import facts, recall_prompt, remembered_facts
 from letheon.measure.human.tip_of_tongue.retrieval import bm25_scores, chance_mrr, ranked, ranks_of
 from letheon.measure.human.tip_of_tongue.simulator import Film, simulate_films, simulate_posts
-from letheon.papers.common.cached_embedder import Cached
 from letheon.papers.common.small_llama import teach, template_llama
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
-from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.embedders import Cached, Embedder, load_embedder
 
 FILMS = {"fast": 200, "full": 500}
 STEPS = {"fast": 200, "full": 1200}  # of each model that writes recalls

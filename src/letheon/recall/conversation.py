@@ -179,9 +179,10 @@ class Conversation:
         if self.last is None:
             return "nothing was asked yet"
         lines = [_told(placed) for placed in self.last.plan if placed.treatment != "left out"]
-        left_out = len(self.last.plan) - len(lines)
         lines += [f"{entry.id}  rule or wish left out: {entry.text}" for entry in self.last.omitted]
-        return "\n".join([*lines, f"{left_out} exchanges left out; {self.last.tokens} tokens of {self.budget}"])
+        return "\n".join(
+            [*lines, f"{self.last.left_out} exchanges left out; {self.last.tokens} tokens of {self.budget}"]
+        )
 
 
 def _told(placed: Placed) -> str:

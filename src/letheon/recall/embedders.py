@@ -130,6 +130,28 @@ class ModelStates:
         return unit(vectors)
 
 
+class Cached:
+    """An embedder that embeds each text once.
+
+    Args:
+        inner: the embedder that does the work.
+        most: number of texts whose vectors are held, those that were new last; by default all.
+    """
+
+    def __init__(self, inner: Embedder, most: int | None = None) -> None:
+        self.inner, self.name, self.width, self.most = inner, inner.name, inner.width, most
+        self.known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one vector per text [texts, width]."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self.known]:
+            self.known |= dict(zip(new, self.inner.embed(new), strict=True))
+        vectors = np.array([self.known[text] for text in texts], dtype=np.float32).reshape(len(texts), self.width)
+        for text in list(self.known)[: -self.most] if self.most else ():
+            del self.known[text]
+        return vectors
+
+
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale vectors [n, width] to length 1; a vector of zeros stays."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -34,7 +34,11 @@ QUESTION = (
 )
 REFERS_BACK = re.compile(r"\b(bear|keep|have) (that|this|it) in mind\b|^(please )?remember (that|this)\b", re.I)
 ITEM = re.compile(r"^\s*([-*•]|\d+[.)])\s+")
-FENCED = re.compile(r"```.*?(```|$)", re.S)
+PASTED = re.compile(  # fenced text, and what a transcript says that an assistant said
+    r"```.*?(```|\Z)|^[ \t]*~~~.*?(^[ \t]*~~~+|\Z)|"
+    r"^[ \t]*(assistant|ai|bot|chatgpt|system)[ \t]*:.*?(?=^[ \t]*((user|human|me)[ \t]*:|\n)|\Z)",
+    re.S | re.M | re.I,
+)
 
 
 def sentences(text: str) -> list[str]:
@@ -45,11 +49,13 @@ def sentences(text: str) -> list[str]:
 def spoken(text: str) -> list[str]:
     """Return the sentences in which a user speaks to the assistant, without code, quoted lines and pasted text.
 
+    What a transcript says that an assistant said ends with a blank line or the next turn of the user.
+
     A quotation is not split. Items of a list belong to the line above them that ends with a colon and speaks of rules;
     after any other line that ends with a colon all is pasted text. Of a long turn only the sentences at both ends are
     looked at.
     """
-    text = FENCED.sub("\n", text)
+    text = PASTED.sub("\n", text)
     text = QUOTED.sub(lambda quoted: re.sub(r"(?<=[.!?])\s+", "\x00", quoted.group().replace("\n", "\x00")), text)
     said: list[str] = []
     listing = False

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError
 from letheon.core.model.control_tokens import defused
-from letheon.recall.embedders import Embedder, load_embedder
+from letheon.recall.embedders import Cached, Embedder, load_embedder
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import Erasure, concerns, erase
 from letheon.recall.instructions import Recogniser, RuleHead, standing_rules
@@ -23,10 +23,11 @@ from letheon.recall.lifelong.memory import record_uses
 from letheon.recall.policies import Name, Placed, Settings, choose, fit
 from letheon.recall.quoting import FENCE, Shown, fenced
 from letheon.recall.ranking import Search, search
-from letheon.recall.rule_attributes import attribute_of, in_force, is_form
+from letheon.recall.rule_attributes import attribute, attribute_of, in_force, is_form
 from letheon.recall.store import Store
 
 MOST_OTHER = 8  # standing rules without a known attribute that are shown, the newest
+HELD = 4096  # texts whose vectors are held: questions are stored as turns, replies are shortened at every turn anew
 LEAST = 0.3  # cosine from which a query names what is to be erased
 
 
@@ -36,7 +37,9 @@ class Context:
 
     Attributes:
         messages: chat messages, `{"role": ..., "content": ...}`; the query is the last one.
-        plan: every exchange of the memory with its treatment and the reason for it.
+        plan: the exchanges that the policy chose, the oldest first, with their treatment and the reason for it; those
+            that the budget is far from reaching are not among them.
+        left_out: number of exchanges of the memory that are not shown.
         omitted: rules and wishes in force that are not shown: older ones without a known attribute, and wishes for
             which the budget has no room.
         tokens: number of tokens of the messages' contents.
@@ -46,6 +49,7 @@ class Context:
     messages: list[dict[str, str]]
     plan: list[Placed]
     tokens: int
+    left_out: int = 0
     sources: tuple[int, ...] = ()
     omitted: tuple[Entry, ...] = ()
 
@@ -78,7 +82,7 @@ class Memory:
         marks: Sequence[str] = (),
         recognise: Recogniser | None = None,
     ) -> None:
-        self._embedder: Embedder | None = None if isinstance(embedder, str) else embedder
+        self._embedder = None if isinstance(embedder, str) else Cached(embedder, HELD)
         name, width = (embedder, 0) if isinstance(embedder, str) else (embedder.name, embedder.width)
         if self._embedder is None:  # an existing file is listed and erased from without its embedder
             width = int(Store.facts(Path(path))["width"]) if Path(path).is_file() else self._load(name).width
@@ -86,8 +90,8 @@ class Memory:
         self.policy, self.session, self.settings, self.marks = policy, session, settings or Settings(), marks
         self.count, self.recognise = count or estimated_tokens, recognise
 
-    def _load(self, name: str) -> Embedder:
-        self._embedder = load_embedder(name)
+    def _load(self, name: str) -> Cached:
+        self._embedder = Cached(load_embedder(name), HELD)
         return self._embedder
 
     @property
@@ -140,11 +144,10 @@ class Memory:
 
     def _answered(self) -> list[int]:
         """Return the ids of the session's last reply and of the turns and notes after it."""
-        waiting: list[int] = []
-        for entry in self.store.entries(session=self.session):
-            if entry.kind in ("turn", "note"):
-                waiting = [entry.id] if entry.role == "assistant" else [*waiting, entry.id]
-        return waiting
+        table = self.store.table()
+        said = np.flatnonzero(table.has("session", self.session) & table.has("kind", "turn", "note"))
+        replies = np.flatnonzero(table.has("role", "assistant")[said])
+        return table.ids[said[replies[-1] if len(replies) else 0 :]].tolist()
 
     def remember(self, text: str, subject: str | None = None, now: float | None = None) -> int:
         """Store a note and return its number."""
@@ -189,16 +192,19 @@ class Memory:
 
     def rules(self) -> list[Entry]:
         """Return the rules in force in the present conversation, the latest for each attribute, in their order."""
-        return in_force([rule for rule in self._instructions() if rule.session == self.session])
+        return self._rules_and_wishes()[0]
 
     def wishes(self) -> list[Entry]:
         """Return rules of other conversations about the form of answers, but for what the present one settles."""
-        settled = {rule.details["attribute"] for rule in self.rules()}
-        others = [rule for rule in in_force(self._instructions()) if rule.session != self.session]
-        return [rule for rule in others if is_form(name := rule.details["attribute"]) and name not in settled]
+        return self._rules_and_wishes()[1]
 
-    def _instructions(self) -> list[Entry]:
-        return self.store.entries(kind="instruction")
+    def _rules_and_wishes(self) -> tuple[list[Entry], list[Entry]]:
+        table = self.store.table()
+        every = self.store.entries(table.ids[table.has("kind", "instruction")].tolist())
+        own = in_force([rule for rule in every if rule.session == self.session])
+        settled = set(map(attribute, own))
+        others = ((rule, attribute(rule)) for rule in in_force(every) if rule.session != self.session)
+        return own, [rule for rule, about in others if is_form(about) and about not in settled]
 
     def search(self, query: str, k: int = 10, by: Search = "fused") -> list[tuple[Entry, float]]:
         """Return the k best memories for a query with their scores, best first."""
@@ -209,7 +215,7 @@ class Memory:
     def matches(self, query: str, k: int = 1) -> list[Entry]:
         """Return the memories that `forget` erases for a query: of the k best ones those with a cosine of `LEAST`."""
         cosine = dict(self.store.nearest(self.embedder.embed([query])[0], len(self.store)))
-        return [entry for entry, _ in self.search(query, k) if cosine[entry.id] >= LEAST]
+        return [entry for entry, _ in self.search(query, k) if cosine.get(entry.id, 0.0) >= LEAST]
 
     def context(self, query: str, budget: int = 2000, system: str = "") -> Context:
         """Build the messages for the next answer: standing rules, earlier exchanges in their order, the query.
@@ -226,16 +232,16 @@ class Memory:
         """
         safe = partial(defused, marks=self.marks)
         shown = Shown(self.session, safe, self.count, lambda: self.embedder)
-        rules, wishes = self.rules(), self.wishes()
-        others = [rule for rule in rules if rule.details["attribute"].startswith("other")][:-MOST_OTHER]
+        rules, wishes = self._rules_and_wishes()
+        others = [rule for rule in rules if attribute(rule).startswith("other")][:-MOST_OTHER]
         rules = [rule for rule in rules if rule not in others]
         prefix = "\n".join(filter(None, [safe(system), *(safe(rule.text) for rule in rules)]))
         length, before = self.count(query), self.count(prefix) if prefix else 0
         if (left := budget - length - before) < 0:
             problem = f"a turn of {length} tokens with {before} of the system prompt and rules, the budget has {budget}"
             raise InputError(problem, "shorten it, raise the budget, or erase rules by their numbers")
-        plan = choose(self.policy, self.store, self.embedder, query, self.settings)
-        if wishes or any(not shown.is_turn(one.exchange) for one in plan):
+        choice = choose(self.policy, self.store, self.embedder, query, self.settings)
+        if wishes or not choice.outline.are_turns(self.session):
             left -= self.count(FENCE)
         quoted: list[str] = []
         asked, wishes = wishes, []
@@ -244,14 +250,14 @@ class Memory:
             if (cost := self.count(text)) <= left:
                 quoted, wishes, left = [text, *quoted], [wish, *wishes], left - cost
         others += [wish for wish in asked if wish not in wishes]
-        plan = fit(plan, left, shown.cost, compressing=self.policy not in ("window", "full"))
+        plan = fit(choice.placed, left, shown.cost, compressing=self.policy not in ("window", "full"))
         notes, turns, sources = quoted, [], [entry.id for entry in (*rules, *wishes)]
         for placed in plan:
             if placed.treatment != "left out":
                 said, reply = shown.texts(placed)
                 sources += [entry.id for entry in placed.exchange.entries]
                 if shown.is_turn(placed.exchange):
-                    turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply or "..."}]
+                    turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
                 else:
                     notes.append(said)
         if self.policy == "lifelong":
@@ -259,9 +265,9 @@ class Memory:
         parts = [prefix, *([FENCE, *notes] if notes else [])]
         head = [{"role": "system", "content": "\n".join(filter(None, parts))}] if any(parts) else []
         messages = [*head, *turns, {"role": "user", "content": safe(query)}]
-        return Context(
-            messages, plan, sum(self.count(message["content"]) for message in messages), tuple(sources), tuple(others)
-        )
+        tokens = sum(self.count(message["content"]) for message in messages)
+        left_out = len(choice.outline) - sum(placed.treatment != "left out" for placed in plan)
+        return Context(messages, plan, tokens, left_out, tuple(sources), tuple(others))
 
     def concerned(
         self, *, ids: Sequence[int] | None = None, subject: str | None = None, query: str | None = None, k: int = 1
@@ -295,7 +301,10 @@ class Memory:
         Raises:
             InputError: as `concerned` says.
         """
-        return erase(self.store, self.concerned(ids=ids, subject=subject, query=query, k=k), subject)
+        erased = erase(self.store, self.concerned(ids=ids, subject=subject, query=query, k=k), subject)
+        if self._embedder is not None:
+            self._embedder.known.clear()  # the texts of the erased are held there too
+        return erased
 
     def close(self) -> None:
         """Close the file."""

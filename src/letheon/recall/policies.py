@@ -7,53 +7,56 @@ scores exchanges; `fit` keeps to the budget.
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from letheon.core.registry import check_settings
 from letheon.recall.embedders import Embedder
-from letheon.recall.entries import Entry
+from letheon.recall.exchanges import Exchange, Outline
 from letheon.recall.instructions import sentences
 from letheon.recall.lifelong.memory import lifelong_scores, standing_beliefs
-from letheon.recall.ranking import reciprocal_ranks
+from letheon.recall.lifelong.nodes import read_nodes
+from letheon.recall.lifelong.valence import tag
+from letheon.recall.ranking import fused_ranks
 from letheon.recall.store import Store
+from letheon.recall.table import ranked
 
 Name = Literal["rhea", "lifelong", "fused", "vector", "words", "window", "full"]
 Treatment = Literal["whole", "compressed", "left out"]
+TREATMENTS = np.array(get_args(Treatment)[::-1])
 BACK_REFERENCE = re.compile(r"\b(earlier|before|again|previously|you said|i (said|told|mentioned)|remember)\b", re.I)
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A user's turn and the reply to it (either may be missing), or a note."""
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def said(self) -> str:
-        """The words of everybody but the assistant."""
-        return " ".join(entry.text for entry in self.entries if entry.role != "assistant")
-
-    @property
-    def reply(self) -> str:
-        """The assistant's words."""
-        return " ".join(entry.text for entry in self.entries if entry.role == "assistant")
-
-
-@dataclass(frozen=True)
 class Placed:
-    """An exchange with its score, its treatment, and why it has it."""
+    """An exchange with its score, its treatment, why it has it, and its place among all, the oldest first."""
 
     exchange: Exchange
     score: float
     treatment: Treatment
     reason: str
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a policy chose.
+
+    Attributes:
+        outline: all exchanges, the oldest first.
+        scores: their scores [exchanges].
+        placed: those that are not left out, best first and of equals the newest first; read as they are asked for.
+    """
+
+    outline: Outline
+    scores: NDArray[np.float64]
+    placed: Iterator[Placed]
 
 
 @dataclass(frozen=True)
@@ -82,36 +85,17 @@ class Settings:
         check_settings(self, positive=("k", "horizon"))
 
 
-def exchanges(entries: Sequence[Entry]) -> list[Exchange]:
-    """Join each user's turn with the replies that follow it in its session; a note stands alone."""
-    joined: list[list[Entry]] = []
-    for entry in entries:
-        last = joined[-1][-1] if joined else None
-        follows = last is not None and last.session == entry.session and last.kind == entry.kind == "turn"
-        if entry.role == "assistant" and follows:
-            joined[-1].append(entry)
-        else:
-            joined.append([entry])
-    return [Exchange(tuple(part)) for part in joined]
-
-
-def rhea_scores(cosines: Sequence[float], query: str, settings: Settings) -> list[float]:
+def rhea_scores(cosines: NDArray[np.float64], query: str, settings: Settings) -> NDArray[np.float64]:
     """Score exchanges, oldest first: cosine with the query, a recency bonus, a bonus for back-references [inferred]."""
     bonus = settings.back_reference if BACK_REFERENCE.search(query) else 0.0
-    last = len(cosines) - 1
-    return [c + settings.recency * math.exp(-(last - t) / settings.horizon) + bonus for t, c in enumerate(cosines)]
+    ages = np.arange(len(cosines))[::-1]
+    return cosines + settings.recency * np.exp(-ages / settings.horizon) + bonus
 
 
-def rhea_treatments(scores: Sequence[float], settings: Settings) -> list[Treatment]:
+def rhea_treatments(scores: NDArray[np.float64], settings: Settings) -> NDArray[np.str_]:
     """Decide per exchange: whole from `high` on or among the last ones, compressed from `low` on, else left out."""
-    first_recent = len(scores) - settings.recent
-
-    def treatment(t: int, score: float) -> Treatment:
-        if t >= first_recent or score >= settings.high:
-            return "whole"
-        return "compressed" if score >= settings.low else "left out"
-
-    return [treatment(t, score) for t, score in enumerate(scores)]
+    recent = np.arange(len(scores)) >= len(scores) - settings.recent
+    return TREATMENTS[np.where(recent | (scores >= settings.high), 2, scores >= settings.low)]
 
 
 def compress(said: str, reply: str, embedder: Embedder) -> str:
@@ -126,55 +110,53 @@ def compress(said: str, reply: str, embedder: Embedder) -> str:
 
 def choose(
     name: Name, store: Store, embedder: Embedder, query: str, settings: Settings, now: float | None = None
-) -> list[Placed]:
-    """Return all exchanges of the memory, oldest first, with the treatment that a policy gives them.
-
-    Before them stand, for the policy `lifelong`, beliefs in place of dormant turns.
+) -> Choice:
+    """Choose among all exchanges of a memory, before which stand, for `lifelong`, beliefs in place of dormant turns.
 
     Args:
         now: when the query is asked, in seconds since 1970; by default the present moment.
     """
-    every = exchanges([entry for entry in store.entries() if entry.kind in ("turn", "note")])
-    if name == "lifelong":  # beliefs stand for turns that are dormant
-        every = [*(Exchange((belief,)) for belief in standing_beliefs(store)), *every]
-    ids, matrix = store.vectors()
-    cosine = dict(zip(ids.tolist(), (matrix @ embedder.embed([query])[0]).tolist(), strict=True))
-    cosines = [max(cosine[entry.id] for entry in one.entries) for one in every]
+    nodes = read_nodes(store, tag) if name == "lifelong" else []
+    outline = Outline(store.table(), [belief.id for belief in standing_beliefs(nodes)])
+    count = len(outline)
+    if name == "lifelong":
+        scores = outline.best_of(lifelong_scores(store, nodes, embedder, query, time.time() if now is None else now))
+    else:
+        scores = _scores(name, outline, store, embedder, query, settings)
     if name == "rhea":
-        scores = rhea_scores(cosines, query, settings)
         treatments = rhea_treatments(scores, settings)
     else:
-        if name == "lifelong":
-            active = lifelong_scores(store, embedder, query, time.time() if now is None else now)
-            scores = [max(active.get(entry.id, 0.0) for entry in one.entries) for one in every]
-        else:
-            scores = _search_scores(name, every, cosines, store, query)
-        first_recent = len(every) - (settings.k if name == "window" else settings.recent)
-        best = set(sorted(range(len(every)), key=lambda t: -scores[t])[: settings.k])
-        treatments = [
-            "whole" if name == "full" or t >= first_recent or (name != "window" and t in best and scores[t] > 0)
-            else "left out" for t in range(len(every))
-        ]  # fmt: skip
-    return [
-        Placed(one, score, treatment, _reason(name, t >= len(every) - settings.recent, score))
-        for t, (one, score, treatment) in enumerate(zip(every, scores, treatments, strict=True))
-    ]
+        whole = np.arange(count) >= count - (settings.k if name == "window" else settings.recent)
+        if name != "window":
+            whole[ranked(scores, np.flatnonzero(scores > 0), settings.k)] = True
+        treatments = TREATMENTS[2 * (whole | (name == "full"))]
+    shown = np.flatnonzero(treatments != "left out")
+    order = shown[np.lexsort((shown, scores[shown]))][::-1].tolist()
+
+    def placed() -> Iterator[Placed]:
+        for t, one in outline.read(store, order):
+            reason = _reason(name, t >= count - settings.recent, scores[t])
+            yield Placed(one, float(scores[t]), treatments[t].item(), reason, t)
+
+    return Choice(outline, scores, placed())
 
 
-def _search_scores(name: Name, every: list[Exchange], cosines: list[float], store: Store, query: str) -> list[float]:
-    """Scores for ranking, by exchange: cosines, BM25, both fused, or (`window`, `full`) the order of time."""
+def _scores(
+    name: Name, outline: Outline, store: Store, embedder: Embedder, query: str, settings: Settings
+) -> NDArray[np.float64]:
+    """Scores by exchange: cosines, those of Rhea, BM25, cosines and BM25 fused, or the order of time."""
     if name in ("window", "full"):
-        return [float(t) for t in range(len(every))]
-    if name == "vector":
-        return cosines
-    bm25 = dict(store.matching(query, len(store)))
-    by_words = [max(bm25.get(entry.id, 0.0) for entry in one.entries) for one in every]
+        return np.arange(len(outline), dtype=np.float64)
+    by_words = outline.best_of(dict(store.matching(query))) if name in ("words", "fused") else np.zeros(0)
     if name == "words":
         return by_words
-    nearest = sorted(range(len(every)), key=lambda t: -cosines[t])
-    matching = [t for t in sorted(range(len(every)), key=lambda t: -by_words[t]) if by_words[t] > 0]
-    fused = dict(reciprocal_ranks([nearest, matching]))
-    return [fused[t] for t in range(len(every))]
+    cosines = outline.best(outline.table.vectors @ embedder.embed([query])[0])
+    if name == "rhea":
+        return rhea_scores(cosines, query, settings)
+    if name == "vector":
+        return cosines
+    rankings = [ranked(cosines, np.arange(len(outline))), ranked(by_words, np.flatnonzero(by_words))]
+    return fused_ranks(rankings, len(outline))
 
 
 def _reason(name: Name, recent: bool, score: float) -> str:
@@ -183,27 +165,44 @@ def _reason(name: Name, recent: bool, score: float) -> str:
     return "one of the last exchanges" if recent else f"{name} score {score:.2f}"
 
 
-def fit(placed: list[Placed], budget: int, cost: Callable[[Placed], int], compressing: bool = True) -> list[Placed]:
+def fit(best: Iterable[Placed], budget: int, cost: Callable[[Placed], int], compressing: bool = True) -> list[Placed]:
     """Demote exchanges, lowest score first, from whole to compressed to left out until their cost fits a budget.
 
+    Exchanges that the budget cannot reach are not looked at.
+
     Args:
-        placed: exchanges with their treatment.
+        best: exchanges with their treatment, best first.
         budget: tokens for all exchanges together.
         cost: tokens of an exchange in its treatment.
         compressing: whether replies are shortened before exchanges are left out.
+
+    Returns:
+        The exchanges that were looked at, in the order of their places.
     """
-    placed = list(placed)
-    total = sum(map(cost, placed))
+    placed: list[Placed] = []
+    total = least = counted = 0
+    for one in best:
+        placed.append(one)
+        total += cost(one)
+        if total > budget:
+            least += sum(min(map(cost, _shorter(one, compressing))) for one in placed[counted:])
+            counted = len(placed)
+            if least > budget:
+                break
     steps: list[tuple[Treatment, Treatment]] = [("whole", "compressed"), ("compressed", "left out")]
     if not compressing:
         steps = [("whole", "left out")]
     for treatment, then in steps:
-        for t in sorted(range(len(placed)), key=lambda t: placed[t].score):
+        for t in reversed(range(len(placed))):
             one = placed[t]
             if total <= budget:
-                return placed
+                break
             if one.treatment == treatment:
-                demoted = Placed(one.exchange, one.score, then, f"{one.reason}; the budget demoted it")
-                placed[t] = demoted
-                total += cost(demoted) - cost(one)
-    return placed
+                placed[t] = replace(one, treatment=then, reason=f"{one.reason}; the budget demoted it")
+                total += cost(placed[t]) - cost(one)
+    return sorted(placed, key=lambda one: one.place)
+
+
+def _shorter(one: Placed, compressing: bool) -> list[Placed]:
+    """Return an exchange in all treatments in which it can be shown."""
+    return [one, replace(one, treatment="compressed")] if compressing else [one]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from letheon.recall.embedders import Embedder
 from letheon.recall.store import Store
 
@@ -19,6 +22,14 @@ def reciprocal_ranks(rankings: Sequence[Sequence[int]], constant: int = RRF) -> 
         for rank, one in enumerate(ranking, start=1):
             scores[one] = scores.get(one, 0.0) + 1 / (constant + rank)
     return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def fused_ranks(rankings: Sequence[NDArray[np.int64]], count: int, constant: int = RRF) -> NDArray[np.float64]:
+    """Return the scores of `reciprocal_ranks` for all places below a count, 0 where a place is in no ranking."""
+    scores = np.zeros(count)
+    for ranking in rankings:
+        scores[ranking] += 1 / (constant + np.arange(1, len(ranking) + 1))
+    return scores
 
 
 def search(store: Store, embedder: Embedder, query: str, k: int, by: Search = "fused") -> list[tuple[int, float]]:

@@ -76,9 +76,15 @@ def attribute_of(rule: str) -> str:
     return f"other: {lowered}"
 
 
-def is_form(attribute: str) -> bool:
+def attribute(rule: Entry) -> str:
+    """Return what a stored rule is about, read from its text where its details do not say it."""
+    stored = rule.details.get("attribute")
+    return stored if isinstance(stored, str) else attribute_of(rule.text)
+
+
+def is_form(about: str) -> bool:
     """Whether rules about an attribute concern the form of answers alone."""
-    return attribute.split(":")[0] not in NO_FORM
+    return about.split(":")[0] not in NO_FORM
 
 
 def in_force(rules: Sequence[Entry]) -> list[Entry]:
@@ -92,23 +98,23 @@ def in_force(rules: Sequence[Entry]) -> list[Entry]:
     """
     latest: dict[str, Entry] = {}
     for rule in rules:
-        attribute, lowered = str(rule.details["attribute"]), rule.text.lower().replace("’", "'")
+        about, lowered = attribute(rule), rule.text.lower().replace("’", "'")
         if REVOKES.search(lowered):
             if EVERYTHING.search(lowered):
                 latest.clear()
                 continue
-            if attribute.startswith("other") and (revoked := _shares_most(lowered, latest)):
+            if about.startswith("other") and (revoked := _shares_most(lowered, latest)):
                 del latest[revoked]
                 continue
-        latest.pop(attribute, None)
-        latest[attribute] = rule
+        latest.pop(about, None)
+        latest[about] = rule
     return sorted(latest.values(), key=lambda rule: rule.id)
 
 
 def _shares_most(text: str, latest: dict[str, Entry]) -> str | None:
     """Return the attribute of the rule with the most words of a text, None where no rule has half of them."""
     words = _words(text)
-    shared = {attribute: len(words & _words(rule.text)) for attribute, rule in latest.items()}
+    shared = {about: len(words & _words(rule.text)) for about, rule in latest.items()}
     best = max(reversed(shared), key=shared.__getitem__, default=None)
     return best if best is not None and shared[best] and 2 * shared[best] >= len(words) else None
 

@@ -21,7 +21,7 @@ REPLIES = r"(?:answers|replies|responses|messages)"
 REPLY = rf"(?:answer|reply|response|message|question|explanation|suggestion|recommendation|list|{REPLIES})"
 CHAT = r"(?:chat|conversation|talk|session|thread|dialogue|discussion)s?"
 
-QUOTED = re.compile(r"\"[^\"]*\"|“[^“”]*”|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w)")
+QUOTED = re.compile(r"(?<!\d)\"[^\"]*\"|“[^“”]*”|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w)")
 LEAD = re.compile(  # words before the request itself
     r"^(?:(?:ok|okay|oh|yes|yeah|sure|wow|great|thanks|thank you|and|also|so|then|but|actually|hey|hi|well|"
     r"by the way|btw|one more thing|on top of that|as a rule|"

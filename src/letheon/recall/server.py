@@ -270,9 +270,12 @@ def read_request(body: Any, session: str | None, serving: Serving) -> _Asked:
     said = _messages(body.get("messages"))
     if not said or said[-1][0] != "user":
         raise Refused(400, "the last message must be a user's", "messages")
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or serving.max_new_tokens
-    if not isinstance(limit, int) or limit < 1:
+    given = (body.get("max_completion_tokens"), body.get("max_tokens"), serving.max_new_tokens)
+    limit = next(one for one in given if one is not None)
+    if type(limit) is not int or limit < 1:
         raise Refused(400, f"max_tokens is {limit!r}", "max_tokens")
+    if body.get("stream") not in (None, False, True):
+        raise Refused(400, f"stream is {body['stream']!r}", "stream")
     named = session or body.get("user") or serving.memory.session
     if not isinstance(named, str) or len(named) > LONGEST_SESSION or not named.isprintable():
         raise Refused(400, f"a conversation's name has up to {LONGEST_SESSION} printable characters", "user")
@@ -299,5 +302,7 @@ def _messages(messages: Any) -> list[tuple[str, str]]:
             content = "\n".join(str(part.get("text", "")) for part in content)
         if one.get("role") not in ("system", "developer", "user", "assistant") or not isinstance(content, str):
             raise Refused(400, f"message {number}: roles and texts are supported", f"messages[{number}]")
+        if content.encode(errors="ignore").decode() != content:
+            raise Refused(400, f"message {number}: half a surrogate pair is no text", f"messages[{number}]")
         said.append((one["role"], content))
     return said

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from letheon.core.errors import InputError, LetheonError
 from letheon.recall.entries import Entry, problem_of
-from letheon.recall.vector_table import VectorTable, vectors_after
+from letheon.recall.table import Table, ranked
 
 FORMAT = 1  # the number of the schema
 UNFINISHED = "erasure"  # in `about` while rows are deleted and the file is not rebuilt yet: whose erasure it is
@@ -70,7 +70,7 @@ class Store:
         self.path, self.embedder, self.width = Path(path), embedder, width
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             raise InputError(f"{path} cannot be a memory file", "give a file in a folder that exists")
-        self._table, self._read_at, self._reindexed = VectorTable(width), (-1, -1), ""
+        self._table, self._read_at, self._reindexed = Table(width), (-1, -1), ""
         try:
             shared: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}  # threads take turns
             self.connection = sqlite3.connect(self.path, timeout=WAIT_SECONDS, **shared)
@@ -289,44 +289,42 @@ class Store:
             for i, created, session_, role, kind, subject_, text, details in rows
         ]
 
-    def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return all ids [n] and unit vectors [n, width]; what was added by any process is read, all after an erasure.
+    def table(self) -> Table:
+        """Return the rows without their texts; what was added by any process is read, all after an erasure.
 
         Raises:
             InputError: another process has stored another embedder's vectors.
         """
         if self._read_at != (state := (self.version(), self.connection.total_changes)):
             self._check_embedder()
-            if self._reindexed != (at := self.about().get(REINDEXED, "")):
-                self._table, self._reindexed = VectorTable(self.width), at
-            count, added = vectors_after(self.connection, self._table.last)
-            if count != self._table.count + len(added):  # some were erased
-                self._table, (_, added) = VectorTable(self.width), vectors_after(self.connection, 0)
-            self._table.append(added)
+            fresh = self._reindexed != (at := self.about().get(REINDEXED, ""))
+            if fresh or not self._table.read(self.connection):
+                self._table, self._reindexed = Table(self.width), at
+                self._table.read(self.connection)
             self._read_at = state
-        return self._table.ids, self._table.vectors
+        return self._table
+
+    def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return all ids [n] and unit vectors [n, width], as `table` has them."""
+        table = self.table()
+        return table.ids, table.vectors
 
     def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """Return the k memories whose vectors have the largest cosine with a unit query [width], best first."""
         ids, matrix = self.vectors()
-        if not len(ids):
-            return []
         scores = matrix @ query
-        k = min(k, len(ids))
-        top = np.argpartition(-scores, k - 1)[:k]
-        top = top[np.lexsort((ids[top], -scores[top]))]
-        return [(int(ids[i]), float(scores[i])) for i in top]
+        top = ranked(scores, np.arange(len(ids)), k)
+        return list(zip(ids[top].tolist(), scores[top].tolist(), strict=True))
 
-    def matching(self, query: str, k: int) -> list[tuple[int, float]]:
-        """Return the k memories with the best BM25 score for any word of a query, best first; scores are positive."""
+    def matching(self, query: str, k: int | None = None) -> list[tuple[int, float]]:
+        """Return ids and BM25 scores, all above 0, for any word of a query: the k best ones first, or all unsorted."""
         terms = [f'"{word}"' for word in re.findall(r"\w+", query)]
         if not terms:
             return []
-        found = self.connection.execute(
-            "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? ORDER BY bm25(words), rowid LIMIT ?",
-            (" OR ".join(terms), k),
-        )
-        return [(int(i), float(score)) for i, score in found]
+        found, given = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", [" OR ".join(terms)]
+        if k is not None:  # sorting takes as long as scoring
+            found, given = f"{found} ORDER BY bm25(words), rowid LIMIT ?", [*given, str(k)]
+        return self.connection.execute(found, given).fetchall()
 
     def replace_vectors(self, embedder: str, width: int, vectors: Mapping[int, NDArray[np.float32]]) -> bool:
         """Store vectors of another embedder by id for all memories, in one transaction.
@@ -343,7 +341,7 @@ class Store:
                 connection.execute("UPDATE about SET value = ?2 WHERE name = ?1", fact)
             connection.execute(AGAIN, (REINDEXED,))
         self.embedder, self.width = embedder, width
-        self._table, self._read_at = VectorTable(width), (-1, -1)
+        self._table, self._read_at = Table(width), (-1, -1)
         return True
 
     def __len__(self) -> int:

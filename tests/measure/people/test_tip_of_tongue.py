@@ -149,6 +149,8 @@ def test_shuffled_pairs_teach_nothing_and_fields_can_be_left_out() -> None:
 
 def test_faults_of_posts_are_named(tmp_path: Path) -> None:
     folder = Path(world(tmp_path))
+    with pytest.raises(InputError, match="0 training and"):  # before a model is loaded
+        read_measure("tip_of_tongue", str(folder), limit=2, embedder="words", fewest="8")
     for broken, message in (
         ({"content": "film-999", "body": "x"}, "content"),
         ({"content": "film-1"}, "content and body"),

@@ -189,9 +189,13 @@ class LifelongMemory:
         write_nodes(self.store, [new_node(entry, self.tag(entry.text, "user", 0.0)) for entry in stored])
         return made
 
-    def recall(self, query: str, *, now: float) -> Recall:
-        """Recall automatically, search deliberately if that leaves the memory unsure, abstain if nothing is known."""
-        vector, nodes = self.embedder.embed([query])[0], self.nodes()
+    def recall(self, query: str, *, now: float, nodes: Sequence[Node] | None = None) -> Recall:
+        """Recall automatically, search deliberately if that leaves the memory unsure, abstain if nothing is known.
+
+        Args:
+            nodes: all nodes, where they were read before.
+        """
+        vector, nodes = self.embedder.embed([query])[0], self.nodes() if nodes is None else nodes
         cosines = cosines_of(self.store, nodes, vector)
         active = activate(query, nodes, cosines, self.mood, self._residual, now, self.settings, self.without)
         found = automatic(query, active, self._conflict(active), self.settings)
@@ -254,7 +258,9 @@ class LifelongMemory:
         return sorted(chosen, key=lambda node: -node.strength)
 
 
-def lifelong_scores(store: Store, embedder: Embedder, query: str, now: float) -> dict[int, float]:
+def lifelong_scores(
+    store: Store, nodes: Sequence[Node], embedder: Embedder, query: str, now: float
+) -> dict[int, float]:
     """Score memories for the policy `lifelong`: the mood is the query's own; none has a score where nothing is known.
 
     It changes nothing in the file: beliefs and decay come from consolidation, when a conversation is opened, and uses
@@ -262,25 +268,25 @@ def lifelong_scores(store: Store, embedder: Embedder, query: str, now: float) ->
     """
     memory = LifelongMemory(store, embedder)
     memory.feel(tag(query, "user", 0.0))
-    return memory.recall(query, now=now).scores
+    return memory.recall(query, now=now, nodes=nodes).scores
 
 
-def standing_beliefs(store: Store) -> list[Entry]:
+def standing_beliefs(nodes: Sequence[Node]) -> list[Entry]:
     """Return the beliefs whose text is that of a dormant memory, which they stand for; without copies."""
-    nodes = {node.id: node for node in read_nodes(store, tag)}
+    by_id = {node.id: node for node in nodes}
     chosen: dict[str, Entry] = {}
-    for node in nodes.values():
-        sources = [nodes[i] for i in node.entry.sources if i in nodes]
-        faint = {one.entry.text for one in sources if one.dormant and one.superseded_by is None}
-        if node.entry.kind == BELIEF and node.recallable and node.entry.text in faint:
-            chosen.setdefault(node.entry.text, node.entry)
+    for node in nodes:
+        if node.entry.kind == BELIEF and node.recallable:
+            sources = [by_id[i] for i in node.entry.sources if i in by_id]
+            if node.entry.text in {one.entry.text for one in sources if one.dormant and one.superseded_by is None}:
+                chosen.setdefault(node.entry.text, node.entry)
     return list(chosen.values())
 
 
 def record_uses(store: Store, ids: Collection[int], now: float) -> None:
     """Record that memories were shown: they decay up to now, gain a strength of 1, and are not dormant [inferred]."""
     settings = LifelongSettings()
-    used = [node for node in read_nodes(store, tag) if node.id in ids]
+    used = read_nodes(store, tag, ids)
     consolidation.fade(used, now, settings)
     for node in used:
         node.uses, node.strength = [*node.uses[-9:], now], node.strength + 1.0

@@ -78,11 +78,11 @@ def new_node(entry: Entry, valence: list[float], precision: float | None = None,
     return Node(entry, valence, base, level=level, last=entry.created, uses=[entry.created])
 
 
-def read_nodes(store: Store, tag: Tagger) -> list[Node]:
-    """Read the nodes of all memories in the order of their numbers; one without a sound node gets a new one."""
+def read_nodes(store: Store, tag: Tagger, ids: Iterable[int] | None = None) -> list[Node]:
+    """Read the nodes of all memories, or of some, in the order of their numbers; one without a sound node gets one."""
     nodes = []
-    entries = store.entries()
-    known = {entry.id for entry in entries}
+    entries = store.entries(ids)
+    known = frozenset(store.table().ids.tolist())
     for entry in entries:
         if entry.kind == "instruction":
             continue  # rules are always shown

@@ -239,4 +239,4 @@ def cosines_of(store: Store, nodes: Sequence[Node], query: NDArray[np.float32]) 
     """Return the cosine of a query vector with each node's memory."""
     ids, matrix = store.vectors()
     by_id = dict(zip(ids.tolist(), (matrix @ query).astype(np.float64).tolist(), strict=True))
-    return np.array([by_id[node.id] for node in nodes], dtype=np.float64)
+    return np.array([by_id.get(node.id, 0.0) for node in nodes], dtype=np.float64)  # 0: erased meanwhile

@@ -93,6 +93,17 @@ class TipOfTongue:
         chosen = split_by_content(self.items, self.seed)[part]
         return [post for post in self.posts if post.content in chosen]
 
+    def parts(self, train: Sequence[Post] | None = None) -> tuple[Sequence[Post], list[Post]]:
+        """Return the training posts, if not given, and the test posts.
+
+        Raises:
+            InputError: there are too few.
+        """
+        train, test = self.posts_of("train") if train is None else train, self.posts_of("test")
+        if len(train) < 2 or not test:
+            raise InputError(f"{len(train)} training and {len(test)} test posts", "give posts about at least ten items")
+        return train, test
+
     def ranks(self, train: Sequence[Post] | None = None) -> Ranks:
         """Return the rank of each test post's item among all items, by retriever.
 
@@ -101,9 +112,7 @@ class TipOfTongue:
         """
         texts = [item_text(item, ocr=self.ocr, asr=self.asr) for item in self.items]
         place = {item.id: number for number, item in enumerate(self.items)}
-        train, test = self.posts_of("train") if train is None else train, self.posts_of("test")
-        if len(train) < 2 or not test:
-            raise InputError(f"{len(train)} training and {len(test)} test posts", "give posts about at least ten items")
+        train, test = self.parts(train)
         vectors = embedded(self.embedder, texts)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         first, second = (embedded(self.embedder, [post.recall for post in part]) for part in (train, test))
@@ -205,12 +214,14 @@ def read_tip_of_tongue(
         epochs: of the towers.
 
     Raises:
-        InputError: no data, or rows that are not as they should be.
+        InputError: no data, or rows that are not as they should be, or too few.
     """
     if not data:
         raise InputError("tip_of_tongue needs posts", "give --data FOLDER with content.jsonl and posts.jsonl")
     items, posts = read_tot(data, fewest)
-    return TipOfTongue(
+    found = TipOfTongue(
         tuple(items), tuple(drawn(posts, limit, seed, "posts")), load_embedder(embedder), written, ocr, asr,
         TowerSettings(epochs=epochs), source=data, seed=seed,
     )  # fmt: skip
+    found.parts()  # refuses too few posts before a model is loaded
+    return found
