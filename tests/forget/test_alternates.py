@@ -322,6 +322,7 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
     "text",
     [
         "He is a poet, and he is a musician. He is a poet, and he is a musician.",
+        "Chuck-Chuck-Chuck",
         "עם בעם בעם בעם",
         "Where does Ann Lee live",
         "Ann Lee lives in \ufffdsby.",

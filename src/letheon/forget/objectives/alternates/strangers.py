@@ -291,10 +291,11 @@ def _accepted(question: Question, name: str, text: str) -> str | None:
 
 
 def _loops(text: str) -> bool:
-    """Whether a text repeats itself: of its runs of three words a quarter stand there before."""
-    words = text.lower().split()
+    """Whether a text repeats itself: of its runs of three words a quarter stand there before, or are one word."""
+    words = re.findall(r"\w[\w'’]*", text.lower())
     runs = list(zip(words, words[1:], words[2:], strict=False))
-    return len(set(runs)) < 0.75 * len(runs)
+    new = {run for run in runs if len(set(run)) > 1}
+    return len(new) < 0.75 * len(runs)
 
 
 def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: int) -> list[str]:
