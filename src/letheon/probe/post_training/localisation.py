@@ -115,6 +115,19 @@ def patching_map(
     return total / len(pairs)
 
 
+@torch.inference_mode()
+def answer_gaps(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+    """Compute per pair the logit of TRUE minus that of FALSE after the true statement, less the same after the false.
+
+    A model whose answers do not tell the statements apart has maps of something else than knowledge.
+    """
+    first, second = answer_pair(model)
+    ids = torch.tensor([(one.true, one.false) for one in pairs], device=model.device)
+    logits = model.base()(ids.flatten(0, 1), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    gaps = (logits[:, first] - logits[:, second]).view(-1, 2)
+    return list((gaps[:, 0] - gaps[:, 1]).tolist())
+
+
 def binned(raw: Float[Tensor, "layers tokens"]) -> Float[Tensor, "layers tokens"]:
     """Apply the paper's binning: 20 equal bins from the smallest to the largest value; the lower ten become 0, the
     others 0.1, 0.2, ..., 1.0. It hides everything below the middle, so the raw map is compared as well.

@@ -254,9 +254,9 @@ def calibrate(
         false_rate: largest share of refusals among prompts that should be answered.
     """
     given, wanted = np.asarray(probabilities, float), np.asarray(refusals, bool)
-    if rate is not None:
-        return float(np.quantile(given, 1 - rate, method="higher"))
     levels = [*np.unique(given).tolist(), float(np.nextafter(given.max(), np.inf))]
+    if rate is not None:
+        return min(levels, key=lambda level: abs((given >= level).mean() - rate))
     if false_rate is not None:
         return next(level for level in levels if (given[~wanted] >= level).mean() <= false_rate)
     return max(levels, key=lambda level: f1_score(given >= level, wanted))
