@@ -77,6 +77,15 @@ def test_affine_maps_carry_the_unwanted_texts_to_the_wanted_ones(method: str, ti
     assert float(transport_loss(tiny, maps, target, rows)) < 0.7 * float(transport_loss(tiny, nothing, target, rows))
 
 
+@pytest.mark.oracle("linear_act")
+def test_maps_that_see_the_maps_below_give_every_layer_the_wanted_mean(tiny: LanguageModel) -> None:
+    texts, sites = contrast(), [Site(layer, "mlp_input") for layer in range(4)]
+    wanted = site_states(tiny, token_rows(tiny, texts.toward), sites, position="mean").mean(1)
+    with steered(tiny, fit(tiny, texts, "linear_act")):
+        given = site_states(tiny, token_rows(tiny, texts.away), sites, position="mean").mean(1)
+    torch.testing.assert_close(given, wanted, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.oracle("austeer")
 def test_units_grow_whose_activation_is_larger_in_the_wanted_text(tiny: LanguageModel) -> None:
     sites = [Site(layer, "heads") for layer in range(4)]
