@@ -146,6 +146,8 @@ def test_patching_the_last_token_after_the_last_layer_gives_the_true_run_s_answe
 def test_words_that_begin_alike_are_compared_where_they_differ(tiny: LanguageModel) -> None:
     first, second = answer_pair(tiny)
     assert [tiny.tokenizer.decode([token]) for token in (first, second)] == ["T", "F"]
+    (pair,) = matched_pairs(tiny, [Statement("Rome is old.", False), Statement("Oslo is old.", True)], 1)
+    assert tiny.tokenizer.decode(pair.true).endswith("This statement is: "), "their common beginning is in the prompt"
 
 
 @pytest.mark.oracle("post-training")

@@ -42,7 +42,7 @@ def matched_pairs(model: LanguageModel, statements: Sequence[Statement], most: i
 
     Only pairs of the most common pattern (length, tokens that differ) are kept, so that their maps can be averaged.
     """
-    encoded = [(one, tuple(model.tokenizer(one.text + SUFFIX)["input_ids"])) for one in statements]
+    encoded = [(one, question(model, one.text)[0]) for one in statements]
     bare = [len(model.tokenizer(one.text)["input_ids"]) for one in statements]
     found: list[Pair] = []
     for i, (true, ids) in enumerate(encoded):
@@ -59,17 +59,22 @@ def matched_pairs(model: LanguageModel, statements: Sequence[Statement], most: i
     return [one for one, pattern in zip(found, patterns, strict=True) if pattern == usual][:most]
 
 
-def answer_pair(model: LanguageModel) -> tuple[int, int]:
-    """Return the first tokens in which TRUE and FALSE differ.
+def question(model: LanguageModel, text: str) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Encode a statement and its question up to the tokens in which TRUE and FALSE differ; return these two as well.
 
     Raises:
         InputError: they do not differ.
     """
-    pairs = zip(*(model.tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS), strict=False)
-    different = next(((int(a), int(b)) for a, b in pairs if a != b), None)
-    if different is None:
+    true, false = (model.tokenizer(text + SUFFIX + word)["input_ids"] for word in WORDS)
+    at = next((at for at, (a, b) in enumerate(zip(true, false, strict=False)) if a != b), None)
+    if at is None:
         raise InputError("TRUE and FALSE have the same tokens in this tokenizer", "this model needs other words")
-    return different
+    return tuple(true[:at]), (int(true[at]), int(false[at]))
+
+
+def answer_pair(model: LanguageModel) -> tuple[int, int]:
+    """Return the first tokens in which the answers TRUE and FALSE differ."""
+    return question(model, "It is so.")[1]
 
 
 @torch.inference_mode()
