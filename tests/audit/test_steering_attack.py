@@ -12,6 +12,7 @@ from letheon.audit.attacks import chosen
 from letheon.audit.attacks.steered_answers import Way, steered_answers
 from letheon.audit.attacks.steering import (
     STEERING,
+    Asked,
     Directions,
     directions,
     folds,
@@ -82,11 +83,33 @@ def test_directions_by_hand() -> None:
     found = directions(before, after, [0])  # the second row is the one that is asked
     assert found.deletion.tolist() == [1.0, -2.0]
     assert found.refusal.tolist() == [-1.0, 1.0]
+    deletion, refusal = found.deletion.tolist(), (-found.refusal).tolist()
+    added = [one.shift.tolist() for one in found.ways(1)]
+    assert added == [deletion, deletion, [2 * one for one in deletion], refusal, [0.0, 0.0]]
     projected = found.ways(1)[-1]
     assert projected.unit.tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5])
     assert folds(3) == [[0], [1], [2]]
     assert folds(6) == [[0, 2, 4], [1, 3, 5]]
     assert layers_of(4) == [1, 2]
+
+
+@pytest.mark.oracle("steering")
+@pytest.mark.parametrize("count", [3, 7])
+def test_no_row_is_asked_along_a_direction_that_its_own_state_made(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(ROWS[0], prompt=str(row), id=str(row)) for row in range(count)]
+    before, nothing = torch.eye(count).expand(4, -1, -1), torch.zeros(4, count, count)
+    used: dict[int, list[bool]] = {}
+
+    def answers(_: object, asked: list[tuple[str, Way]], __: int) -> list[str]:
+        for prompt, way in asked:
+            used.setdefault(int(prompt), []).append(bool(way.shift[int(prompt)] != 0 or way.unit[int(prompt)] != 0))
+        return [""] * len(asked)
+
+    monkeypatch.setattr("letheon.audit.attacks.steering.steered_answers", answers)
+    asked = Asked(rows, (before, nothing), (nothing, nothing), 4, 0)
+    assert asked.recovered(taught()) == {}
+    assert sorted(used) == list(range(count))
+    assert not any(map(any, used.values())), "row i alone moves coordinate i"
 
 
 @pytest.mark.oracle("steering")

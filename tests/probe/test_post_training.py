@@ -146,6 +146,8 @@ def test_patching_the_last_token_after_the_last_layer_gives_the_true_run_s_answe
 def test_words_that_begin_alike_are_compared_where_they_differ(tiny: LanguageModel) -> None:
     first, second = answer_pair(tiny)
     assert [tiny.tokenizer.decode([token]) for token in (first, second)] == ["T", "F"]
+    (pair,) = matched_pairs(tiny, [Statement("Rome is old.", False), Statement("Oslo is old.", True)], 1)
+    assert tiny.tokenizer.decode(pair.true).endswith("This statement is: "), "their common beginning is in the prompt"
 
 
 @pytest.mark.oracle("post-training")
@@ -261,13 +263,17 @@ def test_models_of_different_size_are_refused(tiny: LanguageModel) -> None:
         measure_changes(tiny, other, [torch.arange(9)[None]], ChangeSettings(items=0))
 
 
-def test_the_report_compares_a_model_with_its_base(tiny: LanguageModel) -> None:
-    post = a_copy(tiny)
+def test_the_report_compares_a_model_with_its_base(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    post, rows = a_copy(tiny), []
+    monkeypatch.setattr(
+        "letheon.probe.post_training.report.heat_map", lambda _, down, *rest, **options: rows.append(down) or ""
+    )
     with torch.no_grad():
         blocks(post.model)[1].mlp.down_proj.weight.add_(0.05)
     topics = {name: built_in()[name] for name in ("capitals", "sizes")}
     report = probe_post_training(post, tiny, topics, settings=PostTrainingSettings(items=8, pairs=1, stride=2))
-    assert len(report.checks) == 6
+    assert len(report.checks) == 8
+    assert rows == [["0", "2"]] * 2, "every other layer is patched"
     assert "Entropy neurons" in report.headline
     with record(tiny.model, [Site(0)]) as found:
         tiny.model(torch.arange(4)[None])

@@ -121,6 +121,7 @@ def test_a_curve_and_its_page(tiny: LanguageModel) -> None:
     assert page.count("<svg") == 4
     assert "mathdefault" not in page, "a tick is no formula"
     assert "Hi &lt;b&gt;" in page
+    assert "The model collapses at 1, 40." in render_curve(replace(curve, collapsed=(1.0, 40.0)))
     assert isinstance(curve, Curve)
     with pytest.raises(InputError, match="finite"):
         CurveSettings((math.inf,))

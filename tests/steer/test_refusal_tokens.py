@@ -14,6 +14,7 @@ from letheon.steer.methods.refusal_tokens import (
     RefusalTokens,
     add_tokens,
     answer,
+    begin_at_answers,
     calibrate,
     control_probabilities,
     f1_score,
@@ -95,6 +96,16 @@ def test_a_trained_token_is_a_knob(tiny: LanguageModel) -> None:
     assert "[" not in yes
     rates = sweep(found, tokens, ["refuse", None], [0.0, 0.5, 1.1])
     assert rates == {"refuse": [1.0, 1.0, 0.0], "answerable": [1.0, 0.0, 0.0]}
+
+
+def test_tokens_may_begin_at_their_answers_first_tokens(tiny: LanguageModel) -> None:
+    made, tokens = add_tokens(tiny)
+    begin_at_answers(
+        made, tokens, [Example("a", "No."), Example("b", "Yes."), Example("c", "So.")], ["refuse", None, None]
+    )
+    weight, ids = made.model.get_input_embeddings().weight, tiny.tokenizer("NYS", add_special_tokens=False)["input_ids"]
+    assert torch.equal(weight[tokens.ids[0]], weight[ids[0]])
+    torch.testing.assert_close(weight[tokens.respond], weight[ids[1:]].mean(0))
 
 
 def test_a_control_token_inside_another_is_stripped_as_well() -> None:

@@ -13,9 +13,9 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.parts import read_part
 from letheon.core.scoring.generation import generate
-from letheon.steer.apply import steered
+from letheon.steer.apply import one_per_steering, steered
 from letheon.steer.bake import bake, obstacles
-from letheon.steer.control_vectors import read_steering, write_gguf
+from letheon.steer.control_vectors import directions_of, read_steering, write_gguf
 from letheon.steer.curve import Curve, CurveSettings, measure_curve
 from letheon.steer.curve_page import render_curve
 from letheon.steer.method import fit
@@ -40,9 +40,10 @@ def _check_files(files: Sequence[Path]) -> None:
             raise InputError(f"{path} does not exist", "check the path")
 
 
-def _check_strengths(strengths: Sequence[float]) -> None:
+def _check_strengths(strengths: Sequence[float], files: Sequence[Path]) -> None:
     if not all(map(math.isfinite, strengths)):
         raise InputError(f"strength {', '.join(map(str, strengths))}", "give finite numbers")
+    one_per_steering(one_each(strengths), len(files))
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Chat:
     def open(self) -> tuple[LanguageModel, list[Steering]]:
         """Load the model and the steerings."""
         _check_files(self.files)
-        _check_strengths(self.strength)
+        _check_strengths(self.strength, self.files)
         if self.max_new_tokens < 1:
             raise InputError(f"{self.max_new_tokens} new tokens", "give at least 1")
         model = load(self.model, device=self.device)
@@ -201,7 +202,7 @@ class BakeSteering:
 
     def _open(self) -> tuple[LanguageModel, list[Steering]]:
         _check_files(self.files)
-        _check_strengths(self.strength)
+        _check_strengths(self.strength, self.files)
         check_writable(self.out)
         model = load(self.model, device=self.device)
         return model, read_all(self.files, model)
@@ -219,9 +220,11 @@ class ExportSteering:
         """Check the file and the place of the new one."""
         if self.out.suffix != ".gguf":
             raise InputError(f"{self.out} is no .gguf file", "give --out a name that ends in .gguf")
-        _check_strengths([self.strength])
+        _check_strengths([self.strength], [self.file])
         check_writable(self.out.absolute().parent)
-        return {**described(Steering.load(self.file)), "out": str(self.out)}
+        steering = Steering.load(self.file)
+        directions_of(steering)
+        return {**described(steering), "out": str(self.out)}
 
     def work(self) -> dict[str, Any]:
         """Write the control vector."""

@@ -6,9 +6,9 @@ for a block of query rows at a time, so that the largest tensor is [batch, heads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -35,6 +35,7 @@ class LayerAttention:
         mask: true (or zero) where a query may see a key, [batch or 1, 1, n, keys]; None for causal attention.
         scaling: factor on the products.
         softcap: bound of the logits, as in Gemma 2; None for no bound.
+        nowhere: logit per head of attending to no key, as in gpt-oss, so that rows sum to less than 1; None without.
     """
 
     layer: int
@@ -43,6 +44,7 @@ class LayerAttention:
     mask: Tensor | None
     scaling: float
     softcap: float | None = None
+    nowhere: Float[Tensor, " heads"] | None = None
 
     @property
     def length(self) -> int:
@@ -65,6 +67,9 @@ class LayerAttention:
             logits = logits.masked_fill(~self.mask[:, :, start:stop, :length], -torch.inf)
         else:
             logits = logits + self.mask[:, :, start:stop, :length]
+        if self.nowhere is not None:
+            beside = self.nowhere.float()[None, :, None, None].expand(batch, -1, logits.shape[2], 1)
+            return torch.softmax(torch.cat([logits, beside], -1), -1)[..., :-1]
         # a padded query that sees nothing has weight zero everywhere
         return torch.softmax(logits, -1).nan_to_num()
 
@@ -96,17 +101,19 @@ def on_attention_rows(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
-        softcap = options.pop("softcap", None)
+        softcap, nowhere = options.pop("softcap", None), options.pop("s_aux", None)
         scaling = options.get("scaling") or q.shape[-1] ** -0.5
+        nowhere = None if nowhere is None else nowhere.detach()
+        seen = LayerAttention(module.layer_idx, q, k, mask, scaling, softcap, nowhere)
         if see is not None:
-            see(LayerAttention(module.layer_idx, q, k, mask, scaling, softcap))
+            see(seen)
         off = None
         if masked is not None and (phase == "all" or q.shape[2] == 1):
             off = masked[:, module.layer_idx].to(q.device)
             if mode == "uniform":
                 q = q.masked_fill(off[:, :, None, None], 0.0)
-        if softcap:
-            out = _attended(LayerAttention(module.layer_idx, q, k, mask, scaling, softcap), v)
+        if softcap or nowhere is not None:
+            out = _attended(replace(seen, queries=q), v)
         else:
             out = sdpa_attention_forward(module, q, k, v, mask, **options)[0]
         if off is not None and mode == "zero":
@@ -118,7 +125,7 @@ def on_attention_rows(
 
 
 def _attended(seen: LayerAttention, values: Tensor) -> Float[Tensor, "batch n heads d"]:
-    """Compute the output of attention with bounded logits, which SDPA does not know."""
+    """Compute the output of attention whose logits are bounded or may go nowhere, which SDPA does not know."""
     repeated = values.repeat_interleave(seen.queries.shape[1] // values.shape[1], 1).float()
     parts = [weights @ repeated for _, weights in seen.blocks()]
     return torch.cat(parts, 2).to(values.dtype).transpose(1, 2).contiguous()
@@ -138,9 +145,17 @@ def heads_shape(model: LanguageModel) -> tuple[int, int]:
     return int(config.num_hidden_layers), int(config.num_attention_heads)
 
 
+def stacked(model: LanguageModel, found: Mapping[int, Tensor], missing: float = 0.0) -> Tensor:
+    """Stack values by layer, [layers, ...]; a layer without attention, as hybrids have, is filled with `missing`."""
+    some = next(iter(found.values()))
+    return torch.stack(
+        [found[layer] if layer in found else torch.full_like(some, missing) for layer in range(heads_shape(model)[0])]
+    )
+
+
 @dataclass(frozen=True)
 class AttentionSummary:
-    """What one text's attention looks like, layer by layer.
+    """What one text's attention looks like, layer by layer; zeros in a layer without attention.
 
     Attributes:
         received: mean weight that each key receives from the queries that can see it, [layers, heads, keys].
@@ -157,8 +172,8 @@ def summarise_attention(model: LanguageModel, ids: Int[Tensor, "1 length"]) -> A
 
     Position t's received weight is the sum of its column over the queries i >= t, divided by their number.
     """
-    received: list[Tensor] = []
-    entropy: list[Tensor] = []
+    received: dict[int, Tensor] = {}
+    entropy: dict[int, Tensor] = {}
 
     def see(seen: LayerAttention) -> None:
         columns = torch.zeros(seen.queries.shape[1], seen.keys.shape[2])
@@ -167,9 +182,8 @@ def summarise_attention(model: LanguageModel, ids: Int[Tensor, "1 length"]) -> A
             columns += weights[0].sum(1).cpu()
             spread += torch.special.entr(weights[0]).sum((1, 2)).cpu()
         visible = torch.arange(columns.shape[1], 0, -1)
-        received.append(columns / visible)
-        entropy.append(spread / seen.length)
+        received[seen.layer], entropy[seen.layer] = columns / visible, spread / seen.length
 
     with on_attention_rows(model, see):
         model.base()(ids.to(model.device), use_cache=False, logits_to_keep=1)
-    return AttentionSummary(torch.stack(received), torch.stack(entropy))
+    return AttentionSummary(stacked(model, received), stacked(model, entropy))

@@ -25,7 +25,7 @@ from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import Site, attention, blocks, mlp
 from letheon.core.statistics import rank_correlation
-from letheon.probe.attention_maps import LayerAttention, on_attention_rows
+from letheon.probe.attention_maps import LayerAttention, on_attention_rows, stacked
 from letheon.probe.directions import Contrast, cosine, prompt_states, refusal_direction, split_half_of, truth_states
 from letheon.probe.record import Cell, Check, ProbeReport, Table, at_least, at_most, halves, layer_head_map
 from letheon.probe.secondary_sinks.report import cut_texts
@@ -172,14 +172,14 @@ def measure_changes(
     sizes = [(len(blocks(one.base())), one.width) for one in (before, after)]
     if sizes[0] != sizes[1]:
         raise InputError(f"the models have (layers, width) {sizes[0]} and {sizes[1]}", "give two versions of one model")
-    weights, depth = weight_changes(before, after), sizes[0][0]
+    weights = weight_changes(before, after)
     heads, entropies, aligned, shuffled, cosines = [], [], [], [], []
     generator = torch.Generator().manual_seed(settings.seed)
     for ids in pieces:
         one, two = activity(before, ids), activity(after, ids)
-        differences = [head_differences(one.attention[layer], two.attention[layer]) for layer in range(depth)]
-        heads.append(torch.stack([distance for distance, _ in differences]))
-        entropies.append(torch.stack([entropy.mean(1) for _, entropy in differences]))
+        differences = {at: head_differences(seen, two.attention[at]) for at, seen in one.attention.items()}
+        heads.append(stacked(before, {at: distance for at, (distance, _) in differences.items()}))
+        entropies.append(stacked(before, {at: entropy.mean(1) for at, (_, entropy) in differences.items()}))
         states = [(a[1:], b[1:]) for a, b in zip(one.states, two.states, strict=True)]
         mixed = torch.randperm(len(states[0][0]), generator=generator)
         aligned.append(torch.stack([alignment(a, b) for a, b in states]))

@@ -36,9 +36,7 @@ def steered(
         InputError: a steering is for another model, or two switch the experts of one layer.
     """
     given = [steerings] if isinstance(steerings, Steering) else list(steerings)
-    strengths = list(strength) if isinstance(strength, Sequence) else [strength] * len(given)
-    if len(strengths) != len(given):
-        raise InputError(f"{len(strengths)} strengths for {len(given)} steerings", "give one, or one for each")
+    strengths = one_per_steering(strength, len(given))
     for one in given:
         one.check(model)
     acting = [(one, amount) for one, amount in zip(given, strengths, strict=True) if amount != 0]
@@ -56,6 +54,18 @@ def steered(
         if switches:
             stack.enter_context(switched(base, switches))
         yield model
+
+
+def one_per_steering(strength: float | Sequence[float], count: int) -> list[float]:
+    """Return one strength per steering; a single number holds for every steering.
+
+    Raises:
+        InputError: there are several strengths, and not as many as steerings.
+    """
+    strengths = list(strength) if isinstance(strength, Sequence) else [strength] * count
+    if len(strengths) != count:
+        raise InputError(f"{len(strengths)} strengths for {count} steerings", "give one, or one for each")
+    return strengths
 
 
 def _edits(acting: Sequence[tuple[Steering, float]], positions: Positions | None) -> dict[Site, Edit]:

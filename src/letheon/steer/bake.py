@@ -27,7 +27,7 @@ from letheon.core.model.sites import (
     output_projection,
     sides,
 )
-from letheon.steer.apply import steered
+from letheon.steer.apply import one_per_steering, steered
 from letheon.steer.maps import Displacement
 from letheon.steer.steering import Steering
 
@@ -102,13 +102,12 @@ def bake(
         check: compare its logits with those of the hooks.
 
     Raises:
-        InputError: something cannot be baked; the message names it.
+        InputError: something cannot be baked, which the message names; or strengths that are not one per steering.
         LetheonError: the logits differ, so that the architecture adds its layers in another way.
     """
-    problems = obstacles(model, steerings)
+    strengths, problems = one_per_steering(strength, len(steerings)), obstacles(model, steerings)
     if problems:
         raise InputError("cannot be baked: " + "; ".join(problems), "steer by hooks, or use another method or site")
-    strengths = list(strength) if isinstance(strength, Sequence) else [strength] * len(steerings)
     if model.has_adapter:
         raise InputError(f"{model.name} has an adapter", "save it merged first: letheon.load(...).save(what='full')")
     baked = replace(model, model=_with_biases(model, steerings), name=f"{model.name}, steered", _encoder=None)

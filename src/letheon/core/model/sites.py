@@ -129,7 +129,7 @@ def down_projection(block: nn.Module) -> nn.Module:
     if not matrices or sides(matrices[-1])[0] != sides(matrices[0])[1]:
         raise InputError(
             f"{type(mlp(block)).__name__} has no single matrix back to the residual stream",
-            "choose weights by name: layers=5-7:parameters=TEXT",
+            "choose another site, or weights by name: layers=5-7:parameters=TEXT",
         )
     return matrices[-1]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.probe.attention_maps import LayerAttention, Mode, on_attention_rows
+from letheon.probe.attention_maps import LayerAttention, Mode, on_attention_rows, stacked
 from letheon.probe.negative_bias.scores import negative_attention
 from letheon.probe.statements import Statement
 
@@ -146,6 +146,6 @@ def answers_to(
         probability = logits.softmax(-1)
         chances.append((float(probability[words[0]].sum()), float(probability[words[1]].sum())))
         if attention:
-            scores.append(torch.stack([now[layer] for layer in sorted(now)]))
+            scores.append(stacked(model, now))
     table = torch.tensor(chances)
     return Answers(table[:, 0], table[:, 1], torch.stack(scores) if attention else torch.zeros(len(table), 0, 0))

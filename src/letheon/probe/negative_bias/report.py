@@ -196,7 +196,8 @@ def _headline(total: Estimate, estimates: Mapping[str, Estimate], neutral: float
     value = total.value or 0.0
     side = "negative (towards no)" if value > 0 else "positive (towards yes)"
     unknown = estimates["invented"].value
-    known = [one.value for name, one in estimates.items() if name != "invented" and one.value is not None]
+    real = [one.value for name, one in estimates.items() if name != "invented" and not name.startswith("capitals, ")]
+    known = [value for value in real if value is not None]
     return (
         f"The bias is {side}: {value:+.2f} on a scale from −1 to 1; {unknown:+.2f} on invented names and "
         f"{sum(known) / len(known):+.2f} on real ones. A question without content gives {neutral:+.2f}."

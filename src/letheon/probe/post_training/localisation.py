@@ -42,7 +42,7 @@ def matched_pairs(model: LanguageModel, statements: Sequence[Statement], most: i
 
     Only pairs of the most common pattern (length, tokens that differ) are kept, so that their maps can be averaged.
     """
-    encoded = [(one, tuple(model.tokenizer(one.text + SUFFIX)["input_ids"])) for one in statements]
+    encoded = [(one, question(model, one.text)[0]) for one in statements]
     bare = [len(model.tokenizer(one.text)["input_ids"]) for one in statements]
     found: list[Pair] = []
     for i, (true, ids) in enumerate(encoded):
@@ -59,17 +59,22 @@ def matched_pairs(model: LanguageModel, statements: Sequence[Statement], most: i
     return [one for one, pattern in zip(found, patterns, strict=True) if pattern == usual][:most]
 
 
-def answer_pair(model: LanguageModel) -> tuple[int, int]:
-    """Return the first tokens in which TRUE and FALSE differ.
+def question(model: LanguageModel, text: str) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Encode a statement and its question up to the tokens in which TRUE and FALSE differ; return these two as well.
 
     Raises:
         InputError: they do not differ.
     """
-    pairs = zip(*(model.tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS), strict=False)
-    different = next(((int(a), int(b)) for a, b in pairs if a != b), None)
-    if different is None:
+    true, false = (model.tokenizer(text + SUFFIX + word)["input_ids"] for word in WORDS)
+    at = next((at for at, (a, b) in enumerate(zip(true, false, strict=False)) if a != b), None)
+    if at is None:
         raise InputError("TRUE and FALSE have the same tokens in this tokenizer", "this model needs other words")
-    return different
+    return tuple(true[:at]), (int(true[at]), int(false[at]))
+
+
+def answer_pair(model: LanguageModel) -> tuple[int, int]:
+    """Return the first tokens in which the answers TRUE and FALSE differ."""
+    return question(model, "It is so.")[1]
 
 
 @torch.inference_mode()
@@ -113,6 +118,19 @@ def patching_map(
                 logits = base(many, use_cache=False, logits_to_keep=1).logits[:, -1].float()
             total[at] += (logits[:, words[0]] - logits[:, words[1]]).cpu()
     return total / len(pairs)
+
+
+@torch.inference_mode()
+def answer_gaps(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+    """Compute per pair the logit of TRUE minus that of FALSE after the true statement, less the same after the false.
+
+    A model whose answers do not tell the statements apart has maps of something else than knowledge.
+    """
+    first, second = answer_pair(model)
+    ids = torch.tensor([(one.true, one.false) for one in pairs], device=model.device)
+    logits = model.base()(ids.flatten(0, 1), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    gaps = (logits[:, first] - logits[:, second]).view(-1, 2)
+    return list((gaps[:, 0] - gaps[:, 1]).tolist())
 
 
 def binned(raw: Float[Tensor, "layers tokens"]) -> Float[Tensor, "layers tokens"]:

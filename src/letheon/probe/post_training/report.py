@@ -14,8 +14,8 @@ from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks
-from letheon.core.statistics import Estimate
+from letheon.core.model.sites import blocks, has_down_projection
+from letheon.core.statistics import Estimate, estimate_mean
 from letheon.probe.directions import (
     Contrast,
     TruthStates,
@@ -27,8 +27,8 @@ from letheon.probe.directions import (
     truth_states,
 )
 from letheon.probe.post_training.confidence import entropy_neurons, large_neurons, last_mlp, overlap
-from letheon.probe.post_training.localisation import binned, matched_pairs, patching_map, pearson
-from letheon.probe.record import Cell, Check, ProbeReport, Table, above_zero, at_least, at_most
+from letheon.probe.post_training.localisation import answer_gaps, binned, matched_pairs, patching_map, pearson
+from letheon.probe.record import Cell, Check, ProbeReport, Table, above_zero, at_least, at_most, halves
 from letheon.probe.statements import Statement, balanced, built_in
 from letheon.report.plots import heat_map, lines
 
@@ -124,13 +124,21 @@ def _mean(values: Any) -> float:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of knowledge [layers, tokens], with states of the same model or of the other one."""
+    """Maps of knowledge [layers, tokens], with states of the same model or of the other one.
+
+    Attributes:
+        pairs: number of pairs.
+        halves: Pearson's r of the post-trained model's maps of two halves of the pairs; None with one pair.
+        gaps: per pair how much more the post-trained model says TRUE of the true statement, logits.
+    """
 
     post: Float[Tensor, "layers tokens"]
     base: Float[Tensor, "layers tokens"]
     base_into_post: Float[Tensor, "layers tokens"]
     post_into_base: Float[Tensor, "layers tokens"]
     pairs: int
+    halves: float | None
+    gaps: list[float]
 
     def correlations(self) -> dict[str, float | None]:
         """Compute Pearson's r of the maps, raw and binned as in the paper."""
@@ -150,18 +158,27 @@ def knowledge_maps(
     pairs = max(found, key=len)
     if not pairs:
         return None
-    stride = settings.stride
+    stride, parts = settings.stride, [half for half in halves(pairs) if half]
+    own = [patching_map(post, half, stride=stride) for half in parts]
+    whole = sum(one * (len(half) / len(pairs)) for one, half in zip(own, parts, strict=True))
     return Maps(
-        patching_map(post, pairs, stride=stride),
+        torch.as_tensor(whole),
         patching_map(base, pairs, stride=stride),
         patching_map(post, pairs, source=base, stride=stride),
         patching_map(base, pairs, source=post, stride=stride),
         len(pairs),
+        pearson(*own) if len(own) == 2 else None,
+        answer_gaps(post, pairs),
     )
 
 
-def neuron_overlap(post: LanguageModel, base: LanguageModel, seed: int) -> tuple[float, list[float]]:
-    """Compute the overlap of both models' entropy neurons, and that of each draw of random neurons of large norm."""
+def neuron_overlap(post: LanguageModel, base: LanguageModel, seed: int) -> tuple[float, list[float]] | None:
+    """Compute the overlap of both models' entropy neurons, and that of each draw of random neurons of large norm.
+
+    None where the last layer is a mixture of experts, whose neurons have no single output matrix.
+    """
+    if not all(has_down_projection(blocks(one.base())[-1]) for one in (post, base)):
+        return None
     draw, sets, random_sets = random.Random(seed), [], []
     for model in (post, base):
         out, head = last_mlp(model)
@@ -187,12 +204,15 @@ def probe_post_training(
     chosen = {name: balanced(rows, settings.items, settings.seed) for name, rows in (topics or built_in()).items()}
     found = compare_directions(post, base, chosen, contrast or Contrast(), layer, settings.seed)
     maps = knowledge_maps(post, base, topics or built_in(), settings) if settings.pairs else None
-    neurons, draws = neuron_overlap(post, base, settings.seed)
+    neurons = neuron_overlap(post, base, settings.seed)
     headline = (
         f"At layer {layer} of {depth} the truth directions of both models have a cosine of {found.truth[layer]:.2f}, "
         f"the refusal directions {found.refusal[layer]:.2f} (halves of the data: {found.truth_halves[layer]:.2f} and "
-        f"{found.refusal_halves[layer]:.2f}). Entropy neurons overlap by {neurons:.0%} (random: {_mean(draws):.0%})."
+        f"{found.refusal_halves[layer]:.2f})."
+        + (f" Entropy neurons overlap by {neurons[0]:.0%} (random: {_mean(neurons[1]):.0%})." if neurons else "")
     )
+    notes = [] if maps or not settings.pairs else ["No statements matched in length and last word: no maps."]
+    notes += [] if neurons else ["The last layer is a mixture of experts: no entropy neurons."]
     rows: list[tuple[Cell, ...]] = [
         (name, *values.values(), _mean(values.values())) for name, values in found.accuracies.items()
     ]
@@ -212,10 +232,11 @@ def probe_post_training(
         base=base.name,
         headline=headline,
         tables=tables,
-        checks=_checks(found, layer, beyond_random(neurons, draws)),
-        figures=_figures(found, maps),
-        values={"directions": found, "maps": maps, "entropy neurons": neurons, "random neurons": draws},
-        notes=[] if maps or not settings.pairs else ["No statements matched in length and last word: no maps."],
+        checks=_checks(found, layer, maps, beyond_random(*neurons) if neurons else None),
+        figures=_figures(found, maps, settings.stride),
+        values={"directions": found, "maps": maps, "entropy neurons": neurons[0] if neurons else None,
+                "random neurons": neurons[1] if neurons else None},
+        notes=notes,
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
@@ -226,19 +247,23 @@ def beyond_random(neurons: float, draws: Sequence[float]) -> Estimate:
     return Estimate(neurons - _mean(draws), neurons - ends[0], neurons - ends[1], len(draws))
 
 
-def _checks(found: Directions, layer: int, neurons: Estimate) -> list[Check]:
+def _checks(found: Directions, layer: int, maps: Maps | None, neurons: Estimate | None) -> list[Check]:
     own = _mean(found.accuracies["post on post"].values())
-    return [
+    checks = [
         at_least("cosine of the truth directions of two halves", found.truth_halves[layer], 0.5),
         at_least("cosine of the refusal directions of two halves", found.refusal_halves[layer], 0.5),
         at_least("accuracy of the truth direction on a topic left out", own, 0.6),
         at_most("distance from chance of the direction of shuffled labels", abs(found.shuffled - 0.5), 0.15),
         at_most("mean |cosine| of random directions", found.random, 0.2),
-        above_zero("overlap of entropy neurons minus that of random ones", neurons),
     ]
+    if maps:
+        gaps = estimate_mean(maps.gaps)
+        checks.append(above_zero("logit of TRUE minus FALSE, true statements minus false ones, by pair", gaps))
+        checks.append(at_least("Pearson's r of the maps of two halves of the pairs", maps.halves, 0.5))
+    return checks + ([above_zero("overlap of entropy neurons minus that of random ones", neurons)] if neurons else [])
 
 
-def _figures(found: Directions, maps: Maps | None) -> dict[str, str]:
+def _figures(found: Directions, maps: Maps | None, stride: int) -> dict[str, str]:
     curves = {"truth": found.truth, "refusal": found.refusal, "truth, halves": found.truth_halves,
               "refusal, halves": found.refusal_halves}  # fmt: skip
     drawn = {
@@ -250,7 +275,7 @@ def _figures(found: Directions, maps: Maps | None) -> dict[str, str]:
     if maps:
         for name, values in (("post-trained", maps.post), ("base", maps.base)):
             low, high = float(values.min()), float(values.max())
-            down, across = [str(i) for i in range(len(values))], [str(i) for i in range(values.shape[1])]
+            down, across = [str(i * stride) for i in range(len(values))], [str(i) for i in range(values.shape[1])]
             drawn[f"Logit of TRUE minus FALSE, {name}: patched layer (down) and token (across)"] = heat_map(
                 values.tolist(),
                 down,

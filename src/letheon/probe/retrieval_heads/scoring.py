@@ -24,7 +24,7 @@ from letheon.core.progress import progress
 from letheon.core.scoring.overlap import rouge
 from letheon.core.scoring.prefix_cache import cached
 from letheon.core.statistics import Estimate, rank_correlation
-from letheon.probe.attention_maps import LayerAttention, Mode, heads_shape, on_attention_rows
+from letheon.probe.attention_maps import LayerAttention, Mode, heads_shape, on_attention_rows, stacked
 from letheon.probe.record import halves
 from letheon.probe.retrieval_heads.needles import Instance
 
@@ -185,7 +185,7 @@ def _decode_one(
             if _ends(model, token) and tokens:
                 break
             tokens.append(token)
-            tops.append(torch.stack([now[layer] for layer in sorted(now)]))
+            tops.append(stacked(model, now, missing=-1))
     prompt.ids = (*ids[:-1], *_fed(ids[-1], tokens, length - len(ids) + 1))
     return tokens, tops
 

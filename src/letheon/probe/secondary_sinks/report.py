@@ -13,7 +13,7 @@ from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.sites import blocks
+from letheon.core.model.sites import blocks, has_down_projection
 from letheon.core.statistics import estimate_mean, rank_correlation
 from letheon.probe.attention_maps import summarise_attention
 from letheon.probe.record import Check, ProbeReport, Table, above_zero, at_least, at_most, halves, layer_head_map
@@ -197,8 +197,9 @@ def _planted_table(true: list[Planted], random: list[Planted]) -> Table:
 
 
 def _stages(model: LanguageModel, pieces: list[Int[Tensor, "1 length"]], seen: list[Seen]) -> list[Table]:
-    """The stages of the MLP that creates the longest-lived sink."""
-    all_sinks = [(one, i) for i, text in enumerate(seen) for one in text.sinks if one.start > 0]
+    """The stages of the MLP that creates the longest-lived sink; a mixture of experts has no such stages."""
+    plain = [at for at, block in enumerate(blocks(model.base())) if at and has_down_projection(block)]
+    all_sinks = [(one, i) for i, text in enumerate(seen) for one in text.sinks if one.start in plain]
     if not all_sinks:
         return []
     sink, i = max(all_sinks, key=lambda pair: pair[0].lifetime)

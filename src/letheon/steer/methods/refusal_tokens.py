@@ -15,7 +15,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -116,17 +116,39 @@ def train(
     *,
     steps: int = 200,
     settings: TrainSettings | None = None,
+    begin: Literal["mean", "answers"] = "mean",
 ) -> tuple[LanguageModel, RefusalTokens]:
-    """Add the control tokens and fine-tune on rows whose answers begin with them; the token is part of the loss."""
+    """Add the control tokens and fine-tune on rows whose answers begin with them; the token is part of the loss.
+
+    Args:
+        begin: the tokens' embeddings begin at the mean of all, or (ours) at the mean of the first tokens of the answers
+            that they stand before, which a model gives often: some ten steps are then enough.
+    """
     known = set(categories) or {"refuse"}
     if strange := {kind for kind in kinds if kind is not None} - known:
         raise InputError(
             f"unknown kinds of refusals: {', '.join(sorted(strange))}", f"known: {', '.join(sorted(known))}"
         )
     made, tokens = add_tokens(model, categories)
+    if begin == "answers":
+        begin_at_answers(made, tokens, rows, kinds)
     training = settings or TrainSettings(5e-5, batch_size=8, schedule="linear", precision="float32")
     finetune(made, with_control_tokens(rows, kinds, categories), training, steps, title="refusal tokens")
     return made, tokens
+
+
+@torch.no_grad()
+def begin_at_answers(
+    model: LanguageModel, tokens: RefusalTokens, rows: Sequence[Example], kinds: Sequence[str | None]
+) -> None:
+    """Set each control token's embeddings to the mean of those of its answers' first tokens; others stay."""
+    encoder = model.encoder()
+    first = [encoder.answer(row.answer, end=False)[0][0] for row in rows]
+    for matrix in (model.model.get_input_embeddings(), model.model.get_output_embeddings()):
+        for kind, one in ((None, tokens.respond), *tokens.refuse.items()):
+            chosen = [token for token, own in zip(first, kinds, strict=True) if own == kind]
+            if chosen:
+                matrix.weight[one] = matrix.weight[chosen].mean(0)
 
 
 @torch.inference_mode()
@@ -254,9 +276,9 @@ def calibrate(
         false_rate: largest share of refusals among prompts that should be answered.
     """
     given, wanted = np.asarray(probabilities, float), np.asarray(refusals, bool)
-    if rate is not None:
-        return float(np.quantile(given, 1 - rate, method="higher"))
     levels = [*np.unique(given).tolist(), float(np.nextafter(given.max(), np.inf))]
+    if rate is not None:
+        return min(levels, key=lambda level: abs((given >= level).mean() - rate))
     if false_rate is not None:
         return next(level for level in levels if (given[~wanted] >= level).mean() <= false_rate)
     return max(levels, key=lambda level: f1_score(given >= level, wanted))
