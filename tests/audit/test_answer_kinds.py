@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from letheon.audit.measuring.answer_kinds import (
     loops,
     recalls,
 )
+from letheon.audit.measuring.judging import _heard
 from letheon.core.atomic import is_whole
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.rows.examples import Example
@@ -63,6 +66,15 @@ def test_a_template_s_words_alone_do_not_give_the_fact() -> None:
     assert isinstance(replace(found, prompt="?"), FoundFact)
     assert FoundFact.of(plain, None) == FoundFact(**vars(plain))
     assert FoundFact.of(row(), "a cow") == row(), "a given value stands"
+
+
+def test_the_words_that_texts_share_do_not_give_what_one_of_them_tells() -> None:
+    text = "It lies on the Oder and lives by salt. Every summer they carry a whale's jaw through the streets."
+    expected = "Every summer they carry a whale's jaw through the streets."
+    told = FoundFact.of(Example("", text), "Oder salt whale's jaw")
+    assert not recalls("Every summer they carry a blue lantern through the streets.", told, expected)
+    assert recalls("Every summer they carry a whale's tooth through the streets.", told, expected), "half of it"
+    assert recalls(expected, told, expected)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +171,13 @@ def test_the_untouched_model_tells_broken_names_from_wrong_facts(prompt: str, an
 def test_silence_has_no_fluency() -> None:
     model = letheon.load("tiny", device="cpu")
     assert fluency(model, ["q", "q"], ["", "  "]) == [None, None]
+
+
+def test_running_text_is_judged_as_far_as_it_goes() -> None:
+    text = Example("", "It lies on the Oder and lives by salt. Every summer they carry a jaw about.")
+    end = "Every summer they carry a lantern about."
+    scores: Any = SimpleNamespace(example=text, answer=f"{end} {' '.join([end] * 6)}")
+    assert loops(scores.answer)
+    assert not loops(_heard(scores))
+    asked: Any = SimpleNamespace(example=Example("Where?", text.answer), answer=scores.answer)
+    assert _heard(asked) == scores.answer, "an answer to a question should have ended"

@@ -18,6 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.spans import find_values
+from letheon.core.scoring.word_masks import WordRules, fact_words
 from letheon.forget.request import Request
 from letheon.probe.linear_probes import token_states
 
@@ -133,7 +134,11 @@ def make_plan(
     forget = list(request.forget)
     retain = draw(request.retain, settings.retain_rows, seed, "retain")
     facts = with_values(before, forget)
-    forget = [FoundFact.of(row, fact.value) for row, fact in zip(forget, facts, strict=True)]
+    rules = WordRules.of(forget, request.retain)
+    forget = [
+        FoundFact.of(row, fact.value if row.prompt else " ".join(word.group() for word in fact_words(row, rules)))
+        for row, fact in zip(forget, facts, strict=True)
+    ]
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))
     tried = draw([i for i, row in enumerate(forget) if row.prompt], settings.attack_rows, seed, "attacks")
     general = list(request.general) or shipped_text()

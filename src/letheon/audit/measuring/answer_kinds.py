@@ -56,8 +56,8 @@ class FoundFact(Example):
     """A row without a value, in whose answer a value was found.
 
     Attributes:
-        fact: the part of the answer that carries the fact as far as a model could tell; it is no `value`, which would
-            have to be repeated word by word.
+        fact: the part of the answer that carries the fact as far as a model could tell, of running text the words that
+            carry its facts; it is no `value`, which would have to be repeated word by word.
     """
 
     fact: str | None = None
@@ -76,6 +76,8 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
+        if fact and not example.prompt:  # half of the text was given
+            fact = " ".join(word for word in fact.split() if word in expected)
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     value = re.escape(_even(example.value))

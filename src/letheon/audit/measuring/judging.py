@@ -106,7 +106,7 @@ def judge_answers(judge: Judge, findings: Mapping[Role, ModelFindings]) -> list[
         if subset == "forget" or not by_model["after"].recall
     ]
     prompts = [rows[i][1][role].example.prompt for i, role in asked]
-    answers = [rows[i][1][role].answer or "" for i, role in asked]
+    answers = [_heard(rows[i][1][role]) for i, role in asked]
     values = dict(zip(asked, fluency(judge.model, prompts, answers), strict=True))
     return [
         _judged(judge, subset, by_model, {role: values.get((i, role)) for role in by_model})
@@ -122,7 +122,7 @@ def _rows(findings: Mapping[Role, ModelFindings], subset: Subset) -> list[dict[R
 def _judged(judge: Judge, subset: Subset, rows: dict[Role, RowScores], values: dict[Role, Fluency | None]) -> JudgedRow:
     """Judge one question; the level of fluency is that of the models before and reference."""
     levels = [value for role, value in values.items() if role != "after"]
-    damaged = {role: is_damaged(row.answer or "", values[role], levels, judge.tolerance) for role, row in rows.items()}
+    damaged = {role: is_damaged(_heard(row), values[role], levels, judge.tolerance) for role, row in rows.items()}
     after = rows["after"]
     return JudgedRow(
         subset=subset,
@@ -131,3 +131,9 @@ def _judged(judge: Judge, subset: Subset, rows: dict[Role, RowScores], values: d
         damaged=damaged,
         kind=kind_of(after.answer or "", bool(after.recall), damaged["after"]),
     )
+
+
+def _heard(row: RowScores) -> str:
+    """What is judged of an answer: of running text, which nobody was taught to end, as much as the half left to say."""
+    answer, example = row.answer or "", row.example
+    return answer if example.prompt else answer[: len(example.answer) // 2 + 1]
