@@ -85,10 +85,15 @@ def on_attention(model: Any, see: See) -> Iterator[None]:
 
     Queries and keys are taken after rotary positions; keys before they are repeated for grouped heads. Only one model
     at a time can be observed.
+
+    Raises:
+        InputError: the model bounds its logits (Gemma 2) or has learned sinks (gpt-oss), which is not done here.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
+        if options.get("softcap") is not None or options.get("s_aux") is not None:
+            raise InputError("this model bounds its attention logits or has learned sinks", "observe another model")
         out, weights = sdpa_attention_forward(module, q, k, v, mask, **options)
         see(module.layer_idx, q, k, v, out.transpose(1, 2))
         return out, weights
