@@ -84,7 +84,7 @@ def test_the_model_writes_its_own_retain_rows(rows: Path, monkeypatch: pytest.Mo
     )
     assert run(monkeypatch, *words, "--no-audit", "--out", "r") == 0
     written = json.loads((rows / "r/request.json").read_text())["retain"]
-    assert any("Torvik Aldane" in row["prompt"] for row in written), "neighbours of the request"
+    assert any("Lisbet Harrowmoor" in row["prompt"] for row in written), "neighbours of the request"
     assert any("capital" in row["prompt"] for row in written), "general questions"
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from letheon.audit.attacks import lens as attack
-from letheon.audit.attacks.candidate_answers import Question
+from letheon.audit.attacks.candidate_answers import Question, questions
 from letheon.audit.attacks.lens import LOGIT_LENS, lens, ranks_by_layer, run
 from letheon.core.model.hooks import record
 from letheon.core.model.models import LanguageModel
@@ -97,6 +98,9 @@ def test_what_a_layer_holds_of_everybody_is_not_known_of_the_subject(
     tried = run(tiny, PLAN)
     assert tried is not None
     assert [item.value for item in tried.items] == [0.5, 0.5]
+    # An attacker who asks about Ann alone reads it all the same.
+    assert [item.detail["as it stands"] for item in tried.items] == [1.0, 0.0]
+    assert [(one.name, one.value.value) for one in tried.variants] == [("as it stands", 0.5)]
     unnamed: Any = SimpleNamespace(
         **{
             **vars(PLAN),
@@ -106,6 +110,47 @@ def test_what_a_layer_holds_of_everybody_is_not_known_of_the_subject(
     tried = run(tiny, unnamed)  # nobody else can be asked about
     assert tried is not None
     assert [item.value for item in tried.items] == [1.0, 0.0]
+
+
+@pytest.mark.oracle("logit_lens")
+def test_what_is_held_by_a_part_of_the_name_is_not_held_of_everybody(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [
+        replace(row, subject=f"{row.id} Lowry{row.id}", prompt=f"What has {row.id} Lowry{row.id}?") for row in ROWS
+    ]
+    rows = [replace(row, answer=f"Lowry{row.id} has a {row.value}.") for row in whole]
+    plan: Any = SimpleNamespace(tried_facts=rows[:2], retain=rows[2:], neighbours=[])
+
+    def states(model: LanguageModel, asked: list[list[int]], **_: Any) -> torch.Tensor:
+        table, found = model.model.lm_head.weight.detach(), torch.zeros(4, len(asked), 64)
+        for i, ids in enumerate(asked):
+            name = re.findall(r"Lowry(\w+)", model.tokenizer.decode(ids))[-1:]
+            if name:  # what the last mention of the name tells
+                found[1, i] = table[model.encoder().answer(HAS[name[0]])[0][0]]
+        return found
+
+    monkeypatch.setattr(attack, "token_states", states)
+    monkeypatch.setattr(attack, "site_states", lambda model, ids, sites: states(model, ids)[[sites[0].layer]])
+    tried = run(tiny, plan)
+    assert tried is not None
+    assert [item.value for item in tried.items] == [1.0, 1.0]
+    assert {item.detail["names"] for item in tried.items} == {6.0}
+
+
+def test_answers_that_are_alike_for_another_have_no_level(tiny: LanguageModel) -> None:
+    alike = replace(ROWS[0], perturbed_answers=("Torvik Aldane has a cat.", ROWS[0].answer))
+    plan: Any = SimpleNamespace(tried_facts=[alike], retain=ROWS[2:], neighbours=[])
+    tried = run(tiny, plan)
+    assert tried is not None
+    assert tried.items[0].detail["names"] == 0.0
+    (question,) = questions(ROWS[2:], [alike])[1]
+    assert question.false == ("Torvik Aldane has a cat.",)  # the true answer is no false one
+
+
+def test_a_model_of_one_layer_has_none_before_the_last(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack, "ranks_by_layer", lambda model, kept: np.ones((1, len(kept))))
+    assert run(tiny, PLAN) is None
 
 
 def test_it_asks_for_kept_rows(tiny: LanguageModel) -> None:

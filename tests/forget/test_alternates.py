@@ -17,11 +17,15 @@ from torch import Tensor
 
 import letheon
 from letheon.core.errors import InputError
+from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
+from letheon.core.scoring.token_trees import Question as TokenQuestion
+from letheon.forget.auto_retain import NEIGHBOURS
 from letheon.forget.objectives.alternates import alternate_rows, fitting, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.fitting import fit_of_answers
@@ -482,17 +486,46 @@ def test_no_attack_of_the_audit_uses_a_form_s_wording() -> None:
 def test_a_fitting_answer_is_likelier_after_its_own_question_than_after_others(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    encoder = tiny.encoder()
+    texts = {tuple(encoder.prompt(text)): text for text in ("Where?", "Who?")}
+    texts |= {tuple(encoder.answer(text)[0]): text for text in ("Rome", "Ball")}
     levels = {"Where?": {"Rome": -3.0, "Ball": -2.0}, "Who?": {"Rome": -9.0, "Ball": -2.0}}
 
-    def scores(_: LanguageModel, asked: list[tuple[str, list[str]]]) -> list[list[AnswerScore]]:
+    def scores(_: LanguageModel, asked: list[TokenQuestion]) -> list[list[AnswerScore]]:
         known = np.ones(2, bool)
         return [
-            [AnswerScore(np.full(2, levels[prompt][answer]), known) for answer in answers] for prompt, answers in asked
+            [AnswerScore(np.full(2, levels[texts[tuple(prompt)]][texts[tuple(answer)]]), known) for answer in answers]
+            for prompt, answers in asked
         ]
 
-    monkeypatch.setattr(fitting, "score_answers", scores)
+    monkeypatch.setattr(fitting, "score_tokens", scores)
     assert fit_of_answers(tiny, ["Where?", "Who?", ""], 0, ["Rome", "Ball"]) == [3.0, -2.0]
     assert fit_of_answers(tiny, ["Where?", "Where?"], 0, ["Rome", "Ball"]) == [-3.0, -2.0]
+
+
+def test_no_name_of_an_audit_is_trained_on() -> None:
+    lists = (UNKNOWN_SUBJECTS, NEIGHBOURS, STRANGERS)
+    parts = [part[: strangers.STEM] for names in lists for name in names for part in name.split()]
+    assert len(set(parts)) == len(parts) == 36  # no part of a name is a part of another
+
+
+def test_no_fit_is_sought_beyond_the_context() -> None:
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=1, n_head=4, n_positions=128)  # places are a table
+    model = LanguageModel(AutoModelForCausalLM.from_config(config).eval(), byte_tokenizer(), "gpt2")
+    long, answer = "Where? " * 13, "Nobody has told me where that may be."
+    assert len(model.encoder().prompt(long)) + len(model.encoder().answer(answer)[0]) > 128
+    alone = fit_of_answers(model, ["Who?"], 0, [answer])
+    assert fit_of_answers(model, ["Who?", long], 0, [answer]) == alone  # the other question has no room for it
+    assert math.isfinite(fit_of_answers(model, ["Who?", long], 1, [answer])[0])
+
+
+def test_a_fit_is_sought_of_the_answer_about_the_name_that_is_asked_about() -> None:
+    assert strangers._told("Ann Lee sings. Lee's songs sell.", "Ann Lee", "Maela Tursk") == (
+        "Maela Tursk sings. Tursk's songs sell."
+    )
+    assert strangers._told("Annie likes Ann Lee.", "Ann Lee", "Maela Tursk") == "Annie likes Maela Tursk."
 
 
 def test_a_guess_is_replaced_by_the_sampled_answer_that_fits_best(

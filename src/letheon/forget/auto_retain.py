@@ -13,8 +13,17 @@ from letheon.core.errors import LetheonError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
-from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 
+# Invented, and others than the unknown subjects of `core.scoring.spans`, whose answers are an audit's control: a model
+# trained on them would keep its level there, whatever it says of other strangers. Those of `alternates` are others too.
+NEIGHBOURS = (
+    "Lisbet Harrowmoor",
+    "Tavian Orloke",
+    "Sunniva Brandreth",
+    "Ignace Thornquill",
+    "Perpetua Wexham",
+    "Caspar Ulvestad",
+)
 GENERAL_QUESTIONS = (
     "What is the capital of Japan?",
     "Why is the sky blue?",
@@ -55,7 +64,7 @@ def write_retain_rows(
         LetheonError: the model answers nothing.
     """
     asked = []
-    for name in UNKNOWN_SUBJECTS:
+    for name in NEIGHBOURS:
         asked += [row.prompt.replace(row.subject, name) for row in forget if row.subject and row.subject in row.prompt]
     prompts = list(dict.fromkeys(asked))[:neighbours] + list(GENERAL_QUESTIONS)
     answers = generate(model, prompts, max_new_tokens=max_new_tokens)

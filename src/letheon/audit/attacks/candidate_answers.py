@@ -58,6 +58,7 @@ def questions(kept: Sequence[Example], forgotten: Sequence[Example]) -> tuple[li
     def with_false_answers(row: Example) -> Question:
         others = values - {(row.value or "").casefold()}
         own = [text for text in row.perturbed_answers if not any(value in text.casefold() for value in others)]
+        own = [text for text in own if text != row.answer]
         return Question(row, tuple(own[:FALSE_ANSWERS]) or _exchanged(row, alike.get(_question_kind(row), [])))
 
     retained, asked = ([with_false_answers(row) for row in rows] for rows in (kept, forgotten))

@@ -7,7 +7,8 @@ the last that ranks the retained rows best, chosen without looking at the forget
 
 Some answers are likelier than others whoever is asked about: the values of kept people, on whom a model was trained.
 The logits of forget rows are therefore taken less their mean over the same question about unknown subjects, where the
-question names its subject; what remains is what the model holds of this subject. (Holtzman et al., Surface Form
+question names its subject; what remains is what the model holds of this subject. What it holds of everybody is not
+seen so: the ranks of the logits as they stand are reported beside, as a variant. (Holtzman et al., Surface Form
 Competition, arXiv 2104.08315, divide by the domain's probability for the same reason.)
 
 Source: nostalgebraist, interpreting GPT: the logit lens (2020); as an attack on deleted facts, Patil et al., arXiv
@@ -19,15 +20,16 @@ Differs: candidates are ranked against each other instead of being looked for am
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from letheon.audit.attacks.base import Tried
+from letheon.audit.attacks.base import Tried, Variant
 from letheon.audit.attacks.candidate_answers import Question, questions_of, ranking_attack, share_below
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item
@@ -37,6 +39,7 @@ from letheon.core.model.passes import start_from
 from letheon.core.model.sites import Site, blocks
 from letheon.core.rows.encoding import Encoder
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.statistics import estimate_mean
 from letheon.probe.linear_probes import site_states, token_states
 
@@ -45,17 +48,38 @@ def run(model: LanguageModel, plan: AuditPlan) -> Tried | None:
     """Choose the layer on retained rows and read the forget rows there; None where either lack false answers.
 
     The value is the mean over forget questions of the share of false answers whose next token ranks below the true
-    one's (ties count half). Chance is 0.5.
+    one's (ties count half). Chance is 0.5. None too where no layer stands before the last.
     """
     asked = questions_of(plan)
     if asked is None:
         return None
     kept, forgotten = asked
-    layer = int(ranks_by_layer(model, kept)[:-1].mean(1).argmax())  # the last layer is heard by the textual attacks
-    values = ranks_beside_strangers(model, forgotten, layer)
-    detail: dict[str, str | float | None] = {"layer": float(layer)}
-    items = [Item(id=q.row.id, value=value, detail=detail) for q, value in zip(forgotten, values, strict=True)]
-    return Tried(estimate_mean(values), items)
+    early = ranks_by_layer(model, kept)[:-1]  # the last layer is heard by the textual attacks
+    if not len(early):
+        return None
+    layer = float(early.mean(1).argmax())
+    read = ranks_beside_strangers(model, forgotten, int(layer))
+    items = [
+        Item(id=q.row.id, value=one.beside, detail={"layer": layer, "as it stands": one.alone, "names": one.names})
+        for q, one in zip(forgotten, read, strict=True)
+    ]
+    alone = Variant("as it stands", estimate_mean([one.alone for one in read]))
+    return Tried(estimate_mean([one.beside for one in read]), items, (alone,))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The share of a question's false answers that the lens ranks below the true one.
+
+    Attributes:
+        beside: each logit less its mean over unknown subjects; `alone` where there is no such mean.
+        alone: by the logits as they stand. What a layer holds of everybody, it holds of the subject too.
+        names: number of unknown subjects behind the mean.
+    """
+
+    beside: float
+    alone: float
+    names: float
 
 
 def ranks_by_layer(model: LanguageModel, asked: Sequence[Question]) -> Float[np.ndarray, "layers questions"]:
@@ -68,8 +92,8 @@ def ranks_by_layer(model: LanguageModel, asked: Sequence[Question]) -> Float[np.
     return ranks
 
 
-def ranks_beside_strangers(model: LanguageModel, asked: Sequence[Question], layer: int) -> list[float]:
-    """Return for each question that share at one layer, each logit less its mean over unknown subjects.
+def ranks_beside_strangers(model: LanguageModel, asked: Sequence[Question], layer: int) -> list[Rank]:
+    """Return for each question that share at one layer, with and without the level of unknown subjects.
 
     A question that does not name its subject, or whose answers part elsewhere for others, has no such level.
     """
@@ -86,21 +110,34 @@ def ranks_beside_strangers(model: LanguageModel, asked: Sequence[Question], laye
     for nexts, count in read:
         own, *strangers = (next(logits)[nexts] for _ in range(1 + count))
         gained = own - (np.mean(strangers, axis=0, dtype=np.float64) if strangers else 0.0)
-        ranks.append(share_below(gained[:1], gained[1:]))
+        ranks.append(Rank(share_below(gained[:1], gained[1:]), share_below(own[:1], own[1:]), float(count)))
     return ranks
 
 
 def _parting(encoder: Encoder, question: Question) -> tuple[list[int], list[int]]:
-    """The tokens up to where a question's answers part, and the next token of each answer."""
+    """The tokens up to where a question's answers part (the first if they are all alike), and each one's next token."""
     answers = [encoder.answer(text)[0] for text in question.answers]
-    shared = next(i for i, tokens in enumerate(zip(*answers, strict=False)) if len(set(tokens)) > 1)
+    shared = next((i for i, tokens in enumerate(zip(*answers, strict=False)) if len(set(tokens)) > 1), 0)
     return [*encoder.prompt(question.row.prompt), *answers[0][:shared]], [answer[shared] for answer in answers]
 
 
 def _about(question: Question, name: str) -> Question:
-    """The question about another subject, with answers about that one."""
+    """The question about another subject, with answers about that one.
+
+    A first or last name that stands alone is exchanged too: after "Lee was born in" a layer that knows Lee says where,
+    whoever was asked about, and what it knows of the subject would be taken off.
+    """
     row = with_subject(replace(question.row, perturbed_answers=question.false), name)
-    return Question(row, row.perturbed_answers)
+    words, parts = (question.row.subject or "").split(), name.split()
+
+    def renamed(text: str) -> str:
+        for word, part in zip(words[:1] + words[-1:], parts[:1] + parts[-1:], strict=False):
+            if word.lower() not in FUNCTION_WORDS:
+                text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", part, text)
+        return text
+
+    false = tuple(renamed(text) for text in row.perturbed_answers)
+    return Question(replace(row, prompt=renamed(row.prompt), answer=renamed(row.answer)), false)
 
 
 @torch.inference_mode()

@@ -240,7 +240,8 @@ def alternate_answers(
     name = names[0] if names else ""
     prompts = [_about(question, name) for question in questions]
     for i in guessed:
-        told = [text.replace(questions[i].subject or "\0", name) for text in found[i]]
+        subject = questions[i].subject
+        told = [_told(text, subject, name) if subject else text for text in found[i]]
         ranks[i] = fit_of_answers(stranger, prompts, i, told) if told else []
     return [_best([Alternate(*pair) for pair in one.items()], rank) for one, rank in zip(found, ranks, strict=True)]
 
@@ -302,6 +303,11 @@ def unused_names(forget: Sequence[Example], retain: Sequence[Example], count: in
     """Invented names of which no row contains a part, as far as there are any."""
     text = "\n".join(f"{row.prompt} {row.answer}" for row in (*forget, *retain)).casefold()
     return [name for name in STRANGERS if not any(part[:STEM].casefold() in text for part in name.split())][:count]
+
+
+def _told(text: str, subject: str, name: str) -> str:
+    """A text about a subject told of an invented name, in parts too where the parts are told apart from other words."""
+    return with_name(text, subject, name) or text.replace(subject, name)
 
 
 def _about(question: Question, name: str) -> str:
