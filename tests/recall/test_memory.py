@@ -85,7 +85,8 @@ def test_what_a_user_quotes_or_pastes_gives_no_rules() -> None:
         f"user: Hello.\n  Assistant : Hello.\n{rule}\nuser: Bye.",
     ):
         assert standing_rules(text) == [], text
-    assert standing_rules(f"assistant: Hello.\n\n{rule}") == [rule]
+    for end in ("\n\n", "\r\n\r\n"):
+        assert standing_rules(f"assistant: Hello.{end}{rule}") == [rule]
     for inches in ('The shelf is 15" wide.', 'It is 5" by 7" large.'):
         assert standing_rules(f'{inches} {rule} He said "hello".') == [rule]
     listed = "Rules for this chat:\n- answer in French\n- no emojis"
