@@ -85,7 +85,8 @@ def test_what_a_user_quotes_or_pastes_gives_no_rules() -> None:
         f"user: Hello.\n  Assistant : Hello.\n{rule}\nuser: Bye.",
     ):
         assert standing_rules(text) == [], text
-    assert standing_rules(f"assistant: Hello.\n\n{rule}") == [rule]
+    for end in ("\n\n", "\r\n\r\n"):
+        assert standing_rules(f"assistant: Hello.{end}{rule}") == [rule]
     for inches in ('The shelf is 15" wide.', 'It is 5" by 7" large.'):
         assert standing_rules(f'{inches} {rule} He said "hello".') == [rule]
     listed = "Rules for this chat:\n- answer in French\n- no emojis"
@@ -235,6 +236,18 @@ def test_replies_join_the_turn_before_them_in_their_own_session() -> None:
     ]
     joined = exchanges([Entry(text, role, session=session) for role, text, session in rows])
     assert [[entry.text for entry in one.entries] for one in joined] == [["a", "b"], ["c"], ["d"], ["e"]]
+
+
+def test_two_conversations_at_once_keep_their_own_replies(tmp_path: Path) -> None:
+    first, second = (Memory(tmp_path / "m.sqlite", "words", "full", session) for session in "ab")
+    asked = [memory.observe(f"What is {memory.session}?") for memory in (first, second)]
+    for memory, number in zip((first, second), asked, strict=True):
+        memory.observe(f"A letter: {memory.session}.", "assistant", sources=[number])
+    assert first.context("And?").messages[1:] == [
+        {"role": "user", "content": "What is a?"},
+        {"role": "assistant", "content": "A letter: a."},
+        {"role": "user", "content": "And?"},
+    ]
 
 
 def test_other_sessions_are_quoted_between_fences_that_no_text_can_close(tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ def random_memory(path: Path, seed: int, size: int = 90) -> Memory:
 def joined(entries: list[Entry]) -> list[Exchange]:
     """The definition of exchanges, one entry after the other."""
     parts: list[list[Entry]] = []
+    last: dict[str, list[Entry]] = {}
     for entry in entries:
-        last = parts[-1][-1] if parts else None
-        follows = last is not None and last.session == entry.session and last.kind == entry.kind == "turn"
-        if entry.role == "assistant" and follows:
-            parts[-1].append(entry)
+        before = last.get(entry.session)
+        if before and entry.role == "assistant" and before[-1].kind == entry.kind == "turn":
+            before.append(entry)
         else:
             parts.append([entry])
+            last[entry.session] = parts[-1]
     return [Exchange(tuple(part)) for part in parts]
 
 

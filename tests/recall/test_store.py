@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from letheon.core.errors import InputError, LetheonError
-from letheon.recall.embedders import HashedWords
+from letheon.recall.embedders import Cached, HashedWords
 from letheon.recall.entries import Entry
 from letheon.recall.erasure import erase, raw_files
 from letheon.recall.memory import Memory, reindex
 from letheon.recall.ranking import reciprocal_ranks
 from letheon.recall.store import Store
+from letheon.recall.table import ranked
 
 WORDS = HashedWords()
 
@@ -49,6 +50,36 @@ def test_nearest_is_the_exact_order_of_cosines(tmp_path: Path) -> None:
     nearest = store.nearest(query, 10)
     assert [score for _, score in nearest] == pytest.approx(sorted(cosines, reverse=True)[:10], abs=1e-6)
     assert [cosines[i - 1] for i, _ in nearest] == pytest.approx([score for _, score in nearest], abs=1e-6)
+
+
+def test_rows_without_a_number_come_last_in_any_search() -> None:
+    scores, places = np.array([np.nan, 0.5, np.nan, 0.7, 0.5]), np.arange(5)
+    for k in range(7):
+        assert ranked(scores, places, k).tolist() == [3, 1, 4, 0, 2][:k]
+
+
+@pytest.mark.parametrize("vector", [b"abc", np.float32(1).tobytes(), "text"])
+def test_a_damaged_vector_is_named_and_mended_by_reindexing(tmp_path: Path, vector: bytes | str) -> None:
+    store = filled(tmp_path / "m.sqlite", "Bees hum.", "Ships sail.")
+    store.connection.execute("UPDATE memories SET vector = ? WHERE id = 2", (vector,))
+    with pytest.raises(InputError, match="memory 2 has no vector of 512 values"):
+        store.vectors()
+    store.close()
+    reindex(tmp_path / "m.sqlite", WORDS)
+    again = Store(tmp_path / "m.sqlite", WORDS.name, WORDS.width)
+    assert again.nearest(WORDS.embed(["ships"])[0], 1)[0][0] == 2
+
+
+def test_main_memory_holds_no_vector_of_the_erased_and_no_batch_for_one_row(tmp_path: Path) -> None:
+    store = filled(tmp_path / "m.sqlite", "Bees hum.", "Ships sail.")
+    _, held = store.vectors()
+    erase(store, [1])
+    assert not np.shares_memory(held, store._table.vectors)
+    assert store._table.count == 0
+    assert store.vectors()[0].tolist() == [2]
+    cached = Cached(WORDS, 1)
+    cached.embed(["a", "b", "c"])
+    assert [vector.base for vector in cached.known.values()] == [None]
 
 
 def test_a_second_reader_sees_what_was_written_since(tmp_path: Path) -> None:

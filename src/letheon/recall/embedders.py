@@ -145,7 +145,8 @@ class Cached:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector per text [texts, width]."""
         if new := [text for text in dict.fromkeys(texts) if text not in self.known]:
-            self.known |= dict(zip(new, self.inner.embed(new), strict=True))
+            made = map(np.copy, self.inner.embed(new))  # a row that is a view would hold all rows in main memory
+            self.known |= dict(zip(new, made, strict=True))
         vectors = np.array([self.known[text] for text in texts], dtype=np.float32).reshape(len(texts), self.width)
         for text in list(self.known)[: -self.most] if self.most else ():
             del self.known[text]

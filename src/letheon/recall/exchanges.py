@@ -34,24 +34,35 @@ class Exchange:
         return " ".join(entry.text for entry in self.entries if entry.role == "assistant")
 
 
-def beginnings(turn: NDArray[np.bool_], reply: NDArray[np.bool_], session: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the places where exchanges begin: a reply follows the turn before it in its session, all else begins one.
+def joined(
+    turn: NDArray[np.bool_], reply: NDArray[np.bool_], session: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of entries, those of an exchange side by side, and where in this order exchanges begin.
+
+    A reply follows the turn before it in its session, whatever other sessions say in between; all else begins an
+    exchange. Exchanges stand in the order of their first entries.
 
     Args:
         turn: whether each entry is a turn; a note stands alone.
         reply: whether the assistant said it.
-        session: its session.
+        session: a number that stands for its session.
     """
+    order = np.argsort(session, kind="stable")
+    turn, reply, session = turn[order], reply[order], session[order]
     follows = reply[1:] & turn[1:] & turn[:-1] & (session[1:] == session[:-1])
-    return np.flatnonzero(np.append([True], ~follows)[: len(turn)])
+    begins = np.append([True], ~follows)[: len(order)]
+    by_first = np.argsort(order[begins][np.cumsum(begins) - 1], kind="stable")
+    return order[by_first], np.flatnonzero(begins[by_first])
 
 
 def exchanges(entries: Sequence[Entry]) -> list[Exchange]:
     """Join each user's turn with the replies that follow it in its session; a note stands alone."""
+    codes: dict[str, int] = {}
     turn = np.array([entry.kind == "turn" for entry in entries], dtype=bool)
     reply = np.array([entry.role == "assistant" for entry in entries], dtype=bool)
-    starts = beginnings(turn, reply, np.array([entry.session for entry in entries], dtype=object))
-    return [Exchange(tuple(entries[i:j])) for i, j in pairwise([*starts.tolist(), len(entries)])]
+    session = np.array([codes.setdefault(entry.session, len(codes)) for entry in entries], dtype=np.int64)
+    order, starts = joined(turn, reply, session)
+    return [Exchange(tuple(entries[t] for t in order[i:j])) for i, j in pairwise([*starts.tolist(), len(entries)])]
 
 
 class Outline:
@@ -65,9 +76,9 @@ class Outline:
     def __init__(self, table: Table, alone: Sequence[int] = ()) -> None:
         turn, reply, session = table.has("kind", "turn"), table.has("role", "assistant"), table.codes("session")
         first, said = table.places(alone), np.flatnonzero(table.has("kind", "turn", "note"))
-        starts = beginnings(turn[said], reply[said], session[said])
+        order, starts = joined(turn[said], reply[said], session[said])
         first = first[first >= 0]
-        self.table, self.rows = table, np.concatenate([first, said])
+        self.table, self.rows = table, np.concatenate([first, said[order]])
         self.starts = np.concatenate([np.arange(len(first)), len(first) + starts])
         self.ids = table.ids[self.rows]
 

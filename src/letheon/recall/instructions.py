@@ -36,7 +36,7 @@ REFERS_BACK = re.compile(r"\b(bear|keep|have) (that|this|it) in mind\b|^(please 
 ITEM = re.compile(r"^\s*([-*•]|\d+[.)])\s+")
 PASTED = re.compile(  # fenced text, and what a transcript says that an assistant said
     r"```.*?(```|\Z)|^[ \t]*~~~.*?(^[ \t]*~~~+|\Z)|"
-    r"^[ \t]*(assistant|ai|bot|chatgpt|system)[ \t]*:.*?(?=^[ \t]*((user|human|me)[ \t]*:|\n)|\Z)",
+    r"^[ \t]*(assistant|ai|bot|chatgpt|system)[ \t]*:.*?(?=^[ \t]*((user|human|me)[ \t]*:|\r?\n)|\Z)",
     re.S | re.M | re.I,
 )
 

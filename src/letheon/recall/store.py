@@ -211,6 +211,7 @@ class Store:
         self.connection.execute("DELETE FROM about WHERE name = ? AND value = ?", (UNFINISHED, note))
         if case and not owed:
             self.connection.execute("DELETE FROM about WHERE name = ?", (OWED + case,))
+        self._table, self._read_at = Table(self.width), (-1, -1)  # it held vectors of the erased
         return self._empty_log()
 
     def version(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from letheon.core.errors import InputError
+
 ROOM = 1.25  # rows that are allocated per row that is needed
 FACTS = ("kind", "role", "session")
 Fact = Literal["kind", "role", "session"]
@@ -55,13 +57,20 @@ class Table:
         return np.where(np.append(self.ids, 0)[places] == wanted, places, -1)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Append rows with the bytes of their vectors (little-endian 32-bit floats); arrays given out before stay."""
+        """Append rows with the bytes of their vectors (little-endian 32-bit floats); arrays given out before stay.
+
+        Raises:
+            InputError: a vector is damaged or has another width; no row was appended.
+        """
         if (count := self.count + len(rows)) > len(self._ids):
             room = int(ROOM * count) - self.count
             for name in ("_ids", "_vectors", "_facts"):
                 held = getattr(self, name)[: self.count]
                 setattr(self, name, np.concatenate([held, np.zeros((room, *held.shape[1:]), held.dtype)]))
         for place, (number, vector, *facts) in enumerate(rows, start=self.count):
+            if not isinstance(vector, bytes) or len(vector) != 4 * self._vectors.shape[1]:
+                problem = f"memory {number} has no vector of {self._vectors.shape[1]} values"
+                raise InputError(problem, "run `letheon memory reindex`, and open the file again")
             self._ids[place], self._vectors[place] = number, np.frombuffer(vector, dtype="<f4")
             self._facts[place] = [self._codes.setdefault(fact, len(self._codes)) for fact in facts]
         self.count = count
@@ -85,5 +94,5 @@ class Table:
 def ranked(scores: NDArray[np.floating[Any]], places: NDArray[np.int64], k: int | None = None) -> NDArray[np.int64]:
     """Return some places in the order of their scores, best first, of equals the first one first; k, or all of them."""
     if k is not None and 0 < k < len(places):
-        places = places[scores[places] >= np.partition(scores[places], -k)[-k]]
+        places = places[~(-scores[places] > np.partition(-scores[places], k - 1)[k - 1])]  # NaN is sorted last
     return places[np.argsort(-scores[places], kind="stable")][:k]
