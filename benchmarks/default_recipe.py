@@ -13,7 +13,7 @@ prints per recipe
 
 as means over requests and seeds (worst for forget_quality). A request whose data is missing is left out with a message.
 Models are taught once; every finished run is added to `runs.jsonl` beside them and not made again, unless the
-package's code or the extent of the audit changed. Development uses seeds from 100 on; 0, 1 and 2 judge.
+package's code or the extent of the audit changed. Development uses seeds from 100 on; smaller ones judge.
 """
 
 from __future__ import annotations

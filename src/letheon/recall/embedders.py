@@ -135,7 +135,7 @@ class Cached:
 
     Args:
         inner: the embedder that does the work.
-        most: number of texts whose vectors are held, those that were new last; by default all.
+        most: largest number of texts whose vectors are held; the oldest are dropped first. Default: no limit.
     """
 
     def __init__(self, inner: Embedder, most: int | None = None) -> None:

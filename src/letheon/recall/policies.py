@@ -51,7 +51,8 @@ class Choice:
     Attributes:
         outline: all exchanges, the oldest first.
         scores: their scores [exchanges].
-        placed: those that are not left out, best first and of equals the newest first; read as they are asked for.
+        placed: the exchanges that are not left out, by falling score and, at equal scores, newest first. The iterator
+            reads each exchange from the file when it is reached.
     """
 
     outline: Outline

@@ -14,7 +14,7 @@ import numpy as np
 from letheon.core.model.models import LanguageModel
 from letheon.core.scoring.answer_trees import score_tokens
 
-# At most so many other questions are asked for the contrast, evenly spaced: more change it little.
+# Largest number of other questions that the answer is compared on; they are evenly spaced over the request.
 OTHERS = 8
 
 
