@@ -31,7 +31,7 @@ QUESTION_WORDS = frozenset(
 )
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
-# A greedy answer of a lower mean log-probability (nats per token) is a guess; so many answers per name are then sampled.
+# A greedy answer of a lower mean log-probability (nats per token) is a guess: this many are then sampled per name.
 GUESSED, SAMPLES = -1.5, 2
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
