@@ -17,6 +17,7 @@ import letheon
 from letheon.core.errors import InputError, TrainingError
 from letheon.core.model.models import LanguageModel
 from letheon.core.parallel import Parallel
+from letheon.papers.common.networks import network
 from letheon.retain.compare import compare_strategies
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, resume
@@ -325,3 +326,12 @@ def test_the_planned_steps_follow_a_strategy_that_takes_more_of_them() -> None:
     learn(mlp(SIZES), sample_stream(), Composition([*read_strategy("joint").parts, Counting()], "two"), **OPTIONS)
     assert all(done <= total for done, total in planned)
     assert planned[-1][0] == planned[-1][1] > 2 * sum(-(-len(task.train) // 5) for task in sample_stream())
+
+
+def test_a_last_batch_of_one_row_is_normalised_by_running_statistics() -> None:
+    stream = sample_stream()
+    rows = len(stream.tasks[0].train)
+    model = network([8, 16, 6], 0, batch_norm=True)
+    learned = learn(model, stream, "naive", epochs=1, batch_size=rows - 1, learning_rate=0.05)
+    assert learned.steps == 2 * len(stream.tasks)
+    assert all(module.training is False for module in learned.model.modules())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -82,10 +83,11 @@ class ClassLearner(Learner):
         return layers[-1]
 
     def forward(self, rows: TaskRows) -> Tensor:
-        if "features" not in self.strategy.wants:
-            return self.model(rows.inputs)
-        outputs, rows.features = self._with_features(rows.inputs)
-        return outputs
+        with _normalising(self.model, len(rows)):
+            if "features" not in self.strategy.wants:
+                return self.model(rows.inputs)
+            outputs, rows.features = self._with_features(rows.inputs)
+            return outputs
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the hidden states [n, width] that enter the head."""
@@ -141,3 +143,16 @@ class ClassLearner(Learner):
             ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
             self._tests[most] = joined(parts), ends
         return self._tests[most]
+
+
+@contextmanager
+def _normalising(model: nn.Module, rows: int) -> Iterator[None]:
+    """Let batch normalisation of vectors use running statistics for a batch of one row, which has none of its own."""
+    norms = [one for one in model.modules() if isinstance(one, nn.BatchNorm1d) and one.training] if rows == 1 else []
+    try:
+        for one in norms:
+            one.eval()
+        yield
+    finally:
+        for one in norms:
+            one.train()

@@ -46,7 +46,7 @@ def prefix_cache(
     """Compute a prefix's key/value cache with gradients, expanded to `rows`; None if the model has no such cache."""
     with above_frozen(model, entering):
         output = model.base()(prefix, use_cache=True, logits_to_keep=1)
-    cache = output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
+    cache = cache_of(output)
     layers = getattr(cache, "layers", [])
     if entering is not None and model.frozen is not None:
         _fill_skipped(layers, model.frozen.below)
@@ -79,6 +79,11 @@ def expanded(cache: Any, rows: int) -> Any:
     new.layers = [copy.copy(layer) for layer in cache.layers]
     share(new.layers, rows)
     return new
+
+
+def cache_of(output: Any) -> Any:
+    """Return the cache of a model's output."""
+    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
 
 
 def cached(base: Any, cache: object | None) -> dict[str, object]:

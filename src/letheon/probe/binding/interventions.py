@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -14,6 +15,7 @@ from letheon.core.model.hooks import edit, record
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import start_from
 from letheon.core.model.sites import Site, blocks
+from letheon.core.scoring.prefix_cache import cache_of, cached
 
 Effect = Literal["positional", "lexical", "reflexive", "no effect", "mixed"]
 EFFECTS: tuple[Effect, ...] = ("positional", "lexical", "reflexive", "no effect", "mixed")
@@ -89,7 +91,7 @@ def interchange(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -
     """Put the last token's state of x' into x, at the input of one layer after another.
 
     Layer l is the input of block l; the number of blocks itself stands for the last block's output, where the answer of
-    x' is reproduced exactly.
+    x' is reproduced exactly. The tokens before the last are run once, for all layers.
     """
     base, depth = model.base(), len(blocks(model.base()))
     logits: dict[int, list[Tensor]] = {layer: [] for layer in layers}
@@ -99,25 +101,14 @@ def interchange(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -
         original, changed = part.original.to(model.device), part.changed.to(model.device)
         with record(base, [*inputs, Site(depth - 1)]) as theirs:
             base(changed, use_cache=False, logits_to_keep=1)
-        with record(base, inputs) as ours:
-            base(original, use_cache=False, logits_to_keep=1)
+        before = cache_of(base(original[:, :-1], use_cache=True, logits_to_keep=1))
         for layer in layers:
             site = Site(layer, "input") if layer < depth else Site(depth - 1)
-            state = theirs[site][:, -1]
-
-            def put(hidden: Tensor, state: Tensor = state) -> Tensor:
-                hidden = hidden.clone()
-                hidden[:, -1] = state
-                return hidden
-
-            first = min(layer, depth - 1)
-            entering = ours[Site(first, "input")]
-            if layer < depth:
-                with start_from(base, first, put(entering)):
-                    out = base(original, use_cache=False, logits_to_keep=1).logits[:, -1]
-            else:
-                with edit(base, {site: put}), start_from(base, first, entering):
-                    out = base(original, use_cache=False, logits_to_keep=1).logits[:, -1]
+            state = theirs[site][:, -1:]
+            at_the_end = {site: lambda _, state=state: state} if layer == depth else {}
+            with edit(base, at_the_end), start_from(base, min(layer, depth - 1), state):
+                past = deepcopy(before)  # the last token's keys and values are added to it
+                out = base(original[:, -1:], logits_to_keep=1, **cached(base, past)).logits[:, -1]
             logits[layer].append(out.float().cpu())
     return {layer: _read(torch.cat(found), prompts) for layer, found in logits.items()}
 
