@@ -649,16 +649,32 @@ def test_a_loose_control_bounds_nothing_and_the_reference_decides() -> None:
         assert found.at_most == 0.5
 
 
-def test_fluency_is_compared_row_by_row_and_a_share_is_not() -> None:
-    values = {"after": [-2.0, -3.0, -1.0], "reference": [-2.1, -3.1, -1.1]}
+def fluent(after: list[float], reference: list[float]) -> Evidence:
+    """Good evidence with the fluency of every answer."""
     metrics = [
-        metric("fluency", "forget", role, Value(value=sum(of) / 3, low=-4.0, high=-1.0, n=3)).model_copy(
+        metric("fluency", "forget", role, Value(value=sum(of) / len(of), low=-4.0, high=-1.0, n=len(of))).model_copy(
             update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]}
         )
-        for role, of in values.items()
+        for role, of in (("after", after), ("reference", reference))
     ]
     bare = changed("fluency", "forget", None)
     others = [m for m in bare.metrics if m.name != "fluency"]
-    found = outcome_of("fluency", bare.model_copy(update={"metrics": [*others, *metrics]}))
+    return bare.model_copy(update={"metrics": [*others, *metrics]})
+
+
+def test_fluency_is_compared_row_by_row_and_a_share_is_not() -> None:
+    found = outcome_of("fluency", fluent([-2.0, -3.0, -1.0], [-2.1, -3.1, -1.1]))
     assert found.outcome == "pass"
     assert not found.straddles  # each answer is .1 more fluent than the reference's, however much answers differ
+
+
+def test_fluency_is_granted_one_standard_error_of_the_difference() -> None:
+    reference = [-4.0, -2.0, -6.0, -3.0, -5.0, -4.0]
+    # Alike on average but for .5 nats, with a standard error of .6: what two retrained models show too.
+    unlike = outcome_of("fluency", fluent([-6.0, -1.0, -8.0, -1.5, -6.5, -4.0], reference))
+    assert unlike.outcome == "pass"
+    assert unlike.straddles
+    assert -5.0 < unlike.at_least < -4.7
+    # The same .5 nats on every row is a fault of the language.
+    assert outcome_of("fluency", fluent([one - 0.5 for one in reference], reference)).outcome == "fail"
+    assert outcome_of("fluency", fluent([-6.0, -1.0, -8.0, -1.5, -6.5, -4.0], reference), "strict").outcome != "pass"

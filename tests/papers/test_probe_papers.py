@@ -5,24 +5,28 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
 from letheon.core.statistics import estimate_mean
 from letheon.papers import negative_bias, post_training, retrieval_heads
-from letheon.papers.binding import GROUPS, PERMUTED, SCHEMA, draw_list
-from letheon.papers.binding import trained as trained_to_bind
+from letheon.papers.binding import PERMUTED, PRIMARY, draw_list, encoded, taught
+from letheon.papers.binding import measured as measured_binding
 from letheon.papers.common.known_facts import parts_of_topics
+from letheon.papers.common.small_llama import small_llama
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
 from letheon.papers.retrieval_heads import NEEDLE, STRAW, control, copy_row, drawn_needles, planted
 from letheon.papers.secondary_sinks import BESIDE, summary
 from letheon.papers.secondary_sinks import PRIMARY as SINKS
-from letheon.probe.binding.report import answered_pairs, encode_pairs
-from letheon.probe.binding.tasks import draw_pairs
+from letheon.probe.binding.report import encode_pairs
+from letheon.probe.binding.tasks import SCHEMAS, draw_pairs
 from letheon.probe.directions import REFUSED
 from letheon.probe.negative_bias.report import Ablation
 from letheon.probe.secondary_sinks.planting import Planted
@@ -131,11 +135,29 @@ def test_the_planted_head_stands_elsewhere_in_other_seeds() -> None:
     assert len({planted(seed)[1] for seed in range(100, 108)}) > 1
 
 
-def test_lists_have_one_token_per_word() -> None:
-    model = trained_to_bind(0, steps=1)
-    prompts = encode_pairs(model, SCHEMA, draw_pairs(SCHEMA, GROUPS, 8, 0))
+def of_boxes(seed: int) -> LanguageModel:
+    """A small Llama that knows the words of the boxes."""
+    boxes = SCHEMAS["boxes"]
+    words = " ".join([*boxes.queried, *boxes.answers])
+    return small_llama([Example(f"x {words}, . The the is in Box {boxes.opening} x", "x"), Example("In", "x")], seed)
+
+
+def test_lists_are_taught_by_the_asked_answer_and_have_one_token_per_word() -> None:
+    model = of_boxes(0)
+    before = deepcopy(model.model.state_dict())
+    schema = taught(model, groups=6, steps=2, seed=0)
+    assert any(not before[name].equal(weight) for name, weight in model.model.state_dict().items())
+    lists = [draw_list(schema, 6, random.Random(number)) for number in range(4)]
+    ids, right = encoded(model, schema, lists)
+    assert [model.tokenizer.decode(one).strip() for one in right] == [one.pairs[one.asked][1] for one in lists]
+    assert model.tokenizer.unk_token_id not in ids
+    prompts = encode_pairs(model, schema, draw_pairs(schema, 6, 8, 0))
     assert len(prompts.original) == 8
     assert prompts.original.shape == prompts.changed.shape
-    assert model.tokenizer.unk_token_id not in prompts.original
-    assert len(answered_pairs(model, prompts)) <= 8
-    assert len(draw_list(random.Random(0)).pairs) == GROUPS
+
+
+def test_a_model_that_answers_too_few_lists_gives_no_value() -> None:
+    model = of_boxes(0)
+    row = measured_binding(model, taught(model, groups=6, steps=1, seed=0), groups=6, pairs=8, seed=0)
+    assert [row[part] for part in PRIMARY] == [None, None, None]
+    assert row["accuracy"] < 1

@@ -78,6 +78,9 @@ class Criterion(Limit):
     slack: Annotated[float, Field(ge=0)] = 0.0
     """How far beyond the limit an interval may reach before it counts as straddling. Where none of ten facts is given,
     the interval reaches 0.28; where none of five, 0.43."""
+    errors: Annotated[float, Field(ge=0)] = 0.0
+    """How many standard errors of the difference from the basis, row by row, are granted beyond the threshold; only
+    for `fluency` and `perplexity`, which two models have on the same rows."""
     required: bool = True
     """Whether the verdict depends on it."""
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
@@ -120,7 +123,7 @@ class Demands(Part):
 
 
 # Fields that profiles did not have at first, with the values that leave a profile as it was: not hashed then.
-LATER = {"slack": 0.0, "if_loose": False}
+LATER = {"slack": 0.0, "if_loose": False, "errors": 0.0}
 
 
 def _without_defaults(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from letheon.audit.criteria import Criterion, Limit
-from letheon.audit.criterion_values import ROLE_NAMES, ROUNDING, measured, paired_interval
+from letheon.audit.criterion_values import ARM, ROLE_NAMES, ROUNDING, measured, paired_interval
 from letheon.audit.record.evidence import Evidence, Role, Value
 from letheon.core.statistics import holm
 from letheon.report.numbers import number
@@ -72,6 +72,23 @@ class Accepted:
         if value.value is not None and not self.contains(value.value):
             wide = self  # outside the range no slack is given
         return overlaps and not (wide.contains(value.low) and wide.contains(value.high))
+
+    def widened(self, criterion: Criterion, paired: Value) -> Accepted:
+        """Return the range with the standard errors of the paired difference that the criterion grants.
+
+        Args:
+            paired: the value with the interval of its difference from the basis (`paired_interval`).
+        """
+        if not criterion.errors or paired.value is None or paired.low is None or paired.high is None:
+            return self
+        granted = criterion.errors * (paired.high - paired.low) / (2 * ARM)
+        remark = f"{number(granted)} of it for the difference of the rows"
+        return replace(
+            self,
+            at_least=None if self.at_least is None else self.at_least - granted,
+            at_most=None if self.at_most is None else self.at_most + granted,
+            remark=f"{self.remark}; {remark}" if self.remark else remark,
+        )
 
     def words(self) -> str:
         """Return the range in words: `at most 0.10`, `at least 0.95`, or `0.10 to 0.95`."""

@@ -87,6 +87,8 @@ def judge_criterion(
     """
     value, limits = measured(criterion, "after", evidence), accepted(criterion, evidence)
     paired = paired_interval(criterion, value, evidence, limits.basis)
+    if paired is not value:
+        limits = limits.widened(criterion, paired)
     straddles = value.n >= 2 and limits.straddled(paired)
     objection = "" if value.value is None else uninformative(criterion, evidence)
     outcome: Outcome = "not computable"

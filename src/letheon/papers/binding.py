@@ -1,9 +1,10 @@
 """Mixing Mechanisms: How Language Models Retrieve Bound Entities In-Context.
 
 arXiv 2510.06182, 2025-10; ICLR 2026. Full scale in the paper: nine models of 2B to 72B, ten tasks, lists of 20 groups.
-Here: a small Llama is trained to answer about lists of bound words; the mixture is fitted to its answers under
-interventions at a layer, and tested on cells that were held out. The layer is the one at which the three mechanisms
-show most among those whose state does not give the answer by itself, chosen on half of the lists; the fit has the rest.
+Here: a pretrained model is finetuned for a few steps on lists of things in boxes, because at SmolLM2's size it answers
+few of them by itself; the mixture is fitted to its answers under interventions at a layer, and tested on cells that
+were held out. The layer is the one at which the three mechanisms show most among those whose state does not give the
+answer by itself, chosen on a hundred pairs of lists; the fit has the rest.
 """
 
 from __future__ import annotations
@@ -13,16 +14,14 @@ from typing import Any
 
 import torch
 
-from letheon.core.model.models import LanguageModel
-from letheon.core.rows.examples import Example
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.sampling import stream_seed
-from letheon.papers.common.small_llama import small_llama
 from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.probe.binding.mixture import LEAST_CELLS, Fit, cell_means, fit_mixture
 from letheon.probe.binding.report import answered_pairs, bound_share, encode_pairs, look_up
-from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, encode_groups
+from letheon.probe.binding.tasks import SCHEMAS, Groups, Schema, answer_ids, draw_pairs, encode_groups, fitted_to
 
 # The parts that decide, named before any run.
 PRIMARY = (
@@ -32,18 +31,22 @@ PRIMARY = (
 )
 # That a good fit is bad for permuted groups holds by construction: it is only reported.
 PERMUTED = "groups permuted minus uniform"
-SCHEMA = Schema(
-    "words", tuple(f"thing{i}" for i in range(32)), tuple(f"box{i}" for i in range(32)),
-    "{query} is in {answer}", "{query} is in", "Here",
-)  # fmt: skip
-GROUPS, PAIRS = 6, 2000
-STEPS = {"fast": 2500, "full": 6000}
+TASK, BATCH, RATE = "boxes", 16, 5e-5
+CHOOSING = 100  # pairs that choose the layer
+# Groups per list, pairs of lists, steps of finetuning.
+SIZES = {"fast": (5, 800, 12), "full": (8, 6000, 60)}
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
-    """Train one model per seed, intervene, and fit the mixture and its ablations."""
+    """Finetune one model per seed, intervene, and fit the mixture and its ablations."""
     found.baselines += ["the mixture without one of its terms", "one-hot position", "uniform"]
-    results = Results({"mixture": [measured(seed, STEPS[scale.name]) for seed in scale.seeds]})
+    rows = []
+    for seed in scale.seeds:
+        model = load(scale.model, device=scale.device)
+        groups, pairs, steps = SIZES[scale.name]
+        schema = taught(model, groups, steps, seed)
+        rows.append(measured(model, schema, groups, pairs, seed))
+    results = Results({"mixture": rows})
     results.record(found)
     judge(results, found)
 
@@ -57,17 +60,51 @@ def judge(results: Results, found: Findings) -> None:
         found.report(name, [row.get(name) for row in results.arms["mixture"]])
 
 
-def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> dict[str, Any]:
-    """Train a model and fit the mixture to its answers; no value if it answers too few lists."""
-    model = trained(seed, steps)
-    drawn = draw_pairs(SCHEMA, GROUPS, pairs, stream_seed(seed, "pairs"))
-    prompts = encode_pairs(model, SCHEMA, drawn)
+def taught(model: LanguageModel, groups: int, steps: int, seed: int) -> Schema:
+    """Finetune a model to answer lists in plain text, without dropout; the loss is the answer's token's.
+
+    Returns:
+        The task, with the words that are one token each in the model's tokenizer.
+    """
+    model.tokenizer.chat_template = None
+    schema, draw = fitted_to(model, SCHEMAS[TASK]), random.Random(stream_seed(seed, "lists"))
+    optimizer = torch.optim.AdamW(model.model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
+    for _ in range(steps):
+        ids, right = encoded(model, schema, [draw_list(schema, groups, draw) for _ in range(BATCH)])
+        logits = model.model(ids.to(model.device), logits_to_keep=1).logits[:, -1]
+        loss = torch.nn.functional.cross_entropy(logits.float(), right.to(model.device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        schedule.step()
+    return schema
+
+
+def draw_list(schema: Schema, groups: int, draw: random.Random) -> Groups:
+    """Draw a list of bound words and the group that is asked for."""
+    pairs = zip(draw.sample(schema.queried, groups), draw.sample(schema.answers, groups), strict=True)
+    return Groups(tuple(pairs), draw.randrange(groups))
+
+
+def encoded(model: LanguageModel, schema: Schema, lists: list[Groups]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode lists and the tokens of the asked answers; all words are one token, so that all lists are equally long."""
+    ids = [encode_groups(model, schema, one) for one in lists]
+    return torch.tensor(ids), torch.tensor([answer_ids(model, one)[one.asked] for one in lists])
+
+
+def measured(
+    model: LanguageModel, schema: Schema, groups: int, pairs: int, seed: int, epochs: int = 3000
+) -> dict[str, Any]:
+    """Fit the mixture to a model's answers; no value if it answers too few lists."""
+    drawn = draw_pairs(schema, groups, pairs, stream_seed(seed, "pairs"))
+    prompts = encode_pairs(model, schema, drawn)
     keep = answered_pairs(model, prompts)
     accuracy = len(keep) / len(prompts.original)
     empty: dict[str, Any] = {"seed": seed, **dict.fromkeys(PRIMARY), "accuracy": accuracy}
-    if len(keep) < 20:
+    if len(keep) < 2 * CHOOSING:
         return empty
-    seen = look_up(model, prompts.select(keep))
+    seen = look_up(model, prompts.select(keep), first=CHOOSING)
     cells = [(p, k, r) for p, k, r, _ in seen.held_out.pointers.tolist()]
     means = cell_means(cells, seen.patched.distribution)
     if len(means) < LEAST_CELLS:
@@ -81,31 +118,3 @@ def values_of(fit: Fit) -> dict[str, float]:
     """The deciding values of a fit, and the control."""
     full, uniform, rivals = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
     return dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rivals, fit.permuted - uniform), strict=True))
-
-
-def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:
-    """Train a small Llama to answer questions about lists of bound words; the loss is the answer's token's."""
-    words = " ".join(["", *SCHEMA.queried, *SCHEMA.answers, "Here is in"])
-    model = small_llama([Example(f"{words}, .", "x"), Example("Here", "x")], seed, layers=3, embedding_scale=8.0)
-    model.tokenizer.chat_template = None
-    draw = random.Random(stream_seed(seed, "lists"))
-    optimizer = torch.optim.AdamW(model.model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
-    model.model.train()
-    for _ in range(steps):
-        lists = [draw_list(draw) for _ in range(batch)]
-        ids = torch.tensor([encode_groups(model, SCHEMA, one) for one in lists])
-        right = torch.tensor([answer_ids(model, one)[one.asked] for one in lists])
-        loss = torch.nn.functional.cross_entropy(model.model(ids, logits_to_keep=1).logits[:, -1], right)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        schedule.step()
-    model.model.eval()
-    return model
-
-
-def draw_list(draw: random.Random) -> Groups:
-    """Draw a list of bound words and the group that is asked for."""
-    pairs = zip(draw.sample(SCHEMA.queried, GROUPS), draw.sample(SCHEMA.answers, GROUPS), strict=True)
-    return Groups(tuple(pairs), draw.randrange(GROUPS))

@@ -36,7 +36,7 @@ from letheon.report.plots import lines
 LEAST_PAIRS = 16
 # Most pairs in which a state may give the answer by itself, and least share of the three mechanisms, at a layer that
 # counts as looking up.
-COPIED, BOUND = 0.1, 0.5
+COPIED, BOUND = 0.25, 0.5
 MECHANISMS = ("positional", "lexical", "reflexive")
 
 
@@ -99,7 +99,7 @@ def bound_share(patched: Patched) -> float:
 def best_layer(sweep: Mapping[int, Patched], copied: Mapping[int, float]) -> int:
     """Choose the layer at which the three mechanisms together have the largest share, the lowest one of equals.
 
-    A layer whose state already gives the answer without the binding (`copied_shares`) in more than one pair of ten is
+    A layer whose state already gives the answer without the binding (`copied_shares`) in more than one pair of four is
     left out: there a copied answer would count as reflexive.
     """
     pointing = [layer for layer in sweep if copied[layer] <= COPIED]
@@ -125,10 +125,15 @@ class Lookup:
     copied_there: float
 
 
-def look_up(model: LanguageModel, prompts: Prompts, stride: int = 1) -> Lookup:
-    """Choose the layer on the even pairs and measure it on the odd ones."""
-    depth = len(blocks(model.base()))
-    chosen, rest = (prompts.select(half) for half in halves(range(len(prompts.original))))
+def look_up(model: LanguageModel, prompts: Prompts, stride: int = 1, first: int = 0) -> Lookup:
+    """Choose the layer on the even pairs, or on the first ones, and measure it on the others.
+
+    Args:
+        first: number of pairs that choose; 0 takes the even ones.
+    """
+    depth, numbers = len(blocks(model.base())), range(len(prompts.original))
+    parts = (numbers[:first], numbers[first:]) if first else halves(numbers)
+    chosen, rest = (prompts.select(part) for part in parts)
     layers = range(0, depth, stride)
     sweep, copied = interchange(model, chosen, layers), copied_shares(model, chosen, layers)
     layer = best_layer(sweep, copied)
