@@ -89,6 +89,7 @@ def test_a_model_that_collapsed_is_not_distilled(deletion: Request, monkeypatch:
         ("npo@lora", {"base": "bfloat16"}, "trains an adapter"),
         ("npo", {"base": "bfloat16"}, "base=bfloat16"),
         ("npo", {"optimizer": "sgd"}, "optimizer=sgd"),
+        ("npo", {"shard": "on"}, "reads and writes whole weights"),
         ("npo", {"depth": "deeper"}, "depth 'deeper'"),
         ("npo", {"depth": "deep:alfa=.3"}, "has no option 'alfa'"),
     ],

@@ -62,8 +62,7 @@ def forget(
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
         labels: stored with the run's configuration, for whoever continues it.
-        on_step: called with the model and the number of steps taken, after each step of a recipe; the run ends if it
-            returns a reason.
+        on_step: called with the model and the steps taken, after each step of a recipe; a returned reason ends the run.
 
     Raises:
         InputError: before a model is loaded, for what cannot work.
@@ -79,11 +78,10 @@ def forget(
         check_loadable(model)
     check_model(recipe, model)
     second = check_depth(recipe, settings, training, request, model)
-    placed = second.method if second else recipe
     run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
     if run is None and out is not None:
         refuse_folder(Path(out))
-    shards = sharded_device(model, placed, training, device)
+    shards = None if second else sharded_device(model, recipe, training, device)
     language_model = load_placed(model, recipe, training, device, shards)
     precision = resolve_precision(training.precision, shards or language_model.device)
     training = dataclasses.replace(training, precision=precision)  # a measurement: kept, not made again
@@ -92,7 +90,7 @@ def forget(
         job.prepare()  # the last that can be refused; nothing has been written
         if out is not None and run is None:
             config = config_of(language_model, recipe, settings, training, request, job.start)
-            run = _new(Path(out), {**config, "labels": labels or {}}, request)
+            run = _new(Path(out), config | {"labels": labels or {}}, request)
         elif run is not None and run.config.get("start", job.start) != job.start:
             problem = f"{model} has other weights than {out} was started with"
             raise InputError(problem, "give back the model that it had")
@@ -254,6 +252,8 @@ def check_depth(
     if second is not None:
         if request is not None:
             check(second.method, request)
+        if training.shard == "on":
+            check_shards(second.method, training, None)
         check_memory(second.method, second.training, model)
         check_model(second.method, model)
     return second

@@ -163,8 +163,7 @@ class ForgetJob:
         """Forget, then audit against the model as it was."""
         self.check()
         given, request, (settings, training) = self.given, self.request, self.settings
-        placed = self.second.method if self.second else self.recipe
-        shards = sharded_device(given.model, placed, training, given.device)
+        shards = None if self.second else sharded_device(given.model, self.recipe, training, given.device)
         if shards is not None and given.rows.writes_retain:
             problem = "--retain auto with weights in shards: no process has the model that would write the rows"
             raise InputError(problem, "write them in a run of one process, and give their file; or use --shard off")

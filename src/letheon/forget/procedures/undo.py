@@ -213,7 +213,8 @@ def refuse_shapes(model: nn.Module) -> None:
     """Refuse a model with weights that are neither matrices nor vectors (`InputError`)."""
     for name, parameter in model.named_parameters():
         if parameter.ndim > 2:
-            problem = f"{name} has {parameter.ndim} dimensions, and undo has noise for matrices and vectors only"
+            short = ".".join(name.split(".")[-2:])
+            problem = f"{short} has {parameter.ndim} dimensions, and undo has noise for matrices and vectors only"
             raise InputError(problem, "use another method, or depth=shallow")
 
 
