@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from letheon.core.atomic import read_json
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, Interrupted
 from letheon.core.model.models import load
 from letheon.core.runs import Run
 from letheon.forget import deep
 from letheon.forget.deep import second_stage
 from letheon.forget.recipe import read_method
+from letheon.forget.recipe_job import RecipeJob
 from letheon.forget.request import Request
 from letheon.forget.run import forget, resume
 from letheon.forget.sequences.sequence import SequenceSettings, check_sequence
@@ -74,6 +75,17 @@ def test_a_first_stage_that_has_ended_is_not_run_again(
         run(deletion, tmp_path / "run")
     monkeypatch.setattr(deep.DeepJob, "_suppress", lambda *_: pytest.fail("the first stage began again"))
     assert resume(tmp_path / "run", device="cpu").outcome.steps == 4
+
+
+def test_a_stop_in_the_first_stage_names_the_folder_of_the_job(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> Any:
+        raise Interrupted("stopped at step 1", f"continue with --resume {tmp_path}/run/shallow")
+
+    monkeypatch.setattr(RecipeJob, "work", stopped)
+    with pytest.raises(Interrupted, match=r"--resume \S+/run$"):
+        run(deletion, tmp_path / "run")
 
 
 def test_a_model_that_collapsed_is_not_distilled(deletion: Request, monkeypatch: pytest.MonkeyPatch) -> None:
