@@ -116,8 +116,8 @@ def test_two_options_of_one_name_are_refused() -> None:
     ("name", "kinds", "without"),
     [
         ("forget", (ForgetSettings, TrainSettings), ()),
-        ("compare", (ForgetSettings, TrainSettings), ("seed",)),
-        ("bench", (ForgetSettings, TrainSettings), ("seed",)),
+        ("compare", (ForgetSettings, TrainSettings), ("seed", "depth")),
+        ("bench", (ForgetSettings, TrainSettings), ("seed", "depth")),
         ("learn", (LearnSettings,), ()),
     ],
 )

@@ -25,7 +25,8 @@ from letheon.forget import run as running
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import COLLAPSED, collapsed, make_pairs
 from letheon.forget.request import Request
-from letheon.forget.run import default_method, forget, model_card, resume
+from letheon.forget.run import default_method, forget, resume
+from letheon.forget.saving import model_card
 from letheon.forget.settings import ForgetSettings, resolve
 from letheon.forget.updates.joint import Joint
 from letheon.testing.kills import Killed, killed_before_step

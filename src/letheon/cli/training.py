@@ -14,7 +14,8 @@ METHODS = "the method's, else "
 # one run; and every run of several, which have their seeds from elsewhere
 Forgetting = Annotated[dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, before_default=METHODS)]
 ForgettingEach = Annotated[
-    dict[str, Any], Given(ForgetSettings, TrainSettings, panel=TRAINING, without=("seed",), before_default=METHODS)
+    dict[str, Any],
+    Given(ForgetSettings, TrainSettings, panel=TRAINING, without=("seed", "depth"), before_default=METHODS),
 ]
 Learning = Annotated[dict[str, Any], Given(LearnSettings, panel=TRAINING)]
 

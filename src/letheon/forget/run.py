@@ -5,29 +5,28 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json, write_json
+from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
 from letheon.core.model.attention import attending
-from letheon.core.model.card import card_head
-from letheon.core.model.formats import Base, base_of, check_base
+from letheon.core.model.formats import base_of, check_base
 from letheon.core.model.models import LanguageModel, check_loadable, load
 from letheon.core.model.structure import structure_of
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
-from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome
 from letheon.core.training.settings import TrainSettings
-from letheon.forget.conflicts import conflicts
+from letheon.forget.deep import DeepJob, SecondStage, full_name, second_stage
 from letheon.forget.placement import check_shards, load_placed, place_of, sharded_device
 from letheon.forget.procedure import ProcedureRun
-from letheon.forget.reapply import save_update
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import OnStep, RecipeJob
 from letheon.forget.request import Request
+from letheon.forget.saving import noted, saved
 from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ def forget(
         settings, training: all options; or give single ones by name (`steps=16, learning_rate=2e-5`).
         resume: continue the run in `out`.
         labels: stored with the run's configuration, for whoever continues it.
-        on_step: called with the model and the number of steps taken, after each step of a recipe; the run ends if it
-            returns a reason.
+        on_step: called with the model and the steps taken, after each step of a recipe; a returned reason ends the run.
 
     Raises:
         InputError: before a model is loaded, for what cannot work.
@@ -79,27 +77,28 @@ def forget(
     if not isinstance(model, LanguageModel):
         check_loadable(model)
     check_model(recipe, model)
+    second = check_depth(recipe, settings, training, request, model)
     run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
     if run is None and out is not None:
         refuse_folder(Path(out))
-    shards = sharded_device(model, recipe, training, device)
+    shards = None if second else sharded_device(model, recipe, training, device)
     language_model = load_placed(model, recipe, training, device, shards)
     precision = resolve_precision(training.precision, shards or language_model.device)
     training = dataclasses.replace(training, precision=precision)  # a measurement: kept, not made again
     with attending(language_model.base(), training.attention):
-        job = _job(language_model, request, recipe, settings, training, on_step, shards)
+        job = _job(language_model, request, recipe, settings, training, on_step, shards, out)
         job.prepare()  # the last that can be refused; nothing has been written
         if out is not None and run is None:
             config = config_of(language_model, recipe, settings, training, request, job.start)
-            run = _new(Path(out), {**config, "labels": labels or {}}, request)
+            run = _new(Path(out), config | {"labels": labels or {}}, request)
         elif run is not None and run.config.get("start", job.start) != job.start:
             problem = f"{model} has other weights than {out} was started with"
             raise InputError(problem, "give back the model that it had")
         if run is None or not is_main_process():
-            return _noted(job.work(run), training.base)
+            return noted(job.work(run), training.base)
         with run.lock():
             run.tidy()
-            return _saved(_noted(job.work(run), training.base), run, recipe)
+            return saved(noted(job.work(run), training.base), run, full_name(recipe, second))
 
 
 def _job(
@@ -110,42 +109,18 @@ def _job(
     training: TrainSettings,
     on_step: OnStep | None,
     shards: torch.device | None,
-) -> RecipeJob | ProcedureRun:
+    out: str | Path | None,
+) -> RecipeJob | ProcedureRun | DeepJob:
+    """Return the job of a run; a deep one gets the configuration with which its first stage would run alone."""
+    if (second := second_stage(recipe, settings, training)) is not None:
+        alone = dataclasses.replace(settings, depth="shallow")
+        job = _job(model, request, recipe, alone, training, on_step, shards, None)
+        assert not isinstance(job, DeepJob)
+        config = partial(config_of, model, recipe, alone, training, request)
+        return DeepJob(job, recipe, second, config, Path(out) if out is not None else None)
     if isinstance(recipe, Recipe):
         return RecipeJob(model, request, recipe, settings, training, on_step, place_of(recipe, shards))
     return ProcedureRun(model, request, recipe, settings, training)
-
-
-def _noted(result: Result, base: Base) -> Result:
-    if base != "float32" and result.model.has_adapter:
-        result.warnings.append(f"the adapter was trained on weights in {base}: on others its answers differ a little")
-    elif base != "float32":
-        result.warnings.append(f"the weights are in {base}: differences below its precision are not there")
-    if not result.request.retain:
-        result.warnings.append("no retain rows: nothing held the rest of the model in place")
-    result.warnings += [*conflicts(result.request), *result.model.notes]
-    return result
-
-
-def _saved(result: Result, run: Run, recipe: Method) -> Result:
-    result.folder = run.folder
-    ended = f"\nThe run ended after {result.outcome.steps} steps: {result.outcome.stopped}.\n"
-    result.model.save(run.folder / "model", card=model_card(result.model, recipe, result.request) + ended)
-    if result.table:
-        write_json(run.folder / "scope.json", result.table)
-    if result.exposure:
-        write_json(run.folder / "exposure.json", result.exposure)
-    if result.change:
-        save_update(run.folder, result.change, str(recipe), result.model)
-    stored = {
-        "steps": result.outcome.steps,
-        "stopped": result.outcome.stopped,
-        "moved": result.moved,
-        "warnings": result.warnings,
-    }
-    write_json(run.folder / "result.json", stored)
-    drop_checkpoints(run)
-    return result
 
 
 def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = None) -> Result:
@@ -157,7 +132,8 @@ def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = No
         outcome = TrainingOutcome(found["steps"], found["stopped"])
         request = Request.read(run.folder / "request.json")
         model = load(run.folder / "model", device=device, base=config["training"].get("base", "float32"))
-        return Result(model, outcome, found["moved"], request, found["warnings"], run.folder)
+        stages = found.get("stages", [])
+        return Result(model, outcome, found["moved"], request, found["warnings"], run.folder, stages=stages)
     recipe = read_method(config["method"])
     settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
     request = Request.read(run.folder / "request.json")
@@ -260,6 +236,29 @@ def check_model(recipe: Method, model: LanguageModel | str | Path) -> None:
         recipe.check_model(structure)
 
 
+def check_depth(
+    recipe: Method,
+    settings: ForgetSettings,
+    training: TrainSettings,
+    request: Request | None,
+    model: LanguageModel | str | Path,
+) -> SecondStage | None:
+    """Return the second stage of a deep run, None of a shallow one; refuse what cannot work (`InputError`).
+
+    Args:
+        request: None if its retain rows are not written yet.
+    """
+    second = second_stage(recipe, settings, training)
+    if second is not None:
+        if request is not None:
+            check(second.method, request)
+        if training.shard == "on":
+            check_shards(second.method, training, None)
+        check_memory(second.method, second.training, model)
+        check_model(second.method, model)
+    return second
+
+
 def config_of(
     model: LanguageModel,
     recipe: Method,
@@ -269,7 +268,8 @@ def config_of(
     start: str,
 ) -> dict[str, Any]:
     """All values that decide the result, for the run's folder; `start` is the hash of the weights before."""
-    return {
+    second = second_stage(recipe, settings, training)
+    config = {
         "model": model.name,
         "start": start,
         "method": str(recipe),
@@ -278,6 +278,7 @@ def config_of(
         "training": dataclasses.asdict(training),
         "request": {"id": request.id, "rows": _rows_hash(request)},
     }
+    return config | ({"deep": second.config()} if second else {})
 
 
 def _rows_hash(request: Request) -> str:
@@ -328,13 +329,3 @@ def _continued(
     if run.config["request"]["rows"] != _rows_hash(request):
         raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")
     return run
-
-
-def model_card(model: LanguageModel, recipe: Method, request: Request) -> str:
-    """Write the saved model's README.md; it names the method and never the forgotten rows."""
-    return (
-        f"{card_head(model.name, model.has_adapter)}"
-        f"# A model after unlearning\n\nMethod `{recipe}`, request `{request.id}`, {len(request.forget)} forget rows, "
-        f"{len(request.retain)} retain rows. The evidence is in the audit beside this folder. Approximate unlearning "
-        "is not proof of erasure.\n"
-    )

@@ -45,6 +45,9 @@ class ForgetSettings:
             its start, or the forget loss is above twice that of a uniform guess.
         keep_update: also write the change of the weights, `update.safetensors`, which can be added again after further
             training.
+        depth: `shallow` ends with the method; `deep` then distils its model into a noised copy of itself (`undo`), so
+            that what was only suppressed is harder to teach again: some times the cost. `deep:alpha=.4,steps=800` sets
+            options of `undo`.
     """
 
     epochs: int = 10
@@ -54,11 +57,16 @@ class ForgetSettings:
     least_steps: int = 1
     collapse: bool = True
     keep_update: bool = False
+    depth: str = "shallow"
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("epochs",))
         if self.steps < 0 or self.least_steps < 0:
             raise InputError(f"steps {self.steps}, least steps {self.least_steps}", "use 0 or more")
+        if self.depth not in ("shallow", "deep") and not self.depth.startswith("deep:"):
+            raise InputError(
+                f"depth {self.depth!r}", "use shallow, deep, or deep:OPTION=VALUE,... with options of undo"
+            )
 
 
 @dataclass
@@ -75,6 +83,8 @@ class Result:
         table: the scope's selection, one row per layer or module; empty if it has no table.
         change: change of each trained weight by name, with `keep_update`.
         exposure: what the sampler's plan let the model see, where the sampler reports it.
+        stages: with `depth=deep`, method, steps, seconds, end and largest change of both stages; `outcome` has the
+            sums, `moved` the larger change.
     """
 
     model: LanguageModel
@@ -86,6 +96,7 @@ class Result:
     table: list[dict[str, Any]] = field(default_factory=list)
     change: dict[str, Tensor] = field(default_factory=dict)
     exposure: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
 
 def resolve(

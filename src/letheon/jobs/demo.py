@@ -25,9 +25,10 @@ from letheon.core.rows.examples import Example
 from letheon.core.scoring.generation import generate
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
+from letheon.forget.deep import full_name, second_stage
 from letheon.forget.recipe import read_method
 from letheon.forget.run import forget
-from letheon.forget.settings import Result
+from letheon.forget.settings import ForgetSettings, Result
 from letheon.jobs.demo_world import PEOPLE, TARGETS, WITHHELD, demo_request, world
 from letheon.jobs.options import Machine
 
@@ -53,6 +54,7 @@ class DemoJob:
     out: Path  # folder of everything that the demo writes; a folder with an earlier demo is refused
     quick: bool = False  # train no reference, and audit fewer rows
     method: str = ""  # another recipe than the demo's
+    depth: str = "shallow"  # `deep` distils the result into a noised copy
     machine: Machine = field(default_factory=Machine)
 
     def plan(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class DemoJob:
         Raises:
             InputError: there is no such method.
         """
-        read_method(self.method or METHOD)
+        second = second_stage(read_method(self.method or METHOD), ForgetSettings(depth=self.depth), TrainSettings())
         return {
             "model": "smollm2",
             "people": len(PEOPLE),
@@ -70,7 +72,7 @@ class DemoJob:
             "targets": list(TARGETS),
             "withheld": WITHHELD,
             "reference": not self.quick,
-            "method": self.method or METHOD,
+            "method": full_name(self.method or METHOD, second),
             "out": str(self.out),
         }
 
@@ -91,7 +93,8 @@ class DemoJob:
         _save(self.out, taught, reference)
         before = LanguageModel(copy.deepcopy(taught.model), taught.tokenizer, "taught model", list(taught.notes))
         with seconds.of("forget"):
-            result = forget(taught, request, self.method or METHOD, out=self.out / "run", seed=seed)
+            method, out = self.method or METHOD, self.out / "run"
+            result = forget(taught, request, method, out=out, seed=seed, depth=self.depth)
         with seconds.of("audit"):
             record = audit(
                 before,

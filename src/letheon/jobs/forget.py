@@ -23,11 +23,21 @@ from letheon.core.training.signals import ended_by_signals
 from letheon.core.workers import each_alone
 from letheon.forget.auto_retain import write_retain_rows
 from letheon.forget.circuit_map import circuit_map
+from letheon.forget.deep import SecondStage, full_name
 from letheon.forget.placement import load_placed, sharded_device
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
-from letheon.forget.run import check, check_memory, check_model, default_method, forget, refuse_folder, resume
+from letheon.forget.run import (
+    check,
+    check_depth,
+    check_memory,
+    check_model,
+    default_method,
+    forget,
+    refuse_folder,
+    resume,
+)
 from letheon.forget.settings import ForgetSettings, Result, resolve
 from letheon.jobs.options import SETS, AuditOptions, MethodOptions, RequestFiles, RunFolders
 
@@ -103,6 +113,12 @@ class ForgetJob:
         """All settings: those given, else the method's own, else the defaults."""
         return resolve(self.recipe, None, None, self.options)
 
+    @cached_property
+    def second(self) -> SecondStage | None:
+        """The second stage of a deep run, checked; None of a shallow one."""
+        request = None if self.given.rows.writes_retain else self.request
+        return check_depth(self.recipe, *self.settings, request, self.given.model)
+
     def check(self) -> None:
         """Refuse everything that can be refused before a model is loaded."""
         given = self.given
@@ -114,6 +130,7 @@ class ForgetJob:
             check(self.recipe, request, settings.stop)
         check_loadable(given.model)
         check_model(self.recipe, given.model)
+        _ = self.second  # refuses what the second stage cannot do
         check_reference(given.audit.reference, None if given.rows.writes_retain else request)
         if given.audit.audit:
             load_profile(given.audit.profile)
@@ -126,15 +143,17 @@ class ForgetJob:
         """Check the options and return what would be done."""
         self.check()
         given, request, (settings, training) = self.given, self.request, self.settings
+        steps = planned_steps(self.recipe, request, settings, training)
         return {
             "model": given.model,
-            "method": str(self.recipe),
+            "method": full_name(self.recipe, self.second),
             "parts": self.recipe.config(),
             "rows": {name: len(getattr(request, name)) for name in SETS},
             "retain": "written by the model" if given.rows.writes_retain else f"{len(request.retain)} rows",
-            "steps": planned_steps(self.recipe, request, settings, training),
+            "steps": f"{steps}, then at most {self.second.steps}" if self.second else steps,
             "settings": dataclasses.asdict(settings),
             "training": dataclasses.asdict(training),
+            **({"deep": self.second.config()} if self.second else {}),
             "out": str(given.folders.out),
             "audit": given.audit.profile if given.audit.audit else None,
             "ledger": given.audit.ledger or None,
@@ -144,7 +163,7 @@ class ForgetJob:
         """Forget, then audit against the model as it was."""
         self.check()
         given, request, (settings, training) = self.given, self.request, self.settings
-        shards = sharded_device(given.model, self.recipe, training, given.device)
+        shards = None if self.second else sharded_device(given.model, self.recipe, training, given.device)
         if shards is not None and given.rows.writes_retain:
             problem = "--retain auto with weights in shards: no process has the model that would write the rows"
             raise InputError(problem, "write them in a run of one process, and give their file; or use --shard off")

@@ -18,6 +18,7 @@ def forget_json(done: Forgotten) -> dict[str, Any]:
         "model": str(result.folder / "model") if result.folder else None,
         "steps": result.outcome.steps,
         "stopped": result.outcome.stopped,
+        **({"stages": result.stages} if result.stages else {}),
         "moved": result.moved,
         "seconds": round(result.outcome.seconds, 2),
         "warnings": result.warnings,

@@ -142,7 +142,7 @@ def _procedure(run: dict[str, Any]) -> Procedure | None:
 def settings_of(run: dict[str, Any]) -> dict[str, Any]:
     """What was decided for a run, without the hashes of its rows."""
     config = run.get("config", {})
-    return {name: config[name] for name in ("recipe", "settings", "training", "sequence") if name in config}
+    return {name: config[name] for name in ("recipe", "settings", "training", "deep", "sequence") if name in config}
 
 
 def output_of(folder: Path | None) -> Output | None:

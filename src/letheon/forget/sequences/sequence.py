@@ -129,6 +129,8 @@ def check_sequence(requests: Sequence[Request], settings: SequenceSettings, forg
     """Refuse a method that cannot work on a request (`InputError`), before a model is loaded."""
     if not requests:
         raise InputError("the queue has no requests", "give at least one")
+    if forget.depth != "shallow":
+        raise InputError(f"depth={forget.depth} with a queue, whose requests would each be distilled", "leave it out")
     recipes = settings.recipes().values()
     for request in requests:
         for recipe in recipes:
