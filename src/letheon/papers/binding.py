@@ -34,7 +34,7 @@ PERMUTED = "groups permuted minus uniform"
 TASK, BATCH, RATE = "boxes", 16, 5e-5
 CHOOSING = 100  # pairs that choose the layer
 # Groups per list, pairs of lists, steps of finetuning.
-SIZES = {"fast": (5, 800, 12), "full": (8, 6000, 60)}
+SIZES = {"fast": (5, 600, 12), "full": (8, 6000, 60)}
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
