@@ -28,7 +28,7 @@ from letheon.measure.human.memorability.seed_loop import Draft, Generated, perpl
 from letheon.measure.human.memorability.simulator import BRANDS, PlantedAd, law_of, simulate_ads
 from letheon.measure.human.regression import ridge
 from letheon.papers.common.small_llama import teach, template_llama
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -64,16 +64,13 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[dict[str, Any]], found: Findings) -> None:
     """Decide on the scorer's share of the ceiling, and on what selection adds to the written ads."""
-
-    def of(name: str) -> list[Any]:
-        return [row[name] for row in rows]
-
+    of = Columns(rows)
     found.decide(CEILING, of("share of ceiling"), above=0.8)
-    found.decide(SELECTED, Pairs(of("written, unfiltered"), of("written, selected")), above=0.0)
-    found.decide(PERPLEXITY, Pairs(of("gap, unfiltered"), of("gap, selected")), below=0.0)
+    found.decide(SELECTED, of.pairs("written, selected", "written, unfiltered"), above=0.0)
+    found.decide(PERPLEXITY, of.pairs("gap, selected", "gap, unfiltered"), below=0.0)
     found.report("SEED: log perplexity of memorable minus unmemorable ads", of("gap, selected"), below=0.0)
     found.report("scorer with shuffled scores, rho", of("rho shuffled"), below=0.3)
-    found.report("scorer minus ridge on TF-IDF, rho", Pairs(of("rho tfidf"), of("rho scorer")))
+    found.report("scorer minus ridge on TF-IDF, rho", of.pairs("rho scorer", "rho tfidf"))
     for name in ("rho scorer", "rho tfidf", "ceiling", "selected"):
         found.report(name, of(name))
 

@@ -23,7 +23,7 @@ from letheon.core.scoring.generation import generate
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.small_llama import teach
 from letheon.papers.common.steering_worlds import REFUSAL, RefusalWorld, refusal_world, small_mixture
-from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.findings import Columns, Findings, Pairs, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
@@ -66,9 +66,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on refusals against random and most used experts, on other tasks, and on experts that are forced on."""
+    of = Columns(rows)
 
     def pairs(ours: str, baseline: str, metric: str) -> Pairs:
-        return Pairs([row[f"{baseline}: {metric}"] for row in rows], [row[f"{ours}: {metric}"] for row in rows])
+        return of.pairs(f"{ours}: {metric}", f"{baseline}: {metric}")
 
     found.decide(PRIMARY[0], pairs("top", "random", "refusals"), below=0.0)
     found.decide(PRIMARY[1], pairs("top", "most used", "refusals"), below=0.0)
@@ -76,11 +77,11 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     found.decide(PRIMARY[3], pairs("top on", "random on", "log refusal"), above=0.0)
     found.report("held-out refusals, top minus no switch", pairs("top", "no switch", "refusals"), below=0.0)
     found.report("held-out refusals, shuffled labels minus random", pairs("shuffled", "random", "refusals"))
-    for name, baseline in (("random", "random"), ("most used", "most used")):
-        found.report(f"other tasks, top minus {name}", pairs("top", baseline, "other tasks"))
+    for name in ("random", "most used"):
+        found.report(f"other tasks, top minus {name}", pairs("top", name, "other tasks"))
     name = "log-probability of refusing answered questions, top experts on minus no switch"
     found.report(name, pairs("top on", "no switch", "log refusal"), above=0.0)
-    found.report("refusals of answered questions, top experts on", [row["top on: benign refusals"] for row in rows])
+    found.report("refusals of answered questions, top experts on", of("top on: benign refusals"))
 
 
 class Prepared(NamedTuple):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from letheon.measure.priming import Prediction, Priming, Sample, predict, read_s
 from letheon.measure.priming_study import Cure, in_context, learn_text, restored, study
 from letheon.papers.common.odd_texts import OddWorld, learned, make_world, some_of
 from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.findings import Columns, Findings, mean
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.strategies.dilution import Ignored, diluted
@@ -74,19 +75,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[Mapping[str, Any]], share: float, found: Findings) -> None:
     """Decide on the prediction, the masks of a share, and the stepping stones; report the controls."""
-
-    def column(name: str) -> list[float | None]:
-        return [row[name] for row in rows]
-
-    def pairs(ours: str, baseline: str) -> Pairs:
-        return Pairs(column(baseline), column(ours))
-
-    def decide(name: str, sample: Any, **threshold: Any) -> None:
-        found.decide(name, sample, value=False, **threshold)
-
-    def report(name: str, sample: Any, **threshold: float) -> None:
-        found.report(name, sample, value=False, **threshold)
-
+    column = Columns(rows)
+    decide, report, pairs = partial(found.decide, value=False), partial(found.report, value=False), column.pairs
     top, random = (f"{_name(kind, share)}, priming" for kind in ("top", "random"))
     decide("rank correlation of log P before and log priming", column("spearman"), below=0.0)
     alone = pairs("spearman", "spearman, background alone")

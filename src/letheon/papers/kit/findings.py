@@ -47,6 +47,21 @@ class Pairs(NamedTuple):
     ours: Values
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of rows that hold every arm's values under names of their own, one row per seed."""
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def __call__(self, name: str) -> list[Any]:
+        """One value per seed."""
+        return [row[name] for row in self.rows]
+
+    def pairs(self, ours: str, baseline: str) -> Pairs:
+        """The values of two columns, paired by seed."""
+        return Pairs(self(baseline), self(ours))
+
+
 class Judged(NamedTuple):
     """A mean over seeds: value, 95 % interval, verdict on a part of the claim, p-value, number of seeds."""
 
