@@ -38,8 +38,7 @@ from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
-from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -57,7 +56,6 @@ ARMS: dict[str, tuple[Candidate, ...]] = {
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
 STEPS, EVERY = 96, 2  # of a run, which ends where it has forgotten; steps between two measurements
 DEEP = 0.2  # probability of the target's facts at which runs are compared and end
-LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
 HALF = 0.5  # a probability; a method that leaves more of it has not forgotten
@@ -154,7 +152,7 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
 def compared(runs: Runs) -> EqualForgetting:
     """The runs where they first reach deep forgetting, or the next level that ours and every baseline reach."""
     compare = (OURS, *BASELINES)
-    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by=DEPTH, levels=LEVELS)
+    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by=DEPTH, levels=from_deep(DEEP))
 
 
 def judge(found: Findings, kept: EqualForgetting) -> None:

@@ -25,13 +25,15 @@ from letheon.probe.binding.report import answered_pairs, bound_share, encode_pai
 from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, encode_groups
 
 # The parts that decide, named before any run.
-PRIMARY = (
-    "similarity on held-out cells",
-    "full mixture minus its best ablation",
-    "share of the three mechanisms before the answer is copied",
-)
+BOUNDS = {
+    "similarity on held-out cells": Threshold(above=0.9),
+    "full mixture minus its best ablation": Threshold(above=0.0),
+    "share of the three mechanisms before the answer is copied": Threshold(above=0.5),
+}
+PRIMARY = tuple(BOUNDS)
 # That a good fit is bad for permuted groups holds by construction: it is only reported.
 PERMUTED = "groups permuted minus uniform"
+BESIDE = (PERMUTED, "accuracy", "copied")
 SCHEMA = Schema(
     "words", tuple(f"thing{i}" for i in range(32)), tuple(f"box{i}" for i in range(32)),
     "{query} is in {answer}", "{query} is in", "Here",
@@ -45,16 +47,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += ["the mixture without one of its terms", "one-hot position", "uniform"]
     results = Results({"mixture": [measured(seed, STEPS[scale.name]) for seed in scale.seeds]})
     results.record(found)
-    judge(results, found)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on the similarity, its distance to the best ablation, and what the layer shows."""
-    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(above=0.5)]
-    for part, bound in zip(PRIMARY, bounds, strict=True):
-        found.decide(part, results.column("mixture", part), **bound)
-    for name in (PERMUTED, "accuracy", "copied"):
-        found.report(name, [row.get(name) for row in results.arms["mixture"]])
+    results.judge(found, "mixture", BOUNDS, BESIDE)
 
 
 def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> dict[str, Any]:

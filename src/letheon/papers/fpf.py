@@ -20,6 +20,7 @@ from letheon.papers.common.networks import network, seeded
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.composition import Composition, read_strategy
@@ -79,7 +80,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += [
         "experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"
     ]  # fmt: skip
-    chosen = {name: best(texts) for name, texts in (PLACES | FRUGAL).items()}
+    chosen = {name: best_of(texts, accuracy_of, TUNING_SEEDS) for name, texts in (PLACES | FRUGAL).items()}
     results = run_arms(measured, ARMS | chosen, scale.seeds)
     moves = [moved(network_of(seed), seed) for seed in scale.seeds]
     convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
@@ -124,9 +125,9 @@ def _by_role(moves: Moves, metric: str) -> dict[str, float]:
     return {role: sum(move[metric][role] for move in moves) / len(moves) for role in moves[0][metric]}
 
 
-def best(texts: Sequence[str]) -> str:
-    """The setting with the highest average accuracy under the tuning seeds."""
-    return max(texts, key=lambda text: sum(measured(text, seed)["average accuracy"] for seed in TUNING_SEEDS))
+def accuracy_of(text: str, seed: int) -> float:
+    """The average accuracy of one run, which settings are chosen by."""
+    return float(measured(text, seed)["average accuracy"])
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from letheon.papers.common.networks import seeded
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 
 # Motifs: POINTS bright pixels of a square of BOX x BOX, on images of SIDE x SIDE, with distractors alike and noise.
@@ -117,11 +118,7 @@ def images(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def tuned(name: str, steps: int, device: str = "cpu") -> float:
     """The rate with the best accuracy under the tuning seeds."""
-
-    def score(rate: float) -> float:
-        return sum(measured(Run(name, rate), seed, steps, device)["accuracy"] for seed in TUNING_SEEDS)
-
-    return max(RATES, key=score)
+    return best_of(RATES, lambda rate, seed: measured(Run(name, rate), seed, steps, device)["accuracy"], TUNING_SEEDS)
 
 
 def measured(run: Run, seed: int, steps: int, device: str = "cpu") -> dict[str, Any]:

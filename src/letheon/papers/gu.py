@@ -34,7 +34,7 @@ from letheon.papers.common.tofu_mini import make_world, new_model, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
 from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
-from letheon.papers.kit.levels import LEVELS, EqualForgetting, Runs, at_equal_forgetting, first_crossing
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing, from_deep
 from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
@@ -205,8 +205,7 @@ def tuned(found: Findings, scale: Scale) -> dict[Pair, float]:
 
 def compared(objective: str, runs: Runs) -> EqualForgetting:
     """The runs of one objective at deep forgetting, or where all of them get under every seed."""
-    levels = (DEEP[objective], *(level for level in LEVELS if level > DEEP[objective]))
-    return at_equal_forgetting(runs, compare=("plain", "realized"), keep="retain_es", levels=levels)
+    return at_equal_forgetting(runs, compare=("plain", "realized"), keep="retain_es", levels=from_deep(DEEP[objective]))
 
 
 def judge(found: Findings, orders: Sequence[Order], kept: Kept) -> None:

@@ -31,8 +31,7 @@ from letheon.papers.common.tofu_mini import make_world, new_model, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
-from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -54,7 +53,6 @@ Setting = tuple[float, float]  # ρ (OFMU) or α (GradDiff), and the learning ra
 TRIED = {"ofmu": (1e-3, 1e-2, 1e-1), "grad_diff": (1.0, 2.0, 4.0, 8.0)}
 RATES = {"fast": (3e-4, 1e-3), "full": (1e-4, 3e-4)}
 DEEP = 0.2  # forget probability at which runs are compared
-LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 FAST = Arms({}, rate=3e-4, steps=48, batch_size=8)
 FULL = FAST.replace(rate=1e-4, steps=72)
 PRIMARY = (
@@ -174,7 +172,7 @@ def kept_by(scale: Scale, name: str, setting: Setting, seed: int) -> float:
 
 def compared(runs: Runs) -> EqualForgetting:
     """The runs at deep forgetting, or where both `ofmu` and `grad_diff` get under every seed."""
-    return at_equal_forgetting(runs, compare=("ofmu", "grad_diff"), keep="retain_probability", levels=LEVELS)
+    return at_equal_forgetting(runs, compare=("ofmu", "grad_diff"), keep="retain_probability", levels=from_deep(DEEP))
 
 
 def mean_cosine(run: Trajectory) -> float:
