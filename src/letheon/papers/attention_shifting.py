@@ -28,13 +28,12 @@ from typing import Any
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
 from letheon.papers.common.people import ASKED, HELD_OUT, VALUES, make_people, taught, ways
-from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
@@ -133,12 +132,12 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
     size = len(target)
     true = [row.value is not None and row.value in answer for answer, row in zip(answers, target, strict=False)]
     wrong = [names_wrong_entity(answer, row) for answer, row in zip(answers[:size], target, strict=True)]
-    scores = score_answers(model, [(row.prompt, [row.answer]) for row in asked])
+    scores = scored(model, asked)
     return {
         "reproduction": sum(true) / size,
         "neighbour_rouge": sum(recalls[size:]) / len(neighbours),
-        "neighbour_nll": -sum(float(found[0].logp.mean()) for found in scores[size:]) / len(neighbours),
-        "target_probability": sum(found[0].probability for found in scores[:size]) / size,
+        "neighbour_nll": -sum(float(found.logp.mean()) for found in scores[size:]) / len(neighbours),
+        "target_probability": sum(found.probability for found in scores[:size]) / size,
         "wrong_entities": sum(wrong) / size,
         "hedges": sum(map(refuses, answers[:size])) / size,
         "neighbour_hedges": sum(map(refuses, answers[size:])) / len(neighbours),

@@ -31,6 +31,7 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.traced import Settings, Traced
+from letheon.papers.common.small_llama import steps_per_epoch
 from letheon.papers.common.tofu_mini import World, make_world, new_model, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, memory_of, run_each
 from letheon.papers.kit.figures import lines, mean_course
@@ -141,12 +142,7 @@ def trial(seed: int, scale: Scale, rates: Mapping[str, float]) -> Trial:
     here = start(seed, scale)
     start.cache_clear()
     runs = run_each(plans_of(here.window, len(here.effect), seed, rates), here.taught, seed)
-    return Trial(here.effect, here.window, runs, epoch=steps_per_epoch(len(here.taught.request.forget)))
-
-
-def steps_per_epoch(rows: int) -> int:
-    """Steps in which every forget row is seen once."""
-    return -(-rows // BATCH)
+    return Trial(here.effect, here.window, runs, epoch=steps_per_epoch(here.taught.request.forget, BATCH))
 
 
 def plans_of(window: tuple[int, int], layers: int, seed: int, rates: Mapping[str, float]) -> dict[str, Arm]:

@@ -36,7 +36,7 @@ from letheon.measure.human.behaviour.templates import (
     tuning_rows,
 )
 from letheon.measure.human.scenes import Content
-from letheon.papers.common.small_llama import copy_of, teach, template_llama
+from letheon.papers.common.small_llama import copy_of, scored, teach, template_llama
 from letheon.papers.kit.findings import Columns, Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
@@ -209,7 +209,7 @@ def _mail(text: str) -> str:
 
 def log_perplexity(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean negative log-likelihood per token of running text, nats."""
-    logp = [answers[0].logp for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+    logp = [answer.logp for answer in scored(model, rows)]
     return -sum(float(one.sum()) for one in logp) / sum(len(one) for one in logp)
 
 

@@ -186,18 +186,17 @@ def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
     runs = list(trials.values())
     found.measured |= {
         "before": _means([one.before for one in runs]),
-        "density of the masks, mean": {_percent(s): fmean([one.density[s] for one in runs]) for s in SPARSITIES},
+        "density of the masks, mean": {f"{s:.0%}": fmean([one.density[s] for one in runs]) for s in SPARSITIES},
         "IoU of masks, mean": {
-            f"{pair}, {_percent(s)}": fmean([one.overlaps[pair, s] for one in runs])
-            for pair, s in sorted(runs[0].overlaps)
+            f"{pair}, {s:.0%}": fmean([one.overlaps[pair, s] for one in runs]) for pair, s in sorted(runs[0].overlaps)
         },
         "similarity after a search around the embedding, mean": {
-            f"{image}, {_percent(s)}": fmean([one.searches[image, s] for one in runs])
+            f"{image}, {s:.0%}": fmean([one.searches[image, s] for one in runs])
             for image, s in sorted(runs[0].searches)
         },
     }
     for arm in ARMS:
-        found.measured[arm] = {_percent(s): _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
+        found.measured[arm] = {f"{s:.0%}": _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
     similarities = {arm: [_path(one, arm, "similarity") for one in runs] for arm in ARMS}
     level = common_level((path for paths in similarities.values() for path in paths), LEVELS)
     found.measured["compared at similarity"] = level
@@ -219,10 +218,6 @@ def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
 def _path(one: Trial, arm: str, name: str) -> list[float]:
     """A measurement of one arm before pruning and at every sparsity, in rising order."""
     return [getattr(measured, name) for measured in (one.before, *(one.arms[arm, s] for s in SPARSITIES))]
-
-
-def _percent(sparsity: float) -> str:
-    return f"{sparsity:.0%}"
 
 
 def _means(found: Sequence[Measured]) -> dict[str, float]:

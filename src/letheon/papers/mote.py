@@ -8,6 +8,7 @@ refused places and switched off on held-out ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,10 +19,9 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.statistics import estimate_mean
-from letheon.papers.common.small_llama import teach
+from letheon.papers.common.small_llama import scored, teach
 from letheon.papers.common.steering_worlds import REFUSAL, RefusalWorld, refusal_world, small_mixture
 from letheon.papers.kit.findings import Columns, Findings, Pairs, mean
 from letheon.papers.kit.tuning import choose
@@ -144,14 +144,13 @@ def results(model: LanguageModel, world: RefusalWorld, experts: list[tuple[int, 
         of answered questions; the mean log-probability of the whole refusal where a question should be answered, nats.
     """
     steering = Steering({}, Shape.of(model), "mote", switches_of(model, experts, state))
-    right = [(row.prompt, [row.answer]) for row in (*world.other, *world.held_benign)]
-    wrong = [(row.prompt, [REFUSAL]) for row in world.held_benign]
+    right, wrong = [*world.other, *world.held_benign], [replace(row, answer=REFUSAL) for row in world.held_benign]
     with steered(model, steering):
         return {
             "refusals": refusal_rate(model, world.held_sensitive),
             "benign refusals": refusal_rate(model, world.held_benign),
-            "other tasks": float(np.mean([answers[0].probability for answers in score_answers(model, right)])),
-            "log refusal": float(np.mean([answers[0].logp.sum() for answers in score_answers(model, wrong)])),
+            "other tasks": float(np.mean([one.probability for one in scored(model, right)])),
+            "log refusal": float(np.mean([one.logp.sum() for one in scored(model, wrong)])),
         }
 
 

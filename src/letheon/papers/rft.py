@@ -11,6 +11,7 @@ one that keeps most of the old task under seeds that are not judged.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -61,7 +62,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.measured |= {name: summary(ones) for name, ones in runs.items()}
     judge(runs, found)
     found.figures |= figures(runs)
-    found.rows += [{"arm": name, "seed": seed, **seeds[seed][name].to_json()} for name in ARMS for seed in seeds]
+    found.rows += [{"arm": name, "seed": seed, **asdict(seeds[seed][name])} for name in ARMS for seed in seeds]
 
 
 def judge(runs: Runs, found: Findings) -> None:

@@ -195,8 +195,8 @@ def of_seed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         "ratio on held-out rows, rules": rule,
         "ratio on held-out rows, facts": fact,
         "rules minus facts": None if rule is None or fact is None else rule - fact,
-        "correlation of ratio with confidence": _correlation([row["confidence"] for row in known], ratios),
-        "correlation of ratio with variability": _correlation([row["variability"] for row in known], ratios),
+        "correlation of ratio with confidence": rank_correlation([row["confidence"] for row in known], ratios).value,
+        "correlation of ratio with variability": rank_correlation([row["variability"] for row in known], ratios).value,
         "probe minus output accuracy after": mean([(one["after"] or 0.0) - one["output"] for one in probed]),
         "share of the probe's skill kept": mean([one["kept"] for one in probed]),
         RIGHT: mean([row["ratio_true"] for row in known]),
@@ -251,14 +251,8 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
     known = [row for row in rows if row["ratios"]["held_out"] is not None]
-    return _correlation(
-        [row["accuracy_before"]["held_out"] for row in known], [row["ratios"]["held_out"] for row in known]
-    )
-
-
-def _correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-
-    return rank_correlation(first, second).value
+    ratios = [row["ratios"]["held_out"] for row in known]
+    return rank_correlation([row["accuracy_before"]["held_out"] for row in known], ratios).value
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
