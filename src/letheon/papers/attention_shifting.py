@@ -33,7 +33,7 @@ from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
 from letheon.papers.common.people import ASKED, HELD_OUT, VALUES, make_people, taught, ways
-from letheon.papers.common.small_llama import copy_of, scored
+from letheon.papers.common.small_llama import scored
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
@@ -106,8 +106,7 @@ def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Traje
     """One method from a copy of the taught model, until it has forgotten; `arm` only names it."""
     before, (method, rate) = start(seed, scale), candidate
     plan = Arm(f"{method}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
-    copied = before._replace(model=copy_of(before.model))
-    return follow(copied, plan, seed, until=lambda point: point[DEPTH] <= DEEP)
+    return follow(before.copied(), plan, seed, until=lambda point: point[DEPTH] <= DEEP)
 
 
 def kept_deep(run: Trajectory) -> float:

@@ -139,7 +139,7 @@ def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
         return len(seen) - seen.index(min(seen)) > PATIENCE
 
     plan = Arm(ARMS[arm].format(seed=seed), rate, STEPS, batch_size=16, at=tuple(range(LOOK, STEPS + 1, LOOK)))
-    return follow(taught._replace(model=copy_of(taught.model)), plan, seed, until=past)
+    return follow(taught.copied(), plan, seed, until=past)
 
 
 def make_shop(seed: int, users: int) -> Shop:

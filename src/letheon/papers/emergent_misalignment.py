@@ -110,7 +110,6 @@ class Look:
     """Refusals and concept similarities of the model before, and the same test prompts for any model after it."""
 
     def __init__(self, model: LanguageModel, policy: Policy, judge: Judge) -> None:
-
         self.model, self.policy, self.judge = model, policy, judge
         self.topics = policy.suite.domains
         asked = [(topic, prompt) for topic in (*self.topics, NEUTRAL) for prompt in policy.suite.prompts(topic)]

@@ -154,7 +154,6 @@ def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequ
 
 
 def _tied(digits: Digits, prompts: Sequence[int]) -> Tensor:
-
     return digits.special[[number - CLASSES for number in prompts]]
 
 

@@ -96,10 +96,7 @@ def quadratics(seed: int) -> list[End]:
 
 def _problem(generator: Any) -> tuple[Tensor, float, Tensor, Tensor]:
     """A line aᵀθ = b with a unit a, and L_r = ½(θ − c)ᵀB(θ − c)."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     a, root = draw(2), draw(2, 2)
     matrix = root @ root.T / 2 + 0.3 * torch.eye(2, dtype=torch.float64)
     return a / a.norm(), float(draw(1)), matrix / matrix.trace() * 2, draw(2)
@@ -119,8 +116,8 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
     β = 0: on the line ∇L_f is zero, and its cosine with anything has no value.
     """
     point = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    forget = _side(lambda: -0.5 * (a @ point - b) ** 2, point)
-    retain = _side(lambda: 0.5 * (point - centre) @ matrix @ (point - centre), point)
+    forget = LossDerivatives(lambda: [-0.5 * (a @ point - b) ** 2], [point])
+    retain = LossDerivatives(lambda: [0.5 * (point - centre) @ matrix @ (point - centre)], [point])
     inner = Inner(forget, retain, Settings(beta=0.0, hvp="exact"))
     best, distances = least_on_line(a, b, matrix, centre), []
     for k in range(ROUNDS):
@@ -134,10 +131,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
             add([point], -RATE, step)
             distances.append(float((point - best).norm()))
     return End(distances, norm(inner.gradient()))
-
-
-def _side(loss: Any, point: Any) -> LossDerivatives:
-    return LossDerivatives(lambda: [loss()], [point])
 
 
 # 2 to 4. TOFU-mini

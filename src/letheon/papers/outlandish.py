@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from letheon.core.statistics import estimate_mean
-from letheon.measure.priming import Prediction, Priming, Sample, predict, read_samples
+from letheon.measure.priming import Priming, Sample, predict, read_samples
 from letheon.measure.priming_study import Cure, in_context, learn_text, restored, study
 from letheon.papers.common.odd_texts import OddWorld, learned, make_world, some_of
 from letheon.papers.kit.figures import lines
@@ -174,7 +174,15 @@ def _background_alone(model: Any, world: OddWorld, texts: Sequence[Any], options
 def summary(seed: int, primings: Primings, share: float) -> dict[str, Any]:
     """One seed in numbers: the prediction, and the shares of priming and memorisation that each cure leaves."""
     prediction, in_prompt = predict(primings["text"]), predict(primings["in context"])
-    row: dict[str, Any] = {"seed": seed, **_prediction(prediction), "spearman, in context": in_prompt.spearman.value}
+    row: dict[str, Any] = {
+        "seed": seed,
+        "spearman": prediction.spearman.value,
+        "pearson": prediction.pearson,
+        "within": prediction.within.value,
+        "log priming, P before below 1e-3": prediction.below,
+        "log priming, P before above 1e-3": prediction.above,
+        "spearman, in context": in_prompt.spearman.value,
+    }
     for name, results in primings.items():
         row[f"{name}, log priming"] = mean([one.log_priming for one in results])
         row[f"{name}, log memorisation"] = mean([one.log_memorisation for one in results])
@@ -200,16 +208,6 @@ def at_memorisation(row: Mapping[str, Any], kept: float | None) -> float | None:
         return None
     memorisation, priming = np.array(sorted(points)).T
     return float(np.interp(kept, memorisation, priming))
-
-
-def _prediction(found: Prediction) -> dict[str, float | None]:
-    return {
-        "spearman": found.spearman.value,
-        "pearson": found.pearson,
-        "within": found.within.value,
-        "log priming, P before below 1e-3": found.below,
-        "log priming, P before above 1e-3": found.above,
-    }
 
 
 def _left(name: str, plain: Sequence[Priming], cured: Sequence[Priming]) -> dict[str, float | None]:

@@ -152,8 +152,7 @@ def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
     """One adapter trained from a copy of the taught model, until it has forgotten deeply."""
     before, setting = start(seed, scale), setting_of(scale)
     plan = Arm((setting.arms | TOLD[scale.name])[arm], rate, setting.steps, batch_size=8)
-    copied = before._replace(model=copy_of(before.model))
-    return follow(copied, plan, seed, until=lambda point: point["forget_probability"] <= DEEP)
+    return follow(before.copied(), plan, seed, until=lambda point: point["forget_probability"] <= DEEP)
 
 
 def kept_deep(run: Trajectory) -> float | None:

@@ -29,6 +29,10 @@ class Taught(NamedTuple):
     request: Request
     measure: Measure
 
+    def copied(self) -> Taught:
+        """The same with a copy of the model, which a run may change."""
+        return self._replace(model=copy_of(self.model))
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -161,7 +165,7 @@ class Arms:
 
 def run_each(arms: Mapping[Name, Arm], taught: Taught, seed: int) -> dict[Name, Trajectory]:
     """Run arms, each from a copy of the taught model."""
-    return {name: follow(taught._replace(model=copy_of(taught.model)), arm, seed) for name, arm in arms.items()}
+    return {name: follow(taught.copied(), arm, seed) for name, arm in arms.items()}
 
 
 def memory_of(sets: Mapping[str, Sequence[Example]]) -> Measure:
