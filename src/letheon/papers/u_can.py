@@ -155,10 +155,7 @@ def kept_deep(scale: Scale, arm: str, rate: float, seed: int) -> float | None:
     return first_crossing(run.column("forget_share"), run.column("retain"), DEEP)
 
 
-@cache
-def tuning_world(seed: int, scale: Scale) -> World:
-    """The world of a tuning seed, which is needed for every arm and rate."""
-    return make_world(seed, scale)
+tuning_world = cache(make_world)  # of a tuning seed, which is needed for every arm and rate
 
 
 def curves(world: World, seed: int) -> list[Point]:
