@@ -35,11 +35,11 @@ from letheon.forget.request import Request
 from letheon.papers.common.people import ASKED, HELD_OUT, VALUES, make_people, taught, ways
 from letheon.papers.common.small_llama import scored
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS = "attention shifting"

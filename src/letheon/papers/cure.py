@@ -38,10 +38,10 @@ from letheon.forget.request import Request
 from letheon.papers.common.pagerank import personalised_pagerank
 from letheon.papers.common.small_llama import copy_of, small_llama
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, Threshold
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 GENRES, ITEMS, HISTORY, HELD_OUT, ODD = 3, 30, 2, 3, 3
 # Weights begin four times as large as Llama's usual start: from there a model of this width learns who likes what.

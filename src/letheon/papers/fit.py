@@ -36,10 +36,10 @@ from letheon.forget.settings import ForgetSettings
 from letheon.papers.common.pch_mini import Stream, make_stream
 from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.common.tofu_mini import new_model, train
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 FLOOR = 1e-8
 RATES = {24: (7e-5, 1.5e-4, 3e-4), 120: (2e-5, 4e-5, 8e-5)}  # to choose from, by the number of requests

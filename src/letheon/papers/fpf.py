@@ -17,12 +17,12 @@ from typing import Any
 from torch import nn
 
 from letheon.papers.common.networks import network, seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import DynamicsWatch
 from letheon.retain.learn import learn

@@ -25,11 +25,11 @@ from torch import Tensor
 from letheon.attend.gated_swinrmt import SIZES, GatedSwinRMT, Settings, gate_maps, log_decay
 from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 # Motifs: POINTS bright pixels of a square of BOX x BOX, on images of SIDE x SIDE, with distractors alike and noise.
 CLASSES, SIDE, BOX, POINTS, DISTRACTORS, NOISE = 8, 16, 5, 5, 2, 0.1

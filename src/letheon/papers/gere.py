@@ -22,12 +22,12 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.papers.common.odd_texts import THEMES, make_world, things_of, words_of
 from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, copy_of, small_llama, teach
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings

@@ -31,12 +31,12 @@ from letheon.forget.updates.geometric import normal_step
 from letheon.papers.common.pcgrad import with_pcgrad
 from letheon.papers.common.tofu_mini import make_world, new_model, split_authors, train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing, from_deep
 from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 OBJECTIVES = ("grad_diff", "npo", "simnpo")
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)  # to choose from

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 from letheon.retain.learn import learn
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.intact import InTAct

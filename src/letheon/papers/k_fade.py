@@ -52,11 +52,11 @@ from letheon.papers.common.exact_step import cosines
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tastes import Tastes, make_tastes, model_of
 from letheon.papers.kit.arms import Arm, Taught, follow
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.levels import first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 CURVATURES = ("kfac", "ekfac", "diagonal", "identity")
 # KL to which the last of the steps may lead, nats per predicted token; how long a step may be follows from it.

@@ -34,12 +34,11 @@ from letheon.forget.scopes.traced import Settings, Traced
 from letheon.papers.common.small_llama import steps_per_epoch
 from letheon.papers.common.tofu_mini import World, make_world, new_model, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, memory_of, run_each
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
-from letheon.report.plots import heat_map
+from letheon.report.plots import heat_map, lines, mean_course
 
 BATCH = 6
 RATE = 3e-3  # of three down projections alone, where no other is chosen; the paper's (5e-5, inferred) is for 7B

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from letheon.forget.edits.memorized_images import (
-    Masks,
     Norms,
     density,
     iou,
@@ -49,10 +48,10 @@ from letheon.papers.common.digits_ddpm import (
     similarity,
     train,
 )
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold, mean
 from letheon.papers.kit.levels import common_level, first_crossing
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 SPECIAL, FOUND_FROM = 24, 12
 SPARSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
@@ -115,7 +114,8 @@ def trial(seed: int, scale: Scale) -> Trial:
     of = {name: norms(model, prompts) for name, prompts in (("seen", seen), ("other", held_out), ("classes", classes))}
     result = Trial(measured_model(model, digits, judge, held_out), {}, {}, {}, {})
     for sparsity in SPARSITIES:
-        masks = {name: union_of(model, found, null, sparsity) for name, found in of.items()}
+        steps = {name: step_masks(model, found, null, sparsity) for name, found in of.items()}
+        masks = {name: {layer: union(parts) for layer, parts in found.items()} for name, found in steps.items()}
         result.density[sparsity] = density(masks["seen"])
         result.overlaps["memorised, other prompts", sparsity] = iou(masks["seen"], masks["other"])
         result.overlaps["memorised, classes", sparsity] = iou(masks["seen"], masks["classes"])
@@ -133,11 +133,6 @@ def trial(seed: int, scale: Scale) -> Trial:
 def norms(model: Denoiser, prompts: Sequence[int]) -> Norms:
     """Activation norms over the first ten sampler steps of each prompt."""
     return record_norms(model, lambda number, seed: sample(model, prompts_of(model, [number], DRAWS), seed), prompts)
-
-
-def union_of(model: Denoiser, target: Norms, reference: Norms, sparsity: float) -> Masks:
-    """The union over steps of the masks at one sparsity."""
-    return {name: union(masks) for name, masks in step_masks(model, target, reference, sparsity).items()}
 
 
 def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequence[int]) -> Measured:

@@ -29,11 +29,11 @@ from letheon.forget.request import Request
 from letheon.forget.updates.bilevel import Inner, Settings, outer_gradient
 from letheon.papers.common.tofu_mini import make_world, new_model, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 # 1. Quadratics: problems per seed, rounds, steps inside a round, step size, ρ of the first and of the last round.
 DRAWS, ROUNDS, INSIDE, RATE, RHOS = 3, 400, 3, 0.05, (0.1, 8.0)

@@ -24,10 +24,10 @@ from letheon.core.statistics import estimate_mean
 from letheon.measure.priming import Priming, Sample, predict, read_samples
 from letheon.measure.priming_study import Cure, in_context, learn_text, restored, study
 from letheon.papers.common.odd_texts import OddWorld, learned, make_world, some_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Columns, Findings, mean
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.strategies.dilution import Ignored, diluted
 
 SHARES = (0.005, 0.01, 0.02, 0.04, 0.08)  # the paper's headline is 8 %, of models a thousand times as large

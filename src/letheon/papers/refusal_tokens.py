@@ -21,10 +21,10 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.generation import generate
 from letheon.papers.common.small_llama import small_llama, teach, world_settings
 from letheon.papers.common.steering_worlds import PLACES, TIMES
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 from letheon.steer.curve import next_token_logits
 from letheon.steer.methods.refusal_tokens import (
     RefusalTokens,

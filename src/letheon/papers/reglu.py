@@ -37,11 +37,11 @@ from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import make_world, new_model, split_authors, taught, train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 NARROW = "ReGLU, k 6"
 

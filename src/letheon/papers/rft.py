@@ -18,11 +18,11 @@ from typing import Any
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.networks import several
 from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.strategies.naive import Naive
 from letheon.retain.strategies.rft import RFT, Settings
 from letheon.retain.strategy import Strategy

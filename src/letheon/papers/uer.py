@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from letheon.papers.common.networks import network, several
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
 from letheon.retain.strategies.uer import BiasWatch

@@ -28,14 +28,13 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
 from letheon.papers.common.small_llama import accuracy, copy_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.choices import Answered, Choice, answered, forget_ratio, option_probabilities, relabelled
 from letheon.probe.forgetting_depth import all_probes, variability
 from letheon.probe.linear_probes import token_states
-from letheon.report.plots import heat_map, scatter
+from letheon.report.plots import heat_map, lines, scatter
 
 RATES, BATCH, STEPS, LOOK = (1e-4, 3e-4, 1e-3), 16, 60, 3
 NEAR_RANDOM = 0.4  # forgetting ends at this accuracy on the rows trained on; chance is a quarter

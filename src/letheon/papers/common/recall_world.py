@@ -23,11 +23,11 @@ from letheon.attend.attaching import AddOns
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 KEYS, VALUES = 8, 6
 QUESTIONS = KEYS * VALUES  # first question token; fact tokens come before

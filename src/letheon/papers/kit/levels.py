@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from letheon.papers.kit.arms import Trajectory
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Pairs, mean
+from letheon.report.plots import lines
 
 Runs = Mapping[int, Mapping[str, Trajectory]]  # seed -> arm -> run
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
