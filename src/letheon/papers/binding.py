@@ -20,7 +20,7 @@ from letheon.papers.common.small_llama import small_llama
 from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.probe.binding.mixture import LEAST_CELLS, Fit, cell_means, fit_mixture
+from letheon.probe.binding.mixture import LEAST_CELLS, cell_means, fit_mixture
 from letheon.probe.binding.report import answered_pairs, bound_share, encode_pairs, look_up
 from letheon.probe.binding.tasks import Groups, Schema, answer_ids, draw_pairs, encode_groups
 
@@ -66,14 +66,10 @@ def measured(seed: int, steps: int, pairs: int = PAIRS, epochs: int = 3000) -> d
     if len(means) < LEAST_CELLS:
         return empty
     fit = fit_mixture(means, seed=seed, epochs=epochs)
+    full, uniform, rival = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
+    decided = dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rival, fit.permuted - uniform), strict=True))
     beside = {"layer": seen.layer, "copied": seen.copied_there, **seen.patched.shares()}
-    return empty | {**values_of(fit), PRIMARY[2]: bound_share(seen.patched), **beside}
-
-
-def values_of(fit: Fit) -> dict[str, float]:
-    """The deciding values of a fit, and the control."""
-    full, uniform, rivals = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
-    return dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rivals, fit.permuted - uniform), strict=True))
+    return empty | {**decided, PRIMARY[2]: bound_share(seen.patched), **beside}
 
 
 def trained(seed: int, steps: int, batch: int = 32) -> LanguageModel:

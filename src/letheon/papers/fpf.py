@@ -101,7 +101,8 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     accuracy = "average accuracy"
     for kind, role, other in product(moves, ("head", "norm"), OTHERS):
         name = f"{kind}: {role} over {OTHERS[other]}, movement per parameter"
-        found.decide(name, _over(moves[kind], role, other), above=TIMES)
+        ratios = [move["distance"][role] / move["distance"][other] for move in moves[kind]]
+        found.decide(name, ratios, above=TIMES)
     results.decide(found, "fpf minus fpf elsewhere", accuracy, "fpf", "fpf elsewhere", above=FAR)
     results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
     drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
@@ -114,11 +115,6 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     results.report(found, "fpf improves replay", accuracy, "replay + fpf", "replay", above=0.0)
     name, many = "10-fpf at 50 steps near replay", "10-fpf, 50 steps each"
     results.report(found, name, accuracy, many, "replay", above=-NEAR)
-
-
-def _over(moves: Moves, role: str, other: str) -> list[float]:
-    """Ratio of two roles' movement per parameter, one per seed."""
-    return [move["distance"][role] / move["distance"][other] for move in moves]
 
 
 def _by_role(moves: Moves, metric: str) -> dict[str, float]:

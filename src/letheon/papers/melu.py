@@ -219,14 +219,10 @@ def swing(course: Trajectory) -> float:
 
     The trend is taken off because a scheme that forgets more, and so loses more, is not less steady for that.
     """
-    last = course.last["step"]
-    points = [(p["step"], p["direct"]) for p in course.points if p["step"] in _spaced(int(last))]
+    spaced = {round(int(course.last["step"]) * point / POINTS) for point in range(1, POINTS + 1)}
+    points = [(p["step"], p["direct"]) for p in course.points if p["step"] in spaced]
     steps, values = zip(*points, strict=True)
     return float(np.std(np.array(values) - np.polyval(np.polyfit(steps, values, 1), steps)))
-
-
-def _spaced(steps: int) -> set[int]:
-    return {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
 
 
 def averaged(columns: Sequence[Sequence[float | None]]) -> list[float | None]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,8 @@ GET = "get bk123477/NormGenesis (CC BY-SA 4.0): dialogue_american_adherence.json
 def reproduce(scale: Scale, found: Findings) -> None:
     """Ask about the dialogues of each seed's norms under three conditions."""
     found.baselines += ["no context", "another norm's rule", "always yes"]
-    kinds = dialogues_of(data_folder("normgenesis", GET))
+    folder = data_folder("normgenesis", GET)
+    kinds = {kind: read_dialogues(folder / f"dialogue_american_{kind}.json") for kind in KINDS}
     responder = LocalResponder(load(scale.model, device=scale.device))
     found.rows += [one_seed(responder, kinds, seed, NORMS) for seed in scale.seeds]
     judge(found.rows, found)
@@ -61,11 +61,6 @@ def judge(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
     found.report("accuracy with the rule minus without context", of.pairs("accuracy, rule", "accuracy, none"))
     found.report("accuracy with the rule", of("accuracy, rule"), above=0.5)  # half of the dialogues follow their norm
     found.report("says yes with the rule", of("says yes"))
-
-
-def dialogues_of(folder: Path) -> dict[str, list[Dialogue]]:
-    """Read the American dialogues that follow a norm and those that break one."""
-    return {kind: read_dialogues(folder / f"dialogue_american_{kind}.json") for kind in KINDS}
 
 
 def one_seed(responder: Responder, kinds: Mapping[str, Sequence[Dialogue]], seed: int, count: int) -> dict[str, Any]:
