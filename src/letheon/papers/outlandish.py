@@ -75,8 +75,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[Mapping[str, Any]], share: float, found: Findings) -> None:
     """Decide on the prediction, the masks of a share, and the stepping stones; report the controls."""
-    column = Columns(rows)
-    decide, report, pairs = partial(found.decide, value=False), partial(found.report, value=False), column.pairs
+    column, pairs = Columns(rows), Columns(rows).pairs
+    decide, report = partial(found.decide, value=False), partial(found.report, value=False)
     top, random = (f"{_name(kind, share)}, priming" for kind in ("top", "random"))
     decide("rank correlation of log P before and log priming", column("spearman"), below=0.0)
     alone = pairs("spearman", "spearman, background alone")
