@@ -10,7 +10,7 @@ import pytest
 from letheon.core.model.models import LanguageModel
 from letheon.papers import catalogue, fit
 from letheon.papers.common.pch_mini import make_stream
-from letheon.papers.fit import Arm, Triple, forget_degree, retain_utility
+from letheon.papers.fit import Arm, Triple, likeness
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
@@ -22,14 +22,11 @@ def alike(value: float) -> Triple:
 # Forget degree and retain utility
 
 
-@pytest.mark.parametrize("degree", [forget_degree, retain_utility])
 @pytest.mark.parametrize(
     ("found", "expected"), [(0.3, 1.0), (0.6, 0.0), (0.0, 0.0), (0.45, 0.5), (0.15, 0.5), (0.9, 0.0)]
 )
-def test_the_degree_is_one_minus_the_relative_distance_from_the_reference(
-    degree: object, found: float, expected: float
-) -> None:
-    assert degree(alike(found), alike(0.3)) == pytest.approx(expected)
+def test_the_degree_is_one_minus_the_relative_distance_from_the_reference(found: float, expected: float) -> None:
+    assert likeness(alike(found), alike(0.3)) == pytest.approx(expected)
 
 
 def test_the_score_is_a_geometric_mean_and_vanishes_with_any_factor() -> None:
@@ -39,12 +36,12 @@ def test_the_score_is_a_geometric_mean_and_vanishes_with_any_factor() -> None:
 
 def test_a_model_that_babbles_has_not_forgotten_well() -> None:
     """1 - F would be 1 here."""
-    assert forget_degree(Triple(1e-6, 0.0, 0.0), Triple(0.2, 0.5, 0.6)) == 0
+    assert likeness(Triple(1e-6, 0.0, 0.0), Triple(0.2, 0.5, 0.6)) == 0
 
 
 def test_a_reference_that_scores_nothing_divides_by_the_floor() -> None:
-    assert forget_degree(alike(0.1), alike(0.0)) == 0
-    assert forget_degree(alike(fit.FLOOR), alike(0.0)) == pytest.approx(1)
+    assert likeness(alike(0.1), alike(0.0)) == 0
+    assert likeness(alike(fit.FLOOR), alike(0.0)) == pytest.approx(1)
 
 
 def test_measuring_a_random_model(tiny: LanguageModel, deletion: object) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from letheon.attend.gated_swinrmt import GatedSwinRMT
 from letheon.papers import catalogue, gated_swinrmt
-from letheon.papers.gated_swinrmt import BOX, PAIRS, POINTS, SIDE, Run, arms, images, judge, measured, motifs, tuned
+from letheon.papers.gated_swinrmt import BOX, PAIRS, POINTS, SIDE, arms, images, judge, measured, motifs, tuned
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
@@ -65,19 +65,19 @@ def test_the_motif_of_its_class_lies_in_each_image(monkeypatch: pytest.MonkeyPat
 def test_every_arm_trains(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gated_swinrmt, "BATCH", 8)
     monkeypatch.setattr(gated_swinrmt, "TESTED", 30)
-    found = measured(Run(name, 3e-3), 100, steps=2)
+    found = measured(name, 3e-3, 100, steps=2)
     assert 0 <= found["accuracy"] <= 1
     assert found["loss"] < 4
     assert (found["gate_open"] is None) is (name != "retention")
-    assert measured(Run(name, 3e-3), 100, steps=2) == found
+    assert measured(name, 3e-3, 100, steps=2) == found
 
 
 def test_rates_are_chosen_on_a_seed_that_is_not_judged_and_an_outcome_has_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def fake(run: Run, seed: int, steps: int, device: str = "cpu") -> dict[str, Any]:
+    def fake(arm: str, rate: float, seed: int, steps: int, device: str = "cpu") -> dict[str, Any]:
         seen.append(seed)
-        return {**runs().arms[run.arm][seed % 10], "accuracy": run.rate + seed / 1000}
+        return {**runs().arms[arm][seed % 10], "accuracy": rate + seed / 1000}
 
     monkeypatch.setattr(gated_swinrmt, "measured", fake)
     assert tuned("swat", 1) == max(gated_swinrmt.RATES)

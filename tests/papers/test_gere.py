@@ -18,7 +18,6 @@ from letheon.papers.gere import (
     OLD,
     PRIMARY,
     TASKS,
-    Run,
     figures,
     judge,
     make_stream,
@@ -110,7 +109,7 @@ def test_one_short_seed_of_each_arm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not set(replayed) & set(held_out)
     rises = set()
     for name in ARMS:
-        found = measured(Run(name, 3e-3), 100, steps=2)
+        found = measured(name, 3e-3, 100, steps=2)
         assert found["rises"][0] == 0.0
         assert found["rise"] == found["rises"][2] != 0.0
         assert 0 < found["flipped"] < 1

@@ -8,10 +8,10 @@ from letheon.core.errors import LetheonError
 from letheon.core.model.models import LanguageModel
 from letheon.forget.request import Request
 from letheon.papers.kit.arms import Arm, Arms, Taught, Trajectory, follow, memory_of
-from letheon.papers.kit.figures import mean_course
 from letheon.papers.kit.findings import Findings, Pairs, judge, means
-from letheon.papers.kit.levels import at_equal_forgetting, common_level, first_crossing, first_reached
+from letheon.papers.kit.levels import at_equal_forgetting, common_level, first_crossing
 from letheon.papers.outcome import Scale
+from letheon.report.plots import mean_course
 
 # Levels
 
@@ -20,11 +20,6 @@ from letheon.papers.outcome import Scale
 def test_a_level_is_read_where_it_is_first_crossed(level: float, expected: float | None) -> None:
     value = first_crossing([0.9, 0.6, 0.3, 0.1, 0.4], [10.0, 20.0, 30.0, 40.0, 50.0], level)
     assert value == (expected if expected is None else pytest.approx(expected))
-
-
-def test_without_interpolation_the_first_point_at_the_level_is_read() -> None:
-    assert first_reached([0.9, 0.6, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0], 0.5) == 3.0
-    assert first_reached([0.9, 0.6], [1.0, 2.0], 0.5) is None
 
 
 def test_the_common_level_is_the_lowest_that_every_path_reaches() -> None:
@@ -83,7 +78,7 @@ def test_a_run_may_end_early_and_be_measured_at_chosen_steps(tiny: LanguageModel
 
 
 def test_a_mean_course_is_as_long_as_the_shortest_one() -> None:
-    assert mean_course([[1.0, 2.0, 3.0], [3.0, 4.0]], every=2) == [(2.0, 2.0), (4.0, 3.0)]
+    assert mean_course([[1.0, 2.0, 3.0], [3.0, 4.0]]) == [(1.0, 2.0), (2.0, 3.0)]
 
 
 # Findings

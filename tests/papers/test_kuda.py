@@ -18,7 +18,7 @@ from letheon.papers.outcome import Scale
 
 
 def test_an_epoch_of_eight_rows_by_six_has_two_steps() -> None:
-    assert kuda.steps_per_epoch(8) == 2
+    assert kuda.steps_per_epoch(range(8), kuda.BATCH) == 2
 
 
 def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baselines() -> None:

@@ -38,7 +38,7 @@ def test_a_lifelong_memory_is_judged_by_seven_properties_and_their_controls() ->
     def verdicts(**changes: Any) -> Findings:
         rows = [{n: v + s / 500 if n in ours else v for n, v in (row | changes).items()} for s in SEEDS]
         found = Findings(primary=lifelong.PRIMARY)
-        lifelong.judge(lambda arm, metric: [one[metric] for one in rows], found)
+        lifelong.judge(rows, found)
         return found
 
     assert verdicts().verdict == "holds"

@@ -19,7 +19,7 @@ from letheon.papers.binding import PERMUTED, PRIMARY, draw_list, encoded, taught
 from letheon.papers.binding import measured as measured_binding
 from letheon.papers.common.known_facts import parts_of_topics
 from letheon.papers.common.small_llama import small_llama
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.negative_bias import moves
 from letheon.papers.retrieval_heads import NEEDLE, STRAW, control, copy_row, drawn_needles, planted
@@ -56,7 +56,8 @@ def test_a_claim_holds_if_every_part_does_and_fails_by_one(key: str) -> None:
             for seed in range(8)
         ]
         found = Findings()
-        module.judge(Results({arm: rows}), found)
+        bounds = getattr(module, "BOUNDS", dict.fromkeys(module.PRIMARY, Threshold(above=0.0)))
+        Results({arm: rows}).judge(found, arm, bounds, module.BESIDE)
         return found
 
     assert judged(good).verdict == "holds"

@@ -9,7 +9,7 @@ import pytest
 
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
-from letheon.papers.view_batch import ARMS, EPOCHS, FOUR, MANY, ONE, PRIMARY, RESHUFFLED, Run, figures, judge, measured
+from letheon.papers.view_batch import ARMS, EPOCHS, FOUR, MANY, ONE, PRIMARY, RESHUFFLED, figures, judge, measured
 
 
 def rows(views: int, forgetting: float, accuracy: float = 0.9, peak: float = 0.95, steps: int = 9) -> list[Any]:
@@ -43,7 +43,7 @@ def test_every_arm_ends_with_a_whole_round_of_views_so_that_intervals_are_exact(
 
 @pytest.mark.parametrize("name", [ONE, FOUR, RESHUFFLED])
 def test_one_short_seed(name: str) -> None:
-    found = measured(Run(ARMS[name], 0.1), 100, epochs=8)
+    found = measured(ARMS[name], 0.1, 100, epochs=8)
     views = ARMS[name]["views"]
     if name == RESHUFFLED:
         assert found["interval"] < views

@@ -126,21 +126,14 @@ def _at_once(
     return {text: ended.problem for text, ended in run_tasks(tasks, parallel).items() if ended.problem}
 
 
-def enter_method(
-    model: str,
-    request: str,
-    method: str,
-    folder: str,
-    share: float,
-    profile: str,
-    reference: str | None,
-    seed: int,
-    device: str,
-    options: dict[str, Any],
-) -> None:
-    """Run and audit one method of a comparison, in a process of its own; the results are in the method's folder."""
+def enter_method(method: str, request: str, folder: str, share: float, profile: str, **held: Any) -> None:
+    """Run and audit one method of a comparison, in a process of its own; the results are in the method's folder.
+
+    Args:
+        held: the other attributes of the `Runner`.
+    """
     rows = Request.read(request)
-    runner = Runner(model, rows, Path(folder), load_profile(profile), reference, seed, device, options)
+    runner = Runner(request=rows, folder=Path(folder), criteria=load_profile(profile), **held)
     for text, recipe in read_methods([method], rows).items():
         runner.enter(text, recipe, share)
 

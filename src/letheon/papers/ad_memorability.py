@@ -11,13 +11,12 @@ are reported on real ads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.measure.asking.responder import LocalResponder
@@ -27,8 +26,9 @@ from letheon.measure.human.memorability.scoring import henry_scores
 from letheon.measure.human.memorability.seed_loop import Draft, Generated, perplexity, request_for, seed_round
 from letheon.measure.human.memorability.simulator import BRANDS, PlantedAd, law_of, simulate_ads
 from letheon.measure.human.regression import ridge
+from letheon.papers.common.data import data_folder
 from letheon.papers.common.small_llama import teach, template_llama
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -64,16 +64,13 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[dict[str, Any]], found: Findings) -> None:
     """Decide on the scorer's share of the ceiling, and on what selection adds to the written ads."""
-
-    def of(name: str) -> list[Any]:
-        return [row[name] for row in rows]
-
+    of = Columns(rows)
     found.decide(CEILING, of("share of ceiling"), above=0.8)
-    found.decide(SELECTED, Pairs(of("written, unfiltered"), of("written, selected")), above=0.0)
-    found.decide(PERPLEXITY, Pairs(of("gap, unfiltered"), of("gap, selected")), below=0.0)
+    found.decide(SELECTED, of.pairs("written, selected", "written, unfiltered"), above=0.0)
+    found.decide(PERPLEXITY, of.pairs("gap, selected", "gap, unfiltered"), below=0.0)
     found.report("SEED: log perplexity of memorable minus unmemorable ads", of("gap, selected"), below=0.0)
     found.report("scorer with shuffled scores, rho", of("rho shuffled"), below=0.3)
-    found.report("scorer minus ridge on TF-IDF, rho", Pairs(of("rho tfidf"), of("rho scorer")))
+    found.report("scorer minus ridge on TF-IDF, rho", of.pairs("rho scorer", "rho tfidf"))
     for name in ("rho scorer", "rho tfidf", "ceiling", "selected"):
         found.report(name, of(name))
 
@@ -169,8 +166,9 @@ def seed_rows(planted: Sequence[PlantedAd], seed: int, steps: int, rates: Mappin
 
 def real(found: Findings) -> None:
     """Report the baselines on LAMBDA's released test ads, where they are at hand."""
-    folder = Path(os.environ.get("LETHEON_DATA", "")) / "ad_memorability"
-    if not os.environ.get("LETHEON_DATA") or not folder.is_dir():
+    try:
+        folder = data_folder("ad_memorability", "get LAMBDA's released files")
+    except InputError:
         found.measured["LAMBDA"] = "not at hand: set LETHEON_DATA"
         return
     ads = read_ads(str(folder))

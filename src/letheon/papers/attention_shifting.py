@@ -28,20 +28,18 @@ from typing import Any
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.refusals import refuses
 from letheon.forget.request import Request
 from letheon.papers.common.people import ASKED, HELD_OUT, VALUES, make_people, taught, ways
-from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.small_llama import scored
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
-from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 ADAPTERS = "lora:targets=q_proj k_proj,r=32,alpha=64"  # the rank by arithmetic from the paper's number of weights
 OURS = "attention shifting"
@@ -57,7 +55,6 @@ ARMS: dict[str, tuple[Candidate, ...]] = {
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
 STEPS, EVERY = 96, 2  # of a run, which ends where it has forgotten; steps between two measurements
 DEEP = 0.2  # probability of the target's facts at which runs are compared and end
-LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
 HALF = 0.5  # a probability; a method that leaves more of it has not forgotten
@@ -109,8 +106,7 @@ def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Traje
     """One method from a copy of the taught model, until it has forgotten; `arm` only names it."""
     before, (method, rate) = start(seed, scale), candidate
     plan = Arm(f"{method}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
-    copied = before._replace(model=copy_of(before.model))
-    return follow(copied, plan, seed, until=lambda point: point[DEPTH] <= DEEP)
+    return follow(before.copied(), plan, seed, until=lambda point: point[DEPTH] <= DEEP)
 
 
 def kept_deep(run: Trajectory) -> float:
@@ -135,12 +131,12 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
     size = len(target)
     true = [row.value is not None and row.value in answer for answer, row in zip(answers, target, strict=False)]
     wrong = [names_wrong_entity(answer, row) for answer, row in zip(answers[:size], target, strict=True)]
-    scores = score_answers(model, [(row.prompt, [row.answer]) for row in asked])
+    scores = scored(model, asked)
     return {
         "reproduction": sum(true) / size,
         "neighbour_rouge": sum(recalls[size:]) / len(neighbours),
-        "neighbour_nll": -sum(float(found[0].logp.mean()) for found in scores[size:]) / len(neighbours),
-        "target_probability": sum(found[0].probability for found in scores[:size]) / size,
+        "neighbour_nll": -sum(float(found.logp.mean()) for found in scores[size:]) / len(neighbours),
+        "target_probability": sum(found.probability for found in scores[:size]) / size,
         "wrong_entities": sum(wrong) / size,
         "hedges": sum(map(refuses, answers[:size])) / size,
         "neighbour_hedges": sum(map(refuses, answers[size:])) / len(neighbours),
@@ -154,7 +150,7 @@ def measure(model: LanguageModel, target: Sequence[Example], neighbours: Sequenc
 def compared(runs: Runs) -> EqualForgetting:
     """The runs where they first reach deep forgetting, or the next level that ours and every baseline reach."""
     compare = (OURS, *BASELINES)
-    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by=DEPTH, levels=LEVELS)
+    return at_equal_forgetting(runs, compare, keep="neighbour_rouge", by=DEPTH, levels=from_deep(DEEP))
 
 
 def judge(found: Findings, kept: EqualForgetting) -> None:

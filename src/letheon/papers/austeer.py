@@ -22,7 +22,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, small_llama, teach
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.steer.apply import steered
@@ -62,17 +62,13 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on balanced accuracy against random units and against steering of a block."""
-
-    def pairs(baseline: str) -> Pairs:
-        return Pairs([row[baseline] for row in rows], [row["austeer"] for row in rows])
-
-    found.decide(PRIMARY[0], pairs("random"), above=0.0)
-    found.decide(PRIMARY[1], pairs("block"), above=0.0)
-    found.report("balanced accuracy, austeer minus none", pairs("none"), above=0.0)
-    found.report("balanced accuracy, austeer minus a constant bias", pairs("constant bias"), above=0.0)
-    name = "balanced accuracy, austeer minus random units at its own setting"
-    found.report(name, pairs("random, same setting"), above=0.0)
-    found.report("number of steered scalars", [row["k"] for row in rows])
+    of, name = Columns(rows), "balanced accuracy, austeer minus"
+    found.decide(PRIMARY[0], of.pairs("austeer", "random"), above=0.0)
+    found.decide(PRIMARY[1], of.pairs("austeer", "block"), above=0.0)
+    found.report(f"{name} none", of.pairs("austeer", "none"), above=0.0)
+    found.report(f"{name} a constant bias", of.pairs("austeer", "constant bias"), above=0.0)
+    found.report(f"{name} random units at its own setting", of.pairs("austeer", "random, same setting"), above=0.0)
+    found.report("number of steered scalars", of("k"))
 
 
 def questions(seed: int) -> list[Example]:

@@ -19,18 +19,20 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
-from letheon.probe.binding.mixture import LEAST_CELLS, Fit, cell_means, fit_mixture
+from letheon.probe.binding.mixture import LEAST_CELLS, cell_means, fit_mixture
 from letheon.probe.binding.report import answered_pairs, bound_share, encode_pairs, look_up
 from letheon.probe.binding.tasks import SCHEMAS, Groups, Schema, answer_ids, draw_pairs, encode_groups, fitted_to
 
 # The parts that decide, named before any run.
-PRIMARY = (
-    "similarity on held-out cells",
-    "full mixture minus its best ablation",
-    "share of the three mechanisms before the answer is copied",
-)
+BOUNDS = {
+    "similarity on held-out cells": Threshold(above=0.9),
+    "full mixture minus its best ablation": Threshold(above=0.0),
+    "share of the three mechanisms before the answer is copied": Threshold(above=0.5),
+}
+PRIMARY = tuple(BOUNDS)
 # That a good fit is bad for permuted groups holds by construction: it is only reported.
 PERMUTED = "groups permuted minus uniform"
+BESIDE = (PERMUTED, "accuracy", "copied")
 TASK, BATCH, RATE = "boxes", 16, 5e-5
 CHOOSING = 100  # pairs that choose the layer
 # Groups per list, pairs of lists, steps of finetuning.
@@ -48,16 +50,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
         rows.append(measured(model, schema, groups, pairs, seed))
     results = Results({"mixture": rows})
     results.record(found)
-    judge(results, found)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on the similarity, its distance to the best ablation, and what the layer shows."""
-    bounds = [Threshold(above=0.9), Threshold(above=0.0), Threshold(above=0.5)]
-    for part, bound in zip(PRIMARY, bounds, strict=True):
-        found.decide(part, results.column("mixture", part), **bound)
-    for name in (PERMUTED, "accuracy", "copied"):
-        found.report(name, [row.get(name) for row in results.arms["mixture"]])
+    results.judge(found, "mixture", BOUNDS, BESIDE)
 
 
 def taught(model: LanguageModel, groups: int, steps: int, seed: int) -> Schema:
@@ -110,11 +103,7 @@ def measured(
     if len(means) < LEAST_CELLS:
         return empty
     fit = fit_mixture(means, seed=seed, epochs=epochs)
+    full, uniform, rival = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
+    decided = dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rival, fit.permuted - uniform), strict=True))
     beside = {"layer": seen.layer, "copied": seen.copied_there, **seen.patched.shares()}
-    return empty | {**values_of(fit), PRIMARY[2]: bound_share(seen.patched), **beside}
-
-
-def values_of(fit: Fit) -> dict[str, float]:
-    """The deciding values of a fit, and the control."""
-    full, uniform, rivals = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
-    return dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rivals, fit.permuted - uniform), strict=True))
+    return empty | {**decided, PRIMARY[2]: bound_share(seen.patched), **beside}

@@ -156,10 +156,7 @@ def read_catalogue(package: str) -> list[Paper]:
     try:
         entries = tomllib.loads((place / "catalogue.toml").read_text(encoding="utf-8"))["paper"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            f"package {package} has no readable catalogue.toml: {error}",
-            LIKE_OURS,
-        ) from None
+        raise InputError(f"package {package} has no readable catalogue.toml: {error}", LIKE_OURS) from None
     return [_read_entry(entry, package, place) for entry in entries]
 
 
@@ -170,10 +167,7 @@ def _read_entry(entry: Mapping[str, Any], package: str, place: Traversable) -> P
     try:
         return Paper(**{**entry, **lists}, module=module)
     except TypeError as error:
-        raise InputError(
-            f"catalogue.toml of {package}, paper {name!r}: {error}",
-            LIKE_OURS,
-        ) from None
+        raise InputError(f"catalogue.toml of {package}, paper {name!r}: {error}", LIKE_OURS) from None
 
 
 @cache

@@ -19,9 +19,9 @@ from letheon.core.model.models import load
 from letheon.measure.asking.responder import LocalResponder, Responder
 from letheon.measure.compression_decay.measure import CompressionDecay, mean_curve, obedient, own_cells
 from letheon.measure.compression_decay.rules import LEVELS, Arm
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 ARMS: tuple[Arm, ...] = ("reference", "matched", "minimal", "no_rule")
 MIDDLE = LEVELS.index(0.5)

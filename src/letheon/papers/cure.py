@@ -38,10 +38,10 @@ from letheon.forget.request import Request
 from letheon.papers.common.pagerank import personalised_pagerank
 from letheon.papers.common.small_llama import copy_of, small_llama
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, Threshold
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 GENRES, ITEMS, HISTORY, HELD_OUT, ODD = 3, 30, 2, 3, 3
 # Weights begin four times as large as Llama's usual start: from there a model of this width learns who likes what.
@@ -80,21 +80,22 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about a minute per seed on one thread, and more for each of the tuning seeds."""
     found.baselines += list(ARMS)[1:]
     rates = choose(found, RATES, lambda *run: -nearest(follow_arm(scale, *run).points)["jsd"])
-    trials = {seed: trial(seed, scale, rates) for seed in scale.seeds}
-    runs = list(trials.values())
-    best = {seed: {arm: nearest(run.points) for arm, run in one.runs.items()} for seed, one in trials.items()}
+    runs = {seed: {arm: follow_arm(scale, arm, rate, seed) for arm, rate in rates.items()} for seed in scale.seeds}
+    best = {seed: {arm: nearest(run.points) for arm, run in arms.items()} for seed, arms in runs.items()}
     judge(found, best)
-    ours = [one.runs["CURE"] for one in runs]
+    starts = [start(seed, scale) for seed in scale.seeds]
+    before = [taught.measure(taught.model) for taught, _ in starts]
+    ours = [arms["CURE"] for arms in runs.values()]
     found.measured |= {
-        "JSD before": fmean([one.before["jsd"] for one in runs]),
-        "test AUC before": fmean([one.before["auc"] for one in runs]),
-        "AUC of the retrained model": fmean([one.retrained for one in runs]),
+        "JSD before": fmean([point["jsd"] for point in before]),
+        "test AUC before": fmean([point["auc"] for point in before]),
+        "AUC of the retrained model": fmean([retrained for _, retrained in starts]),
         "modules in the circuit": [circuit_size(run.table) for run in ours],
         "cosine of forget and retain gradients, first step": {
             group: fmean([run.history[0][f"cosine_{group}"] for run in ours]) for group in GROUPS
         },
     }
-    found.figures |= figures([one.runs for one in runs])
+    found.figures |= figures(list(runs.values()))
     found.rows += [{"seed": seed, "arm": arm, **point} for seed, arms in best.items() for arm, point in arms.items()]
 
 
@@ -108,15 +109,6 @@ def circuit_size(table: Sequence[Mapping[str, Any]]) -> str:
     inside = [row["group"] for row in table]
     counts = ", ".join(f"{inside.count(group)} {group}" for group in GROUPS)
     return f"{len(table) - inside.count('outside')} of {len(table)}: {counts}"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One seed: the runs by arm, the original model's point, and the retrained model's test AUC."""
-
-    runs: dict[str, Trajectory]
-    before: Point
-    retrained: float
 
 
 @cache
@@ -147,14 +139,7 @@ def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
         return len(seen) - seen.index(min(seen)) > PATIENCE
 
     plan = Arm(ARMS[arm].format(seed=seed), rate, STEPS, batch_size=16, at=tuple(range(LOOK, STEPS + 1, LOOK)))
-    return follow(taught._replace(model=copy_of(taught.model)), plan, seed, until=past)
-
-
-def trial(seed: int, scale: Scale, rates: Mapping[str, float]) -> Trial:
-    """Run every arm of one seed from the same original model."""
-    taught, retrained = start(seed, scale)
-    runs = {arm: follow_arm(scale, arm, rate, seed) for arm, rate in rates.items()}
-    return Trial(runs, taught.measure(taught.model), retrained)
+    return follow(taught.copied(), plan, seed, until=past)
 
 
 def make_shop(seed: int, users: int) -> Shop:
@@ -254,7 +239,7 @@ def figures(seeds: Sequence[Mapping[str, Trajectory]]) -> dict[str, str]:
     """The circuit of the first seed, and AUC over JSD along each arm, mean of the seeds."""
     series = {}
     for arm in ARMS:
-        jsd, auc = (mean_course([runs[arm].column(name) for runs in seeds]) for name in ("jsd", "auc"))
+        jsd, auc = (mean_course([arms[arm].column(name) for arms in seeds]) for name in ("jsd", "auc"))
         series[arm] = [(x, y) for (_, x), (_, y) in zip(jsd, auc, strict=True)]
     words = "Test AUC over divergence from retraining along each arm"
     return {

@@ -35,12 +35,11 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers.common.policy_topics import Policy, align, helpful_model, make_policy
 from letheon.papers.common.small_llama import copy_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.linear_probes import Position, token_states
-from letheon.report.plots import heat_map, scatter
+from letheon.report.plots import heat_map, lines, scatter
 
 # One of each pair, and the topic that stands alone.
 UNLEARNED = ("cooking", "chess", "weather", "music")
@@ -110,7 +109,6 @@ class Look:
     """Refusals and concept similarities of the model before, and the same test prompts for any model after it."""
 
     def __init__(self, model: LanguageModel, policy: Policy, judge: Judge) -> None:
-
         self.model, self.policy, self.judge = model, policy, judge
         self.topics = policy.suite.domains
         asked = [(topic, prompt) for topic in (*self.topics, NEUTRAL) for prompt in policy.suite.prompts(topic)]

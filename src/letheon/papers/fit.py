@@ -27,7 +27,6 @@ from letheon.audit.measuring.greedy_answers import answer_all
 from letheon.audit.measuring.quantise import Grid, quantised
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.overlap import rouge
 from letheon.core.statistics import harmonic_mean
 from letheon.core.training.finetuning import finetune
@@ -35,12 +34,12 @@ from letheon.core.training.settings import TrainSettings
 from letheon.forget.sequences.queue import Queue, SequenceSettings
 from letheon.forget.settings import ForgetSettings
 from letheon.papers.common.pch_mini import Stream, make_stream
-from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.common.tofu_mini import new_model, train
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 FLOOR = 1e-8
 RATES = {24: (7e-5, 1.5e-4, 3e-4), 120: (2e-5, 4e-5, 8e-5)}  # to choose from, by the number of requests
@@ -84,24 +83,15 @@ class Triple(NamedTuple):
 def likeness(unlearned: Triple, reference: Triple) -> float:
     """max(0, 1 − |F/F_Q − 1|): 1 for a model that behaves as the reference does, 0 for F = 0 and for F ≥ 2·F_Q.
 
-    On forget rows this is the forget degree, on retain rows the retain utility. F_Q is at least 1e-8.
+    On forget rows this is the forget degree F.D., which forgetting too much lowers as well; on retain rows the retain
+    utility R.U. F_Q is at least 1e-8.
     """
     return max(0.0, 1 - abs(unlearned.score() / max(reference.score(), FLOOR) - 1))
 
 
-def forget_degree(unlearned: Triple, reference: Triple) -> float:
-    """F.D.: likeness of the two models on forget rows; forgetting too much lowers it as well."""
-    return likeness(unlearned, reference)
-
-
-def retain_utility(unlearned: Triple, reference: Triple) -> float:
-    """R.U.: likeness of the two models on retain rows."""
-    return likeness(unlearned, reference)
-
-
 def measure(model: LanguageModel, rows: Sequence[Example]) -> Triple:
     """The three numbers of a model, as means over rows."""
-    found = [answers[0] for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+    found = scored(model, rows)
     limit = max(len(one.logp) for one in found)
     candidates = [[(row.answer, one)] for row, one in zip(rows, found, strict=True)]
     said = answer_all(model, rows, limit, candidates=candidates)
@@ -160,7 +150,6 @@ class Arm:
 
     def balance(self) -> float:
         """Harmonic mean of forget degree and retain utility at the end."""
-
         return harmonic_mean([self.end["forget_degree"], self.end["retain_utility"]])
 
 
@@ -198,8 +187,8 @@ def scores(model: LanguageModel, reference: LanguageModel, stream: Stream, numbe
     forgotten, kept = measure(model, asked(stream, number)), measure(model, stream.kept[:MOST])
     never, taught = measure(reference, asked(stream, number)), measure(reference, stream.kept[:MOST])
     return {
-        "forget_degree": forget_degree(forgotten, never),
-        "retain_utility": retain_utility(kept, taught),
+        "forget_degree": likeness(forgotten, never),
+        "retain_utility": likeness(kept, taught),
         "forget": forgotten,
         "retain": kept,
         "reference_forget": never,
@@ -211,12 +200,12 @@ def recovery(model: LanguageModel, reference: LanguageModel, stream: Stream, see
     """Forget degree now, with weights rounded to 4 bits, and after ten steps on retain rows."""
     rows = asked(stream, len(stream.requests))
     never = measure(reference, rows)
-    found = {"at the end": forget_degree(measure(model, rows), never)}
+    found = {"at the end": likeness(measure(model, rows), never)}
     with quantised(model, Grid(4)) as rounded:
-        found["4 bits"] = forget_degree(measure(rounded, rows), never)
+        found["4 bits"] = likeness(measure(rounded, rows), never)
     settings = TrainSettings(RELEARNING, batch_size=16, precision="float32", seed=seed)
     finetune(model, stream.kept, settings, 10, title="relearning")
-    found["relearned"] = forget_degree(measure(model, rows), never)
+    found["relearned"] = likeness(measure(model, rows), never)
     return found
 
 

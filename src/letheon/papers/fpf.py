@@ -17,11 +17,12 @@ from typing import Any
 from torch import nn
 
 from letheon.papers.common.networks import network, seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.dynamics import DynamicsWatch
 from letheon.retain.learn import learn
@@ -79,7 +80,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += [
         "experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"
     ]  # fmt: skip
-    chosen = {name: best(texts) for name, texts in (PLACES | FRUGAL).items()}
+    chosen = {name: best_of(texts, accuracy_of, TUNING_SEEDS) for name, texts in (PLACES | FRUGAL).items()}
     results = run_arms(measured, ARMS | chosen, scale.seeds)
     moves = [moved(network_of(seed), seed) for seed in scale.seeds]
     convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
@@ -100,7 +101,8 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     accuracy = "average accuracy"
     for kind, role, other in product(moves, ("head", "norm"), OTHERS):
         name = f"{kind}: {role} over {OTHERS[other]}, movement per parameter"
-        found.decide(name, _over(moves[kind], role, other), above=TIMES)
+        ratios = [move["distance"][role] / move["distance"][other] for move in moves[kind]]
+        found.decide(name, ratios, above=TIMES)
     results.decide(found, "fpf minus fpf elsewhere", accuracy, "fpf", "fpf elsewhere", above=FAR)
     results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
     drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
@@ -115,18 +117,13 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     results.report(found, name, accuracy, many, "replay", above=-NEAR)
 
 
-def _over(moves: Moves, role: str, other: str) -> list[float]:
-    """Ratio of two roles' movement per parameter, one per seed."""
-    return [move["distance"][role] / move["distance"][other] for move in moves]
-
-
 def _by_role(moves: Moves, metric: str) -> dict[str, float]:
     return {role: sum(move[metric][role] for move in moves) / len(moves) for role in moves[0][metric]}
 
 
-def best(texts: Sequence[str]) -> str:
-    """The setting with the highest average accuracy under the tuning seeds."""
-    return max(texts, key=lambda text: sum(measured(text, seed)["average accuracy"] for seed in TUNING_SEEDS))
+def accuracy_of(text: str, seed: int) -> float:
+    """The average accuracy of one run, which settings are chosen by."""
+    return float(measured(text, seed)["average accuracy"])
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:

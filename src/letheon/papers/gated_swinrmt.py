@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +25,11 @@ from torch import Tensor
 from letheon.attend.gated_swinrmt import SIZES, GatedSwinRMT, Settings, gate_maps, log_decay
 from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 # Motifs: POINTS bright pixels of a square of BOX x BOX, on images of SIDE x SIDE, with distractors alike and noise.
 CLASSES, SIDE, BOX, POINTS, DISTRACTORS, NOISE = 8, 16, 5, 5, 2, 0.1
@@ -47,21 +48,15 @@ PAIRS = {
 PRIMARY = tuple(PAIRS)
 
 
-class Run(NamedTuple):
-    """One arm, by its name, at one learning rate."""
-
-    arm: str
-    rate: float
-
-
 def reproduce(scale: Scale, found: Findings) -> None:
     """Train every arm under every seed: about 10 s each on one core, five arms per seed."""
     found.baselines += ["RMT at equal parameters", "the same blocks without a gate"]
     steps = STEPS[scale.name]
-    chosen = {name: Run(name, tuned(name, steps, scale.device)) for name in arms()}
-    found.measured["learning rates"] = {name: run.rate for name, run in chosen.items()}
+    rates = {name: tuned(name, steps, scale.device) for name in arms()}
+    found.measured["learning rates"] = rates
+    chosen = {name: (name, rate) for name, rate in rates.items()}
     results = run_arms(
-        lambda run, seed: {"seed": seed, **measured(run, seed, steps, scale.device)}, chosen, scale.seeds
+        lambda run, seed: {"seed": seed, **measured(*run, seed, steps, scale.device)}, chosen, scale.seeds
     )
     judge(results, found)
     found.figures["decay"] = decay_figure()
@@ -117,14 +112,10 @@ def images(n: int, generator: Any) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def tuned(name: str, steps: int, device: str = "cpu") -> float:
     """The rate with the best accuracy under the tuning seeds."""
-
-    def score(rate: float) -> float:
-        return sum(measured(Run(name, rate), seed, steps, device)["accuracy"] for seed in TUNING_SEEDS)
-
-    return max(RATES, key=score)
+    return best_of(RATES, lambda rate, seed: measured(name, rate, seed, steps, device)["accuracy"], TUNING_SEEDS)
 
 
-def measured(run: Run, seed: int, steps: int, device: str = "cpu") -> dict[str, Any]:
+def measured(arm: str, rate: float, seed: int, steps: int, device: str = "cpu") -> dict[str, Any]:
     """Train one arm; all arms of a seed see the same images.
 
     Returns:
@@ -133,7 +124,7 @@ def measured(run: Run, seed: int, steps: int, device: str = "cpu") -> dict[str, 
         gate_open, gate_closed: mean of the G1 gates on test images, and share of them below 0.1; None without gates.
         parameters: number of the model's parameters.
     """
-    settings = arms()[run.arm]
+    settings = arms()[arm]
     options = {"num_classes": CLASSES, "in_chans": 1, "stem_stride": STRIDE}
     model: Any = seeded(lambda: GatedSwinRMT(settings, **options), seed).to(device)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
@@ -142,7 +133,7 @@ def measured(run: Run, seed: int, steps: int, device: str = "cpu") -> dict[str, 
         (pixels,), classes = images(n, source)
         return (pixels.to(device),), classes.to(device)
 
-    loss = fit(model, lambda: drawn(BATCH, generator), steps=steps, rate=run.rate, weight_decay=WEIGHT_DECAY)
+    loss = fit(model, lambda: drawn(BATCH, generator), steps=steps, rate=rate, weight_decay=WEIGHT_DECAY)
     inputs, classes = drawn(TESTED, torch.Generator().manual_seed(10**6 + seed))
     gates = None
     if settings.gated and settings.variant == "retention":

@@ -16,18 +16,18 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.papers.common.odd_texts import THEMES, make_world, things_of, words_of
 from letheon.papers.common.small_llama import UNIT_EMBEDDINGS, copy_of, small_llama, teach
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition
 from letheon.retain.learn import learn
 from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
@@ -71,13 +71,6 @@ PRIMARY = (
 )
 
 
-class Run(NamedTuple):
-    """One arm, by its name, at one learning rate."""
-
-    arm: str
-    rate: float
-
-
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare no replay, replay with cross-entropy, and imitation, in general ability and on the old task."""
     found.baselines += [NONE, LABELS, FEATURES]
@@ -87,11 +80,11 @@ def reproduce(scale: Scale, found: Findings) -> None:
     for judged in (ABILITY, OLD):
 
         def score(name: str, rate: float, seed: int, judged: str = judged) -> float:
-            return worth(measured(Run(name, rate), seed, full), judged)
+            return worth(measured(name, rate, seed, full), judged)
 
         rates = choose(found, dict.fromkeys(arms, RATES), score, by=judged)
-        chosen = {name: Run(name, rate) for name, rate in rates.items()}
-        tables[judged] = run_arms(lambda run, seed: measured(run, seed, full), chosen, scale.seeds)
+        chosen = {name: (name, rate) for name, rate in rates.items()}
+        tables[judged] = run_arms(lambda run, seed: measured(*run, seed, full), chosen, scale.seeds)
     for judged, results in tables.items():
         found.measured |= {f"{name}, by {judged}": row for name, row in results.means(METRICS).items()}
         found.rows += [{"rate by": judged, **row} for row in results.rows()]
@@ -132,16 +125,16 @@ def worth(row: Mapping[str, Any], judged: str) -> float:
 
 
 @cache
-def measured(run: Run, seed: int, full: bool = False, steps: int = 300) -> dict[str, Any]:
+def measured(arm: str, rate: float, seed: int, full: bool = False, steps: int = 300) -> dict[str, Any]:
     """Accuracies of one run after both tasks, and its loss of general ability."""
     model, replayed, held_out = read(seed, full, steps)
     strategy: Strategy = Naive()
-    options = (ARMS | MORE)[run.arm]
+    options = (ARMS | MORE)[arm]
     if options is not None:
         strategy = GeRe(Settings(tokens=TOKENS, per_step=PER_STEP, **options), replayed)
     watch = GeneralWatch(held_out, TOKENS)
     composed = Composition([strategy, watch], "watched")
-    result = learn(copy_of(model), make_stream(seed), composed, seed=seed, learning_rate=run.rate, **TRAINING)
+    result = learn(copy_of(model), make_stream(seed), composed, seed=seed, learning_rate=rate, **TRAINING)
     return {
         "seed": seed,
         "old task": float(result.matrix[-1, 0]),

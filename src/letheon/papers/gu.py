@@ -17,7 +17,7 @@ Modes `normal` and `adam` are reported. Full scale in the paper: TOFU, MUSE and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -29,15 +29,14 @@ from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.updates.geometric import normal_step
 from letheon.papers.common.pcgrad import with_pcgrad
-from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import make_world, new_model, split_authors, train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
-from letheon.papers.kit.levels import LEVELS, EqualForgetting, Runs, at_equal_forgetting, first_crossing
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing, from_deep
 from letheon.papers.kit.retain_cosine import METRIC, with_retain_cosine
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 OBJECTIVES = ("grad_diff", "npo", "simnpo")
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)  # to choose from
@@ -121,10 +120,7 @@ def _order(seed: int, step: str, forget: Callable[[Tensor], Tensor], retain: Cal
 
 def _quadratic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """½ (θ − c)ᵀ A (θ − c) with centres that point the same way, so that forgetting pulls against keeping."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     shared = draw(12)
 
     def loss() -> Callable[[Tensor], Tensor]:
@@ -137,10 +133,7 @@ def _quadratic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
 
 def _logistic(generator: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Logistic regression on 40 points each, with labels of one teacher."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     teacher = draw(12)
 
     def loss() -> Callable[[Tensor], Tensor]:
@@ -187,8 +180,7 @@ def run_of(scale: Scale, arm: Pair, rate: float, seed: int, *, watched: bool = F
     """
     before, recipe = taught(seed, scale), recipe_of(*arm)
     plan = Arm(with_retain_cosine(recipe) if watched else recipe, rate, STEPS, batch_size=9)
-    start = before._replace(model=copy_of(before.model))
-    return follow(start, plan, seed, until=lambda point: point["forget_probability"] <= DEEP[arm[0]])
+    return follow(before.copied(), plan, seed, until=lambda point: point["forget_probability"] <= DEEP[arm[0]])
 
 
 def tuned(found: Findings, scale: Scale) -> dict[Pair, float]:
@@ -205,8 +197,7 @@ def tuned(found: Findings, scale: Scale) -> dict[Pair, float]:
 
 def compared(objective: str, runs: Runs) -> EqualForgetting:
     """The runs of one objective at deep forgetting, or where all of them get under every seed."""
-    levels = (DEEP[objective], *(level for level in LEVELS if level > DEEP[objective]))
-    return at_equal_forgetting(runs, compare=("plain", "realized"), keep="retain_es", levels=levels)
+    return at_equal_forgetting(runs, compare=("plain", "realized"), keep="retain_es", levels=from_deep(DEEP[objective]))
 
 
 def judge(found: Findings, orders: Sequence[Order], kept: Kept) -> None:

@@ -37,9 +37,9 @@ from letheon.core.errors import InputError
 from letheon.core.model.attention import switch
 from letheon.core.model.models import LanguageModel, load
 from letheon.papers.common.data import data_folder
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 LENGTHS = (8192, 32768, 131072)
 WIDTH = 64

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 from letheon.retain.learn import learn
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategies.intact import InTAct
@@ -111,11 +112,7 @@ def judge(results: Results, top: str, network: Results, found: Findings) -> None
 
 def best(texts: Sequence[str], setting: Setting) -> str:
     """The strategy with the highest average accuracy under the tuning seeds."""
-
-    def score(text: str) -> float:
-        return sum(measured(text, seed, setting)["average accuracy"] for seed in TUNING_SEEDS)
-
-    return texts[0] if len(texts) == 1 else max(texts, key=score)
+    return best_of(texts, lambda text, seed: measured(text, seed, setting)["average accuracy"], TUNING_SEEDS)
 
 
 def measured(text: str, seed: int, setting: Setting) -> dict[str, Any]:

@@ -52,11 +52,11 @@ from letheon.papers.common.exact_step import cosines
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tastes import Tastes, make_tastes, model_of
 from letheon.papers.kit.arms import Arm, Taught, follow
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.levels import first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 CURVATURES = ("kfac", "ekfac", "diagonal", "identity")
 # KL to which the last of the steps may lead, nats per predicted token; how long a step may be follows from it.
@@ -165,12 +165,10 @@ class Ruler:
     """Forget loss on new texts of forgotten people, and KL from models as they are now; nats per token."""
 
     def __init__(self, model: LanguageModel, world: Tastes) -> None:
-
         encode = model.encoder().encode_all
         self.rows = Rows(model, (), encode(world.new_forget), encode(world.new_retain))
 
     def loss(self, model: LanguageModel) -> float:
-
         with torch.no_grad():
             return -float(score(model, self.rows.forget_batch(range(len(self.rows.forget)))).logp.mean())
 
@@ -255,7 +253,9 @@ def predictions(model: LanguageModel, request: Request, seed: int) -> list[tuple
     batches = retain_batches(rows, range(len(rows.retain)))
     layers = linear_layers(model.model, model.model.parameters())
     factors = fit(layers, lambda: sampled_passes(model, batches, seed), "kfac")
-    _forget_gradient(model, request)
+    batch = model.encoder().collate(model.encoder().encode_all(request.forget), device=model.device)
+    loss = -score(model, batch).logp.mean()  # of the forget rows
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     direction = uphill({name: layer.gradient() for name, layer in layers.items()}, factors, None)
     model.model.zero_grad()
     measure, unit, pairs = kl_from_here(model, batches[::4]), factors.predicted_kl(direction), []
@@ -267,13 +267,6 @@ def predictions(model: LanguageModel, request: Request, seed: int) -> list[tuple
             if share > 0:
                 pairs.append((predicted, measure()))
     return pairs
-
-
-def _forget_gradient(model: LanguageModel, request: Request) -> None:
-    """Leave the gradient of the forget rows' mean loss in the weights."""
-    batch = model.encoder().collate(model.encoder().encode_all(request.forget), device=model.device)
-    loss = -score(model, batch).logp.mean()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 # The verdict --------------------------------------------------------------------------------------------------------

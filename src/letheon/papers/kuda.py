@@ -31,21 +31,19 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
 from letheon.forget.scopes.traced import Settings, Traced
+from letheon.papers.common.small_llama import steps_per_epoch
 from letheon.papers.common.tofu_mini import World, make_world, new_model, split_authors
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, memory_of, run_each
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
-from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, kept_or_depth
+from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
-from letheon.report.plots import heat_map
+from letheon.report.plots import heat_map, lines, mean_course
 
 BATCH = 6
 RATE = 3e-3  # of three down projections alone, where no other is chosen; the paper's (5e-5, inferred) is for 7B
 RATES = (1e-3, 3e-3, 1e-2)
 DEEP = 0.2  # forget probability at which runs are compared
-LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 FIRST_SEED = 20
 TRACED: dict[str, Any] = {"noise": 1.0, "rows": 18, "draws": 5}
 EQUAL = 80  # steps after which thresholds and windows are compared
@@ -143,12 +141,7 @@ def trial(seed: int, scale: Scale, rates: Mapping[str, float]) -> Trial:
     here = start(seed, scale)
     start.cache_clear()
     runs = run_each(plans_of(here.window, len(here.effect), seed, rates), here.taught, seed)
-    return Trial(here.effect, here.window, runs, epoch=steps_per_epoch(len(here.taught.request.forget)))
-
-
-def steps_per_epoch(rows: int) -> int:
-    """Steps in which every forget row is seen once."""
-    return -(-rows // BATCH)
+    return Trial(here.effect, here.window, runs, epoch=steps_per_epoch(here.taught.request.forget, BATCH))
 
 
 def plans_of(window: tuple[int, int], layers: int, seed: int, rates: Mapping[str, float]) -> dict[str, Arm]:
@@ -193,7 +186,7 @@ def knowing_model(world: World, seed: int, scale: Scale) -> LanguageModel:
 def compared(trials: Mapping[int, Trial]) -> EqualForgetting:
     """The runs at deep forgetting, or where all compared runs get, read on known rows not shown."""
     runs = {seed: one.runs for seed, one in trials.items()}
-    return at_equal_forgetting(runs, compare=CURVES, keep="other_probability", levels=LEVELS)
+    return at_equal_forgetting(runs, compare=CURVES, keep="other_probability", levels=from_deep(DEEP))
 
 
 def judge(found: Findings, trials: Mapping[int, Trial]) -> None:

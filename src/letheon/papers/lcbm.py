@@ -36,8 +36,8 @@ from letheon.measure.human.behaviour.templates import (
     tuning_rows,
 )
 from letheon.measure.human.scenes import Content
-from letheon.papers.common.small_llama import copy_of, teach, template_llama
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.common.small_llama import copy_of, scored, teach, template_llama
+from letheon.papers.kit.findings import Columns, Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -81,12 +81,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[dict[str, Any]], found: Findings) -> None:
     """Decide on replay values against interpolation, means and permuted behaviour; report the rest."""
-
-    def of(name: str) -> list[Any]:
-        return [row[name] for row in rows]
+    of = Columns(rows)
 
     def against(metric: str, baseline: str) -> Pairs:
-        return Pairs(of(f"{metric}, {baseline}"), of(f"{metric}, both"))
+        return of.pairs(f"{metric}, both", f"{metric}, {baseline}")
 
     found.decide(INTERPOLATION, against("RMSE masked scene", "interpolation"), below=0.0)
     found.decide(MEAN, against("RMSE masked scene", "mean"), below=0.0)
@@ -211,7 +209,7 @@ def _mail(text: str) -> str:
 
 def log_perplexity(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean negative log-likelihood per token of running text, nats."""
-    logp = [answers[0].logp for answers in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+    logp = [answer.logp for answer in scored(model, rows)]
     return -sum(float(one.sum()) for one in logp) / sum(len(one) for one in logp)
 
 

@@ -12,7 +12,7 @@ and decides nothing. Thresholds were chosen on seeds 100 and 101 by hand. All eq
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,8 @@ from letheon.papers.common.lifelong_properties import (
     topics_later,
 )  # fmt: skip
 from letheon.papers.common.lifelong_world import DAY, PEOPLE, Asked, Fact, World, make_world
-from letheon.papers.kit.findings import Findings, Pairs
-from letheon.papers.kit.results import Results
+from letheon.papers.kit.findings import Columns, Findings
+from letheon.papers.kit.results import Results, Row
 from letheon.papers.outcome import Scale
 from letheon.recall.embedders import Cached, Embedder, load_embedder
 from letheon.recall.lifelong.memory import LifelongMemory
@@ -80,17 +80,14 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines.append("ablations: valence, beliefs, shortcuts, deliberation, curiosity")
     embedder = Cached(load_embedder("minilm"))
     results = Results({"lifelong": [one_seed(seed, embedder) for seed in scale.seeds]})
-    judge(results.column, found)
+    judge(results.arms["lifelong"], found)
     results.record(found)
     found.measured["cost per query, by session"] = dict(results.course("cost", start=1)["lifelong"])
 
 
-def judge(column: Callable[[str, str], list[Any]], found: Findings) -> None:
+def judge(rows: Sequence[Row], found: Findings) -> None:
     """Decide the properties whose parts can fail; report the others, abstention and the other baselines beside them."""
-
-    def of(metric: str) -> list[Any]:
-        return column("lifelong", metric)
-
+    of = Columns(rows)
     for part, ours, baseline in (
         (SELECTIVE, "selective", "vector"),
         (VALENCE, "valence", "valence, ablated"),
@@ -99,9 +96,9 @@ def judge(column: Callable[[str, str], list[Any]], found: Findings) -> None:
         (ACTIVE, "active", "active, random"),
         (BY_SHORTCUTS, "fall", "fall, no shortcuts"),
     ):
-        found.decide(part, Pairs(of(baseline), of(ours)), above=0.0)
-    found.decide(PERSISTENT, Pairs(of("at once"), of("persistent")), above=-ALLOWED)
-    found.decide(DELIBERATE, Pairs(of("net, always"), of("net")), above=-ALLOWED)
+        found.decide(part, of.pairs(ours, baseline), above=0.0)
+    found.decide(PERSISTENT, of.pairs("persistent", "at once"), above=-ALLOWED)
+    found.decide(DELIBERATE, of.pairs("net", "net, always"), above=-ALLOWED)
     found.decide(CHEAPER, of("deliberate, change"), below=0.0)
     found.decide(STEADY, of("accuracy, change"), above=-ALLOWED)
     for name, ours, baseline in (
@@ -111,15 +108,15 @@ def judge(column: Callable[[str, str], list[Any]], found: Findings) -> None:
         ("right answers, minus without deliberate search", "right", "right, no deliberation"),
         ("right answers per 100 stored words, minus without curiosity", "active", "passive"),
     ):
-        found.report(name, Pairs(of(baseline), of(ours)), above=0.0)
+        found.report(name, of.pairs(ours, baseline), above=0.0)
     found.check("curiosity asked questions in every world", min(of("questions")) > 0)
     found.check("working memory holds at most four", max(of("largest working memory")) <= SETTINGS.capacity)
     found.check("recalls alone change no memory", not any(of("changed by recall")))
     found.check("a file that is opened again holds the same memories", not any(of("changed by closing")))
     found.report("answered though unknown, below .05", of("unknown answered"), below=0.05)
     found.report("answered rightly of the known, above .9", of("right"), above=0.9)
-    found.report("cost minus always deliberate", Pairs(of("mean cost, always"), of("mean cost")), below=0.0)
-    found.report("right minus always deliberate", Pairs(of("right, always"), of("right")))
+    found.report("cost minus always deliberate", of.pairs("mean cost", "mean cost, always"), below=0.0)
+    found.report("right minus always deliberate", of.pairs("right", "right, always"))
     found.report("beliefs of one topic", of("purity"))
 
 

@@ -6,12 +6,12 @@ baseline strategies of `letheon.retain.strategies`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from letheon.core.errors import TrainingError
 from letheon.papers.kit.findings import Findings, means
-from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.learn import learn
@@ -53,7 +53,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     tables: dict[Scenario, Results] = {}
     for scenario, best in chosen.items():
         arms = {name: name for name in ("naive", *ARMS[scenario])} | best
-        tables[scenario] = run_arms(_measure_in(scenario), arms, scale.seeds)
+        rows = {name: [measured(text, scenario, seed) for seed in scale.seeds] for name, text in arms.items()}
+        tables[scenario] = Results(rows)
     for scenario, table in tables.items():
         means = table.means(("average accuracy", "forgetting"))
         found.measured |= {f"{scenario}, {name}": values for name, values in means.items()}
@@ -101,10 +102,6 @@ def _tried(text: str, scenario: Scenario) -> tuple[float, float]:
     """Mean average accuracy and forgetting under the tuning seeds."""
     runs = means([measured(text, scenario, seed) for seed in TUNING_SEEDS])
     return runs["average accuracy"], runs["forgetting"]
-
-
-def _measure_in(scenario: Scenario) -> Callable[[str, int], dict[str, Any]]:
-    return lambda text, seed: measured(text, scenario, seed)
 
 
 def measured(text: str, scenario: Scenario, seed: int) -> dict[str, Any]:

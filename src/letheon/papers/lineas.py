@@ -19,7 +19,7 @@ from torch import Tensor
 from letheon.core.model.sites import Site
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.steering_worlds import StyleWorld, style_world
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.linear_probes import site_states
@@ -73,17 +73,18 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on the held-out loss of dense maps against Linear-AcT, and of sparse maps against cut dense ones."""
+    of = Columns(rows)
 
     def pairs(ours: str, baseline: str) -> Pairs:
-        return Pairs([row[f"loss {baseline}"] for row in rows], [row[f"loss {ours}"] for row in rows])
+        return of.pairs(f"loss {ours}", f"loss {baseline}")
 
     found.decide(PRIMARY[0], pairs("lineas", "linear_act"), below=0.0)
     found.decide(PRIMARY[1], pairs("sparse", "cut"), below=0.0)
-    found.check("sparse maps leave half of the coordinates alone", max(row["sparse support"] for row in rows) <= 0.5)
+    found.check("sparse maps leave half of the coordinates alone", max(of("sparse support")) <= 0.5)
     for other in ("none", "mean shift", "random"):
         found.report(f"log held-out loss, lineas minus {other}", pairs("lineas", other), below=0.0)
     found.report("log held-out loss, sparse lineas minus none", pairs("sparse", "none"), below=0.0)
-    found.report("support of the sparse maps", [row["sparse support"] for row in rows], below=1.0)
+    found.report("support of the sparse maps", of("sparse support"), below=1.0)
 
 
 def fitted(world: StyleWorld, arm: str, way: Way, seed: int) -> tuple[Steering, float]:

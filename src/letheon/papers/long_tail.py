@@ -21,7 +21,7 @@ from letheon.measure.memorization.learners import Mlp
 from letheon.measure.memorization.long_tail import marginal, simulate, tau, tau1_bound, zipf
 from letheon.measure.memorization.measure import planted_digits
 from letheon.measure.memorization.removal import removal_curve
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.outcome import Scale
 
 SUBSETS = {"fast": 100, "full": 2000}
@@ -74,16 +74,15 @@ def one_seed(scale: Scale, seed: int) -> dict[str, Any]:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide the parts of the claim and report the loss on all classes."""
-    found.decide(FOUND, [row["auroc"] for row in rows], above=0.9)
-    ratios = [row["excess ratio"] for row in rows]
-    found.decide(EXCESS + ", above .95", ratios, above=0.95)
-    found.decide(EXCESS + ", below 1.05", ratios, below=1.05)
-    found.report(BOUND, [row["tau ratio"] for row in rows], above=1.0)
-    pairs = Pairs([row["rare, random"] for row in rows], [row["rare, memorised"] for row in rows])
-    found.decide(RARE, pairs, below=0.0)
-    whole = Pairs([row["accuracy, random"] for row in rows], [row["accuracy, memorised"] for row in rows])
+    of = Columns(rows)
+    found.decide(FOUND, of("auroc"), above=0.9)
+    found.decide(EXCESS + ", above .95", of("excess ratio"), above=0.95)
+    found.decide(EXCESS + ", below 1.05", of("excess ratio"), below=1.05)
+    found.report(BOUND, of("tau ratio"), above=1.0)
+    found.decide(RARE, of.pairs("rare, memorised", "rare, random"), below=0.0)
+    whole = of.pairs("accuracy, memorised", "accuracy, random")
     found.report("accuracy on all classes: memorised below random", whole, below=0.0)
-    least = Pairs([row["rare, least"] for row in rows], [row["rare, memorised"] for row in rows])
+    least = of.pairs("rare, memorised", "rare, least")
     found.report("accuracy on rare classes: memorised below least", least, below=0.0)
     losses = [
         (row["rare, memorised"] - row["rare, random"]) - (row["accuracy, memorised"] - row["accuracy, random"])

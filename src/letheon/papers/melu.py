@@ -31,14 +31,13 @@ import numpy as np
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import find, make_settings
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.statistics import harmonic_mean
 from letheon.forget.request import Request
 from letheon.forget.samplers.modular import Exposure, Modular, exposure
 from letheon.papers.common.neighbours import Neighbourly, fresh_model, make_neighbours
-from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.common.tofu_mini import train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.findings import Findings, Pairs, mean
@@ -191,12 +190,10 @@ def utilities_of(world: Neighbourly, names: Sequence[str]) -> Callable[[Language
 
 def _three_numbers(model: LanguageModel, rows: Sequence[Example]) -> list[tuple[float, float, float, float]]:
     """Per row: mean token probability, ROUGE-L recall, cosine of word counts, and nats per token."""
-    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
     said = generate(model, [row.prompt for row in rows], max_new_tokens=TOKENS, batch_size=256)
     numbers = []
-    for row, answers, text in zip(rows, scored, said, strict=True):
-        logp = answers[0].logp
-        numbers.append((float(np.exp(logp).mean()), *_overlap(text, row.answer), -float(logp.mean())))
+    for row, score, text in zip(rows, scored(model, rows), said, strict=True):
+        numbers.append((float(np.exp(score.logp).mean()), *_overlap(text, row.answer), -float(score.logp.mean())))
     return numbers
 
 
@@ -222,14 +219,10 @@ def swing(course: Trajectory) -> float:
 
     The trend is taken off because a scheme that forgets more, and so loses more, is not less steady for that.
     """
-    last = course.last["step"]
-    points = [(p["step"], p["direct"]) for p in course.points if p["step"] in _spaced(int(last))]
+    spaced = {round(int(course.last["step"]) * point / POINTS) for point in range(1, POINTS + 1)}
+    points = [(p["step"], p["direct"]) for p in course.points if p["step"] in spaced]
     steps, values = zip(*points, strict=True)
     return float(np.std(np.array(values) - np.polyval(np.polyfit(steps, values, 1), steps)))
-
-
-def _spaced(steps: int) -> set[int]:
-    return {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
 
 
 def averaged(columns: Sequence[Sequence[float | None]]) -> list[float | None]:

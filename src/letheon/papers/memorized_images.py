@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from letheon.forget.edits.memorized_images import (
-    Masks,
     Norms,
     density,
     iou,
@@ -49,10 +48,10 @@ from letheon.papers.common.digits_ddpm import (
     similarity,
     train,
 )
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold, mean
 from letheon.papers.kit.levels import common_level, first_crossing
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 SPECIAL, FOUND_FROM = 24, 12
 SPARSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
@@ -115,7 +114,8 @@ def trial(seed: int, scale: Scale) -> Trial:
     of = {name: norms(model, prompts) for name, prompts in (("seen", seen), ("other", held_out), ("classes", classes))}
     result = Trial(measured_model(model, digits, judge, held_out), {}, {}, {}, {})
     for sparsity in SPARSITIES:
-        masks = {name: union_of(model, found, null, sparsity) for name, found in of.items()}
+        steps = {name: step_masks(model, found, null, sparsity) for name, found in of.items()}
+        masks = {name: {layer: union(parts) for layer, parts in found.items()} for name, found in steps.items()}
         result.density[sparsity] = density(masks["seen"])
         result.overlaps["memorised, other prompts", sparsity] = iou(masks["seen"], masks["other"])
         result.overlaps["memorised, classes", sparsity] = iou(masks["seen"], masks["classes"])
@@ -135,11 +135,6 @@ def norms(model: Denoiser, prompts: Sequence[int]) -> Norms:
     return record_norms(model, lambda number, seed: sample(model, prompts_of(model, [number], DRAWS), seed), prompts)
 
 
-def union_of(model: Denoiser, target: Norms, reference: Norms, sparsity: float) -> Masks:
-    """The union over steps of the masks at one sparsity."""
-    return {name: union(masks) for name, masks in step_masks(model, target, reference, sparsity).items()}
-
-
 def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequence[int]) -> Measured:
     """Samples of the held-out special prompts against their images, and of the classes against real digits."""
     replays = sample(model, prompts_of(model, held_out, DRAWS), seed=1)
@@ -154,7 +149,6 @@ def measured_model(model: Denoiser, digits: Digits, judge: Judge, held_out: Sequ
 
 
 def _tied(digits: Digits, prompts: Sequence[int]) -> Tensor:
-
     return digits.special[[number - CLASSES for number in prompts]]
 
 
@@ -186,18 +180,17 @@ def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
     runs = list(trials.values())
     found.measured |= {
         "before": _means([one.before for one in runs]),
-        "density of the masks, mean": {_percent(s): fmean([one.density[s] for one in runs]) for s in SPARSITIES},
+        "density of the masks, mean": {f"{s:.0%}": fmean([one.density[s] for one in runs]) for s in SPARSITIES},
         "IoU of masks, mean": {
-            f"{pair}, {_percent(s)}": fmean([one.overlaps[pair, s] for one in runs])
-            for pair, s in sorted(runs[0].overlaps)
+            f"{pair}, {s:.0%}": fmean([one.overlaps[pair, s] for one in runs]) for pair, s in sorted(runs[0].overlaps)
         },
         "similarity after a search around the embedding, mean": {
-            f"{image}, {_percent(s)}": fmean([one.searches[image, s] for one in runs])
+            f"{image}, {s:.0%}": fmean([one.searches[image, s] for one in runs])
             for image, s in sorted(runs[0].searches)
         },
     }
     for arm in ARMS:
-        found.measured[arm] = {_percent(s): _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
+        found.measured[arm] = {f"{s:.0%}": _means([one.arms[arm, s] for one in runs]) for s in SPARSITIES}
     similarities = {arm: [_path(one, arm, "similarity") for one in runs] for arm in ARMS}
     level = common_level((path for paths in similarities.values() for path in paths), LEVELS)
     found.measured["compared at similarity"] = level
@@ -219,10 +212,6 @@ def judge(found: Findings, trials: Mapping[int, Trial]) -> None:
 def _path(one: Trial, arm: str, name: str) -> list[float]:
     """A measurement of one arm before pruning and at every sparsity, in rising order."""
     return [getattr(measured, name) for measured in (one.before, *(one.arms[arm, s] for s in SPARSITIES))]
-
-
-def _percent(sparsity: float) -> str:
-    return f"{sparsity:.0%}"
 
 
 def _means(found: Sequence[Measured]) -> dict[str, float]:

@@ -51,12 +51,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
     own = reliability(responses, {row["model"]: row["profile"] for row in ranked})
     found.measured["reliability, recomputed"] = vars(own)
     found.measured["effect interval, published"] = stated["cohens_d_95_CI"]
-    labels = {
+    found.measured["labels that differ"] = {
         row["model"]: f"{row['profile']} in the release, {board[row['model']].profile} by its thresholds"
         for row in ranked
-    }
-    found.measured["labels that differ"] = {
-        row["model"]: labels[row["model"]] for row in ranked if not same_profile(board[row["model"]], row)
+        if not same_profile(board[row["model"]], row)
     }
     exact = [
         round(own.split_half, 3) == stated["split_half_r"],

@@ -24,7 +24,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.data import data_folder
 from letheon.papers.common.deeds import CHOOSING_DONTS, CHOOSING_DOS, JUDGED_DONTS, JUDGED_DOS
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.outcome import Scale
 from letheon.probe.linear_probes import token_states
 from letheon.report.figures import dots
@@ -62,17 +62,16 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on the AUROC against random directions and against length."""
-
-    def pairs(baseline: str) -> Pairs:
-        return Pairs([row[baseline] for row in rows], [row["moral direction"] for row in rows])
-
-    found.decide(PRIMARY[0], pairs("random"), above=0.0)
-    found.decide(PRIMARY[1], pairs("tokens"), above=0.0)
-    found.report("AUROC, templates minus plain texts", pairs("without templates"), above=0.0)
-    found.report("AUROC, component 1 minus the best of components 2 to 5", pairs("other components"), above=0.0)
-    found.report("AUROC, moral direction minus the dos' mean minus the don'ts'", pairs("class means"), above=0.0)
-    found.report("explained variance of component 1", [row["explained"] for row in rows])
-    found.report("chosen layer", [row["layer"] for row in rows])
+    of, ours = Columns(rows), "moral direction"
+    found.decide(PRIMARY[0], of.pairs(ours, "random"), above=0.0)
+    found.decide(PRIMARY[1], of.pairs(ours, "tokens"), above=0.0)
+    found.report("AUROC, templates minus plain texts", of.pairs(ours, "without templates"), above=0.0)
+    components = of.pairs(ours, "other components")
+    found.report("AUROC, component 1 minus the best of components 2 to 5", components, above=0.0)
+    means = of.pairs(ours, "class means")
+    found.report("AUROC, moral direction minus the dos' mean minus the don'ts'", means, above=0.0)
+    found.report("explained variance of component 1", of("explained"))
+    found.report("chosen layer", of("layer"))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ refused places and switched off on held-out ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,12 +19,11 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.statistics import estimate_mean
-from letheon.papers.common.small_llama import teach
+from letheon.papers.common.small_llama import scored, teach
 from letheon.papers.common.steering_worlds import REFUSAL, RefusalWorld, refusal_world, small_mixture
-from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.findings import Columns, Findings, Pairs, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
@@ -66,9 +66,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on refusals against random and most used experts, on other tasks, and on experts that are forced on."""
+    of = Columns(rows)
 
     def pairs(ours: str, baseline: str, metric: str) -> Pairs:
-        return Pairs([row[f"{baseline}: {metric}"] for row in rows], [row[f"{ours}: {metric}"] for row in rows])
+        return of.pairs(f"{ours}: {metric}", f"{baseline}: {metric}")
 
     found.decide(PRIMARY[0], pairs("top", "random", "refusals"), below=0.0)
     found.decide(PRIMARY[1], pairs("top", "most used", "refusals"), below=0.0)
@@ -76,11 +77,11 @@ def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     found.decide(PRIMARY[3], pairs("top on", "random on", "log refusal"), above=0.0)
     found.report("held-out refusals, top minus no switch", pairs("top", "no switch", "refusals"), below=0.0)
     found.report("held-out refusals, shuffled labels minus random", pairs("shuffled", "random", "refusals"))
-    for name, baseline in (("random", "random"), ("most used", "most used")):
-        found.report(f"other tasks, top minus {name}", pairs("top", baseline, "other tasks"))
+    for name in ("random", "most used"):
+        found.report(f"other tasks, top minus {name}", pairs("top", name, "other tasks"))
     name = "log-probability of refusing answered questions, top experts on minus no switch"
     found.report(name, pairs("top on", "no switch", "log refusal"), above=0.0)
-    found.report("refusals of answered questions, top experts on", [row["top on: benign refusals"] for row in rows])
+    found.report("refusals of answered questions, top experts on", of("top on: benign refusals"))
 
 
 class Prepared(NamedTuple):
@@ -143,14 +144,13 @@ def results(model: LanguageModel, world: RefusalWorld, experts: list[tuple[int, 
         of answered questions; the mean log-probability of the whole refusal where a question should be answered, nats.
     """
     steering = Steering({}, Shape.of(model), "mote", switches_of(model, experts, state))
-    right = [(row.prompt, [row.answer]) for row in (*world.other, *world.held_benign)]
-    wrong = [(row.prompt, [REFUSAL]) for row in world.held_benign]
+    right, wrong = [*world.other, *world.held_benign], [replace(row, answer=REFUSAL) for row in world.held_benign]
     with steered(model, steering):
         return {
             "refusals": refusal_rate(model, world.held_sensitive),
             "benign refusals": refusal_rate(model, world.held_benign),
-            "other tasks": float(np.mean([answers[0].probability for answers in score_answers(model, right)])),
-            "log refusal": float(np.mean([answers[0].logp.sum() for answers in score_answers(model, wrong)])),
+            "other tasks": float(np.mean([one.probability for one in scored(model, right)])),
+            "log refusal": float(np.mean([one.logp.sum() for one in scored(model, wrong)])),
         }
 
 

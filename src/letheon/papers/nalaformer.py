@@ -26,11 +26,11 @@ from letheon.attend.linear import attention_entropy, elu_features, linear_attent
 from letheon.attend.nalaformer import key_features, nala_attention, nala_weights, query_features
 from letheon.papers.common.classify import accuracy, fit
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -16,7 +16,7 @@ from typing import Any
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.known_facts import TOPICS, dealt_out, parts_of_topics
-from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.probe.negative_bias.prompts import Format, answers_to
@@ -47,15 +47,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     ]
     results = Results({"bias": rows})
     results.record(found)
-    judge(results, found)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on the role of knowledge and on both moves; report the bias itself."""
-    for part in PRIMARY:
-        found.decide(part, results.column("bias", part), above=0.0)
-    for name in BESIDE:
-        found.report(name, results.column("bias", name))
+    results.judge(found, "bias", dict.fromkeys(PRIMARY, Threshold(above=0.0)), BESIDE)
 
 
 def measured(

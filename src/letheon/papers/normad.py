@@ -17,7 +17,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from letheon.measure.asking.responder import LocalResponder, Responder
 from letheon.measure.normad import LABELS, SHOWN, Story
 from letheon.measure.normgenesis.dialogues import Dialogue, read_dialogues
 from letheon.papers.common.data import data_folder
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.outcome import Scale
 
 KINDS = {"adherence": "yes", "violation": "no"}
@@ -46,7 +45,8 @@ GET = "get bk123477/NormGenesis (CC BY-SA 4.0): dialogue_american_adherence.json
 def reproduce(scale: Scale, found: Findings) -> None:
     """Ask about the dialogues of each seed's norms under three conditions."""
     found.baselines += ["no context", "another norm's rule", "always yes"]
-    kinds = dialogues_of(data_folder("normgenesis", GET))
+    folder = data_folder("normgenesis", GET)
+    kinds = {kind: read_dialogues(folder / f"dialogue_american_{kind}.json") for kind in KINDS}
     responder = LocalResponder(load(scale.model, device=scale.device))
     found.rows += [one_seed(responder, kinds, seed, NORMS) for seed in scale.seeds]
     judge(found.rows, found)
@@ -54,19 +54,13 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[Mapping[str, Any]], found: Findings) -> None:
     """Decide whether the rule helps, and whether it helps by what it says; report the share of yes."""
-    column = {name: [row[f"AUROC, {name}"] for row in rows] for name in CONDITIONS}
-    found.decide(RULE, Pairs(column["none"], column["rule"]), above=0.0)
-    found.decide(OWN, Pairs(column["another rule"], column["rule"]), above=0.0)
-    found.report("AUROC with the rule", column["rule"], above=0.5)
-    none, rule = ([row[f"accuracy, {name}"] for row in rows] for name in ("none", "rule"))
-    found.report("accuracy with the rule minus without context", Pairs(none, rule))
-    found.report("accuracy with the rule", rule, above=0.5)  # half of the dialogues follow their norm
-    found.report("says yes with the rule", [row["says yes"] for row in rows])
-
-
-def dialogues_of(folder: Path) -> dict[str, list[Dialogue]]:
-    """Read the American dialogues that follow a norm and those that break one."""
-    return {kind: read_dialogues(folder / f"dialogue_american_{kind}.json") for kind in KINDS}
+    of = Columns(rows)
+    found.decide(RULE, of.pairs("AUROC, rule", "AUROC, none"), above=0.0)
+    found.decide(OWN, of.pairs("AUROC, rule", "AUROC, another rule"), above=0.0)
+    found.report("AUROC with the rule", of("AUROC, rule"), above=0.5)
+    found.report("accuracy with the rule minus without context", of.pairs("accuracy, rule", "accuracy, none"))
+    found.report("accuracy with the rule", of("accuracy, rule"), above=0.5)  # half of the dialogues follow their norm
+    found.report("says yes with the rule", of("says yes"))
 
 
 def one_seed(responder: Responder, kinds: Mapping[str, Sequence[Dialogue]], seed: int, count: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from letheon.measure.normgenesis.dialogues import Dialogue, grid, phases, read_dialogues, shuffled_turns, type_accuracy
 from letheon.papers.common.data import data_folder
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings, Pairs
 from letheon.papers.outcome import Scale
 
 KINDS = ("adherence", "violation", "v2r")
@@ -43,14 +43,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
     pair = Pairs(*([by_category[kind][name] for name in names] for kind in ("adherence", "v2r")))
     found.decide(ORDER, pair, above=0.0)
     found.rows += [one_seed(list(kinds.values()), seed) for seed in scale.seeds]
-    found.decide(SHUFFLED, Pairs(*columns(found.rows, "in order", "shuffled")), below=0.0)
-    found.decide(LATE, Pairs(*columns(found.rows, "first half", "ending")), above=0.0)
-    found.report("accuracy of the kind: endings", [row["ending"] for row in found.rows], above=1 / 3)
-
-
-def columns(rows: list[dict[str, Any]], *names: str) -> list[list[float]]:
-    """Return columns of the rows."""
-    return [[row[name] for row in rows] for name in names]
+    of = Columns(found.rows)
+    found.decide(SHUFFLED, of.pairs("shuffled", "in order"), below=0.0)
+    found.decide(LATE, of.pairs("ending", "first half"), above=0.0)
+    found.report("accuracy of the kind: endings", of("ending"), above=1 / 3)
 
 
 def repaired(dialogues: list[Dialogue]) -> dict[str, float]:

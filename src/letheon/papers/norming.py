@@ -22,7 +22,7 @@ from letheon.measure.human.published import agreement
 from letheon.measure.human.spreadsheet import read_sheet
 from letheon.measure.human.tuning import Tuning
 from letheon.papers.common.data import data_folder
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 
@@ -138,12 +138,12 @@ def judge(rows: list[dict[str, Any]], found: Findings, way: str) -> None:
     Args:
         way: `probe` or `tuned`, which is judged as trained.
     """
-    column = {name: [row[name] for row in rows] for name in ("expected", "embeddings", "length", "probe", "tuned")}
-    found.decide(TRAINED, Pairs(column["expected"], column[way]), above=0.0)
-    found.decide(MEANING, Pairs(column["embeddings"], column[way]), above=0.0)
-    found.decide(ZERO, column["expected"], below=POOR)
+    column = Columns(rows)
+    found.decide(TRAINED, column.pairs(way, "expected"), above=0.0)
+    found.decide(MEANING, column.pairs(way, "embeddings"), above=0.0)
+    found.decide(ZERO, column("expected"), below=POOR)
     for name in ("probe", "tuned"):
         for baseline in ("expected", "embeddings", "length"):
-            found.report(f"{name} above {baseline}", Pairs(column[baseline], column[name]), above=0.0)
+            found.report(f"{name} above {baseline}", column.pairs(name, baseline), above=0.0)
     for name in ("argmax", "probe", "tuned", "embeddings", "length", "human"):
-        found.report(f"rho {name}", [row[name] for row in rows])
+        found.report(f"rho {name}", column(name))

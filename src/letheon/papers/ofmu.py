@@ -29,12 +29,11 @@ from letheon.forget.request import Request
 from letheon.forget.updates.bilevel import Inner, Settings, outer_gradient
 from letheon.papers.common.tofu_mini import make_world, new_model, train
 from letheon.papers.kit.arms import Arms, Taught, Trajectory, memory_of
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, Pairs, mean
-from letheon.papers.kit.levels import LEVELS as ALL_LEVELS
-from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, kept_or_depth
+from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 # 1. Quadratics: problems per seed, rounds, steps inside a round, step size, ρ of the first and of the last round.
 DRAWS, ROUNDS, INSIDE, RATE, RHOS = 3, 400, 3, 0.05, (0.1, 8.0)
@@ -54,7 +53,6 @@ Setting = tuple[float, float]  # ρ (OFMU) or α (GradDiff), and the learning ra
 TRIED = {"ofmu": (1e-3, 1e-2, 1e-1), "grad_diff": (1.0, 2.0, 4.0, 8.0)}
 RATES = {"fast": (3e-4, 1e-3), "full": (1e-4, 3e-4)}
 DEEP = 0.2  # forget probability at which runs are compared
-LEVELS = (DEEP, *(level for level in ALL_LEVELS if level > DEEP))
 FAST = Arms({}, rate=3e-4, steps=48, batch_size=8)
 FULL = FAST.replace(rate=1e-4, steps=72)
 PRIMARY = (
@@ -98,10 +96,7 @@ def quadratics(seed: int) -> list[End]:
 
 def _problem(generator: Any) -> tuple[Tensor, float, Tensor, Tensor]:
     """A line aᵀθ = b with a unit a, and L_r = ½(θ − c)ᵀB(θ − c)."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     a, root = draw(2), draw(2, 2)
     matrix = root @ root.T / 2 + 0.3 * torch.eye(2, dtype=torch.float64)
     return a / a.norm(), float(draw(1)), matrix / matrix.trace() * 2, draw(2)
@@ -121,8 +116,8 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
     β = 0: on the line ∇L_f is zero, and its cosine with anything has no value.
     """
     point = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    forget = _side(lambda: -0.5 * (a @ point - b) ** 2, point)
-    retain = _side(lambda: 0.5 * (point - centre) @ matrix @ (point - centre), point)
+    forget = LossDerivatives(lambda: [-0.5 * (a @ point - b) ** 2], [point])
+    retain = LossDerivatives(lambda: [0.5 * (point - centre) @ matrix @ (point - centre)], [point])
     inner = Inner(forget, retain, Settings(beta=0.0, hvp="exact"))
     best, distances = least_on_line(a, b, matrix, centre), []
     for k in range(ROUNDS):
@@ -136,10 +131,6 @@ def two_loops(a: Tensor, b: float, matrix: Tensor, centre: Tensor) -> End:
             add([point], -RATE, step)
             distances.append(float((point - best).norm()))
     return End(distances, norm(inner.gradient()))
-
-
-def _side(loss: Any, point: Any) -> LossDerivatives:
-    return LossDerivatives(lambda: [loss()], [point])
 
 
 # 2 to 4. TOFU-mini
@@ -174,7 +165,7 @@ def kept_by(scale: Scale, name: str, setting: Setting, seed: int) -> float:
 
 def compared(runs: Runs) -> EqualForgetting:
     """The runs at deep forgetting, or where both `ofmu` and `grad_diff` get under every seed."""
-    return at_equal_forgetting(runs, compare=("ofmu", "grad_diff"), keep="retain_probability", levels=LEVELS)
+    return at_equal_forgetting(runs, compare=("ofmu", "grad_diff"), keep="retain_probability", levels=from_deep(DEEP))
 
 
 def mean_cosine(run: Trajectory) -> float:

@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from letheon.core.statistics import estimate_mean
-from letheon.measure.priming import Prediction, Priming, Sample, predict, read_samples
+from letheon.measure.priming import Priming, Sample, predict, read_samples
 from letheon.measure.priming_study import Cure, in_context, learn_text, restored, study
 from letheon.papers.common.odd_texts import OddWorld, learned, make_world, some_of
-from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.findings import Columns, Findings, mean
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.strategies.dilution import Ignored, diluted
 
 SHARES = (0.005, 0.01, 0.02, 0.04, 0.08)  # the paper's headline is 8 %, of models a thousand times as large
@@ -74,19 +75,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[Mapping[str, Any]], share: float, found: Findings) -> None:
     """Decide on the prediction, the masks of a share, and the stepping stones; report the controls."""
-
-    def column(name: str) -> list[float | None]:
-        return [row[name] for row in rows]
-
-    def pairs(ours: str, baseline: str) -> Pairs:
-        return Pairs(column(baseline), column(ours))
-
-    def decide(name: str, sample: Any, **threshold: Any) -> None:
-        found.decide(name, sample, value=False, **threshold)
-
-    def report(name: str, sample: Any, **threshold: float) -> None:
-        found.report(name, sample, value=False, **threshold)
-
+    column, pairs = Columns(rows), Columns(rows).pairs
+    decide, report = partial(found.decide, value=False), partial(found.report, value=False)
     top, random = (f"{_name(kind, share)}, priming" for kind in ("top", "random"))
     decide("rank correlation of log P before and log priming", column("spearman"), below=0.0)
     alone = pairs("spearman", "spearman, background alone")
@@ -184,7 +174,15 @@ def _background_alone(model: Any, world: OddWorld, texts: Sequence[Any], options
 def summary(seed: int, primings: Primings, share: float) -> dict[str, Any]:
     """One seed in numbers: the prediction, and the shares of priming and memorisation that each cure leaves."""
     prediction, in_prompt = predict(primings["text"]), predict(primings["in context"])
-    row: dict[str, Any] = {"seed": seed, **_prediction(prediction), "spearman, in context": in_prompt.spearman.value}
+    row: dict[str, Any] = {
+        "seed": seed,
+        "spearman": prediction.spearman.value,
+        "pearson": prediction.pearson,
+        "within": prediction.within.value,
+        "log priming, P before below 1e-3": prediction.below,
+        "log priming, P before above 1e-3": prediction.above,
+        "spearman, in context": in_prompt.spearman.value,
+    }
     for name, results in primings.items():
         row[f"{name}, log priming"] = mean([one.log_priming for one in results])
         row[f"{name}, log memorisation"] = mean([one.log_memorisation for one in results])
@@ -210,16 +208,6 @@ def at_memorisation(row: Mapping[str, Any], kept: float | None) -> float | None:
         return None
     memorisation, priming = np.array(sorted(points)).T
     return float(np.interp(kept, memorisation, priming))
-
-
-def _prediction(found: Prediction) -> dict[str, float | None]:
-    return {
-        "spearman": found.spearman.value,
-        "pearson": found.pearson,
-        "within": found.within.value,
-        "log priming, P before below 1e-3": found.below,
-        "log priming, P before above 1e-3": found.above,
-    }
 
 
 def _left(name: str, plain: Sequence[Priming], cured: Sequence[Priming]) -> dict[str, float | None]:

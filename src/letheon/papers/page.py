@@ -86,10 +86,7 @@ def listing_json() -> list[dict[str, Any]]:
     evidence, results = catalogue.read_evidence(), catalogue.read_results()
     return [
         {
-            "number": entry.number,
-            "key": entry.key,
-            "title": entry.title,
-            "room": entry.room,
+            **{name: getattr(entry, name) for name in ("number", "key", "title", "room")},
             "badge": catalogue.badge(entry, evidence, results),
             "verdict": results.get(entry.key, {}).get("verdict"),
             "rule": catalogue.rule_of(results[entry.key]) if entry.key in results else None,
@@ -140,18 +137,14 @@ def papers_markdown() -> str:
 
 def paper_json(entry: Paper) -> dict[str, Any]:
     """Every field of the catalogue for one paper, with badges; `result` is None where nothing has been recorded."""
+    cited = {name: getattr(entry, name) for name in ("number", "key", "title", "date", "arxiv")}
+    told = {name: getattr(entry, name) for name in ("room", "gives", "claim")}
     return {
-        "number": entry.number,
-        "key": entry.key,
-        "title": entry.title,
-        "date": entry.date,
-        "arxiv": entry.arxiv,
+        **cited,
         "authors": list(entry.authors),
         "abstract": entry.abstract,
         "links": dict(entry.links),
-        "room": entry.room,
-        "gives": entry.gives,
-        "claim": entry.claim,
+        **told,
         "methods": {name: catalogue.method_badge(name) for name in entry.methods},
         "inferred": entry.inferred,
         "scales": ["fast", "full"] if entry.full else ["fast"],

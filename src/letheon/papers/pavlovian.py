@@ -34,9 +34,9 @@ from letheon.core.errors import InputError
 from letheon.core.model.attention import on_attention
 from letheon.core.model.models import load
 from letheon.papers.common.data import data_folder
-from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings, Pairs
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 WIDTHS = (16, 32, 64, 128, 256)  # d_k, and the width of the values
 LOADS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16)  # pairs over d_k
@@ -166,9 +166,7 @@ def real_keys(device: str) -> dict[str, float] | None:
 
 def judge(seeds: Sequence[Mapping[str, Any]], found: Findings) -> None:
     """Decide on the exponents of capacity, recall by load, exactness, the delta rule, and chains."""
-
-    def column(name: str) -> list[float]:
-        return [one[name] for one in seeds]
+    column = Columns(seeds)
 
     def loaded(load: float) -> list[float]:
         return [statistics.mean(curve[load] for curve in one["recall"].values()) for one in seeds]

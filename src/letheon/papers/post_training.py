@@ -30,11 +30,12 @@ from letheon.probe.post_training.report import PostTrainingSettings, compare_dir
 from letheon.probe.statements import Statement
 
 # The parts that decide, named before any run.
-PRIMARY = (
-    "cosine of the truth directions minus that of the refusal directions",
-    "accuracy of the base's truth direction on the post-trained model, minus shuffled labels",
-    "Pearson's r of the raw maps of knowledge",
-)
+BOUNDS = {
+    "cosine of the truth directions minus that of the refusal directions": Threshold(above=0.2),
+    "accuracy of the base's truth direction on the post-trained model, minus shuffled labels": Threshold(above=0.05),
+    "Pearson's r of the raw maps of knowledge": Threshold(above=0.8),
+}
+PRIMARY = tuple(BOUNDS)
 BESIDE = (
     "truth", "refusal", "refusal, replies drawn at random", "truth, halves", "refusal, halves", "shuffled labels",
     "log odds of refusing, requests to refuse", "log odds of refusing, requests to answer",
@@ -51,16 +52,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     rows = [measured(base, seed, topics, contrast, *SIZES[scale.name]) for seed, topics, contrast in parts]
     results = Results({"post": rows})
     results.record(found)
-    judge(results, found)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on both directions, on the transfer and on the maps; report the controls."""
-    bounds = [Threshold(above=0.2), Threshold(above=0.05), Threshold(above=0.8)]
-    for part, bound in zip(PRIMARY, bounds, strict=True):
-        found.decide(part, results.column("post", part), **bound)
-    for name in BESIDE:
-        found.report(name, results.column("post", name))
+    results.judge(found, "post", BOUNDS, BESIDE)
 
 
 def parts_of_requests(count: int) -> list[Contrast]:

@@ -8,7 +8,7 @@ learning, in the paper's form and in that of its code, over step sizes; all arms
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.retain.classes import ClassLearner
@@ -58,7 +59,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.measured["largest difference of loss or gradient"] = cases
     for name, worst in cases.items():
         found.check(f"{name} equals its formula", worst < EXACT)
-    chosen = {f"{name}, tuned": best(texts) for name, texts in TRIED.items()}
+    chosen = {f"{name}, tuned": best_of(texts, accuracy_of, TUNING_SEEDS) for name, texts in TRIED.items()}
     found.measured["chosen"] = chosen
     results = run_arms(measured, ARMS | chosen, scale.seeds)
     results.record(found, METRICS)
@@ -142,11 +143,9 @@ def difference(case: Case, seed: int) -> float:
 # Refresh learning
 
 
-def best(texts: Sequence[str]) -> str:
-    """The setting with the best average accuracy under the tuning seeds."""
-    return max(
-        texts, key=lambda text: sum(measured(text, seed, sharp=False)["average accuracy"] for seed in TUNING_SEEDS)
-    )
+def accuracy_of(text: str, seed: int) -> float:
+    """The average accuracy of one run, which settings are chosen by."""
+    return float(measured(text, seed, sharp=False)["average accuracy"])
 
 
 def measured(text: str, seed: int, sharp: bool = True) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.generation import generate
 from letheon.papers.common.small_llama import small_llama, teach, world_settings
 from letheon.papers.common.steering_worlds import PLACES, TIMES
-from letheon.papers.kit.figures import lines
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 from letheon.steer.curve import next_token_logits
 from letheon.steer.methods.refusal_tokens import (
     RefusalTokens,
@@ -72,17 +72,14 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: list[dict[str, Any]], found: Findings) -> None:
     """Decide on the AUROC, on F1 against training without tokens, and on the control per category."""
-
-    def column(name: str) -> list[float]:
-        return [row[name] for row in rows]
-
+    column = Columns(rows)
     found.decide(PRIMARY[0], column("auroc"), above=WELL_ABOVE)
-    found.decide(PRIMARY[1], Pairs(column("f1 without tokens"), column("f1")), above=0.0)
-    found.decide(PRIMARY[2], Pairs(column("other change"), column("own change")), above=0.0)
-    found.report("F1, tokens minus the first word's probability as a knob", Pairs(column("f1 word"), column("f1")),
-                 above=0.0)  # fmt: skip
-    found.report("F1 without a threshold (the likelier token), tokens minus without tokens",
-                 Pairs(column("f1 without tokens"), column("f1 compared")), above=0.0)  # fmt: skip
+    found.decide(PRIMARY[1], column.pairs("f1", "f1 without tokens"), above=0.0)
+    found.decide(PRIMARY[2], column.pairs("own change", "other change"), above=0.0)
+    words = column.pairs("f1", "f1 word")
+    found.report("F1, tokens minus the first word's probability as a knob", words, above=0.0)
+    plain = column.pairs("f1 compared", "f1 without tokens")
+    found.report("F1 without a threshold (the likelier token), tokens minus without tokens", plain, above=0.0)
     found.report("AUROC of a random token's probability", column("auroc, random token"))
     found.report("texts that agree with the forced token", column("consistency"), above=0.9)
     found.report("refusals without tokens", column("rate without tokens"))

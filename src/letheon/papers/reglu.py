@@ -37,11 +37,11 @@ from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import make_world, new_model, split_authors, taught, train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 NARROW = "ReGLU, k 6"
 
@@ -152,8 +152,7 @@ def follow_arm(scale: Scale, arm: str, rate: float, seed: int) -> Trajectory:
     """One adapter trained from a copy of the taught model, until it has forgotten deeply."""
     before, setting = start(seed, scale), setting_of(scale)
     plan = Arm((setting.arms | TOLD[scale.name])[arm], rate, setting.steps, batch_size=8)
-    copied = before._replace(model=copy_of(before.model))
-    return follow(copied, plan, seed, until=lambda point: point["forget_probability"] <= DEEP)
+    return follow(before.copied(), plan, seed, until=lambda point: point["forget_probability"] <= DEEP)
 
 
 def kept_deep(run: Trajectory) -> float | None:

@@ -33,10 +33,10 @@ from letheon.papers.common.recall_world import (
     recall_results,
     tuned_rates,
 )
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 LAYER, SIZE = 1, 4  # the layer with synapses, and the side of a synaptic matrix
 STEPS = 500

@@ -19,7 +19,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.handmade import POSITION, SCRATCH, TOKEN, Head, handmade
 from letheon.papers.common.small_llama import word_tokenizer
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, Threshold
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.probe.retrieval_heads.needles import Instance, Needle, build_instances
@@ -27,10 +27,10 @@ from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and
 from letheon.probe.retrieval_heads.scoring import score_instances
 
 # The parts that decide, named before any run.
-PRIMARY = (
-    "rank correlation of the scores between halves of the prompts",
-    "recall of the worst random mask minus recall without the best heads, on prompts that did not choose them",
-)
+HALVES = "rank correlation of the scores between halves of the prompts"
+MASKED = "recall of the worst random mask minus recall without the best heads, on prompts that did not choose them"
+BOUNDS = {HALVES: Threshold(above=0.8), MASKED: Threshold(above=0.1)}
+PRIMARY = tuple(BOUNDS)
 BESIDE = (
     "share of retrieval heads", "best score, permuted", "share of prompts answered", "planted head's score",
     "best other score",
@@ -71,16 +71,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     rows = [{**measured(model, seed, LENGTHS[scale.name]), **control(seed)} for seed in scale.seeds]
     results = Results({"heads": rows})
     results.record(found)
-    judge(results, found)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on reliability and masking; report the number of heads and the controls."""
-    for part, above in zip(PRIMARY, (0.8, 0.1), strict=True):
-        found.decide(part, results.column("heads", part), above=above)
+    results.judge(found, "heads", BOUNDS, BESIDE)
     found.check("a planted copying head is found, and no other", all(results.column("heads", "planted head found")))
-    for name in BESIDE:
-        found.report(name, results.column("heads", name))
 
 
 def drawn_needles(seed: int) -> list[Needle]:
@@ -105,8 +97,8 @@ def measured(model: LanguageModel, seed: int, lengths: tuple[int, ...]) -> dict[
     permuted = float(scored.shuffled[scored.passed].mean(0).max()) if scored.passed else None
     return {
         "seed": seed,
-        PRIMARY[0]: scored.split_half().value,
-        PRIMARY[1]: masking.effect.value if masking else None,
+        HALVES: scored.split_half().value,
+        MASKED: masking.effect.value if masking else None,
         "share of retrieval heads": float((scored.mean() >= 0.1).float().mean()),
         "best score, permuted": permuted,
         "share of prompts answered": len(scored.passed) / len(instances),

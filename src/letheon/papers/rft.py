@@ -11,15 +11,18 @@ one that keeps most of the old task under seeds that are not judged.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.networks import several
 from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.strategies.naive import Naive
 from letheon.retain.strategies.rft import RFT, Settings
 from letheon.retain.strategy import Strategy
@@ -59,7 +62,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.measured |= {name: summary(ones) for name, ones in runs.items()}
     judge(runs, found)
     found.figures |= figures(runs)
-    found.rows += [{"arm": name, "seed": seed, **seeds[seed][name].to_json()} for name in ARMS for seed in seeds]
+    found.rows += [{"arm": name, "seed": seed, **asdict(seeds[seed][name])} for name in ARMS for seed in seeds]
 
 
 def judge(runs: Runs, found: Findings) -> None:
@@ -98,11 +101,11 @@ def tuned() -> dict[str, float]:
     """Each arm's rate: most of the old task is kept under the tuning seeds, all of which reach the target."""
     worlds = {seed: make_parity(seed) for seed in TUNING_SEEDS}
 
-    def kept(name: str, rate: float) -> float:
-        olds = [run(world, name, rate, seed).old for seed, world in worlds.items()]
-        return sum(old if old is not None else -1.0 for old in olds)
+    def kept(name: str, rate: float, seed: int) -> float:
+        old = run(worlds[seed], name, rate, seed).old
+        return -1.0 if old is None else old
 
-    return {name: max(RATES, key=lambda rate: kept(name, rate)) for name in ARMS}
+    return {name: best_of(RATES, partial(kept, name), TUNING_SEEDS) for name in ARMS}
 
 
 def strategy_of(options: dict[str, Any] | None) -> Strategy:

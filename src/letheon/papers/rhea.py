@@ -163,7 +163,7 @@ def judge(results: Results, found: Findings) -> None:
 
 def one_seed(seed: int, embedder: Embedder, model: LanguageModel) -> dict[str, dict[str, Any]]:
     """Measure every arm on the dialogues of a seed; return a row per arm. The model is asked about the first ones."""
-    count = _counter(model)
+    count = cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
     dialogues = [make_dialogue(1000 * seed + number, unseen=seed < JUDGED) for number in range(DIALOGUES)]
     values: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
     for number, dialogue in enumerate(dialogues):
@@ -247,8 +247,3 @@ def recognised(dialogues: Sequence[Dialogue], embedder: Embedder) -> dict[str, f
 def _mean(values: Sequence[float | None]) -> float:
     """Return the mean over seeds; NaN, which passes no check, where a seed has none."""
     return float(np.mean([float("nan") if value is None else value for value in values]))
-
-
-def _counter(model: LanguageModel) -> Callable[[str], int]:
-    """Return the function that counts a text's tokens, once per text."""
-    return cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))

@@ -32,11 +32,11 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers.common.people import ASKED, HELD_OUT, REFUSALS, People, make_people, taught, ways
 from letheon.papers.common.small_llama import copy_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, Threshold, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import plane
+from letheon.report.plots import lines
 
 STEERING = "steering_rate={rate},steering_steps=6,steering_warmup=2"
 STEERING_RATE = 1e-3

@@ -40,10 +40,10 @@ from letheon.measure.rwku.scoring import exact_match, n_gram_entropy, rouge_l_re
 from letheon.papers.common.data import data_folder
 from letheon.papers.common.invented_targets import make_target
 from letheon.papers.common.small_llama import copy_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 GET = "get RWKU (CC BY 4.0) from the hub, jinzhuoran/RWKU, in either of its layouts"
 # Rows of each set of a real target, tokens of an invented one's text for fluency, tokens of a biography.

@@ -36,7 +36,6 @@ from letheon.papers.common.known_meter import LAYER, Meter, ordinary_states
 from letheon.papers.common.known_world import make_known_world, taught
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
@@ -44,6 +43,7 @@ from letheon.probe.entities import Separation
 from letheon.probe.sae.autoencoder import Quality
 from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 from letheon.report.figures import canvas, look, svg
+from letheon.report.plots import lines
 
 RATES, STEPS, BATCH, EVERY = (1e-3, 3e-3), 60, 8, 3
 ARMS = {

@@ -19,7 +19,7 @@ from letheon.audit.plan import GENERAL_TEXT
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.statistics import rank_correlation
-from letheon.papers.kit.findings import Findings, mean
+from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
 from letheon.probe.secondary_sinks.detect import layer_window
@@ -57,21 +57,13 @@ def reproduce(scale: Scale, found: Findings) -> None:
     rows = [measured(model, seed, ids) for seed, ids in zip(scale.seeds, pieces, strict=True)]
     results = Results({"planted": rows})
     results.record(found)
-    judge(results, found)
+    results.judge(found, "planted", dict.fromkeys(PRIMARY, Threshold(above=0.0)), BESIDE)
 
 
 def pieces_of(model: LanguageModel, text: str, count: int) -> list[torch.Tensor]:
     """Cut a text into as many pieces of equal length, so that no two seeds see the same words."""
     length = len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) // count
     return cut_texts(model, text, length, count)
-
-
-def judge(results: Results, found: Findings) -> None:
-    """Decide on what a sink's direction adds to a random one's attention and lifetime; report what is detected."""
-    for part in PRIMARY:
-        found.decide(part, results.column("planted", part), above=0.0)
-    for name in BESIDE:
-        found.report(name, results.column("planted", name))
 
 
 def measured(model: LanguageModel, seed: int, ids: torch.Tensor) -> dict[str, Any]:

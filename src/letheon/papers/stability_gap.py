@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Pairs, means
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.gradient_split import GradientWatch
 from letheon.retain.learn import learn

@@ -24,7 +24,7 @@ from functools import cache
 
 from letheon.papers.common.families import MEMBERS, NUMBERS, Bench, Member, probability
 from letheon.papers.common.tofu_mini import make_world
-from letheon.papers.kit.findings import Findings, Pairs, means
+from letheon.papers.kit.findings import Findings, Pairs, mean, means
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import plane
@@ -49,16 +49,14 @@ def reproduce(scale: Scale, found: Findings) -> None:
     tables = {seed: table(seed, rates, full) for seed in scale.seeds}
     names = ("before", *BY_NAME)
     mean_of = {name: means([rows[name] for rows in tables.values()], NUMBERS) for name in names}
-    probed = {
-        name: means([rows[name] for rows in tables.values()], ("probe accuracy",)) for name in ("before", "LEACE")
-    }
+    probed = [mean(rows[name]["probe accuracy"] for rows in tables.values()) for name in ("before", "LEACE")]
     complete = all(
         math.isfinite(row[number]) for rows in tables.values() for row in rows.values() for number in NUMBERS
     )
     found.measured |= {
         "table": mean_of,
         "families": {member.name: [member.family, member.sub, member.guarantee] for member in MEMBERS},
-        "probe accuracy, before and after LEACE": [probed[name]["probe accuracy"] for name in ("before", "LEACE")],
+        "probe accuracy, before and after LEACE": probed,
         "seeds in which the level is reached": {
             name: len(tables) - returned(tables, name).ours.count(None) for name in EMPIRICAL
         },

@@ -29,7 +29,7 @@ from letheon.measure.human.tip_of_tongue.recall import facts, recall_prompt, rem
 from letheon.measure.human.tip_of_tongue.retrieval import bm25_scores, chance_mrr, ranked, ranks_of
 from letheon.measure.human.tip_of_tongue.simulator import Film, simulate_films, simulate_posts
 from letheon.papers.common.small_llama import teach, template_llama
-from letheon.papers.kit.findings import Findings, Pairs
+from letheon.papers.kit.findings import Columns, Findings
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.recall.embedders import Cached, Embedder, load_embedder
@@ -76,17 +76,14 @@ def reproduce(scale: Scale, found: Findings) -> None:
 
 def judge(rows: Sequence[dict[str, Any]], found: Findings) -> None:
     """Decide on mean reciprocal rank and on the coverage of what people remembered."""
-
-    def of(name: str) -> list[Any]:
-        return [row[name] for row in rows]
-
-    found.decide(CONTRASTIVE, Pairs(of("bm25"), of("towers")), above=0.0)
-    found.decide(UNTRAINED, Pairs(of("embedding"), of("towers")), above=0.0)
-    found.decide(COVERAGE, Pairs(of("coverage, random"), of("coverage, trained")), above=0.0)
-    found.decide(TELLER, Pairs(of("coverage, teller"), of("coverage, trained")), above=0.0)
-    found.report("MRR: BM25 minus a random order", Pairs(of("chance"), of("bm25")), above=0.0)
-    found.report("MRR: towers of shuffled pairs minus towers", Pairs(of("towers"), of("towers, shuffled")), below=0.0)
-    found.report("MRR: towers without shown text and speech, minus with", Pairs(of("towers"), of("towers, bare")))
+    of = Columns(rows)
+    found.decide(CONTRASTIVE, of.pairs("towers", "bm25"), above=0.0)
+    found.decide(UNTRAINED, of.pairs("towers", "embedding"), above=0.0)
+    found.decide(COVERAGE, of.pairs("coverage, trained", "coverage, random"), above=0.0)
+    found.decide(TELLER, of.pairs("coverage, trained", "coverage, teller"), above=0.0)
+    found.report("MRR: BM25 minus a random order", of.pairs("bm25", "chance"), above=0.0)
+    found.report("MRR: towers of shuffled pairs minus towers", of.pairs("towers, shuffled", "towers"), below=0.0)
+    found.report("MRR: towers without shown text and speech, minus with", of.pairs("towers, bare", "towers"))
     found.report("recalls: rank correlation of the gain in likelihood and planted salience", of("salience"), above=0.0)
     found.report("r of response time and views (planted below 0)", of("r response"), below=0.0)
     for name in ("bm25", "embedding", "towers", "chance", "coverage, trained", "coverage, teller",

@@ -40,11 +40,11 @@ from letheon.measure.recommendation import ranking_metrics
 from letheon.papers.common.recommender import FORGOTTEN, World, distances, first_logits, make_world, some
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.kit.arms import Trajectory
-from letheon.papers.kit.figures import lines, mean_course
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, first_crossing
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines, mean_course
 
 QUANTILES = (0.99, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5, 0.25, 0.0)
 KAPPAS = (8.0, 16.0)  # beyond the smallest quantile
@@ -155,10 +155,7 @@ def kept_deep(scale: Scale, arm: str, rate: float, seed: int) -> float | None:
     return first_crossing(run.column("forget_share"), run.column("retain"), DEEP)
 
 
-@cache
-def tuning_world(seed: int, scale: Scale) -> World:
-    """The world of a tuning seed, which is needed for every arm and rate."""
-    return make_world(seed, scale)
+tuning_world = cache(make_world)  # of a tuning seed, which is needed for every arm and rate
 
 
 def curves(world: World, seed: int) -> list[Point]:

@@ -7,14 +7,16 @@ logits for new and replayed rows, each at the rate with the best average accurac
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from letheon.papers.common.networks import network, several
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
+from letheon.report.plots import lines
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn
 from letheon.retain.strategies.uer import BiasWatch
@@ -44,7 +46,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the 2 x 2 combinations of current and replayed logits, and locate the bias towards the newest classes."""
     found.baselines += ["experience replay", "the other two ways to form logits", "UER without a temperature"]
     found.seeds = several(scale.seeds, EACH)
-    arms = {name: tuned(text) for name, text in ARMS.items()}
+    arms = {name: (text, best_of(RATES, partial(average_of, text), TUNING_SEEDS)) for name, text in ARMS.items()}
     results = run_arms(measured, arms, found.seeds)
     results.record(found)
     found.measured["learning rates"] = {name: rate for name, (_, rate) in arms.items()}
@@ -64,13 +66,9 @@ def judge(results: Results, found: Findings) -> None:
         results.report(found, f"average: uer above {other}", "average", "uer", other, above=0.0)
 
 
-def tuned(text: str) -> Arm:
-    """A strategy with the rate of the best average accuracy under the tuning seeds."""
-
-    def score(rate: float) -> float:
-        return sum(measured((text, rate), seed)["average"] for seed in TUNING_SEEDS)
-
-    return text, max(RATES, key=score)
+def average_of(text: str, rate: float, seed: int) -> float:
+    """The average accuracy of one run, which rates are chosen by."""
+    return float(measured((text, rate), seed)["average"])
 
 
 def measured(arm: Arm, seed: int) -> dict[str, Any]:

@@ -28,14 +28,13 @@ from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.papers.common.skills import CONTROL, Task, learned, make_tasks
 from letheon.papers.common.small_llama import accuracy, copy_of
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings, Threshold, mean
 from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.probe.choices import Answered, Choice, answered, forget_ratio, option_probabilities, relabelled
 from letheon.probe.forgetting_depth import all_probes, variability
 from letheon.probe.linear_probes import token_states
-from letheon.report.plots import heat_map, scatter
+from letheon.report.plots import heat_map, lines, scatter
 
 RATES, BATCH, STEPS, LOOK = (1e-4, 3e-4, 1e-3), 16, 60, 3
 NEAR_RANDOM = 0.4  # forgetting ends at this accuracy on the rows trained on; chance is a quarter
@@ -195,8 +194,8 @@ def of_seed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         "ratio on held-out rows, rules": rule,
         "ratio on held-out rows, facts": fact,
         "rules minus facts": None if rule is None or fact is None else rule - fact,
-        "correlation of ratio with confidence": _correlation([row["confidence"] for row in known], ratios),
-        "correlation of ratio with variability": _correlation([row["variability"] for row in known], ratios),
+        "correlation of ratio with confidence": rank_correlation([row["confidence"] for row in known], ratios).value,
+        "correlation of ratio with variability": rank_correlation([row["variability"] for row in known], ratios).value,
         "probe minus output accuracy after": mean([(one["after"] or 0.0) - one["output"] for one in probed]),
         "share of the probe's skill kept": mean([one["kept"] for one in probed]),
         RIGHT: mean([row["ratio_true"] for row in known]),
@@ -251,14 +250,8 @@ def judge(found: Findings, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _difficulty(rows: Sequence[Mapping[str, Any]]) -> float | None:
     known = [row for row in rows if row["ratios"]["held_out"] is not None]
-    return _correlation(
-        [row["accuracy_before"]["held_out"] for row in known], [row["ratios"]["held_out"] for row in known]
-    )
-
-
-def _correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-
-    return rank_correlation(first, second).value
+    ratios = [row["ratios"]["held_out"] for row in known]
+    return rank_correlation([row["accuracy_before"]["held_out"] for row in known], ratios).value
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

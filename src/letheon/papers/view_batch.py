@@ -10,7 +10,8 @@ to forget; so accuracy decides beside forgetting, and no arm may gain by a lower
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from letheon.papers.common.networks import network
 from letheon.papers.fpf import SIZES, convolutional_of
@@ -50,24 +51,17 @@ PRIMARY = (
 )
 
 
-class Run(NamedTuple):
-    """Options of `view_batch`, and the learning rate."""
-
-    options: dict[str, Any]
-    rate: float
-
-
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare one to sixteen views at equal steps, with controls for distortion, rest and divergence."""
     found.baselines += ["iCaRL with one weak view", "with one strong view", "with views and no steady rest"]
     wide = scale.name == "full"
 
     def score(name: str, rate: float, seed: int) -> float:
-        return float(measured(Run(ARMS[name], rate), seed, wide)["average accuracy"])
+        return float(measured(ARMS[name], rate, seed, wide)["average accuracy"])
 
     rates = choose(found, dict.fromkeys(ARMS, RATES), score)
-    runs = {name: Run(options, rates[name]) for name, options in ARMS.items()}
-    results = run_arms(lambda run, seed: measured(run, seed, wide), runs, scale.seeds)
+    runs = {name: (options, rates[name]) for name, options in ARMS.items()}
+    results = run_arms(lambda run, seed: measured(*run, seed, wide), runs, scale.seeds)
     results.record(found, METRICS)
     judge(results, found)
     found.figures |= figures(results)
@@ -91,14 +85,16 @@ def judge(results: Results, found: Findings) -> None:
     found.check("equal steps", len(steps) == 1)
 
 
-def measured(run: Run, seed: int, wide: bool = False, epochs: int = EPOCHS) -> dict[str, Any]:
+def measured(
+    options: Mapping[str, Any], rate: float, seed: int, wide: bool = False, epochs: int = EPOCHS
+) -> dict[str, Any]:
     """Forgetting and accuracies of one run, and its mean recall intervals in epochs (passes over all rows)."""
-    settings = Settings(**run.options)
+    settings = Settings(**options)
     watch = RecallWatch(settings.views)
     parts = [ViewBatch(settings), ICaRL(ICaRL.Settings(capacity=CAPACITY)), watch]
     model = convolutional_of(seed) if wide else network(SIZES, seed, batch_norm=True)
     composed, training = Composition(parts, "view_batch+icarl"), TRAINING | {"epochs": epochs}
-    result = learn(model, split_digits(seed=seed), composed, seed=seed, learning_rate=run.rate, **training)
+    result = learn(model, split_digits(seed=seed), composed, seed=seed, learning_rate=rate, **training)
     learned = [float(result.matrix[i + 1, i]) for i in range(len(result.tasks))]
     return {
         "seed": seed,

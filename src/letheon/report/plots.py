@@ -71,6 +71,11 @@ def scatter(points: Mapping[str, tuple[float, float]], across: str, up: str, wor
         return svg(figure, words)
 
 
+def mean_course(courses: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """(step, mean over courses) from step 1 on, for `lines`; as long as the shortest course."""
+    return [(float(i), sum(values) / len(values)) for i, values in enumerate(zip(*courses, strict=False), 1)]
+
+
 def lines(
     series: Mapping[str, Sequence[tuple[float, float]]],
     across: str,

@@ -148,18 +148,11 @@ class ParameterDynamics:
         distances, shares = movement(now, before, self.norm), relative_movement(now, before)
         self.moves += [Move(kind, name, task, epoch, distances[name], shares[name]) for name in now]
 
-    def within(self) -> dict[str, float]:
-        """Return the mean distance per parameter between epochs of a task, by module."""
-        return self._means("within")
-
     def across(self, relative: bool = False) -> dict[str, float]:
         """Return the mean distance between the same epochs of consecutive tasks, by module."""
-        return self._means("across", relative)
-
-    def _means(self, kind: str, relative: bool = False) -> dict[str, float]:
         values: dict[str, list[float]] = {}
         for move in self.moves:
-            if move.kind == kind:
+            if move.kind == "across":
                 values.setdefault(move.module, []).append(move.relative if relative else move.distance)
         return {name: fmean(found) for name, found in values.items()}
 
@@ -172,15 +165,6 @@ class ParameterDynamics:
             if role in ("norm", "statistics") or tensors[name].dim() > 1:
                 grouped.setdefault(role, []).append(value)
         return {role: fmean(found) for role, found in grouped.items()}
-
-    def sensitivity(self) -> dict[str, float]:
-        """Return how far each module moves when the task changes, over the median module."""
-        return sensitivity(self.across())
-
-    def select(self, budget: float = 0.1) -> list[str]:
-        """Return the names of the most sensitive parameters, at most a share of all parameters."""
-        sizes = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
-        return selected(self.sensitivity(), sizes, budget)
 
 
 class DynamicsWatch(Strategy):

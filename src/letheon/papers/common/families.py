@@ -24,7 +24,7 @@ from letheon.audit.measuring.extraction import extraction_likelihood
 from letheon.audit.measuring.membership import membership
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import AnswerScore, score_answers
+from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.memorisation import exact_memorization
 from letheon.core.training.finetuning import finetune
@@ -33,7 +33,7 @@ from letheon.forget.guards import Guardrail, InContext
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_probability
-from letheon.papers.common.small_llama import accuracy, copy_of, world_settings
+from letheon.papers.common.small_llama import accuracy, copy_of, scored, world_settings
 from letheon.papers.common.tofu_mini import World, new_model, paraphrased, split_authors, train
 from letheon.papers.kit.findings import means
 from letheon.probe.erasure import concept_states, erased, fit_eraser
@@ -239,11 +239,6 @@ class Bench:
             "share of weights moved": moved_share(self.full, model),
             "probe accuracy": probe_accuracy(model, self.request, self.seed),
         }
-
-
-def scored(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
-    """The score of each row's own answer."""
-    return [scores[0] for scores in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
 
 
 def probability(model: LanguageModel, rows: Sequence[Example]) -> float:

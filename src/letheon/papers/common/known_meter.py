@@ -10,11 +10,10 @@ from torch import Tensor
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.forget.objectives.sae.entities import mention_states, states_of
 from letheon.forget.objectives.sae.loss import position
 from letheon.papers.common.known_world import KnownWorld, hedged, questions
-from letheon.papers.common.small_llama import accuracy
+from letheon.papers.common.small_llama import accuracy, scored
 from letheon.probe.entities import EntitySet, KnowledgeProbe, Template, latent_separation, mentions
 from letheon.probe.sae.autoencoder import SparseAutoencoder
 
@@ -31,8 +30,7 @@ def ordinary_states(model: LanguageModel, world: KnownWorld) -> Tensor:
 
 def answer_probability(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Mean over rows of the answer's probability, the geometric mean over its tokens."""
-    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
-    return sum(answers[0].probability for answers in scored) / len(rows)
+    return sum(answer.probability for answer in scored(model, rows)) / len(rows)
 
 
 class Meter:

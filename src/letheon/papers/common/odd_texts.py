@@ -131,7 +131,8 @@ def _sentence(draw: random.Random, theme: str) -> str:
     """A plain sentence that describes a thing, or says of which kind a word is."""
     words, things = words_of(theme), things_of(theme)
     place = draw.randrange(len(things))
-    word = words[place] if place < KNOWN and draw.random() < 0.9 else draw.choices(words, _zipf(len(words)))[0]
+    zipf = [1 / rank**1.5 for rank in range(1, len(words) + 1)]
+    word = words[place] if place < KNOWN and draw.random() < 0.9 else draw.choices(words, zipf)[0]
     begin = draw.choice(THEMES[theme][2]).format(thing=things[place])
     form = draw.random()
     if form < 0.15:
@@ -142,10 +143,6 @@ def _sentence(draw: random.Random, theme: str) -> str:
     elif form < 0.3:
         begin = f"people say that {begin}"
     return f"{begin} {word} {draw.choice(TAILS)}"
-
-
-def _zipf(n: int) -> list[float]:
-    return [1 / rank**1.5 for rank in range(1, n + 1)]
 
 
 def _odd(draw: random.Random, theme: str, keyword: str, category: str) -> Odd:

@@ -8,7 +8,7 @@ a little.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -85,10 +85,6 @@ class Matched:
     steps: int | None = None
     kept: float = 1.0
     path: list[tuple[float, float]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """All values as plain numbers."""
-        return asdict(self)
 
 
 def right_parity(drawn: Int[Tensor, "n group"], rows: TaskRows) -> Float[Tensor, "n group"]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,10 +23,11 @@ from letheon.attend.attaching import AddOns
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.papers.common.networks import seeded
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
+from letheon.papers.kit.tuning import best_of
 from letheon.papers.outcome import Scale
+from letheon.report.plots import lines
 
 KEYS, VALUES = 8, 6
 QUESTIONS = KEYS * VALUES  # first question token; fact tokens come before
@@ -215,10 +217,10 @@ def tuned_rates(arms: Iterable[str], make: Make, place: str, scale: Scale, steps
     times = 1 if scale.name == "fast" else 4
     models = {seed: trained_base(seed, times * BASE_STEPS) for seed in TUNING_SEEDS}
 
-    def score(arm: str, rate: float) -> float:
-        return sum(with_arm(model, arm, make, seed, times * steps, rate)[place] for seed, model in models.items())
+    def score(arm: str, rate: float, seed: int) -> float:
+        return float(with_arm(models[seed], arm, make, seed, times * steps, rate)[place])
 
-    return {arm: max(RATES, key=lambda rate: score(arm, rate)) for arm in arms}
+    return {arm: best_of(RATES, partial(score, arm), TUNING_SEEDS) for arm in arms}
 
 
 def attached(arm: str, kind: Callable[..., Any], settings: Any, model: LanguageModel, seed: int) -> AddOns:

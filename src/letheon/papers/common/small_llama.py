@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.answer_trees import AnswerScore, score_answers
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainingOutcome
 from letheon.core.training.settings import TrainSettings
@@ -152,7 +152,11 @@ def copy_of(model: LanguageModel) -> LanguageModel:
     return replace(model, model=deepcopy(model.model), _encoder=None)
 
 
+def scored(model: LanguageModel, rows: Sequence[Example]) -> list[AnswerScore]:
+    """The score of each row's own answer."""
+    return [scores[0] for scores in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+
+
 def accuracy(model: LanguageModel, rows: Sequence[Example]) -> float:
     """Share of rows whose whole answer is the model's greedy choice, token by token."""
-    scored = score_answers(model, [(row.prompt, [row.answer]) for row in rows])
-    return sum(bool(answers[0].correct.all()) for answers in scored) / len(rows)
+    return sum(bool(answer.correct.all()) for answer in scored(model, rows)) / len(rows)

@@ -11,12 +11,11 @@ import numpy as np
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.memorisation import extraction_strength
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
-from letheon.papers.common.small_llama import copy_of
+from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.outcome import Scale
 
 Name = TypeVar("Name")
@@ -29,6 +28,10 @@ class Taught(NamedTuple):
     model: LanguageModel
     request: Request
     measure: Measure
+
+    def copied(self) -> Taught:
+        """The same with a copy of the model, which a run may change."""
+        return self._replace(model=copy_of(self.model))
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Arms:
 
 def run_each(arms: Mapping[Name, Arm], taught: Taught, seed: int) -> dict[Name, Trajectory]:
     """Run arms, each from a copy of the taught model."""
-    return {name: follow(taught._replace(model=copy_of(taught.model)), arm, seed) for name, arm in arms.items()}
+    return {name: follow(taught.copied(), arm, seed) for name, arm in arms.items()}
 
 
 def memory_of(sets: Mapping[str, Sequence[Example]]) -> Measure:
@@ -171,7 +174,7 @@ def memory_of(sets: Mapping[str, Sequence[Example]]) -> Measure:
     def measure(model: LanguageModel) -> dict[str, float]:
         measured = {}
         for name, rows in sets.items():
-            answers = [scores[0] for scores in score_answers(model, [(row.prompt, [row.answer]) for row in rows])]
+            answers = scored(model, rows)
             measured[f"{name}_probability"] = float(np.mean([answer.probability for answer in answers]))
             measured[f"{name}_es"] = float(np.mean([extraction_strength(answer.correct) or 0.0 for answer in answers]))
         return measured

@@ -47,6 +47,21 @@ class Pairs(NamedTuple):
     ours: Values
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of rows that hold every arm's values under names of their own, one row per seed."""
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def __call__(self, name: str) -> list[Any]:
+        """One value per seed."""
+        return [row[name] for row in self.rows]
+
+    def pairs(self, ours: str, baseline: str) -> Pairs:
+        """The values of two columns, paired by seed."""
+        return Pairs(self(baseline), self(ours))
+
+
 class Judged(NamedTuple):
     """A mean over seeds: value, 95 % interval, verdict on a part of the claim, p-value, number of seeds."""
 
@@ -92,14 +107,6 @@ def _compared(value: float, threshold: float, rounding: float, above: bool, n: i
     if abs(margin) <= rounding:
         return Judged(value, None, "inconclusive", 1.0, n)
     return Judged(value, None, "holds" if margin > 0 else "fails", 0.0, n)
-
-
-def _size(sample: Values | Pairs) -> int:
-    return len(sample.ours) if isinstance(sample, Pairs) else len(sample)
-
-
-def _numbers(judged: Judged) -> dict[str, Any]:
-    return {"mean": judged.value, "p": judged.p, "n": judged.n}
 
 
 def together(verdicts: Mapping[str, Verdict], p_values: Mapping[str, float]) -> Verdict:
@@ -184,7 +191,7 @@ class Findings:
         """
         self._demand_named(part)
         judged = judge(sample, above=above, below=below)
-        if judged.n < _size(sample) and not gaps:
+        if judged.n < len(sample.ours if isinstance(sample, Pairs) else sample) and not gaps:
             judged = judged._replace(verdict="inconclusive", p=1.0)
         self._add(part, judged, value, above, below)
         self.parts[part] = judged.verdict
@@ -267,8 +274,9 @@ class Findings:
         """The outcome to print and record."""
 
         def told(verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, Any]]:
+            numbers = {name: {"mean": one.value, "p": one.p, "n": one.n} for name, one in self.judged.items()}
             return {
-                name: {"verdict": verdict, **_numbers(self.judged[name])} | dict(self.thresholds.get(name, {}))
+                name: {"verdict": verdict, **numbers[name], **self.thresholds.get(name, {})}
                 for name, verdict in verdicts.items()
             }
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from letheon.papers.kit.arms import Trajectory
-from letheon.papers.kit.figures import lines
 from letheon.papers.kit.findings import Pairs, mean
+from letheon.report.plots import lines
 
 Runs = Mapping[int, Mapping[str, Trajectory]]  # seed -> arm -> run
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -26,11 +26,6 @@ def first_crossing(levels: Sequence[float], values: Sequence[float], level: floa
     return None
 
 
-def first_reached(levels: Sequence[float], values: Sequence[float], level: float) -> float | None:
-    """`values` at the first point whose level is at most `level`, without interpolation; None if there is none."""
-    return next((value for now, value in zip(levels, values, strict=True) if now <= level), None)
-
-
 def kept_or_depth(run: Trajectory, by: str, keep: str, level: float) -> float:
     """`keep` where `by` first falls to a level: what an arm's setting is chosen by.
 
@@ -38,6 +33,11 @@ def kept_or_depth(run: Trajectory, by: str, keep: str, level: float) -> float:
     """
     kept = first_crossing(run.column(by), run.column(keep), level)
     return -min(run.column(by)) if kept is None else kept
+
+
+def from_deep(deep: float) -> tuple[float, ...]:
+    """The level at which runs are to be compared, and the shallower ones to fall back on."""
+    return (deep, *(level for level in LEVELS if level > deep))
 
 
 def common_level(paths: Iterable[Sequence[float]], levels: Sequence[float] = LEVELS) -> float | None:
@@ -55,22 +55,17 @@ class EqualForgetting:
         by: the measurement that falls while a model forgets.
         keep: the measurement that is compared at the level.
         level: the level of `by`; None if the compared runs reach no common one, and then nothing has a value.
-        interpolate: read linearly between two points, instead of at the first point that reaches the level.
     """
 
     runs: Runs
     by: str
     keep: str
     level: float | None
-    interpolate: bool = True
 
     def at(self, run: Trajectory, keep: str | None = None, level: float | None = None) -> float | None:
         """A measurement of one run at the common level, or at another."""
         level = self.level if level is None else level
-        if level is None:
-            return None
-        read = first_crossing if self.interpolate else first_reached
-        return read(run.column(self.by), run.column(keep or self.keep), level)
+        return None if level is None else first_crossing(run.column(self.by), run.column(keep or self.keep), level)
 
     def values(self, arm: str, keep: str | None = None) -> list[float | None]:
         """A measurement of an arm at the level, one value per seed."""
@@ -118,7 +113,6 @@ def at_equal_forgetting(
     *,
     by: str = "forget_probability",
     levels: Sequence[float] = LEVELS,
-    interpolate: bool = True,
 ) -> EqualForgetting:
     """Find the lowest level that the compared arms reach under every seed, and read the runs there.
 
@@ -131,4 +125,4 @@ def at_equal_forgetting(
     """
     compared = tuple(compare)
     level = common_level((arms[arm].column(by) for arms in runs.values() for arm in compared), levels)
-    return EqualForgetting(runs, by, keep, level, interpolate)
+    return EqualForgetting(runs, by, keep, level)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from letheon.core.statistics import Estimate, estimate_mean
-from letheon.papers.kit.findings import Findings, Pairs, means
+from letheon.papers.kit.findings import Findings, Pairs, Threshold, means
 
 Row = Mapping[str, Any]
 Arm = TypeVar("Arm")
@@ -58,6 +58,13 @@ class Results:
     def report(self, found: Findings, name: str, metric: str, ours: str, baseline: str, **threshold: Any) -> None:
         """Report ours minus the baseline with a verdict beside the claim; `threshold` is `above` or `below`."""
         found.report(name, self.pairs(metric, ours, baseline), value=False, **threshold)
+
+    def judge(self, found: Findings, arm: str, bounds: Mapping[str, Threshold], beside: Iterable[str]) -> None:
+        """Decide the columns of an arm that have a threshold, and report others, None where a row has no value."""
+        for part, threshold in bounds.items():
+            found.decide(part, self.column(arm, part), **threshold)
+        for name in beside:
+            found.report(name, [row.get(name) for row in self.arms[arm]])
 
     def record(self, found: Findings, metrics: Iterable[str] | None = None) -> None:
         """Add the means of every arm and all rows to the findings."""
