@@ -194,9 +194,6 @@ def _first_gradients(trial: MethodTrial, micro_batch_size: int) -> dict[str, Ten
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         found.update({str(i): p.grad.clone() for i, p in enumerate(parameters) if p.grad is not None})
 
-    handle = register_optimizer_step_pre_hook(take)
-    try:
+    with register_optimizer_step_pre_hook(take):
         trial.run(steps=1, batch_size=8, micro_batch_size=micro_batch_size)
-    finally:
-        handle.remove()
     return found

@@ -40,13 +40,12 @@ def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
         except _Stop as end:
             return end.args[0]
 
-    handle = blocks(model)[layer].register_forward_hook(stop)
-    model.forward = until
-    try:
-        yield
-    finally:
-        _restore_forward(model, own)
-        handle.remove()
+    with blocks(model)[layer].register_forward_hook(stop):
+        model.forward = until
+        try:
+            yield
+        finally:
+            _restore_forward(model, own)
 
 
 @contextmanager
@@ -65,8 +64,7 @@ def start_from(model: nn.Module, layer: int, hidden: Float[Tensor, "batch length
             own = block.__dict__.get("forward")
             block.forward = skip  # an instance attribute hides the class's method
             stack.callback(_restore_forward, block, own)
-        handle = layers[layer].register_forward_pre_hook(replace, with_kwargs=True)
-        stack.callback(handle.remove)
+        stack.enter_context(layers[layer].register_forward_pre_hook(replace, with_kwargs=True))
         yield
 
 
