@@ -207,17 +207,14 @@ class Start:
 )
 class ReGLU(Scope):
     settings: Settings
+    starts: dict[str, Start]
+    factors: dict[str, tuple[Tensor, Tensor]]  # A and B before the first step, with RILA
+    layers: dict[str, Any]
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
         """Refuse targets that the model's blocks do not have."""
         target_modules(model, recipe.scope.settings.targets, experts=False)
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.starts: dict[str, Start] = {}
-        self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
-        self.layers: dict[str, Any] = {}
 
     def may_move(self, name: str) -> bool:
         return False
@@ -241,10 +238,10 @@ class ReGLU(Scope):
             pooled_inputs(model, bases, spread(rows, settings.samples), settings.pooling)
             for rows in (request.forget, request.retain)
         ]
-        whole = []
+        whole, self.starts, self.factors = [], {}, {}
         self.layers = {name: layer for name, layer in self.layers.items() if name in halves[0][0]}
         for name, layer in self.layers.items():
-            weight, bias = matrix_of(layer), getattr(layer.base_layer, "bias", None)
+            weight, bias = turned(layer, layer.base_layer.weight.detach()), getattr(layer.base_layer, "bias", None)
             forget, retain = (outputs(weight, bias, entering[name], counts) for entering, counts in halves)
             basis = protected_directions(retain, settings.rank).float()
             whole += [name] if basis.shape[1] == len(weight) else []
@@ -263,7 +260,7 @@ class ReGLU(Scope):
         a[: q.shape[1]], b[:, : q.shape[1]] = (q.T @ weight.double()).to(a.dtype), q.to(b.dtype)
         self.factors[name] = a.detach().clone(), b.detach().clone()
         left = weight.double() - layer.scaling["default"] * b.double() @ a.double()
-        layer.base_layer.weight.copy_(in_layout(layer, left))
+        layer.base_layer.weight.copy_(turned(layer, left))
 
     def penalty(self) -> Tensor | None:
         if not self.settings.penalty:
@@ -299,12 +296,6 @@ class ReGLU(Scope):
             layer.lora_B["default"].weight.copy_(torch.cat([b, -b_start], 1))
 
 
-def matrix_of(layer: Any) -> Float[Tensor, "out in"]:
-    """W₀ of an adapted layer; GPT-2's are stored the other way round."""
-    weight: Tensor = layer.base_layer.weight.detach()
-    return weight.T if layer.fan_in_fan_out else weight
-
-
-def in_layout(layer: Any, weight: Float[Tensor, "out in"]) -> Tensor:
-    """A matrix in the layer's own layout."""
+def turned(layer: Any, weight: Tensor) -> Tensor:
+    """A matrix between the layer's own layout and [out, in], either way; GPT-2's are stored the other way round."""
     return weight.T if layer.fan_in_fan_out else weight

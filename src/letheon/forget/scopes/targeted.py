@@ -21,7 +21,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.hooks import bypass
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import attention, blocks, mlp
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Encoded, to_device
 from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import score
@@ -31,11 +31,8 @@ from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("k",)):
     k: int = 8  # of 32 layers; 6 to 9 are good in the paper's ablation over four models
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("k",))
 
 
 @torch.no_grad()
@@ -75,11 +72,8 @@ class Targeted(Scope):
     """After `select`, `layers` holds the selected layers and `effects` every layer's effect."""
 
     settings: Settings
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.layers: list[int] = []
-        self.effects: list[float] = []
+    layers: list[int]
+    effects: list[float]
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:

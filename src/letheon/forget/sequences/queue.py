@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import leaf_embeddings
 from letheon.core.model.models import LanguageModel
@@ -39,7 +38,7 @@ from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import RecipeJob
-from letheon.forget.request import Request
+from letheon.forget.request import Request, rows_hash
 from letheon.forget.scopes.targeted import answer_losses
 from letheon.forget.sequences.redundancy import (
     Filtered,
@@ -169,13 +168,6 @@ def knowledge(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]
     ]
     probability = float(np.mean([one.probability for one in answers]))
     return {"probability": probability, "extraction_strength": float(np.mean(strengths))}
-
-
-def rows_hash(request: Request) -> str:
-    """Hash a request's forget and retain rows without their ids."""
-    return canonical_hash(
-        [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
-    )
 
 
 class Queue:

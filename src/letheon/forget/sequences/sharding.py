@@ -24,7 +24,7 @@ from torch import Tensor
 from letheon.core.atomic import canonical_hash, is_whole, read_json, write_json
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 from letheon.core.rows.examples import Example, parse_rows
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
@@ -35,7 +35,7 @@ from letheon.forget.request import Request, row_of
 
 
 @dataclass(frozen=True)
-class ShardSettings:
+class ShardSettings(Checked, positive=("shards", "slices", "epochs")):
     """Settings of the division into shards and slices, and of the training.
 
     Attributes:
@@ -52,9 +52,6 @@ class ShardSettings:
     epochs: int = 4
     scope: str = "lora"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("shards", "slices", "epochs"))
 
 
 class Sharded:

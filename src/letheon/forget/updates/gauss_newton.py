@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -177,6 +178,7 @@ class Uphill(torch.optim.Optimizer):
 )
 class GaussNewton(Update):
     settings: Settings
+    measure: Callable[[], float] | None = None
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
@@ -190,10 +192,6 @@ class GaussNewton(Update):
             "gauss_newton needs the whole gradient of each layer, which no process has of weights in shards",
             "use --shard off, or an update by entries such as geometric or joint",
         )
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.measure: Callable[[], float] | None = None
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         """Fit the curvature of the weights as they are, and put the uphill step in AdamW's place."""
@@ -279,11 +277,7 @@ def kl_from_here(model: LanguageModel, batches: Sequence[Batch]) -> Callable[[],
     reference = Reference()
     for batch in batches:
         reference.keep(model, [row_of(batch, i) for i in range(len(batch))])
-
-    def measure() -> float:
-        return mean_kl(model, reference, batches)
-
-    return measure
+    return partial(mean_kl, model, reference, batches)
 
 
 def row_of(batch: Batch, i: int) -> Batch:

@@ -81,6 +81,8 @@ class NullSpaceUpdate(Update):
     """
 
     settings: Settings
+    spaces: dict[str, NullSpace]
+    momentum: Vector  # of the projected forget gradient, as Adam averages it
     # the momentum, the weights before the step, both gradients, the projected one and Adam's denominators; and up to 5
     # bytes of protected directions, whose number depends on the rows
     bytes_per_weight = Update.bytes_per_weight + 4 * 6 + 5
@@ -98,11 +100,6 @@ class NullSpaceUpdate(Update):
                 "null_space needs all inputs of a matrix, and this model's shards hold some of them",
                 "use --shard off, or another update such as geometric",
             )
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.spaces: dict[str, NullSpace] = {}
-        self.momentum: Vector = []  # of the projected forget gradient, as Adam averages it
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         if not rows.retain:
