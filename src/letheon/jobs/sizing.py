@@ -235,21 +235,11 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
     plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
     offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
     lighter = [way for way in choices if "fact_spans@" in way.options]
-    for way in plain:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}".rstrip()
-    for way in plain:
-        if count > 1 and way.per_device(count) < room:
-            return " ".join(f"{start} {way.options} --processes {count} --shard on".split())
-    for way in offloaded:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}"
-    for way in offloaded:
-        if count > 1 and way.per_device(count) < room:
-            return f"{start} {way.options} --processes {count} --shard on"
-    for way in lighter:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}"
+    for ways, devices in ((plain, 1), (plain, count), (offloaded, 1), (offloaded, count), (lighter, 1)):
+        sharded = f" --processes {devices} --shard on" if devices > 1 else ""
+        for way in ways:
+            if way.per_device(devices) < room:
+                return f"{start} {way.options}".rstrip() + sharded
     least, last = min(choices, key=lambda way: way.per_device(1)), plain[-1]
     problem = f"nothing fits here: the least is {least.per_device(1) / GIB:.0f} GiB ({least.options})"
     if last.gathered >= room:

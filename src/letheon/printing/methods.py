@@ -56,9 +56,8 @@ def show_families(verdicts: Sequence[FamilyVerdict], as_json: bool) -> None:
         print_json([dataclasses.asdict(verdict) for verdict in verdicts])
         return
     refused = [verdict for verdict in verdicts if verdict.refused]
-    table = Table(title="Refused before loading; everything else works", title_justify="left", box=None)
-    for heading in ("method", "family", "why, and what would work"):
-        table.add_column(heading)
+    title, headings = "Refused before loading; everything else works", ("method", "family", "why, and what would work")
+    table = Table(*headings, title=title, title_justify="left", box=None)
     for verdict in refused:
         table.add_row(verdict.method, verdict.family, Text(verdict.refused))
     Console().print(table)
