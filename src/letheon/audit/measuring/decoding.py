@@ -26,7 +26,7 @@ from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.generation import continue_ids, stop_tokens
-from letheon.core.scoring.prefix_cache import cached
+from letheon.core.scoring.prefix_cache import cache_of, cached
 from letheon.core.scoring.token_trees import Tree, shared_length
 
 # Distinct tokens of one first pass.
@@ -104,26 +104,16 @@ def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
 
 
 def _has_plain_cache(model: LanguageModel) -> bool:
-    """Say whether the model decodes by transformers' own loop and takes positions."""
+    """Say whether the model decodes by transformers' own loop, takes positions, and has the plain cache."""
     base = model.base()
     own = type(base).generate is not GenerationMixin.generate
-    return not own and "position_ids" in inspect.signature(base.forward).parameters and _cache_is_plain(model)
-
-
-def _cache_is_plain(model: LanguageModel) -> bool:
-    if model.base() not in _PLAIN:
-        _PLAIN[model.base()] = _runs_on_plain_layers(model)
-    return _PLAIN[model.base()]
-
-
-def _runs_on_plain_layers(model: LanguageModel) -> bool:
-    output = model.base()(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
-    layers = getattr(_cache_of(output), "layers", [])
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def _cache_of(output: Any) -> Any:
-    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
+    if own or "position_ids" not in inspect.signature(base.forward).parameters:
+        return False
+    if base not in _PLAIN:
+        output = base(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
+        layers = getattr(cache_of(output), "layers", [])
+        _PLAIN[base] = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return _PLAIN[base]
 
 
 @dataclass
@@ -167,7 +157,7 @@ def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed
             position_ids=torch.tensor([tree.depth], device=device),
             use_cache=True,
         )
-    cache, longest = _cache_of(output), max(len(path) for path in tree.paths)
+    cache, longest = cache_of(output), max(len(path) for path in tree.paths)
     paths = torch.tensor([[0] * (longest - len(path)) + path for path in tree.paths], device=device)
     for layer in cache.layers:  # [1, heads, nodes, width] to [rows, heads, longest, width]
         layer.keys, layer.values = (part[0][:, paths].transpose(0, 1) for part in (layer.keys, layer.values))

@@ -46,7 +46,7 @@ def prefix_cache(
     """Compute a prefix's key/value cache with gradients, expanded to `rows`; None if the model has no such cache."""
     with above_frozen(model, entering):
         output = model.base()(prefix, use_cache=True, logits_to_keep=1)
-    cache = output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
+    cache = cache_of(output)
     layers = getattr(cache, "layers", [])
     if entering is not None and model.frozen is not None:
         _fill_skipped(layers, model.frozen.below)
@@ -54,6 +54,11 @@ def prefix_cache(
         return None
     share(layers, rows)
     return cache
+
+
+def cache_of(output: Any) -> Any:
+    """The key/value cache in a model's output."""
+    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
 
 
 def _fill_skipped(layers: Sequence[Any], below: int) -> None:
