@@ -39,7 +39,7 @@ from letheon.core.model.sites import (
 from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Encoder, value_span
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import stream_seed
+from letheon.core.rows.sampling import spread, stream_seed
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -192,8 +192,7 @@ def contrasts_of(
     """
     subjects = sorted({row.subject for row in (*request.forget, *request.retain) if row.subject})
     able = [row for row in rows if row.counterfactual or (row.subject and row.subject in row.prompt)]
-    chosen = [able[i * len(able) // min(most, len(able))] for i in range(min(most, len(able)))]
-    found = [_contrast(model, row, subjects, seed) for row in chosen]
+    found = [_contrast(model, row, subjects, seed) for row in spread(able, most)]
     contrasts = [contrast for contrast in found if contrast is not None]
     if not contrasts:
         raise InputError(

@@ -29,9 +29,8 @@ from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import is_matrix
 from letheon.core.registry import check_settings, method
-from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length
+from letheon.core.rows.sampling import spread
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -131,13 +130,11 @@ def pooled_inputs(
     Raises:
         InputError: a layer that does not see whole rows (a mixture's expert).
     """
-    encoder = model.encoder()
-    encoded = encoder.encode_all(rows)
+    encoded = model.encoder().encode_all(rows)
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     order: list[int] = []
     lengths = torch.tensor([len(row.ids) for row in encoded], device=model.device)
-    for chosen in by_length([len(row.ids) for row in encoded], 16):
-        batch = to_device(encoder.collate([encoded[i] for i in chosen]), model.device)
+    for chosen, batch in model.batches(encoded, 16):
         mask = batch.attention_mask
 
         def see(name: str, entering: Tensor, mask: Tensor = mask) -> None:
@@ -159,12 +156,6 @@ def outputs(weight: Tensor, bias: Tensor | None, entering: Tensor, counts: Tenso
     """A linear layer's pooled outputs from its pooled inputs, float64."""
     found = entering.double() @ weight.double().T
     return found if bias is None else found + counts.double()[:, None] * bias.double()
-
-
-def spread(rows: Sequence[Example], count: int) -> list[Example]:
-    """At most `count` rows, evenly over the list: files are often sorted."""
-    count = min(count, len(rows))
-    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 # Its seat in the loop -----------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.memorisation import extraction_strength
+from letheon.core.training.reinforcement import Anchor
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
@@ -246,17 +247,8 @@ class Queue:
                 self.encoder = StateEncoder.of(self.model, request.retain or general)
             return self.encoder.embed(self.model, encoded)
 
-    @contextmanager
-    def _as_it_began(self) -> Iterator[None]:
-        parameters = dict(self.model.model.named_parameters())
-        now = {name: parameter.data for name, parameter in parameters.items()}
-        try:
-            for name, parameter in parameters.items():
-                parameter.data = self.start[name]
-            yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.data = now[name]
+    def _as_it_began(self) -> AbstractContextManager[None]:
+        return Anchor(dict(self.model.model.named_parameters()), self.start).in_place()
 
     # Importance, and the recipe that it chooses
 

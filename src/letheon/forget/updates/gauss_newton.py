@@ -37,7 +37,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import by_length, some_of, stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
 from letheon.forget.curvature.cache import cached
@@ -198,7 +198,8 @@ class GaussNewton(Update):
         if not rows.retain:
             raise InputError("gauss_newton needs retain rows", "give --retain (or --retain auto)")
         layers = linear_layers(loop.model.model, loop.parameters.values(), self.settings.layers)
-        chosen = chosen_rows(len(rows.retain), self.settings.rows, loop.settings.seed)
+        seed = stream_seed(loop.settings.seed, "rows of the curvature")
+        chosen = some_of(len(rows.retain), self.settings.rows, seed)
         self.factors = self._factors(loop, layers, rows, chosen)
         warn_of_few_tokens(self.factors, layers)
         rate = loop.settings.learning_rate
@@ -256,14 +257,6 @@ class GaussNewton(Update):
             self.optimizer.take(share)
         self.optimizer.take(0.0)
         return measure()
-
-
-def chosen_rows(count: int, most: int, seed: int) -> list[int]:
-    """Draw at most `most` row numbers under the seed."""
-    if not most or count <= most:
-        return list(range(count))
-    generator = torch.Generator().manual_seed(stream_seed(seed, "rows of the curvature"))
-    return sorted(torch.randperm(count, generator=generator)[:most].tolist())
 
 
 def retain_batches(rows: Rows, chosen: Sequence[int]) -> list[Batch]:

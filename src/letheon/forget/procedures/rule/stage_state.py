@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from letheon.core.atomic import atomic_write_text, is_whole, read_json, write_json
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.processes import is_main_process
@@ -41,14 +39,11 @@ def save_stage(model: LanguageModel, run: Run | None, name: str, history: Histor
     drop_checkpoints(run)
 
 
-@torch.no_grad()
 def load_stage(model: LanguageModel, run: Run | None, name: str) -> History | None:
     """Load the weights at the end of a stage into the model; returns the stage's metrics, None if it has not ended."""
     if run is None or not is_whole(run.folder / name):
         return None
-    weights = dict(load(run.folder / name, device="cpu").model.named_parameters())
-    for key, parameter in model.model.named_parameters():
-        parameter.copy_(weights[key])
+    model.model.load_state_dict(load(run.folder / name, device="cpu").model.state_dict())
     history: History = read_json(run.folder / f"{name}.json")
     return history
 
