@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import one_line, print_json
+from letheon.printing.cells import one_line, or_json, print_json
 from letheon.report.numbers import interval, number
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> No
         console.print(f"report: {out / 'measure.html'}   items: {out / 'items.jsonl'}", soft_wrap=True, markup=False)
 
 
-def show_run_comparison(rows: Sequence[ScoreDifference], as_json: bool) -> None:
+@or_json(lambda rows: [asdict(row) for row in rows])
+def show_run_comparison(rows: Sequence[ScoreDifference]) -> None:
     """Print a row per score of both runs."""
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
     headings = ("score", "first", "second", "difference", "95 % interval", "p", "items")
     table = Table(*headings, title="second minus first, over the items of both")
     for row in rows:
