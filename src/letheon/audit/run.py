@@ -97,16 +97,10 @@ def audit(
     device = check_device(device)  # by this process's number, which it does not see below
     named = method or method_in(after.name if isinstance(after, LanguageModel) else after)
     with each_alone() as workers, _stages(len(models) * stages + 3, progress) as report:
-        scores: dict[Role, list[TaskScores]] = {}
-
-        def general(role: Role, model: LanguageModel) -> None:
-            if general_tasks is not None:
-                scores[role] = workers.from_main(partial(general_tasks.run, model))
-                report("general ability")
-
+        general = _General(general_tasks, report, workers)
         measured = _measure(models, request, chosen, continuation, device, cache, report, general, workers)
         judging = partial(judge_for, judge, before, reference, device)
-        concluded = partial(_concluded, measured, judging, request, criteria, began, scores, named, report)
+        concluded = partial(_concluded, measured, judging, request, criteria, began, general.scores, named, report)
         record = workers.from_main(concluded)
     if out is not None and is_main_process():
         write(record, Path(out))
@@ -129,6 +123,20 @@ def _concluded(
         judged = judge_answers(judging, findings)
     report("judging")
     return conclude(findings, plan, request, judging, judged, criteria, began, checks, Further(depth, scores, method))
+
+
+class _General:
+    """Evaluates models under general tasks, if there are any, and collects their scores by role."""
+
+    def __init__(self, tasks: GeneralTasks | None, report: Report, workers: Workers) -> None:
+        self.tasks, self.report, self.workers = tasks, report, workers
+        self.scores: dict[Role, list[TaskScores]] = {}
+
+    def __call__(self, role: Role, model: LanguageModel) -> None:
+        tasks = self.tasks
+        if tasks is not None:
+            self.scores[role] = self.workers.from_main(lambda: tasks.run(model))
+            self.report("general ability")
 
 
 def _models(before: Model, after: Model, reference: Model | None) -> dict[Role, Model]:
@@ -158,13 +166,12 @@ def _measure(
     device: str,
     cache: bool,
     report: Report,
-    general: Callable[[Role, LanguageModel], None],
+    general: _General,
     workers: Workers,
 ) -> tuple[AuditPlan, dict[Role, ModelFindings], list[Check], Depth | None]:
     """Make the plan and examine the models by it, one after another, the model before first.
 
-    Of several workers process 0 makes the plan, the checks and the depth alone. `general` evaluates a model under
-    general tasks.
+    Of several workers process 0 makes the plan, the checks and the depth alone.
     """
     check_attention(settings.attention)
     _refuse_no_control(models, device)

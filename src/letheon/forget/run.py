@@ -31,7 +31,7 @@ from letheon.forget.request import Request, rows_hash
 from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 logger = logging.getLogger("letheon")
 Method = Recipe | StandaloneMethod
@@ -87,12 +87,7 @@ def forget(
     precision = resolve_precision(training.precision, shards or language_model.device)
     training = dataclasses.replace(training, precision=precision)  # a measurement: kept, not made again
     with attending(language_model.base(), training.attention):
-        given = (settings, training)
-        job: RecipeJob | ProcedureRun
-        if isinstance(recipe, Recipe):
-            job = RecipeJob(language_model, request, recipe, *given, on_step, place_of(recipe, shards))
-        else:
-            job = ProcedureRun(language_model, request, recipe, *given)
+        job = _job(language_model, request, recipe, settings, training, on_step, shards)
         job.prepare()  # the last that can be refused; nothing has been written
         if out is not None and run is None:
             config = config_of(language_model, recipe, settings, training, request, job.start)
@@ -105,6 +100,20 @@ def forget(
         with run.lock():
             run.tidy()
             return _saved(_noted(job.work(run), training.base), run, recipe)
+
+
+def _job(
+    model: LanguageModel,
+    request: Request,
+    recipe: Method,
+    settings: ForgetSettings,
+    training: TrainSettings,
+    on_step: OnStep | None,
+    shards: torch.device | None,
+) -> RecipeJob | ProcedureRun:
+    if isinstance(recipe, Recipe):
+        return RecipeJob(model, request, recipe, settings, training, on_step, place_of(recipe, shards))
+    return ProcedureRun(model, request, recipe, settings, training)
 
 
 def _noted(result: Result, base: Base) -> Result:

@@ -118,7 +118,7 @@ def shape_of(model: nn.Module) -> Shape:
         weights=_count(model.parameters()),
         top=_count(weight for layer in layers[-max(1, len(layers) // 4) :] for weight in layer.parameters()),
         linear=_count(matrices),
-        adapter=sum(RANK * sum(weight.shape[-2:]) * _count_of(weight.shape[:-2]) for weight in matrices),
+        adapter=sum(RANK * sum(weight.shape[-2:]) * weight.shape[:-2].numel() for weight in matrices),
         gathered=_count(model.parameters()) - sum(sizes) + max(sizes),
         layers=len(layers),
         width=width,
@@ -276,7 +276,3 @@ def _structure(name: str) -> nn.Module:
 
 def _count(weights: Any) -> int:
     return sum(weight.numel() for weight in weights)
-
-
-def _count_of(shape: torch.Size) -> int:
-    return int(torch.tensor(shape).prod()) if shape else 1

@@ -154,7 +154,7 @@ class Sharded:
         for slice_ in range(self.settings.slices):
             if is_whole(self._folder(shard, slice_)):
                 continue
-            model = self._before(shard, slice_)
+            model = load(self._folder(shard, slice_ - 1) if slice_ else self.settings.base, device=self.device)
             scope = Recipe.parse(f"gradient_ascent@{self.settings.scope}").scope.make()
             rows = [row for row in self.rows if self.place(row) <= (shard, slice_) and self.place(row)[0] == shard]
             if rows:
@@ -176,10 +176,6 @@ class Sharded:
             raise InputError(problem, "give the same letheon sisa train or forget again")
         last = self.settings.slices - 1
         return [load(self._folder(shard, last), device=self.device) for shard in range(self.settings.shards)]
-
-    def _before(self, shard: int, slice_: int) -> LanguageModel:
-        start = self._folder(shard, slice_ - 1) if slice_ else self.settings.base
-        return load(start, device=self.device)
 
     def _folder(self, shard: int, slice_: int) -> Path:
         return self.folder / f"shard-{shard}" / f"slice-{slice_}"
