@@ -74,7 +74,7 @@ def test_weights_come_back_after_an_error_too() -> None:
     before = model.parameters_hash()
 
     def fail_inside() -> None:
-        with quantised(model, Grid(2, None), embeddings=True):
+        with quantised(model, Grid(2, None)):
             assert model.parameters_hash() != before
             raise RuntimeError("inside")
 

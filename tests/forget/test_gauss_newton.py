@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.sampling import some_of
 from letheon.core.scoring.likelihood import score
 from letheon.core.training.loop import Loop
 from letheon.core.training.settings import TrainSettings
@@ -199,10 +200,10 @@ def test_the_curvature_is_fitted_once_and_kept_for_the_next_run(
 
 
 def test_at_most_so_many_rows_are_fitted_on() -> None:
-    assert gauss_newton.chosen_rows(5, 0, seed=0) == gauss_newton.chosen_rows(5, 9, seed=0) == [0, 1, 2, 3, 4]
-    some = gauss_newton.chosen_rows(50, 10, seed=0)
+    assert some_of(5, 0, seed=0) == some_of(5, 9, seed=0) == [0, 1, 2, 3, 4]
+    some = some_of(50, 10, seed=0)
     assert len(set(some)) == 10
-    assert some == gauss_newton.chosen_rows(50, 10, seed=0) != gauss_newton.chosen_rows(50, 10, seed=1)
+    assert some == some_of(50, 10, seed=0) != some_of(50, 10, seed=1)
 
 
 def test_few_tokens_are_warned_of(deletion: Request, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.embedded import byte_tokenizer
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.rows.sampling import spread
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import check, forget
@@ -28,7 +29,6 @@ from letheon.forget.scopes.reglu import (
     pooled_inputs,
     protected_directions,
     rila,
-    spread,
 )
 
 pytestmark = pytest.mark.oracle("reglu")

@@ -87,7 +87,10 @@ def conclude(
     return Audit(
         **dict(evidence),
         request=_summary(request),
-        models=[_identity(role, model) for role, model in findings.items()],
+        models=[
+            ModelIdentity(role=role, name=one.name, sha256=one.sha256, parameters=one.parameters, adapter=one.adapter)
+            for role, one in findings.items()
+        ],
         settings=_settings(findings, plan, judge, checks, depth)
         | {"method": method, "trained forms": list(forms), "general_ability": ability_differences(ability, seed)},
         environment=_environment(findings["after"].device, plan.settings.seed),
@@ -118,12 +121,6 @@ def _summary(request: Request) -> RequestSummary:
         due=request.due,
         counts={name: len(rows) for name, rows in sets.items()},  # type: ignore[misc]  # SUBSETS are the Subset names
         fields=[name for name in names if any(getattr(row, name) for row in every)],
-    )
-
-
-def _identity(role: Role, model: ModelFindings) -> ModelIdentity:
-    return ModelIdentity(
-        role=role, name=model.name, sha256=model.sha256, parameters=model.parameters, adapter=model.adapter
     )
 
 

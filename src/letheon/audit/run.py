@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from letheon.audit.conclusion import Further, conclude
@@ -245,20 +246,9 @@ def write(record: Audit, folder: Path) -> None:
 @contextmanager
 def _stages(total: int, progress: Progress | None) -> Iterator[Report]:
     """Give a function to call after each stage: it moves the caller's progress, or a bar on the terminal."""
-    done = 0
-    with progress_bar("audit", total) if progress is None else _silent() as advance:
-
-        def report(stage: str) -> None:
-            nonlocal done
-            done += 1
-            if progress is None:
-                advance(done, stage)
-            else:
-                progress(done, total, stage)
-
-        yield report
-
-
-@contextmanager
-def _silent() -> Iterator[Callable[[int, str], None]]:
-    yield lambda done, stage: None
+    bar: AbstractContextManager[Callable[..., None]] = progress_bar("audit", total)
+    if progress is not None:
+        bar = nullcontext(lambda done, stage: progress(done, total, stage))
+    done = count(1)
+    with bar as advance:
+        yield lambda stage: advance(next(done), stage)

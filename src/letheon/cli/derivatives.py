@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from letheon.cli.options import expanded
-from letheon.cli.shared import Access, Command, Device, Json, Place, Shown, perform
+from letheon.cli.shared import Access, Device, Json, Place, Shown, command, perform
 from letheon.jobs.options import DerivativeKind, LedgerAccess
 from letheon.printing.cells import show_facts
 
@@ -20,8 +19,7 @@ Parent = Annotated[
 ]
 
 
-@derivative.command(cls=Command)
-@expanded
+@command(derivative)
 def add(
     path: Annotated[Path, typer.Argument(help="The copy's file, or a folder with safetensors files.")],
     *,
@@ -53,8 +51,7 @@ def list_standing(ledger: Place = None, as_json: Json = False) -> None:
     show_derivatives(list_derivatives(LedgerAccess(ledger)), as_json)
 
 
-@derivative.command(cls=Command)
-@expanded
+@command(derivative)
 def replace(
     old: Annotated[str, typer.Argument(help="The beginning of the copy's hash, or its path as it was recorded.")],
     *,

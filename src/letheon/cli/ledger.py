@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from letheon.cli.derivatives import derivative
-from letheon.cli.options import expanded
-from letheon.cli.shared import NOT_A_PASS, Access, Command, Json, Place, Shown, Where, perform
+from letheon.cli.shared import NOT_A_PASS, Access, Json, Place, Shown, Where, command, perform
 from letheon.core.errors import LetheonError
 from letheon.jobs.options import LedgerAccess
 from letheon.printing.cells import show_facts
@@ -75,8 +74,7 @@ def verify(
         raise typer.Exit(LetheonError.exit_code)
 
 
-@ledger.command(cls=Command)
-@expanded
+@command(ledger)
 def head(
     *,
     access: Access,
@@ -93,8 +91,7 @@ def head(
     show_head(read_head(access, out), as_json)
 
 
-@ledger.command(cls=Command)
-@expanded
+@command(ledger)
 def export(
     out: Annotated[Path, typer.Argument(help="File to write.")],
     *,
@@ -114,8 +111,7 @@ def export(
     perform(ExportJob(out, statement, request, access), shown, show_facts)
 
 
-@ledger.command(cls=Command)
-@expanded
+@command(ledger)
 def close(request: Annotated[str, typer.Argument(help="Id of the request.")], access: Access, shown: Shown) -> None:
     """Close a request: its key is destroyed, so that the ledger's commitments to its rows can no longer be opened.
 
@@ -126,8 +122,7 @@ def close(request: Annotated[str, typer.Argument(help="Id of the request.")], ac
     perform(CloseJob(request, access), shown, show_facts)
 
 
-@ledger.command(cls=Command)
-@expanded
+@command(ledger)
 def recheck(
     *,
     model: Annotated[str, typer.Option(help="The newest model.")],
@@ -152,8 +147,7 @@ def recheck(
         raise typer.Exit(NOT_A_PASS)
 
 
-@ledger.command(cls=Command)
-@expanded
+@command(ledger)
 def keygen(
     path: Annotated[Path, typer.Argument(help="File for the private key; the public one is written beside it.")],
     shown: Shown,

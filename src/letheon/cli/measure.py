@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from letheon.cli.options import Group
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, perform, verb
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Shown, Where, option, perform, verb
 from letheon.jobs.measure import EndpointOptions, MeasureData
 
 NAMES = (
@@ -41,15 +41,11 @@ def measure(
     *,
     data: Annotated[MeasureData, Group(ROWS)],
     endpoint: Annotated[EndpointOptions, Group(METHOD)],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the page, the scores and the items.", rich_help_panel=OUTPUT)
-    ] = None,
+    out: Annotated[Path | None, option("Folder of the page, the scores and the items.", OUTPUT)] = None,
     export_lm_eval: Annotated[
         Path | None,
-        typer.Option(
-            "--export-lm-eval",
-            help="Folder for the items as tasks of lm-evaluation-harness; no MODEL is needed, nothing is measured.",
-            rich_help_panel=OUTPUT,
+        option(
+            "Folder for the items as tasks of lm-evaluation-harness; no MODEL is needed, nothing is measured.", OUTPUT
         ),
     ] = None,
     where: Where,

@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from letheon.cli.options import expanded
-from letheon.cli.shared import AtOnce, Command, Json, Shown, perform
+from letheon.cli.shared import AtOnce, Json, Shown, command, perform
 from letheon.core.errors import LetheonError
 from letheon.core.progress import be_quiet
 from letheon.printing.cells import print_json
@@ -49,8 +48,7 @@ def show(context: typer.Context, key: Key, as_json: Json = False) -> None:
     show_paper(key, as_json or bool(context.obj))
 
 
-@papers.command(cls=Command)
-@expanded
+@command(papers)
 def run(
     context: typer.Context,
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, numbers or arXiv ids; or all.")],

@@ -8,14 +8,13 @@ them as JSON with all numbers, and as one HTML page with figures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from letheon.cli.options import Given, Group, expanded
-from letheon.cli.shared import OUTPUT, ROWS, Command, Device, Model, Shown, perform
+from letheon.cli.options import Given
+from letheon.cli.shared import OUTPUT, ROWS, Device, Model, Shown, command, option, perform
 from letheon.probe.binding.report import BindingSettings
 from letheon.probe.changes import ChangeSettings
 from letheon.probe.negative_bias.report import BiasSettings
@@ -27,47 +26,34 @@ PROBE = "The probe"
 probe = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 
-@dataclass(frozen=True)
-class ProbeOutput:
-    """Where the result goes.
-
-    Attributes:
-        out: folder for PROBE.html and PROBE.json.
-    """
-
-    out: Path | None = field(default=None, metadata={"show_default": False})
-
-
-Out = Annotated[ProbeOutput, Group(OUTPUT)]
-Texts = Annotated[
-    Path | None,
-    typer.Option(help="A text file (UTF-8) to look at; default is ten short texts.", rich_help_panel=ROWS),
+Out = Annotated[Path | None, option("Folder for PROBE.html and PROBE.json.", OUTPUT, show_default=False)]
+Texts = Annotated[Path | None, option("A text file (UTF-8) to look at; default is ten short texts.", ROWS)]
+Statements = Annotated[
+    list[Path] | None, option("CSV files with `statement` and `label` (0, 1); default built-in ones.", ROWS)
 ]
 Base = Annotated[str, typer.Argument(help="The model before: what MODEL is compared with.")]
 
 
 def _perform(
-    name: str, models: tuple[str, ...], settings: Any, out: ProbeOutput, device: str, shown: Any, **files: Any
+    name: str, models: tuple[str, ...], settings: Any, out: Path | None, device: str, shown: Any, **files: Any
 ) -> None:
     from letheon.jobs.probe import ProbeJob
     from letheon.printing.probe import show_probe
 
-    job = ProbeJob(name, models, settings, {key: value for key, value in files.items() if value}, out.out, device)
-    perform(job, shown, lambda report, as_json: show_probe(report, out.out, as_json))
+    job = ProbeJob(name, models, settings, {key: value for key, value in files.items() if value}, out, device)
+    perform(job, shown, lambda report, as_json: show_probe(report, out, as_json))
 
 
-@probe.command("retrieval-heads", cls=Command)
-@expanded
+@command(probe, "retrieval-heads")
 def retrieval_heads(
     model: Model,
     *,
     settings: Annotated[dict[str, Any], Given(RetrievalSettings, panel=PROBE)],
     haystack: Texts = None,
     needles: Annotated[
-        Path | None,
-        typer.Option(help='JSON lines {"needle", "question", "real_needle"}; default five.', rich_help_panel=ROWS),
+        Path | None, option('JSON lines {"needle", "question", "real_needle"}; default five.', ROWS)
     ] = None,
-    out: Out,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -78,14 +64,13 @@ def retrieval_heads(
     _perform("retrieval-heads", (model,), settings, out, device, shown, text=haystack, needles=needles)
 
 
-@probe.command("sinks", cls=Command)
-@expanded
+@command(probe, "sinks")
 def sinks(
     model: Model,
     *,
     settings: Annotated[dict[str, Any], Given(SinkSettings, panel=PROBE)],
     text: Texts = None,
-    out: Out,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -96,13 +81,12 @@ def sinks(
     _perform("sinks", (model,), settings, out, device, shown, text=text)
 
 
-@probe.command("binding", cls=Command)
-@expanded
+@command(probe, "binding")
 def binding(
     model: Model,
     *,
     settings: Annotated[dict[str, Any], Given(BindingSettings, panel=PROBE)],
-    out: Out,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -113,19 +97,13 @@ def binding(
     _perform("binding", (model,), settings, out, device, shown)
 
 
-@probe.command("negative-bias", cls=Command)
-@expanded
+@command(probe, "negative-bias")
 def negative_bias(
     model: Model,
     *,
     settings: Annotated[dict[str, Any], Given(BiasSettings, panel=PROBE)],
-    statements: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="CSV files with `statement` and `label` (0, 1); default built-in ones.", rich_help_panel=ROWS
-        ),
-    ] = None,
-    out: Out,
+    statements: Statements = None,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -136,27 +114,16 @@ def negative_bias(
     _perform("negative-bias", (model,), settings, out, device, shown, statements=statements)
 
 
-@probe.command("post-training", cls=Command)
-@expanded
+@command(probe, "post-training")
 def post_training(
     model: Model,
     base: Base,
     *,
     settings: Annotated[dict[str, Any], Given(PostTrainingSettings, panel=PROBE)],
-    statements: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="CSV files with `statement` and `label` (0, 1); default built-in ones.", rich_help_panel=ROWS
-        ),
-    ] = None,
-    refused: Annotated[
-        Path | None,
-        typer.Option(help="Prompts that are refused, one per line.", rich_help_panel=ROWS),
-    ] = None,
-    answered: Annotated[
-        Path | None, typer.Option(help="Prompts that are answered, one per line.", rich_help_panel=ROWS)
-    ] = None,
-    out: Out,
+    statements: Statements = None,
+    refused: Annotated[Path | None, option("Prompts that are refused, one per line.", ROWS)] = None,
+    answered: Annotated[Path | None, option("Prompts that are answered, one per line.", ROWS)] = None,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -168,15 +135,14 @@ def post_training(
     _perform("post-training", (model, base), settings, out, device, shown, **files)
 
 
-@probe.command("compare", cls=Command)
-@expanded
+@command(probe, "compare")
 def compare(
     before: Annotated[str, typer.Argument(help="The model before.")],
     after: Annotated[str, typer.Argument(help="The model after a deletion, a fine-tuning or post-training.")],
     *,
     settings: Annotated[dict[str, Any], Given(ChangeSettings, panel=PROBE)],
     text: Texts = None,
-    out: Out,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -187,25 +153,16 @@ def compare(
     _perform("compare", (before, after), settings, out, device, shown, text=text)
 
 
-@probe.command("forgetting-depth", cls=Command)
-@expanded
+@command(probe, "forgetting-depth")
 def forgetting_depth(
     before: Annotated[str, typer.Argument(help="The model before forgetting.")],
     after: Annotated[str, typer.Argument(help="The model after forgetting.")],
     *,
-    trained: Annotated[
-        Path, typer.Option(help='The rows forgotten: JSON lines {"prompt", "options", "gold"}.', rich_help_panel=ROWS)
-    ],
-    held_out: Annotated[
-        Path, typer.Option(help="Rows of the same skill that were not trained on.", rich_help_panel=ROWS)
-    ],
-    layer: Annotated[
-        int | None, typer.Option(help="Where states are compared; default the middle layer.", rich_help_panel=PROBE)
-    ] = None,
-    per_token: Annotated[
-        bool, typer.Option("--per-token", help="Score options by the mean over their tokens.", rich_help_panel=PROBE)
-    ] = False,
-    out: Out,
+    trained: Annotated[Path, option('The rows forgotten: JSON lines {"prompt", "options", "gold"}.', ROWS)],
+    held_out: Annotated[Path, option("Rows of the same skill that were not trained on.", ROWS)],
+    layer: Annotated[int | None, option("Where states are compared; default the middle layer.", PROBE)] = None,
+    per_token: Annotated[bool, option("Score options by the mean over their tokens.", PROBE, "--per-token")] = False,
+    out: Out = None,
     device: Device = "auto",
     shown: Shown,
 ) -> None:

@@ -22,10 +22,10 @@ def selftest(
     ] = "tiny",
     pool: Annotated[
         int,
-        typer.Option(
-            help="Instead of the fakes, train this many models that hold the facts and as many that do not; print how "
+        option(
+            "Instead of the fakes, train this many models that hold the facts and as many that do not; print how "
             "well every metric tells them apart (AUROC).",
-            rich_help_panel=METHOD,
+            METHOD,
         ),
     ] = 0,
     where: Where,

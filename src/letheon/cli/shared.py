@@ -128,6 +128,11 @@ class Command(TyperCommand):
         return option
 
 
+def command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command of a group of commands, by its own name if none is given."""
+    return lambda function: group.command(name, cls=Command)(expanded(function))
+
+
 def verb(page: str | None) -> Callable[[Callable[..., None]], typer.Typer]:
     """Make a function the command of a verb, with its file's docstring as the help page."""
 

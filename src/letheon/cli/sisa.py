@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from letheon.cli.options import Given, expanded
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, TRAINING, Command, Device, Shown, option, perform
+from letheon.cli.options import Given
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, TRAINING, Device, Shown, command, option, perform
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.sequences.sharding import ShardSettings
 from letheon.printing.cells import show_facts
@@ -26,8 +26,7 @@ Folder = Annotated[Path, typer.Argument(help="The folder of the shards.")]
 Rows = Annotated[str, option("A file of rows, or a Hugging Face data set as ORG/NAME:CONFIG:SPLIT.", ROWS)]
 
 
-@sisa.command(cls=Command)
-@expanded
+@command(sisa)
 def train(
     base: Annotated[str, typer.Argument(help="The model that every shard begins from; it never saw the rows.")],
     *,
@@ -47,8 +46,7 @@ def train(
     perform(TrainShards(base, rows, out, shape, training, device), shown, show_facts)
 
 
-@sisa.command(cls=Command)
-@expanded
+@command(sisa)
 def forget(folder: Folder, *, rows: Rows, device: Device = "auto", shown: Shown) -> None:
     """Remove rows: their shards are trained again from the slice before, as if the rows had never been there.
 
@@ -59,8 +57,7 @@ def forget(folder: Folder, *, rows: Rows, device: Device = "auto", shown: Shown)
     perform(ForgetRows(folder, rows, device), shown, show_facts)
 
 
-@sisa.command(cls=Command)
-@expanded
+@command(sisa)
 def ask(folder: Folder, *, rows: Rows, device: Device = "auto", shown: Shown) -> None:
     """Read the probability of answers from the shards together.
 

@@ -13,42 +13,29 @@ from typing import Annotated
 
 import typer
 
-from letheon.cli.options import Group, expanded
-from letheon.cli.shared import METHOD, OUTPUT, ROWS, Command, Device, Json, Model, Shown, perform
+from letheon.cli.options import Group
+from letheon.cli.shared import METHOD, OUTPUT, ROWS, Command, Device, Json, Model, Shown, command, option, perform
 from letheon.printing.cells import show_facts
 
 steer = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 Files = Annotated[list[Path], typer.Argument(help="Steering files (.safetensors, or .gguf); several add up.")]
-Toward = Annotated[
-    Path, typer.Option(help="Texts of the wanted behaviour: one per line, or .jsonl rows.", rich_help_panel=ROWS)
-]
-Away = Annotated[
-    Path, typer.Option("--from", help="Texts of the unwanted behaviour, in the same form.", rich_help_panel=ROWS)
-]
-Strength = Annotated[
-    list[float] | None,
-    typer.Option(help="Strength; once for all files or once per file. Default: 1.", rich_help_panel=METHOD),
-]
-Seed = Annotated[int, typer.Option(help="Seed of all random draws.", rich_help_panel=METHOD)]
+Toward = Annotated[Path, option("Texts of the wanted behaviour: one per line, or .jsonl rows.", ROWS)]
+Away = Annotated[Path, option("Texts of the unwanted behaviour, in the same form.", ROWS, "--from")]
+Strength = Annotated[list[float] | None, option("Strength; once for all files or once per file. Default: 1.", METHOD)]
+Seed = Annotated[int, option("Seed of all random draws.", METHOD)]
 
 
-@steer.command(cls=Command)
-@expanded
+@command(steer)
 def fit(
     model: Model,
     *,
     toward: Toward,
     away: Away,
-    method: Annotated[
-        str,
-        typer.Option(help="A steering method with options, NAME:OPTION=VALUE,...", rich_help_panel=METHOD),
-    ] = "mean_difference",
-    tokens: Annotated[
-        str, typer.Option(help="Act on all, prompt, generated or last tokens.", rich_help_panel=METHOD)
-    ] = "all",
+    method: Annotated[str, option("A steering method with options, NAME:OPTION=VALUE,...", METHOD)] = "mean_difference",
+    tokens: Annotated[str, option("Act on all, prompt, generated or last tokens.", METHOD)] = "all",
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="The file to write.", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, option("The file to write.", OUTPUT)],
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -71,8 +58,8 @@ def chat(
         list[str] | None,
         typer.Option(help="A question; without one, questions are read from standard input, one per line."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, tokens.", rich_help_panel=OUTPUT)] = 64,
-    beside: Annotated[bool, typer.Option(help="Also answer without steering.", rich_help_panel=OUTPUT)] = False,
+    max_new_tokens: Annotated[int, option("Longest answer, tokens.", OUTPUT)] = 64,
+    beside: Annotated[bool, option("Also answer without steering.", OUTPUT)] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -121,20 +108,17 @@ class Extent:
     judge: str = "states"
 
 
-@steer.command(cls=Command)
-@expanded
+@command(steer)
 def curve(
     model: Model,
     files: Files,
     *,
     toward: Toward,
     away: Away,
-    prompts: Annotated[Path | None, typer.Option(help="Questions, one per line.", rich_help_panel=ROWS)] = None,
-    neutral: Annotated[
-        Path | None, typer.Option(help="Running text for the perplexity, a paragraph per line.", rich_help_panel=ROWS)
-    ] = None,
+    prompts: Annotated[Path | None, option("Questions, one per line.", ROWS)] = None,
+    neutral: Annotated[Path | None, option("Running text for the perplexity, a paragraph per line.", ROWS)] = None,
     extent: Annotated[Extent, Group(METHOD)],
-    out: Annotated[Path, typer.Option(help="The folder of curve.html and curve.json.", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, option("The folder of curve.html and curve.json.", OUTPUT)],
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -152,14 +136,13 @@ def curve(
     perform(job, shown, show_curve)
 
 
-@steer.command(cls=Command)
-@expanded
+@command(steer)
 def bake(
     model: Model,
     files: Files,
     *,
     strength: Strength = None,
-    out: Annotated[Path, typer.Option(help="The folder of the new model.", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, option("The folder of the new model.", OUTPUT)],
     device: Device = "auto",
     shown: Shown,
 ) -> None:
@@ -172,13 +155,12 @@ def bake(
     perform(BakeSteering(model, tuple(files), out, tuple(strength or [1.0]), device), shown, show_facts)
 
 
-@steer.command(cls=Command)
-@expanded
+@command(steer)
 def export(
     file: Annotated[Path, typer.Argument(help="A file of letheon steer fit with one added vector per layer.")],
     *,
-    strength: Annotated[float, typer.Option(help="Factor on the vectors.", rich_help_panel=METHOD)] = 1.0,
-    out: Annotated[Path, typer.Option(help="The .gguf file to write.", rich_help_panel=OUTPUT)],
+    strength: Annotated[float, option("Factor on the vectors.", METHOD)] = 1.0,
+    out: Annotated[Path, option("The .gguf file to write.", OUTPUT)],
     shown: Shown,
 ) -> None:
     """Write a control vector for llama.cpp.

@@ -131,11 +131,8 @@ def read_json(path: Path) -> Any:
 
 def sha256_of(path: Path) -> str:
     """Compute the SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_hash(value: Any) -> str:

@@ -12,10 +12,9 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any
 
 from letheon.core.cluster import run_on_ray
@@ -131,13 +130,9 @@ def _gpus() -> list[str]:
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let SIGTERM interrupt like Ctrl-C while the block runs, so that no child is left behind."""
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable[[int, FrameType | None], Any] | int | None = None
+    before: Any = None
     with contextlib.suppress(ValueError):  # not the main thread: leave signals alone
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

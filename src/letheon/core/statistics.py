@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -40,18 +40,14 @@ def bootstrap_interval(
     values: Sequence[float],
     statistic: Statistic = np.mean,
     *,
-    method: Literal["percentile", "BCa"] = "percentile",
-    confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Compute the bootstrap interval of a statistic of independent values.
+    """Compute the 95 % percentile bootstrap interval of a statistic of independent values.
 
     Args:
         values: one number per item.
         statistic: a function that takes `axis`, as numpy's functions do.
-        method: `percentile`, or `BCa` (bias-corrected and accelerated), better for skewed values and many items.
-        confidence: nominal coverage.
         resamples: number of bootstrap samples.
         seed: seed of the bootstrap.
 
@@ -61,17 +57,18 @@ def bootstrap_interval(
     if len(values) < 2:
         return None
     data = np.asarray(values, dtype=float)
-    if np.ptp(data) == 0:  # all resamples are equal, and BCa is undefined
+    if np.ptp(data) == 0:  # all resamples are equal
         return float(statistic(data, axis=-1)), float(statistic(data, axis=-1))
-    return _bootstrapped((data,), statistic, resamples, seed, method=method, confidence_level=confidence)
+    return _bootstrapped((data,), statistic, resamples, seed)
 
 
 def _bootstrapped(
-    samples: Sequence[np.ndarray], statistic: Statistic, resamples: int, seed: int, **options: Any
+    samples: Sequence[np.ndarray], statistic: Statistic, resamples: int, seed: int, vectorized: bool | None = None
 ) -> tuple[float, float]:
     batch = max(1, 1_000_000 // sum(map(len, samples)))
     rng = np.random.default_rng(seed)
-    found = stats.bootstrap(samples, statistic, n_resamples=resamples, batch=batch, rng=rng, **options)
+    options: dict[str, Any] = {"method": "percentile", "vectorized": vectorized, "batch": batch, "rng": rng}
+    found = stats.bootstrap(samples, statistic, n_resamples=resamples, **options)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
@@ -148,7 +145,7 @@ def estimate_auroc(
     value = float(area(*kinds, axis=-1))
     if min(map(len, kinds)) < 2:
         return Estimate(value, None, None, n)
-    low, high = _bootstrapped(kinds, area, resamples, seed, method="percentile", vectorized=True)
+    low, high = _bootstrapped(kinds, area, resamples, seed, vectorized=True)
     return Estimate(value, low, high, n)
 
 

@@ -23,6 +23,7 @@ from letheon.core.processes import (
     process_count,
     restore_signals,
 )
+from letheon.core.tasks import automatic_precision
 from letheon.core.variables import PRECISION
 
 if TYPE_CHECKING:
@@ -114,15 +115,6 @@ def shares_work() -> bool:
     return _current.count > 1
 
 
-def _faster_precision() -> str:
-    """Return the number format that process 0 measured to be faster on its processor: all take the same."""
-    import torch
-
-    from letheon.core.hardware import resolve_precision
-
-    return resolve_precision("auto", torch.device("cpu"))
-
-
 @contextmanager
 def _ended_at_once() -> Iterator[None]:
     """Let signals end the process while it waits for process 0 to connect: inside torch no handler of Python runs."""
@@ -154,7 +146,7 @@ def each_alone() -> Iterator[Workers]:
     before, _current = _current, Workers(rank, count, group)
     numbers, measured = forget_the_job(), PRECISION not in os.environ
     try:
-        os.environ.setdefault(PRECISION, _current.from_main(_faster_precision))
+        os.environ.setdefault(PRECISION, _current.from_main(automatic_precision))  # measured once, for all
         yield _current
     finally:
         forget_the_job()  # what a training inside set up for one process

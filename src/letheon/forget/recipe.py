@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from letheon.core.atomic import plain
 from letheon.core.errors import InputError, nearest
@@ -28,8 +28,36 @@ DEFAULTS: dict[Kind, str] = {"update": "joint", "scope": "everything", "sampler"
 MARKS: dict[str, Kind] = {"": "objective", "+": "update", "@": "scope", "%": "sampler"}
 
 
+class _Method:
+    """What recipes, edits and procedures do by their parts: each part's class may have hooks of these names."""
+
+    parts: tuple[Part, ...]
+
+    def check(self, request: Request | None = None) -> None:
+        """Let every part refuse a combination or a request that cannot work (`InputError`): `check_recipe`."""
+        self._ask("check_recipe", request)
+
+    def check_model(self, model: nn.Module) -> None:
+        """Let every part refuse an architecture that it cannot work on (`InputError`); no weight is read."""
+        self._ask("check_model", model)
+
+    def needs(self) -> set[str]:
+        """Inputs that the parts require beside forget rows."""
+        return set().union(*(part.method.needs for part in self.parts))
+
+    def config(self) -> dict[str, Any]:
+        """All options of all parts, resolved."""
+        return {part.method.kind: {"name": part.method.name, **plain(part.settings)} for part in self.parts}
+
+    def _ask(self, hook: str, about: Any) -> None:
+        """Call `hook(self, about)` of every part's class that has it."""
+        for part in self.parts:
+            if (check := getattr(part.method.factory, hook, None)) is not None:
+                check(self, about)
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_Method):
     """An objective, an update, a scope and a sampler, each with its options.
 
     Attributes:
@@ -57,7 +85,7 @@ class Recipe:
         return recipe
 
     @property
-    def parts(self) -> tuple[Part, Part, Part, Part]:
+    def parts(self) -> tuple[Part, ...]:  # type: ignore[override]  # made of the fields
         """Objective, update, scope and sampler."""
         return self.objective, self.update, self.scope, self.sampler
 
@@ -68,26 +96,14 @@ class Recipe:
         owner = named_recipes().get(name, self.objective.method)
         return owner.recommended if name in (owner.recipes or (owner.name,)) else {}
 
-    def check(self, request: Request | None = None) -> None:
-        """Let every part refuse a combination or a request that cannot work (`InputError`)."""
-        for part in self.parts:
-            _check(part, self, request)
-
     @property
     def recomputes(self) -> bool:
         """Whether its blocks may be run again in the backward pass."""
         return bool(getattr(self.objective.method.factory, "recomputes", True))
 
-    def check_model(self, model: nn.Module) -> None:
-        """Let every part refuse an architecture that it cannot work on (`InputError`); no weight is read."""
-        for part in self.parts:
-            _check_model(part, self, model)
-
     def check_shards(self, model: nn.Module | None) -> None:
         """Let every part refuse to train weights that lie in shards (`InputError`); no weight is read."""
-        for part in self.parts:
-            if (check := getattr(part.method.factory, "check_shards", None)) is not None:
-                check(self, model)
+        self._ask("check_shards", model)
 
     def option(self, name: str) -> Any:
         """The value of an option of the objective; None if it has no such option."""
@@ -101,14 +117,6 @@ class Recipe:
         part = Part(self.objective.method, make_settings(self.objective.method, {**options, name: value}))
         return dataclasses.replace(self, objective=part)
 
-    def needs(self) -> set[str]:
-        """Inputs that the parts require beside forget rows."""
-        return set().union(*(part.method.needs for part in self.parts))
-
-    def config(self) -> dict[str, Any]:
-        """All options of all parts, resolved."""
-        return {part.method.kind: {"name": part.method.name, **plain(part.settings)} for part in self.parts}
-
     def __str__(self) -> str:
         text = str(self.objective)
         # a named recipe of this name implies other parts
@@ -121,7 +129,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class StandaloneMethod:
+class StandaloneMethod(_Method):
     """An edit (one change of the weights) or a procedure (several stages) with its options.
 
     Attributes:
@@ -131,44 +139,20 @@ class StandaloneMethod:
 
     part: Part
     text: str = field(default="", compare=False)
+    recomputes: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:  # type: ignore[override]  # as above
+        """The one part."""
+        return (self.part,)
 
     @property
     def recommended(self) -> Mapping[str, Any]:
         """Training settings that go with the method."""
         return self.part.method.recommended
 
-    def check(self, request: Request | None = None) -> None:
-        """Let the method refuse a request that cannot work (`InputError`)."""
-        _check(self.part, self, request)
-
-    def check_model(self, model: nn.Module) -> None:
-        """Let the method refuse an architecture that it cannot work on (`InputError`); no weight is read."""
-        _check_model(self.part, self, model)
-
-    recomputes = True
-
-    def needs(self) -> set[str]:
-        """Inputs that it requires beside forget rows."""
-        return set(self.part.method.needs)
-
-    def config(self) -> dict[str, Any]:
-        """All options, resolved."""
-        return {self.part.method.kind: {"name": self.part.method.name, **plain(self.part.settings)}}
-
     def __str__(self) -> str:
         return str(self.part)
-
-
-def _check(part: Part, recipe: Recipe | StandaloneMethod, request: Request | None) -> None:
-    """Call the hook `check_recipe(recipe, request)` of the part's class, if it has one."""
-    if (check := getattr(part.method.factory, "check_recipe", None)) is not None:
-        check(recipe, request)
-
-
-def _check_model(part: Part, recipe: Recipe | StandaloneMethod, model: nn.Module) -> None:
-    """Call the hook `check_model(recipe, model)` of the part's class, if it has one."""
-    if (check := getattr(part.method.factory, "check_model", None)) is not None:
-        check(recipe, model)
 
 
 def read_method(text: str) -> Recipe | StandaloneMethod:

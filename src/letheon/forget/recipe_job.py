@@ -205,7 +205,7 @@ class RecipeJob:
         )
 
     def _should_stop(self, history: Sequence[Mapping[str, float]]) -> str | None:
-        if self.settings.collapse and collapsed(history, self._uniform()):
+        if self.settings.collapse and collapsed(history, math.log(self.model.vocabulary)):
             return COLLAPSED
         if self.on_step is not None and (reason := self._ask_on_step(len(history))):
             return reason
@@ -230,9 +230,6 @@ class RecipeJob:
             return self.on_step(self.model, steps) if self.on_step is not None else None
         finally:
             self.model.frozen = frozen
-
-    def _uniform(self) -> float:
-        return math.log(self.model.vocabulary)
 
     def _finish(self, outcome: TrainingOutcome, moved: float, finite: bool, change: dict[str, Tensor]) -> Result:
         if not finite:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from letheon.core.atomic import read_json, write_json
+from letheon.core.atomic import canonical_hash, read_json, write_json
 from letheon.core.errors import InputError, nearest
 from letheon.core.rows.examples import Example, parse_rows, read_examples, short
 from letheon.core.runs import utc_now
@@ -109,6 +109,12 @@ def row_of(example: Example) -> dict[str, Any]:
     """An example as a JSON object from which it can be read again."""
     row = {name: value for name, value in asdict(example).items() if value}
     return row if example.prompt else {**row, "text": row.pop("answer")}
+
+
+def rows_hash(request: Request) -> str:
+    """Hash the training rows without their ids: a row without an id gets one when it is read again."""
+    rows = [[replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
+    return canonical_hash(rows)
 
 
 def _subset(value: Any, path: Path, name: str) -> Sequence[Example]:

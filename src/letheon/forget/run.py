@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from letheon.core.atomic import canonical_hash, check_writable, is_whole, read_json
+from letheon.core.atomic import check_writable, is_whole, read_json
 from letheon.core.errors import InputError
 from letheon.core.hardware import resolve_precision
 from letheon.core.model.attention import attending
@@ -25,7 +25,7 @@ from letheon.forget.placement import check_shards, load_placed, place_of, sharde
 from letheon.forget.procedure import ProcedureRun
 from letheon.forget.recipe import Recipe, StandaloneMethod, read_method
 from letheon.forget.recipe_job import OnStep, RecipeJob
-from letheon.forget.request import Request
+from letheon.forget.request import Request, rows_hash
 from letheon.forget.saving import noted, saved
 from letheon.forget.settings import CLOSED, ForgetSettings, Result, Stop, resolve
 
@@ -126,17 +126,15 @@ def _job(
 def resume(folder: str | Path, device: str = "auto", on_step: OnStep | None = None) -> Result:
     """Continue a killed or interrupted run from its folder alone; a finished one is only read."""
     run = Run.open(Path(folder))
-    config = run.config
+    config, request = run.config, Request.read(run.folder / "request.json")
     if (run.folder / "result.json").is_file() and is_whole(run.folder / "model"):
         found = read_json(run.folder / "result.json")
         outcome = TrainingOutcome(found["steps"], found["stopped"])
-        request = Request.read(run.folder / "request.json")
         model = load(run.folder / "model", device=device, base=config["training"].get("base", "float32"))
         stages = found.get("stages", [])
         return Result(model, outcome, found["moved"], request, found["warnings"], run.folder, stages=stages)
     recipe = read_method(config["method"])
     settings, training = ForgetSettings(**config["settings"]), TrainSettings(**config["training"])
-    request = Request.read(run.folder / "request.json")
     return forget(
         config["model"],
         request,
@@ -276,15 +274,9 @@ def config_of(
         "recipe": recipe.config(),
         "settings": dataclasses.asdict(settings),
         "training": dataclasses.asdict(training),
-        "request": {"id": request.id, "rows": _rows_hash(request)},
+        "request": {"id": request.id, "rows": rows_hash(request)},
     }
     return config | ({"deep": second.config()} if second else {})
-
-
-def _rows_hash(request: Request) -> str:
-    """Hash the training rows without their ids: a row without an id gets one when it is read again."""
-    rows = [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
-    return canonical_hash(rows)
 
 
 def _name(model: LanguageModel | str | Path) -> str:
@@ -326,6 +318,6 @@ def _continued(
     for name, value in given.items():
         if stored[name] != value:
             raise InputError(f"{out} was started with another {name}", f"resume without giving {name} again")
-    if run.config["request"]["rows"] != _rows_hash(request):
+    if run.config["request"]["rows"] != rows_hash(request):
         raise InputError(f"{out} was started with other rows", "resume with the same request, or choose another --out")
     return run

@@ -14,6 +14,8 @@ from letheon.core.training.gradients import Vector, backward, dot, norm
 from letheon.forget.parts import Objective, Pair, mean_metrics, terms_of
 
 if TYPE_CHECKING:
+    import torch
+
     from letheon.core.training.loop import Loop
 
 
@@ -98,12 +100,12 @@ def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[
     return metrics
 
 
-def descend(loop: Loop, gradient: Vector) -> float:
-    """Clip a gradient and let the loop's optimizer take its step; returns the norm before clipping."""
+def descend(loop: Loop, gradient: Vector, optimizer: torch.optim.Optimizer | None = None) -> float:
+    """Clip a gradient and let an optimizer, by default the loop's, take its step; returns the norm before clipping."""
     for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
         parameter.grad = tensor
     length = loop.clip()
-    loop.optimizer.step()
+    (optimizer or loop.optimizer).step()
     return length
 
 

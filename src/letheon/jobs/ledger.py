@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,9 @@ from letheon.core.model.models import check_loadable
 from letheon.jobs.options import LedgerAccess, Machine
 
 
-@contextmanager
-def opened(access: LedgerAccess) -> Iterator[Ledger]:
-    """Open the ledger in the given folder, or the user's own one."""
-    ledger = Ledger.open(access.ledger or default_folder(), key=access.key)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+def opened(access: LedgerAccess) -> closing[Ledger]:
+    """Open the ledger in the given folder, or the user's own one, while a block runs."""
+    return closing(Ledger.open(access.ledger or default_folder(), key=access.key))
 
 
 def list_requests(access: LedgerAccess) -> list[dict[str, Any]]:

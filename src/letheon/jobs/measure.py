@@ -43,6 +43,12 @@ class MeasureData:
                 raise InputError(f"--set {name}", "write --set NAME=VALUE")
         return {name.strip().replace("-", "_"): value for name, _, value in pairs}
 
+    def measure(self, name: str, seed: int) -> Measure[Any]:
+        """Read a measure with its items."""
+        from letheon.measure.run import read_measure
+
+        return read_measure(name, self.data, limit=self.limit, seed=seed, **self.settings())
+
 
 @dataclass(frozen=True)
 class EndpointOptions:
@@ -97,15 +103,13 @@ class MeasureJob:
     def checked(self) -> Measure[Any]:
         """The measure, with its items read and everything checked that needs no model."""
         from letheon.core.model.models import check_loadable
-        from letheon.measure.run import read_measure
 
         if len(self.models) + bool(self.endpoint.endpoint) != 1:
             given = ", ".join((*self.models, *filter(None, [self.endpoint.endpoint]))) or "none"
             raise InputError(
                 f"one model is measured at a time; given: {given}", "give MODEL, or --endpoint and --model"
             )
-        data = self.data
-        made = read_measure(self.name, data.data, limit=data.limit, seed=self.machine.seed, **data.settings())
+        made = self.data.measure(self.name, self.machine.seed)
         if self.endpoint.endpoint:
             self.endpoint.made()
         elif self.name != "memorization":
@@ -127,13 +131,12 @@ class MeasureJob:
         if self.name == "memorization":
             from letheon.measure.memorization.learners import read_learner
 
-            learner = read_learner(self.models[0])
-            return measure(made, learner, learner.facts(), out=self.out)
-        if self.endpoint.endpoint:
-            endpoint = self.endpoint.made()
-            return measure(made, endpoint, endpoint.facts(), out=self.out)
-        local = LocalResponder(load(self.models[0], device=self.machine.device))
-        return measure(made, local, local.facts(), out=self.out)
+            asked: Any = read_learner(self.models[0])
+        elif self.endpoint.endpoint:
+            asked = self.endpoint.made()
+        else:
+            asked = LocalResponder(load(self.models[0], device=self.machine.device))
+        return measure(made, asked, asked.facts(), out=self.out)
 
 
 @dataclass(frozen=True)
@@ -147,18 +150,13 @@ class ExportTasksJob:
 
     def plan(self) -> dict[str, Any]:
         """Read the items and return what would be written."""
-        return {"measure": self.name, **self._made().config(), "tasks": str(self.folder)}
+        return {"measure": self.name, **self.data.measure(self.name, self.seed).config(), "tasks": str(self.folder)}
 
     def work(self) -> list[str]:
         """Write the tasks and return their names."""
         from letheon.measure.lm_eval_tasks import export_tasks
 
-        return export_tasks(self._made(), self.folder)
-
-    def _made(self) -> Measure[Any]:
-        from letheon.measure.run import read_measure
-
-        return read_measure(self.name, self.data.data, limit=self.data.limit, seed=self.seed, **self.data.settings())
+        return export_tasks(self.data.measure(self.name, self.seed), self.folder)
 
 
 @dataclass(frozen=True)

@@ -60,16 +60,27 @@ class TrainShards:
 
 
 @dataclass(frozen=True)
-class ForgetRows:
-    """Rows to be removed from shards exactly."""
+class _OnShards:
+    """Rows for the shards in a folder."""
 
     folder: Path
     rows: str
     device: str = "auto"
 
+    def opened(self) -> Sharded:
+        """The shards; `InputError` if there are none."""
+        if not (self.folder / FILE).is_file():
+            raise InputError(f"{self.folder} holds no shards", "give the --out folder of letheon sisa train")
+        return Sharded(self.folder, self.device)
+
+
+@dataclass(frozen=True)
+class ForgetRows(_OnShards):
+    """Rows to be removed from shards exactly."""
+
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
-        made, gone = _opened(self.folder, self.device), read_examples(self.rows)
+        made, gone = self.opened(), read_examples(self.rows)
         if made.missing() is None:
             made.check(gone)
         places = sorted({made.place(row) for row in gone})
@@ -81,35 +92,25 @@ class ForgetRows:
 
     def work(self) -> dict[str, Any]:
         """Remove the rows, and return the first slice of each shard that was trained again."""
-        made = _opened(self.folder, self.device)
+        made = self.opened()
         again = made.forget(read_examples(self.rows))
         told = [f"shard {shard} from slice {slice_}" for shard, slice_ in sorted(again.items())]
         return {"trained again": told, "rows that are left": len(made.rows)}
 
 
 @dataclass(frozen=True)
-class AskShards:
+class AskShards(_OnShards):
     """Rows whose answers' probabilities are read from the shards together."""
-
-    folder: Path
-    rows: str
-    device: str = "auto"
 
     def plan(self) -> dict[str, Any]:
         """Check the options and return what would be done."""
-        _opened(self.folder, self.device)
+        self.opened()
         return {"rows": len(read_examples(self.rows)), "shards": str(self.folder)}
 
     def work(self) -> dict[str, Any]:
         """Return the answers' probabilities, exp of the mean over tokens of the log of the shards' mean probability."""
         rows = read_examples(self.rows)
-        models = _opened(self.folder, self.device).constituents()
+        models = self.opened().constituents()
         found = ensemble_probability(models, [(row.prompt, row.answer) for row in rows])
         values = [float(tokens.log().mean().exp()) for tokens in found]
         return {"probability": [round(value, 6) for value in values], "mean": round(fmean(values), 6)}
-
-
-def _opened(folder: Path, device: str) -> Sharded:
-    if not (folder / FILE).is_file():
-        raise InputError(f"{folder} holds no shards", "give the --out folder of letheon sisa train")
-    return Sharded(folder, device)

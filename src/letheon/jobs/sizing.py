@@ -118,7 +118,7 @@ def shape_of(model: nn.Module) -> Shape:
         weights=_count(model.parameters()),
         top=_count(weight for layer in layers[-max(1, len(layers) // 4) :] for weight in layer.parameters()),
         linear=_count(matrices),
-        adapter=sum(RANK * sum(weight.shape[-2:]) * _count_of(weight.shape[:-2]) for weight in matrices),
+        adapter=sum(RANK * sum(weight.shape[-2:]) * weight.shape[:-2].numel() for weight in matrices),
         gathered=_count(model.parameters()) - sum(sizes) + max(sizes),
         layers=len(layers),
         width=width,
@@ -235,21 +235,11 @@ def command(name: str, choices: list[Way], count: int, memory: float, kind: str 
     plain = [way for way in whole if not way.offloaded and "--base" not in way.options]
     offloaded = [way for way in whole if kind != "cpu" or not way.offloaded]
     lighter = [way for way in choices if "fact_spans@" in way.options]
-    for way in plain:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}".rstrip()
-    for way in plain:
-        if count > 1 and way.per_device(count) < room:
-            return " ".join(f"{start} {way.options} --processes {count} --shard on".split())
-    for way in offloaded:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}"
-    for way in offloaded:
-        if count > 1 and way.per_device(count) < room:
-            return f"{start} {way.options} --processes {count} --shard on"
-    for way in lighter:
-        if way.per_device(1) < room:
-            return f"{start} {way.options}"
+    for ways, devices in ((plain, 1), (plain, count), (offloaded, 1), (offloaded, count), (lighter, 1)):
+        sharded = f" --processes {devices} --shard on" if devices > 1 else ""
+        for way in ways:
+            if way.per_device(devices) < room:
+                return f"{start} {way.options}".rstrip() + sharded
     least, last = min(choices, key=lambda way: way.per_device(1)), plain[-1]
     problem = f"nothing fits here: the least is {least.per_device(1) / GIB:.0f} GiB ({least.options})"
     if last.gathered >= room:
@@ -286,7 +276,3 @@ def _structure(name: str) -> nn.Module:
 
 def _count(weights: Any) -> int:
     return sum(weight.numel() for weight in weights)
-
-
-def _count_of(shape: torch.Size) -> int:
-    return int(torch.tensor(shape).prod()) if shape else 1

@@ -31,9 +31,10 @@ from torch import Tensor
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, is_matrix
 from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import spread
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_inputs, protected_directions, spread
+from letheon.forget.scopes.reglu import leakage, orthogonality, outputs, pooled_inputs, protected_directions
 from letheon.papers.common.small_llama import copy_of
 from letheon.papers.common.tofu_mini import make_world, new_model, split_authors, taught, train
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of

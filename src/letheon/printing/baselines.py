@@ -7,14 +7,12 @@ from dataclasses import asdict
 from rich.console import Console
 
 from letheon.forget.baselines import Behaviour
-from letheon.printing.cells import new_table, print_json
+from letheon.printing.cells import new_table, or_json
 
 
-def show_baselines(found: list[Behaviour], as_json: bool) -> None:
+@or_json(lambda found: [asdict(one) for one in found])
+def show_baselines(found: list[Behaviour]) -> None:
     """Print what the model says as it is and behind every baseline."""
-    if as_json:
-        print_json([asdict(one) for one in found])
-        return
     table = new_table(
         "The weights stay as they are", "baseline", "forget ROUGE-L", "retain ROUGE-L", "forget probability",
         "retain probability",

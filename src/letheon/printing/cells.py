@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+Made = TypeVar("Made")
+
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def or_json(
+    json_of: Callable[[Any], Any] = lambda value: value,
+) -> Callable[[Callable[[Made], None]], Callable[[Made, bool], None]]:
+    """Let a function that prints a result for a person print it as JSON instead, if it is called with True after it.
+
+    Args:
+        json_of: makes what JSON can express of the result.
+    """
+
+    def made(show: Callable[[Made], None]) -> Callable[[Made, bool], None]:
+        @wraps(show)
+        def either(result: Made, as_json: bool) -> None:
+            print_json(json_of(result)) if as_json else show(result)
+
+        return either
+
+    return made
 
 
 def new_table(title: str | Text, *headings: str | Text, **options: Any) -> Table:
@@ -41,11 +63,9 @@ def print_files(console: Console, report: Path, numbers: Path) -> None:
     console.print(f"report: {report}   numbers: {numbers}", soft_wrap=True, markup=False)
 
 
-def show_plan(plan: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_plan(plan: dict[str, Any]) -> None:
     """Print what would be done."""
-    if as_json:
-        print_json(plan)
-        return
     table = Table(show_header=False, box=None)
     for name, value in plan.items():
         table.add_row(f"[dim]{name}", Text(printable(value if isinstance(value, dict) else str(value))))
@@ -54,11 +74,9 @@ def show_plan(plan: dict[str, Any], as_json: bool) -> None:
     console.print(table)
 
 
-def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_facts(facts: dict[str, Any]) -> None:
     """Print named facts, a line each; a list has a line per item."""
-    if as_json:
-        print_json(facts)
-        return
     for name, value in facts.items():
         for item in value if isinstance(value, list) else [value]:
             print(f"{name}: {printable(item)}")

@@ -7,14 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from letheon.printing.cells import new_table, print_json, print_notes
+from letheon.printing.cells import new_table, or_json, print_notes
 
 
-def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_doctor(facts: dict[str, Any]) -> None:
     """Print versions, speed, cached models and extras."""
-    if as_json:
-        print_json(facts)
-        return
     console = Console()
     table = Table(show_header=False, box=None)
     for name, value in facts["versions"].items():
@@ -33,11 +31,9 @@ def show_doctor(facts: dict[str, Any], as_json: bool) -> None:
     print_notes(console, facts["advice"])
 
 
-def show_needs(facts: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_needs(facts: dict[str, Any]) -> None:
     """Print what each way to forget needs, and a command that fits."""
-    if as_json:
-        print_json(facts)
-        return
     count, kind, memory = facts["devices"], facts["device"], facts["device_gib"]
     console, together = Console(), count > 1
     title = f"{facts['model']}: {facts['weights'] / 1e9:.2f} billion weights; {count} x {kind} with {memory} GiB"

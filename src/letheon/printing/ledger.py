@@ -8,17 +8,15 @@ from rich.text import Text
 
 from letheon.audit.ledger.chain import Verification
 from letheon.audit.ledger.entry import Entry
-from letheon.printing.cells import new_table, print_json, printable
+from letheon.printing.cells import new_table, or_json, printable
 
 REQUESTS = ("request", "state", "reason", "received", "due", "verdict", "recheck", "returned", "entries")
 CAME_BACK = "came back"
 
 
-def show_requests(rows: list[dict[str, Any]], as_json: bool) -> None:
+@or_json()
+def show_requests(rows: list[dict[str, Any]]) -> None:
     """Print a table of the requests."""
-    if as_json:
-        print_json(rows)
-        return
     for row in rows:
         row["received"] = row["received"][:10]
         row["due"] = row["due"][:10] + (" OVERDUE" if row["overdue"] else "")
@@ -26,21 +24,17 @@ def show_requests(rows: list[dict[str, Any]], as_json: bool) -> None:
     _table("Requests", REQUESTS, rows)
 
 
-def show_derivatives(rows: list[dict[str, Any]], as_json: bool) -> None:
+@or_json()
+def show_derivatives(rows: list[dict[str, Any]]) -> None:
     """Print a table of the copies in use."""
-    if as_json:
-        print_json(rows)
-        return
     for row in rows:
         row["holds"] = "STILL HOLDS " + ", ".join(row["holds"]) if row["holds"] else "nothing that was deleted"
     _table("Derivatives in use", ("entry", "kind", "path", "sha256", "holds"), rows)
 
 
-def show_verification(result: Verification, as_json: bool) -> None:
+@or_json(lambda result: result.to_json())
+def show_verification(result: Verification) -> None:
     """Print size and head of the chain, notes and faults, and whether the chain is whole."""
-    if as_json:
-        print_json(result.to_json())
-        return
     print(f"{result.size} entries, head {result.head}")
     for note in result.notes:
         print(f"note: {note}")
@@ -49,20 +43,16 @@ def show_verification(result: Verification, as_json: bool) -> None:
     print("whole" if result.whole else "NOT WHOLE")
 
 
-def show_head(end: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_head(end: dict[str, Any]) -> None:
     """Print the end of the chain."""
-    if as_json:
-        print_json(end)
-        return
     signed = f"signed by {end['signed_by']}" if end["signed_by"] else "UNSIGNED"
     print(f"{end['size']} entries, head {end['hash']}, {signed}")
 
 
-def show_recheck(entry: Entry, as_json: bool) -> None:
+@or_json(lambda entry: entry.to_json())
+def show_recheck(entry: Entry) -> None:
     """Print the outcome per request, with its numbers then and now."""
-    if as_json:
-        print_json(entry.to_json())
-        return
     for one in entry.asked or []:
         numbers = ", ".join(f"{name} {_number(one.then[name])} -> {_number(value)}" for name, value in one.now.items())
         style = "red" if one.outcome == CAME_BACK else None

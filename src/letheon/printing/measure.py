@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from letheon.printing.cells import one_line, print_json
+from letheon.printing.cells import one_line, or_json, print_json
 from letheon.report.numbers import interval, number
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> No
     if as_json:
         print_json({**result.to_json(), "report": str(out / "measure.html") if out else None})
         return
-    table = Table(title=f"{result.measure}: {one_line(result.model)}")
-    for heading in ("score", "value", "95 % interval", "items"):
-        table.add_column(heading)
+    table = Table("score", "value", "95 % interval", "items", title=f"{result.measure}: {one_line(result.model)}")
     for score in result.scores.scores:
         if score.name in result.columns:
             estimate = score.estimate
@@ -40,14 +38,11 @@ def show_measurement(result: Measurement, out: Path | None, as_json: bool) -> No
         console.print(f"report: {out / 'measure.html'}   items: {out / 'items.jsonl'}", soft_wrap=True, markup=False)
 
 
-def show_run_comparison(rows: Sequence[ScoreDifference], as_json: bool) -> None:
+@or_json(lambda rows: [asdict(row) for row in rows])
+def show_run_comparison(rows: Sequence[ScoreDifference]) -> None:
     """Print a row per score of both runs."""
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    table = Table(title="second minus first, over the items of both")
-    for heading in ("score", "first", "second", "difference", "95 % interval", "p", "items"):
-        table.add_column(heading)
+    headings = ("score", "first", "second", "difference", "95 % interval", "p", "items")
+    table = Table(*headings, title="second minus first, over the items of both")
     for row in rows:
         shown = [number(value) if value is not None else "-" for value in (row.first, row.second, row.value)]
         p = "-" if row.p is None else number(row.p)

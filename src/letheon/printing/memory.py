@@ -7,15 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from letheon.printing.cells import one_line, print_json
+from letheon.printing.cells import one_line, or_json, print_json
 from letheon.recall.erasure import Erasure
 
 
-def show_entries(entries: list[dict[str, Any]], as_json: bool) -> None:
+@or_json()
+def show_entries(entries: list[dict[str, Any]]) -> None:
     """Print memories, a line each: number, score where there is one, speaker, subject and text."""
-    if as_json:
-        print_json(entries)
-        return
     for entry in entries:
         score = f"  {entry['score']:.3f}" if "score" in entry else ""
         about = f" [{entry['subject']}]" if "subject" in entry else ""
@@ -38,11 +36,9 @@ def show_completed(path: Path, more: bool, as_json: bool) -> None:
         print(f"{path}: {words}", file=sys.stderr if as_json else sys.stdout)
 
 
-def show_erasure(proof: Erasure, as_json: bool) -> None:
+@or_json(lambda proof: erasure_json(proof))
+def show_erasure(proof: Erasure) -> None:
     """Print what was erased and whether the raw files hold anything of it."""
-    if as_json:
-        print_json(erasure_json(proof))
-        return
     print(f"erased {len(proof.ids)} of the memories, {len(proof.derived)} of them derived from others")
     files = ", ".join(f"{name} ({size:,} bytes)" for name, size in proof.files.items())
     print(f"searched {files} for {proof.needles} texts, words and vectors, and the index for {proof.stems} stems")

@@ -12,14 +12,12 @@ from rich.text import Text
 from letheon.core.registry import Method, methods, named_recipes
 from letheon.jobs.methods import FamilyVerdict
 from letheon.papers.catalogue import inferred_of, method_badge
-from letheon.printing.cells import print_json
+from letheon.printing.cells import or_json
 
 
-def show_methods(listed: Sequence[Method], as_json: bool) -> None:
+@or_json(lambda listed: [_record(method) for method in listed])
+def show_methods(listed: Sequence[Method]) -> None:
     """Print the parts of a recipe."""
-    if as_json:
-        print_json([_record(method) for method in listed])
-        return
     table = Table(title="Parts of a recipe", title_justify="left", show_lines=False, box=None, padding=(0, 1))
     for heading in ("part", "name", "badge", "paper"):
         table.add_column(heading, no_wrap=True)
@@ -50,15 +48,12 @@ def _record(method: Method) -> dict[str, object]:
     }
 
 
-def show_families(verdicts: Sequence[FamilyVerdict], as_json: bool) -> None:
+@or_json(lambda verdicts: [dataclasses.asdict(verdict) for verdict in verdicts])
+def show_families(verdicts: Sequence[FamilyVerdict]) -> None:
     """Print which method works on which family of models."""
-    if as_json:
-        print_json([dataclasses.asdict(verdict) for verdict in verdicts])
-        return
     refused = [verdict for verdict in verdicts if verdict.refused]
-    table = Table(title="Refused before loading; everything else works", title_justify="left", box=None)
-    for heading in ("method", "family", "why, and what would work"):
-        table.add_column(heading)
+    title, headings = "Refused before loading; everything else works", ("method", "family", "why, and what would work")
+    table = Table(*headings, title=title, title_justify="left", box=None)
     for verdict in refused:
         table.add_row(verdict.method, verdict.family, Text(verdict.refused))
     Console().print(table)

@@ -6,31 +6,25 @@ from dataclasses import asdict
 from typing import Any
 
 from letheon.page.importing.importer import Imported, State
-from letheon.printing.cells import print_json
+from letheon.printing.cells import or_json
 from letheon.report.safe_text import visible
 
 
-def show_address(plan: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_address(plan: dict[str, Any]) -> None:
     """Print where the site is."""
-    if as_json:
-        print_json(plan)
-    else:
-        print(f"The papers are at {plan['address']} (your stars and notes: {plan['shelf']}). Ctrl+C closes the site.")
+    print(f"The papers are at {plan['address']} (your stars and notes: {plan['shelf']}). Ctrl+C closes the site.")
 
 
-def show_built(built: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_built(built: dict[str, Any]) -> None:
     """Print what was built."""
-    if as_json:
-        print_json(built)
-    else:
-        print(f"{built['pages']} pages in {built['folder']}, the largest {built['largest_kb']} kB")
+    print(f"{built['pages']} pages in {built['folder']}, the largest {built['largest_kb']} kB")
 
 
-def show_imported(done: list[Imported], as_json: bool) -> None:
+@or_json(lambda done: [asdict(one) for one in done])
+def show_imported(done: list[Imported]) -> None:
     """Print per file what became of its entries, the commands that start code, and the broken blocks."""
-    if as_json:
-        print_json([asdict(one) for one in done])
-        return
     for one in done:
         states: tuple[State, ...] = ("known", "new", "changed", "unchanged")
         counts = ", ".join(f"{one.count(state)} {state}" for state in states if one.count(state))
@@ -44,11 +38,9 @@ def show_imported(done: list[Imported], as_json: bool) -> None:
             print(f"  line {broken.line} could not be read ({visible(broken.problem)}): {first}")
 
 
-def show_digest(sent: dict[str, Any], as_json: bool) -> None:
+@or_json()
+def show_digest(sent: dict[str, Any]) -> None:
     """Print what was sent, and to whom."""
-    if as_json:
-        print_json(sent)
-        return
     print(sent["subject"])
     if sent["file"]:
         print(f"written to {sent['file']}")

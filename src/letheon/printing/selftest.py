@@ -6,14 +6,12 @@ from rich.text import Text
 
 from letheon.audit.selftest.pool import CONDITIONS, PoolTest
 from letheon.audit.selftest.selftest import SelfTest
-from letheon.printing.cells import print_json
+from letheon.printing.cells import or_json
 
 
-def show_selftest(result: SelfTest | PoolTest, as_json: bool) -> None:
+@or_json(lambda result: result.to_json())
+def show_selftest(result: SelfTest | PoolTest) -> None:
     """Print the verdicts on the planted models, or the ranking of a pool, and whether they can be relied upon."""
-    if as_json:
-        print_json(result.to_json())
-        return
     if isinstance(result, PoolTest):
         _show_pool(result)
         return

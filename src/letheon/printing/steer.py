@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from letheon.core.atomic import plain
-from letheon.printing.cells import new_table, one_line, print_json, show_facts
+from letheon.printing.cells import new_table, one_line, or_json, show_facts
 from letheon.steer.curve import Curve
 from letheon.steer.curve_page import COLUMNS, curve_rows
 
@@ -17,18 +17,16 @@ from letheon.steer.curve_page import COLUMNS, curve_rows
 MOST_FACTS = 5
 
 
-def show_steering(made: Mapping[str, Any], as_json: bool) -> None:
+@or_json()
+def show_steering(made: Mapping[str, Any]) -> None:
     """Print what was fitted: a line per kind of site with its layers, and one per fact of the method."""
-    if as_json:
-        print_json(made)
-        return
     told = {name: value for name, value in made.items() if name not in ("sites", "facts")}
     told["sites"] = layers_by_kind(made["sites"])
     for name, value in made["facts"].items():
         items = value if isinstance(value, list) else [value]
         left = [f"... and {len(items) - MOST_FACTS} more"] if len(items) > MOST_FACTS else []
         told[name] = [*items[:MOST_FACTS], *left]
-    show_facts(told, as_json=False)
+    show_facts(told, False)
 
 
 def layers_by_kind(sites: Sequence[str]) -> list[str]:
@@ -50,11 +48,9 @@ def layers_by_kind(sites: Sequence[str]) -> list[str]:
     return joined
 
 
-def show_curve(curve: Curve, as_json: bool) -> None:
+@or_json(lambda curve: plain(curve))
+def show_curve(curve: Curve) -> None:
     """Print the table of a curve, the recommended strength, and a warning where the model collapses."""
-    if as_json:
-        print_json(plain(curve))
-        return
     table = new_table(
         Text(f"Steering {one_line(curve.model)}"), *COLUMNS, box=None, pad_edge=False, collapse_padding=True
     )
@@ -69,10 +65,8 @@ def show_curve(curve: Curve, as_json: bool) -> None:
         console.print(Text(f"warning: the model collapses at {', '.join(f'{s:g}' for s in curve.collapsed)}", "yellow"))
 
 
-def show_answers(answers: Mapping[str, str], as_json: bool) -> None:
+@or_json()
+def show_answers(answers: Mapping[str, str]) -> None:
     """Print the answers to one question."""
-    if as_json:
-        print_json(dict(answers))
-        return
     for name, text in answers.items():
         print(f"{name}: {one_line(text, 2000)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.scoring.likelihood import score
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.run import resume
+from letheon.forget.settings import Result
 from letheon.testing.kills import Killed, killed_before_saving, killed_before_step
 from letheon.testing.samples import exchanged_request, sample_request
 from letheon.testing.trial import STEPS, MethodTrial, demand
@@ -130,14 +132,7 @@ def check_saves(trial: MethodTrial) -> None:
 def check_resumes(trial: MethodTrial) -> None:
     """A run that is killed between two steps and continued ends in the bits of an unbroken one."""
     unbroken, kill_at = trial.first.model.parameters_hash(), STEPS - 1
-    with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
-        out = Path(scratch) / "run"
-        try:
-            with killed_before_step(kill_at):
-                trial.run(out=out, checkpoint_steps=1)
-        except Killed:
-            pass
-        result = resume(out, device="cpu")
+    result = _resumed(trial, killed_before_step(kill_at))
     demand(result.outcome.steps == STEPS, f"killed at step {kill_at}, it ended at {result.outcome.steps}")
     same = result.model.parameters_hash() == unbroken
     demand(same, f"killed at step {kill_at}, it ends elsewhere", "keep the tensors it needs in state_dict()")
@@ -146,15 +141,17 @@ def check_resumes(trial: MethodTrial) -> None:
 def check_restarts(trial: MethodTrial) -> None:
     """Killed at its second optimizer step (if any) or before it is saved, and resumed, it ends in the same bits."""
     for killed in (killed_before_step(1), killed_before_saving()):
-        with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
-            out = Path(scratch) / "run"
-            try:
-                with killed:
-                    trial.run(out=out, checkpoint_steps=1)
-            except Killed:
-                pass
-            same = resume(out, device="cpu").model.parameters_hash() == trial.first.model.parameters_hash()
+        same = _resumed(trial, killed).model.parameters_hash() == trial.first.model.parameters_hash()
         demand(same, "resumed, it ends elsewhere", "start from the model as it was, or from a state kept in the run")
+
+
+def _resumed(trial: MethodTrial, killed: AbstractContextManager[None]) -> Result:
+    """Run the method until it is killed (or to its end), and continue from its folder."""
+    with tempfile.TemporaryDirectory(prefix="letheon-check-") as scratch:
+        out = Path(scratch) / "run"
+        with suppress(Killed), killed:
+            trial.run(out=out, checkpoint_steps=1)
+        return resume(out, device="cpu")
 
 
 @torch.no_grad()
@@ -194,9 +191,6 @@ def _first_gradients(trial: MethodTrial, micro_batch_size: int) -> dict[str, Ten
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         found.update({str(i): p.grad.clone() for i, p in enumerate(parameters) if p.grad is not None})
 
-    handle = register_optimizer_step_pre_hook(take)
-    try:
+    with register_optimizer_step_pre_hook(take):
         trial.run(steps=1, batch_size=8, micro_batch_size=micro_batch_size)
-    finally:
-        handle.remove()
     return found

@@ -28,11 +28,8 @@ def killed_before_step(number: int) -> Iterator[None]:
         if taken > number:
             raise Killed
 
-    handle = register_optimizer_step_pre_hook(count)
-    try:
+    with register_optimizer_step_pre_hook(count):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

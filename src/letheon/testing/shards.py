@@ -90,11 +90,8 @@ def trained(method: str, start: str, options: Mapping[str, Any]) -> dict[str, di
             if whole is not None:
                 gradients[str(number)] = whole.clone()
 
-    handle = register_optimizer_step_pre_hook(take)
-    try:
+    with register_optimizer_step_pre_hook(take):
         model = forget(start, sample_request(), method, shard="on", **{**RUN, **options}).model
-    finally:
-        handle.remove()
     weights = {name: p.detach() for name, p in model.model.named_parameters()} if is_main_process() else {}
     return {"gradients": gradients, "weights": weights}
 

@@ -22,7 +22,7 @@ from letheon.steer.apply import steered
 from letheon.steer.method import fit
 from letheon.steer.steering import Steering
 from letheon.steer.texts import Contrast
-from letheon.testing.trial import demand
+from letheon.testing.trial import demand, with_options
 
 TOPICS = ("The cat", "A king", "My aunt", "The sea", "Rain", "A shoe")
 
@@ -31,8 +31,7 @@ class SteeringTrial:
     """A steering method under check, on the tiny model or on a tiny mixture of experts, with the texts it is given."""
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        given = ",".join(f"{option}={value}" for option, value in options.items())
-        self.text = f"{name}:{given}" if given else name
+        self.text = with_options(name, options)
         self.record = find("steering", name)
         self.contrast = Contrast(
             [Example("", f"{one} is good!", id=one) for one in TOPICS],

@@ -28,7 +28,7 @@ from letheon.retain.models import mlp
 from letheon.retain.stream import Scenario, Stream, task_of
 from letheon.retain.streams.texts import text_stream
 from letheon.testing.kills import Killed, killed_in_learning
-from letheon.testing.trial import demand
+from letheon.testing.trial import demand, with_options
 
 
 class StrategyTrial:
@@ -58,10 +58,9 @@ def trials(name: str, options: Mapping[str, Any]) -> list[StrategyTrial]:
     given = dict(options)
     if any(field.name == "capacity" for field in fields(record.settings)):
         given.setdefault("capacity", 9)
-    text = f"{name}:{','.join(f'{k}={v}' for k, v in given.items())}" if given else name
     scenario: Scenario = "task" if "task number" in record.needs else "class"
     kinds = getattr(record.factory, "kinds", frozenset({"classes"}))
-    return [StrategyTrial(text, kind, scenario) for kind in sorted(kinds)]
+    return [StrategyTrial(with_options(name, given), kind, scenario) for kind in sorted(kinds)]
 
 
 def sample_stream(scenario: Scenario = "class") -> Stream:

@@ -50,15 +50,17 @@ class MethodTrial:
 def recipe_of(name: str, kind: Kind, options: Mapping[str, Any]) -> Recipe | StandaloneMethod:
     """Compose a part with others to a recipe; an edit or a procedure is read as it is."""
     find(kind, name)
-    part = name + _options(options)
+    part = with_options(name, options)
     mark = next((mark for mark, part_kind in MARKS.items() if part_kind == kind), None)
     if mark is None:
         return read_method(part)
     partner = getattr(find(kind, name).factory, "goes_with", "")  # a part that it requires
     if partner:
-        partner += _options(find(MARKS[partner[0]], partner[1:]).tiny[0])
+        partner = with_options(partner, find(MARKS[partner[0]], partner[1:]).tiny[0])
     return Recipe.parse(part if kind == "objective" else f"{OBJECTIVE}{mark}{part}{partner}")
 
 
-def _options(options: Mapping[str, Any]) -> str:
-    return ":" + ",".join(f"{option}={value}" for option, value in options.items()) if options else ""
+def with_options(name: str, options: Mapping[str, Any]) -> str:
+    """Write a part as its text: NAME:OPTION=VALUE,..."""
+    given = ",".join(f"{option}={value}" for option, value in options.items())
+    return f"{name}:{given}" if given else name

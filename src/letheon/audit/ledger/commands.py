@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,8 @@ def writing_to(folder: str) -> Iterator[Ledger | None]:
     if not folder or not is_main_process():
         yield None
         return
-    ledger = Ledger.open(Path(folder), create=True)
-    try:
+    with closing(Ledger.open(Path(folder), create=True)) as ledger:
         yield ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager

@@ -12,12 +12,11 @@ import hmac
 import os
 import secrets
 import string
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from letheon.audit.ledger.canonical import canonical
-from letheon.audit.ledger.signing import PRIVATE
+from letheon.audit.ledger.signing import PRIVATE, write_new
 from letheon.core.atomic import fsync_folder
 from letheon.core.rows.examples import Example
 
@@ -31,11 +30,6 @@ def commitment(key: bytes, row: Example) -> str:
     return hmac.new(key, DOMAIN + canonical([row.prompt, row.answer]), hashlib.sha256).hexdigest()
 
 
-def commit(key: bytes, rows: Iterable[Example]) -> list[str]:
-    """The commitments of rows, in their order."""
-    return [commitment(key, row) for row in rows]
-
-
 @dataclass(frozen=True)
 class Keys:
     """The keys of open requests, a file of mode 0600 each, named by a random id."""
@@ -46,10 +40,7 @@ class Keys:
         """A new key, on the disk before it is used; its id and its bytes."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         name, key = secrets.token_hex(ID_BYTES), secrets.token_bytes(KEY_BYTES)
-        with os.fdopen(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(self.folder / name, key, PRIVATE)
         fsync_folder(self.folder)
         return name, key
 

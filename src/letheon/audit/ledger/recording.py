@@ -13,7 +13,7 @@ from typing import Any
 
 from letheon.audit.ledger.canonical import LARGEST_INTEGER
 from letheon.audit.ledger.cases import Case, cases, date_of
-from letheon.audit.ledger.commitments import commit
+from letheon.audit.ledger.commitments import commitment
 from letheon.audit.ledger.entry import Action, AuditRef, Commitments, Entry, Erased, ModelRef
 from letheon.audit.ledger.ledger_action import Deed, counts, described, entered, measured, output_of, settings_of
 from letheon.audit.ledger.store import Ledger
@@ -204,7 +204,7 @@ class _Committing:
 
     def _rows(self, key: bytes) -> dict[Any, list[str]]:
         sets = {name: getattr(self.request, name) for name in SUBSETS}
-        return {name: commit(key, rows) for name, rows in sets.items() if rows}
+        return {name: [commitment(key, row) for row in rows] for name, rows in sets.items() if rows}
 
 
 def _case(request: Request, commitments: Commitments | None) -> dict[str, Any]:

@@ -67,9 +67,9 @@ def keygen(path: Path) -> str:
     key = ed25519.Ed25519PrivateKey.generate()
     private = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
     try:
-        _write_new(path, private, PRIVATE)
+        write_new(path, private, PRIVATE)
         shown = key.public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
-        _write_new(public, shown, 0o644)
+        write_new(public, shown, 0o644)
     except OSError as error:
         raise unwritable(path, error) from error
     return _id(key.public_key())
@@ -118,8 +118,8 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} could not be read: {error.strerror}", "check the path") from None
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """A file that must not exist yet, with its mode from the first byte on."""
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that must not exist yet, with its mode from the first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)

@@ -104,22 +104,16 @@ def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
 
 
 def _has_plain_cache(model: LanguageModel) -> bool:
-    """Say whether the model decodes by transformers' own loop and takes positions."""
+    """Say whether the model decodes by transformers' own loop, takes positions, and has the plain cache."""
     base = model.base()
     own = type(base).generate is not GenerationMixin.generate
-    return not own and "position_ids" in inspect.signature(base.forward).parameters and _cache_is_plain(model)
-
-
-def _cache_is_plain(model: LanguageModel) -> bool:
-    if model.base() not in _PLAIN:
-        _PLAIN[model.base()] = _runs_on_plain_layers(model)
-    return _PLAIN[model.base()]
-
-
-def _runs_on_plain_layers(model: LanguageModel) -> bool:
-    output = model.base()(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
-    layers = getattr(cache_of(output), "layers", [])
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    if own or "position_ids" not in inspect.signature(base.forward).parameters:
+        return False
+    if base not in _PLAIN:
+        output = base(torch.tensor([[model.pad_id]], device=model.device), use_cache=True)
+        layers = getattr(cache_of(output), "layers", [])
+        _PLAIN[base] = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return _PLAIN[base]
 
 
 @dataclass

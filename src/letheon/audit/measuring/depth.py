@@ -138,35 +138,31 @@ def _per_row(values: Float[Tensor, " tokens"], row: Tensor, rows: int) -> Float[
 
 
 def depth_scores(
-    gap: Float[np.ndarray, "rows layers"], lost: Float[np.ndarray, "rows layers"], tau: float = TAU
+    gap: Float[np.ndarray, "rows layers"], lost: Float[np.ndarray, "rows layers"], axis: int = 1
 ) -> list[float | None]:
     """Return Σ_l gap · clip(lost / gap, 0, 1) / Σ_l gap over the layers with gap > τ; None where there are none.
+
+    With `axis` 0 the sums are over rows, and the result is per layer.
 
     >>> depth_scores(np.array([[0.0, 1.0, 3.0]]), np.array([[9.0, 0.5, 6.0]]))
     [0.875]
     """
-    counts = gap > tau
-    shown = np.where(counts, np.clip(lost, 0, np.maximum(gap, 0)), 0).sum(1)
-    total = np.where(counts, gap, 0).sum(1)
+    counts = gap > TAU
+    shown = np.where(counts, np.clip(lost, 0, np.maximum(gap, 0)), 0).sum(axis)
+    total = np.where(counts, gap, 0).sum(axis)
     return [float(a / b) if b > 0 else None for a, b in zip(shown, total, strict=True)]
 
 
 def match(before: LanguageModel, *others: States) -> bool:
     """Say whether states have the shape of the model's own: layers, and width."""
-    width = int(before.base().get_input_embeddings().weight.shape[1])
     return all(
-        list(one) == layers_of(before) and all(states.shape[1] == width for states in one.values())
+        list(one) == layers_of(before) and all(states.shape[1] == before.width for states in one.values())
         for states_of in others
         for one in states_of
     )
 
 
-def measure_depth(
-    before: LanguageModel,
-    rows: Sequence[Example],
-    after: States,
-    reference: States,
-) -> Depth | None:
+def measure_depth(before: LanguageModel, rows: Sequence[Example], after: States, reference: States) -> Depth | None:
     """Patch both models' states into the model before; return None where a model has other layers or another width.
 
     Args:
@@ -175,8 +171,5 @@ def measure_depth(
     if not match(before, after, reference):
         return None
     gap, lost = falls(before, rows, reference), falls(before, rows, after)
-    counts = gap > TAU
-    shown = np.where(counts, np.clip(lost, 0, np.maximum(gap, 0)), 0).sum(0)
-    total = np.where(counts, gap, 0).sum(0)
-    erased = [float(a / b) if b > 0 else None for a, b in zip(shown, total, strict=True)]
-    return Depth(depth_scores(gap, lost), list(after[0]) if after else [], gap.mean(0).tolist(), erased)
+    layers = list(after[0]) if after else []
+    return Depth(depth_scores(gap, lost), layers, gap.mean(0).tolist(), depth_scores(gap, lost, axis=0))

@@ -28,7 +28,6 @@ from letheon.audit.record.evidence import Role
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
 from letheon.core.statistics import Estimate, estimate_mean
@@ -100,8 +99,8 @@ def describe(model: LanguageModel, rows: Sequence[Example]) -> Float[np.ndarray,
     expected = scores_of(model, [(row.prompt, [row.answer]) for row in rows])
     said = [Encoded((*start, *ids), len(start)) for start, ids in zip(starts, answers, strict=True)]
     table = np.zeros((len(rows), len(FEATURES)))
-    for chosen in by_length([len(row.ids) for row in said], ROWS_AT_ONCE):
-        scores = score(model, encoder.collate([said[i] for i in chosen], device=model.device))
+    for chosen, batch in model.batches(said, ROWS_AT_ONCE):
+        scores = score(model, batch)
         entropy = -torch.special.xlogy(p := scores.logits.softmax(-1), p).sum(-1)
         table[chosen, 0] = (scores.sequence_logp() / scores.lengths()).cpu()
         table[chosen, 1] = (scores.per_row(entropy) / scores.lengths()).cpu()

@@ -5,7 +5,7 @@ The answer, its paraphrase and the false answers of a row are scored together as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from letheon.core.scoring.memorisation import exact_memorization, extraction_str
 from letheon.core.scoring.overlap import Rouge, rouge
 from letheon.core.statistics import Estimate, estimate_mean
 
-# Rows per report of progress; of each row only a few numbers and the answer stay in memory.
+# Rows measured together; of each row only a few numbers and the answer stay in memory.
 ROWS_AT_ONCE = 256
 # Logits of one pass, numbers: 512 MiB in float32 whatever the vocabulary.
 LOGITS_AT_ONCE = 1 << 27
@@ -28,8 +28,6 @@ LOGITS_AT_ONCE = 1 << 27
 TOKENS_AT_ONCE = {"cpu": 1024, "gpu": 8192}
 # Values that are 0 or 1 for each row; their intervals are those of shares.
 SHARES = frozenset({"recall"})
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,6 @@ def evaluate(
     drafts: Sequence[str | None] = (),
     max_new_tokens: int | None = None,
     batch_size: int = 32,
-    report: Report | None = None,
 ) -> Evaluation:
     """Score rows and let the model answer them.
 
@@ -103,15 +100,12 @@ def evaluate(
         drafts: for each row a likely answer (a related model's, an earlier one); it saves decoding and changes nothing.
         max_new_tokens: limit of an answer; default twice the longest expected answer and 8 more, at most 200.
         batch_size: rows decoded together.
-        report: called with rows done and rows in all.
     """
     limit = max_new_tokens or answer_limit(model, examples)
     rows: list[RowScores] = []
     for part in in_parts(examples):
         guesses = drafts[len(rows) : len(rows) + len(part)] or [None] * len(part)
         rows += _evaluate_part(model, part, guesses, limit if answers else 0, batch_size)
-        if report:
-            report(len(rows), len(examples))
     return Evaluation(rows)
 
 

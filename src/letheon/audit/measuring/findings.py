@@ -17,7 +17,7 @@ from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.attacks.relearning import RelearnPoint, relearn
 from letheon.audit.measuring.continued_learning import ContinuedLearning, continue_learning
 from letheon.audit.measuring.detection import Detection, detect
-from letheon.audit.measuring.evaluate import Evaluation, RowScores, evaluate, in_parts, scores_of
+from letheon.audit.measuring.evaluate import Evaluation, evaluate, in_parts, scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.measuring.no_ops import demand_finite
 from letheon.audit.measuring.quantise import Grid, quantised
@@ -108,7 +108,10 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
     learning = {"continued learning": [partial(continue_learning, model, plan)]} if plan.continuation else {}
     work: dict[str, Sequence[Piece]] = {
         **learning,  # first: a strategy that cannot work with the model is refused here
-        "answers": [partial(_answers, model, part, limit, settings.batch_size) for part in in_parts(together)],
+        "answers": [
+            partial(evaluate, model, part, max_new_tokens=limit, batch_size=settings.batch_size)
+            for part in in_parts(together)
+        ],
         "attacks": [partial(one, model, plan, limit) for one in ways_of_attack(plan)],
         "relearning": [partial(_relearn, model, plan)],
         "detection": [partial(detect, model, plan)],
@@ -117,7 +120,7 @@ def examine(model: LanguageModel, plan: AuditPlan, report: Report, workers: Work
     }
     clock = _Clock(report, workers)
     done = clock.run(work)
-    known = [row for part in done["answers"] for row in part]
+    known = [row for part in done["answers"] for row in part.rows]
     said = dict(zip(map(id, together), (row.answer for row in known), strict=True))
     done |= clock.run({"rounding": [partial(_round, model, plan, grid, limit, said) for grid in settings.grids]})
     parts = iter(known)
@@ -184,10 +187,6 @@ def _timed(piece: Piece) -> tuple[Any, float]:
 
 
 STAGES = 7  # reports for each model, one more where it goes on learning
-
-
-def _answers(model: LanguageModel, rows: Sequence[Example], limit: int, batch_size: int) -> list[RowScores]:
-    return evaluate(model, rows, max_new_tokens=limit, batch_size=batch_size).rows
 
 
 def _round(model: LanguageModel, plan: AuditPlan, grid: Grid, limit: int, said: dict[int, str | None]) -> Rounded:

@@ -119,23 +119,19 @@ def _nonzero(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def matrices(model: nn.Module, embeddings: bool = False) -> list[nn.Parameter]:
-    """Return the weights that a quantiser rounds: all blocks' matrices (stacks of experts too), embeddings if asked."""
-    parameters = [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
-    if embeddings:
-        tables = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]  # transformers is untyped
-        parameters += list({id(table.weight): table.weight for table in tables if table is not None}.values())
-    return parameters
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that a quantiser rounds: all blocks' matrices (stacks of experts too), and no embeddings."""
+    return [parameter for parameter in blocks(model).parameters() if parameter.ndim >= 2]
 
 
 @contextmanager
-def quantised(model: LanguageModel, grid: Grid, *, embeddings: bool = False) -> Iterator[LanguageModel]:
+def quantised(model: LanguageModel, grid: Grid) -> Iterator[LanguageModel]:
     """Round a model's weights while the block runs; afterwards its own weights are back, bit for bit.
 
     A model with an adapter is merged into a copy first: that is how it would be rounded and shipped.
     """
     rounded = merged_copy(model) if model.has_adapter else model
-    chosen = matrices(rounded.base(), embeddings)
+    chosen = matrices(rounded.base())
     originals = [parameter.data for parameter in chosen]
     try:
         with torch.no_grad():

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from letheon.audit.measuring.continuation import Continuation
 from letheon.audit.measuring.continued_learning import ContinuedLearning
 from letheon.audit.record.evidence import Continued, LearningPoint, Role, Value
+from letheon.audit.record.metric_table import NO_ROWS, as_value
 from letheon.core.statistics import estimate_mean, paired_difference
 from letheon.retain.metrics import Curve, summary
 
@@ -49,15 +50,13 @@ def continued_section(role: Role, learning: ContinuedLearning, continuation: Con
 
 def _change(first: Sequence[float], second: Sequence[float], seed: int) -> Value:
     """Return the mean of second minus first over the same rows, with the bootstrap interval over rows."""
-    change = paired_difference(first, second, seed=seed)
-    return Value(value=change.value, low=change.low, high=change.high, n=change.n)
+    return as_value(paired_difference(first, second, seed=seed), NO_ROWS)
 
 
 def _extreme(recall: Recall, pick: Callable[[Recall], np.intp]) -> Value:
     """Return the highest (or lowest) recall of the evaluations after the first, with that evaluation's interval."""
     later = recall[1:]
-    estimate = estimate_mean(later[int(pick(later.mean(1)))].tolist(), share=True)
-    return Value(value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n)
+    return as_value(estimate_mean(later[int(pick(later.mean(1)))].tolist(), share=True), NO_ROWS)
 
 
 def _points(learning: ContinuedLearning) -> list[LearningPoint]:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from letheon.audit.measuring.harness import TaskScores
-from letheon.audit.record.evidence import Item, Metric, Role, Value
+from letheon.audit.record.evidence import Item, Metric, Role
+from letheon.audit.record.metric_table import NO_ROWS, as_value
 from letheon.core.statistics import estimate_mean, paired_difference
 
 Ability = Mapping[Role, Sequence[TaskScores]]
@@ -26,7 +27,7 @@ def _metric(role: Role, scores: TaskScores, seed: int) -> Metric:
         name=f"lm_eval:{scores.task}",
         subset="general",
         model=role,
-        value=Value(value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n),
+        value=as_value(estimate, NO_ROWS),
         unit="share" if scores.metric in ZERO_OR_ONE else scores.metric,
         better="higher",
         definition=f"{scores.metric} of the task {scores.task} of lm-evaluation-harness, mean over its documents.",

@@ -15,7 +15,7 @@ from letheon.audit.measuring.judging import NO_JUDGE, Judge, JudgedRow
 from letheon.audit.measuring.metrics import TINY, forget_quality, model_utility, true_better
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Item, Metric, Role, Subset, Value
-from letheon.core.statistics import Estimate, bootstrap_interval, estimate_mean
+from letheon.core.statistics import Estimate, PairedDifference, bootstrap_interval, estimate_mean
 
 Better = Literal["higher", "lower", "closer to reference"]
 FindingsByRole = Mapping[Role, ModelFindings]
@@ -106,7 +106,7 @@ DEFINITIONS = {
 }  # fmt: skip
 
 
-def as_value(estimate: Estimate, reason: str) -> Value:
+def as_value(estimate: Estimate | PairedDifference, reason: str) -> Value:
     """Return an estimate as a recorded value, or the reason when there was nothing to measure."""
     if estimate.value is None:
         return Value.missing(reason)

@@ -14,18 +14,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 
-from letheon.audit.conclusion import conclude
 from letheon.audit.criteria import LANGUAGE
-from letheon.audit.measuring.findings import ModelFindings, examine
-from letheon.audit.measuring.judging import Judge, judge_answers
+from letheon.audit.measuring.findings import examine
 from letheon.audit.measuring.quantise import Grid, matrices, round_to_nearest
-from letheon.audit.plan import QUICK, AuditPlan, make_plan
-from letheon.audit.record.evidence import Role
+from letheon.audit.plan import QUICK, make_plan
 from letheon.audit.record.record import Audit
 from letheon.audit.selftest.models import (
     FORGOTTEN,
@@ -37,7 +33,7 @@ from letheon.audit.selftest.models import (
     lesson_settings,
     make_world,
 )
-from letheon.audit.verdict import load_profile
+from letheon.audit.selftest.selftest import concluded, ignore
 from letheon.core.model.models import LanguageModel
 from letheon.core.progress import progress
 from letheon.core.rows.sampling import stream_seed
@@ -106,7 +102,7 @@ def run_pool(size: int, model: ModelName = "tiny", seed: int = 0, device: str = 
     """
     clock, world = time.monotonic(), make_world(model, seed, device)
     plan = make_plan(world.before, world.request, replace(QUICK, seed=seed))
-    before = examine(world.before, plan, _ignore)
+    before = examine(world.before, plan, ignore)
     scores: dict[Condition, list[tuple[bool, Mapping[str, float]]]] = {name: [] for name in CONDITIONS}
     with progress("auditing the pool", 2 * size * len(CONDITIONS)) as advance:
         for number in range(2 * size):
@@ -114,7 +110,7 @@ def run_pool(size: int, model: ModelName = "tiny", seed: int = 0, device: str = 
             taught = member(world, number, holds)
             for condition, change in CHANGES.items():
                 change(world, taught, number)
-                record = _audited(world, plan, before, taught)
+                record = concluded(world, plan, before, examine(taught, plan, ignore))
                 scores[condition].append((holds, dict(scores_of(record))))
                 advance(len(scores[condition]), condition)
     return PoolTest(model, size, ranking(scores), round(time.monotonic() - clock, 1))
@@ -153,18 +149,6 @@ def _rounded(world: World, model: LanguageModel, number: int) -> None:
 CHANGES: dict[Condition, Callable[[World, LanguageModel, int], None]] = dict(
     zip(CONDITIONS, (_left_alone, _finetuned, _rounded), strict=True)
 )
-
-
-def _audited(world: World, plan: AuditPlan, before: ModelFindings, model: LanguageModel) -> Audit:
-    judge = Judge(world.base, world.base.name)
-    findings: dict[Role, ModelFindings] = {"before": before, "after": examine(model, plan, _ignore)}
-    began = datetime.now(UTC), time.monotonic()
-    judged = judge_answers(judge, findings)
-    return conclude(findings, plan, world.request, judge, judged, load_profile("standard", began[0]), began)
-
-
-def _ignore(stage: str) -> None:
-    """Ignore the stages of one audit among many."""
 
 
 def scores_of(record: Audit) -> Iterator[tuple[str, float]]:

@@ -16,7 +16,7 @@ from letheon.audit.conclusion import conclude
 from letheon.audit.measuring.findings import ModelFindings, examine
 from letheon.audit.measuring.judging import Judge, judge_answers
 from letheon.audit.measuring.templates import Asking, template_of
-from letheon.audit.plan import QUICK, make_plan
+from letheon.audit.plan import QUICK, AuditPlan, make_plan
 from letheon.audit.record.evidence import Role
 from letheon.audit.record.record import Audit
 from letheon.audit.selftest.models import (
@@ -121,28 +121,30 @@ def run_selftest(model: ModelName = "tiny", seed: int = 0, device: str = "auto")
 
 def audit_planted(world: World) -> list[Tested]:
     """Audit each planted model."""
-    criteria, began = load_profile("standard"), (datetime.now(UTC), time.monotonic())
     settings = replace(QUICK, seed=world.seed, also=("steering",), relearn_learning_rate=world.lessons.relearning_rate)
     plan, asking = make_plan(world.before, world.request, settings), Asking.of(world.before)
     plan = replace(plan, came_with=template_of(world.before))
-    judge = Judge(world.base, world.base.name)
     tested = []
     with progress("auditing the planted models", len(PLANTED)) as advance:
-        before = examine(world.before, plan, _ignore)
+        before = examine(world.before, plan, ignore)
         for number, planted in enumerate(PLANTED, start=1):
             after, came_with = asking.alike(planted.make(world))
-            findings: dict[Role, ModelFindings] = {
-                "before": before,
-                "after": examine(after, replace(plan, came_with=came_with), _ignore),
-            }
-            judged = judge_answers(judge, findings)
-            record = conclude(findings, plan, world.request, judge, judged, criteria, began)
-            tested.append(_tested(planted, record))
+            found = examine(after, replace(plan, came_with=came_with), ignore)
+            tested.append(_tested(planted, concluded(world, plan, before, found)))
             advance(number, planted.name)
     return tested
 
 
-def _ignore(words: str) -> None:
+def concluded(world: World, plan: AuditPlan, before: ModelFindings, after: ModelFindings) -> Audit:
+    """Conclude the audit of one model among many, without a reference."""
+    began = datetime.now(UTC), time.monotonic()
+    judge = Judge(world.base, world.base.name)
+    findings: dict[Role, ModelFindings] = {"before": before, "after": after}
+    judged = judge_answers(judge, findings)
+    return conclude(findings, plan, world.request, judge, judged, load_profile("standard", began[0]), began)
+
+
+def ignore(stage: str) -> None:
     """Ignore the stages of one audit among many."""
 
 

@@ -25,12 +25,15 @@ def concept_vectors(states: Float[Tensor, "layers rows width"], domains: Sequenc
 
     Without the subtraction all means share one large direction and every cosine is near 1.
     """
-    means = {
-        domain: states[:, [i for i, of in enumerate(domains) if of == domain]].mean(1)
-        for domain in dict.fromkeys(domains)
-    }
+    means = _by_domain(states, domains)
     zero = means.pop(NEUTRAL) if NEUTRAL in means else torch.stack(list(means.values())).mean(0)
     return {domain: mean - zero for domain, mean in means.items()}
+
+
+def _by_domain(values: Tensor, domains: Sequence[str]) -> dict[str, Tensor]:
+    """Average values [layers, rows, ...] over the rows of each domain."""
+    rows = {one: [i for i, of in enumerate(domains) if of == one] for one in dict.fromkeys(domains)}
+    return {domain: values[:, chosen].mean(1) for domain, chosen in rows.items()}
 
 
 def entanglement(vectors: Mapping[str, Float[Tensor, "layers width"]]) -> Float[Tensor, "layers domains domains"]:
@@ -119,10 +122,5 @@ def refusal_direction(
     places = []
     for states in (before, after):
         along = ((states - zero[:, None]) * old[:, None]).sum(-1) / (old**2).sum(-1)[:, None]  # layers, rows
-        places.append(
-            {
-                domain: along[:, [i for i, of in enumerate(domains) if of == domain]].mean(1).tolist()
-                for domain in dict.fromkeys(domains)
-            }
-        )
+        places.append({domain: means.tolist() for domain, means in _by_domain(along, domains).items()})
     return Direction(cosine_similarity(old, new, dim=-1).tolist(), *places)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -224,16 +225,10 @@ def spillover(
         rows = [loaded.encoder().prompt(prompt) for prompt in prompts]
         return loaded.name, said, token_states(loaded, rows, position=position)
 
-    if isinstance(judge, Judge):
-        first = measure(before, judge, None)
-        second = measure(after, judge, first[1].fluency)
-        name = judge.name
-    else:
-        with judge_for(judge, before, None, device) as chosen:
-            first = measure(before, chosen, None)
-            second = measure(after, chosen, first[1].fluency)
-            name = chosen.name
-    return _report(suite, unlearned, domains, prompts, first, second, name, started)
+    with nullcontext(judge) if isinstance(judge, Judge) else judge_for(judge, before, None, device) as chosen:
+        first = measure(before, chosen, None)
+        second = measure(after, chosen, first[1].fluency)
+    return _report(suite, unlearned, domains, prompts, first, second, chosen.name, started)
 
 
 def _report(

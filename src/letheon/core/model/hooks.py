@@ -56,7 +56,7 @@ def record(model: nn.Module, sites: Sequence[Site]) -> Iterator[dict[Site, Tenso
                 handle = module.register_forward_hook(
                     lambda _, __, output, site=site: found.__setitem__(site, _first(output))
                 )
-            stack.callback(handle.remove)
+            stack.enter_context(handle)
         yield found
 
 
@@ -89,7 +89,7 @@ def edit(model: nn.Module, edits: Mapping[Site, Callable[[Tensor], Tensor]]) -> 
                 handle = module.register_forward_pre_hook(before(site, change), with_kwargs=True)
             else:
                 handle = module.register_forward_hook(after(site, change))
-            stack.callback(handle.remove)
+            stack.enter_context(handle)
         yield calls
 
 
@@ -98,8 +98,7 @@ def edit_outputs(modules: Mapping[Name, nn.Module], change: Callable[[Name, Any]
     """Replace each module's whole output by `change(name, output)` while the block runs, such as a router's choice."""
     with ExitStack() as stack:
         for name, module in modules.items():
-            handle = module.register_forward_hook(lambda _, __, output, name=name: change(name, output))
-            stack.callback(handle.remove)
+            stack.enter_context(module.register_forward_hook(lambda _, __, output, name=name: change(name, output)))
         yield
 
 
@@ -112,11 +111,8 @@ def labelled_head(model: Any, row: Int[Tensor, " n"], position: Int[Tensor, " n"
     head = model.get_output_embeddings()
     if head is None:
         raise InputError(f"{type(model).__name__} has no output embeddings", "give a causal language model")
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0][row, position][None],))
-    try:
+    with head.register_forward_pre_hook(lambda _, args: (args[0][row, position][None],)):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -127,11 +123,8 @@ def head_input(model: Any) -> Iterator[list[Tensor]]:
     """
     seen: list[Tensor] = []
     head = model.get_output_embeddings()
-    handle = head.register_forward_hook(lambda _, args, __: seen.append(args[0].flatten(0, -2)))
-    try:
+    with head.register_forward_hook(lambda _, args, __: seen.append(args[0].flatten(0, -2))):
         yield seen
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -142,8 +135,7 @@ def on_inputs(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], Non
     """
     with ExitStack() as stack:
         for name, module in modules.items():
-            handle = module.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
-            stack.callback(handle.remove)
+            stack.enter_context(module.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0])))
         yield
 
 
@@ -165,11 +157,8 @@ def on_calls(module: nn.Module, see: Callable[[dict[str, Any]], None]) -> Iterat
         bound = names.bind_partial(*args, **kwargs).arguments
         see({**bound, **bound.pop("kwargs", {})})
 
-    handle = module.register_forward_pre_hook(before, with_kwargs=True)
-    try:
+    with module.register_forward_pre_hook(before, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -181,10 +170,7 @@ def hooked_modules(model: nn.Module) -> dict[str, nn.Module]:
 def count_calls(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
     """Count the calls of each module in the yielded dictionary while the block runs."""
     calls = dict.fromkeys(modules, 0)
-    with ExitStack() as stack:
-        for name, module in modules.items():
-            handle = module.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
-            stack.callback(handle.remove)
+    with edit_outputs(modules, lambda name, _: calls.__setitem__(name, calls[name] + 1)):  # None leaves the output
         yield calls
 
 
@@ -200,11 +186,8 @@ def leaf_embeddings(model: Any) -> Iterator[list[Tensor]]:
         seen.append(output.detach().requires_grad_())
         return seen[-1]
 
-    handle = model.get_input_embeddings().register_forward_hook(cut)
-    try:
+    with model.get_input_embeddings().register_forward_hook(cut):
         yield seen
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -212,13 +195,10 @@ def bypass(model: nn.Module, layer: int) -> Iterator[None]:
     """Replace a layer by the identity while the block runs: its input passes on unchanged."""
 
     def pass_on(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        return _with_first(output, args[0] if args else kwargs["hidden_states"])
+        return _with_first(output, entering(args, kwargs))
 
-    handle = module_at(model, Site(layer)).register_forward_hook(pass_on, with_kwargs=True)
-    try:
+    with module_at(model, Site(layer)).register_forward_hook(pass_on, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -241,6 +221,7 @@ def on_backward(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Te
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            handle = module.register_forward_hook(lambda _, args, output, name=name: after(name, args, output))
-            stack.callback(handle.remove)
+            stack.enter_context(
+                module.register_forward_hook(lambda _, args, output, name=name: after(name, args, output))
+            )
         yield

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,8 @@ from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.attention import provide
 from letheon.core.model.embedded import smollm2, tiny
 from letheon.core.model.formats import Base, cast_weights, check_base, check_tensors, held_in
-from letheon.core.rows.encoding import Encoder
+from letheon.core.rows.encoding import Batch, Encoded, Encoder
+from letheon.core.rows.sampling import by_length
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ logger = logging.getLogger("letheon")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 # Private keys that transformers itself writes; every other key that begins with an underscore is dropped.
 KNOWN_PRIVATE_KEYS = {"_name_or_path", "_model_name_or_path", "_commit_hash"}
+# Names of architectures that predict the next token contain one of these.
+CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
 
 
 @dataclass
@@ -68,6 +71,11 @@ class LanguageModel:
         if self._encoder is None:
             self._encoder = Encoder(self.tokenizer, self.pad_id, self.context_length)
         return self._encoder
+
+    def batches(self, rows: Sequence[Encoded], size: int) -> Iterator[tuple[list[int], Batch]]:
+        """Yield rows in batches of like length on the model's device, longest first, each with its rows' numbers."""
+        for chosen in by_length([len(row.ids) for row in rows], size):
+            yield chosen, self.encoder().collate([rows[i] for i in chosen], device=self.device)
 
     @property
     def device(self) -> torch.device:
@@ -272,16 +280,13 @@ def read_config(source: str) -> tuple[Any, list[str]]:
     clean = {key: value for key, value in raw.items() if key not in dropped}
     kind = clean.pop("model_type", None)
     names = clean.get("architectures") or []
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (names and not any(_is_causal(name) for name in names)):
+    causal = not names or any(mark in name for name in names for mark in CAUSAL)
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not causal:
         raise InputError(
             f"{source} is not a causal language model (type {kind!r}, architecture {', '.join(names) or 'unknown'})",
             "give a model that AutoModelForCausalLM can load",
         )
     return AutoConfig.for_model(kind, **clean), dropped
-
-
-def _is_causal(architecture: str) -> bool:
-    return "CausalLM" in architecture or "LMHead" in architecture or "ConditionalGeneration" in architecture
 
 
 def _from_pretrained(source: str | Path, name: str, attention: str | None, base: Base) -> LanguageModel:

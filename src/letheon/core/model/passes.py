@@ -28,7 +28,7 @@ def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
     The pass ends inside the model's own `forward`, so that hooks around it (FSDP2's) see it end.
     """
 
-    own, inner = model.__dict__.get("forward"), model.forward
+    inner = model.forward
 
     def stop(_: nn.Module, __: Any, output: Any) -> None:
         raise _Stop(output)
@@ -40,13 +40,8 @@ def stop_after(model: nn.Module, layer: int) -> Iterator[None]:
         except _Stop as end:
             return end.args[0]
 
-    handle = blocks(model)[layer].register_forward_hook(stop)
-    model.forward = until
-    try:
+    with blocks(model)[layer].register_forward_hook(stop), _replaced_forward(model, until):
         yield
-    finally:
-        _restore_forward(model, own)
-        handle.remove()
 
 
 @contextmanager
@@ -62,11 +57,8 @@ def start_from(model: nn.Module, layer: int, hidden: Float[Tensor, "batch length
 
     with ExitStack() as stack:
         for block in list(layers)[:layer]:
-            own = block.__dict__.get("forward")
-            block.forward = skip  # an instance attribute hides the class's method
-            stack.callback(_restore_forward, block, own)
-        handle = layers[layer].register_forward_pre_hook(replace, with_kwargs=True)
-        stack.callback(handle.remove)
+            stack.enter_context(_replaced_forward(block, skip))
+        stack.enter_context(layers[layer].register_forward_pre_hook(replace, with_kwargs=True))
         yield
 
 
@@ -86,16 +78,21 @@ def recomputed(model: nn.Module) -> Iterator[None]:
 
     with ExitStack() as stack:
         for block in blocks(model):
-            own = block.__dict__.get("forward")
-            block.forward = again(block.forward)
-            stack.callback(_restore_forward, block, own)
+            stack.enter_context(_replaced_forward(block, again(block.forward)))
         yield
 
 
-def _restore_forward(block: nn.Module, own: Any) -> None:
-    del block.forward
-    if own is not None:
-        block.forward = own
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
+    """Run another function in place of a module's `forward`: an instance attribute hides the class's method."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 class FrozenLayers:

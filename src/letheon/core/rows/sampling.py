@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import TypeVar
+
+Row = TypeVar("Row")
 
 
 def stream_seed(root: int, name: str, number: int = 0) -> int:
@@ -32,6 +35,21 @@ def micro_batches(rows: Sequence[int], size: int, processes: int = 1) -> list[li
     size = size or math.ceil(len(rows) / processes)
     size = min(size, math.ceil(len(rows) / processes))
     return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+
+def spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """At most `count` rows, evenly over the list: files are often sorted."""
+    count = min(count, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
+def some_of(count: int, most: int, seed: int) -> list[int]:
+    """Draw at most `most` of so many row numbers, and return them in order; 0 takes all."""
+    import torch
+
+    if not most or count <= most:
+        return list(range(count))
+    return sorted(torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].tolist())
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -56,6 +56,11 @@ def prefix_cache(
     return cache
 
 
+def cache_of(output: Any) -> Any:
+    """The key/value cache in a model's output."""
+    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
+
+
 def _fill_skipped(layers: Sequence[Any], below: int) -> None:
     """Give skipped layers the keys of a layer that was run: transformers reads only their length.
 
@@ -79,11 +84,6 @@ def expanded(cache: Any, rows: int) -> Any:
     new.layers = [copy.copy(layer) for layer in cache.layers]
     share(new.layers, rows)
     return new
-
-
-def cache_of(output: Any) -> Any:
-    """Return the cache of a model's output."""
-    return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
 
 
 def cached(base: Any, cache: object | None) -> dict[str, object]:

@@ -11,7 +11,6 @@ Source: torch's `fully_shard` (FSDP2), with sums instead of means: losses are sh
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -311,7 +310,7 @@ def memory_of(device: torch.device) -> int:
     """Return the bytes of memory of a device, or this process's share of the host's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return _host_memory() // processes_here()
+    return psutil.virtual_memory().total // processes_here()
 
 
 def free_memory(device: torch.device) -> int:
@@ -323,13 +322,6 @@ def free_memory(device: torch.device) -> int:
 
 
 # Helpers -------------------------------------------------------------------------------------------------------------
-
-
-def _host_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return 1 << 62
 
 
 def _path(whole: nn.Module, part: nn.Module) -> str:

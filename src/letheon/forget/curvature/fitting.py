@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +14,11 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import by_row, labelled_head, on_backward
 from letheon.core.model.models import LanguageModel
-from letheon.core.model.passes import start_from
 from letheon.core.progress import progress
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import sample_labels
+from letheon.core.scoring.prefix_cache import above_frozen
 from letheon.core.training.gradients import backward
 from letheon.forget.curvature.kronecker import Block, Factors, Kind, eigenbasis
 from letheon.forget.curvature.linear import Linear
@@ -234,10 +234,8 @@ def sampled_passes(
 
 def _logits(model: LanguageModel, batch: Batch, row: Tensor, column: Tensor) -> Tensor:
     base, frozen = model.base(), model.frozen
-    with ExitStack() as stack:
-        if frozen is not None:
-            stack.enter_context(start_from(base, frozen.below, frozen.states_of(base, batch)))
-        stack.enter_context(labelled_head(base, row, column))
+    entering = frozen.states_of(base, batch) if frozen is not None else None
+    with above_frozen(model, entering), labelled_head(base, row, column):
         output = base(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
     return output.logits[0].float()
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import by_row, labelled_head, on_inputs
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.encoding import Encoded, to_device
-from letheon.core.rows.sampling import by_length
+from letheon.core.rows.encoding import Encoded
 
 Dims = Literal["both", "input", "rank"]
 Tokens = Literal["content", "answer"]
@@ -125,8 +124,7 @@ def record_activity(
     sums: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in factors}
     squares: dict[str, Tensor] = {}
     odd: set[str] = set()
-    for numbers in by_length([len(row.ids) for row in rows], ROWS_AT_ONCE):
-        batch = to_device(model.encoder().collate([rows[i] for i in numbers]), model.device)
+    for numbers, batch in model.batches(rows, ROWS_AT_ONCE):
         mask = torch.zeros_like(batch.input_ids, dtype=torch.bool)
         for place, i in enumerate(numbers):
             mask[place, : len(masks[i])] = torch.tensor(masks[i], device=mask.device)

@@ -25,7 +25,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import stream_seed
+from letheon.core.rows.sampling import some_of, stream_seed
 from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.edits.adapter_activity import (
     Activity,
@@ -256,9 +256,10 @@ class Attenuation(Procedure):
         check_rows(work.request.retain)
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
-        seed = work.training.seed
-        forget = self._sample(work.request.forget, stream_seed(seed, "attenuation", 0))
-        retain = self._sample(work.request.retain, stream_seed(seed, "attenuation", 1))
+        forget, retain = (
+            [rows[i] for i in some_of(len(rows), self.settings.rows, stream_seed(work.training.seed, "attenuation", n))]
+            for n, rows in enumerate((work.request.forget, work.request.retain))
+        )
         found = attenuate(work.model, forget, retain, self.settings)
         passed_over = len(lora_factors(work.model, self.settings.dims)) - len(found)
         if passed_over:
@@ -266,12 +267,6 @@ class Attenuation(Procedure):
         if work.run is not None:
             write_json(work.run.folder / FILE, {name: factor.table() for name, factor in found.items()})
         return TrainingOutcome(0, "edited in one pass", [dict(_summary(found))])
-
-    def _sample(self, rows: Sequence[Example], seed: int) -> list[Example]:
-        if not self.settings.rows or len(rows) <= self.settings.rows:
-            return list(rows)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-        return [rows[i] for i in sorted(order[: self.settings.rows].tolist())]
 
 
 def _summary(found: Mapping[str, Attenuated]) -> Iterator[tuple[str, float]]:

@@ -21,8 +21,7 @@ from letheon.core.model.hooks import on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, down_projection, has_down_projection, is_transposed
 from letheon.core.registry import method
-from letheon.core.rows.encoding import Encoded, to_device
-from letheon.core.rows.sampling import by_length
+from letheon.core.rows.encoding import Encoded
 from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.procedure import Procedure, ProcedureContext
 from letheon.forget.recipe import StandaloneMethod
@@ -83,8 +82,7 @@ def importance(model: LanguageModel, rows: Sequence[Encoded], batch_size: int = 
     matrices = {str(i): down_projection(block) for i, block in enumerate(blocks(model.base()))}
     sums: dict[str, Tensor] = {}
     count = 0
-    for chosen in by_length([len(row.ids) for row in rows], batch_size):
-        batch = to_device(model.encoder().collate([rows[i] for i in chosen]), model.device)
+    for _, batch in model.batches(rows, batch_size):
         mask = batch.labels[:, 1:] != -100
         count += int(mask.sum())
 

@@ -13,18 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.loop import TrainingOutcome
 from letheon.forget.procedure import Procedure, ProcedureContext
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("scale",)):
     scale: float = 1.0  # a
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("scale",))
 
 
 @torch.no_grad()

@@ -154,17 +154,14 @@ class AttentionShifting(Objective):
     keeps_blocks: ClassVar[bool] = True
 
     settings: Settings
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.before: list[KeptStates] = []  # per layer the attention maps, [heads, length, length]
-        self.masks = KeptStates()  # [length], the tokens that carry content
-        self.alpha: tuple[int, float] = (-1, 0.5)  # a step and its weight
+    before: list[KeptStates]  # per layer the attention maps, [heads, length, length]
+    masks: KeptStates  # [length], the tokens that carry content
+    alpha = (-1, 0.5)  # a step and its weight
 
     @torch.no_grad()
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """The untouched model's attention and the content tokens of every row that will be met."""
-        self.rows, self.plan = rows, plan
+        self.rows, self.plan, self.before, self.masks = rows, plan, [], KeptStates()
         forget, retain = rows.visited(plan)
         for batch in (*forget, *retain):
             number = int(batch.index)

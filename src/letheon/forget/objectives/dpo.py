@@ -21,7 +21,7 @@ from torch.nn.functional import logsigmoid
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
@@ -33,13 +33,10 @@ from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
-class Settings(LikelihoodSettings):
+class Settings(LikelihoodSettings, Checked, positive=("beta",)):
     beta: float = 0.1
     alternates: Literal["idk", "perturbed"] = "idk"  # refusals, or the row's own perturbed answers
     refusals: str = ""  # a file of refusals, one per line; default the package's own
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("beta",))
 
 
 def dpo_loss(
@@ -77,7 +74,8 @@ class DPO(LikelihoodObjective):
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
         self.rows = rows
-        pools = [self._pool(i) for i in range(len(rows.forget))]
+        refusals = read_refusals(self.settings.refusals) if self.settings.alternates == "idk" else []
+        pools = [refusals or perturbed_of(row) for row in rows.examples]
         draw = random.Random(stream_seed(rows.seed, "alternates"))
         self.drawn = [{i: draw.randrange(len(pools[i])) for i in forget} for forget, _ in plan]
         used = sorted({pair for step in self.drawn for pair in step.items()})
@@ -87,17 +85,9 @@ class DPO(LikelihoodObjective):
         first = len(rows.forget) + len(rows.retain)  # alternates are rows too, numbered after the request's own
         self.numbers = {key: first + i for i, key in enumerate(used)}
         answers, numbers = list(self.encoded.values()), list(self.numbers.values())
-        logps = self._whole_answers().sequence_logps(model, rows, answers, numbers)
+        # scored whole, whichever tokens of the true answer the forget loss sees
+        logps = LikelihoodObjective(LikelihoodSettings()).sequence_logps(model, rows, answers, numbers)
         self.alternate_reference = dict(zip(used, logps, strict=True))
-
-    def _whole_answers(self) -> LikelihoodObjective:
-        """An objective that scores alternates whole, whichever tokens of the true answer the forget loss sees."""
-        return LikelihoodObjective(LikelihoodSettings())
-
-    def _pool(self, i: int) -> Sequence[str]:
-        if self.settings.alternates == "perturbed":
-            return perturbed_of(self.rows.examples[i])
-        return read_refusals(self.settings.refusals)
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         if pair.forget is not None:

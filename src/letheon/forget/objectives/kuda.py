@@ -28,7 +28,7 @@ from torch.nn.functional import cosine_similarity, normalize, softplus
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import score
@@ -37,7 +37,7 @@ from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("beta", "tilt")):
     """Options of the deviation loss; the paper's values are not public, so all are ours [inferred].
 
     Attributes:
@@ -59,9 +59,6 @@ class Settings:
     tilt: float = 0.1
     gamma: float = 1.0
     alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("beta", "tilt"))
 
 
 def deviation(cosine: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
@@ -96,12 +93,8 @@ def token_mean(values: Float[Tensor, "rows length"], mask: Bool[Tensor, "rows le
 class KUDA(Objective):
     settings: Settings
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.layer = self.settings.layer
-        self.before = KeptStates()
-
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
+        self.before = KeptStates()
         self.layer = read_layer(model, self.settings.layer)
         generator = torch.Generator().manual_seed(stream_seed(rows.seed, "tilt"))
         self.direction = normalize(torch.randn(model.width, generator=generator), dim=0).to(model.device)

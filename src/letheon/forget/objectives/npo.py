@@ -12,18 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
 from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
-class Settings(LikelihoodSettings):
+class Settings(LikelihoodSettings, Checked, positive=("beta",)):
     beta: float = 0.1  # Sec. 4: in every experiment
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("beta",))
 
 
 def npo_loss(logp: Float[Tensor, " rows"], reference: Float[Tensor, " rows"], beta: float) -> Float[Tensor, " rows"]:

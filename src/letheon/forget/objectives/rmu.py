@@ -85,12 +85,8 @@ class RMU(Objective):
         part = dataclasses.replace(recipe.objective, settings=dataclasses.replace(settings, layer=read))
         RMU.check_recipe(dataclasses.replace(recipe, objective=part), None)
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.before = KeptStates()
-        self.layer = 0
-
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
+        self.before = KeptStates()
         self.layer = layer_to_read(len(blocks(model.base())), self.settings.layer)
         seed = stream_seed(rows.seed, "control vector")
         self.vector = control_vector(model.width, self.settings.coefficient, seed).to(model.device)

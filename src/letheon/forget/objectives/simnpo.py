@@ -12,20 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.scoring.likelihood import Scores
 from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 
 
 @dataclass(frozen=True)
-class Settings(LikelihoodSettings):
+class Settings(LikelihoodSettings, Checked, positive=("beta",)):
     beta: float = 4.5  # open-unlearning's TOFU setting
     delta: float = 0.0
     gamma: float = 0.125
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("beta",))
 
 
 def simnpo_loss(

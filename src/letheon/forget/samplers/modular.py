@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 
 from letheon.core.errors import InputError
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.forget.parts import PairIndices, Sampler
@@ -42,14 +42,11 @@ KEPT = {"direct": ("direct", "general"), "indirect": ("indirect", "general")}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     scheme: Scheme = "melu"
     # False: modules one after another. True: pairs in a new order each epoch, as the authors' trainer has it by
     # default [inferred: that it was left on]; which rows meet stays the same.
     shuffle: bool = False
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 @dataclass(frozen=True)

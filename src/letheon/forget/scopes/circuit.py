@@ -19,7 +19,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,10 @@ from letheon.core.model.sites import (
     output_projection,
     sides,
 )
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Encoder, value_span
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import stream_seed
+from letheon.core.rows.sampling import spread, stream_seed
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -55,7 +55,7 @@ FEW = 64
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("share", "ratio", "rows")):
     share: float = 0.2  # of the modules [inferred]
     ratio: float = 2.0  # τ: how much larger one score is, for a module to be specific [inferred]
     patching: Literal["auto", "exact", "attribution"] = "auto"
@@ -63,9 +63,6 @@ class Settings:
     # controls: groups of as many random heads and MLPs, or the circuit without groups (all shared)
     grouping: Literal["causal", "random", "none"] = "causal"
     seed: int = 0  # of twins and of the control; the circuit is the same whatever the run's seed
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("share", "ratio", "rows"))
 
 
 def grouped(
@@ -94,6 +91,8 @@ class Circuit(Scope):
     """
 
     settings: Settings
+    groups: dict[str, Tensor]
+    modules: dict[Module, Group]
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
@@ -104,12 +103,6 @@ class Circuit(Scope):
                     "circuit patches attention heads, and this hybrid has blocks without them",
                     "choose another scope: @targeted finds layers of any kind",
                 )
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.groups: dict[str, Tensor] = {}
-        self.modules: dict[Module, Group] = {}
-        self.table: list[dict[str, Any]] = []
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
@@ -199,8 +192,7 @@ def contrasts_of(
     """
     subjects = sorted({row.subject for row in (*request.forget, *request.retain) if row.subject})
     able = [row for row in rows if row.counterfactual or (row.subject and row.subject in row.prompt)]
-    chosen = [able[i * len(able) // min(most, len(able))] for i in range(min(most, len(able)))]
-    found = [_contrast(model, row, subjects, seed) for row in chosen]
+    found = [_contrast(model, row, subjects, seed) for row in spread(able, most)]
     contrasts = [contrast for contrast in found if contrast is not None]
     if not contrasts:
         raise InputError(

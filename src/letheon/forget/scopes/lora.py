@@ -16,21 +16,18 @@ from torch import nn
 
 from letheon.core.model.adapters import ALL_LINEAR, attach_lora, target_modules
 from letheon.core.model.models import LanguageModel
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("r", "alpha")):
     r: int = 8
     alpha: int = 16
     targets: str = ALL_LINEAR  # or queries-keys, or names separated by spaces
     experts: bool = True  # with all-linear, of a mixture: false adapts its attention alone
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("r", "alpha"))
 
 
 @method("scope", "lora", Settings, paper="2106.09685")

@@ -29,9 +29,8 @@ from letheon.core.model.hooks import by_row, on_inputs
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import is_matrix
 from letheon.core.registry import check_settings, method
-from letheon.core.rows.encoding import to_device
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length
+from letheon.core.rows.sampling import spread
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -131,13 +130,11 @@ def pooled_inputs(
     Raises:
         InputError: a layer that does not see whole rows (a mixture's expert).
     """
-    encoder = model.encoder()
-    encoded = encoder.encode_all(rows)
+    encoded = model.encoder().encode_all(rows)
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
     order: list[int] = []
     lengths = torch.tensor([len(row.ids) for row in encoded], device=model.device)
-    for chosen in by_length([len(row.ids) for row in encoded], 16):
-        batch = to_device(encoder.collate([encoded[i] for i in chosen]), model.device)
+    for chosen, batch in model.batches(encoded, 16):
         mask = batch.attention_mask
 
         def see(name: str, entering: Tensor, mask: Tensor = mask) -> None:
@@ -159,12 +156,6 @@ def outputs(weight: Tensor, bias: Tensor | None, entering: Tensor, counts: Tenso
     """A linear layer's pooled outputs from its pooled inputs, float64."""
     found = entering.double() @ weight.double().T
     return found if bias is None else found + counts.double()[:, None] * bias.double()
-
-
-def spread(rows: Sequence[Example], count: int) -> list[Example]:
-    """At most `count` rows, evenly over the list: files are often sorted."""
-    count = min(count, len(rows))
-    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 # Its seat in the loop -----------------------------------------------------------------------------------------------
@@ -207,17 +198,14 @@ class Start:
 )
 class ReGLU(Scope):
     settings: Settings
+    starts: dict[str, Start]
+    factors: dict[str, tuple[Tensor, Tensor]]  # A and B before the first step, with RILA
+    layers: dict[str, Any]
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
         """Refuse targets that the model's blocks do not have."""
         target_modules(model, recipe.scope.settings.targets, experts=False)
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.starts: dict[str, Start] = {}
-        self.factors: dict[str, tuple[Tensor, Tensor]] = {}  # A and B before the first step, with RILA
-        self.layers: dict[str, Any] = {}
 
     def may_move(self, name: str) -> bool:
         return False
@@ -241,10 +229,10 @@ class ReGLU(Scope):
             pooled_inputs(model, bases, spread(rows, settings.samples), settings.pooling)
             for rows in (request.forget, request.retain)
         ]
-        whole = []
+        whole, self.starts, self.factors = [], {}, {}
         self.layers = {name: layer for name, layer in self.layers.items() if name in halves[0][0]}
         for name, layer in self.layers.items():
-            weight, bias = matrix_of(layer), getattr(layer.base_layer, "bias", None)
+            weight, bias = turned(layer, layer.base_layer.weight.detach()), getattr(layer.base_layer, "bias", None)
             forget, retain = (outputs(weight, bias, entering[name], counts) for entering, counts in halves)
             basis = protected_directions(retain, settings.rank).float()
             whole += [name] if basis.shape[1] == len(weight) else []
@@ -263,7 +251,7 @@ class ReGLU(Scope):
         a[: q.shape[1]], b[:, : q.shape[1]] = (q.T @ weight.double()).to(a.dtype), q.to(b.dtype)
         self.factors[name] = a.detach().clone(), b.detach().clone()
         left = weight.double() - layer.scaling["default"] * b.double() @ a.double()
-        layer.base_layer.weight.copy_(in_layout(layer, left))
+        layer.base_layer.weight.copy_(turned(layer, left))
 
     def penalty(self) -> Tensor | None:
         if not self.settings.penalty:
@@ -299,12 +287,6 @@ class ReGLU(Scope):
             layer.lora_B["default"].weight.copy_(torch.cat([b, -b_start], 1))
 
 
-def matrix_of(layer: Any) -> Float[Tensor, "out in"]:
-    """W₀ of an adapted layer; GPT-2's are stored the other way round."""
-    weight: Tensor = layer.base_layer.weight.detach()
-    return weight.T if layer.fan_in_fan_out else weight
-
-
-def in_layout(layer: Any, weight: Float[Tensor, "out in"]) -> Tensor:
-    """A matrix in the layer's own layout."""
+def turned(layer: Any, weight: Tensor) -> Tensor:
+    """A matrix between the layer's own layout and [out, in], either way; GPT-2's are stored the other way round."""
     return weight.T if layer.fan_in_fan_out else weight

@@ -21,9 +21,8 @@ from letheon.core.errors import InputError
 from letheon.core.model.hooks import bypass
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import attention, blocks, mlp
-from letheon.core.registry import check_settings, method
-from letheon.core.rows.encoding import Encoded, to_device
-from letheon.core.rows.sampling import by_length
+from letheon.core.registry import Checked, method
+from letheon.core.rows.encoding import Encoded
 from letheon.core.scoring.likelihood import score
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
@@ -31,11 +30,8 @@ from letheon.forget.request import Request
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("k",)):
     k: int = 8  # of 32 layers; 6 to 9 are good in the paper's ablation over four models
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("k",))
 
 
 @torch.no_grad()
@@ -44,8 +40,8 @@ def answer_losses(
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Negative log-likelihood of each row's answer, summed over its tokens (nats), and the number of tokens."""
     losses, tokens = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.float64)
-    for chosen in by_length([len(row.ids) for row in rows], 16):
-        scores = score(model, to_device(model.encoder().collate([rows[i] for i in chosen]), model.device))
+    for chosen, batch in model.batches(rows, 16):
+        scores = score(model, batch)
         losses[chosen] = -scores.sequence_logp().double().cpu()
         tokens[chosen] = torch.bincount(scores.row, minlength=len(chosen)).double().cpu()
     return losses, tokens
@@ -75,11 +71,8 @@ class Targeted(Scope):
     """After `select`, `layers` holds the selected layers and `effects` every layer's effect."""
 
     settings: Settings
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.layers: list[int] = []
-        self.effects: list[float] = []
+    layers: list[int]
+    effects: list[float]
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:

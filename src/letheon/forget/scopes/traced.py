@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, down_projection, has_down_projection, mlp
-from letheon.core.registry import check_settings, method
+from letheon.core.registry import Checked, method
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
@@ -28,16 +28,13 @@ logger = logging.getLogger("letheon")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked, positive=("width", "noise", "rows", "draws")):
     width: int = 3  # RMU's number of layers [inferred]
     matrices: Literal["down", "all"] = "down"
     noise: float = 3.0  # ROME
     rows: int = 16
     draws: int = 3
     seed: int = 0  # of the noise; a model is traced once, whatever the run's seed
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("width", "noise", "rows", "draws"))
 
 
 @method("scope", "traced", Settings, paper="2602.19275", wants={"subject"}, tiny=({}, {"matrices": "all"}))
@@ -48,6 +45,7 @@ class Traced(Scope):
     """
 
     settings: Settings
+    window = range(0)
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
@@ -63,11 +61,6 @@ class Traced(Scope):
                 "traced: a mixture of experts has no single last matrix",
                 "let the whole mixture move: traced:matrices=all",
             )
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.window = range(0)
-        self.table: list[dict[str, Any]] = []
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()

@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import leaf_embeddings
 from letheon.core.model.models import LanguageModel
@@ -35,11 +34,12 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.memorisation import extraction_strength
+from letheon.core.training.reinforcement import Anchor
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.auto_retain import GENERAL_QUESTIONS
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import RecipeJob
-from letheon.forget.request import Request
+from letheon.forget.request import Request, rows_hash
 from letheon.forget.scopes.targeted import answer_losses
 from letheon.forget.sequences.redundancy import (
     Filtered,
@@ -171,13 +171,6 @@ def knowledge(model: LanguageModel, rows: Sequence[Example]) -> dict[str, float]
     return {"probability": probability, "extraction_strength": float(np.mean(strengths))}
 
 
-def rows_hash(request: Request) -> str:
-    """Hash a request's forget and retain rows without their ids."""
-    return canonical_hash(
-        [[dataclasses.replace(row, id="") for row in rows] for rows in (request.forget, request.retain)]
-    )
-
-
 class Queue:
     """Requests served one after another on one model, which is changed in place.
 
@@ -254,17 +247,8 @@ class Queue:
                 self.encoder = StateEncoder.of(self.model, request.retain or general)
             return self.encoder.embed(self.model, encoded)
 
-    @contextmanager
-    def _as_it_began(self) -> Iterator[None]:
-        parameters = dict(self.model.model.named_parameters())
-        now = {name: parameter.data for name, parameter in parameters.items()}
-        try:
-            for name, parameter in parameters.items():
-                parameter.data = self.start[name]
-            yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.data = now[name]
+    def _as_it_began(self) -> AbstractContextManager[None]:
+        return Anchor(dict(self.model.model.named_parameters()), self.start).in_place()
 
     # Importance, and the recipe that it chooses
 

@@ -26,9 +26,8 @@ from torch.nn import functional
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks
-from letheon.core.rows.encoding import Encoded, to_device
+from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length
 from letheon.core.scoring.likelihood import hidden_states
 
 # Principal directions that are taken out; Mu & Viswanath take a hundredth of the width, 3 of 300.
@@ -90,8 +89,7 @@ def chunks_of(model: LanguageModel, rows: Sequence[Example], size: int) -> list[
 def pooled_states(model: LanguageModel, rows: Sequence[Encoded], layer: int) -> Float[Tensor, "rows width"]:
     """Hidden states at a block's output, averaged over each row's tokens, prompt and answer."""
     found: list[Tensor] = [torch.zeros(0)] * len(rows)
-    for chosen in by_length([len(row.ids) for row in rows], 16):
-        batch = to_device(model.encoder().collate([rows[i] for i in chosen]), model.device)
+    for chosen, batch in model.batches(rows, 16):
         mask = batch.attention_mask[..., None]
         pooled = (hidden_states(model, batch, layer).float() * mask).sum(1) / mask.sum(1)
         for i, vector in zip(chosen, pooled, strict=True):

@@ -26,9 +26,9 @@ from letheon.core.rows.examples import parse_rows
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import checkpoints, tensors_of, write_checkpoint
 from letheon.core.training.settings import TrainSettings
-from letheon.forget.request import Request
+from letheon.forget.request import Request, rows_hash
 from letheon.forget.run import check, check_model, refuse_folder
-from letheon.forget.sequences.queue import Queue, Report, SequenceSettings, rows_hash
+from letheon.forget.sequences.queue import Queue, Report, SequenceSettings
 from letheon.forget.sequences.redundancy import StateEncoder, chunks_of, middle
 from letheon.forget.settings import ForgetSettings
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from letheon.core.atomic import canonical_hash, is_whole, read_json, write_json
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
-from letheon.core.registry import check_settings
+from letheon.core.registry import Checked
 from letheon.core.rows.examples import Example, parse_rows
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_answers
@@ -35,7 +35,7 @@ from letheon.forget.request import Request, row_of
 
 
 @dataclass(frozen=True)
-class ShardSettings:
+class ShardSettings(Checked, positive=("shards", "slices", "epochs")):
     """Settings of the division into shards and slices, and of the training.
 
     Attributes:
@@ -52,9 +52,6 @@ class ShardSettings:
     epochs: int = 4
     scope: str = "lora"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, positive=("shards", "slices", "epochs"))
 
 
 class Sharded:
@@ -157,7 +154,7 @@ class Sharded:
         for slice_ in range(self.settings.slices):
             if is_whole(self._folder(shard, slice_)):
                 continue
-            model = self._before(shard, slice_)
+            model = load(self._folder(shard, slice_ - 1) if slice_ else self.settings.base, device=self.device)
             scope = Recipe.parse(f"gradient_ascent@{self.settings.scope}").scope.make()
             rows = [row for row in self.rows if self.place(row) <= (shard, slice_) and self.place(row)[0] == shard]
             if rows:
@@ -179,10 +176,6 @@ class Sharded:
             raise InputError(problem, "give the same letheon sisa train or forget again")
         last = self.settings.slices - 1
         return [load(self._folder(shard, last), device=self.device) for shard in range(self.settings.shards)]
-
-    def _before(self, shard: int, slice_: int) -> LanguageModel:
-        start = self._folder(shard, slice_ - 1) if slice_ else self.settings.base
-        return load(start, device=self.device)
 
     def _folder(self, shard: int, slice_: int) -> Path:
         return self.folder / f"shard-{shard}" / f"slice-{slice_}"

@@ -36,12 +36,15 @@ from letheon.forget.curvature.hessian_products import LossDerivatives, central_d
 from letheon.forget.curvature.similarity import Penalty, similarity, similarity_bends, similarity_slopes
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update, mean_metrics, terms_of
 from letheon.forget.recipe import Recipe
+from letheon.forget.separate_gradients import descend
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
 
 Products = Literal["exact", "fd", "gauss"]
 Shares = Callable[[], Iterator[Tensor]]
+# Metrics of a step by side and micro-batch; of several passes over one, at other weights, the first counts.
+FirstMetrics = dict[tuple[str, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -165,13 +168,14 @@ class Bilevel(Update):
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         """One ascent of Φ, or the descent of F that ends a round; see the head of this file."""
-        settings, seen = self.settings, FirstMetrics()
+        settings = self.settings
+        seen: FirstMetrics = {}
         number, descends = place_in_round(loop.step, loop.total, settings.inner_steps)
         rho = settings.rho * settings.growth**number
         inner = self._inner(loop, objective, pairs, seen)
         with self._differentiable():
             slope = inner.gradient()
-            metrics = loop.reduce_metrics(seen.mean())
+            metrics = loop.reduce_metrics(mean_metrics(list(seen.values())))
             if settings.single:
                 descends = True
                 gradient = scaled(slope, -settings.single)
@@ -203,13 +207,9 @@ class Bilevel(Update):
         return bool(cap) and metrics.get("forget_nll", 0.0) > cap * self.uniform
 
     def _move(self, loop: Loop, gradient: Vector, optimizer: torch.optim.Optimizer) -> float:
-        for parameter, tensor in zip(loop.parameters.values(), gradient, strict=True):
-            parameter.grad = tensor
         for group in self.ascent.param_groups:
             group["lr"] = loop.optimizer.param_groups[0]["lr"] * self.settings.inner_rate
-        length = loop.clip()
-        optimizer.step()
-        return length
+        return descend(loop, gradient, optimizer)
 
     def _forget(self, loop: Loop, objective: Objective, pairs: Sequence[Pair], seen: FirstMetrics) -> Shares:
         """L_f in shares: the negated forget term, in float32 (no autocast around the losses)."""
@@ -218,7 +218,8 @@ class Bilevel(Update):
             for number, pair in enumerate(pairs):
                 terms = terms_of(loop.model, objective, pair.only_forget())
                 if terms.forget is not None:
-                    seen.add(("forget", number), {**terms.metrics, "forget_loss": -float(terms.forget.detach())})
+                    found = {**terms.metrics, "forget_loss": -float(terms.forget.detach())}
+                    seen.setdefault(("forget", number), found)
                     yield -terms.forget
 
         return shares
@@ -233,7 +234,7 @@ class Bilevel(Update):
                     loss = terms.retain
                     if loss is None:
                         loss = -pair.retain.mean(score(loop.model, pair.retain).logp, "tokens")
-                    seen.add(("retain", number), {"retain_loss": float(loss.detach()), **terms.metrics})
+                    seen.setdefault(("retain", number), {"retain_loss": float(loss.detach()), **terms.metrics})
                     yield loss
                 if self.keeps and pair.forget is not None:
                     keep = terms_of(loop.model, objective, pair.only_forget()).keep
@@ -265,19 +266,6 @@ class Bilevel(Update):
         for name, tensor in state.items():
             key, number = name.split("/")
             self.ascent.state[weights[int(number)]][key] = tensor
-
-
-class FirstMetrics:
-    """Metrics per micro-batch where a step begins; later evaluations, at displaced weights, do not count."""
-
-    def __init__(self) -> None:
-        self.parts: dict[tuple[str, int], dict[str, float]] = {}
-
-    def add(self, place: tuple[str, int], values: dict[str, float]) -> None:
-        self.parts.setdefault(place, values)
-
-    def mean(self) -> dict[str, float]:
-        return mean_metrics(list(self.parts.values()))
 
 
 def _summed(loop: Loop, vector: Vector) -> Vector:

@@ -48,10 +48,7 @@ def inside(vector: Vector, groups: Sequence[Tensor], code: int) -> Vector:
 
 def routed(forget: Vector, retain: Vector, groups: Sequence[Tensor], project: bool) -> Vector:
     """The gradient of each entry by its group: g_f, g_r, the reconciled g_f + g_r, or 0."""
-    shared_forget, shared_retain = (
-        [tensor * (group == SHARED) for tensor, group in zip(vector, groups, strict=True)]
-        for vector in (forget, retain)
-    )
+    shared_forget, shared_retain = (inside(vector, groups, SHARED) for vector in (forget, retain))
     agreed = reconciled(shared_forget, shared_retain) if project else shared_forget
     parts = zip(forget, retain, agreed, shared_retain, groups, strict=True)
     return [f * (group == FORGET) + r * (group == RETAIN) + a + s for f, r, a, s, group in parts]
@@ -64,10 +61,7 @@ class ByGroup(Update):
     goes_with = "@circuit"  # the scope that it cannot do without
 
     settings: Settings
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.groups: list[Tensor] = []
+    groups: list[Tensor]
 
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         groups: dict[str, Tensor] | None = getattr(scope, "groups", None)

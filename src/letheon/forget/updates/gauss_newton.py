@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -36,7 +37,7 @@ from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import by_length, some_of, stream_seed
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.reference import Reference
 from letheon.forget.curvature.cache import cached
@@ -177,6 +178,7 @@ class Uphill(torch.optim.Optimizer):
 )
 class GaussNewton(Update):
     settings: Settings
+    measure: Callable[[], float] | None = None
 
     @staticmethod
     def check_model(recipe: Recipe, model: nn.Module) -> None:
@@ -191,16 +193,13 @@ class GaussNewton(Update):
             "use --shard off, or an update by entries such as geometric or joint",
         )
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.measure: Callable[[], float] | None = None
-
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         """Fit the curvature of the weights as they are, and put the uphill step in AdamW's place."""
         if not rows.retain:
             raise InputError("gauss_newton needs retain rows", "give --retain (or --retain auto)")
         layers = linear_layers(loop.model.model, loop.parameters.values(), self.settings.layers)
-        chosen = chosen_rows(len(rows.retain), self.settings.rows, loop.settings.seed)
+        seed = stream_seed(loop.settings.seed, "rows of the curvature")
+        chosen = some_of(len(rows.retain), self.settings.rows, seed)
         self.factors = self._factors(loop, layers, rows, chosen)
         warn_of_few_tokens(self.factors, layers)
         rate = loop.settings.learning_rate
@@ -260,14 +259,6 @@ class GaussNewton(Update):
         return measure()
 
 
-def chosen_rows(count: int, most: int, seed: int) -> list[int]:
-    """Draw at most `most` row numbers under the seed."""
-    if not most or count <= most:
-        return list(range(count))
-    generator = torch.Generator().manual_seed(stream_seed(seed, "rows of the curvature"))
-    return sorted(torch.randperm(count, generator=generator)[:most].tolist())
-
-
 def retain_batches(rows: Rows, chosen: Sequence[int]) -> list[Batch]:
     """Batches of the chosen retain rows, sorted by length."""
     groups = by_length([len(rows.retain[i].ids) for i in chosen], ROWS_AT_ONCE)
@@ -279,11 +270,7 @@ def kl_from_here(model: LanguageModel, batches: Sequence[Batch]) -> Callable[[],
     reference = Reference()
     for batch in batches:
         reference.keep(model, [row_of(batch, i) for i in range(len(batch))])
-
-    def measure() -> float:
-        return mean_kl(model, reference, batches)
-
-    return measure
+    return partial(mean_kl, model, reference, batches)
 
 
 def row_of(batch: Batch, i: int) -> Batch:

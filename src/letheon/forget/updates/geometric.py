@@ -193,6 +193,7 @@ def _gram(vectors: Sequence[Vector], lengths: NDArray[np.float64], weight: Vecto
 )
 class Geometric(Update):
     settings: Settings
+    history: Sequence[Vector] = ()
     # while a step is corrected, with the default mode and rank: both gradients, the retain gradients of the seven steps
     # before, the weights before the step, the step as AdamW took it and as it is corrected, the metric and its inverse
     bytes_per_weight = Update.bytes_per_weight + 4 * (2 + 7 + 1 + 2 + 2)
@@ -207,10 +208,6 @@ class Geometric(Update):
                 f"geometric with tokens={tokens} needs the objective's retain term, which has alpha=0",
                 f"write {recipe.objective.method.name}:tokens={tokens},alpha=1.0",
             )
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.history: list[Vector] = []
 
     def step(self, loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
         settings = self.settings

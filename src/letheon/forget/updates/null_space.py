@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.sites import is_transposed
 from letheon.core.registry import check_settings, method
-from letheon.core.rows.sampling import stream_seed
+from letheon.core.rows.sampling import some_of, stream_seed
 from letheon.core.training.gradients import Vector, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.forget.mixtures import refuse_moving_experts
@@ -81,6 +81,8 @@ class NullSpaceUpdate(Update):
     """
 
     settings: Settings
+    spaces: dict[str, NullSpace]
+    momentum: Vector  # of the projected forget gradient, as Adam averages it
     # the momentum, the weights before the step, both gradients, the projected one and Adam's denominators; and up to 5
     # bytes of protected directions, whose number depends on the rows
     bytes_per_weight = Update.bytes_per_weight + 4 * 6 + 5
@@ -99,11 +101,6 @@ class NullSpaceUpdate(Update):
                 "use --shard off, or another update such as geometric",
             )
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.spaces: dict[str, NullSpace] = {}
-        self.momentum: Vector = []  # of the projected forget gradient, as Adam averages it
-
     def prepare(self, loop: Loop, objective: Objective, rows: Rows, scope: Scope) -> None:
         if not rows.retain:
             raise InputError("null_space needs retain rows", "give --retain, or use the update joint")
@@ -111,8 +108,7 @@ class NullSpaceUpdate(Update):
         if not matrices:
             raise InputError("null_space: no matrix of a block moves", "choose a scope with matrices: @traced, @layers")
         count = max(1, round(self.settings.ratio * len(rows.retain)))
-        generator = torch.Generator().manual_seed(stream_seed(rows.seed, "null space rows"))
-        numbers = sorted(torch.randperm(len(rows.retain), generator=generator)[:count].tolist())
+        numbers = some_of(len(rows.retain), count, stream_seed(rows.seed, "null space rows"))
         batches = (rows.retain_batch([number]) for number in numbers)
         self.spaces = null_spaces(loop.model, batches, matrices, self.settings.mode, self.settings.threshold)
         self.momentum = [torch.zeros_like(parameter) for parameter in loop.parameters.values()]

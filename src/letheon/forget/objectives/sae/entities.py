@@ -14,7 +14,7 @@ from torch import Tensor
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import hidden_states
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.forget.parts import Rows
@@ -99,9 +99,8 @@ def entity_set(rows: Rows, templates: Sequence[Template], file: str = "") -> Ent
 def states_of(model: LanguageModel, rows: Sequence[Encoded], layer: int) -> list[Float[Tensor, "length width"]]:
     """A block's output for each row, without padding."""
     found: dict[int, Tensor] = {}
-    unfrozen, encoder = replace(model, frozen=None), model.encoder()
-    for chosen in by_length([len(row.ids) for row in rows], 16):
-        batch = encoder.collate([rows[i] for i in chosen], chosen, model.device)
+    unfrozen = replace(model, frozen=None)
+    for chosen, batch in unfrozen.batches(rows, 16):
         hidden = hidden_states(unfrozen, batch, layer).float()
         found.update({i: hidden[place, : len(rows[i].ids)].clone() for place, i in enumerate(chosen)})
     return [found[i] for i in range(len(rows))]

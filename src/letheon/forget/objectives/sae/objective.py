@@ -105,17 +105,13 @@ class Settings:
 )
 class SAE(Objective):
     settings: Settings
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(settings)
-        self.before = KeptStates()
-        self.quality: Quality | None = None
+    quality: Quality | None = None
 
     # Before the first step
 
     @torch.no_grad()
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
-        settings, self.rows = self.settings, rows
+        settings, self.rows, self.before = self.settings, rows, KeptStates()
         sae = SparseAutoencoder.load(settings.path).to(model.device) if settings.path else None
         self.layer = layer_to_read(model, settings.layer, None if sae is None else sae.layer)
         self.ends = [
@@ -131,7 +127,8 @@ class SAE(Objective):
         ordinary = self._ordinary(model, [*rows.forget, *rows.retain, *corpus])
         if settings.space == "latents":
             if sae is None:
-                sae = trained_autoencoder(ordinary, self._training(), stream_seed(rows.seed, "autoencoder"), self.layer)
+                training = SAETraining(settings.activation, settings.expansion, settings.k, steps=settings.sae_steps)
+                sae = trained_autoencoder(ordinary, training, stream_seed(rows.seed, "autoencoder"), self.layer)
             self.quality = checked_quality(
                 sae, ordinary, model, self.layer, settings.least_variance, settings.allow_poor
             )
@@ -146,10 +143,6 @@ class SAE(Objective):
             self.before[number] = row_states
         retained = torch.cat([row_states[1:] for row_states in self.before.rows.values()] or ordinary)
         self.variance = float((retained - retained.mean(0)).pow(2).mean())
-
-    def _training(self) -> SAETraining:
-        settings = self.settings
-        return SAETraining(settings.activation, settings.expansion, settings.k, steps=settings.sae_steps)
 
     def _ordinary(self, model: LanguageModel, rows: Sequence[Encoded]) -> list[Tensor]:
         """States at ordinary tokens, row by row, without each row's first; a seeded choice where rows are many."""

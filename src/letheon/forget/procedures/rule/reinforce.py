@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
@@ -91,7 +91,18 @@ class Reinforce(Procedure):
         read_refusals(self.settings.refusals)  # a missing file is refused before anything is written
 
     def check(self, work: ProcedureContext) -> None:
-        _refuse_what_cannot_work(work)
+        if work.training.schedule != "constant" or work.training.warmup_steps:
+            raise InputError(
+                "both stages of reinforce have a schedule of their own", "leave schedule and warmup_steps out"
+            )
+        if (text := next((row for row in work.request.forget if not row.prompt), None)) is not None:
+            raise InputError(
+                f"forget row {text.id} is running text, which cannot be refused", "give questions and answers"
+            )
+        if work.model.has_adapter:
+            raise InputError(
+                f"{work.model.name} has an adapter, and reinforce trains all weights", "merge it first: merge_adapter()"
+            )
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         """Steer, then reinforce; a killed run continues in the stage where it was."""
@@ -143,7 +154,8 @@ class Reinforce(Procedure):
         )
         total = settings.steering_steps
         plan = epochs_of(len(rows), training.batch_size, total, stream_seed(training.seed, "steering"))
-        loop = Loop(model, _parameters(model), training, total, run=work.run, title="rejection steering")
+        parameters = dict(model.model.named_parameters())
+        loop = Loop(model, parameters, training, total, run=work.run, title="rejection steering")
         continue_stage(loop, 0)
 
         def step(number: int) -> dict[str, float]:
@@ -176,7 +188,7 @@ class Reinforce(Procedure):
         if settings.engine == "trl":
             return self._optimize_with_trl(work, [*refuse, *answer], history, steps)
         plan = _halves(refuse, answer, half, steps, training.seed)
-        parameters = _parameters(model)
+        parameters = dict(model.model.named_parameters())
         anchor = Anchor(parameters) if settings.kl else None
         loop = Loop(model, parameters, training, first + steps, run=work.run, title="refusal boundary")
         loop.history = list(history)
@@ -259,17 +271,6 @@ class Reinforce(Procedure):
         return metrics
 
 
-def _refuse_what_cannot_work(work: ProcedureContext) -> None:
-    if work.training.schedule != "constant" or work.training.warmup_steps:
-        raise InputError("both stages of reinforce have a schedule of their own", "leave schedule and warmup_steps out")
-    if (text := next((row for row in work.request.forget if not row.prompt), None)) is not None:
-        raise InputError(f"forget row {text.id} is running text, which cannot be refused", "give questions and answers")
-    if work.model.has_adapter:
-        raise InputError(
-            f"{work.model.name} has an adapter, and reinforce trains all weights", "merge it first: merge_adapter()"
-        )
-
-
 def _halves(refuse: Sequence[Query], answer: Sequence[Query], half: int, steps: int, seed: int) -> list[list[Query]]:
     """Plan the questions of each step: equally many of both kinds, each kind in its own permutations."""
     plan: list[list[Query]] = [[] for _ in range(steps)]
@@ -285,10 +286,6 @@ def _lines(step: int, asked: Sequence[Query], drawn: Sequence[Rollout], rewards:
         {"step": step, "refuse": query.refuse, "prompt": query.prompt, "answer": rollout.text, "reward": found}
         for query, rollout, found in zip(asked, drawn, rewards.tolist(), strict=True)
     ]
-
-
-def _parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
-    return dict(model.model.named_parameters())
 
 
 def _stepped(loop: Loop, sums: dict[str, float]) -> dict[str, float]:

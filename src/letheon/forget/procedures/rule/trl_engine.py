@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -85,7 +84,7 @@ def reinforce_with_trl(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    _take(model, trainer.accelerator.unwrap_model(trainer.model))
+    model.model.load_state_dict(trainer.accelerator.unwrap_model(trainer.model).state_dict())
 
 
 def config_of(settings: Settings, training: TrainSettings, questions: int, steps: int) -> dict[str, Any]:
@@ -133,10 +132,3 @@ def _prompt(model: LanguageModel, text: str) -> Any:
     if model.tokenizer.chat_template:
         return [{"role": "user", "content": text}]
     return text if text[-1].isspace() else text + "\n"
-
-
-@torch.no_grad()
-def _take(model: LanguageModel, trained: Any) -> None:
-    weights = dict(trained.named_parameters())
-    for name, parameter in model.model.named_parameters():
-        parameter.copy_(weights[name])
