@@ -8,8 +8,9 @@ have it at five depths), or four codes of doors at depths from 10 to 90 % that a
 it all: a code counts as found if every token of it is the likeliest one after the tokens before it. Answers are read
 under the same attention as the text; in real decoding they would be exact.
 Far attention stands beside a window with pinned keys and random far chunks, which compute as many pairs (the choice not
-counted), and HyperAttention (`MODEL`), which computes more. A needle at 90 % is within reach of the window: a quarter
-of the codes is found without looking far. Settings were chosen on seeds from 100 on.
+counted), and HyperAttention (`MODEL`), which computes more. The window reaches a needle at 90 %, and at 4,096 tokens
+one at 63 % too: `by_depth` (with `--json`) tells those from the ones far back. Settings were
+chosen on seeds from 100 on.
 """
 
 from __future__ import annotations
