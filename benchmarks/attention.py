@@ -27,14 +27,14 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.common import Compared, begin, compare, in_turn, parser, say, show
-from letheon.attend.errors import Attend, local_window
+from letheon.attend.errors import Attend, equal_width, local_window
 from letheon.attend.far import FAR, far_attention, far_pairs
 from letheon.attend.hyper import MODEL, computed_pairs, hyper_attention
 from letheon.core.errors import InputError, LetheonError
 from letheon.core.model.models import load
 from letheon.papers.common.data import data_folder
 from letheon.papers.hyperattention import BOOKS, GET, TOKENS, WIDTH, Reading, passage, read
-from letheon.papers.kit.figures import lines
+from letheon.report.plots import lines
 
 # Name of an entry: tokens, heads, causal, contender, forward and backward.
 ENTRIES = {
@@ -153,7 +153,7 @@ def readings(options: argparse.Namespace) -> list[Reading]:
     if model.context_length < TOKENS:
         say(f"errors are left out: {options.model} reads {model.context_length} tokens, {TOKENS} are wanted")
         return []
-    window = local_window(far_pairs(TOKENS, FAR) // TOKENS, FAR.pin_first)
+    window = local_window(equal_width(far_pairs(TOKENS, FAR), TOKENS, FAR.pin_first), FAR.pin_first)
     others: dict[str, Attend] = {"far": partial(far_attention, **vars(FAR)), WINDOW: window}
     return [read(model, passage(model, folder, seed), seed, True, others) for seed in range(len(BOOKS))]
 

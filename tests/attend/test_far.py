@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from letheon.attend.far import Settings, far_attention, far_pairs
 from letheon.attend.far.choosing import chosen_chunks
-from letheon.attend.hyper import kernels
+from letheon.attend.hyper import hyper_attention, kernels
 from letheon.core.errors import InputError
 
 SMALL = Settings(window=16, block=8, chunk=4, chosen=3, pin_first=4)
@@ -105,6 +105,18 @@ def test_it_is_the_definition_in_output_and_every_gradient(n: int, choose: Any) 
     for mine, other in zip([*ours, *gradients[0]], [*theirs, *gradients[1]], strict=True):
         assert relative(mine, other) < 1e-12
     assert relative(ours[0], naive(qkv, settings, lowest=True)[0]) > 1e-2, "the lowest chunks would do as well"
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_another_scale_is_that_of_the_choice_and_of_the_output(choose: Any) -> None:
+    qkv, settings = tensors(80, rows=1), replace(SMALL, choose=choose)
+    q, k, v = qkv
+    ours, theirs = far(qkv, settings, scale=0.9), naive([0.9 * 8**0.5 * q, k, v], settings)
+    wrong = [seen_pairs(q[0, 0], k[0, 0], settings), seen_pairs(0.9 * 8**0.5 * q[0, 0], k[0, 0], settings)]
+    assert choose == "mean" or not torch.equal(*wrong), "the choice would be the same under the usual scale"
+    gradients = [torch.autograd.grad(out.sin().sum() + lse.sum(), qkv) for out, lse in (ours, theirs)]
+    for mine, other in zip([*ours, *gradients[0]], [*theirs, *gradients[1]], strict=True):
+        assert relative(mine, other) < 1e-12
 
 
 @pytest.mark.parametrize("choose", CHOICES)
@@ -206,6 +218,26 @@ def test_smaller_types_agree_within_their_rounding(dtype: torch.dtype, tolerance
         assert relative(ours, theirs) < 2 * tolerance
 
 
+@pytest.mark.parametrize("attend", [far_attention, hyper_attention])
+def test_under_autocast_inputs_take_its_type_and_nothing_within_is_cast(attend: Any) -> None:
+    """A rotary embedding leaves queries and keys in float32 beside values in bfloat16."""
+    options = vars(SMALL) if attend is far_attention else {"causal": True, "min_seq_len": 16, "generator": seeded()}
+    q, k, v = qkv = tensors(131, dtype=torch.float32)
+    narrow = [x.detach().bfloat16().requires_grad_() for x in qkv]
+    wanted = attend(*narrow, **options)
+    if attend is hyper_attention:
+        options["generator"] = seeded()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(q, k, v.bfloat16(), **options)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, wanted)  # with products in bfloat16 far attention would choose other chunks
+    sides = ((found, qkv), (wanted, narrow))
+    gradients = [torch.autograd.grad(out.float().square().sum(), given) for out, given in sides]
+    for x, y in zip(*gradients, strict=True):
+        assert x.dtype == torch.float32
+        assert torch.equal(x, y.float())
+
+
 def test_the_fallback_without_a_fused_kernel_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     qkv = tensors(131)
     results = []
@@ -256,3 +288,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     q, k = torch.zeros(1, 1, 8, 4), torch.zeros(1, 1, 9, 4)
     with pytest.raises(InputError, match="causal with 8 queries and 9 keys"):
         far_attention(q, k, k)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("attend", [far_attention, hyper_attention])
+def test_types_that_do_not_fit_are_refused(attend: Any) -> None:
+    q = torch.zeros(1, 1, 8, 4)
+    with pytest.raises(InputError, match=r"types do not fit: torch.float32, torch.float32, torch.bfloat16"):
+        attend(q, q, q.bfloat16())

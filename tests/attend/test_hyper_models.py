@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 import letheon
-from letheon.attend.errors import attention_errors, local_window, mean_of_values, perplexity, relative_errors
+from letheon.attend.errors import (
+    attention_errors,
+    equal_width,
+    local_window,
+    mean_of_values,
+    perplexity,
+    relative_errors,
+    window_pairs,
+)
 from letheon.attend.hyper import MODEL, Settings, binding, hyper_attention
 from letheon.attend.hyper.binding import use_hyper
 from letheon.attend.patching import patched_layers
@@ -163,6 +171,18 @@ def test_a_local_window_is_attention_under_a_banded_mask(n: int, width: int, pin
     mask = (column <= row) & ((column > row - width) | (column < pinned))
     wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
     assert torch.allclose(local_window(width, pinned)(q, k, v), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "pinned"), [(50, 0), (48, 3), (10, 20)])
+def test_a_window_of_equal_cost_computes_as_many_pairs_as_its_width_says(n: int, pinned: int) -> None:
+    row, column = torch.arange(n)[:, None], torch.arange(n)
+    for width in (1, 7, n):
+        mask = (column <= row) & ((column > row - width) | (column < pinned))
+        assert window_pairs(n, width, pinned) == int(mask.sum())
+    for pairs in range(1, n * (n + 1) // 2 + 1):
+        width = equal_width(pairs, n, pinned)
+        assert window_pairs(n, width, pinned) >= pairs
+        assert width == 0 or window_pairs(n, width - 1, pinned) < pairs
 
 
 def test_the_mean_of_values_is_attention_to_everything_alike() -> None:

@@ -8,8 +8,8 @@ from benchmarks.needle import Found, Prompt
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks import needle
-from letheon.attend.errors import local_window
-from letheon.attend.far import Settings
+from letheon.attend.errors import local_window, window_pairs
+from letheon.attend.far import FAR, Settings, far_pairs
 from letheon.core.model.models import LanguageModel
 
 
@@ -50,3 +50,11 @@ def test_random_chunks_are_exact_attention_if_there_is_no_choice(monkeypatch: py
     for chosen, near in ((19, True), (5, False)):
         monkeypatch.setattr(needle, "FAR", Settings(window=16, block=8, chunk=4, chosen=chosen, pin_first=4))
         assert torch.allclose(needle.random_chunks(q, k, v), wanted, atol=1e-5) is near
+
+
+@pytest.mark.parametrize("n", [4036, 8111])
+def test_the_window_computes_as_many_pairs_as_far_attention(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(needle, "local_window", lambda *given: made.append(given))
+    needle.arm("window and sinks", n)
+    assert window_pairs(n, *made[0]) == pytest.approx(far_pairs(n, FAR), rel=1e-3)

@@ -7,6 +7,7 @@ values are therefore taken from a model that reads prose, and trivial approximat
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -84,6 +85,18 @@ def local_window(width: int, pinned: int = 0) -> Attend:
         return out.flatten(1, 2)[:, :n].view_as(q)
 
     return attend
+
+
+def window_pairs(n: int, width: int, pinned: int = 0) -> int:
+    """Return the products of query and key of `local_window` for n tokens; the first tokens see less than a window."""
+    width = min(width, n)
+    pinned = min(pinned, n - width)
+    return n * width - width * (width - 1) // 2 + (n - width) * pinned - pinned * (pinned - 1) // 2
+
+
+def equal_width(pairs: int, n: int, pinned: int = 0) -> int:
+    """Return the smallest width of a `local_window` that computes at least so many pairs for n tokens."""
+    return bisect_left(range(n), pairs, key=lambda width: window_pairs(n, width, pinned))
 
 
 def _two_blocks(x: Tensor, width: int, short: int) -> Tensor:

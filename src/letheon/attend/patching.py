@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from letheon.core.errors import InputError
-from letheon.core.model.attention import switch
+from letheon.core.model.attention import ON_SDPA, refuse_unlike_sdpa, switch
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import attention, blocks
 
@@ -81,14 +81,12 @@ def register(name: str, attend: Attend, default: Settings, *, causal_only: bool 
         is_causal: bool | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        if options.get("s_aux") is not None:
-            problem = f"this model's heads have learned sinks, which `{name}` does not support"
-            raise InputError(problem, "load it with its own attention")
+        refuse_unlike_sdpa(options, f"the attention {name!r}")
         settings: Settings | None = getattr(module, settings_of(name), default)
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         plain = attention_mask is None and not dropout and options.get("position_bias") is None
         alike = key.shape == value.shape and key.shape[2:] == query.shape[2:]
-        fits = plain and alike and options.get("softcap") is None and (causal or not causal_only)
+        fits = plain and alike and (causal or not causal_only)
         if settings is None or query.shape[2] <= settings.exact_up_to or not fits:
             return sdpa_attention_forward(
                 module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **options
@@ -98,4 +96,5 @@ def register(name: str, attend: Attend, default: Settings, *, causal_only: bool 
 
     AttentionInterface.register(name, forward)
     AttentionMaskInterface.register(name, sdpa_mask)
+    ON_SDPA.add(name)
     return forward

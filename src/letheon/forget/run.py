@@ -15,7 +15,7 @@ from letheon.core.hardware import resolve_precision
 from letheon.core.model.attention import attending
 from letheon.core.model.formats import base_of, check_base
 from letheon.core.model.models import LanguageModel, check_loadable, load
-from letheon.core.model.structure import structure_of
+from letheon.core.model.structure import check_taken, structure_of
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
 from letheon.core.training.loop import TrainingOutcome
@@ -76,7 +76,7 @@ def forget(
     check_memory(recipe, training, model)
     if not isinstance(model, LanguageModel):
         check_loadable(model)
-    check_model(recipe, model)
+    check_model(recipe, model, training.attention)
     second = check_depth(recipe, settings, training, request, model)
     run = _continued(out, _name(model), recipe, settings, training, request) if resume else None
     if run is None and out is not None:
@@ -228,8 +228,13 @@ def check_memory(recipe: Method, training: TrainSettings, model: LanguageModel |
         raise InputError(f"the model holds its weights in {base_of(model.base())}", f"load it with base={base!r}")
 
 
-def check_model(recipe: Method, model: LanguageModel | str | Path) -> None:
-    """Refuse an architecture that a method cannot work on (`InputError`), before its weights are loaded."""
+def check_model(recipe: Method, model: LanguageModel | str | Path, attention: str = "") -> None:
+    """Refuse an architecture that a method cannot work on, or that takes no such attention, before it is loaded.
+
+    Raises:
+        InputError: says what does not fit.
+    """
+    check_taken(model, attention)
     if (structure := structure_of(model)) is not None:
         recipe.check_model(structure)
 

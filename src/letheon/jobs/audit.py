@@ -20,8 +20,8 @@ from letheon.audit.verdict import load_profile
 from letheon.core.atomic import check_writable
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError
-from letheon.core.model.attention import check_attention
 from letheon.core.model.models import check_loadable
+from letheon.core.model.structure import check_taken
 from letheon.core.processes import is_main_process
 from letheon.core.training.signals import ended_by_signals
 from letheon.core.workers import each_alone
@@ -80,9 +80,9 @@ class AuditJob:
         check_writable(self.out)
         for name in (self.before, self.after):
             check_loadable(name)
+            check_taken(name, scope.attention)
         check_reference(scope.reference, request)
         load_profile(scope.profile)
-        check_attention(scope.attention)
         tasks = scope.general_tasks()
         return {
             "before": self.before,

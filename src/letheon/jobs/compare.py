@@ -60,7 +60,7 @@ class CompareJob:
         for name, recipe in recipes.items():
             settings, training = resolve(recipe, None, None, self.training)
             check(recipe, request, settings.stop)
-            check_model(recipe, self.model)
+            check_model(recipe, self.model, training.attention)
             rates[name] = training.learning_rate
         return {
             "model": self.model,

@@ -129,7 +129,7 @@ class ForgetJob:
         if not given.rows.writes_retain:
             check(self.recipe, request, settings.stop)
         check_loadable(given.model)
-        check_model(self.recipe, given.model)
+        check_model(self.recipe, given.model, training.attention)
         _ = self.second  # refuses what the second stage cannot do
         check_reference(given.audit.reference, None if given.rows.writes_retain else request)
         if given.audit.audit:

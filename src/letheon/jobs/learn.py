@@ -12,6 +12,7 @@ from letheon.core.atomic import atomic_write_text
 from letheon.core.errors import InputError
 from letheon.core.model.attention import check_attention
 from letheon.core.model.models import check_loadable
+from letheon.core.model.structure import check_taken
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run, refuse_changes
 from letheon.retain import learn as learning
@@ -62,6 +63,7 @@ class Source:
             mlp_for(self.stream, self.model)
         else:
             check_loadable(self.model)
+            check_taken(self.model, self.settings.attention)
         return {
             "model": self.model,
             "stream": self.stream.name,

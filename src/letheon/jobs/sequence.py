@@ -50,7 +50,7 @@ class SequenceJob:
         check_sequence(requests, settings, forget)
         check_loadable(given.model)
         for recipe in settings.recipes().values():
-            check_model(recipe, given.model)
+            check_model(recipe, given.model, training.attention)
         refuse_folder(given.folders.out)
         check_device(given.device)
         check_ledger(given.audit.ledger, requests, model=given.model, out=given.folders.out)

@@ -174,12 +174,13 @@ def plan_bench(
     if not train and not target and (benchmark.trains or not model):
         raise InputError("no target is given", "give --target (and best --reference), or --model with --train")
     recipes = read_methods(methods, benchmark.request()) if methods else {}
+    attention = ""
     for recipe in recipes.values():
-        resolve(recipe, None, None, options)
+        attention = resolve(recipe, None, None, options)[1].attention
     for name in filter(None, (model, target, reference)):
         check_loadable(name)
         for recipe in recipes.values() if name == (target or model) else ():
-            check_model(recipe, name)
+            check_model(recipe, name, attention)
     check_writable(Path(out))
     target = target or ("" if train else model)
     models = (model, target, reference)

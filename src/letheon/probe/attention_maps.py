@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from letheon.core.model.attention import replaced_attention
+from letheon.core.model.attention import refuse_unlike_sdpa, replaced_attention
 from letheon.core.model.models import LanguageModel
 
 # Numbers per block of attention weights: 16 million float32 are 64 MB.
@@ -97,11 +97,15 @@ def on_attention_rows(
         masked: heads to mask, per row of the batch (or [1, layers, heads] for all rows).
         mode: `uniform` lets a masked head attend to all visible positions alike; `zero` removes its output.
         phase: `decode` masks in calls with a single query only, which leaves the prompt's keys and values unchanged.
+
+    Raises:
+        InputError: an indexer of the model's chooses its keys (DeepSeek 3.2), which is not done here.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
         softcap, nowhere = options.pop("softcap", None), options.pop("s_aux", None)
+        refuse_unlike_sdpa(options, "what reads attention here", "probe another model")
         scaling = options.get("scaling") or q.shape[-1] ** -0.5
         nowhere = None if nowhere is None else nowhere.detach()
         seen = LayerAttention(module.layer_idx, q, k, mask, scaling, softcap, nowhere)

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from letheon.attend.far.choosing import chosen_chunks, tiles_of
 from letheon.attend.far.settings import FAR, Choose, Settings
-from letheon.attend.hyper.fast import check_shapes
+from letheon.attend.hyper.fast import cast_as_sdpa, check_shapes
 from letheon.attend.hyper.parts import Part, attend_parts
 from letheon.attend.hyper.plan import Piece
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # it loops and has its own gradients
+@cast_as_sdpa
 def far_attention(
     q: Float[Tensor, "batch heads n d"],
     k: Float[Tensor, "batch key_heads n d"],
@@ -48,6 +49,7 @@ def far_attention(
 
     Args:
         q, k, v: float32, bfloat16 or float64; heads of queries are a multiple of those of keys. All have one width.
+            Under autocast they take its type.
         scale: factor of the scores; default 1 / sqrt(d).
         return_lse: return also the logarithm of the softmax's denominator.
 

@@ -18,8 +18,9 @@ Note:    no query reads a later key or value. Which block of earlier keys it rea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -70,7 +71,27 @@ def sorting_of(q: Tensor, k: Tensor, v: Tensor, directions: Tensor, settings: Se
     return Sorting(codes[0], codes[1], norms)
 
 
+def cast_as_sdpa(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an attention meet autocast as SDPA does: its inputs take autocast's type, and nothing within is cast again.
+
+    A rotary embedding leaves queries and keys in float32 beside values in bfloat16.
+    """
+
+    @wraps(attend)
+    def cast(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Any:
+        kind = q.device.type
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            return attend(q, k, v, **options)
+        wanted = torch.get_autocast_dtype(kind)
+        q, k, v = (x if x.dtype == torch.float64 else x.to(wanted) for x in (q, k, v))
+        with torch.autocast(kind, enabled=False):
+            return attend(q, k, v, **options)
+
+    return cast
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # it loops, sorts by numpy, and has its own gradients
+@cast_as_sdpa
 def hyper_attention(
     q: Float[Tensor, "batch heads n_queries d"],
     k: Float[Tensor, "batch key_heads n_keys d"],
@@ -96,6 +117,7 @@ def hyper_attention(
 
     Args:
         q, k, v: float32, bfloat16 or float64; heads of queries are a multiple of those of keys. All have one width.
+            Under autocast they take its type.
         causal: query i sees keys 0 to i; as many queries as keys.
         scale: factor of the scores; default 1 / sqrt(d).
         generator: source of directions and samples; default torch's own. Calls with one seed have correlated errors.
@@ -126,11 +148,13 @@ def hyper_attention(
 
 
 def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
-    """Refuse shapes that do not fit together (`InputError`)."""
+    """Refuse shapes and types that do not fit together (`InputError`)."""
     found = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not (q.ndim == k.ndim == 4 and k.shape == v.shape and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3]):
         raise InputError(f"shapes do not fit: {found}", "give [batch, heads, n, d], k and v alike, one d for all")
     if q.shape[1] % k.shape[1] or 0 in (*q.shape, *k.shape):
         raise InputError(f"heads do not fit: {found}", "query heads must be a multiple of key heads, none empty")
+    if not q.dtype == k.dtype == v.dtype:
+        raise InputError(f"types do not fit: {q.dtype}, {k.dtype}, {v.dtype}", "give q, k and v in one type")
     if causal and q.shape[2] != k.shape[2]:
         raise InputError(f"causal with {q.shape[2]} queries and {k.shape[2]} keys", "give as many queries as keys")

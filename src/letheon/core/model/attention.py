@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     Attend = Callable[..., tuple[Tensor, None]]
 
 WATCHED = "letheon-watched"
+# Implementations that attend by SDPA wherever they are exact; a module that registers one adds its name.
+ON_SDPA: set[str] = set()
+# Options of transformers' attention functions that SDPA leaves out, and what a model does that gives one.
+UNLIKE_SDPA = {
+    "softcap": "bounds its attention logits",
+    "s_aux": "has learned sinks",
+    "sinks": "has sinks for every token",
+    "indices": "chooses keys by an indexer",
+    "block_indices": "chooses blocks of keys by an indexer",
+}
 
 
 def provide(name: str | None) -> None:
@@ -45,14 +55,35 @@ def check_attention(name: str) -> None:
         raise InputError(f"the attention {name!r} needs a package that is not here", "leave it out, or install it")
 
 
+def refuse_unlike_sdpa(options: Mapping[str, Any], name: str, remedy: str = "leave the attention out") -> None:
+    """Refuse an attention call with an option that SDPA leaves out (`InputError`); `name` is what stands on SDPA."""
+    for option, does in UNLIKE_SDPA.items():
+        if options.get(option) is not None:
+            raise InputError(f"this model {does}, which {name} would leave out", remedy)
+
+
+def check_sdpa(model: Any, name: str) -> None:
+    """Refuse a transformers model whose attention SDPA does not compute: bounded logits or learned sinks.
+
+    Raises:
+        InputError: names the model and the attention `name` that stands on SDPA.
+    """
+    bound = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    if bound is not None or not getattr(model, "_supports_sdpa", True):
+        problem = f"{type(model).__name__} bounds its attention logits, has learned sinks or attends in its own way"
+        raise InputError(f"{problem}, which the attention {name!r} would leave out", "leave the attention out")
+
+
 def switch(model: Any, name: str) -> None:
     """Switch a transformers model to another attention implementation.
 
     Raises:
-        InputError: there is none of this name, it is not installed, or the architecture does not use transformers'
-            attention interface.
+        InputError: there is none of this name, it is not installed, the architecture does not use transformers'
+            attention interface, or its attention is none that this implementation stands in for.
     """
     check_attention(name)
+    if name in ON_SDPA:
+        check_sdpa(model, name)
     try:
         model.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
@@ -87,13 +118,13 @@ def on_attention(model: Any, see: See) -> Iterator[None]:
     at a time can be observed.
 
     Raises:
-        InputError: the model bounds its logits (Gemma 2) or has learned sinks (gpt-oss), which is not done here.
+        InputError: the model attends as SDPA cannot: with bounded logits (Gemma 2), learned sinks (gpt-oss) or an
+            indexer (DeepSeek 3.2).
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> Any:
-        if options.get("softcap") is not None or options.get("s_aux") is not None:
-            raise InputError("this model bounds its attention logits or has learned sinks", "observe another model")
+        refuse_unlike_sdpa(options, "what observes attention", "observe another model")
         out, weights = sdpa_attention_forward(module, q, k, v, mask, **options)
         see(module.layer_idx, q, k, v, out.transpose(1, 2))
         return out, weights

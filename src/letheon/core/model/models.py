@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from letheon.core.atomic import atomic_folder, canonical_hash, read_json, sha256_of
 from letheon.core.devices import check_device
 from letheon.core.errors import InputError, LetheonError
-from letheon.core.model.attention import provide
+from letheon.core.model.attention import ON_SDPA, check_sdpa, provide
 from letheon.core.model.embedded import smollm2, tiny
 from letheon.core.model.formats import Base, cast_weights, check_base, check_tensors, held_in
 from letheon.core.rows.encoding import Batch, Encoded, Encoder
@@ -175,7 +175,8 @@ def load(
         base: number format of the weights. In `bfloat16` and `4bit` (bitsandbytes) only adapters can be trained.
 
     Raises:
-        InputError: no such model, not a causal LM, or weights in a format that can run code.
+        InputError: no such model, not a causal LM, weights in a format that can run code, or a model that does not
+            take the attention.
     """
     if isinstance(name, LanguageModel):
         return name
@@ -198,6 +199,8 @@ def load(
             loaded = _from_pretrained(source, text, attention, base)
         if adapter is not None:
             loaded = _with_adapter(loaded, Path(adapter))
+    if attention in ON_SDPA:
+        check_sdpa(loaded.base(), attention)
     loaded.model.to(check_device(device)).eval()
     suit(loaded.model)
     if not loaded.tokenizer.chat_template:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from letheon.core.errors import InputError
+from letheon.core.model.attention import attending, check_attention
 from letheon.core.model.formats import Base, cast_weights
 from letheon.core.model.models import LanguageModel, adapter_base, quiet, read_config
 
@@ -33,6 +34,15 @@ def structure_of(model: LanguageModel | str | Path) -> nn.Module | None:
     while (Path(text) / "adapter_config.json").is_file():
         text = adapter_base(Path(text))
     return None if text in EMBEDDED else _built(text)
+
+
+def check_taken(model: LanguageModel | str | Path, attention: str) -> None:
+    """Refuse an attention implementation that an architecture does not take (`InputError`), before it is loaded."""
+    check_attention(attention)
+    structure = structure_of(model) if attention else None
+    if structure is not None:
+        with attending(structure, attention):
+            pass
 
 
 def load_structure(name: str, base: Base = "float32") -> LanguageModel:
