@@ -63,7 +63,7 @@ def test_a_registered_method_keeps_every_promise(
 def test_methods_that_no_short_run_shows_are_known() -> None:
     """`turns=False`: these go red on exchanged rows in their own files, by a naive formulation or by exchanging."""
     assert {record.name for record in methods() if not record.turns} == {
-        "rmu", "attention_shifting", "sae", "selective_pruning", "attenuation",
+        "rmu", "attention_shifting", "sae", "selective_pruning", "attenuation", "undo",
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ Differs: the authors distil on their whole training corpus (up to 3000 steps of 
          model). We have no such corpus: the texts are the retain rows, the forget questions with the teacher's own
          answers, and answers that the teacher samples to general questions. Teacher and student are compared on the
          tokens of the last 20 steps, not of a validation set. The learning rate falls linearly, not by a cosine.
-Inferred: steps, batch and learning rate, for small models and few rows; and 1 instead of 5 %, because the means here
+Ours:    steps, batch and learning rate, for small models and few rows; and 1 instead of 5 %, because the means here
          hold the tokens of questions too, beside which a row's fact weighs little. α is that of the authors' runs on a
          pretrained model, β their code's default and that of their small models (on the pretrained one they took 0).
 """
