@@ -73,8 +73,22 @@ def test_a_first_stage_that_has_ended_is_not_run_again(
 ) -> None:
     with pytest.raises(Killed), killed_before_step(2):
         run(deletion, tmp_path / "run")
+    left = tmp_path / "run/shallow/checkpoints/step-2"  # killed after its result was written
+    left.mkdir(parents=True)
     monkeypatch.setattr(deep.DeepJob, "_suppress", lambda *_: pytest.fail("the first stage began again"))
     assert resume(tmp_path / "run", device="cpu").outcome.steps == 4
+    assert not left.parent.exists()
+
+
+def test_a_kept_update_is_the_methods_alone_and_the_run_says_so(deletion: Request, tmp_path: Path) -> None:
+    result = run(deletion, tmp_path / "run", keep_update=True)
+    assert (tmp_path / "run/shallow/update/update.safetensors").is_file()
+    assert (result.change, (tmp_path / "run/update").exists()) == ({}, False)
+    said = (
+        "shallow/update holds the change by npo alone: what the distillation changed cannot be added to other weights"
+    )
+    assert said in read_json(tmp_path / "run/result.json")["warnings"]
+    assert any(warning.startswith("no update is kept") for warning in run(deletion, keep_update=True).warnings)
 
 
 def test_a_stop_in_the_first_stage_names_the_folder_of_the_job(
