@@ -129,6 +129,15 @@ def test_what_cannot_be_deep_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_loaded_model_in_other_than_float32_is_refused_before_the_first_stage(
+    deletion: Request, tmp_path: Path
+) -> None:
+    quick = {name: value for name, value in QUICK.items() if name != "device"}
+    with pytest.raises(InputError, match="is in bfloat16"):
+        forget(load("tiny", device="cpu", base="bfloat16"), deletion, "npo", out=tmp_path / "run", depth=DEEP, **quick)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_second_stage_takes_the_machine_from_the_first_and_the_rest_from_undo() -> None:
     recipe = read_method("npo")
     settings, training = resolve(recipe, None, None, {"depth": "deep:rate=3e-4", "seed": 5, "learning_rate": 1e-6})

@@ -15,6 +15,7 @@ from typing import Any
 
 from letheon.core.atomic import is_whole, read_json
 from letheon.core.errors import InputError, Interrupted
+from letheon.core.model.formats import base_of
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
 from letheon.core.training.checkpoints import drop_checkpoints
@@ -127,6 +128,9 @@ class DeepJob:
     def prepare(self) -> None:
         """Prepare the first stage, unless it has ended; both refuse what cannot work before anything is written."""
         started = time.monotonic()
+        if (base := base_of(self.model.base())) != "float32":
+            problem = f"{self.model.name} is in {base}, and depth=deep noises and trains float32 weights"
+            raise InputError(problem, "load it with base='float32', or use depth=shallow")
         self.second.method.part.make()
         if self.first is not None and not self.suppressed:
             self.first.prepare()
