@@ -678,3 +678,12 @@ def test_fluency_is_granted_one_standard_error_of_the_difference() -> None:
     # The same .5 nats on every row is a fault of the language.
     assert outcome_of("fluency", fluent([one - 0.5 for one in reference], reference)).outcome == "fail"
     assert outcome_of("fluency", fluent([-6.0, -1.0, -8.0, -1.5, -6.5, -4.0], reference), "strict").outcome != "pass"
+
+
+def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:
+    """Answers of one token: damage does not judge them, and their spread would grant more than four nats."""
+    names, broken = [-7.0, -7.0, -4.0, -4.0], [-3.0, -3.0, -17.0, -17.0]
+    found = outcome_of("fluency", fluent(broken, names))
+    assert (found.outcome, found.at_least) == ("fail", pytest.approx(-5.5 - 0.3 - 1.5))
+    assert judge(load_profile("standard"), fluent(broken, names)).outcome == "fail"
+    assert outcome_of("fluency", fluent([one - 1.5 for one in names], names)).outcome == "fail"

@@ -25,8 +25,12 @@ from letheon.audit.record.sections import achieved
 from letheon.audit.record.trained_forms import ASKED_IN, form_of, forms_of_method, method_in
 from letheon.audit.verdict import judge, load_profile
 from letheon.core.rows.examples import Example
+from letheon.core.training.settings import TrainSettings
+from letheon.forget.deep import full_name, second_stage
 from letheon.forget.objectives.alternates import question_forms
 from letheon.forget.objectives.alternates.question_forms import FORMS
+from letheon.forget.recipe import read_method
+from letheon.forget.settings import ForgetSettings
 
 GONE = Value.missing("the model after cannot be asked so: its chat template takes no such turns")
 
@@ -120,12 +124,18 @@ def test_the_page_says_what_weakens_an_attack() -> None:
 # Forms that the deletion trained on ---------------------------------------------------------------------------------
 
 
+DEEP = (read_method("alternates+null_space"), ForgetSettings(depth="deep:alpha=.4"), TrainSettings())
+
+
 def test_the_forms_are_read_from_the_card_of_the_models_folder(tmp_path: Path) -> None:
     assert method_in(tmp_path) == ""
     (tmp_path / "README.md").write_text("# A model\n\nMethod `alternates:forms=options told@lora`, request `r`.\n")
     assert method_in(tmp_path) == "alternates:forms=options told@lora"
     assert forms_of_method(method_in(tmp_path)) == ("options", "told")
     assert forms_of_method("alternates") == ("options", "begun", "told")
+    deep = full_name(read_method("alternates+null_space"), second_stage(*DEEP))
+    assert deep == "alternates+null_space, then undo:alpha=0.4"
+    assert forms_of_method(deep) == ("options", "begun", "told"), "the card of a deep run"
     assert forms_of_method("npo") == forms_of_method("") == forms_of_method("a plug-in's method") == ()
 
 

@@ -73,8 +73,22 @@ def test_a_first_stage_that_has_ended_is_not_run_again(
 ) -> None:
     with pytest.raises(Killed), killed_before_step(2):
         run(deletion, tmp_path / "run")
+    left = tmp_path / "run/shallow/checkpoints/step-2"  # killed after its result was written
+    left.mkdir(parents=True)
     monkeypatch.setattr(deep.DeepJob, "_suppress", lambda *_: pytest.fail("the first stage began again"))
     assert resume(tmp_path / "run", device="cpu").outcome.steps == 4
+    assert not left.parent.exists()
+
+
+def test_a_kept_update_is_the_methods_alone_and_the_run_says_so(deletion: Request, tmp_path: Path) -> None:
+    result = run(deletion, tmp_path / "run", keep_update=True)
+    assert (tmp_path / "run/shallow/update/update.safetensors").is_file()
+    assert (result.change, (tmp_path / "run/update").exists()) == ({}, False)
+    said = (
+        "shallow/update holds the change by npo alone: what the distillation changed cannot be added to other weights"
+    )
+    assert said in read_json(tmp_path / "run/result.json")["warnings"]
+    assert any(warning.startswith("no update is kept") for warning in run(deletion, keep_update=True).warnings)
 
 
 def test_a_stop_in_the_first_stage_names_the_folder_of_the_job(
@@ -112,6 +126,15 @@ def test_what_cannot_be_deep_is_refused_before_anything_is_written(
     given = {**QUICK, "depth": DEEP, **options}
     with pytest.raises(InputError, match=problem):
         forget("tiny", deletion, method, out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loaded_model_in_other_than_float32_is_refused_before_the_first_stage(
+    deletion: Request, tmp_path: Path
+) -> None:
+    quick = {name: value for name, value in QUICK.items() if name != "device"}
+    with pytest.raises(InputError, match="is in bfloat16"):
+        forget(load("tiny", device="cpu", base="bfloat16"), deletion, "npo", out=tmp_path / "run", depth=DEEP, **quick)
     assert not (tmp_path / "run").exists()
 
 

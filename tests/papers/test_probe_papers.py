@@ -38,7 +38,7 @@ CLAIMS: dict[str, tuple[str, Sequence[float], Sequence[float], Sequence[str]]] =
     "retrieval_heads": (
         "heads", (0.9, 0.4), (0.4, 0.4), (*retrieval_heads.BESIDE, "planted head found"),
     ),
-    "binding": ("mixture", (0.96, 0.02, 0.9), (0.7, 0.02, 0.9), (PERMUTED, "accuracy", "copied")),
+    "binding": ("mixture", (0.96, 0.02, 0.9), (0.7, 0.02, 0.9), (PERMUTED, "accuracy", "copied", "uniform")),
     "negative_bias": ("bias", (0.2, 0.3, 0.1), (-0.2, 0.3, 0.1), negative_bias.BESIDE),
     "post_training": ("post", (0.5, 0.2, 0.95), (0.1, 0.2, 0.95), post_training.BESIDE),
 }  # fmt: skip

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from letheon.core.errors import InputError
+from letheon.core.model.embedded import byte_tokenizer
+from letheon.core.model.families import FAMILIES, family_model
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.sites import blocks
 from letheon.core.rows.examples import Example
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.handmade import POSITION, SCRATCH, TOKEN, Head, handmade
@@ -17,7 +23,9 @@ from letheon.papers.common.small_llama import word_tokenizer
 from letheon.probe.binding.interventions import (
     Effect,
     Patched,
+    Prompts,
     answered_group,
+    continues,
     copied_shares,
     effect_of,
     interchange,
@@ -166,3 +174,85 @@ def test_the_report_says_when_too_few_lists_are_answered(tiny: LanguageModel) ->
         BindingSettings(task="boxs")
     with pytest.raises(InputError, match="as single tokens"):
         probe_binding(tiny, BindingSettings(pairs=4))
+
+
+def plain_interchange(model: LanguageModel, original: Tensor, changed: Tensor, layer: int) -> Tensor:
+    """The logits of x with the last state of x' at a layer, by one hook on whole sequences and without any cache."""
+    kept: list[Tensor] = []
+    layers = blocks(model.base())
+    last = layer == len(layers)
+
+    def put(tensor: Tensor) -> Tensor:
+        if kept:
+            tensor = tensor.clone()
+            tensor[..., -1:, :] = kept[0]
+        else:
+            kept.append(tensor[..., -1:, :].clone())
+        return tensor
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return (
+            ((put(args[0]), *args[1:]), kwargs)
+            if args
+            else (args, {**kwargs, "hidden_states": put(kwargs["hidden_states"])})
+        )
+
+    def after(_: Any, __: Any, output: Any) -> Any:
+        return (put(output[0]), *output[1:]) if isinstance(output, tuple) else put(output)
+
+    block = layers[min(layer, len(layers) - 1)]
+    handle = block.register_forward_hook(after) if last else block.register_forward_pre_hook(before, with_kwargs=True)
+    with torch.no_grad():
+        for ids in (changed, original):
+            logits = model.base()(ids, use_cache=False).logits[:, -1]
+    handle.remove()
+    return logits
+
+
+HEADED = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "head_dim": 8}
+HEADED |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+WINDOWS = ["sliding_attention", "full_attention"]
+# Windows shorter than the list, other states than keys and values, shared keys; and whether the cache serves.
+OTHERS: dict[str, tuple[dict[str, Any], bool]] = {
+    "mistral": ({**HEADED, "sliding_window": 8}, True),
+    "gemma3_text": ({**HEADED, "sliding_window": 8, "layer_types": WINDOWS * 2}, True),
+    "gpt_oss": ({**HEADED, "sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2}, True),
+    "mamba": ({"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}, True),
+    "minimax": ({**HEADED, "num_local_experts": 2, "layer_types": ["linear_attention", "full_attention"] * 2}, False),
+    "recurrent_gemma": ({**HEADED, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 8}, False),
+    "gemma3n_text": (
+        {**HEADED, "sliding_window": 8, "layer_types": WINDOWS * 2, "num_kv_shared_layers": 2, "laurel_rank": 4}
+        | {"vocab_size_per_layer_input": 259, "hidden_size_per_layer_input": 8}
+        | {"activation_sparsity_pattern": [0.0] * 4},
+        False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *(f"{kind} apart" for kind in OTHERS)])
+def test_the_cache_gives_what_whole_sequences_give_in_every_family(kind: str) -> None:
+    serves = True
+    if kind.endswith(" apart"):
+        options, serves = OTHERS[kind.removesuffix(" apart")]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            config = AutoConfig.for_model(kind.removesuffix(" apart"), **options)
+            model = LanguageModel(AutoModelForCausalLM.from_config(config).float().eval(), byte_tokenizer(), kind)
+    else:
+        model = family_model(kind)
+    with torch.no_grad():
+        for weight in model.model.parameters():  # so that layers say something
+            if weight.ndim > 1:
+                weight.mul_(8)
+    draw = torch.Generator().manual_seed(1)
+    x, changed, unbound = (torch.randint(3, 250, (3, 24), generator=draw) for _ in range(3))
+    answers = torch.tensor([[10, 60, 110, 160, 210]] * 3)
+    prompts = Prompts(x, changed, answers, torch.tensor([[1, 3, 2, 0]] * 3), unbound, torch.tensor([30] * 3))
+    assert continues(model, x[:1]) is serves
+    depth = len(blocks(model.base()))
+    swept = interchange(model, prompts, range(depth + 1))
+    for layer, found in swept.items():
+        logits = plain_interchange(model, x, changed, layer)
+        expected = logits.gather(1, answers).softmax(-1)
+        torch.testing.assert_close(found.distribution, expected, atol=1e-4, rtol=0)
+    assert not torch.allclose(swept[0].distribution, swept[depth].distribution, atol=1e-2)

@@ -79,8 +79,8 @@ class Criterion(Limit):
     """How far beyond the limit an interval may reach before it counts as straddling. Where none of ten facts is given,
     the interval reaches 0.28; where none of five, 0.43."""
     errors: Annotated[float, Field(ge=0)] = 0.0
-    """How many standard errors of the difference from the basis, row by row, are granted beyond the threshold; only
-    for `fluency` and `perplexity`, which two models have on the same rows."""
+    """How many standard errors of the difference from the basis, row by row, are granted beyond the threshold, of
+    `fluency` at most 1.5 nats; only for `fluency` and `perplexity`, which two models have on the same rows."""
     required: bool = True
     """Whether the verdict depends on it."""
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"

@@ -22,6 +22,9 @@ LOOSE_WORDS = {
 # Metrics between 0 and 1 that a model which never knew has near 0.
 PROBABILITIES = {"recall", "probability", "value_probability"}
 LEVEL = 0.025  # one-sided, that of a 95 % interval
+# Most that a criterion's `errors` grant (nats): the largest standard error between two models that were both retrained
+# without the rows. Broken answers beside very fluent ones widen the interval far more.
+MOST_GRANTED = {"fluency": 1.5}
 ROLES: dict[str, Role] = {str(role): role for role in ROLE_NAMES}
 # Metrics that are measured on holdout rows too, which may stand in for a reference.
 ON_HOLDOUT = {
@@ -82,6 +85,7 @@ class Accepted:
         if not criterion.errors or paired.value is None or paired.low is None or paired.high is None:
             return self
         granted = criterion.errors * (paired.high - paired.low) / (2 * ARM)
+        granted = min(granted, MOST_GRANTED.get(criterion.metric, granted))
         remark = f"{number(granted)} of it for the difference of the rows"
         return replace(
             self,

@@ -15,8 +15,10 @@ from typing import Any
 
 from letheon.core.atomic import is_whole, read_json
 from letheon.core.errors import InputError, Interrupted
+from letheon.core.model.formats import base_of
 from letheon.core.processes import is_main_process
 from letheon.core.runs import Run
+from letheon.core.training.checkpoints import drop_checkpoints
 from letheon.core.training.loop import TrainingOutcome
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.procedure import ProcedureRun
@@ -113,6 +115,7 @@ class DeepJob:
         self.first: RecipeJob | ProcedureRun | None = first
         self.model, self.request, self.start = first.model, first.request, first.start
         self.recipe, self.second, self.config = recipe, second, config
+        self.keeps_update = first.settings.keep_update
         self.folder = out / FIRST if out is not None else None
         self.seconds = 0.0
 
@@ -125,6 +128,9 @@ class DeepJob:
     def prepare(self) -> None:
         """Prepare the first stage, unless it has ended; both refuse what cannot work before anything is written."""
         started = time.monotonic()
+        if (base := base_of(self.model.base())) != "float32":
+            problem = f"{self.model.name} is in {base}, and depth=deep noises and trains float32 weights"
+            raise InputError(problem, "load it with base='float32', or use depth=shallow")
         self.second.method.part.make()
         if self.first is not None and not self.suppressed:
             self.first.prepare()
@@ -144,6 +150,9 @@ class DeepJob:
         deep.outcome.seconds = time.monotonic() - started
         result.stages = [shallow, _stage(str(self.second.method), deep)]
         result.warnings += deep.warnings
+        if self.keeps_update:
+            where = f"{FIRST}/update holds the change by {self.recipe} alone" if run else "no update is kept"
+            result.warnings.append(f"{where}: what the distillation changed cannot be added to other weights")
         result.moved, result.change = max(result.moved, deep.moved), {}
         result.outcome = TrainingOutcome(
             result.outcome.steps + deep.outcome.steps,
@@ -174,6 +183,8 @@ class DeepJob:
         """Load the model and the result of a first stage that has ended."""
         assert self.folder is not None
         found = read_json(self.folder / "result.json")
+        if is_main_process():
+            drop_checkpoints(Run(self.folder))  # it may have been killed before it did so itself
         self.model.merge_adapter()  # as the first stage did
         load_weights(self.model, self.folder / "model")
         outcome = TrainingOutcome(found["steps"], found["stopped"], seconds=found["seconds"])

@@ -5,6 +5,13 @@ Here: a pretrained model is finetuned for a few steps on lists of things in boxe
 few of them by itself; the mixture is fitted to its answers under interventions at a layer, and tested on cells that
 were held out. The layer is the one at which the three mechanisms show most among those whose state does not give the
 answer by itself, chosen on a hundred pairs of lists; the fit has the rest.
+
+What a sceptic should know: the lists of finetuning and of the test have the same words, clause and question (no list
+stands in both but by chance), so that the mechanisms may be what the finetuning made. The limit on copied answers, a
+quarter of the pairs, was settled on seeds 100 to 102, which are not judged; it was a tenth before, which chose lower
+layers. The third part counts copied answers as reflexive: `copied` is reported beside it. Among five groups .9 is a low
+bar, since the uniform distribution has a similarity of .90 to one of 43, 22, 24, 5 and 5 %: `uniform` is reported too,
+and the second part decides. The best ablation is the best on the held-out cells themselves, against the mixture.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from letheon.probe.binding.mixture import LEAST_CELLS, cell_means, fit_mixture
 from letheon.probe.binding.report import answered_pairs, bound_share, encode_pairs, look_up
 from letheon.probe.binding.tasks import SCHEMAS, Groups, Schema, answer_ids, draw_pairs, encode_groups, fitted_to
 
-# The parts that decide, named before any run.
+# The parts that decide, named before any run that is judged.
 BOUNDS = {
     "similarity on held-out cells": Threshold(above=0.9),
     "full mixture minus its best ablation": Threshold(above=0.0),
@@ -32,7 +39,7 @@ BOUNDS = {
 PRIMARY = tuple(BOUNDS)
 # That a good fit is bad for permuted groups holds by construction: it is only reported.
 PERMUTED = "groups permuted minus uniform"
-BESIDE = (PERMUTED, "accuracy", "copied")
+BESIDE = (PERMUTED, "accuracy", "copied", "uniform")
 TASK, BATCH, RATE = "boxes", 16, 5e-5
 CHOOSING = 100  # pairs that choose the layer
 # Groups per list, pairs of lists, steps of finetuning.
@@ -105,5 +112,5 @@ def measured(
     fit = fit_mixture(means, seed=seed, epochs=epochs)
     full, uniform, rival = (fit.similarity[name] for name in ("full", "uniform", fit.best_ablation))
     decided = dict(zip((*PRIMARY[:2], PERMUTED), (full, full - rival, fit.permuted - uniform), strict=True))
-    beside = {"layer": seen.layer, "copied": seen.copied_there, **seen.patched.shares()}
+    beside = {"layer": seen.layer, "copied": seen.copied_there, "uniform": uniform, **seen.patched.shares()}
     return empty | {**decided, PRIMARY[2]: bound_share(seen.patched), **beside}

@@ -68,7 +68,16 @@ def test_the_record_says_where_its_entry_stands(ledger: Ledger, deed: Deed, tmp_
     assert written.subject is not None
     assert written.subject.files_absent
     assert written.retention is not None
+    assert "shallow/" not in written.retention.rows
     assert written.absent == {}
+
+
+def test_the_record_of_a_deep_run_names_both_copies_of_the_rows(ledger: Ledger, deed: Deed, tmp_path: Path) -> None:
+    config = {**RUN["config"], "deep": {"method": "undo"}}
+    full = recording.finish(replace(deed, run={**RUN, "config": config}), ledger, tmp_path / "run")
+    assert full is not None
+    assert full.retention is not None
+    assert "that in its shallow/" in full.retention.rows
 
 
 def test_the_record_lists_the_copies_that_hold_its_rows_from_now_on(ledger: Ledger, deed: Deed, tmp_path: Path) -> None:

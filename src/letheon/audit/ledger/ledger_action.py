@@ -106,10 +106,11 @@ def entered(known: Audit, deed: Deed, ledger: Ledger, writing: Writing, commitme
         previous=writing.previous,
         signed_by=ledger.signer.id if ledger.signer else None,
     )
+    also = ", and that in its shallow/," if "deep" in deed.run.get("config", {}) else ""
     retention = Retention(
         record="this file holds texts of the rows in its answers: whoever answers for the case keeps or deletes it; "
         "the ledger keeps its hash",
-        rows="request.json in the run's folder holds the rows until somebody deletes it; Letheon does not",
+        rows=f"request.json in the run's folder{also} holds the rows until somebody deletes it; Letheon does not",
         key=f"key {commitments.key} lives until letheon ledger close",
     )
     parts = {

@@ -33,9 +33,13 @@ def method_in(folder: str | Path) -> str:
 
 
 def forms_of_method(method: str) -> tuple[str, ...]:
-    """Return the forms that a method trains on, beside the questions as they stand; none where it is not known."""
+    """Return the forms that a method trains on, beside the questions as they stand; none where it is not known.
+
+    The card of a deep run names the distillation after the method (`METHOD, then undo`); the forms are the method's.
+    """
+    first = method.partition(", then ")[0]
     try:
-        recipe = read_method(method) if method else None
+        recipe = read_method(first) if first else None
     except LetheonError:  # a plug-in's method, which is not installed here
         return ()
     forms = recipe.option("forms") if isinstance(recipe, Recipe) else None

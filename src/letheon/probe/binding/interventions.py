@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -91,26 +91,69 @@ def interchange(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -
     """Put the last token's state of x' into x, at the input of one layer after another.
 
     Layer l is the input of block l; the number of blocks itself stands for the last block's output, where the answer of
-    x' is reproduced exactly. The tokens before the last are run once, for all layers.
+    x' is reproduced exactly. The tokens before the last are run once, for all layers, where the model continues from
+    its cache as it would go on without one (`continues`); else each layer runs x as a whole.
     """
     base, depth = model.base(), len(blocks(model.base()))
     logits: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    inputs = [Site(layer, "input") for layer in range(depth)]
+    sites = {layer: Site(layer, "input") if layer < depth else Site(depth - 1) for layer in layers}
+    cached_well = len(prompts.original) > 0 and continues(model, prompts.original[:1].to(model.device))
     for start in range(0, len(prompts.original), ROWS):
         part = prompts.select(range(start, min(start + ROWS, len(prompts.original))))
         original, changed = part.original.to(model.device), part.changed.to(model.device)
-        with record(base, [*inputs, Site(depth - 1)]) as theirs:
+        with record(base, list(set(sites.values()))) as theirs:
             base(changed, use_cache=False, logits_to_keep=1)
-        before = cache_of(base(original[:, :-1], use_cache=True, logits_to_keep=1))
-        for layer in layers:
-            site = Site(layer, "input") if layer < depth else Site(depth - 1)
-            state = theirs[site][:, -1:]
-            at_the_end = {site: lambda _, state=state: state} if layer == depth else {}
-            with edit(base, at_the_end), start_from(base, min(layer, depth - 1), state):
-                past = deepcopy(before)  # the last token's keys and values are added to it
-                out = base(original[:, -1:], logits_to_keep=1, **cached(base, past)).logits[:, -1]
+        before = cache_of(base(original[:, :-1], use_cache=True, logits_to_keep=1)) if cached_well else None
+        for layer, site in sites.items():
+            state = theirs[site][..., -1:, :]
+            if before is not None:
+                out = _last_token(base, original[:, -1:], before, min(layer, depth - 1), state, site)
+            else:
+                out = _whole(base, original, state, site)
             logits[layer].append(out.float().cpu())
     return {layer: _read(torch.cat(found), prompts) for layer, found in logits.items()}
+
+
+@torch.inference_mode()
+def continues(model: LanguageModel, ids: Int[Tensor, "rows length"]) -> bool:
+    """Say whether a model gives the same logits when it continues from its cache, also without its lower layers.
+
+    Some have no cache that `base` gives back, some keep a state that one token more changes otherwise than a longer
+    sequence does, and some read in upper layers what lower layers computed for the same token.
+    """
+    base, depth = model.base(), len(blocks(model.base()))
+    ends = [Site(layer, "input") for layer in sorted({0, depth - 1})]
+    with record(base, ends) as own:
+        whole = base(ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    allowed = torch.finfo(own[ends[0]].dtype).eps ** 0.5 * float(whole.std())
+    try:
+        before = cache_of(base(ids[:, :-1], use_cache=True, logits_to_keep=1))
+        found = [_last_token(base, ids[:, -1:], before, one.layer, own[one][..., -1:, :], one) for one in ends]
+    except (KeyError, AttributeError, TypeError, RuntimeError, ValueError, IndexError):  # as families' code fails
+        return False
+    return all(float((one.float() - whole).abs().max()) <= allowed for one in found)
+
+
+def _last_token(base: Any, ids: Tensor, before: Any, first: int, state: Tensor, site: Site) -> Tensor:
+    """Run the last token from a layer on, on a copy of the cache of the tokens before it."""
+    at_the_end = {} if site == Site(first, "input") else {site: lambda _: state}
+    with edit(base, at_the_end), start_from(base, first, state):
+        past = deepcopy(before)  # the last token's keys and values are added to it
+        out: Tensor = base(ids, logits_to_keep=1, **cached(base, past)).logits[:, -1]
+    return out
+
+
+def _whole(base: Any, ids: Tensor, state: Tensor, site: Site) -> Tensor:
+    """Run a whole sequence with the last token's state replaced at a site."""
+
+    def put(hidden: Tensor) -> Tensor:
+        hidden = hidden.clone()
+        hidden[..., -1:, :] = state
+        return hidden
+
+    with edit(base, {site: put}):
+        out: Tensor = base(ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+    return out
 
 
 def copied_shares(model: LanguageModel, prompts: Prompts, layers: Sequence[int]) -> dict[int, float]:
