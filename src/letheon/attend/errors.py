@@ -95,7 +95,7 @@ def window_pairs(n: int, width: int, pinned: int = 0) -> int:
 
 
 def equal_width(pairs: int, n: int, pinned: int = 0) -> int:
-    """Return the smallest width of a `local_window` that computes at least so many pairs for n tokens."""
+    """Return the smallest width at which a `local_window` over n tokens computes `pairs` products or more."""
     return bisect_left(range(n), pairs, key=lambda width: window_pairs(n, width, pinned))
 
 

@@ -38,13 +38,13 @@ def micro_batches(rows: Sequence[int], size: int, processes: int = 1) -> list[li
 
 
 def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most `count` rows, evenly over the list: files are often sorted."""
+    """Return at most `count` rows, spread evenly over the list, because files are often sorted."""
     count = min(count, len(rows))
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def some_of(count: int, most: int, seed: int) -> list[int]:
-    """Draw at most `most` of so many row numbers, and return them in order; 0 takes all."""
+    """Draw at most `most` of `count` row numbers, and return them in order; a `most` of 0 takes all."""
     import torch
 
     if not most or count <= most:
