@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from letheon.core.errors import InputError
+from letheon.core.model.hooks import count_calls
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.papers.common.handmade import POSITION, TOKEN, Head, handmade
@@ -18,7 +19,15 @@ from letheon.probe.attention_maps import head_mask
 from letheon.probe.record import above_zero, render_probe, save_probe
 from letheon.probe.retrieval_heads.needles import NEEDLES, Instance, build_instances, read_needles
 from letheon.probe.retrieval_heads.report import RetrievalSettings, mask_top_and_random, probe_retrieval_heads
-from letheon.probe.retrieval_heads.scoring import copied, count_score, recall_when_masked, score_instances, set_score
+from letheon.probe.retrieval_heads.scoring import (
+    Prompt,
+    _decode_one,
+    copied,
+    count_score,
+    recall_when_masked,
+    score_instances,
+    set_score,
+)
 
 SIZE = 40
 COPY, SAME, FIRST = (0, 1), (0, 2), (0, 0)
@@ -154,3 +163,26 @@ def test_the_report_says_what_was_found_and_how_far_to_trust_it(tiny: LanguageMo
     save_probe(report, tmp_path)
     assert json.loads((tmp_path / "retrieval-heads.json").read_text())["checks"][0]["passed"] is False
     assert "<svg" in render_probe(report)
+
+
+def test_guessed_tokens_are_those_of_decoding_one_by_one(copier: LanguageModel, tiny: LanguageModel) -> None:
+    made = [(copier, chain(copier, begin, place)) for begin in (6, 9) for place in (0, 5)]
+    made += [(tiny, one) for one in build_instances(tiny, "A short text. It goes on. " * 8, NEEDLES[:2], (420,), (50,))]
+    for model, one in made:
+        plain, guessed = Prompt(model), Prompt(model)
+        sources = (one.ids[one.insert : one.span[1] + 1], one.ids, (one.ids[-1], 7, 7, 7))
+        for budget, source in zip((1, 4, 9), sources, strict=True):
+            tokens, tops = _decode_one(model, plain, one.ids, budget)
+            again, seen = _decode_one(model, guessed, one.ids, budget, source)
+            assert again == tokens
+            assert all(a.equal(b) for a, b in zip(tops, seen, strict=True))
+            assert guessed.ids[: len(plain.ids)] == plain.ids
+            assert guessed.cache.get_seq_length() == len(guessed.ids) <= len(plain.ids) + 1
+
+
+def test_a_needle_that_is_copied_takes_two_passes(copier: LanguageModel) -> None:
+    one, prompt = chain(copier, 6, 3), Prompt(copier)
+    with count_calls({"model": copier.base()}) as calls:
+        tokens, _ = _decode_one(copier, prompt, one.ids, 4, one.ids[one.insert : one.span[1]])
+    assert tokens == list(one.ids[slice(*one.span)])
+    assert calls["model"] == 3, "the prompt, the first token, and the rest at once"

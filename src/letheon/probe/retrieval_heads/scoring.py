@@ -30,6 +30,7 @@ from letheon.probe.retrieval_heads.needles import Instance
 
 # ROUGE-1 recall of the answer above which an instance counts.
 GATE = 0.5
+GUESSED = 8  # most tokens that are guessed at once
 
 
 def copied(
@@ -150,7 +151,7 @@ def score_instances(model: LanguageModel, instances: Sequence[Instance], budget:
     with progress("retrieval heads", len(order)) as advance:
         for i in order:
             one = instances[i]
-            tokens, tops = _decode_one(model, prompt, one.ids, budget)
+            tokens, tops = _decode_one(model, prompt, one.ids, budget, one.ids[one.insert : one.span[1] + 1])
             ids, needle = torch.tensor(one.ids), list(one.ids[slice(*one.span)])
             steps = [copied(top, ids, one.span, token) for top, token in zip(tops, tokens, strict=True)]
             wrong = ids.clone()
@@ -165,29 +166,52 @@ def score_instances(model: LanguageModel, instances: Sequence[Instance], budget:
 
 
 def _decode_one(
-    model: LanguageModel, prompt: Prompt, ids: Sequence[int], budget: int
+    model: LanguageModel, prompt: Prompt, ids: Sequence[int], budget: int, source: Sequence[int] = ()
 ) -> tuple[list[int], list[Int[Tensor, "layers heads"]]]:
-    """Decode greedily; return the tokens and, per step, the position to which each head attends most."""
+    """Decode greedily; return the tokens and, per step, the position to which each head attends most.
+
+    Args:
+        source: tokens that the answer may repeat. What follows there is guessed and checked in one pass, where the
+            cache can give back what was wrong; the tokens are those of decoding one by one.
+    """
     base, cache = model.base(), prompt.fill(ids)
+    source = source if _croppable(cache, len(ids) - 1) else ()
     tops: list[Tensor] = []
     now: dict[int, Tensor] = {}
 
     def see(seen: LayerAttention) -> None:
         missing = length - seen.keys.shape[2]  # a sliding window has dropped the first keys
-        now[seen.layer] = seen.rows(0, 1)[0, :, 0].argmax(-1).cpu() + missing
+        now[seen.layer] = seen.rows(0, seen.length)[0].argmax(-1).cpu() + missing
 
-    token, length, tokens = ids[-1], len(ids) - 1, []  # type: int, int, list[int]
+    length, tokens, going = len(ids) - 1, [], True  # type: int, list[int], bool
     with on_attention_rows(model, see):
-        while len(tokens) < budget:
-            length += 1
-            logits = base(torch.tensor([[token]], device=model.device), **cached(base, cache)).logits
-            token = int(logits[0, -1].argmax())
-            if _ends(model, token) and tokens:
-                break
-            tokens.append(token)
-            tops.append(stacked(model, now, missing=-1))
+        while going and len(tokens) < budget:
+            block = [tokens[-1] if tokens else ids[-1], *_guess(tokens, source)]
+            length += len(block)
+            best = base(torch.tensor([block], device=model.device), **cached(base, cache)).logits[0].argmax(-1).tolist()
+            right = 0  # tokens of the block that were fed rightly
+            for right, token in enumerate(best, 1):
+                going = not (_ends(model, token) and tokens) and len(tokens) < budget
+                if going:
+                    tokens.append(token)
+                    tops.append(stacked(model, {layer: top[:, right - 1] for layer, top in now.items()}, missing=-1))
+                if not going or block[right : right + 1] != [token]:
+                    break
+            if right < len(block):
+                cache.crop(right - len(block))
+                length -= len(block) - right
     prompt.ids = (*ids[:-1], *_fed(ids[-1], tokens, length - len(ids) + 1))
     return tokens, tops
+
+
+def _guess(tokens: Sequence[int], source: Sequence[int]) -> list[int]:
+    """Return what follows the last tokens where they stand in the source; nothing where they do not."""
+    for count in (2, 1):
+        last = list(tokens[-count:])
+        for place in range(len(source) - count if len(last) == count else 0):
+            if list(source[place : place + count]) == last:
+                return list(source[place + count : place + count + GUESSED])
+    return []
 
 
 def _fed(last: int, tokens: Sequence[int], count: int) -> list[int]:
