@@ -57,7 +57,7 @@ def prefix_cache(
 
 
 def cache_of(output: Any) -> Any:
-    """The key/value cache in a model's output."""
+    """Return the key/value cache of a model's output."""
     return output["cache" if "cache" in output.keys() else "past_key_values"]  # noqa: SIM118 (an attribute probe warns)
 
 

@@ -288,5 +288,5 @@ class ReGLU(Scope):
 
 
 def turned(layer: Any, weight: Tensor) -> Tensor:
-    """A matrix between the layer's own layout and [out, in], either way; GPT-2's are stored the other way round."""
+    """Turn a matrix from the layer's own layout to [out, in], or back; GPT-2's are stored the other way round."""
     return weight.T if layer.fan_in_fan_out else weight
