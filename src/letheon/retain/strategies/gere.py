@@ -134,6 +134,42 @@ def dealt(first: int, last: int, texts: int, shuffled: Callable[[int], Int[Tenso
     return deck[first - rounds.start * texts : last - rounds.start * texts]
 
 
+class Old(NamedTuple):
+    """What a kind of imitation compares with: the model's activations before the first task, in the texts' order."""
+
+    states: Sequence[Tensor] = ()  # per text [tokens, width], for the margin
+    at: Thresholds | None = None  # for the margin
+    hidden: Sequence[Tensor] = ()  # per text [tokens, width], for L1, L2 and KL
+    head: Tensor | None = None  # [vocabulary, width], for KL
+
+
+def old_of(hidden: Sequence[Tensor], head: Tensor, settings: Settings) -> Old:
+    """Return what `settings.imitation` needs of the output head's inputs, [tokens, width] per text, and its weights."""
+    if settings.imitation == "margin":
+        at = thresholds_of(torch.cat(list(hidden)), settings.sigmas)
+        return Old([states_of(one, at) for one in hidden], at)
+    return Old(hidden=hidden, head=head.detach().clone() if settings.imitation == "kl" else None)
+
+
+def imitation_loss(
+    hidden: Float[Tensor, "tokens width"],
+    logits: Float[Tensor, "tokens vocabulary"],
+    places: Sequence[int],
+    old: Old,
+    settings: Settings,
+) -> Float[Tensor, ""]:
+    """Return how far the activations on the texts at `places`, one after another, have gone from the old ones."""
+    if settings.imitation == "margin":
+        assert old.at is not None
+        return margin_loss(hidden, torch.cat([old.states[place] for place in places]), old.at)
+    then = torch.cat([old.hidden[place] for place in places])
+    if settings.imitation == "kl":
+        assert old.head is not None
+        return logit_imitation(logits, then @ old.head.T, settings.temperature)
+    distance = functional.l1_loss if settings.imitation == "l1" else functional.mse_loss
+    return distance(hidden, then)
+
+
 class Terms(NamedTuple):
     """The terms of a step's loss; terms of general texts are None in a step without them."""
 
@@ -187,13 +223,10 @@ class GeRe(Strategy):
             return
         assert isinstance(learner, TextLearner)
         hidden, _ = head_states(learner, self.general)
-        if self.settings.imitation == "margin":
-            self.low, self.high = at = thresholds_of(torch.cat(hidden), self.settings.sigmas)
-            self.states = [states_of(one, at) for one in hidden]
-            return
-        self.hidden = hidden
-        if self.settings.imitation == "kl":
-            self.head = learner.language_model.base().get_output_embeddings().weight.detach().clone()
+        old = old_of(hidden, learner.language_model.base().get_output_embeddings().weight, self.settings)
+        self.states, self.hidden, self.head = list(old.states), list(old.hidden), old.head
+        if old.at is not None:
+            self.low, self.high = old.at
 
     def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         assert isinstance(learner, TextLearner)
@@ -208,7 +241,9 @@ class GeRe(Strategy):
         of_texts = learner.loss(scores, general)
         settings, imitation = self.settings, None
         if settings.imitation != "none":
-            imitation = self._imitation(seen[0].float(), scores.logits, places.tolist())
+            at = None if self.low is None or self.high is None else Thresholds(self.low, self.high)
+            old = Old(self.states, at, self.hidden, self.head)
+            imitation = imitation_loss(seen[0].float(), scores.logits, places.tolist(), old, settings)
         texts = len(places) / (len(places) + len(rows))
         loss, weight = step_loss(task, of_texts, imitation, settings.weight, texts, settings.share)
         self.last = Terms(task.detach(), of_texts.detach(), None if imitation is None else imitation.detach(), weight)
@@ -225,19 +260,6 @@ class GeRe(Strategy):
             return torch.randperm(texts, generator=learner.stream_generator("general texts", number))
 
         return dealt(step * each // steps, (step + 1) * each // steps, texts, shuffled)
-
-    def _imitation(self, hidden: Tensor, logits: Tensor, places: list[int]) -> Tensor:
-        if self.settings.imitation == "margin":
-            assert self.low is not None
-            assert self.high is not None
-            states = torch.cat([self.states[place] for place in places])
-            return margin_loss(hidden, states, Thresholds(self.low, self.high))
-        old = torch.cat([self.hidden[place] for place in places])
-        if self.settings.imitation == "kl":
-            assert self.head is not None
-            return logit_imitation(logits, old @ self.head.T, self.settings.temperature)
-        distance = functional.l1_loss if self.settings.imitation == "l1" else functional.mse_loss
-        return distance(hidden, old)
 
 
 def encoded(learner: TextLearner, texts: Sequence[Example], tokens: int) -> TaskRows:

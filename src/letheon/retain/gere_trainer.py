@@ -1,0 +1,277 @@
+"""GeRe for transformers' `Trainer`: whoever finetunes with it changes the trainer's class and names general texts.
+
+Paper:   Zhang et al., GeRe: Towards Efficient Anti-Forgetting in Continual Learning of LLM via General Samples Replay,
+         arXiv 2508.04676, and the authors' trainer: texts are mixed into the rows, and a micro-batch has its own means.
+Differs: task rows and texts of a micro-batch pass through the model apart, as a user's own collator makes the rows.
+         Thresholds, states and losses are those of `strategies/gere`, which `letheon learn` runs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import Trainer
+
+from letheon.core.errors import InputError
+from letheon.core.model.hooks import head_input
+from letheon.retain.strategies.gere import Old, Settings, dealt, imitation_loss, old_of, step_loss
+
+IGNORED = -100  # the label of a token without a loss
+
+
+class GeReTrainer(Trainer):
+    """`transformers.Trainer` whose batches also hold general texts, which keep the model's activations in their states.
+
+    The log gains the authors' names: `ori_loss` (task rows), `gere_ce_loss` (texts), `gere_margin_loss` (imitation),
+    `total_ce_loss` and `total_loss`, each the mean of the micro-batches that had it.
+
+    Args:
+        general: running texts; the first `settings.count` are taken, each cut to `settings.tokens` tokens.
+        settings: what `letheon learn --strategy gere:...` takes, but for `texts` and `share`. `per_step` counts texts
+            per effective batch (devices x batch x accumulation); 0 shuffles each text once per epoch among the rows.
+        old: the activations that are kept, `trainer.old` of the trainer of the first task. Without them, `train` reads
+            them from the model that it is given (its base, where an adapter is trained), so that a resumed
+            run needs the model as it was before the first step, not a checkpoint's.
+
+    Raises:
+        InputError: no texts, a text of fewer than two tokens, no tokenizer, no space for rows beside `per_step` texts,
+            several devices in one process.
+    """
+
+    loss_is_scaled_for_ga = False  # a micro-batch's own means, as the authors' code has them
+
+    def __init__(
+        self,
+        *args: Any,
+        general: Sequence[str],
+        settings: Settings | None = None,
+        old: Old | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.model_accepts_loss_kwargs = False  # the same, before transformers 5.10
+        self.settings, self.old = settings or Settings(), old
+        if self.processing_class is None:
+            raise InputError("GeReTrainer has no tokenizer for the general texts", "give processing_class=tokenizer")
+        if self.args.n_gpu > 1:
+            raise InputError(f"{self.args.n_gpu} devices in one process", "start one process per device, with torchrun")
+        self.texts = tokens_of(self.processing_class, general, self.settings)
+        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+
+    def train(self, *args: Any, **options: Any) -> Any:
+        """Record the model's activations on the texts, then train as `Trainer` does."""
+        if self.old is None and self.settings.imitation != "none":
+            self.old = self._recorded()
+        return super().train(*args, **options)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of task rows and texts."""
+        rows, collate = self.train_dataset, self.data_collator
+        if rows is None or not hasattr(rows, "__len__"):
+            raise InputError("GeReTrainer needs a train_dataset of known length", "give a list or a Dataset")
+        if isinstance(rows, datasets.Dataset):
+            rows = self._remove_unused_columns(rows, "training")
+        else:
+            collate = self._get_collator_with_removed_columns(collate, "training")
+        arguments = self.args
+        batch = self._train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        if self.settings.per_step >= batch:
+            raise InputError(
+                f"per_step={self.settings.per_step} texts leave no space in a batch of {batch}",
+                "use fewer texts per step, or a larger batch",
+            )
+        seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+        loader: DataLoader[Any] = DataLoader(
+            _Mixed(rows, len(self.texts)),
+            batch_size=self._train_batch_size,
+            sampler=MixingSampler(len(rows), len(self.texts), self.settings.per_step, batch, seed),
+            collate_fn=_Collator(collate, self.texts, self._padding()),
+            drop_last=arguments.dataloader_drop_last,
+            num_workers=arguments.dataloader_num_workers,
+            pin_memory=arguments.dataloader_pin_memory,
+            persistent_workers=arguments.dataloader_persistent_workers,
+        )
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss of a micro-batch of task rows, texts or both; other inputs (evaluation) pass through."""
+        if "task" not in inputs and "places" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        task = super().compute_loss(model, inputs["task"]) if "task" in inputs else None
+        if "places" not in inputs:
+            self._note(ori_loss=task, total_ce_loss=task, total_loss=task)
+            return task
+        of_texts, imitation = self._on_texts(model, inputs["general"], inputs["places"].tolist())
+        first, share = (task, "half") if task is not None else (of_texts, "reference")
+        loss, _ = step_loss(first, of_texts, imitation, self.settings.weight, 1.0, share)  # type: ignore[arg-type]
+        self._note(
+            ori_loss=task,
+            gere_ce_loss=of_texts,
+            gere_margin_loss=imitation,
+            total_ce_loss=of_texts if task is None else (task + of_texts) / 2,
+            total_loss=loss,
+        )
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """Add the terms since the last line to a line of training."""
+        if "loss" in logs:
+            logs |= {name: float(torch.stack(found).mean()) for name, found in self._terms.items()}
+            self._terms.clear()
+        super().log(logs, *args, **options)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return the operations of both parts of a micro-batch."""
+        parts = [inputs[name] for name in ("task", "general") if name in inputs]
+        return sum(super(GeReTrainer, self).floating_point_ops(part) for part in parts or [inputs])
+
+    def _on_texts(self, model: Any, batch: Mapping[str, Tensor], places: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Return the cross-entropy per token of texts, and the imitation."""
+        with head_input(self.accelerator.unwrap_model(model)) as seen:
+            outputs = model(**batch)
+        if self.settings.imitation == "none":
+            return outputs.loss, None
+        if not seen:
+            raise InputError("the model does not call its output head", "train without a kernel that fuses it away")
+        assert self.old is not None
+        kept = batch["attention_mask"].flatten().bool()
+        logits = outputs.logits.flatten(0, 1)[kept]
+        return outputs.loss, imitation_loss(seen[0].float()[kept], logits, places, self.old, self.settings)
+
+    @torch.no_grad()
+    def _recorded(self) -> Old:
+        """Return the activations of the model (without its adapter) on the texts, one text at a time."""
+        model = self.model
+        training = model.training
+        model.eval()
+        hidden = []
+        with getattr(model, "disable_adapter", nullcontext)(), self.accelerator.autocast(), head_input(model) as seen:
+            for ids in self.texts:
+                model(input_ids=torch.tensor([ids], device=model.device))
+                hidden.append(seen.pop().float())
+        model.train(training)
+        return old_of(hidden, model.get_output_embeddings().weight, self.settings)
+
+    def _padding(self) -> int:
+        pad = getattr(self.processing_class, "pad_token_id", None)
+        return 0 if pad is None else int(pad)
+
+    def _note(self, **terms: Tensor | None) -> None:
+        for name, value in terms.items():
+            if value is not None:
+                self._terms[name].append(value.detach())
+
+
+class MixingSampler(Sampler[int]):
+    """Numbers of rows and, from `rows` on, of texts, in another order in each epoch.
+
+    Args:
+        rows, texts: how many there are.
+        per_batch: texts in each batch, at random places, each text equally often; 0 for each text once per epoch.
+        batch: rows and texts in an effective batch.
+    """
+
+    def __init__(self, rows: int, texts: int, per_batch: int, batch: int, seed: int) -> None:
+        self.rows, self.texts, self.per_batch, self.batch, self.seed, self.epoch = (
+            rows,
+            texts,
+            per_batch,
+            batch,
+            seed,
+            0,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order."""
+        self.epoch = epoch
+
+    def _batches(self) -> int:
+        return -(-self.rows // (self.batch - self.per_batch))
+
+    def __len__(self) -> int:
+        return self.rows + (self._batches() * self.per_batch if self.per_batch else self.texts)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        if not self.per_batch:
+            yield from torch.randperm(len(self), generator=draw).tolist()
+            return
+
+        def shuffled(number: int) -> Tensor:
+            return torch.randperm(self.texts, generator=torch.Generator().manual_seed(self.seed + number))
+
+        order = torch.randperm(self.rows, generator=draw)
+        first = self.epoch * self._batches()
+        for number, own in enumerate(torch.split(order, self.batch - self.per_batch), start=first):
+            texts = dealt(number * self.per_batch, (number + 1) * self.per_batch, self.texts, shuffled)
+            both = torch.cat([own, texts + self.rows])
+            yield from both[torch.randperm(len(both), generator=draw)].tolist()
+
+
+def tokens_of(tokenizer: Any, texts: Sequence[str], settings: Settings) -> list[list[int]]:
+    """Return each text's tokens, without special ones.
+
+    Raises:
+        InputError: no texts, or one of fewer than two tokens.
+    """
+    if not texts:
+        raise InputError("GeReTrainer has no general texts", "give general=[...], some hundred short texts")
+    found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts[: settings.count]]
+    short = next((number for number, ids in enumerate(found, start=1) if len(ids) < 2), None)
+    if short is not None:
+        raise InputError(f"general text {short} has fewer than two tokens", "leave it out")
+    return [ids[: settings.tokens] for ids in found]
+
+
+class _Text(NamedTuple):
+    place: int
+
+
+class _Mixed(Dataset[Any]):
+    """The task's rows, then the texts."""
+
+    def __init__(self, rows: Any, texts: int) -> None:
+        self.rows, self.texts = rows, texts
+
+    def __len__(self) -> int:
+        return len(self.rows) + self.texts
+
+    def __getitem__(self, number: int) -> Any:
+        return self.rows[number] if number < len(self.rows) else _Text(number - len(self.rows))
+
+
+@dataclass
+class _Collator:
+    """Makes a batch's parts: `task` by the user's collator, `general` padded on the right, `places` of the texts."""
+
+    rows: Callable[[list[Any]], Any]
+    texts: list[list[int]]
+    padding: int
+
+    def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
+        places = [item.place for item in items if isinstance(item, _Text)]
+        rows = [item for item in items if not isinstance(item, _Text)]
+        batch: dict[str, Any] = {"task": self.rows(rows)} if rows else {}
+        if places:
+            texts = [torch.tensor(self.texts[place]) for place in places]
+            batch["places"] = torch.tensor(places)
+            batch["general"] = {
+                "input_ids": _padded(texts, self.padding),
+                "attention_mask": _padded([torch.ones_like(one) for one in texts], 0),
+                "labels": _padded(texts, IGNORED),
+            }
+        return batch
+
+
+def _padded(rows: list[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
