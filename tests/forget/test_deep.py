@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ QUICK: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 4, "precision": "f
 DEEP = "deep:steps=2,forget=none,general=none,alpha=.4"
 
 
-def run(request: Request, out: Path | None = None, **options: Any) -> Result:
-    return forget("tiny", request, "npo", out=out, **{**QUICK, "depth": DEEP, **options})
+def run(request: Request, out: Path | None = None, method: str = "npo", **options: Any) -> Result:
+    return forget("tiny", request, method, out=out, **{**QUICK, "depth": DEEP, **options})
 
 
 def test_it_is_the_method_and_then_undo_on_its_model(deletion: Request, tmp_path: Path) -> None:
@@ -66,6 +67,16 @@ def test_killed_in_either_stage_it_ends_in_the_bits_of_an_unbroken_run(
     result = resume(tmp_path / "run", device="cpu")
     assert result.model.parameters_hash() == whole.model.parameters_hash()
     assert [one["steps"] for one in result.stages] == [2, 2]
+
+
+def test_values_found_in_the_first_stage_are_not_lost_by_a_kill_in_the_second(
+    deletion: Request, tmp_path: Path
+) -> None:
+    bare = replace(deletion, forget=tuple(replace(row, value=None) for row in deletion.forget))
+    whole = run(bare, method="simnpo:tokens=value")
+    with pytest.raises(Killed), killed_before_step(3):
+        run(bare, tmp_path / "run", method="simnpo:tokens=value")
+    assert resume(tmp_path / "run", device="cpu").request.forget == whole.request.forget != bare.forget
 
 
 def test_a_first_stage_that_has_ended_is_not_run_again(

@@ -177,7 +177,10 @@ class DeepJob:
         except Interrupted as stopped:
             raise Interrupted(stopped.problem, f"continue with --resume {run.folder}" if run else "") from None
         result.outcome.seconds = self.seconds + time.monotonic() - started
-        return saved(result, inner, str(self.recipe)) if inner is not None and is_main_process() else result
+        if inner is None or not is_main_process():
+            return result
+        result.request.write(inner.folder / "request.json")  # with the values that were found
+        return saved(result, inner, str(self.recipe))
 
     def _read(self) -> Result:
         """Load the model and the result of a first stage that has ended."""
