@@ -253,6 +253,20 @@ def test_the_change_can_be_kept_and_taken_back(adapted: LanguageModel, deletion:
 # Bad input
 
 
+def test_an_adapter_on_a_base_in_bfloat16_is_attenuated_and_the_base_is_left(
+    adapted: LanguageModel, deletion: Request, tmp_path: Path
+) -> None:
+    adapted.save(tmp_path / "adapter")
+    result = forget(str(tmp_path / "adapter"), deletion, "u-can", base="bfloat16", **OPTIONS)
+    assert result.outcome.history[0]["attenuated"] > 0
+    after = weights(result.model)
+    assert {tensor.dtype for name, tensor in after.items() if ".lora_" not in name} == {torch.bfloat16}
+    assert {tensor.dtype for name, tensor in after.items() if ".lora_" in name} == {torch.float32}
+    moved = {name for name, tensor in weights(adapted).items() if not torch.equal(tensor.to(after[name]), after[name])}
+    assert moved
+    assert all(".lora_" in name for name in moved)
+
+
 def test_a_model_without_an_adapter_is_refused(tiny: LanguageModel, deletion: Request) -> None:
     with pytest.raises(InputError, match=r"(?s)changes a LoRA adapter, and tiny has none.*PEFT"):
         forget(tiny, deletion, "attenuation", **OPTIONS)

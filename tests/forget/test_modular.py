@@ -82,6 +82,12 @@ def test_shuffled_pairs_stay_pairs_and_each_epoch_has_its_own_order() -> None:
     assert plan == sampler.plan(SMALL, 3, 6, seed=0) != sampler.plan(SMALL, 3, 6, seed=1)
 
 
+def test_the_named_recipe_gives_pairs_a_new_order_each_epoch() -> None:
+    assert Recipe.parse("melu").sampler.settings == Settings(scheme="melu", shuffle=True)
+    assert str(Recipe.parse("melu@lora")) == "npo@lora%modular:shuffle=True"
+    assert not Recipe.parse("npo%modular").sampler.settings.shuffle
+
+
 relations = st.sampled_from(["direct", "indirect", "general", None])
 
 

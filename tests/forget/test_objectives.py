@@ -21,7 +21,7 @@ from letheon.forget.objectives.ce_u import ce_u_loss, place_in_row
 from letheon.forget.objectives.dpo import dpo_loss, read_refusals
 from letheon.forget.objectives.gradient_ascent import ascent_loss
 from letheon.forget.objectives.npo import npo_loss
-from letheon.forget.objectives.rmu import activation_loss, control_vector
+from letheon.forget.objectives.rmu import activation_loss, control_vector, layer_to_read
 from letheon.forget.objectives.satimp import satimp_loss
 from letheon.forget.objectives.simnpo import simnpo_loss
 from letheon.forget.objectives.undial import undial_loss
@@ -154,6 +154,12 @@ def test_the_control_vector_is_positive_of_length_c_and_the_same_under_its_seed(
     assert bool((vector >= 0).all())
     assert torch.equal(vector, control_vector(64, 6.5, seed=5))
     assert not torch.equal(vector, control_vector(64, 6.5, seed=6))
+
+
+@pytest.mark.parametrize(("many", "layer"), [(32, 7), (30, 7), (16, 4), (4, 1)])
+def test_rmu_reads_at_the_paper_s_share_of_the_depth_unless_told_otherwise(many: int, layer: int) -> None:
+    assert layer_to_read(many, None) == layer
+    assert layer_to_read(many, 3) == 3
 
 
 # Limits -------------------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ import re
 import pytest
 
 from letheon.core.errors import LetheonError
-from letheon.papers.catalogue import read_results
+from letheon.papers.catalogue import paper, read_results
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import RULE, Scale
 from letheon.papers.results_page import (
     NO_THRESHOLD,
+    OTHER_CLAIM,
     Reading,
     _section,
     filled,
@@ -73,6 +74,15 @@ def test_a_part_without_a_stored_threshold_says_so_and_new_records_store_theirs(
     assert "| beside: cost | below 2.00 |" in page
     del record["primary"]["gain"]["above"]
     assert f"| gain | {NO_THRESHOLD} |" in "\n".join(_section("gu", record, Reading("forget", "text")))
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_record_of_another_form_of_the_claim_says_so(other: bool) -> None:
+    found = Findings()
+    found.decide("gain", [0.1, 0.2, 0.3], above=0.05)
+    claim = "another claim" if other else paper("gu").claim
+    record = found.outcome("gu", claim, Scale(), 1.0).to_json()
+    assert (OTHER_CLAIM in _section("gu", record, Reading("forget", "text"))) == other
 
 
 def test_the_page_has_a_table_per_room_and_a_section_per_record() -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from letheon.core.errors import InputError
-from letheon.probe.sae.autoencoder import BANDWIDTH, WEIGHTS, SparseAutoencoder, explained_variance, jump_relu, topk
+from letheon.probe.sae.autoencoder import (
+    BANDWIDTH,
+    GEMMA_SCOPE,
+    WEIGHTS,
+    SparseAutoencoder,
+    explained_variance,
+    jump_relu,
+    topk,
+)
 from letheon.probe.sae.training import SAETraining, train_sparse_autoencoder
 
 KINDS = ["topk", "relu", "jumprelu"]
@@ -202,6 +212,31 @@ def test_what_cannot_be_computed_faithfully_is_refused(config: dict[str, object]
     with pytest.raises(InputError) as found:
         SparseAutoencoder.load(written(tmp_path / "bad", config, example()))
     assert problem in found.value.problem
+
+
+def test_a_folder_of_gemma_scope_is_a_jump_relu_of_the_block_in_its_path(tmp_path: Path) -> None:
+    ours, folder = example("jumprelu", centred=False), tmp_path / "layer_12" / "width_16k" / "average_l0_82"
+    folder.mkdir(parents=True)
+    arrays = {name: tensor.detach().numpy() for name, tensor in ours.state_dict().items()}
+    np.savez(folder / GEMMA_SCOPE, **arrays)
+    sae, hidden = SparseAutoencoder.load(folder), torch.tensor([[0.0, 0.5], [3.0, 3.0]])
+    assert (sae.activation, sae.centred, sae.layer) == ("jumprelu", False, 12)
+    assert torch.equal(sae(hidden), ours(hidden))
+    assert torch.equal(sae.encode(hidden), torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"W_dec": np.zeros((3, 2))}, "no matrix W_enc"),
+        ({"W_enc": np.zeros((2, 3))}, "b_enc should be"),
+        ({"W_enc": np.array([object()])}, "cannot be read"),
+    ],
+)
+def test_a_wrong_file_of_gemma_scope_is_refused(arrays: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / GEMMA_SCOPE, **arrays)
+    with pytest.raises(InputError, match=problem):
+        SparseAutoencoder.load(tmp_path)
 
 
 def test_a_folder_without_configuration_or_with_pickled_weights_is_refused(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def check_memory(recipe: Method, training: TrainSettings, model: LanguageModel |
     if base == "float32":
         return
     check_base(base)
-    lora = isinstance(recipe, Recipe) and recipe.scope.method.name == "lora"
+    # what moves an adapter alone, which lies in float32 on weights in fewer bits
+    lora = recipe.scope.method.name == "lora" if isinstance(recipe, Recipe) else recipe.part.method.adapter
     moves = plain and isinstance(recipe, Recipe) and recipe.scope.method.name in EXACT
     if not lora and not (base == "bfloat16" and moves):
         others = f", or with AdamW, +joint and one of {', '.join(EXACT)}" if base == "bfloat16" else ""

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from letheon.core.errors import LetheonError
-from letheon.papers.catalogue import is_current, papers, read_results, rule_of
+from letheon.papers.catalogue import is_current, paper, papers, read_results, rule_of
 from letheon.papers.outcome import OLD_RULE
 
 NO_THRESHOLD = "threshold not stored; record again"
+OTHER_CLAIM = "Measured before the claim had its present form, which is to be recorded again."
 READINGS = Path(__file__).parent / "readings.toml"
 
 
@@ -68,6 +69,8 @@ def _section(key: str, result: Mapping[str, Any], reading: Reading) -> list[str]
         lines += ["", f"*Instead:* {filled(reading.instead, result)}"]
     if rule_of(result) == OLD_RULE:
         return lines
+    if result["claim"] != paper(key).claim:
+        lines += ["", OTHER_CLAIM]
     lines += ["", "| part | claimed | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in part) + " |" for part in parts(result)]
     lines += _table(result["measured"].get("table"))

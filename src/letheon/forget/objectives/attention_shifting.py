@@ -6,7 +6,7 @@ Scope:   low-rank adapters on the query and key projections; `attention_shifting
          The paper's 16.8 M trained weights of a 7B model are r = 32 there [by arithmetic; the rank is not stated].
 Differs: the form of the reinforced target and the rule for α are not given in full [inferred]. α is made of the losses
          of each step's whole batch; a running mean over steps, which would have to survive restarts, is left out. The
-         paper's Adam has β₂ = 0.98. Targets are the attention maps of every row that is met, kept in memory.
+         paper's Adam has β₂ = 0.98. Targets are the attention maps of every row that is met, kept in main memory.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class AttentionShifting(Objective):
             maps = attention_maps(model, batch)
             self.before = self.before or [KeptStates(along=(1, 2)) for _ in maps]
             for layer, attention in zip(self.before, maps, strict=True):
-                layer[number] = attention[0]
+                layer[number] = attention[0].cpu()  # 133 MB per row of 180 tokens in a model of 7B
             self.masks[number] = self._mask(model, rows.row(number)).to(model.device)
         if not any(bool(self.masks[int(batch.index)].any()) for batch in forget):
             raise InputError(

@@ -17,7 +17,9 @@ Differs: one basis over all selected tensors (the legacy code has one a tensor, 
          with next to no gradient have denominators near ε, so the nearest step would move them far beyond where first
          order holds: `floor` (ours) bounds the metric from below. There M is made of the
          bias-corrected v̂, and `rank` counts this step's gradient. In mode `adam` the retain part carries the
-         objective's α beside β_rep.
+         objective's α beside β_rep. All weights move unless a scope says otherwise; the authors' code moves the last
+         five blocks, the last norm and the vocabulary matrix. `@layers=11-` of 16 blocks holds the vectors, and the
+         promise, for the last five alone.
 """
 
 from __future__ import annotations

@@ -4,16 +4,19 @@ Papers:  ReLU: Cunningham et al., arXiv 2309.08600. JumpReLU: Rajamanoharan et a
          TopK: Gao et al., arXiv 2406.04093.
 
 The folder format is that of the library sae-lens (`cfg.json` and `sae_weights.safetensors`), so public autoencoders
-load without sae-lens, and sae-lens loads ours. Only safetensors are read.
+load without sae-lens, and sae-lens loads ours. A folder of Gemma Scope (Lieberum et al., arXiv 2408.05147), which holds
+`params.npz`, loads as well. Nothing pickled is read.
 """
 
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,6 +27,7 @@ from letheon.core.errors import InputError
 Activation = Literal["topk", "relu", "jumprelu"]
 ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "topk": "topk"}  # sae-lens's names -> ours
 WEIGHTS = "sae_weights.safetensors"
+GEMMA_SCOPE = "params.npz"
 # Bandwidth of the straight-through estimate; the paper uses 0.001, with another scale and billions of tokens.
 BANDWIDTH = 0.1
 
@@ -121,14 +125,15 @@ class SparseAutoencoder(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> SparseAutoencoder:
-        """Load an autoencoder from a folder in the sae-lens format.
+        """Load an autoencoder from a folder in the sae-lens format, or in Gemma Scope's.
 
         Raises:
             InputError: the folder is missing, weights are pickled, the architecture or normalisation is unsupported, or
                 tensors' shapes differ from the configuration.
         """
         folder = Path(folder)
-        config, tensors = _read(folder)
+        of_gemma_scope = not (folder / "cfg.json").is_file() and (folder / GEMMA_SCOPE).is_file()
+        config, tensors = _read_gemma_scope(folder) if of_gemma_scope else _read(folder)
         activation = _architecture(folder, config)
         width, latents = tensors["W_enc"].shape
         meta = config.get("metadata") or config.get("meta") or {}
@@ -149,7 +154,7 @@ class SparseAutoencoder(nn.Module):
         for name, shape in expected.items():
             found = tuple(tensors[name].shape) if name in tensors else "nothing"
             if found != shape:
-                raise InputError(f"{folder / WEIGHTS}: {name} should be {shape}, found {found}", "give a whole file")
+                raise InputError(f"{folder}: {name} should be {shape}, found {found}", "give whole weights")
         sae.load_state_dict({name: tensors[name].float() for name in expected})
         return sae.requires_grad_(False)
 
@@ -227,6 +232,21 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if tensors.get("W_enc", torch.zeros(0)).ndim != 2:
         raise InputError(f"{folder / WEIGHTS} has no matrix W_enc (found {', '.join(tensors)})", "give a whole file")
     return config, tensors
+
+
+def _read_gemma_scope(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The weights of `layer_N/.../params.npz`: a JumpReLU of block N's output, from which b_dec is not subtracted."""
+    try:
+        with np.load(folder / GEMMA_SCOPE) as arrays:
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder / GEMMA_SCOPE} cannot be read: {error}", "give a whole file") from None
+    if tensors.get("W_enc", torch.zeros(0)).ndim != 2:
+        raise InputError(f"{folder / GEMMA_SCOPE} has no matrix W_enc", "give a file of Gemma Scope")
+    named = (re.fullmatch(r"layer_(\d+)", part) for part in reversed(folder.absolute().parts))
+    layer = next((found[1] for found in named if found), None)
+    site = f"blocks.{layer}.hook_resid_post" if layer else ""
+    return {"architecture": "jumprelu", "apply_b_dec_to_input": False, "hook_name": site}, tensors
 
 
 def _architecture(folder: Path, config: dict[str, Any]) -> Activation:

@@ -54,7 +54,7 @@ class Settings:
 
     Attributes:
         layer: the block whose output is read; -1 takes the autoencoder's own, or the middle one.
-        path: a folder with an autoencoder in the sae-lens format; without it one is trained.
+        path: a folder with an autoencoder in the sae-lens format or Gemma Scope's; without it one is trained.
         entities: a JSON file `{"known": [...], "unknown": [...]}`, perhaps with `templates`.
         corpus: running text; the autoencoder is trained on it, and on the request's general text, as well.
         common: latents that more than this share of the corpus' tokens switch on are no entity latents.
