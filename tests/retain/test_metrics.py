@@ -50,6 +50,16 @@ def test_the_worst_case_sees_the_dip_and_only_what_came_after_the_tasks_own_end(
     assert metrics.minimum_accuracy(ends_only) == pytest.approx(0.8), "the gap vanishes from view"
 
 
+def test_the_highest_loss_of_an_old_task_is_that_since_its_own_end(curve: Curve) -> None:
+    """Before its end the first task's loss was 2; a later task's loss does not count, nor does that of the newest."""
+    assert metrics.maximum_loss(curve) == pytest.approx(1.0)
+    assert metrics.summary(curve)["maximum loss"] == pytest.approx(1.0)
+    curve.loss[6][0] = NAN
+    assert metrics.maximum_loss(curve) == pytest.approx(1.0)
+    one = Curve(1, [0, 4], [-1, 0], [[0.1], [0.9]], [[2.0], [0.5]], [4])
+    assert metrics.maximum_loss(one) is None
+
+
 def test_windowed_drops_and_rises_by_hand(curve: Curve) -> None:
     """Task 1 falls from 0.9 to 0.3 in two steps (window 3), rises from 0.1 to 0.9; task 2 falls nowhere."""
     assert metrics.windowed_forgetting(curve, 3) == pytest.approx((0.6 + 0.0) / 2)

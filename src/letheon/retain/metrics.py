@@ -113,12 +113,25 @@ def forward_transfer(matrix: Float[np.ndarray, "rows tasks"]) -> float | None:
 
 def minimum_accuracy(curve: Curve) -> float | None:
     """min-ACC = 1/(k-1) Σ_{i<k} of task i's lowest accuracy after its own end; None for one task."""
+    return _since_end(curve, "accuracy", np.fmin)
+
+
+def _since_end(curve: Curve, of: str, worst: np.ufunc) -> float | None:
+    """Return the mean over old tasks of the worst value between a task's own end and the last task's."""
     k = len(curve.ends)
     if k < 2:
         return None
-    values = curve.accuracies()
+    values = np.asarray(getattr(curve, of), dtype=float).reshape(-1, curve.tasks)
     last = curve.end_of(k - 1)
-    return float(np.mean([np.nanmin(values[curve.end_of(i) + 1 : last + 1, i]) for i in range(k - 1)]))
+    return float(np.mean([worst.reduce(values[curve.end_of(i) + 1 : last + 1, i]) for i in range(k - 1)]))
+
+
+def maximum_loss(curve: Curve) -> float | None:
+    """Return the mean over old tasks of the highest loss after a task's own end (nats); None for one task.
+
+    min-ACC of the loss, for texts, whose accuracy counts whole answers only.
+    """
+    return _since_end(curve, "loss", np.fmax)
 
 
 def worst_case_accuracy(curve: Curve) -> float:
@@ -179,6 +192,7 @@ def summary(curve: Curve) -> dict[str, float | None]:
         "minimum accuracy": minimum_accuracy(curve),
         "worst-case accuracy": worst_case_accuracy(curve),
         "average loss": float(np.mean(curve.matrix("loss")[-1, : len(curve.ends)])),
+        "maximum loss": maximum_loss(curve),
     }
     if len(curve.step) > 1 + len(curve.ends):
         for window in (10, 100):

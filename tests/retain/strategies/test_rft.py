@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,23 @@ def test_a_reward_of_ones_own_is_asked_and_learned_without_a_label() -> None:
     assert set(seen) == {(10, 4)}
     inputs = torch.cat([task.test.inputs for task in result.learner.stream])
     assert float((model(inputs).argmax(1) % 2 == 0).float().mean()) > 0.9
+
+
+def test_a_reward_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text("def even(drawn, rows):\n    return (drawn % 2 == 0).float()\n", encoding="utf-8")
+    model, training = mlp(SIZES), {"epochs": 10, "batch_size": 10, "optimizer": "adam", "learning_rate": 0.01}
+    result = learn(model, sample_stream("domain"), f"rft:group=4,kl=0.0,filter=none,reward={path}:even", **training)
+    inputs = torch.cat([task.test.inputs for task in result.learner.stream])
+    assert float((model(inputs).argmax(1) % 2 == 0).float().mean()) > 0.9
+    with pytest.raises(InputError, match="has no function 'odd'"):
+        learn(mlp(SIZES), sample_stream(), f"rft:reward={path}:odd")
+
+
+@pytest.mark.parametrize("name", ["best", "gone.py:even", "exact:"])
+def test_an_unknown_reward_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"FILE\.py:FUNCTION"):
+        Settings(reward=name)
 
 
 @pytest.mark.parametrize("reference", ["stage", "base"])

@@ -6,6 +6,8 @@ Differs: "largest" is read as largest in size. A count is rounded to whole entri
          itself and the others the new weight, so that no weight is rounded. Parts other than the top are the paper's
          controls. In a composition it belongs first (`dilution+ewc`): hooks after a task run from left to right, and
          another strategy should anchor the final weights.
+Note:    AdamW, the default for language models, makes all entries of a change about equally large, so that the largest
+         differ little from others. The reproduction (`outlandish`) learns by plain descent (`--optimizer sgd`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Paper:   Parisi et al., Lifelong Learning of Spatiotemporal Representations with
          Self-Organization, arXiv 1805.10966; growing when required after Marsland et al. 2002.
 Differs: rows are images without time, so the context has depth 0 and only the order of arrival links nodes; the
          episodic layer learns the rows, the semantic layer the best episodic nodes, and replay trains the latter on the
-         episodic layer's most frequent transitions. Nodes that have lost all their edges stay.
+         episodic layer's most frequent transitions. The semantic layer's nodes move to a row whose label they do not
+         have, too. Nodes that have lost all their edges stay.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ EPSILON = 1e-8  # in both quotients; the authors' code
 class Settings:
     texts: str = ""  # a file or hub data set with a field `text`; the paper: SlimPajama
     imitation: Literal["margin", "kl", "l1", "l2", "none"] = "margin"  # none: cross-entropy alone
-    weight: float | None = 100.0  # the imitation's weight, the code's default; none: as large as cross-entropy ("dy")
+    weight: float | None = None  # none: the imitation is as large as cross-entropy (the paper's "dy"); the code: 100
     share: Share = "reference"  # weight of a text: that of a task row; "half": all texts weigh as much as all task rows
     per_step: int = 0  # texts per step (batch interpolation); 0: each text once per epoch (plain)
     count: int = 1000  # number of texts, the first of the file; the paper

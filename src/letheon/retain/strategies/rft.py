@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
+from runpy import run_path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -55,7 +57,8 @@ class Settings:
         kl: weight of the divergence from the reference; 0 is the run without it.
         reference: the model at the start of each task (`stage`) or of the stream (`base`).
         filter: train on rows solved at least once (`solvable`), sometimes but not always (`learnable`), or all.
-        reward: reward of texts: the whole answer (`exact`), or similarity with it (`similarity`) [our extension].
+        reward: reward of texts: the whole answer (`exact`), similarity with it (`similarity`), or one of your own,
+            `FILE.py:FUNCTION`, a function of a text and its example (of classes: as `RFT` takes it) [our extension].
     """
 
     group: int = 5  # rollouts per row; EasyR1's default, the authors' framework
@@ -66,10 +69,12 @@ class Settings:
     filter_rollouts: int = 8  # [inferred] from another implementation
     temperature: float = 1.0  # EasyR1
     max_new_tokens: int = 64
-    reward: Literal["exact", "similarity"] = "exact"
+    reward: str = "exact"
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("filter_rollouts", "temperature", "max_new_tokens"), not_negative=("kl",))
+        if self.reward not in REWARDS and not Path(self.reward.rpartition(":")[0]).is_file():
+            raise InputError(f"reward: found {self.reward!r}", f"{', '.join(REWARDS)}, or FILE.py:FUNCTION")
         if self.group < 2:
             raise InputError(f"groups of {self.group}", "a group needs at least 2 rollouts to compare")
 
@@ -140,6 +145,22 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(".").rstrip()
 
 
+REWARDS: dict[str, TextReward] = {"exact": exact, "similarity": similarity}
+
+
+def own_reward(name: str) -> Any:
+    """Run a file and return its function, given as `FILE.py:FUNCTION`.
+
+    Raises:
+        InputError: the file has no such function.
+    """
+    path, _, function = name.rpartition(":")
+    found = run_path(path).get(function)
+    if not callable(found):
+        raise InputError(f"{path} has no function {function!r}", "write FILE.py:FUNCTION")
+    return found
+
+
 @method(
     "strategy",
     "rft",
@@ -170,8 +191,11 @@ class RFT(Strategy):
         self.reference, self.kept, self.shares = {}, None, []
         self.anchor: Anchor | None = None
         if self.reward is None:
-            by_text = exact if self.settings.reward == "exact" else similarity
-            self.reward = by_text if learner.kind == "texts" else right_class
+            named = REWARDS.get(self.settings.reward)
+            if named is None:
+                self.reward = own_reward(self.settings.reward)
+            else:
+                self.reward = named if learner.kind == "texts" else right_class
         if learner.kind == "texts":
             _refuse_running_text(learner.stream.tasks)
 
