@@ -9,7 +9,7 @@ import torch
 
 from letheon.attend.gated_swinrmt import GatedSwinRMT
 from letheon.papers import catalogue, gated_swinrmt
-from letheon.papers.gated_swinrmt import BOX, PAIRS, POINTS, SIDE, arms, images, judge, measured, motifs, tuned
+from letheon.papers.gated_swinrmt import BESIDE, BOX, PAIRS, POINTS, SIDE, arms, images, judge, measured, motifs, tuned
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.outcome import Scale
@@ -34,7 +34,8 @@ def test_a_verdict_needs_every_difference() -> None:
     assert judged(runs(retention=0.95, swat=0.96)).verdict == "holds"
     assert judged(runs(retention=0.95, swat=0.85)).verdict == "fails"
     result = judged(runs())
-    assert set(result.intervals) == set(PAIRS) == set(result.parts)
+    assert set(result.parts) == set(PAIRS)
+    assert set(result.intervals) == {*PAIRS, *BESIDE}
     assert result.checks == {"equal parameters": True}
     assert result.verdict == "inconclusive"
 
@@ -68,7 +69,7 @@ def test_every_arm_trains(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     found = measured(name, 3e-3, 100, steps=2)
     assert 0 <= found["accuracy"] <= 1
     assert found["loss"] < 4
-    assert (found["gate_open"] is None) is (name != "retention")
+    assert (found["gate_open"] is None) is (name not in ("retention", "retention, no decay"))
     assert measured(name, 3e-3, 100, steps=2) == found
 
 
@@ -83,5 +84,5 @@ def test_rates_are_chosen_on_a_seed_that_is_not_judged_and_an_outcome_has_rows(m
     assert tuned("swat", 1) == max(gated_swinrmt.RATES)
     assert min(seen) >= 100
     outcome = catalogue.paper("gated-swinrmt").reproduce(Scale(seeds=(0, 1)))
-    assert len(outcome.rows) == 10
+    assert len(outcome.rows) == 2 * len(arms())
     assert outcome.figures["decay"].startswith("<svg")
