@@ -1,0 +1,50 @@
+"""The benchmark of errors at long lengths: exact rows by torch's own attention, known errors, stretched angles."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from benchmarks import attention_errors as bench
+from letheon.attend.errors import perplexity
+from letheon.core.model.models import LanguageModel, load
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_some_queries_get_the_rows_of_exact_attention(causal: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 90, 8, generator=draw) for heads in (4, 2, 2))
+    places = torch.tensor([0, 3, 40, *range(50, 89)])
+    whole = scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), is_causal=causal)
+    assert torch.allclose(bench.exact_at(q, k, v, places, causal), whole[:, :, places], atol=1e-6)
+
+
+def test_short_texts_have_no_error_and_a_mean_has_one(tiny: LanguageModel) -> None:
+    """Where all methods are exact their errors are rounding, in every layer; what is handed on is then exact too."""
+    ids = torch.randint(3, 250, (120,), generator=torch.Generator().manual_seed(0))
+    found, surprise = bench.errors(tiny, ids, queries=40, seed=0)
+    assert {len(layers) for layers in found.values()} == {tiny.model.config.num_hidden_layers}
+    for name in ("hyper", "far", "window, pairs as hyper", "window, pairs as far", "hyper, no mask"):
+        assert max(found[name]) < 1e-5
+    assert min(found["mean of values, no mask"]) > 1e-3
+    assert surprise == pytest.approx(perplexity(tiny, ids, every=8, first=90), rel=1e-4)
+    row = bench.row_of(120, found, surprise)
+    assert row["methods"]["far"]["pairs"] == pytest.approx(1.0)
+
+
+def test_angles_are_stretched_only_beyond_the_trained_length() -> None:
+    model = load("tiny", device="cpu")
+    trained = model.model.config.max_position_embeddings
+    before = copy.deepcopy(model.model.config)
+    bench.stretched(model, trained)
+    assert model.model.config.rope_parameters == before.rope_parameters
+    plain = model.model.model.rotary_emb.inv_freq.clone()
+    bench.stretched(model, 4 * trained)
+    config = model.model.config
+    assert (config.max_position_embeddings, config.rope_parameters["factor"]) == (4 * trained, 4.0)
+    slower = model.model.model.rotary_emb.inv_freq / plain
+    assert float(slower.min()) == pytest.approx(0.25, rel=1e-3), "the slowest angles by the factor"
+    assert float(slower.max()) <= 1.0 + 1e-6
