@@ -1,9 +1,10 @@
 """Attention to long texts against torch's fused exact attention, and how far it is from it inside a model.
 
-    python -m benchmarks.attention [--json] [--repeats N] [--threads N] [--longest N] [--figure FILE.svg]
+    python -m benchmarks.attention [--json] [--repeats N] [--threads N] [--longest N] [--only NAME] [--speed-only]
+                                   [--precision bfloat16] [--figure FILE.svg]
 
-Speed: float32, heads of width 64, random tensors, both sides in turn in one process; every length is really run, the
-longest ones with one head and at most twice. Error: what meets in SmolLM2 while it reads 8192 tokens of two books, from
+Speed: float32 unless bfloat16 is asked for, heads of width 64, random tensors, both sides in turn in one process; every
+length is really run, the longest ones with one head and at most twice. Error: what meets in SmolLM2 while it reads 8192 tokens of two books, from
 `public_domain_text` in the folder that LETHEON_DATA names. Both with the same settings:
 `letheon.attend.hyper.MODEL` for HyperAttention, `letheon.attend.far.FAR` for far attention.
 Random tensors are for speed only: what attention makes of them is noise. A GPU is used where there is one; nothing here
@@ -58,11 +59,11 @@ CONTENDERS = {
 }
 
 
-def tensors(n: int, heads: int) -> list[Tensor]:
+def tensors(n: int, heads: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """q, k and v: [1, heads, n, 64]."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(1, heads, n, WIDTH, generator=generator).to(device) for _ in range(3)]
+    return [torch.randn(1, heads, n, WIDTH, generator=generator).to(device, dtype) for _ in range(3)]
 
 
 def clocked(
@@ -84,13 +85,21 @@ def clocked(
     return work
 
 
-def speed(n: int, heads: int, causal: bool, repeats: int, contender: str = "hyper", training: bool = False) -> Compared:
+def speed(
+    n: int,
+    heads: int,
+    causal: bool,
+    repeats: int,
+    contender: str = "hyper",
+    training: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Compared:
     """Exact attention over ours."""
     pairs = far_pairs(n, FAR) if contender == "far" else computed_pairs(n, causal, MODEL)
     share = pairs / (n * (n + 1) / 2 if causal else n * n)
     if share >= 1:
         raise LetheonError(f"{n} tokens are attended to exactly", "a ratio of a computation to itself says nothing")
-    inputs = tensors(n, heads)
+    inputs = tensors(n, heads, dtype)
     ours = partial(far_attention, **vars(FAR)) if contender == "far" else partial(hyper_attention, **vars(MODEL))
     sides = {
         "theirs": clocked(scaled_dot_product_attention, inputs, causal, training),
@@ -189,18 +198,20 @@ def main() -> None:
     options = parser("Approximate attention against torch's exact attention.")
     options.add_argument("--longest", type=int, default=131072, help="leave out longer texts (default 131072)")
     options.add_argument("--only", default="", help="time only the entries with this in their name")
+    options.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the timed tensors")
+    options.add_argument("--speed-only", action="store_true", help="leave out errors and perplexity")
     options.add_argument("--figure", type=Path, help="draw seconds over tokens into this SVG file")
     chosen = options.parse_args()
     begin(chosen)
     entries = {
-        name: speed(n, heads, causal, chosen.repeats, contender, training)
+        name: speed(n, heads, causal, chosen.repeats, contender, training, getattr(torch, chosen.precision))
         for name, (n, heads, causal, contender, training) in ENTRIES.items()
         if n <= chosen.longest and chosen.only in name
     }
-    found = readings(chosen)
+    found = [] if chosen.speed_only else readings(chosen)
     if found:
         entries |= errors(found)
-    show(entries, f"Attention, {torch.get_num_threads()} threads, heads of {WIDTH}, float32", chosen.json)
+    show(entries, f"Attention, {torch.get_num_threads()} threads, heads of {WIDTH}, {chosen.precision}", chosen.json)
     if found and not chosen.json:
         show_errors(found[0])
     if chosen.figure:
