@@ -4,11 +4,10 @@
                                    [--precision bfloat16] [--figure FILE.svg]
 
 Speed: float32 unless bfloat16 is asked for, heads of width 64, random tensors, both sides in turn in one process; every
-length is really run, the longest ones with one head and at most twice. Error: what meets in SmolLM2 while it reads 8192 tokens of two books, from
-`public_domain_text` in the folder that LETHEON_DATA names. Both with the same settings:
-`letheon.attend.hyper.MODEL` for HyperAttention, `letheon.attend.far.FAR` for far attention.
-Random tensors are for speed only: what attention makes of them is noise. A GPU is used where there is one; nothing here
-was measured on one.
+length is really run, the longest ones with one head and at most twice. Error: what meets in SmolLM2 while it reads 8192
+tokens of two books, from `public_domain_text` in the folder that LETHEON_DATA names. Both with the same settings:
+`letheon.attend.hyper.MODEL` for HyperAttention, `letheon.attend.far.FAR` for far attention. Random tensors are for
+speed only: what attention makes of them is noise. A GPU is used where there is one; nothing here was measured on one.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from letheon.attend.errors import Attend, attention_errors, local_window, mean_of_values, perplexity
+from letheon.attend.errors import Attend, attention_errors, equal_width, local_window, mean_of_values, perplexity
 from letheon.attend.hyper import MODEL, PAPER, computed_pairs, hyper_attention
 from letheon.attend.hyper.binding import use_hyper
 from letheon.core.errors import InputError
@@ -167,14 +167,14 @@ def contenders(n: int, seed: int, beside: bool) -> dict[str, Attend]:
         attends["plain variant"] = hyper_attend(seed, **vars(PAPER))
         attends["plain, our leaf"] = hyper_attend(seed, **vars(replace(PAPER, min_seq_len=MODEL.min_seq_len)))
         attends["mean of V"] = mean_of_values
-        attends["window"] = local_window(computed_pairs(n, True, MODEL) // n)
+        attends["window"] = local_window(equal_width(computed_pairs(n, True, MODEL), n))
         attends["blocks only"] = hyper_attend(seed, sample_size=0)
     return attends
 
 
 def window_of(n: int) -> Attend:
     """A window with the pinned beginning that computes as many pairs as HyperAttention at a length."""
-    return local_window(computed_pairs(n, True, MODEL) // n, MODEL.pin_first)
+    return local_window(equal_width(computed_pairs(n, True, MODEL), n, MODEL.pin_first), MODEL.pin_first)
 
 
 def read(
