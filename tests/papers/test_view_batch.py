@@ -35,6 +35,8 @@ def test_the_claim_is_judged_part_by_part() -> None:
     assert lazy.parts[PRIMARY[-1]] == "fails", "who learns less has less to forget"
     assert judged(runs | {MANY: rows(16, 0.05)}).parts[f"forgetting: {FOUR} below {MANY}"] == "fails"
     assert judged(runs | {ONE: rows(1, 0.2, 0.8, steps=12)}).verdict == "inconclusive", "arms take equal steps"
+    of_seeds = {name: [row | {"steps": 9 + i} for i, row in enumerate(arm)] for name, arm in runs.items()}
+    assert judged(of_seeds).checks["equal steps"], "a seed's split decides how many"
 
 
 def test_every_arm_ends_with_a_whole_round_of_views_so_that_intervals_are_exact() -> None:
