@@ -176,4 +176,8 @@ def test_what_diffusers_cannot_load_is_one_error(
 ) -> None:
     assert run(monkeypatch, *WORDS) == 2
     assert "sd could not be loaded" in capsys.readouterr().err
+    index = json.loads(INDEX) | {"scheduler": ["somewhere", "Scheduler"]}
+    (folder / "sd/model_index.json").write_text(json.dumps(index))
+    assert run(monkeypatch, *WORDS) == 2
+    assert "sd names a class of 'somewhere'" in capsys.readouterr().err
     assert not (folder / "o").exists()

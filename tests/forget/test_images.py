@@ -304,6 +304,7 @@ def test_a_folder_with_safetensors_and_a_hub_id_pass(tmp_path: Path) -> None:
     ("index", "files", "message"),
     [
         ({}, {"unet": "diffusion_pytorch_model.bin"}, "unet holds only pickled weights"),
+        ({}, {"unet": "diffusers.py"}, "unet holds code"),
         ({"_class_name": ["code", "Mine"]}, {}, "names no class of diffusers"),
         ({"unet": [None, None]}, {}, "has no part called unet or transformer"),
     ],

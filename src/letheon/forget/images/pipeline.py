@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -57,6 +58,8 @@ def check_pipeline(name: str) -> None:
     check_index(index, name)
     for part in sorted(path for path in folder.iterdir() if path.is_dir() and path.name in index):
         files = {file.suffix for file in part.iterdir()}
+        if ".py" in files:  # some versions of diffusers would run it
+            raise InputError(f"{part} holds code, which is never run", "give a pipeline of diffusers' own classes")
         if ".safetensors" not in files and files & {*PICKLES}:
             raise InputError(
                 f"{part} holds only pickled weights, a format that can run code",
@@ -71,6 +74,31 @@ def check_index(index: Any, name: str) -> None:
         raise InputError(f"{name}: {INDEX} names no class of diffusers", "pipelines with code of their own are not run")
     if not any(isinstance(index.get(part), list) and index[part][:1] != [None] for part in DENOISERS):
         raise InputError(f"{name} ({kind}) has no part called {' or '.join(DENOISERS)}", "give another pipeline")
+
+
+def check_libraries(index: Mapping[str, Any], name: str) -> None:
+    """Raise an `InputError` if a part's class is of no known library: diffusers would import what is named there."""
+    from diffusers import pipelines
+
+    libraries = {entry[0] for entry in index.values() if isinstance(entry, list) and entry and entry[0] is not None}
+    for library in sorted(map(str, libraries - {"diffusers", "transformers"})):
+        if not (library.isidentifier() and hasattr(pipelines, library)):
+            raise InputError(f"{name} names a class of {library!r}", "give a pipeline of diffusers' own classes")
+
+
+def _imported() -> Any:
+    """Import diffusers' class for text-to-image pipelines, with its messages off."""
+    try:
+        from diffusers import AutoPipelineForText2Image
+        from diffusers.utils import logging
+    except (ImportError, RuntimeError) as error:  # its lazy imports raise RuntimeError
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"diffusers {version('diffusers')} cannot be imported: {reason}", "pip install -U 'letheon[diffusers]'"
+        ) from None
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return AutoPipelineForText2Image
 
 
 @dataclass
@@ -110,15 +138,11 @@ class ImagePipeline:
         try:
             with quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # those of libraries about each other
-                from diffusers import AutoPipelineForText2Image
-                from diffusers.utils import logging
-
-                logging.set_verbosity_error()
-                logging.disable_progress_bar()
-                check_index(AutoPipelineForText2Image.load_config(name), name)
-                pipe = AutoPipelineForText2Image.from_pretrained(
-                    name, use_safetensors=True, torch_dtype=DTYPES[precision]
-                )
+                auto = _imported()
+                index = auto.load_config(name)
+                check_index(index, name)
+                check_libraries(index, name)
+                pipe = auto.from_pretrained(name, use_safetensors=True, torch_dtype=DTYPES[precision])
         except (OSError, ValueError, ImportError, AttributeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
