@@ -138,7 +138,7 @@ def verb(page: str | None) -> Callable[[Callable[..., None]], typer.Typer]:
 
     def made(function: Callable[..., None]) -> typer.Typer:
         app = typer.Typer(add_completion=False)
-        app.command(cls=Command, help=page)(expanded(function))
+        app.command(cls=Command, help=escape(page or ""))(expanded(function))
         return app
 
     return made

@@ -28,6 +28,7 @@ VERBS = {
         "compare",
         "baselines",
         "sisa",
+        "prune-images",
         "selftest",
         "spillover",
     ),

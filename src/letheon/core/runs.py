@@ -56,7 +56,7 @@ def refuse_changes(names: Sequence[str], folder: Path | None) -> None:
 def versions() -> dict[str, str]:
     """Collect the versions that can affect results: Python, platform, and the packages that compute."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("letheon", "torch", "transformers", "accelerate", "peft", "numpy", "safetensors"):
+    for package in ("letheon", "torch", "transformers", "accelerate", "peft", "diffusers", "numpy", "safetensors"):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

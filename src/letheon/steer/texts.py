@@ -8,7 +8,7 @@ from pathlib import Path
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
-from letheon.core.rows.examples import Example, read_examples
+from letheon.core.rows.examples import Example, read_examples, read_lines
 
 LEAST = 4
 
@@ -55,13 +55,7 @@ def read_texts(path: Path) -> list[Example]:
     """
     if path.suffix in (".json", ".jsonl"):
         return read_examples(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", "check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} could not be read: {error}", "give a text file in UTF-8, one text per line") from None
-    texts = [line.strip() for line in lines if line.strip()]
+    texts = [line for line in read_lines(path) if line]
     if not texts:
         raise InputError(f"{path} holds no text", "write one text per line")
     return [Example("", text, id=f"line-{number}") for number, text in enumerate(texts, start=1)]

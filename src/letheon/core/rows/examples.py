@@ -93,6 +93,20 @@ def read_rows(source: str | Path) -> list[tuple[int, Any]]:
     return list(_rows(str(source)))
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file without the white space around them; line n is at place n - 1.
+
+    Raises:
+        InputError: the file is missing or is not UTF-8.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", "check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} could not be read: {error}", "give a text file in UTF-8, one text per line") from None
+
+
 def parse_rows(
     rows: Sequence[Any], where: str, fields: tuple[str, str] | None = None, prefix: str = "row"
 ) -> list[Example]:
@@ -207,9 +221,14 @@ def _example(row: dict[str, Any], where: str, fields: tuple[str, str] | None, de
         neighbour_of=_text(row, "neighbour_of", where),
         counterfactual=_text(row, "counterfactual", where),
     )
-    if any("\ud800" <= letter <= "\udfff" for letter in "".join(_texts_of(example))):
-        raise InputError(f"{where}: half a surrogate pair, which is no character", "mend the escape sequence")
+    check_characters(_texts_of(example), where)
     return example
+
+
+def check_characters(texts: Iterable[str], where: str) -> None:
+    """Raise an `InputError` if texts hold half a surrogate pair; `where` names their row."""
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(texts)):
+        raise InputError(f"{where}: half a surrogate pair, which is no character", "mend the escape sequence")
 
 
 def _texts_of(example: Example) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Memorised images: find the feed-forward weights by which a diffusion model replays training images, and prune them.
 
-A library function and no entry of the register: requests and language models are about text, this is about images.
+No entry of the register: requests and language models are about text, this is about images. `letheon prune-images`
+(`letheon.forget.images`) does it to a pipeline of diffusers; here are the functions.
 
     from letheon.forget.edits.memorized_images import prune_memorized, restore
     sample = lambda prompt, seed: pipe(prompt, generator=torch.Generator("cuda").manual_seed(seed))
@@ -105,6 +106,16 @@ def matrices(model: nn.Module, modules: str = FF_OUT) -> dict[str, nn.Linear]:
     return found
 
 
+def check_sparsity(layers: Mapping[str, nn.Linear], sparsity: float) -> None:
+    """Raise an `InputError` if the share of a row is no weight of some matrix, or all of them."""
+    for name, layer in layers.items():
+        if not 1 <= int(sparsity * layer.in_features) < layer.in_features:
+            raise InputError(
+                f"sparsity {sparsity} of {layer.in_features} inputs of {name} is {sparsity * layer.in_features:g}",
+                "choose a share that is at least one weight of a row and not all",
+            )
+
+
 class _Enough(Exception):
     """Raised to leave a sampler after the last step that is recorded."""
 
@@ -167,17 +178,13 @@ def step_masks(
         InputError: norms of unlike numbers of rows (those of more are larger); a share of no weight or of all.
     """
     layers = matrices(model, modules)
+    check_sparsity(layers, sparsity)
     if target.rows != reference.rows:
         raise InputError(
             "target and reference prompts gave unlike numbers of rows", "run as many of both, at one image size"
         )
     found = {}
     for name, layer in layers.items():
-        if not 1 <= int(sparsity * layer.in_features) < layer.in_features:
-            raise InputError(
-                f"sparsity {sparsity} of {layer.in_features} inputs of {name} is {sparsity * layer.in_features:g}",
-                "choose a share that is at least one weight of a row and not all",
-            )
         scores = [[importance(layer.weight.detach(), norms) for norms in of.values[name]] for of in (target, reference)]
         found[name] = torch.stack([step_mask(t, r, sparsity) for t, r in zip(*scores, strict=True)])
     return found
@@ -206,6 +213,7 @@ def find_mask(
     """
     if not target_prompts:
         raise InputError("no target prompts", "give prompts whose training images come back")
+    check_sparsity(matrices(model, modules), sparsity)
     reference_prompts = [""] * len(target_prompts) if reference_prompts is None else reference_prompts
     target, reference = (
         record_norms(model, sample, prompts, modules, steps) for prompts in (target_prompts, reference_prompts)
@@ -248,7 +256,8 @@ def restore(model: nn.Module, removed: Removed) -> None:
     """Restore the weights that `prune` removed, to the last bit."""
     found = dict(model.named_modules())
     for name, mask in removed.masks.items():
-        found[name].get_parameter("weight")[mask] = removed.values[name]
+        weight = found[name].get_parameter("weight")
+        weight[mask.to(weight.device)] = removed.values[name].to(weight.device)
 
 
 def prune_memorized(
