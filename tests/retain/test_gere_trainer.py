@@ -19,7 +19,7 @@ from transformers import DataCollatorForSeq2Seq, TrainingArguments
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.retain.gere_trainer import GeReTrainer, MixingSampler
+from letheon.retain.gere_trainer import GeReTrainer, MixingSampler, tokens_of
 from letheon.retain.strategies.gere import Old, Settings, margin_loss, states_of, thresholds_of
 
 TEXTS = ["Rain falls on the hills and runs to the sea.", "A mill grinds corn.", "Bees fly far over the heath."]
@@ -329,6 +329,13 @@ def test_two_processes_share_rows_and_texts(tmp_path: Path) -> None:
         assert again["seen"] == whole["seen"][-len(again["seen"]) :]
     for line in first["lines"]:
         assert line["loss"] == pytest.approx(line["total_loss"], rel=1e-3)
+
+
+def test_texts_are_the_first_ones_cut_and_without_special_tokens() -> None:
+    def tokenizer(text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [1] * add_special_tokens + [ord(letter) for letter in text]}
+
+    assert tokens_of(tokenizer, ["abcd", "ef", "gh"], Settings(count=2, tokens=3)) == [[97, 98, 99], [101, 102]]
 
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
