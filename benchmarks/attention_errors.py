@@ -1,6 +1,7 @@
 """How far HyperAttention, far attention and windows are from exact attention at the lengths where they are fast.
 
     python -m benchmarks.attention_errors [--json] [--tokens 8192 32768] [--queries N] [--layers N] [--seed S]
+                                        [--hand-on far|window|hyper]
 
 SmolLM2 reads one of two books (`public_domain_text` in the folder that LETHEON_DATA names). Beyond the 8192 tokens that
 it was trained for, its rotary angles are stretched by YaRN (arXiv 2309.00071), and what a layer hands on is far
@@ -8,6 +9,11 @@ attention's output: exact attention of all queries would take minutes per layer.
 exact attention to all keys is computed in every layer: ‖out - exact‖ / ‖exact‖ per head, median over heads. Windows
 with pinned keys compute as many pairs as the method that they stand beside. Without a causal mask, the same queries
 attend to later keys as well, which SmolLM2 never does: a figure of the method and not of the model.
+
+Two things favour far attention. Queries and keys of later layers are those of a model that has read the text with it,
+so that no head looks for what far attention did not hand on; what that amounts to, `--hand-on window` shows. And the
+products of queries and chunks by which it chooses are no pairs: they are `choice` of all pairs more, each of which
+costs about as much as a pair, and the windows beside it do not get them.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ from torch import Tensor
 
 from benchmarks.common import begin, parser, say
 from letheon.attend.errors import Attend, equal_width, local_window, perplexity, relative_errors
-from letheon.attend.far import FAR, far_attention, far_pairs
+from letheon.attend.far import FAR, Settings, far_attention, far_pairs
 from letheon.attend.hyper import MODEL, computed_pairs
 from letheon.core.model.attention import replaced_attention
 from letheon.core.model.models import LanguageModel, load
@@ -35,6 +41,7 @@ from letheon.papers.common.data import data_folder
 from letheon.papers.hyperattention import BOOKS, GET, hyper_attend
 
 AT_ONCE = 32  # queries whose scores are held at once
+HANDED_ON = {"far": "far", "window": "window, pairs as far", "hyper": "hyper"}  # option -> a causal method
 
 
 def exact_at(
@@ -69,6 +76,14 @@ def contenders(n: int, seed: int) -> dict[tuple[str, bool], Attend]:
             v.mean(2, keepdim=True).repeat_interleave(q.shape[1] // k.shape[1], 1).expand_as(q)
         ),
     }
+
+
+def choice(n: int, settings: Settings) -> float:
+    """Return far attention's products of a query and a chunk when it chooses, as a share of all pairs."""
+    starts = range(settings.exact_up_to, n, settings.window)
+    chunks = [(start - settings.window - settings.pin_first) // settings.chunk for start in starts]
+    found = sum(min(settings.window, n - start) * few for start, few in zip(starts, chunks, strict=True))
+    return found / (n * (n + 1) / 2)
 
 
 def shares(n: int) -> dict[str, float]:
@@ -107,14 +122,14 @@ def text_of(model: LanguageModel, folder: Path, tokens: int, seed: int) -> Int[T
 
 
 def errors(
-    model: LanguageModel, ids: Int[Tensor, " n"], queries: int, seed: int
+    model: LanguageModel, ids: Int[Tensor, " n"], queries: int, seed: int, hand_on: str = "far"
 ) -> tuple[dict[str, list[float]], float]:
     """Return each method's error by layer, median over heads, and the perplexity of the text's last quarter."""
     n = len(ids)
     places = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:queries].sort().values
     methods = contenders(n, seed)
     found: dict[str, list[float]] = {name: [] for name, _ in methods}
-    handed_on = ("far", True)
+    handed_on = (HANDED_ON[hand_on], True)
 
     def attention(_: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **__: Any) -> tuple[Tensor, None]:
         assert mask is None
@@ -137,7 +152,13 @@ def row_of(n: int, by_layer: Mapping[str, list[float]], surprise: float) -> dict
         name: {"error": statistics.median(layers), "worst_layer": max(layers), "pairs": shares(n).get(name)}
         for name, layers in by_layer.items()
     }
-    return {"tokens": n, "perplexity": surprise, "layers": len(by_layer["far"]), "methods": table}
+    return {
+        "tokens": n,
+        "choice": choice(n, FAR),
+        "perplexity": surprise,
+        "layers": len(by_layer["far"]),
+        "methods": table,
+    }
 
 
 def main() -> None:
@@ -149,6 +170,7 @@ def main() -> None:
     options.add_argument(
         "--seed", type=int, default=0, help="of the queries and of the book that comes first (default 0)"
     )
+    options.add_argument("--hand-on", choices=HANDED_ON, default="far", help="what layers hand on (default far)")
     chosen = options.parse_args()
     begin(chosen)
     folder = data_folder("public_domain_text", GET)
@@ -160,7 +182,7 @@ def main() -> None:
         if chosen.layers:
             inner = model.base().model
             inner.layers = inner.layers[: chosen.layers]
-        rows.append(row_of(n, *errors(model, ids, chosen.queries, chosen.seed)))
+        rows.append(row_of(n, *errors(model, ids, chosen.queries, chosen.seed, chosen.hand_on)))
     if chosen.json:
         print(json.dumps(rows))
         return

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks import attention_errors as bench
-from letheon.attend.errors import perplexity
+from letheon.attend.errors import local_window, perplexity, window_pairs
+from letheon.attend.far import Settings
 from letheon.core.model.models import LanguageModel, load
 
 
@@ -35,6 +37,22 @@ def test_short_texts_have_no_error_and_a_mean_has_one(tiny: LanguageModel) -> No
     assert row["methods"]["far"]["pairs"] == pytest.approx(1.0)
 
 
+def test_windows_and_choices_are_counted_as_they_are_computed() -> None:
+    """A window shows each key to the queries that see it; the chunks are those that are scored."""
+    n, width, pinned = 90, 13, 32
+    q, k = torch.zeros(1, 1, n, 4), torch.zeros(1, 1, n, 4)
+    seen = 0
+    for key in range(n):
+        value = torch.zeros(1, 1, n, 4)
+        value[..., key, 0] = 1
+        seen += int((local_window(width, pinned)(q, k, value)[..., 0] > 0).sum())
+    assert seen == window_pairs(n, width, pinned)
+    few = Settings(window=8, block=4, chunk=4, chosen=2, pin_first=4)
+    # exact up to 24; then stretches of 8, 8 and 2 queries, which score 3, 5 and 7 chunks
+    assert few.exact_up_to == 24
+    assert bench.choice(42, few) == pytest.approx((8 * 3 + 8 * 5 + 2 * 7) / (42 * 43 / 2))
+
+
 def test_angles_are_stretched_only_beyond_the_trained_length() -> None:
     model = load("tiny", device="cpu")
     trained = model.model.config.max_position_embeddings
@@ -45,6 +63,7 @@ def test_angles_are_stretched_only_beyond_the_trained_length() -> None:
     bench.stretched(model, 4 * trained)
     config = model.model.config
     assert (config.max_position_embeddings, config.rope_parameters["factor"]) == (4 * trained, 4.0)
+    assert model.model.model.rotary_emb.attention_scaling == pytest.approx(0.1 * math.log(4) + 1), "of q and of k"
     slower = model.model.model.rotary_emb.inv_freq / plain
     assert float(slower.min()) == pytest.approx(0.25, rel=1e-3), "the slowest angles by the factor"
     assert float(slower.max()) <= 1.0 + 1e-6

@@ -161,9 +161,9 @@ def test_what_is_reported_is_what_the_images_give(pipeline: ImagePipeline) -> No
     fresh = ImagePipeline(Pipe(), "toy", steps=4)
     result = prune_images(pipeline, PROMPTS, replace(SETTINGS, control=2), seed=5)
     before, pruned, random = (result.pictures[name] for name in ("before", "pruned", "random"))
-    assert torch.equal(before[1][0], fresh.sample(PROMPTS.memorised[1], 5 + 1))
-    assert torch.equal(before[1][1], fresh.sample(PROMPTS.memorised[1], 5 + 1 + 4))
-    assert torch.equal(pruned[3][1], pipeline.sample("two birds", 5 + 3 + 4)), "the pipeline is left pruned"
+    assert torch.equal(before[1][0], fresh.sample(PROMPTS.memorised[1], 5 + 2 + 1))
+    assert torch.equal(before[1][1], fresh.sample(PROMPTS.memorised[1], 5 + 2 + 1 + 4))
+    assert torch.equal(pruned[3][1], pipeline.sample("two birds", 5 + 2 + 3 + 4)), "the pipeline is left pruned"
     assert not torch.equal(random[0][0], before[0][0])
     assert [one.kind for one in result.changes] == ["memorised", "memorised", "kept", "kept"]
     assert [one.pruned for one in result.changes] == between(before, pruned)
@@ -171,6 +171,19 @@ def test_what_is_reported_is_what_the_images_give(pipeline: ImagePipeline) -> No
     assert result.calls == 4
     again = prune_images(ImagePipeline(Pipe(), "toy", steps=4), PROMPTS, replace(SETTINGS, control=2), seed=5)
     assert again.changes == result.changes
+
+
+def test_the_masks_are_found_in_other_noise_than_the_images_are_compared_in(
+    pipeline: ImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    sample = ImagePipeline.sample
+    monkeypatch.setattr(ImagePipeline, "sample", lambda *given: (seeds.append(given[2]), sample(*given))[1])
+    prune_images(pipeline, PROMPTS, SETTINGS, seed=5)
+    masks, images = seeds[:4], seeds[4:]
+    assert masks == [5, 6, 5, 6]
+    assert len(set(images)) == 8
+    assert not set(masks) & set(images)
 
 
 def test_missing_parts_are_said(pipeline: ImagePipeline) -> None:

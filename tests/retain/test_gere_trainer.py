@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from transformers import DataCollatorForSeq2Seq, TrainingArguments
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.retain.gere_trainer import GeReTrainer, MixingSampler
+from letheon.retain.gere_trainer import GeReTrainer, MixingSampler, tokens_of
 from letheon.retain.strategies.gere import Old, Settings, margin_loss, states_of, thresholds_of
 
 TEXTS = ["Rain falls on the hills and runs to the sea.", "A mill grinds corn.", "Bees fly far over the heath."]
@@ -34,7 +38,7 @@ def rows_of(tokenizer: Any) -> Dataset:
 def trainer_of(folder: Path, settings: Settings | None = None, **options: Any) -> GeReTrainer:
     model = load("tiny", device="cpu")
     network = options.pop("network", None) or model.model
-    old, evaluated = options.pop("old", None), options.pop("evaluated", False)
+    old, evaluated, texts = options.pop("old", None), options.pop("evaluated", False), options.pop("texts", TEXTS)
     arguments = TrainingArguments(
         output_dir=str(folder),
         **{
@@ -54,7 +58,7 @@ def trainer_of(folder: Path, settings: Settings | None = None, **options: Any) -
     return GeReTrainer(
         network,
         arguments,
-        general=TEXTS,
+        general=texts,
         settings=settings,
         old=old,
         train_dataset=rows,
@@ -214,6 +218,56 @@ def test_old_activations_of_the_first_task_are_kept(tmp_path: Path) -> None:
     assert isinstance(first.old, Old)
 
 
+def test_old_activations_of_other_texts_or_another_imitation_are_refused(tmp_path: Path) -> None:
+    first = trainer_of(tmp_path)
+    old = first._recorded()
+    with pytest.raises(InputError, match="of other texts, or those of another imitation"):
+        trainer_of(tmp_path, texts=TEXTS[::-1], old=old)
+    with pytest.raises(InputError, match="of other texts, or those of another imitation"):
+        trainer_of(tmp_path, Settings(imitation="l2"), old=old)
+    trainer_of(tmp_path, Settings(imitation="none"), old=old)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_logits_to_imitate_are_in_the_models_number_format(tmp_path: Path, precision: str) -> None:
+    network = load("tiny", device="cpu").model.to(getattr(torch, precision))
+    trainer = trainer_of(tmp_path, Settings(imitation="kl"), network=network)
+    trainer.old = trainer._recorded()
+    trainer.model.eval()
+    with torch.no_grad():
+        trainer.compute_loss(trainer.model, micro_batch(trainer, [], [1, 2, 0]))
+    assert float(trainer._terms["gere_margin_loss"][0]) == pytest.approx(0, abs=1e-4)
+    assert trainer.old.head.dtype is network.dtype
+
+
+def test_logits_that_are_not_the_heads_cannot_be_imitated(tmp_path: Path) -> None:
+    class Capped(torch.nn.Linear):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return 0.1 * super().forward(hidden).div(0.1).tanh()
+
+    network = load("tiny", device="cpu").model
+    network.lm_head.__class__ = Capped
+    with pytest.raises(InputError, match="caps, scales or shifts"):
+        trainer_of(tmp_path, Settings(imitation="kl"), network=network)._recorded()
+
+
+def test_rows_without_a_label_leave_the_texts_a_loss(tmp_path: Path) -> None:
+    """Their mean is no number, and the balanced weight would hand that on to every weight of the model."""
+    trainer = shaken(trainer_of(tmp_path))
+    batch = micro_batch(trainer, [0], [1])
+    batch["task"]["labels"][:] = -100
+    loss = trainer.compute_loss(trainer.model, batch)
+    alone = trainer.compute_loss(trainer.model, micro_batch(trainer, [], [1]))
+    assert float(loss.detach()) == pytest.approx(float(alone.detach()))
+
+
+def test_tokens_of_rows_and_texts_are_counted(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, include_num_input_tokens_seen="non_padding", num_train_epochs=1)
+    trainer.train()
+    expected = sum(len(row["input_ids"]) for row in trainer.train_dataset) + sum(map(len, trainer.texts))
+    assert trainer.state.num_input_tokens_seen == expected
+
+
 def test_evaluation_is_the_trainers_own(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, evaluated=True, eval_strategy="epoch")
     trainer.train()
@@ -223,13 +277,65 @@ def test_evaluation_is_the_trainers_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("per_step", [0, 1])
 def test_a_resumed_run_ends_at_the_same_weights(tmp_path: Path, per_step: int) -> None:
     settings = Settings(per_step=per_step)
-    whole = trainer_of(tmp_path / "whole", settings, save_strategy="steps", save_steps=2)
+    whole = trainer_of(tmp_path / "whole", settings, save_strategy="steps", save_steps=1)
     whole.train()
-    resumed = trainer_of(tmp_path / "resumed", settings)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
-    assert resumed.state.global_step == whole.state.global_step > 2
-    for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    last = whole.state.global_step
+    for step in (1, last - 1):  # in the middle of the first and of the second epoch
+        resumed = trainer_of(tmp_path / "resumed", settings)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert resumed.state.global_step == last > 2
+        for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tests.retain.test_gere_trainer import trainer_of
+folder, resumed = Path(sys.argv[1]), sys.argv[2:]
+trainer = trainer_of(folder, save_strategy="steps", save_steps=1, ddp_timeout=60)
+seen, step = [], trainer.compute_loss
+def watched(model, inputs, *args, **options):
+    rows = inputs["task"]["labels"].tolist() if "task" in inputs else []
+    seen.append([rows, inputs["places"].tolist() if "places" in inputs else []])
+    return step(model, inputs, *args, **options)
+trainer.compute_loss = watched
+trainer.train(resume_from_checkpoint=resumed[0] if resumed else None)
+lines = [line for line in trainer.state.log_history if "loss" in line]
+record = {"seen": seen, "lines": lines, "weights": sum(float(w.double().sum()) for w in trainer.model.parameters())}
+(folder / f"{trainer.args.process_index}{len(resumed)}.json").write_text(json.dumps(record))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_rows_and_texts(tmp_path: Path) -> None:
+    """Their micro-batches pass through the model unequally often; log and resumed runs are those of all processes."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "src")])}
+    for checkpoint in ([], [str(tmp_path / "checkpoint-3")]):
+        command = [*words, str(tmp_path / "script.py"), str(tmp_path), *checkpoint]
+        subprocess.run(command, env=environment, check=True, timeout=180, cwd=root, capture_output=True)
+    first, second, *resumed = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("00", "10", "01", "11"))
+    assert first["weights"] == second["weights"] == resumed[0]["weights"] == resumed[1]["weights"]
+    assert any(
+        (bool(one[0]) + bool(one[1])) != (bool(two[0]) + bool(two[1]))
+        for one, two in zip(first["seen"], second["seen"], strict=True)
+    ), "unequal numbers of passes were tried"
+    epoch = first["seen"][:3] + second["seen"][:3]  # nine rows and texts, two a micro-batch
+    assert {place for _, places in epoch for place in places} == {0, 1, 2}
+    for whole, again in zip((first, second), resumed, strict=True):
+        assert again["seen"] == whole["seen"][-len(again["seen"]) :]
+    for line in first["lines"]:
+        assert line["loss"] == pytest.approx(line["total_loss"], rel=1e-3)
+
+
+def test_texts_are_the_first_ones_cut_and_without_special_tokens() -> None:
+    def tokenizer(text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [1] * add_special_tokens + [ord(letter) for letter in text]}
+
+    assert tokens_of(tokenizer, ["abcd", "ef", "gh"], Settings(count=2, tokens=3)) == [[97, 98, 99], [101, 102]]
 
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
@@ -244,6 +350,11 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         GeReTrainer(network, arguments, general=[], processing_class=tokenizer)
     with pytest.raises(InputError, match="general text 2 has fewer than two tokens"):
         GeReTrainer(network, arguments, general=["A mill grinds.", ""], processing_class=tokenizer)
+    ordered = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", train_sampling_strategy="sequential")
+    with pytest.raises(InputError, match="sequential would mix no texts in"):
+        GeReTrainer(network, ordered, general=TEXTS, processing_class=tokenizer)
+    with pytest.raises(InputError, match="nothing to predict"):
+        Settings(tokens=1)
     without = GeReTrainer(network, arguments, general=TEXTS, processing_class=tokenizer)
     with pytest.raises(InputError, match="train_dataset"):
         without.get_train_dataloader()

@@ -23,7 +23,7 @@ def show_pruned(result: PrunedImages, folder: Path, as_json: bool) -> None:
         table.add_row(name, *(cell(found.get(name)) for found in summary.values()))
     console.print(table)
     console.print(
-        f"pruned: {result.share:.2%} of {len(result.density)} matrices, {result.share_of_all:.2%} of the model"
+        f"pruned: {result.share:.2%} of {len(result.density)} matrices, {result.share_of_all:.2%} of the denoiser"
     )
     for sentence in conclusions(result):
         console.print(Text(sentence))
@@ -31,7 +31,8 @@ def show_pruned(result: PrunedImages, folder: Path, as_json: bool) -> None:
         console,
         [
             *result.notes,
-            "changed images are no proof of forgetting; in this project's own measurement random masks did as well",
+            "changed images are no proof of forgetting; in this project's own measurement, of a small model of digits, "
+            "random masks did as well",
         ],
     )
     print_files(console, folder / PAGE, folder / RECORD)

@@ -8,7 +8,6 @@ Differs: task rows and texts of a micro-batch pass through the model apart, as a
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,21 +16,23 @@ from typing import Any, NamedTuple
 import datasets
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer
 
+from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import head_input
-from letheon.retain.strategies.gere import Old, Settings, dealt, imitation_loss, old_of, step_loss
+from letheon.retain.strategies.gere import Old, Settings, check_logits, dealt, imitation_loss, old_of, step_loss
 
 IGNORED = -100  # the label of a token without a loss
+TERMS = ("ori_loss", "gere_ce_loss", "gere_margin_loss", "total_ce_loss", "total_loss")
 
 
 class GeReTrainer(Trainer):
     """`transformers.Trainer` whose batches also hold general texts, which keep the model's activations in their states.
 
     The log gains the authors' names: `ori_loss` (task rows), `gere_ce_loss` (texts), `gere_margin_loss` (imitation),
-    `total_ce_loss` and `total_loss`, each the mean of the micro-batches that had it.
+    `total_ce_loss` and `total_loss`, each the mean of the micro-batches (of all processes) that had it.
 
     Args:
         general: running texts; the first `settings.count` are taken, each cut to `settings.tokens` tokens.
@@ -43,7 +44,8 @@ class GeReTrainer(Trainer):
 
     Raises:
         InputError: no texts, a text of fewer than two tokens, no tokenizer, no space for rows beside `per_step` texts,
-            several devices in one process.
+            several devices in one process, an order of rows other than random, `old` of other texts or of another
+            imitation; for "kl", a model that changes its head's logits.
     """
 
     loss_is_scaled_for_ga = False  # a micro-batch's own means, as the authors' code has them
@@ -63,8 +65,19 @@ class GeReTrainer(Trainer):
             raise InputError("GeReTrainer has no tokenizer for the general texts", "give processing_class=tokenizer")
         if self.args.n_gpu > 1:
             raise InputError(f"{self.args.n_gpu} devices in one process", "start one process per device, with torchrun")
+        if (order := getattr(self.args, "train_sampling_strategy", "random")) != "random":
+            raise InputError(f"train_sampling_strategy={order} would mix no texts in", "leave it at random")
+        if self.accelerator.ddp_handler is not None:  # it would wait: processes make unequal numbers of forward passes
+            self.accelerator.ddp_handler.broadcast_buffers = False
         self.texts = tokens_of(self.processing_class, general, self.settings)
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+        given = self.settings
+        self._source = canonical_hash([self.texts, given.imitation, given.sigmas])
+        if old is not None and given.imitation != "none" and old.source not in ("", self._source):
+            raise InputError(
+                "old holds the activations of other texts, or those of another imitation",
+                "give the general texts and settings of the trainer that recorded it",
+            )
+        self._terms: dict[str, Tensor] = {}  # name -> the sum over micro-batches, and their number
 
     def train(self, *args: Any, **options: Any) -> Any:
         """Record the model's activations on the texts, then train as `Trainer` does."""
@@ -75,7 +88,7 @@ class GeReTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches of task rows and texts."""
         rows, collate = self.train_dataset, self.data_collator
-        if rows is None or not hasattr(rows, "__len__"):
+        if rows is None or isinstance(rows, IterableDataset) or not hasattr(rows, "__len__"):
             raise InputError("GeReTrainer needs a train_dataset of known length", "give a list or a Dataset")
         if isinstance(rows, datasets.Dataset):
             rows = self._remove_unused_columns(rows, "training")
@@ -89,15 +102,17 @@ class GeReTrainer(Trainer):
                 "use fewer texts per step, or a larger batch",
             )
         seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+        sampler = MixingSampler(len(rows), len(self.texts), self.settings.per_step, batch, seed)
         loader: DataLoader[Any] = DataLoader(
-            _Mixed(rows, len(self.texts)),
+            _Mixed(rows, sampler),
             batch_size=self._train_batch_size,
-            sampler=MixingSampler(len(rows), len(self.texts), self.settings.per_step, batch, seed),
+            sampler=sampler,
             collate_fn=_Collator(collate, self.texts, self._padding()),
             drop_last=arguments.dataloader_drop_last,
             num_workers=arguments.dataloader_num_workers,
             pin_memory=arguments.dataloader_pin_memory,
             persistent_workers=arguments.dataloader_persistent_workers,
+            prefetch_factor=arguments.dataloader_prefetch_factor,
         )
         return self.accelerator.prepare(loader)
 
@@ -107,7 +122,8 @@ class GeReTrainer(Trainer):
         """Return the loss of a micro-batch of task rows, texts or both; other inputs (evaluation) pass through."""
         if "task" not in inputs and "places" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        task = super().compute_loss(model, inputs["task"]) if "task" in inputs else None
+        without = "task" not in inputs or ("places" in inputs and _unlabelled(inputs["task"]))
+        task = None if without else super().compute_loss(model, inputs["task"])
         if "places" not in inputs:
             self._note(ori_loss=task, total_ce_loss=task, total_loss=task)
             return task
@@ -125,15 +141,21 @@ class GeReTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Add the terms since the last line to a line of training."""
-        if "loss" in logs:
-            logs |= {name: float(torch.stack(found).mean()) for name, found in self._terms.items()}
+        if {"loss", "learning_rate"} <= logs.keys():  # a line that the trainer writes in every process
+            nothing = torch.zeros(2, device=self.args.device)
+            found = self.accelerator.reduce(torch.stack([self._terms.get(name, nothing) for name in TERMS]), "sum")
+            logs |= {name: total / n for name, (total, n) in zip(TERMS, found.tolist(), strict=True) if n}
             self._terms.clear()
         super().log(logs, *args, **options)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return the operations of both parts of a micro-batch."""
-        parts = [inputs[name] for name in ("task", "general") if name in inputs]
-        return sum(super(GeReTrainer, self).floating_point_ops(part) for part in parts or [inputs])
+        return sum(super(GeReTrainer, self).floating_point_ops(part) for part in _parts(inputs))
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        parts, names = _parts(inputs), ("input_ids", "attention_mask")
+        shared = [name for name in names if all(name in part for part in parts)]
+        super()._track_num_input_tokens({name: torch.cat([part[name].flatten() for part in parts]) for name in shared})
 
     def _on_texts(self, model: Any, batch: Mapping[str, Tensor], places: list[int]) -> tuple[Tensor, Tensor | None]:
         """Return the cross-entropy per token of texts, and the imitation."""
@@ -157,10 +179,13 @@ class GeReTrainer(Trainer):
         hidden = []
         with getattr(model, "disable_adapter", nullcontext)(), self.accelerator.autocast(), head_input(model) as seen:
             for ids in self.texts:
-                model(input_ids=torch.tensor([ids], device=model.device))
+                logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
                 hidden.append(seen.pop().float())
+            old = old_of(hidden, model.get_output_embeddings().weight, self.settings)
+            if old.head is not None:
+                check_logits(logits, hidden[-1], old.head)
         model.train(training)
-        return old_of(hidden, model.get_output_embeddings().weight, self.settings)
+        return old._replace(source=self._source)
 
     def _padding(self) -> int:
         pad = getattr(self.processing_class, "pad_token_id", None)
@@ -169,7 +194,8 @@ class GeReTrainer(Trainer):
     def _note(self, **terms: Tensor | None) -> None:
         for name, value in terms.items():
             if value is not None:
-                self._terms[name].append(value.detach())
+                one = torch.stack([value.detach().float(), torch.ones((), device=value.device)])
+                self._terms[name] = self._terms[name] + one if name in self._terms else one
 
 
 class MixingSampler(Sampler[int]):
@@ -218,6 +244,17 @@ class MixingSampler(Sampler[int]):
             yield from both[torch.randperm(len(both), generator=draw)].tolist()
 
 
+def _parts(inputs: Mapping[str, Any]) -> list[Any]:
+    """Return what passes through the model: rows and texts of a micro-batch, or the inputs themselves."""
+    return [inputs[name] for name in ("task", "general") if name in inputs] or [inputs]
+
+
+def _unlabelled(rows: Mapping[str, Any]) -> bool:
+    """Whether no token of some rows has a loss, whose mean would be no number."""
+    labels = rows.get("labels")
+    return labels is not None and bool((labels[..., 1:] == IGNORED).all())
+
+
 def tokens_of(tokenizer: Any, texts: Sequence[str], settings: Settings) -> list[list[int]]:
     """Return each text's tokens, without special ones.
 
@@ -240,11 +277,15 @@ class _Text(NamedTuple):
 class _Mixed(Dataset[Any]):
     """The task's rows, then the texts."""
 
-    def __init__(self, rows: Any, texts: int) -> None:
-        self.rows, self.texts = rows, texts
+    def __init__(self, rows: Any, sampler: MixingSampler) -> None:
+        self.rows, self.sampler = rows, sampler
 
     def __len__(self) -> int:
-        return len(self.rows) + self.texts
+        return len(self.rows) + self.sampler.texts
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the sampler's order: a resumed run of several processes reaches the dataset alone."""
+        self.sampler.set_epoch(epoch)
 
     def __getitem__(self, number: int) -> Any:
         return self.rows[number] if number < len(self.rows) else _Text(number - len(self.rows))

@@ -41,6 +41,7 @@ def prune_images(pipeline: ImagePipeline, prompts: Prompts, settings: PruneSetti
         InputError: no such matrix, a sparsity of no weight, masks that are empty, or see `ImagePipeline.sample`.
     """
     start, model = time.monotonic(), pipeline.denoiser
+    first = seed + len(prompts.memorised)  # of the images' noise: another than that in which the masks are found
     masks = _found_masks(pipeline, prompts, settings, seed)
     pictures, randoms = {}, []
     with progress("Images", len(prompts.sampled) * NOISES * (2 + settings.control)) as advance:
@@ -52,7 +53,7 @@ def prune_images(pipeline: ImagePipeline, prompts: Prompts, settings: PruneSetti
             for place, prompt in enumerate(prompts.sampled):
                 taken.append([])
                 for noise in range(NOISES):
-                    taken[-1].append(pipeline.sample(prompt, seed + place + noise * len(prompts.sampled)))
+                    taken[-1].append(pipeline.sample(prompt, first + place + noise * len(prompts.sampled)))
                     advance(done := done + 1)
             return taken
 

@@ -49,6 +49,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("count", "tokens", "sigmas", "temperature"))
+        if self.tokens < 2:
+            raise InputError("a text of 1 token has nothing to predict", "use tokens of 2 or more")
         if self.per_step < 0 or (self.weight is not None and not 0 < self.weight < float("inf")):
             raise InputError(
                 f"per_step {self.per_step}, weight {self.weight}", "use per_step >= 0 and a weight above 0"
@@ -141,6 +143,7 @@ class Old(NamedTuple):
     at: Thresholds | None = None  # for the margin
     hidden: Sequence[Tensor] = ()  # per text [tokens, width], for L1, L2 and KL
     head: Tensor | None = None  # [vocabulary, width], for KL
+    source: str = ""  # a hash of texts and settings, where `GeReTrainer` recorded it
 
 
 def old_of(hidden: Sequence[Tensor], head: Tensor, settings: Settings) -> Old:
@@ -149,6 +152,23 @@ def old_of(hidden: Sequence[Tensor], head: Tensor, settings: Settings) -> Old:
         at = thresholds_of(torch.cat(list(hidden)), settings.sigmas)
         return Old([states_of(one, at) for one in hidden], at)
     return Old(hidden=hidden, head=head.detach().clone() if settings.imitation == "kl" else None)
+
+
+def head_logits(
+    hidden: Float[Tensor, "tokens width"], head: Float[Tensor, "vocabulary width"]
+) -> Float[Tensor, "tokens vocabulary"]:
+    """Return a head's logits in float32, computed in the head's own number format as the model does."""
+    return (hidden.to(head) @ head.T).float()
+
+
+def check_logits(
+    logits: Float[Tensor, "tokens vocabulary"],
+    hidden: Float[Tensor, "tokens width"],
+    head: Float[Tensor, "vocabulary width"],
+) -> None:
+    """Raise an `InputError` if a model's logits are not those of its head: capped, scaled, or with a bias."""
+    if not torch.allclose(logits.float(), head_logits(hidden, head), rtol=0.02, atol=0.02):
+        raise InputError("the model caps, scales or shifts its head's logits", "use another imitation than kl")
 
 
 def imitation_loss(
@@ -165,7 +185,7 @@ def imitation_loss(
     then = torch.cat([old.hidden[place] for place in places])
     if settings.imitation == "kl":
         assert old.head is not None
-        return logit_imitation(logits, then @ old.head.T, settings.temperature)
+        return logit_imitation(logits.float(), head_logits(then, old.head), settings.temperature)
     distance = functional.l1_loss if settings.imitation == "l1" else functional.mse_loss
     return distance(hidden, then)
 
@@ -224,6 +244,10 @@ class GeRe(Strategy):
         assert isinstance(learner, TextLearner)
         hidden, _ = head_states(learner, self.general)
         old = old_of(hidden, learner.language_model.base().get_output_embeddings().weight, self.settings)
+        if old.head is not None:
+            with torch.no_grad(), learner.evaluating():
+                scores = learner.forward(self.general.at(torch.tensor([0], device=learner.device)))
+                check_logits(scores.logits, hidden[0], old.head)
         self.states, self.hidden, self.head = list(old.states), list(old.hidden), old.head
         if old.at is not None:
             self.low, self.high = old.at
