@@ -331,6 +331,12 @@ def test_two_processes_share_rows_and_texts(tmp_path: Path) -> None:
         assert line["loss"] == pytest.approx(line["total_loss"], rel=1e-3)
 
 
+def test_texts_are_counted_per_effective_batch(tmp_path: Path) -> None:
+    loader = trainer_of(tmp_path, Settings(per_step=1)).get_train_dataloader()  # two micro-batches of two
+    micro = [sum(number >= len(ROWS) for number in batch) for batch in loader.batch_sampler]
+    assert [sum(micro[start : start + 2]) for start in range(0, len(micro), 2)] == [1, 1]
+
+
 def test_texts_are_the_first_ones_cut_and_without_special_tokens() -> None:
     def tokenizer(text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         return {"input_ids": [1] * add_special_tokens + [ord(letter) for letter in text]}
