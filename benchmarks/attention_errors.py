@@ -10,8 +10,8 @@ exact attention to all keys is computed in every layer: ‖out - exact‖ / ‖e
 with pinned keys compute as many pairs as the method that they stand beside. Without a causal mask, the same queries
 attend to later keys as well, which SmolLM2 never does: a figure of the method and not of the model.
 
-Two things favour far attention. Queries and keys of later layers are those of a model that has read the text with it,
-so that no head looks for what far attention did not hand on; what that amounts to, `--hand-on window` shows. And the
+Two things may favour far attention. Queries and keys of later layers are those of a model that has read the text with
+it, so that no head looks for what far attention did not hand on: `--hand-on window` shows what that amounts to. And the
 products of queries and chunks by which it chooses are no pairs: they are `choice` of all pairs more, each of which
 costs about as much as a pair, and the windows beside it do not get them.
 """
