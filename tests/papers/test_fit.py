@@ -88,7 +88,8 @@ def test_what_is_kept_and_what_is_forgotten_share_no_subject() -> None:
 
 def arm(degree: float, utility: float) -> Arm:
     end = {"requests": 100, "forget_degree": degree, "retain_utility": utility, "drift": 1.0}
-    return Arm([end], {"at the end": degree, "4 bits": degree, "relearned": degree})
+    recovered = {"at the end": degree, "4 bits": degree, "relearned": degree, "retain utility, relearned": utility}
+    return Arm([end], recovered)
 
 
 def seeds(plain: float, ours: float, without: float) -> dict[int, dict[str, Arm]]:

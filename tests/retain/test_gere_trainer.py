@@ -19,7 +19,8 @@ from transformers import DataCollatorForSeq2Seq, TrainingArguments
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
-from letheon.retain.gere_trainer import GeReTrainer, MixingSampler, tokens_of
+from letheon.retain.gere_trainer import GeReTrainer, tokens_of
+from letheon.retain.mixing import MixingSampler
 from letheon.retain.strategies.gere import Old, Settings, margin_loss, states_of, thresholds_of
 
 TEXTS = ["Rain falls on the hills and runs to the sea.", "A mill grinds corn.", "Bees fly far over the heath."]

@@ -29,8 +29,9 @@ from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.report.plots import lines
 from letheon.retain.composition import Composition
+from letheon.retain.general_watch import GeneralWatch
 from letheon.retain.learn import learn
-from letheon.retain.strategies.gere import GeneralWatch, GeRe, Settings
+from letheon.retain.strategies.gere import GeRe, Settings
 from letheon.retain.strategies.naive import Naive
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Stream

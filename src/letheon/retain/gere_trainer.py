@@ -8,23 +8,22 @@ Differs: task rows and texts of a micro-batch pass through the model apart, as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
 
 from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import head_input
-from letheon.retain.strategies.gere import Old, Settings, check_logits, dealt, imitation_loss, old_of, step_loss
+from letheon.retain.mixing import IGNORED, Collator, Mixed, MixingSampler
+from letheon.retain.strategies.gere import Old, Settings, check_logits, imitation_loss, old_of, step_loss
 
-IGNORED = -100  # the label of a token without a loss
 TERMS = ("ori_loss", "gere_ce_loss", "gere_margin_loss", "total_ce_loss", "total_loss")
 
 
@@ -104,10 +103,10 @@ class GeReTrainer(Trainer):
         seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
         sampler = MixingSampler(len(rows), len(self.texts), self.settings.per_step, batch, seed)
         loader: DataLoader[Any] = DataLoader(
-            _Mixed(rows, sampler),
+            Mixed(rows, sampler),
             batch_size=self._train_batch_size,
             sampler=sampler,
-            collate_fn=_Collator(collate, self.texts, self._padding()),
+            collate_fn=Collator(collate, self.texts, self._padding()),
             drop_last=arguments.dataloader_drop_last,
             num_workers=arguments.dataloader_num_workers,
             pin_memory=arguments.dataloader_pin_memory,
@@ -198,52 +197,6 @@ class GeReTrainer(Trainer):
                 self._terms[name] = self._terms[name] + one if name in self._terms else one
 
 
-class MixingSampler(Sampler[int]):
-    """Numbers of rows and, from `rows` on, of texts, in another order in each epoch.
-
-    Args:
-        rows, texts: how many there are.
-        per_batch: texts in each batch, at random places, each text equally often; 0 for each text once per epoch.
-        batch: rows and texts in an effective batch.
-    """
-
-    def __init__(self, rows: int, texts: int, per_batch: int, batch: int, seed: int) -> None:
-        self.rows, self.texts, self.per_batch, self.batch, self.seed, self.epoch = (
-            rows,
-            texts,
-            per_batch,
-            batch,
-            seed,
-            0,
-        )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order."""
-        self.epoch = epoch
-
-    def _batches(self) -> int:
-        return -(-self.rows // (self.batch - self.per_batch))
-
-    def __len__(self) -> int:
-        return self.rows + (self._batches() * self.per_batch if self.per_batch else self.texts)
-
-    def __iter__(self) -> Iterator[int]:
-        draw = torch.Generator().manual_seed(self.seed + self.epoch)
-        if not self.per_batch:
-            yield from torch.randperm(len(self), generator=draw).tolist()
-            return
-
-        def shuffled(number: int) -> Tensor:
-            return torch.randperm(self.texts, generator=torch.Generator().manual_seed(self.seed + number))
-
-        order = torch.randperm(self.rows, generator=draw)
-        first = self.epoch * self._batches()
-        for number, own in enumerate(torch.split(order, self.batch - self.per_batch), start=first):
-            texts = dealt(number * self.per_batch, (number + 1) * self.per_batch, self.texts, shuffled)
-            both = torch.cat([own, texts + self.rows])
-            yield from both[torch.randperm(len(both), generator=draw)].tolist()
-
-
 def _parts(inputs: Mapping[str, Any]) -> list[Any]:
     """Return what passes through the model: rows and texts of a micro-batch, or the inputs themselves."""
     return [inputs[name] for name in ("task", "general") if name in inputs] or [inputs]
@@ -268,51 +221,3 @@ def tokens_of(tokenizer: Any, texts: Sequence[str], settings: Settings) -> list[
     if short is not None:
         raise InputError(f"general text {short} has fewer than two tokens", "leave it out")
     return [ids[: settings.tokens] for ids in found]
-
-
-class _Text(NamedTuple):
-    place: int
-
-
-class _Mixed(Dataset[Any]):
-    """The task's rows, then the texts."""
-
-    def __init__(self, rows: Any, sampler: MixingSampler) -> None:
-        self.rows, self.sampler = rows, sampler
-
-    def __len__(self) -> int:
-        return len(self.rows) + self.sampler.texts
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the sampler's order: a resumed run of several processes reaches the dataset alone."""
-        self.sampler.set_epoch(epoch)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.rows[number] if number < len(self.rows) else _Text(number - len(self.rows))
-
-
-@dataclass
-class _Collator:
-    """Makes a batch's parts: `task` by the user's collator, `general` padded on the right, `places` of the texts."""
-
-    rows: Callable[[list[Any]], Any]
-    texts: list[list[int]]
-    padding: int
-
-    def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
-        places = [item.place for item in items if isinstance(item, _Text)]
-        rows = [item for item in items if not isinstance(item, _Text)]
-        batch: dict[str, Any] = {"task": self.rows(rows)} if rows else {}
-        if places:
-            texts = [torch.tensor(self.texts[place]) for place in places]
-            batch["places"] = torch.tensor(places)
-            batch["general"] = {
-                "input_ids": _padded(texts, self.padding),
-                "attention_mask": _padded([torch.ones_like(one) for one in texts], 0),
-                "labels": _padded(texts, IGNORED),
-            }
-        return batch
-
-
-def _padded(rows: list[Tensor], value: int) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)

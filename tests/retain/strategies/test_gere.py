@@ -14,12 +14,12 @@ from torch.nn import functional
 from letheon.core.errors import InputError
 from letheon.core.model.models import load
 from letheon.retain.composition import Composition, read_strategy
+from letheon.retain.general_watch import GeneralWatch
 from letheon.retain.learn import learn, make_learner
 from letheon.retain.learned import Learned
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.gere import (
-    GeneralWatch,
     GeRe,
     Settings,
     Thresholds,
