@@ -22,7 +22,7 @@ from letheon.core.atomic import canonical_hash
 from letheon.core.errors import InputError
 from letheon.core.model.hooks import head_input
 from letheon.retain.mixing import IGNORED, Collator, Mixed, MixingSampler
-from letheon.retain.strategies.gere import Old, Settings, check_logits, imitation_loss, old_of, step_loss
+from letheon.retain.strategies.gere import Old, Settings, Share, check_logits, imitation_loss, old_of, step_loss
 
 TERMS = ("ori_loss", "gere_ce_loss", "gere_margin_loss", "total_ce_loss", "total_loss")
 
@@ -127,8 +127,9 @@ class GeReTrainer(Trainer):
             self._note(ori_loss=task, total_ce_loss=task, total_loss=task)
             return task
         of_texts, imitation = self._on_texts(model, inputs["general"], inputs["places"].tolist())
-        first, share = (task, "half") if task is not None else (of_texts, "reference")
-        loss, _ = step_loss(first, of_texts, imitation, self.settings.weight, 1.0, share)  # type: ignore[arg-type]
+        share: Share = "reference" if task is None else "half"
+        first = of_texts if task is None else task
+        loss, _ = step_loss(first, of_texts, imitation, self.settings.weight, 1.0, share)
         self._note(
             ori_loss=task,
             gere_ce_loss=of_texts,
