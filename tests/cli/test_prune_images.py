@@ -13,6 +13,7 @@ import torch
 from letheon.cli import main
 from letheon.forget.edits.memorized_images import restore
 from letheon.forget.images.saving import load_removed
+from tests.diffusion import tiny_unet
 
 needs_diffusers = pytest.mark.skipif(find_spec("diffusers") is None, reason="the extra `diffusers` is not installed")
 INDEX = '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'
@@ -92,7 +93,7 @@ def test_bad_input_is_refused_first(
 @pytest.fixture(scope="module")
 def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A StableDiffusionPipeline of random weights, a few channels and an alphabet."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -114,16 +115,7 @@ def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8),
         text_encoder=CLIPTextModel(text),
         tokenizer=CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=16),
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            layers_per_block=1,
-            block_out_channels=(16, 32),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=4,
-            norm_num_groups=4,
-        ),
+        unet=tiny_unet(),
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,

@@ -26,6 +26,7 @@ from letheon.forget.edits.memorized_images import (
     unit_row_norms,
 )
 from letheon.papers.common.digits_ddpm import FeedForward
+from tests.diffusion import tiny_unet
 
 PAPER = pytest.mark.oracle("memorized-images")
 STEPS = 4
@@ -238,18 +239,7 @@ def test_the_search_never_returns_what_is_worse() -> None:
 def test_a_unet_of_diffusers_is_pruned_and_restored() -> None:
     diffusers = pytest.importorskip("diffusers", reason="the extra `diffusers` is not installed")
     torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    ).eval()
+    unet = tiny_unet(in_channels=4, out_channels=4).eval()
     scheduler = diffusers.DDIMScheduler()
 
     @torch.no_grad()

@@ -25,14 +25,8 @@ class MixingSampler(Sampler[int]):
     """
 
     def __init__(self, rows: int, texts: int, per_batch: int, batch: int, seed: int) -> None:
-        self.rows, self.texts, self.per_batch, self.batch, self.seed, self.epoch = (
-            rows,
-            texts,
-            per_batch,
-            batch,
-            seed,
-            0,
-        )
+        self.rows, self.texts, self.per_batch, self.batch = rows, texts, per_batch, batch
+        self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order."""

@@ -1,4 +1,4 @@
-"""The prompts of a pruning: memorised ones, kept ones, and those that the memorised ones are compared with."""
+"""Read and check the prompts of a pruning: memorised prompts, kept prompts, and reference prompts."""
 
 from __future__ import annotations
 

@@ -17,10 +17,8 @@ from letheon.core.progress import progress
 from letheon.core.runs import utc_now, versions
 from letheon.forget.edits.memorized_images import (
     Masks,
-    check_sparsity,
     density,
     find_mask,
-    matrices,
     prune,
     random_mask,
     restore,
@@ -92,7 +90,6 @@ def prune_images(pipeline: ImagePipeline, prompts: Prompts, settings: PruneSetti
 
 def _found_masks(pipeline: ImagePipeline, prompts: Prompts, settings: PruneSettings, seed: int) -> Masks:
     model, given = pipeline.denoiser, settings
-    check_sparsity(matrices(model, given.module_suffix), given.sparsity)
     with progress("Activations", 2 * len(prompts.memorised)) as advance:
         done = 0
 
