@@ -38,7 +38,7 @@ from letheon.papers.common.tofu_mini import World, make_world, new_model, split_
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow, memory_of
 from letheon.papers.kit.findings import Findings, Pairs, mean
 from letheon.papers.kit.levels import EqualForgetting, at_equal_forgetting, from_deep, kept_or_depth
-from letheon.papers.kit.tuning import choose
+from letheon.papers.kit.tuning import LONGER, choose
 from letheon.papers.outcome import Scale
 from letheon.report.plots import heat_map, lines, mean_course
 
@@ -46,7 +46,6 @@ BATCH = 6
 RATE = 3e-3  # of three down projections alone, where no other is chosen; the paper's (5e-5, inferred) is for 7B
 RATES = (1e-3, 3e-3, 1e-2)
 DEEP = 0.2  # forget probability at which runs are compared, and where they end
-LONGER = 3  # a judged run's steps over those in which a rate must get to `DEEP` to be chosen
 FIRST_SEED = 20
 TRACED: dict[str, Any] = {"noise": 1.0, "rows": 18, "draws": 5}
 EQUAL = 80  # steps after which thresholds and windows are compared
