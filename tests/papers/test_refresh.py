@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from letheon.papers import refresh
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.refresh import (
@@ -13,12 +16,14 @@ from letheon.papers.refresh import (
     PLAIN,
     PRIMARY,
     TRIED,
+    TUNING_SEEDS,
     difference,
     figures,
     measured,
     report_effects,
     sharpness,
     special_cases,
+    tuned,
 )
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import make_learner
@@ -41,11 +46,34 @@ def test_effects_are_differences_from_no_refresh() -> None:
     runs, found = Results({PLAIN: rows(0.7, 10.0), "better": rows(0.8, 5.0), "worse": rows(0.6, 20.0)}), Findings()
     report_effects(runs, found)
     assert list(found.beside.values()) == ["holds", "holds", "fails", "fails"]
-    tuned = Results({PLAIN: rows(0.7, 10.0), **{f"{name}, tuned": rows(0.8, 5.0) for name in TRIED}})
+    better = Results({PLAIN: rows(0.7, 10.0), **{f"{name}, tuned": rows(0.8, 5.0) for name in TRIED}})
     decided = Findings(primary=PRIMARY)
-    report_effects(tuned, decided)
-    assert decided.verdict == "holds"
+    report_effects(better, decided)
+    assert (decided.verdict, set(decided.parts)) == ("holds", set(PRIMARY))
+    assert "paper's form without noise, tuned: average accuracy above no refresh" in decided.beside
     assert set(figures(runs)) == {"average accuracy", "sharpness"}
+
+
+def test_each_form_has_the_step_that_is_best_on_the_tuning_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks, seen = {"refresh_release": 3e-4, "refresh:noise": 1e-4, "refresh:rate": 1e-3}, []
+
+    def fake(text: str, seed: int, sharp: bool) -> dict[str, float]:
+        seen.append((text, seed))
+        peak = next(peak for form, peak in peaks.items() if form in text)
+        noise = 0.5 if "noise" in text else 0.0
+        return {"average accuracy": noise - abs(math.log(float(text.rpartition("=")[2]) / peak))}
+
+    monkeypatch.setattr(refresh, "measured", fake)
+    found = Findings()
+    assert tuned(found) == {
+        "code's form, tuned": "der:capacity=100+refresh_release:size=0.0003",
+        "paper's form, tuned": "der:capacity=100+refresh:noise=1.0,rate=0.0001",
+        "paper's form without noise, tuned": "der:capacity=100+refresh:rate=0.001",
+    }
+    assert {seed for _, seed in seen} == set(TUNING_SEEDS)
+    assert len(seen) == len(set(seen)), "settings that two forms share run once"
+    (search,) = (value for name, value in found.measured.items() if name.startswith("scores of the search"))
+    assert {form: len(scores) for form, scores in search.items()} == {form: len(tried) for form, tried in TRIED.items()}
 
 
 def test_sharpness_is_the_largest_eigenvalue_of_the_hessian() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from letheon.core.errors import TrainingError
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.tuning import beyond, choose, next_value
 
@@ -28,6 +29,17 @@ def test_a_setting_that_lacks_a_score_under_one_seed_is_not_chosen() -> None:
 
     assert choose(Findings(), {"a": (1, 5)}, score) == {"a": 5}
     assert choose(Findings(), {"a": (7, 8)}, lambda *_: None) == {"a": 7}
+
+
+def test_a_run_that_diverges_has_no_score() -> None:
+    def score(arm: str, rate: float, seed: int) -> float:
+        if rate > 0.5:
+            raise TrainingError("the loss is not finite", "")
+        return rate
+
+    found = Findings()
+    assert choose(found, {"a": (0.1, 0.3)}, score) == {"a": 0.3}
+    assert found.measured["scores of the search on seeds 100, 101"]["a"]["0.9"] is None
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 arXiv 2304.04158, 2023-04; ICML 2023. Full scale in the paper: split CIFAR-10, Tiny-ImageNet, medical images and PACS
 with a ResNet-18. Here: split digits, a network with batch normalisation (and a small convolutional one for the lowest
-layer), a memory of 100. The paper's rates, places and steps of finetuning are not known; they are chosen under seeds
-that are not reported. Movement is judged on both networks against all other weights: those between the first layer and
-the head (`hidden`) and those of the first layer (`bottom`).
+layer), a memory of 100. The paper's rates, places and steps of finetuning are not known; each arm's are those with the
+best average accuracy under seeds that are not judged. Movement is judged on both networks against all other weights:
+those between the first layer and the head (`hidden`) and those of the first layer (`bottom`). The second hidden layer,
+which is finetuned instead of head and norms, has seven times as many parameters as they have.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 from torch import nn
 
 from letheon.papers.common.networks import network, seeded
-from letheon.papers.kit.findings import Findings
+from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.results import Results, run_arms
-from letheon.papers.kit.tuning import best_of
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.report.plots import lines
@@ -44,19 +45,18 @@ ARMS = {
     "10-fpf, 50 steps each": "fpf:capacity=100,k=10,steps=50",
     "replay + fpf": "replay:capacity=100+fpf",
 }
-RATES = (0.03, 0.1, 0.3)
-# Finetuning of the head and norms, and of the second hidden layer, each at its own best rate and equally many steps.
-PLACES = {
-    "fpf": [f"fpf:capacity=100,rate={rate}" for rate in RATES],
-    "fpf elsewhere": [f"fpf:capacity=100,select={MIDDLE},rate={rate}" for rate in RATES],
-}
+# Parameters that are finetuned with a schedule and a rate of their own.
+PLACES = {"fpf": "head/norm", "fpf elsewhere": MIDDLE, "fpf, all parameters": "all"}
+FRUGAL = {"k-fpf": "head/norm", "k-fpf, first layer too": "head/norm/bottom"}
+RATES = (0.03, 0.1, 0.3, 0.9)
+ONCE = ((0, 100),)  # k and steps: once, after the last task
 # 5 times 11 or 10 times 6 steps of 32 rows: a quarter of the rows that replay draws (about 7,200).
-FRUGAL = {
-    name: [
-        f"fpf:capacity=100,k={k},steps={steps},select={select},rate={rate}"
-        for (k, steps), rate in product(((5, 11), (10, 6)), RATES)
-    ]
-    for name, select in (("k-fpf", "head/norm"), ("k-fpf, first layer too", "head/norm/bottom"))
+OFTEN = ((5, 11), (10, 6))
+Setting = tuple[int, int, float]  # k, steps of each finetuning, rate
+TRIED: dict[str, list[Setting]] = {
+    name: [(*schedule, rate) for schedule, rate in product(schedules, RATES)]
+    for names, schedules in ((PLACES, ONCE), (FRUGAL, OFTEN))
+    for name in names
 }
 TUNING_SEEDS = (1000, 1001, 1002, 1003)
 TIMES, FAR, NEAR, FRACTION = 5.0, 0.2, 0.05, 0.3
@@ -71,8 +71,8 @@ PRIMARY = (
     ),
     "fpf minus fpf elsewhere",
     "k-fpf minus replay",
-    "share of replay's rows that k-fpf draws",
 )
+SHARE = "k-fpf draws less than three tenths of replay's rows"
 
 
 def reproduce(scale: Scale, found: Findings) -> None:
@@ -80,8 +80,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     found.baselines += [
         "experience replay", "finetuning the second hidden layer, at its best rate", "all parameters"
     ]  # fmt: skip
-    chosen = {name: best_of(texts, accuracy_of, TUNING_SEEDS) for name, texts in (PLACES | FRUGAL).items()}
-    results = run_arms(measured, ARMS | chosen, scale.seeds)
+    results = run_arms(measured, ARMS | tuned(found), scale.seeds)
     moves = [moved(network_of(seed), seed) for seed in scale.seeds]
     convolutional = [moved(convolutional_of(seed), seed) for seed in scale.seeds]
     results.record(found)
@@ -90,14 +89,16 @@ def reproduce(scale: Scale, found: Findings) -> None:
         "the same, relative to the module's norm": _by_role(moves, "relative"),
         "convolutional network, per parameter": _by_role(convolutional, "distance"),
         "convolutional network, relative": _by_role(convolutional, "relative"),
-        "chosen": chosen,
     }
     judge(results, {"perceptron": moves, "convolutional": convolutional}, found)
     found.figures |= figures(results, moves)
 
 
 def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None:
-    """Decide on movement per parameter, on finetuning here and elsewhere, and on k-FPF beside replay."""
+    """Decide on movement per parameter, on finetuning here and elsewhere, and on k-FPF beside replay.
+
+    How many rows k-FPF draws follows from its settings; that they are few is a condition of the claim.
+    """
     accuracy = "average accuracy"
     for kind, role, other in product(moves, ("head", "norm"), OTHERS):
         name = f"{kind}: {role} over {OTHERS[other]}, movement per parameter"
@@ -107,9 +108,10 @@ def judge(results: Results, moves: Mapping[str, Moves], found: Findings) -> None
     results.decide(found, "k-fpf minus replay", accuracy, "k-fpf", "replay", above=-NEAR)
     drawn = (results.column(arm, "rows") for arm in ("k-fpf", "replay"))
     shares = [ours / replayed for ours, replayed in zip(*drawn, strict=True)]
-    found.decide_without_chance("share of replay's rows that k-fpf draws", shares, below=FRACTION)
-    name, everywhere = "finetuning all parameters is better than the forgetful ones", "fpf, all parameters, rate 0.03"
-    results.report(found, name, accuracy, everywhere, "fpf, rate 0.03", above=0.0)
+    found.check(SHARE, max(shares) < FRACTION)
+    found.measured["share of replay's rows that k-fpf draws"] = mean(shares)
+    name = "finetuning all parameters is better than the forgetful ones"
+    results.report(found, name, accuracy, "fpf, all parameters", "fpf", above=0.0)
     name = "k-fpf with the first layer, minus replay"
     results.report(found, name, accuracy, "k-fpf, first layer too", "replay", above=-NEAR)
     results.report(found, "fpf improves replay", accuracy, "replay + fpf", "replay", above=0.0)
@@ -121,9 +123,20 @@ def _by_role(moves: Moves, metric: str) -> dict[str, float]:
     return {role: sum(move[metric][role] for move in moves) / len(moves) for role in moves[0][metric]}
 
 
-def accuracy_of(text: str, seed: int) -> float:
-    """The average accuracy of one run, which settings are chosen by."""
-    return float(measured(text, seed)["average accuracy"])
+def tuned(found: Findings) -> dict[str, str]:
+    """Each arm's strategy with the schedule and the rate of the best average accuracy under the tuning seeds."""
+
+    def score(name: str, setting: Setting, seed: int) -> float:
+        return float(measured(strategy_of(name, setting), seed)["average accuracy"])
+
+    settings = choose(found, TRIED, score, TUNING_SEEDS)
+    return {name: strategy_of(name, setting) for name, setting in settings.items()}
+
+
+def strategy_of(name: str, setting: Setting) -> str:
+    """The strategy of a tuned arm with one of its settings."""
+    k, steps, rate = setting
+    return f"fpf:capacity=100,select={(PLACES | FRUGAL)[name]},k={k},steps={steps},rate={rate}"
 
 
 def measured(text: str, seed: int) -> dict[str, Any]:

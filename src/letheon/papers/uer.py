@@ -7,13 +7,12 @@ logits for new and replayed rows, each at the rate with the best average accurac
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from letheon.papers.common.networks import network, several
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results, run_arms
-from letheon.papers.kit.tuning import best_of
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.report.plots import lines
@@ -46,10 +45,8 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the 2 x 2 combinations of current and replayed logits, and locate the bias towards the newest classes."""
     found.baselines += ["experience replay", "the other two ways to form logits", "UER without a temperature"]
     found.seeds = several(scale.seeds, EACH)
-    arms = {name: (text, best_of(RATES, partial(average_of, text), TUNING_SEEDS)) for name, text in ARMS.items()}
-    results = run_arms(measured, arms, found.seeds)
+    results = run_arms(measured, tuned(found), found.seeds)
     results.record(found)
-    found.measured["learning rates"] = {name: rate for name, (_, rate) in arms.items()}
     judge(results, found)
     found.figures |= figures(results)
 
@@ -66,9 +63,14 @@ def judge(results: Results, found: Findings) -> None:
         results.report(found, f"average: uer above {other}", "average", "uer", other, above=0.0)
 
 
-def average_of(text: str, rate: float, seed: int) -> float:
-    """The average accuracy of one run, which rates are chosen by."""
-    return float(measured((text, rate), seed)["average"])
+def tuned(found: Findings) -> dict[str, Arm]:
+    """Each arm with the rate of its best average accuracy under the tuning seeds."""
+
+    def score(name: str, rate: float, seed: int) -> float:
+        return float(measured((ARMS[name], rate), seed)["average"])
+
+    rates = choose(found, dict.fromkeys(ARMS, RATES), score, TUNING_SEEDS)
+    return {name: (text, rates[name]) for name, text in ARMS.items()}
 
 
 def measured(arm: Arm, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from letheon.core.errors import TrainingError
 from letheon.papers.kit.findings import Findings, mean
 
 TUNING_SEEDS = (100, 101)
@@ -36,17 +37,25 @@ def choose(
         candidates: arm -> its settings, which must print differently. A number is a place on a grid, and so is every
             number in a tuple, among the settings that agree in the rest of it.
         score: the judged measure of an arm with a setting under a seed, larger is better; None where it has no value.
+            A run whose loss is not finite (`TrainingError`) has none.
         by: what the settings are chosen by, where one record holds several searches.
     """
     chosen: dict[str, Setting] = {}
     tried: dict[str, dict[str, float | None]] = {}
     ends: list[str] = []
+
+    def score_of(arm: str, setting: Setting, seed: int) -> float | None:
+        try:
+            return score(arm, setting, seed)
+        except TrainingError:
+            return None
+
     for arm, settings in candidates.items():
         scores: dict[Setting, float | None] = {}
 
         def extend(more: Sequence[Setting], arm: str = arm, scores: dict[Setting, float | None] = scores) -> Setting:
             for setting in more:
-                column = [score(arm, setting, seed) for seed in seeds]
+                column = [score_of(arm, setting, seed) for seed in seeds]
                 scores[setting] = None if None in column else mean(column)
             return max(scores, key=lambda one: -float("inf") if scores[one] is None else float(scores[one] or 0.0))
 
