@@ -98,6 +98,14 @@ class Strategy:
         """Return the outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
         return learner.forward(rows)
 
+    def predict(self, learner: Learner, rows: TaskRows) -> Any:
+        """Return the logits [n, classes] by which a network tells classes in evaluation; by default the outputs."""
+        return learner.outputs(rows)
+
+    def logits(self, learner: Learner, outputs: Tensor, rows: TaskRows) -> Tensor:
+        """Return the logits that a network's cross-entropies take; by default the outputs as they are."""
+        return outputs
+
     def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         """Return the loss of the new rows; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
