@@ -163,8 +163,17 @@ def _entry(
 
 
 def _row(text: str, seed: int, run: Learned) -> dict[str, Any]:
-    curve = run.curve.to_json()
-    return {"strategy": text, "seed": seed, "seconds": run.seconds, "steps": run.steps, "metrics": run.metrics, **curve}
+    learner, curve = run.learner, run.curve.to_json()
+    return {
+        "strategy": text,
+        "seed": seed,
+        "seconds": run.seconds,
+        "steps": run.steps,
+        "parameters": sum(weight.numel() for weight in learner.model.parameters()),
+        "held_bytes": learner.strategy.held(learner),
+        "metrics": run.metrics,
+        **curve,
+    }
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:

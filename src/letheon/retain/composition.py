@@ -93,6 +93,10 @@ class Composition:
         """Bytes of float32 vectors per weight: the strategies' own; and weights, gradient, AdamW's moments, a copy."""
         return 4.0 * (1 + 1 + 2 + 1 + sum(len(part.of_weights or ()) for part in self.parts))
 
+    def held(self, learner: Any) -> dict[str, int]:
+        """Return the bytes that the strategies hold beside the model, as `STRATEGY/ATTRIBUTE`; see `Strategy.held`."""
+        return {f"{_name(part)}/{name}": size for part in self.parts for name, size in part.held(learner).items()}
+
     def prepare(self, learner: Any) -> None:
         """Check the learner's kind, then prepare the strategies from left to right."""
         self.check(learner.kind)

@@ -124,6 +124,21 @@ class Strategy:
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         """Act after the optimizer's step: update memories and path integrals."""
 
+    # What it holds
+
+    def held(self, learner: Learner) -> dict[str, int]:
+        """Return the bytes that the strategy holds beside the model, by attribute in `keeps`.
+
+        These are stored rows, copies of weights and importances: all that a later task needs of earlier ones. A
+        strategy that goes back to rows outside `keeps` counts them too.
+        """
+        sizes: dict[str, int] = {}
+        for key, tensor in self.state_dict().items():
+            if not key.endswith("#"):  # the length of a list
+                name = key.partition("/")[0]
+                sizes[name] = sizes.get(name, 0) + tensor.nbytes
+        return sizes
+
     # Restarts
 
     def state_dict(self) -> dict[str, Tensor]:
