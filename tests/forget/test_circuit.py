@@ -18,7 +18,7 @@ from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.forget.scopes.circuit import CODES, Circuit, Group, Settings, contrasts_of, grouped
 from letheon.forget.updates.by_group import reconciled, routed
-from letheon.probe.patching import Module
+from letheon.probe.patching import Module, faithfulness
 from letheon.testing.samples import exchanged_request, sample_request
 from tests import naive
 
@@ -93,6 +93,32 @@ def test_groups_are_those_of_the_modules_that_carry_the_rows(taught: LanguageMod
     assert found.modules[Module(3)] == "retain"
     swap = {"forget": "retain", "retain": "forget", "shared": "shared"}
     assert exchanged.modules == {module: swap[group] for module, group in found.modules.items()}
+
+
+@pytest.mark.oracle("circuit")
+def test_every_row_says_how_much_of_each_side_s_behaviour_the_circuit_alone_keeps(taught: LanguageModel) -> None:
+    """Each column from its own side's contrasts; exchanged rows exchange the columns."""
+    request, settings = known(), replace(ALL, share=0.5)
+    found, exchanged = Circuit(settings), Circuit(settings)
+    found.select(taught, request)
+    exchanged.select(taught, replace(request, forget=request.retain, retain=request.forget))
+    assert set(found.modules) == set(exchanged.modules)
+    expected = [
+        faithfulness(taught, contrasts_of(taught, rows, request, settings.rows, settings.seed), set(found.modules))
+        for rows in (request.forget, request.retain)
+    ]
+    assert abs(expected[0] - expected[1]) > 0.02, "or an exchange would not show"
+    for row, back in zip(found.table, exchanged.table, strict=True):
+        assert [row["faithfulness_forget"], row["faithfulness_retain"]] == pytest.approx(expected)
+        assert [back["faithfulness_retain"], back["faithfulness_forget"]] == pytest.approx(expected)
+
+
+@pytest.mark.oracle("circuit")
+def test_a_circuit_of_all_modules_keeps_everything(taught: LanguageModel) -> None:
+    scope = Circuit(ALL)
+    scope.select(taught, known())
+    assert scope.table[0]["faithfulness_forget"] == pytest.approx(1, abs=1e-5)
+    assert scope.table[0]["faithfulness_retain"] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_random_control_has_groups_of_the_same_sizes(deletion: Request) -> None:

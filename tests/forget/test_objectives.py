@@ -318,7 +318,7 @@ def naive_simnpo(case: Case) -> tuple[Tensor, Tensor]:
 
 def naive_dpo(case: Case) -> tuple[Tensor, Tensor]:
     beta, encoder = case.settings.beta, case.model.encoder()
-    lines = [case.rows.examples[i].perturbed_answers[case.objective.drawn[0][i]] for i in FORGET]
+    lines = [case.rows.examples[i].perturbed_answers[case.objective.answers.drawn[0][i]] for i in FORGET]
     chosen = [
         encoder.encode(Example(case.rows.examples[i].prompt, line)) for i, line in zip(FORGET, lines, strict=True)
     ]
@@ -475,7 +475,7 @@ def test_with_tokens_value_the_forget_loss_sees_the_fact_only_and_the_rest_is_ke
 # Shapes -------------------------------------------------------------------------------------------------------------
 
 OBJECTIVES = ["gradient_ascent", "npo", "simnpo", "grad_diff", "kl_min", "wga", "satimp", "ce_u", "undial"]
-OBJECTIVES += ["dpo:alternates=perturbed", "rmu:layer=2"]
+OBJECTIVES += ["dpo:alternates=perturbed", "idk_nll", "rmu:layer=2"]
 
 
 @pytest.mark.parametrize("text", OBJECTIVES)
@@ -535,7 +535,7 @@ def test_alternates_are_drawn_from_the_pool_and_change_over_steps(tiny: Language
     rows = naive.rows_of(tiny, deletion)
     objective = Recipe.parse("idk").objective.make()
     objective.prepare(tiny, rows, [([0, 1], [0])] * 12)
-    lines = [drawn[0] for drawn in objective.drawn]
+    lines = [drawn[0] for drawn in objective.answers.drawn]
     assert len(set(lines)) > 1
     assert all(0 <= line < len(read_refusals()) for line in lines)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +13,7 @@ from letheon.papers import attention_shifting as paper
 from letheon.papers import catalogue
 from letheon.papers.attention_shifting import ARMS, BASELINES, OURS
 from letheon.papers.common.people import VALUES, make_people
-from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.arms import Arm, Trajectory
 from letheon.papers.kit.findings import Findings
 from letheon.papers.outcome import Scale
 
@@ -64,6 +66,48 @@ def run_of(rouge: float, nll: float, wrong: float) -> Trajectory:
 
     history = [{"masked_attention": 0.3}, {"masked_attention": 0.1}]
     return Trajectory([point(1.0), point(0.5), point(0.05)], history)
+
+
+def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def instead(taught: object, plan: Arm, seed: int, *, until: object) -> Trajectory:
+        steps.append((seed, plan.steps))
+        return run_of(0.5, 1.0, 0.1)
+
+    begin = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
+    monkeypatch.setattr(paper, "follow", instead)
+    monkeypatch.setattr(paper, "start", Mock(return_value=begin))
+    paper.reproduce(Scale(seeds=(0,)), Findings(primary=paper.PRIMARY))
+    assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
+
+
+def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def instead(taught: object, plan: Arm, seed: int, *, until: object) -> Trajectory:
+        steps.append((seed, plan.steps))
+        return run_of(0.5, 1.0, 0.1)
+
+    begin = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
+    monkeypatch.setattr(paper, "follow", instead)
+    monkeypatch.setattr(paper, "start", Mock(return_value=begin))
+    paper.reproduce(Scale(seeds=(0,)), Findings(primary=paper.PRIMARY))
+    assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
+
+
+def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def instead(taught: object, plan: Arm, seed: int, *, until: object) -> Trajectory:
+        steps.append((seed, plan.steps))
+        return run_of(0.5, 1.0, 0.1)
+
+    begin = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
+    monkeypatch.setattr(paper, "follow", instead)
+    monkeypatch.setattr(paper, "start", Mock(return_value=begin))
+    paper.reproduce(Scale(seeds=(0,)), Findings(primary=paper.PRIMARY))
+    assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
 
 
 def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Trajectory]]:

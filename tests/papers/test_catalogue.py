@@ -126,7 +126,7 @@ def test_every_paper_names_its_primary_parts_and_has_seeds_enough() -> None:
 
 def test_seeds_are_the_papers_own_and_a_scale_that_it_lacks_is_refused() -> None:
     assert PaperJob("uer").scale.seeds == tuple(range(8))
-    assert PaperJob("u-can").scale.seeds == tuple(range(5))
+    assert PaperJob("survey").scale.seeds == tuple(range(5))
     assert PaperJob("melu", full=True, seeds=2).scale == Scale("full", (0, 1))
     with pytest.raises(InputError, match="has one scale"):
         PaperJob("uer", full=True).plan()

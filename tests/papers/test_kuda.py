@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,7 +25,7 @@ def test_an_epoch_of_eight_rows_by_six_has_two_steps() -> None:
 
 def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baselines() -> None:
     plans = kuda.plans_of((0, 2), layers=6, seed=3, rates=dict.fromkeys(kuda.CURVES, 1e-3))
-    assert list(plans) == ["kuda", "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.COMPARED[1:]]
+    assert list(plans) == ["kuda", kuda.WHOLE, "none", "strict", *kuda.WINDOWS, *kuda.ALONE, *kuda.COMPARED[1:]]
     recipes = {name: Recipe.parse(plan.recipe) for name, plan in plans.items()}
     assert recipes["kuda"] == Recipe.parse("kuda+null_space@traced:noise=1,rows=18,draws=5")
     assert recipes["none"].update.method.name == "joint"
@@ -36,9 +38,33 @@ def test_every_seed_runs_the_recipe_its_ablations_other_windows_and_the_baseline
         assert recipes[name].scope.settings.layers == "0-2"
         assert plans[name].rate == 1e-3
     assert all(plan.steps % plan.every == 0 for plan in plans.values())
-    for name in ("kuda", "strict", *kuda.WINDOWS):
+    assert {plans[name].rate for name in (kuda.WHOLE, "strict", *kuda.WINDOWS)} == {kuda.RATE}
+    assert plans[kuda.WHOLE].recipe == plans["kuda"].recipe
+    for name in (kuda.WHOLE, "strict", *kuda.WINDOWS):
         assert plans[name].steps >= kuda.EQUAL
         assert kuda.EQUAL % plans[name].every == 0
+
+
+def test_a_judged_run_goes_on_until_it_has_forgotten_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[float, tuple[int, bool]] = {}
+
+    def instead(taught: Taught, plan: Arm, seed: int, *, until: object = None) -> Trajectory:
+        asked[len(asked)] = plan.steps, until is not None
+        return arm(0.5)
+
+    taught = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
+    begin = SimpleNamespace(taught=taught, window=(0, 2), effect=[0.0] * 6)
+    monkeypatch.setattr(kuda, "follow", instead)
+    monkeypatch.setattr(kuda, "start", Mock(return_value=begin))
+    rates = dict.fromkeys(kuda.CURVES, 1e-3)
+    runs = kuda.trial(0, Scale(seeds=(0,)), rates).runs
+    plans = kuda.plans_of((0, 2), 6, 0, rates)
+    expected = {
+        name: (plan.steps * (3 if name in kuda.CURVES else 1), name in kuda.CURVES) for name, plan in plans.items()
+    }
+    assert dict(zip(runs, asked.values(), strict=True)) == expected
+    assert kuda.is_deep({"forget_probability": 0.2})
+    assert not kuda.is_deep({"forget_probability": 0.21})
 
 
 def test_what_is_kept_is_measured_on_authors_that_are_not_shown() -> None:
@@ -54,7 +80,7 @@ def test_a_run_is_measured_before_and_along_its_steps(tiny: LanguageModel, delet
     run = follow(taught, Arm("kuda", 1e-2, steps=4, batch_size=kuda.BATCH, every=2), seed=0)
     assert [point["step"] for point in run.points] == [0, 2, 4]
     assert len(run.history) == 4
-    assert kuda.Trial([], (0, 1), {"kuda": run}, epoch=2).at_end("forget_cosine") <= 1
+    assert kuda.Trial([], (0, 1), {kuda.WHOLE: run}, epoch=2).at_end("forget_cosine") <= 1
 
 
 # The verdict
@@ -72,10 +98,8 @@ def arm(kept: float, forget: float = 0.05, cosine: float = 0.0, strict: bool = F
 def trials(*kept: float, cosine: float = 0.0) -> dict[int, kuda.Trial]:
     """A seed for each number: what kuda keeps where all others keep 0.5."""
     others = {name: arm(0.5) for name in (*kuda.COMPARED, *kuda.WINDOWS, *kuda.ALONE)}
-    return {
-        seed: kuda.Trial([0.4, 0.1], (0, 1), {"kuda": arm(k, cosine=cosine), "strict": arm(1, strict=True), **others})
-        for seed, k in enumerate(kept)
-    }
+    others |= {kuda.WHOLE: arm(0.5, cosine=cosine), "strict": arm(1, strict=True)}
+    return {seed: kuda.Trial([0.4, 0.1], (0, 1), {"kuda": arm(k), **others}) for seed, k in enumerate(kept)}
 
 
 def judged(found: dict[int, kuda.Trial]) -> Findings:
@@ -146,4 +170,4 @@ def test_the_figures_are_drawn() -> None:
 def test_the_claim_is_measured_on_invented_authors() -> None:
     outcome = catalogue.paper("kuda").reproduce(Scale(seeds=(0, 1)))
     assert outcome.primary["retain cosine"]["verdict"] == "holds"
-    assert len(outcome.rows) == 2 * 10
+    assert len(outcome.rows) == 2 * 11

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from letheon.papers import catalogue, ofmu
-from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.arms import Arm, Taught, Trajectory
 from letheon.papers.kit.findings import Findings
 from letheon.papers.ofmu import End
 from letheon.papers.outcome import Scale
@@ -45,7 +47,9 @@ def judged(ends: list[End], runs: dict[int, dict[str, Trajectory]]) -> Findings:
 
 def runs_with(ours: tuple[float, float, float]) -> dict[int, dict[str, Trajectory]]:
     other = run_of(-0.5, 2.0, 0.5)
-    return {seed: {**dict.fromkeys(ofmu.ARMS, other), "ofmu": run_of(*ours)} for seed in range(10)}
+    names = [*ofmu.ARMS, "grad_diff" + ofmu.ON]
+    own = {"ofmu": run_of(*ours), "ofmu" + ofmu.ON: run_of(*ours)}
+    return {seed: {**dict.fromkeys(names, other), **own} for seed in range(10)}
 
 
 ENDS = [End([1.0] * 9 + [0.05], 0.01)]
@@ -82,14 +86,14 @@ def test_one_seed_or_no_level_decides_nothing() -> None:
     runs = runs_with((0.1, 1.0, 0.7))
     assert judged(ENDS, {0: runs[0]}).verdict == "inconclusive"
     for arms in runs.values():  # one arm hardly forgets
-        arms["grad_diff"] = Trajectory([arms["ofmu"].points[0]], arms["ofmu"].history)
+        arms["grad_diff" + ofmu.ON] = Trajectory([arms["ofmu"].points[0]], arms["ofmu"].history)
     assert judged(ENDS, runs).parts["retain probability, ofmu minus grad_diff"] == "inconclusive"
 
 
 def test_shallow_forgetting_decides_nothing() -> None:
     runs = runs_with((0.1, 1.0, 0.7))
     for arms in runs.values():
-        arms["grad_diff"].points[-1]["forget_probability"] = 0.35
+        arms["grad_diff" + ofmu.ON].points[-1]["forget_probability"] = 0.35
     result = judged(ENDS, runs)
     assert result.measured["compared at forget probability"] == 0.4
     assert not result.checks["read at deep forgetting"]
@@ -101,6 +105,23 @@ def test_each_side_has_a_rate_of_its_own() -> None:
     assert (arms["ofmu"].rate, arms["rho 0"].rate, arms["grad_diff"].rate) == (1e-3, 1e-3, 3e-4)
     assert arms["ofmu"].recipe == "ofmu+bilevel:growth=1.5,rho=0.01"
     assert arms["grad_diff"].recipe == "grad_diff:alpha=4.0"
+
+
+def test_the_two_that_are_compared_go_on_until_they_have_forgotten_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def instead(taught: Taught, plan: Arm, seed: int, *, until: Callable[[dict[str, float]], bool]) -> Trajectory:
+        assert until({"forget_probability": 0.2})
+        assert not until({"forget_probability": 0.21})
+        asked.append((str(plan.recipe), plan.steps))
+        return run_of(0.1, 1.0, 0.7)
+
+    monkeypatch.setattr(ofmu, "follow", instead)
+    monkeypatch.setattr(ofmu.Arms, "run", lambda self, taught, seed: {})
+    arms = ofmu.arms_of(Scale(), {"ofmu": (0.01, 1e-3), "grad_diff": (4.0, 3e-4)})
+    runs = ofmu.runs_of(arms, Mock(), 0)
+    assert list(runs) == ["ofmu" + ofmu.ON, "grad_diff" + ofmu.ON]
+    assert asked == [(arms.recipes[name], 3 * arms.steps) for name in ("ofmu", "grad_diff")]
 
 
 def test_the_figures_are_drawn() -> None:

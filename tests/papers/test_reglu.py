@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
 from letheon.forget.run import forget
 from letheon.papers import catalogue, reglu
-from letheon.papers.kit.arms import Trajectory
+from letheon.papers.kit.arms import Arm, Taught, Trajectory
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.levels import Runs
 from letheon.papers.outcome import Scale
@@ -105,6 +106,20 @@ def test_the_claim_needs_both_parts(gaps: tuple[tuple[float, float], ...], verdi
     assert result.verdict == verdict
     assert result.measured["leakage, ReGLU minus LoRA"] == pytest.approx(sum(leak for _, leak in gaps) / len(gaps))
     assert result.measured["steps to there"]["ReGLU"] == 1
+
+
+def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def instead(taught: Taught, plan: Arm, seed: int, *, until: object) -> Trajectory:
+        steps.append((seed, plan.steps))
+        return falling(0.5, 0.6)
+
+    monkeypatch.setattr(reglu, "follow", instead)
+    monkeypatch.setattr(reglu, "start", Mock())
+    reglu.reproduce(Scale(seeds=(0,)), Findings(primary=reglu.PRIMARY))
+    plain = reglu.setting_of(Scale()).steps
+    assert {(count, seed < 100) for seed, count in steps} == {(plain, False), (3 * plain, True)}
 
 
 def test_a_level_that_is_never_reached_is_inconclusive() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,23 @@ def test_the_level_of_equal_forgetting_is_that_of_retraining_and_utility_is_read
     shown = {row.subject for row in bench.request.retain}
     assert not shown & {row.subject for row in bench.others}
     assert len(bench.others) == len(bench.request.retain)
+
+
+def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: Any) -> None:
+    taken: list[int] = []
+
+    def instead(model: Any, *args: Any, steps: int, **options: Any) -> Any:
+        taken.append(steps)
+        return SimpleNamespace(model=model)
+
+    monkeypatch.setattr(families, "train", lambda *args, **options: None)
+    monkeypatch.setattr(families, "forget", instead)
+    monkeypatch.setattr(families.Bench, "measured", lambda self, model, seconds: {})
+    bench = families.Bench(make_world(100, authors=8, forgotten=2, held_out=2), 100)
+    member = next(one for one in MEMBERS if one.name == "NPO")
+    bench.forgotten(member, 1e-3)
+    bench.run(member, 1e-3)
+    assert taken == [families.MOST_STEPS, 3 * families.MOST_STEPS]
 
 
 def test_weights_that_moved_are_counted(deletion: Request) -> None:

@@ -96,6 +96,18 @@ def test_a_level_above_half_of_the_recall_decides_nothing() -> None:
     assert result.verdict == "inconclusive"
 
 
+def test_an_original_that_knows_hardly_more_than_a_retrained_one_decides_nothing() -> None:
+    def ignorant(kept: float) -> list[paper.Point]:
+        return [point("retrained", 0.3, 0.5) if one.arm == "retrained" else one for one in run(kept)]
+
+    runs = {seed: (ignorant if seed == 3 else run)(kept) for seed, kept in enumerate((0.4, 0.45) * 5)}
+    result = judged(runs)
+    assert [name for name, met in result.checks.items() if not met] == [
+        "every original knows what is forgotten: twice the retrained one's recall"
+    ]
+    assert result.verdict == "inconclusive"
+
+
 def test_training_ends_where_nearly_all_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     recalls = iter([0.5, 0.3, 0.04, 0.02])  # of the original, and after 2, 4, 6 steps
 

@@ -9,7 +9,15 @@ from scipy.stats import spearmanr
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.sites import attention, blocks, mlp
-from letheon.probe.patching import Contrast, Module, attributed_effects, exact_effects, heads_of, modules_of
+from letheon.probe.patching import (
+    Contrast,
+    Module,
+    attributed_effects,
+    exact_effects,
+    faithfulness,
+    heads_of,
+    modules_of,
+)
 
 
 def model() -> LanguageModel:
@@ -106,3 +114,79 @@ def test_contrasts_that_show_nothing_are_refused() -> None:
     same = language_model.encoder().prompt("Who?")
     with pytest.raises(InputError, match="no contrast shows the behaviour"):
         exact_effects(language_model, [Contrast(same, same, 5, 6)])
+
+
+# Faithfulness
+
+
+def faithful_by_hand(language_model: LanguageModel, rows: list[Contrast], circuit: set[Module]) -> float:
+    """One row at a time; plain hooks store the corrupted run's last states and put them into the clean run."""
+    base, heads = language_model.base(), heads_of(language_model)
+    kept = total = 0.0
+    for row in rows:
+        stored: dict[tuple[int, str], torch.Tensor] = {}
+        handles = []
+
+        def hook(layer: int, kind: str, states: torch.Tensor, stored: dict = stored) -> torch.Tensor:
+            if (layer, kind) not in stored:
+                stored[layer, kind] = states[0, -1].clone()
+                return states
+            states, size = states.clone(), states.shape[-1] // heads
+            for head in range(heads) if kind == "heads" else [None]:
+                part = slice(None) if head is None else slice(head * size, (head + 1) * size)
+                if Module(layer, head) not in circuit:
+                    states[0, -1, part] = stored[layer, kind][part]
+            return states
+
+        def value(ids: tuple[int, ...], row: Contrast = row) -> float:
+            with torch.no_grad():
+                last = base(torch.tensor([ids])).logits[0, -1]
+            return float(last[row.target] - last[row.other])
+
+        clean = value(row.clean)
+        for layer, block in enumerate(blocks(base)):
+            handles.append(
+                mlp(block).register_forward_hook(lambda _, __, out, layer=layer, hook=hook: hook(layer, "mlp", out))
+            )
+            handles.append(
+                attention(block).o_proj.register_forward_pre_hook(
+                    lambda _, args, layer=layer, hook=hook: (hook(layer, "heads", args[0]),)
+                )
+            )
+        lost, alone = value(row.corrupted), value(row.clean)
+        for handle in handles:
+            handle.remove()
+        kept, total = kept + alone - lost, total + clean - lost
+    return kept / total
+
+
+CIRCUITS: list[set[Module]] = [{Module(0, 1), Module(1), Module(2, 0), Module(3)}, {Module(1, 0)}]
+
+
+@pytest.mark.parametrize("circuit", CIRCUITS, ids=["four modules", "one"])
+def test_the_faithfulness_of_a_circuit_is_what_hooks_of_our_own_find(circuit: set[Module]) -> None:
+    language_model = model()
+    rows = contrasts(language_model)
+    expected = faithful_by_hand(language_model, rows, circuit)
+    assert faithfulness(language_model, rows, circuit) == pytest.approx(expected, abs=1e-4)
+    assert expected not in (0, 1)
+
+
+def test_an_mlp_alone_keeps_nothing_because_it_sees_what_corrupted_heads_have_written() -> None:
+    language_model = model()
+    assert faithfulness(language_model, contrasts(language_model), {Module(3)}) == pytest.approx(0, abs=1e-4)
+
+
+def test_all_modules_keep_the_whole_behaviour_and_none_keep_nothing() -> None:
+    language_model = model()
+    rows = contrasts(language_model)
+    assert {row.clean[-1] == row.corrupted[-1] for row in rows} == {True}
+    assert faithfulness(language_model, rows, modules_of(language_model)) == pytest.approx(1, abs=1e-6)
+    assert faithfulness(language_model, rows, ()) == pytest.approx(0, abs=1e-4)
+
+
+def test_faithfulness_without_a_behaviour_is_refused() -> None:
+    language_model = model()
+    same = language_model.encoder().prompt("Where?")
+    with pytest.raises(InputError, match="no contrast shows the behaviour"):
+        faithfulness(language_model, [Contrast(same, same, 5)], ())

@@ -79,8 +79,7 @@ def second_stage(
     assert isinstance(method, StandaloneMethod)
     adapts = recipe.scope.method.name == "lora" if isinstance(recipe, Recipe) else recipe.part.method.adapter
     if adapts:
-        problem = f"{recipe} trains an adapter, and depth=deep noises and trains all weights after it"
-        raise InputError(problem, "use another scope, or depth=shallow")
+        raise _adapter_left(recipe)
     if training.base != "float32":
         problem = f"base={training.base} holds weights that depth=deep cannot noise and train"
         raise InputError(problem, "use base=float32, or depth=shallow")
@@ -91,6 +90,11 @@ def second_stage(
     if training.micro_batch_size:
         shared["micro_batch_size"] = training.micro_batch_size
     return SecondStage(method, *resolve(method, None, None, shared))
+
+
+def _adapter_left(recipe: Recipe | StandaloneMethod) -> InputError:
+    problem = f"{recipe} trains an adapter, and depth=deep noises and trains all weights after it"
+    return InputError(problem, "let all weights move, or use depth=shallow")
 
 
 class DeepJob:
@@ -134,6 +138,8 @@ class DeepJob:
         self.second.method.part.make()
         if self.first is not None and not self.suppressed:
             self.first.prepare()
+            if isinstance(self.first, ProcedureRun) and self.first.procedure.adapts:
+                raise _adapter_left(self.recipe)
         self.seconds = time.monotonic() - started
 
     def work(self, run: Run | None) -> Result:

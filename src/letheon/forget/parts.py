@@ -242,9 +242,11 @@ class Sampler(Configured):
         raise TypeError(f"{type(self).__name__} plans no rows: write plan()")
 
 
-def terms_of(model: LanguageModel, objective: Objective, pair: Pair) -> Terms:
-    """The objective's terms of a pair, with the pair's share of the scope's penalty added to the retain term."""
+def terms_of(model: LanguageModel, objective: Objective, pair: Pair, retain_weight: float = 1.0) -> Terms:
+    """The objective's terms of a pair, the retain term times a weight, plus the pair's share of the scope's penalty."""
     terms = objective.terms(model, pair)
+    if terms.retain is not None and retain_weight != 1:
+        terms.retain = retain_weight * terms.retain
     forget, retain = (half is not None and half.is_ghost for half in (pair.forget, pair.retain))
     if forget or retain:
         terms = terms.without(forget, retain)

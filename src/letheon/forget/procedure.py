@@ -47,10 +47,19 @@ class ProcedureContext:
 
 
 class Procedure(Configured):
-    """Base of edits and procedures."""
+    """Base of edits and procedures.
+
+    Attributes:
+        adapts: whether it leaves an adapter; known after `attach`.
+    """
+
+    adapts: bool = False
 
     def check(self, work: ProcedureContext) -> None:
         """Refuse what cannot work on this model and request (`InputError`), before anything is written."""
+
+    def attach(self, work: ProcedureContext) -> None:
+        """Add an adapter's weights if the method trains them; nothing is written yet, and no weight is compared."""
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         """Change the model; returns steps taken and metrics."""
@@ -79,6 +88,7 @@ class ProcedureRun:
         encoder.encode_all(self.request.retain, "retain row")
         self.procedure: Procedure = self.single.part.make()
         self.procedure.check(self._work(None))
+        self.procedure.attach(self._work(None))
 
     def _work(self, run: Run | None) -> ProcedureContext:
         return ProcedureContext(self.model, self.request, self.settings, self.training, run)

@@ -85,12 +85,16 @@ def separate_gradients(
     return SeparateGradients(forget, loop.take_gradients(), metrics, forget_loss, retain_term)
 
 
-def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Backpropagate the sum of all terms of a step into one gradient, summed over processes; returns metrics."""
+def accumulate(loop: Loop, objective: Objective, pairs: Sequence[Pair], retain_weight: float = 1.0) -> dict[str, float]:
+    """Backpropagate the sum of all terms of a step into one gradient, summed over processes; returns metrics.
+
+    Args:
+        retain_weight: factor of the objective's retain term, beside its own α.
+    """
     parts = []
     for pair in pairs:
         with loop.autocast():
-            terms = terms_of(loop.model, objective, pair)
+            terms = terms_of(loop.model, objective, pair, retain_weight)
             total = terms.total()
         if total is not None:
             backward(total)

@@ -8,7 +8,8 @@ method trains the same low-rank adapters on queries and keys with as many retain
 where the probability of the forgotten person's facts, interpolated, has fallen to 0.2, or to the next level that all of
 them reach (then nothing is decided). There: ROUGE-L and log perplexity of answers about people whom no method was
 shown, half of them namesakes, and how often an answer about the forgotten person names another entity of that type.
-Every method has four candidates (rates, and for ours alpha), chosen on tuning worlds by that ROUGE-L. The world is
+Every method has four candidates (rates, and for ours alpha), chosen on tuning worlds by that ROUGE-L among those that
+get there in a number of steps; a judged run that is not there by then takes up to three times as many. The world is
 invented and its entities are known, so that both shares need no judge. Reported: hedges, the share of answers that
 still give the true value (the paper's reproduction rate), and forgotten facts asked in wordings that no run has seen.
 That ours must leave a probability below one half was added after development runs.
@@ -37,7 +38,7 @@ from letheon.papers.common.small_llama import scored
 from letheon.papers.kit.arms import Arm, Taught, Trajectory, follow
 from letheon.papers.kit.findings import Findings, mean
 from letheon.papers.kit.levels import EqualForgetting, Runs, at_equal_forgetting, from_deep, kept_or_depth
-from letheon.papers.kit.tuning import choose
+from letheon.papers.kit.tuning import LONGER, choose
 from letheon.papers.outcome import Scale
 from letheon.report.plots import lines, mean_course
 
@@ -47,13 +48,13 @@ Candidate = tuple[str, float]  # a method with its settings, and a learning rate
 # Four candidates each, to choose from. The paper's alpha follows the losses; 0.9 is the most that it can become.
 RATES = (1e-4, 2e-4, 5e-4, 1e-3)
 ARMS: dict[str, tuple[Candidate, ...]] = {
-    OURS: tuple(product(("attention_shifting", "attention_shifting:alpha=0.9"), (2e-3, 5e-3))),
+    OURS: tuple(product(("attention_shifting", "attention_shifting:alpha=0.9"), (3e-2, 1e-1))),
     "gradient ascent": tuple(product(("gradient_ascent",), RATES)),
     "gradient ascent and cross-entropy": tuple(product(("grad_diff",), RATES)),
     "NPO and KL": tuple(product(("npo:retain_loss=kl",), RATES)),
 }
 BASELINES = ("gradient ascent", "gradient ascent and cross-entropy", "NPO and KL")
-STEPS, EVERY = 96, 2  # of a run, which ends where it has forgotten; steps between two measurements
+STEPS, EVERY = 96, 2  # of a run in the search, which ends where it has forgotten; steps between two measurements
 DEEP = 0.2  # probability of the target's facts at which runs are compared and end
 # "Near 0": the paper reports 0 plainly and 0.05 to 0.07 under attack.
 NEAR_ZERO = 0.1
@@ -70,7 +71,10 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Run the claim: about a minute per seed, and as much for each of the tuning worlds."""
     found.baselines += BASELINES
     chosen = choose(found, ARMS, lambda *run: kept_deep(follow_arm(scale, *run)))
-    runs = {seed: {arm: follow_arm(scale, arm, one, seed) for arm, one in chosen.items()} for seed in scale.seeds}
+    runs = {
+        seed: {arm: follow_arm(scale, arm, one, seed, LONGER * STEPS) for arm, one in chosen.items()}
+        for seed in scale.seeds
+    }
     kept = compared(runs)
     judge(found, kept)
     found.figures |= figures(kept)
@@ -102,10 +106,10 @@ def start(seed: int, scale: Scale) -> Taught:
     return Taught(model, request, lambda now: measure(now, forget, others) | {"reworded": reproduced(now, reworded)})
 
 
-def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int) -> Trajectory:
+def follow_arm(scale: Scale, arm: str, candidate: Candidate, seed: int, steps: int = STEPS) -> Trajectory:
     """One method from a copy of the taught model, until it has forgotten; `arm` only names it."""
     before, (method, rate) = start(seed, scale), candidate
-    plan = Arm(f"{method}@{ADAPTERS}", rate, STEPS, batch_size=len(before.request.forget), every=EVERY)
+    plan = Arm(f"{method}@{ADAPTERS}", rate, steps, batch_size=len(before.request.forget), every=EVERY)
     return follow(before.copied(), plan, seed, until=lambda point: point[DEPTH] <= DEEP)
 
 

@@ -67,10 +67,10 @@ def _section(key: str, result: Mapping[str, Any], reading: Reading) -> list[str]
     lines = [f"### {key}", "", filled(reading.text, result)]
     if reading.instead:
         lines += ["", f"*Instead:* {filled(reading.instead, result)}"]
-    if rule_of(result) == OLD_RULE:
-        return lines
     if result["claim"] != paper(key).claim:
         lines += ["", OTHER_CLAIM]
+    if rule_of(result) == OLD_RULE:
+        return lines
     lines += ["", "| part | claimed | mean | 95 % interval | p | verdict |", "| --- | --- | --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in part) + " |" for part in parts(result)]
     lines += _table(result["measured"].get("table"))

@@ -6,19 +6,23 @@ Activations are patched at the last position only, so prompts may differ in leng
 
     IE_m = [M(corrupted, m restored) − M(corrupted)] / [M(clean) − M(corrupted)],
 
-numerator and denominator each summed over the contrasts, so that one without an effect cannot blow the ratio up.
+numerator and denominator each summed over the contrasts, so that one without an effect cannot blow the ratio up. For a
+circuit C, a set of modules, everything else is patched at once, the other way around:
+
+    F(C) = [M(clean, all outside C corrupted) − M(corrupted)] / [M(clean) − M(corrupted)].
 
 Source:  denoising by activation patching as in Heimersheim and Nanda, arXiv 2404.15255; attribution patching, its
-         first-order form, (a_clean − a_corrupted)·∂M/∂a on the corrupted run, as in Syed et al., arXiv 2310.10348.
+         first-order form, (a_clean − a_corrupted)·∂M/∂a on the corrupted run, as in Syed et al., arXiv 2310.10348;
+         faithfulness normalised as in Hanna et al., arXiv 2403.17806.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from letheon.core.errors import InputError
@@ -113,6 +117,34 @@ def attributed_effects(model: LanguageModel, contrasts: Sequence[Contrast], leas
     return _shares(modules, gains, total)
 
 
+@torch.no_grad()
+def faithfulness(
+    model: LanguageModel, contrasts: Sequence[Contrast], circuit: Collection[Module], least: float = 1e-3
+) -> float:
+    """Compute F of a circuit: the share of the behaviour that it keeps where all other heads and MLPs are corrupted.
+
+    It is 1 for the whole model, and 0 for no module where both prompts end in the same token. A circuit that leaves out
+    what works against the behaviour can exceed 1. Earlier positions stay those of the clean prompt.
+
+    Args:
+        least: contrasts whose clean M exceeds the corrupted M by no more than this are left out.
+
+    Raises:
+        InputError: no contrast is left.
+    """
+    outside = [module for module in modules_of(model) if module not in circuit]
+    kept = total = 0.0
+    for part in _parts(contrasts):
+        clean, lost = _run(model, part, corrupted=False), _run(model, part, corrupted=True)
+        shows = clean.metric - lost.metric > least
+        ids, mask, ends = _ids(model, [row.clean for row in part])
+        with edit(model.base(), _taken_from(lost, model, outside, ends)):
+            logits = model.base()(ids, attention_mask=mask, use_cache=False).logits
+        kept += float((_metric(logits, ends, part) - lost.metric)[shows].sum())
+        total += float((clean.metric - lost.metric)[shows].sum())
+    return kept / _shown(total)
+
+
 @dataclass
 class _Pass:
     """A forward pass on the clean or the corrupted prompts: M, activations, and each row's last position."""
@@ -170,25 +202,33 @@ def _restored(
 ) -> Float[Tensor, " rows"]:
     """Compute M of the corrupted run with one module's last activation from the clean run; lower layers are skipped."""
     ids, mask, ends = _ids(model, [row.corrupted for row in part])
-    kept = clean.last(module.site)
-    place = torch.arange(len(part), device=ids.device)
-
-    def restore(states: Tensor) -> Tensor:
-        states = states.clone()
-        row = states[place, ends]
-        states[place, ends] = torch.where(_mask(model, module, row), kept, row)
-        return states
-
     entering = lost.found[Site(module.layer, "input")]
-    with edit(model.base(), {module.site: restore}), start_from(model.base(), module.layer, entering):
+    edits = _taken_from(clean, model, [module], ends)
+    with edit(model.base(), edits), start_from(model.base(), module.layer, entering):
         logits = model.base()(ids, attention_mask=mask, use_cache=False).logits
     return _metric(logits, ends, part)
 
 
-def _mask(model: LanguageModel, module: Module, states: Float[Tensor, "rows width"]) -> Bool[Tensor, "rows width"]:
-    mask = torch.zeros_like(states, dtype=torch.bool)
-    _slice(model, module, mask)[...] = True
-    return mask
+def _taken_from(
+    source: _Pass, model: LanguageModel, modules: Sequence[Module], ends: Int[Tensor, " rows"]
+) -> dict[Site, Callable[[Tensor], Tensor]]:
+    """Edits that put the modules' last activations of another pass at the rows' last positions, `ends`."""
+
+    def change(site: Site) -> Callable[[Tensor], Tensor]:
+        here = [module for module in modules if module.site == site]
+
+        def put(states: Tensor) -> Tensor:
+            states, place = states.clone(), torch.arange(len(ends), device=states.device)
+            row = states[place, ends]
+            taken = torch.zeros_like(row, dtype=torch.bool)
+            for module in here:
+                _slice(model, module, taken)[...] = True
+            states[place, ends] = torch.where(taken, source.last(site), row)
+            return states
+
+        return put
+
+    return {site: change(site) for site in sorted({module.site for module in modules})}
 
 
 def _slice(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
@@ -199,10 +239,16 @@ def _slice(model: LanguageModel, module: Module, states: Tensor) -> Tensor:
     return states[..., module.head * width : (module.head + 1) * width]
 
 
-def _shares(modules: Sequence[Module], gains: Tensor, total: float) -> dict[Module, float]:
+def _shares(modules: Sequence[Module], gains: Float[Tensor, " modules"], total: float) -> dict[Module, float]:
+    shown = _shown(total)
+    return {module: float(gain) / shown for module, gain in zip(modules, gains, strict=True)}
+
+
+def _shown(total: float) -> float:
+    """The whole behaviour, M(clean) − M(corrupted) summed over contrasts; refused if there is none."""
     if total <= 0:
         raise InputError(
             "no contrast shows the behaviour: the corrupted prompts lead to the answer as surely as the clean ones",
             "give rows that the model knows, and subjects (or counterfactual prompts) that change the answer",
         )
-    return {module: float(gain) / total for module, gain in zip(modules, gains, strict=True)}
+    return total

@@ -7,9 +7,8 @@ Differs: none. One alternate is drawn uniformly for each row of each step, so it
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -24,8 +23,8 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.registry import Checked, method
 from letheon.core.rows.encoding import Batch
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
+from letheon.forget.objectives.drawn_answers import DrawnAnswers
 from letheon.forget.objectives.likelihood import LikelihoodObjective, LikelihoodSettings
 from letheon.forget.parts import Pair, PairIndices, Rows, Terms
 from letheon.forget.recipe import Recipe
@@ -73,28 +72,18 @@ class DPO(LikelihoodObjective):
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         super().prepare(model, rows, plan)
-        self.rows = rows
         refusals = read_refusals(self.settings.refusals) if self.settings.alternates == "idk" else []
-        pools = [refusals or perturbed_of(row) for row in rows.examples]
-        draw = random.Random(stream_seed(rows.seed, "alternates"))
-        self.drawn = [{i: draw.randrange(len(pools[i])) for i in forget} for forget, _ in plan]
-        used = sorted({pair for step in self.drawn for pair in step.items()})
-        encoder = model.encoder()
-        rewritten = [replace(rows.examples[i], answer=pools[i][line], value=None) for i, line in used]
-        self.encoded = dict(zip(used, encoder.encode_all(rewritten), strict=True))
-        first = len(rows.forget) + len(rows.retain)  # alternates are rows too, numbered after the request's own
-        self.numbers = {key: first + i for i, key in enumerate(used)}
-        answers, numbers = list(self.encoded.values()), list(self.numbers.values())
+        self.answers = DrawnAnswers(model, rows, plan, [refusals or perturbed_of(row) for row in rows.examples])
+        drawn, numbers = self.answers.encoded, list(self.answers.numbers.values())
         # scored whole, whichever tokens of the true answer the forget loss sees
-        logps = LikelihoodObjective(LikelihoodSettings()).sequence_logps(model, rows, answers, numbers)
-        self.alternate_reference = dict(zip(used, logps, strict=True))
+        logps = LikelihoodObjective(LikelihoodSettings()).sequence_logps(model, rows, list(drawn.values()), numbers)
+        self.alternate_reference = dict(zip(drawn, logps, strict=True))
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         if pair.forget is not None:
-            used = [(i, self.drawn[pair.step][i]) for i in pair.forget.index.tolist()]
-            batch = self.rows.batch([self.encoded[key] for key in used], [self.numbers[key] for key in used])
-            self.chosen = score(model, batch).sequence_logp()
-            self.chosen_reference = torch.stack([self.alternate_reference[key] for key in used])
+            self.chosen = score(model, self.answers.batch(pair.forget, pair.step)).sequence_logp()
+            used = self.answers.of(pair.forget, pair.step)
+            self.chosen_reference = torch.stack([self.alternate_reference[one] for one in used])
         return super().terms(model, pair)
 
     def forget_loss(self, scores: Scores, batch: Batch) -> Tensor:

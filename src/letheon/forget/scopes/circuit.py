@@ -8,6 +8,8 @@ Inferred: the circuit is the top 20 % of modules by their larger score; a module
 Differs: weights move themselves: a head's rows of the query matrix and columns of the output matrix, an MLP's matrices.
          The paper trains LoRA on the circuit's modules; an adapter of a whole matrix would mix its heads. Where the
          queries share a matrix with keys and values, only the output columns of a head move.
+         How faithful the circuit is is told, not demanded; the modules outside have the activations of the corrupted
+         prompt and not their mean over prompts, so that the scores and the faithfulness are shares of one behaviour.
 Corrupted twins: a row's `counterfactual` prompt, or the question with its subject replaced by another row's (the paper
          takes items of low personalised PageRank, `letheon.papers.common.pagerank`). The behaviour is read where the
          answer begins to depend on the subject: at the first token of the value, or of the answer.
@@ -43,7 +45,15 @@ from letheon.core.rows.sampling import spread, stream_seed
 from letheon.forget.parts import Scope
 from letheon.forget.recipe import Recipe
 from letheon.forget.request import Request
-from letheon.probe.patching import Contrast, Module, attributed_effects, exact_effects, heads_of, modules_of
+from letheon.probe.patching import (
+    Contrast,
+    Module,
+    attributed_effects,
+    exact_effects,
+    faithfulness,
+    heads_of,
+    modules_of,
+)
 
 logger = logging.getLogger("letheon")
 
@@ -87,7 +97,8 @@ class Circuit(Scope):
     """Attributes:
     groups: for each weight a tensor that broadcasts to it: 0 stays, 1 forget-specific, 2 retain-specific, 3 shared.
     modules: the circuit.
-    table: every module's scores and group.
+    table: every module's scores and group, and in every row the same two numbers: the share of each side's behaviour
+        that the circuit keeps where all other modules are corrupted (`letheon.probe.patching.faithfulness`).
     """
 
     settings: Settings
@@ -106,13 +117,18 @@ class Circuit(Scope):
 
     def select(self, model: LanguageModel, request: Request) -> dict[str, nn.Parameter]:
         model.merge_adapter()
-        forget = self._scores(model, request.forget, request)
-        retain = self._scores(model, request.retain, request)
+        most, seed = self.settings.rows, self.settings.seed
+        shown = {
+            side: contrasts_of(model, rows, request, most, seed)
+            for side, rows in (("forget", request.forget), ("retain", request.retain))
+        }
+        forget, retain = (self._scores(model, contrasts) for contrasts in shown.values())
         self.modules = grouped(forget, retain, self.settings.share, self.settings.ratio)
         if self.settings.grouping == "random":
             self.modules = self._shuffled(list(forget))
         elif self.settings.grouping == "none":
             self.modules = dict.fromkeys(self.modules, "shared")
+        kept = {f"faithfulness_{side}": faithfulness(model, rows, self.modules) for side, rows in shown.items()}
         self.table = [
             {
                 "module": str(module),
@@ -121,14 +137,15 @@ class Circuit(Scope):
                 "forget": forget[module],
                 "retain": retain[module],
                 "group": self.modules.get(module, "outside"),
+                **kept,
             }
             for module in forget
         ]
-        logger.info("circuit: %d of %d modules", len(self.modules), len(forget))
+        told = ", ".join(f"{name} {share:.2f}" for name, share in kept.items())
+        logger.info("circuit: %d of %d modules, %s", len(self.modules), len(forget), told)
         return self._weights(model)
 
-    def _scores(self, model: LanguageModel, rows: Sequence[Example], request: Request) -> dict[Module, float]:
-        contrasts = contrasts_of(model, rows, request, self.settings.rows, self.settings.seed)
+    def _scores(self, model: LanguageModel, contrasts: Sequence[Contrast]) -> dict[Module, float]:
         few = len(modules_of(model)) <= FEW
         exact = self.settings.patching == "exact" or (self.settings.patching == "auto" and few)
         return (exact_effects if exact else attributed_effects)(model, contrasts)

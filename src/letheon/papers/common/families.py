@@ -36,9 +36,10 @@ from letheon.forget.sequences.sharding import Sharded, ShardSettings, ensemble_p
 from letheon.papers.common.small_llama import accuracy, copy_of, scored, world_settings
 from letheon.papers.common.tofu_mini import World, new_model, paraphrased, split_authors, train
 from letheon.papers.kit.findings import means
+from letheon.papers.kit.tuning import LONGER
 from letheon.probe.erasure import concept_states, erased, fit_eraser
 
-MOST_STEPS = 80  # of a method that takes steps, if it does not forget earlier
+MOST_STEPS = 80  # in the search, of a method that takes steps, if it does not forget earlier
 RELEARN_STEPS, RELEARN_RATE = 12, 3e-4
 LAYER = 2  # LEACE erases from the output of this layer
 
@@ -132,22 +133,22 @@ class Bench:
         if member.name in special:
             return special[member.name]()
         began = time.monotonic()
-        return self.measured(self.forgotten(member, rate), time.monotonic() - began)
+        return self.measured(self.forgotten(member, rate, LONGER * MOST_STEPS), time.monotonic() - began)
 
-    def forgotten(self, member: Member, rate: float | None = None) -> LanguageModel:
-        """The model where a method has reached the level, or at its last step or strongest dose."""
+    def forgotten(self, member: Member, rate: float | None = None, most: int = MOST_STEPS) -> LanguageModel:
+        """The model where a method has reached the level, or at its last step (`most`) or strongest dose."""
         for dose in member.doses or (0.0,):
-            model = self._after(member, member.recipe.format(dose), rate)
+            model = self._after(member, member.recipe.format(dose), rate, most)
             if probability(model, self.request.forget) <= self.level:
                 break
         return model
 
-    def _after(self, member: Member, recipe: str, rate: float | None) -> LanguageModel:
+    def _after(self, member: Member, recipe: str, rate: float | None, most: int) -> LanguageModel:
         def at_level(model: LanguageModel, steps: int) -> str | None:
             return "forgotten" if probability(model, self.request.forget) <= self.level else None
 
         training = TrainSettings(rate or RELEARN_RATE, batch_size=8, precision="float32", seed=self.seed)
-        steps, on_step = (6, None) if member.doses else (MOST_STEPS, at_level)
+        steps, on_step = (6, None) if member.doses else (most, at_level)
         model = copy_of(self.full)
         return forget(
             model, self.request, recipe, on_step=on_step, steps=steps, training=training, collapse=False

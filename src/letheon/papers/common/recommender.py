@@ -64,7 +64,7 @@ def make_world(seed: int, scale: Scale) -> World:
     retain = [row for row in others if (row.prompt, row.answer) not in gone]
     base = small_llama([*forget, *retain, *base_rows], seed, layers=2, width=64)
     base.model.to(scale.device)
-    _train(base, base_rows, seed, epochs=epochs, learning_rate=3e-3, adapter=False)
+    _train(base, base_rows, seed, epochs=2 * epochs, learning_rate=1e-3, adapter=False)
     original, retrained = copy_of(base), copy_of(base)
     _train(original, [*forget, *retain], seed, epochs=3 * epochs, learning_rate=4e-3, adapter=True)
     _train(retrained, retain, seed, epochs=3 * epochs, learning_rate=4e-3, adapter=True)

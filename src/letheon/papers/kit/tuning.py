@@ -13,6 +13,8 @@ from letheon.papers.kit.findings import Findings, mean
 TUNING_SEEDS = (100, 101)
 BEYOND = 3  # how often an arm's search goes on beyond an end
 FACTORS = (2.0, 3.0)  # least and largest step beyond an end
+# Where runs end at a level of forgetting: a judged run's largest number of steps, over that of the search.
+LONGER = 3
 Setting = TypeVar("Setting")
 
 

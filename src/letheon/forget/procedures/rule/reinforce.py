@@ -8,7 +8,8 @@ Differs: the paper draws one refusal of 100 for each record from templates that 
          matcher of refusals, its twins and its blanks are written anew (`core.scoring.refusals`, `boundary`). A step
          takes as many forget as boundary questions, where the paper shuffles a file that is half and half. Token
          losses are means over the whole step, which the authors' code takes per micro-batch. ROUGE-L is that of
-         rouge_score. The steering's rate is a share of the learning rate, so that one number fits a smaller model.
+         rouge_score. The steering's rate is a share of the learning rate, so that one number fits a smaller model. The
+         paper trains all weights; here an adapter may move alone (`lora=8`, or one that the model has).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from letheon.core.errors import InputError
+from letheon.core.model.adapters import attach_lora
 from letheon.core.model.models import LanguageModel
 from letheon.core.registry import method
 from letheon.core.rows.encoding import Batch
@@ -59,6 +61,15 @@ def policy_loss(
     surrogate = clipped_surrogate(logp, old, advantage, settings.clip_low, settings.clip_high, settings.clip_dual)
     penalty = low_variance_kl(logp, reference) if reference is not None else torch.zeros_like(logp)
     return batch.mean(surrogate, "tokens"), batch.mean(penalty, "tokens")
+
+
+def trained(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """The weights that move, by name: the adapter's where the model has one, else all.
+
+    The reference policy of the second stage is a copy of these as the steering left them. Without a steering, that of a
+    new adapter is the model with its adapter switched off.
+    """
+    return {name: p for name, p in model.model.named_parameters() if not model.has_adapter or "lora_" in name}
 
 
 def cosine(step: int, total: int, warmup: int) -> float:
@@ -99,10 +110,13 @@ class Reinforce(Procedure):
             raise InputError(
                 f"forget row {text.id} is running text, which cannot be refused", "give questions and answers"
             )
-        if work.model.has_adapter:
-            raise InputError(
-                f"{work.model.name} has an adapter, and reinforce trains all weights", "merge it first: merge_adapter()"
-            )
+        if self.settings.engine == "trl" and (self.settings.lora or work.model.has_adapter):
+            raise InputError("engine=trl trains all weights and no adapter", "leave engine out")
+
+    def attach(self, work: ProcedureContext) -> None:
+        self.adapts = bool(self.settings.lora) or work.model.has_adapter
+        if self.adapts:
+            attach_lora(work.model, self.settings.lora, 2 * self.settings.lora)
 
     def run(self, work: ProcedureContext) -> TrainingOutcome:
         """Steer, then reinforce; a killed run continues in the stage where it was."""
@@ -154,7 +168,7 @@ class Reinforce(Procedure):
         )
         total = settings.steering_steps
         plan = epochs_of(len(rows), training.batch_size, total, stream_seed(training.seed, "steering"))
-        parameters = dict(model.model.named_parameters())
+        parameters = trained(model)
         loop = Loop(model, parameters, training, total, run=work.run, title="rejection steering")
         continue_stage(loop, 0)
 
@@ -188,7 +202,7 @@ class Reinforce(Procedure):
         if settings.engine == "trl":
             return self._optimize_with_trl(work, [*refuse, *answer], history, steps)
         plan = _halves(refuse, answer, half, steps, training.seed)
-        parameters = dict(model.model.named_parameters())
+        parameters = trained(model)
         anchor = Anchor(parameters) if settings.kl else None
         loop = Loop(model, parameters, training, first + steps, run=work.run, title="refusal boundary")
         loop.history = list(history)

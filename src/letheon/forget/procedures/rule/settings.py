@@ -19,6 +19,8 @@ class Settings:
         engine: of the second stage: our own loop, or TRL's GRPOTrainer (`trl_engine`; the extra `trl`).
         boundary: `twins`; `retain` takes the retain rows as they are; `none` trains on forget questions alone, which
             over-refuses; else a file of boundary questions with answers.
+        lora: rank of a new LoRA adapter that both stages train in the weights' place; 0 trains all weights. If the
+            model comes with an adapter, that one is trained, with its own rank.
         max_new_tokens: the paper's limit is 1024; the answers of forget sets are a sentence or two.
         refusals: a file of refusals, one per line, with {subject} where the target is named; default our 40.
     """
@@ -26,6 +28,7 @@ class Settings:
     stages: Literal["both", "steering"] = "both"
     engine: Literal["letheon", "trl"] = "letheon"
     boundary: str = "twins"
+    lora: int = 0
     blanks: bool = True  # ask both kinds of question also as texts to be completed
     reward: Reward = "target"  # forget_two_stage_abs_target
     steering_steps: int = 76  # two epochs of 300 records; the second stage starts from step 76 or 114
@@ -50,5 +53,5 @@ class Settings:
         if not 0 <= self.clip_low < 1 or self.clip_high < 0 or self.clip_dual <= 1:
             found = f"clip_low {self.clip_low}, clip_high {self.clip_high}, clip_dual {self.clip_dual}"
             raise InputError(found, "0 <= clip_low < 1, clip_high >= 0, clip_dual > 1")
-        if min(self.kl, self.steering_steps, self.steering_warmup) < 0:
-            raise InputError("kl, steering_steps or steering_warmup below 0", "use 0 or more")
+        if min(self.kl, self.steering_steps, self.steering_warmup, self.lora) < 0:
+            raise InputError("kl, steering_steps, steering_warmup or lora below 0", "use 0 or more")
