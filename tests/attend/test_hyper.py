@@ -109,6 +109,34 @@ def test_it_is_exact_where_everything_is_covered(settings: Settings, causal: boo
     assert torch.allclose(lse, scores.logsumexp(-1), atol=1e-12)
 
 
+FOLDED = {  # causal, options: rectangles without a mask, in which heads that share keys are queries of one head
+    "one rectangle": (False, replace(SMALL, min_seq_len=96)),
+    "many rectangles": (True, replace(SMALL, pin_first=70)),
+    "mask only": (True, replace(SMALL, min_seq_len=96)),
+}
+
+
+@oracle
+@pytest.mark.parametrize(("heads", "key_heads"), [(9, 3), (4, 1), (3, 3)])
+@pytest.mark.parametrize("kind", FOLDED)
+def test_heads_that_share_keys_are_as_heads_with_copies_of_them(kind: str, heads: int, key_heads: int) -> None:
+    causal, settings = FOLDED[kind]
+    qkv = tensors(96, heads=heads, key_heads=key_heads, dtype=torch.float32)
+    copies = [x.detach().repeat_interleave(heads // x.shape[1], 1).requires_grad_() for x in qkv]
+    (out, lse), (plain, plain_lse) = (hyper(x, settings, causal=causal) for x in (qkv, copies))
+    assert (pieces(96, 96, causal, settings)[-1].kind == "exact") == (kind != "mask only")
+    assert relative(out, exact(copies, causal)) < 1e-6
+    assert torch.allclose(out, plain, rtol=0, atol=1e-6)
+    assert torch.allclose(lse, plain_lse, rtol=0, atol=1e-6)
+    share = torch.randn(out.shape, generator=seeded(2))
+    found, wanted = (
+        torch.autograd.grad((o * share).sum() + n.sin().sum(), x)
+        for o, n, x in ((out, lse, qkv), (plain, plain_lse, copies))
+    )
+    for mine, other in zip(found, wanted, strict=True):
+        assert relative(mine, other.unflatten(1, (mine.shape[1], -1)).sum(2)) < 1e-6
+
+
 @oracle
 def test_a_weight_is_one_in_the_mean() -> None:
     qkv = [x.detach() for x in tensors(48, heads=1, key_heads=1)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks import attention_errors as bench
-from letheon.attend.errors import local_window, perplexity, window_pairs
+from letheon.attend.errors import attention_norms, local_window, operator_errors, perplexity, window_pairs
 from letheon.attend.far import Settings
+from letheon.attend.hyper import MODEL
 from letheon.core.model.models import LanguageModel, load
 
 
@@ -35,6 +38,40 @@ def test_short_texts_have_no_error_and_a_mean_has_one(tiny: LanguageModel) -> No
     assert surprise == pytest.approx(perplexity(tiny, ids, every=8, first=90), rel=1e-4)
     row = bench.row_of(120, found, surprise)
     assert row["methods"]["far"]["pairs"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_errors_in_the_operator_norm_are_those_of_whole_matrices(causal: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (2 * torch.randn(1, heads, 90, 8, generator=draw) for heads in (4, 2, 2))
+    keys, values = (x.repeat_interleave(2, 1) for x in (k, v))
+    scores = q @ keys.mT / 8**0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones(90, 90, dtype=torch.bool).triu(1), -torch.inf)
+    weights = scores.softmax(-1)
+    norms = attention_norms(q, k, causal)
+    assert torch.allclose(norms, torch.linalg.svdvals(weights)[0, :, 0], rtol=1e-3)
+    out = torch.zeros_like(q)
+    out[:, 1] = (weights @ values)[:, 1] + 0.1 * q[:, 1]
+    found = operator_errors(out, weights @ values, v, norms)
+    for head, wrong in enumerate([weights[0, 0] @ v[0, 0], 0.1 * q[0, 1], weights[0, 2] @ v[0, 1]]):
+        scale = torch.linalg.svdvals(weights[0, head])[0] * torch.linalg.svdvals(values[0, head])[0]
+        assert float(found[head]) == pytest.approx(float(torch.linalg.svdvals(wrong)[0] / scale), rel=1e-3)
+    assert float(bench.by_operator(q, k, v, causal)(out)) == pytest.approx(float(found.median()), rel=1e-3)
+    assert float(found.max()) <= 1 + 1e-3, "an output of zeros has at most one"
+
+
+def test_errors_in_the_operator_norm_are_asked_for(tiny: LanguageModel) -> None:
+    ids = torch.randint(3, 250, (120,), generator=torch.Generator().manual_seed(0))
+    operators: dict[str, list[float]] = {}
+    short = replace(MODEL, min_seq_len=16, block_size=8, sample_size=8, pin_first=2, pin_recent=2)
+    found, surprise = bench.errors(tiny, ids, 40, 0, hyper=short, operators=operators)
+    assert max(operators["far"]) < 1e-5
+    assert min(operators["hyper"]) > 1e-4
+    assert {len(layers) for layers in operators.values()} == {tiny.model.config.num_hidden_layers}
+    row = bench.row_of(120, found, surprise, short, operators)
+    assert row["methods"]["hyper"]["operator_error"] == statistics.median(operators["hyper"])
+    assert row["methods"]["hyper"]["pairs"] < 0.9
 
 
 def test_windows_and_choices_are_counted_as_they_are_computed() -> None:

@@ -43,7 +43,14 @@ def test_a_language_model_learns_a_stream_and_a_finished_run_is_read_again(folde
 
 
 def test_strategies_are_compared_on_digits(folder, monkeypatch, capsys) -> None:
-    words = ("compare-strategies", "mlp=16", "--stream", "split-digits", "--strategies", "naive replay:capacity=50")
+    words = (
+        "compare-strategies",
+        "mlp=16/no-bias",
+        "--stream",
+        "split-digits",
+        "--strategies",
+        "naive replay:capacity=50",
+    )
     assert run(monkeypatch, *words, "--seeds", "2", "--out", "c", "--json", "-q") == 0
     printed = json.loads(capsys.readouterr().out)
     assert [entry["strategy"] for entry in printed["entries"]] == ["naive", "replay:capacity=50"]
@@ -75,6 +82,7 @@ def test_a_dry_run_writes_nothing(folder, monkeypatch, capsys) -> None:
         (("learn", "--stream", "split-digits"), "no model"),
         (("learn", "mlp", "--stream", "stream.toml"), "holds texts"),
         (("learn", "mlp=a", "--stream", "split-digits"), "write mlp"),
+        (("learn", "mlp=16/nobias", "--stream", "split-digits"), "mlp=100-100/no-bias"),
         (("learn", "./gone", "--stream", "stream.toml"), "is not a folder"),
         (("learn", "mlp", "--stream", "split-digits", "--strategy", "npoo"), "known:"),
         (("learn", "mlp", "--stream", "split-digits", "--epochs", "0"), "epochs"),

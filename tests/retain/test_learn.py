@@ -258,6 +258,32 @@ def test_strategies_are_compared_from_the_same_weights(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "compare.json").read_text())["seeds"] == [0, 1]
 
 
+def test_a_comparison_counts_parameters_and_what_strategies_hold(tmp_path: Path) -> None:
+    """A network of 518 weights of 4 bytes; a row of 8 numbers and three integers of 8 bytes, with a key in a memory."""
+    texts = ["naive", "replay:capacity=9", "ewc", "replay:capacity=9+si", "icarl:capacity=6", "joint"]
+    found = compare_strategies(
+        lambda seed: mlp(SIZES, seed), sample_stream(), texts, seeds=(0, 1), out=tmp_path, **OPTIONS
+    )
+    weights, row = 518 * 4, 8 * 4 + 3 * 8
+    memory = 9 * (row + 8) + 3 * 8  # and three counts
+    assert [entry.held_bytes for entry in found.entries] == [
+        0, memory, 2 * weights, memory + 4 * weights, 6 * row + weights, 60 * row
+    ]  # fmt: skip
+    assert {entry.parameters for entry in found.entries} == {518}
+    kept = json.loads((tmp_path / "compare.json").read_text())["entries"][3]["rows"][1]
+    assert kept["held_bytes"]["replay/memory"] == memory
+    assert kept["held_bytes"]["si/importance"] == weights
+    assert 'data-label="held, kB">3.36<' in render_strategies(found)
+    grown = compare_strategies(
+        lambda seed: mlp(SIZES, seed), sample_stream("task"), ["progressive"], seeds=(0,), **OPTIONS
+    )
+    assert grown.entries[0].parameters > 3 * 518  # type: ignore[operator]
+    for one in found.entries:
+        for each in one.rows:
+            del each["parameters"], each["held_bytes"]
+    assert 'data-label="held, kB"><' in render_strategies(found), "runs of an earlier version"
+
+
 def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from letheon.retain import compare
 

@@ -33,6 +33,39 @@ def relative_errors(
     return norms[0] / norms[1]
 
 
+def operator_errors(
+    out: Float[Tensor, "1 heads n d"],
+    exact: Float[Tensor, "1 heads n d"],
+    v: Float[Tensor, "1 groups n d"],
+    norms: Float[Tensor, " heads"],
+) -> Float[Tensor, " heads"]:
+    """Return ‖out - exact‖ / (‖D⁻¹A‖ ‖V‖) per head in the operator norm: what HyperAttention's guarantee bounds by ε.
+
+    Args:
+        norms: ‖D⁻¹A‖ per head, from `attention_norms`.
+    """
+    wrong, values = (torch.linalg.matrix_norm(x[0].float(), 2) for x in (out - exact, v))
+    return wrong / (norms * values.repeat_interleave(len(wrong) // len(values)))
+
+
+def attention_norms(
+    q: Float[Tensor, "1 heads n d"], k: Float[Tensor, "1 groups n d"], causal: bool, passes: int = 12
+) -> Float[Tensor, " heads"]:
+    """Return ‖D⁻¹A‖ per head: the largest singular value of the attention weights, from below.
+
+    Power iteration with d vectors at once. Products with the weights are attention with the vectors as values, and
+    products with their transpose its gradient, so that no matrix [n, n] is made. n is at least d.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        q, k = q.detach().clone(), k.detach().repeat_interleave(q.shape[1] // k.shape[1], 1)
+        x = torch.randn(q.shape, generator=torch.Generator().manual_seed(0)).to(q)
+        for _ in range(passes):
+            x = torch.linalg.qr(x).Q.contiguous().requires_grad_()
+            seen = functional.scaled_dot_product_attention(q, k, x, is_causal=causal)
+            (x,) = torch.autograd.grad(seen, x, seen.detach())
+        return torch.linalg.matrix_norm(seen.detach()[0].float(), 2)
+
+
 @contextmanager
 def attention_errors(model: LanguageModel, contenders: Mapping[str, Attend]) -> Iterator[dict[str, list[Tensor]]]:
     """Within the block, record each contender's relative errors [heads] per layer; the model itself attends exactly."""

@@ -87,7 +87,12 @@ Folders = Annotated[TrackedFolders, Group(OUTPUT)]
 Access = Annotated[LedgerAccess, Group(LEDGER)]
 
 Model = Annotated[str, typer.Argument(help="smollm2, tiny, a Hugging Face id, a folder, or a PEFT adapter's folder.")]
-Learner = Annotated[str, typer.Argument(help="A language model, or mlp (mlp=100-100) for the streams of images.")]
+Learner = Annotated[
+    str,
+    typer.Argument(
+        help="A language model, or mlp (mlp=100-100) for the streams of images; mlp/no-bias has a head without bias."
+    ),
+]
 Stream = Annotated[
     str,
     typer.Option(

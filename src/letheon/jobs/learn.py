@@ -18,20 +18,18 @@ from letheon.core.runs import Run, refuse_changes
 from letheon.retain import learn as learning
 from letheon.retain.composition import read_strategy
 from letheon.retain.learned import Learned
-from letheon.retain.models import mlp_for
+from letheon.retain.models import NAME, is_mlp, mlp_for
 from letheon.retain.page import render_learning
 from letheon.retain.settings import LearnSettings
 from letheon.retain.stream import Stream
 from letheon.retain.streams import read_stream
-
-SMALL = "mlp"
 
 
 @dataclass(frozen=True)
 class Source:
     """A model, a stream, and how the model learns it: what `learn` and `compare-strategies` share."""
 
-    model: str  # a language model, or `mlp` or `mlp=WIDTHS` for a small network
+    model: str  # a language model, or `mlp`, `mlp=WIDTHS`, `mlp=WIDTHS/no-bias` for a small network
     name: str  # the name or file of the stream
     training: Mapping[str, Any] = field(default_factory=dict)  # fields of `LearnSettings` that were given
 
@@ -51,7 +49,7 @@ class Source:
     @property
     def is_small(self) -> bool:
         """Whether the model is a small network that is made here."""
-        return self.model.partition("=")[0] == SMALL
+        return is_mlp(self.model)
 
     def plan(self, strategies: list[str], out: Path) -> dict[str, Any]:
         """Make every check that needs no model and return what would be done."""
@@ -120,7 +118,7 @@ class ResumedLearn:
         model = None
         if config.get("model") == "Sequential":
             stream = read_stream(config["stream"]["source"])
-            model = mlp_for(stream, self.model or SMALL, config["settings"]["seed"])
+            model = mlp_for(stream, self.model or NAME, config["settings"]["seed"])
         return _with_page(learning.resume(self.folder, model, self.device))
 
 

@@ -109,10 +109,13 @@ class ClassLearner(Learner):
         return outputs if self.mask is None else outputs + self.mask[task]
 
     def losses_of(self, outputs: Tensor, rows: TaskRows) -> Tensor:
-        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets, reduction="none")
+        return functional.cross_entropy(self._of_loss(outputs, rows), rows.targets, reduction="none")
 
     def loss(self, outputs: Tensor, rows: TaskRows) -> Tensor:
-        return functional.cross_entropy(self.masked(outputs, rows.task), rows.targets)
+        return functional.cross_entropy(self._of_loss(outputs, rows), rows.targets)
+
+    def _of_loss(self, outputs: Tensor, rows: TaskRows) -> Tensor:
+        return self.masked(self.strategy.logits(self, outputs, rows), rows.task)
 
     def split(self, outputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         return list(torch.split(outputs, list(sizes)))
@@ -126,7 +129,7 @@ class ClassLearner(Learner):
         rows = rows.part(0, ends[tasks - 1]) if tasks < len(ends) else rows
         with self.evaluating():
             pieces = [rows.part(i, i + EVALUATION_BATCH) for i in range(0, len(rows), EVALUATION_BATCH)]
-            logits = torch.cat([self.masked(self.outputs(piece), piece.task) for piece in pieces])
+            logits = torch.cat([self.masked(self.strategy.predict(self, piece), piece.task) for piece in pieces])
         right = (logits.argmax(1) == rows.targets).double()
         losses = functional.cross_entropy(logits, rows.targets, reduction="none").double()
         accuracy, loss = ([float(part.mean()) for part in torch.split(each, sizes)] for each in (right, losses))

@@ -20,7 +20,7 @@ from letheon.retain.comparison import Entry, StrategyComparison
 from letheon.retain.composition import read_strategy
 from letheon.retain.learn import learn, resolved
 from letheon.retain.learned import Learned
-from letheon.retain.models import mlp_for
+from letheon.retain.models import is_mlp, mlp_for
 from letheon.retain.page import render_strategies
 from letheon.retain.settings import LearnSettings
 from letheon.retain.stream import Stream
@@ -87,7 +87,7 @@ def compare_strategies(
 
 def model_maker(name: str, stream: Stream, device: str = "auto") -> Callable[[int], Any]:
     """Return a function that makes a fresh model per seed: `mlp` for tensors, a copied language model for texts."""
-    if name.partition("=")[0] == "mlp":
+    if is_mlp(name):
         return lambda seed: mlp_for(stream, name, seed)
     start = load(name, device=device)
 
@@ -163,8 +163,17 @@ def _entry(
 
 
 def _row(text: str, seed: int, run: Learned) -> dict[str, Any]:
-    curve = run.curve.to_json()
-    return {"strategy": text, "seed": seed, "seconds": run.seconds, "steps": run.steps, "metrics": run.metrics, **curve}
+    learner, curve = run.learner, run.curve.to_json()
+    return {
+        "strategy": text,
+        "seed": seed,
+        "seconds": run.seconds,
+        "steps": run.steps,
+        "parameters": sum(weight.numel() for weight in learner.model.parameters()),
+        "held_bytes": learner.strategy.held(learner),
+        "metrics": run.metrics,
+        **curve,
+    }
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:

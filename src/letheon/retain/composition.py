@@ -1,7 +1,8 @@
 """Composition: several strategies that act as one, as a learner calls them, and how one is read from text.
 
 Terms that add up are added (`extra`, `replay` with `replay_loss`). Hooks that act run from left to right. A decision
-that only one strategy can take (`loss`, `outputs`, `rows`, `order`, `epochs`) may be taken by one of them.
+that only one strategy can take (`loss`, `outputs`, `predict`, `logits`, `rows`, `order`,
+`epochs`) may be taken by one of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from letheon.core.registry import methods
 DECIDED = {
     "loss": "the loss of the new rows",
     "outputs": "the model's outputs",
+    "predict": "how classes are told",
+    "logits": "the logits of the loss",
     "rows": "which rows are learned",
     "order": "the order of the rows",
     "epochs": "how many epochs a task has",
@@ -31,7 +34,7 @@ class Composition:
     Attributes:
         before_task, after_task, before_step, after_step, after_backward, extras: hooks, which run from left to right.
         replaying: the strategies that replay.
-        rows, epochs, order, loss, outputs: the hooks of which a run has one each.
+        rows, epochs, order, loss, outputs, predict, logits: the hooks of which a run has one each.
         wants: the union of what the strategies want of a pass, see `Strategy.wants`.
 
     Raises:
@@ -52,6 +55,7 @@ class Composition:
         self.replaying = [part for part in parts if part.overrides("replay")]
         self.rows, self.epochs, self.order = self._one("rows"), self._one("epochs"), self._one("order")
         self.loss, self.outputs = self._one("loss"), self._one("outputs")
+        self.predict, self.logits = self._one("predict"), self._one("logits")
         self.wants: frozenset[str] = frozenset().union(*(part.wants for part in parts))
 
     def _all(self, hook: str) -> list[Callable[..., Any]]:
@@ -88,6 +92,10 @@ class Composition:
     def bytes_per_weight(self) -> float:
         """Bytes of float32 vectors per weight: the strategies' own; and weights, gradient, AdamW's moments, a copy."""
         return 4.0 * (1 + 1 + 2 + 1 + sum(len(part.of_weights or ()) for part in self.parts))
+
+    def held(self, learner: Any) -> dict[str, int]:
+        """Return the bytes that the strategies hold beside the model, as `STRATEGY/ATTRIBUTE`; see `Strategy.held`."""
+        return {f"{_name(part)}/{name}": size for part in self.parts for name, size in part.held(learner).items()}
 
     def prepare(self, learner: Any) -> None:
         """Check the learner's kind, then prepare the strategies from left to right."""

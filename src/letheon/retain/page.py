@@ -12,7 +12,7 @@ from letheon.report import figures
 from letheon.report.figures import FAINT, INK, canvas, look, spread, svg
 from letheon.report.html import render
 from letheon.report.numbers import interval, number
-from letheon.retain.comparison import StrategyComparison
+from letheon.retain.comparison import Entry, StrategyComparison
 from letheon.retain.learned import Learned
 
 SCENARIOS = {
@@ -29,6 +29,8 @@ SHOWN = (
     "worst-case accuracy",
     "average loss",
 )
+# What a strategy costs, beside them.
+COSTS = ("parameters", "held, kB", "seconds")
 
 
 def render_learning(learned: Learned) -> str:
@@ -57,20 +59,21 @@ def render_strategies(found: StrategyComparison) -> str:
     rows = []
     for entry in found.entries:
         if entry.error:
-            rows.append([entry.strategy, f"did not run: {entry.error}", *[""] * len(SHOWN)])
+            rows.append([entry.strategy, f"did not run: {entry.error}", *[""] * (len(SHOWN) + len(COSTS) - 1)])
             continue
         cells = [entry.metrics[name] for name in SHOWN]
-        seconds = sum(row["seconds"] for row in entry.rows) / len(entry.rows)
         shown = [f"{number(cell.value)} ({interval(cell)})" if interval(cell) else number(cell.value) for cell in cells]
-        rows.append([entry.strategy, *shown, f"{seconds:.1f}"])
+        rows.append([entry.strategy, *shown, *_costs(entry)])
     known = {entry.strategy: entry.metrics["average accuracy"] for entry in found.entries if not entry.error}
     return _page(
         title=f"{len(found.entries)} strategies on {found.stream}",
         over=f"{SCENARIOS[found.scenario]}; model {found.model}",
         words=f"Seeds {', '.join(map(str, found.seeds))}: each gives every strategy the same first weights and order.",
-        columns=["strategy", *SHOWN, "seconds"],
+        columns=["strategy", *SHOWN, *COSTS],
         rows=rows,
-        note="Means over seeds, in brackets their 95 % bootstrap interval. Shares from 0 to 1, the loss in nats.",
+        note="Means over seeds, in brackets their 95 % bootstrap interval. Shares from 0 to 1, the loss in nats. "
+        "Parameters are those of the model after the last task. Held is what the strategy holds beside the model then "
+        "(stored rows, copies of weights, importances), in kilobytes of 1,000 bytes.",
         figures=[
             figures.dots({"average accuracy": known}, "share", "Average accuracy of each strategy with its interval")
         ]
@@ -78,6 +81,13 @@ def render_strategies(found: StrategyComparison) -> str:
         else [],
         footer="Every seed's numbers are in compare.json beside this page.",
     )
+
+
+def _costs(entry: Entry) -> list[str]:
+    """Return the cells of `COSTS`; empty where a run of an earlier version did not count them."""
+    parameters, held = entry.parameters, entry.held_bytes
+    counted = ["" if parameters is None else f"{parameters:,.0f}", "" if held is None else number(held / 1000)]
+    return [*counted, f"{entry.seconds:.1f}"]
 
 
 def _page(**parts: Any) -> str:

@@ -1,8 +1,8 @@
-"""Gradients per row and per group of rows: the diagonal of the Fisher information, and one gradient per group.
+"""Gradients per row and per group of rows: the Fisher information's diagonal, the output's sensitivity, one per group.
 
-For a model whose weights all lie in linear layers that rows pass once, both come from one backward pass: a row's
-gradient of a weight is the outer product of the output's gradient and the input of the layer, and its square is the
-outer product of their squares. Other modules use `torch.func.vmap`; texts run one by one.
+For a model whose weights all lie in linear layers that rows pass once, all come from one backward pass: a row's
+gradient of a weight is the outer product of the output's gradient and the input of the layer, and its square (or
+absolute value) is the outer product of their squares. Other modules use `torch.func.vmap`; texts run one by one.
 """
 
 from __future__ import annotations
@@ -39,13 +39,48 @@ def diagonal_fisher(learner: Learner, rows: TaskRows, kind: Fisher = "true") -> 
     total = [torch.zeros_like(weight) for weight in learner.weights]
     with learner.evaluating():
         if not isinstance(learner, ClassLearner):
-            return _one_by_one(learner, rows, total)
-        for start in range(0, len(rows), CHUNK):
-            part = rows.part(start, start + CHUNK)
-            for labels, share in _labels(learner, part, kind):
-                _add_squares(learner, part, labels, share.sqrt(), total)
+            _one_by_one(learner, rows, lambda out, row: learner.losses_of(out, row).sum(), torch.square, total)
+        else:
+            _add_fisher(learner, rows, kind, total)
     torch._foreach_div_(total, float(len(rows)))
     return total
+
+
+def _add_fisher(learner: ClassLearner, rows: TaskRows, kind: Fisher, total: Vector) -> None:
+    def loss(outputs: Tensor, task: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+        return scale * functional.cross_entropy(learner.masked(outputs, task), labels, reduction="none")
+
+    for start in range(0, len(rows), CHUNK):
+        part = rows.part(start, start + CHUNK)
+        for labels, share in _labels(learner, part, kind):
+            possible = (share > 0).nonzero().flatten()  # impossible classes of a row have no loss
+            _add_sizes(learner, part, loss, (part.task, labels, share.sqrt()), torch.square, total, possible)
+
+
+def output_sensitivity(learner: Learner, rows: TaskRows) -> Vector:
+    """Return the mean over rows of |∂ ‖f(x)‖² / ∂ weight|, one tensor per weight; no label enters.
+
+    f(x) are a network's logits, in task-incremental streams those of the row's own task; for texts the logits of the
+    vocabulary, and ‖f(x)‖² is their mean over a row's answer tokens.
+    """
+    total = [torch.zeros_like(weight) for weight in learner.weights]
+    with learner.evaluating():
+        if not isinstance(learner, ClassLearner):
+            _one_by_one(learner, rows, lambda out, _: out.logits.float().square().sum(-1).mean(), torch.abs, total)
+        else:
+            _add_norms(learner, rows, total)
+    torch._foreach_div_(total, float(len(rows)))
+    return total
+
+
+def _add_norms(learner: ClassLearner, rows: TaskRows, total: Vector) -> None:
+    def loss(outputs: Tensor, task: Tensor) -> Tensor:
+        own = outputs if learner.mask is None else outputs.masked_fill(learner.mask[task] != 0, 0.0)
+        return own.square().sum(1)
+
+    for start in range(0, len(rows), CHUNK):
+        part = rows.part(start, start + CHUNK)
+        _add_sizes(learner, part, loss, (part.task,), torch.abs, total)
 
 
 def _labels(learner: ClassLearner, rows: TaskRows, kind: Fisher) -> list[tuple[Tensor, Tensor]]:
@@ -63,29 +98,38 @@ def _labels(learner: ClassLearner, rows: TaskRows, kind: Fisher) -> list[tuple[T
     return [(torch.full_like(rows.targets, label), shares[:, label]) for label in possible]
 
 
-def _add_squares(learner: ClassLearner, rows: TaskRows, labels: Tensor, scale: Tensor, total: Vector) -> None:
-    """total += Σ over rows of (scale · ∂ -log p(label))² for each weight."""
+def _add_sizes(
+    learner: ClassLearner,
+    rows: TaskRows,
+    loss: Callable[..., Tensor],
+    given: Sequence[Tensor],
+    size: Callable[[Tensor], Tensor],
+    total: Vector,
+    at: Tensor | None = None,
+) -> None:
+    """total += Σ over rows of size(∂ loss / ∂ weight).
+
+    Args:
+        loss: a function of outputs [n, classes] and the rows' `given` tensors [n, ...] that returns losses [n].
+        size: square or absolute value; of a product it is the product of the sizes.
+        at: the places of the rows that count; None takes all.
+    """
+    at = torch.arange(len(rows), device=rows.inputs.device) if at is None else at
+    given = [tensor[at] for tensor in given]
     layers = plain_layers(learner.model, learner.weights)
-    known = scale > 0  # impossible classes of a row have no loss
-
-    def loss_of(outputs: Tensor) -> Tensor:
-        logits = learner.masked(outputs, rows.task)
-        losses = functional.cross_entropy(logits, labels, reduction="none")
-        return (scale * losses)[known].sum()
-
     if layers is None:
-        _add_mapped_squares(learner, rows, labels, scale, total)
+        _add_mapped_sizes(learner, rows.inputs[at], loss, given, size, total)
         return
     place = {id(weight): i for i, weight in enumerate(learner.weights)}
 
     def see(name: str, entering: Tensor, leaving: Tensor) -> None:
         layer = layers[name]
         if id(layer.weight) in place:
-            total[place[id(layer.weight)]].add_(leaving.square().T @ entering.square())
+            total[place[id(layer.weight)]].add_(size(leaving).T @ size(entering))
         if layer.bias is not None and id(layer.bias) in place:
-            total[place[id(layer.bias)]].add_(leaving.square().sum(0))
+            total[place[id(layer.bias)]].add_(size(leaving).sum(0))
 
-    _backward(learner, rows, layers, loss_of, see)
+    _backward(learner, rows, layers, lambda outputs: loss(outputs[at], *given).sum(), see)
 
 
 def _backward(
@@ -116,28 +160,38 @@ def plain_layers(model: nn.Module, weights: Sequence[nn.Parameter]) -> dict[str,
     return layers if all(id(weight) in inside for weight in weights) else None
 
 
-def _add_mapped_squares(learner: ClassLearner, rows: TaskRows, labels: Tensor, scale: Tensor, total: Vector) -> None:
+def _add_mapped_sizes(
+    learner: ClassLearner,
+    inputs: Tensor,
+    loss: Callable[..., Tensor],
+    given: Sequence[Tensor],
+    size: Callable[[Tensor], Tensor],
+    total: Vector,
+) -> None:
     weights = {name: weight.detach() for name, weight in learner.parameters.items()}
 
-    def loss(weights: dict[str, Tensor], inputs: Tensor, label: Tensor, task: Tensor, scale: Tensor) -> Tensor:
-        logits = learner.masked(functional_call(learner.model, weights, (inputs[None],)), task[None])
-        return scale * functional.cross_entropy(logits, label[None])
+    def of_row(weights: dict[str, Tensor], row: Tensor, *given: Tensor) -> Tensor:
+        return loss(functional_call(learner.model, weights, (row[None],)), *(one[None] for one in given))[0]
 
-    at = (scale > 0).nonzero().flatten()
-    each = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0), randomness="different", chunk_size=32)
-    found = each(weights, rows.inputs[at], labels[at], rows.task[at], scale[at])
+    dims = (None, *[0] * (1 + len(given)))
+    found = vmap(grad(of_row), in_dims=dims, randomness="different", chunk_size=32)(weights, inputs, *given)
     for sums, gradient in zip(total, found.values(), strict=True):
-        sums.add_(gradient.square().sum(0))
+        sums.add_(size(gradient).sum(0))
 
 
-def _one_by_one(learner: Learner, rows: TaskRows, total: Vector) -> Vector:
+def _one_by_one(
+    learner: Learner,
+    rows: TaskRows,
+    loss: Callable[[Any, TaskRows], Tensor],
+    size: Callable[[Tensor], Tensor],
+    total: Vector,
+) -> None:
     for i in range(len(rows)):
         row = rows.part(i, i + 1)
         with torch.enable_grad():
-            gradient = learner.gradient_of(learner.losses_of(learner.outputs(row), row).sum())
-        torch._foreach_addcmul_(total, gradient, gradient)
-    torch._foreach_div_(total, float(len(rows)))
-    return total
+            gradient = learner.gradient_of(loss(learner.outputs(row), row))
+        for sums, one in zip(total, gradient, strict=True):
+            sums.add_(size(one))
 
 
 def group_gradients(learner: Learner, rows: TaskRows, sizes: Sequence[int]) -> Float[Tensor, "groups weights"]:

@@ -98,6 +98,14 @@ class Strategy:
         """Return the outputs, in training and in evaluation: logits [n, classes], or `Scores` for texts."""
         return learner.forward(rows)
 
+    def predict(self, learner: Learner, rows: TaskRows) -> Any:
+        """Return the logits [n, classes] by which a network tells classes in evaluation; by default the outputs."""
+        return learner.outputs(rows)
+
+    def logits(self, learner: Learner, outputs: Tensor, rows: TaskRows) -> Tensor:
+        """Return the logits that a network's cross-entropies take; by default the outputs as they are."""
+        return outputs
+
     def loss(self, learner: Learner, rows: TaskRows, outputs: Any) -> Tensor:
         """Return the loss of the new rows; by default the mean cross-entropy."""
         return learner.loss(outputs, rows)
@@ -115,6 +123,21 @@ class Strategy:
 
     def after_step(self, learner: Learner, rows: TaskRows) -> None:
         """Act after the optimizer's step: update memories and path integrals."""
+
+    # What it holds
+
+    def held(self, learner: Learner) -> dict[str, int]:
+        """Return the bytes that the strategy holds beside the model, by attribute in `keeps`.
+
+        These are stored rows, copies of weights and importances: all that a later task needs of earlier ones. A
+        strategy that goes back to rows outside `keeps` counts them too.
+        """
+        sizes: dict[str, int] = {}
+        for key, tensor in self.state_dict().items():
+            if not key.endswith("#"):  # the length of a list
+                name = key.partition("/")[0]
+                sizes[name] = sizes.get(name, 0) + tensor.nbytes
+        return sizes
 
     # Restarts
 

@@ -11,7 +11,8 @@ from torch.nn import functional
 from letheon.retain.learn import learn
 from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
-from letheon.retain.strategies.icarl import UNSEEN, ICaRL, herded, icarl_loss, nearest_mean
+from letheon.retain.prototypes import UNSEEN, nearest_mean
+from letheon.retain.strategies.icarl import ICaRL, herded, icarl_loss
 from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("icarl")

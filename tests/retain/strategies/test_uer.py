@@ -13,7 +13,7 @@ from letheon.papers.common.networks import network
 from letheon.retain.classes import ClassLearner
 from letheon.retain.composition import Composition, read_strategy
 from letheon.retain.learn import learn, make_learner
-from letheon.retain.models import mlp
+from letheon.retain.models import is_mlp, mlp, mlp_for
 from letheon.retain.rows import TaskRows
 from letheon.retain.settings import LearnSettings
 from letheon.retain.strategies.uer import UER, BiasWatch, bias_report, decompose_logits
@@ -150,3 +150,17 @@ def test_the_watch_reports_after_each_task_but_the_first_and_refuses_a_bias() ->
     assert len(watch.reports) == 2
     with pytest.raises(InputError, match="head has a bias"):
         learn(mlp(SIZES), sample_stream(), Composition([*read_strategy("uer:capacity=20").parts, watch], "uer"))
+
+
+def test_the_network_without_a_head_s_bias_has_logits_that_are_products() -> None:
+    name, watch = "mlp=16-16/no-bias", BiasWatch()
+    assert [is_mlp(one) for one in (name, "mlp/no-bias", "mlp/other")] == [True, True, False]
+    model, biased = (mlp_for(sample_stream(), one, seed=3) for one in (name, "mlp=16-16"))
+    assert model.state_dict().keys() == biased.state_dict().keys() - {"4.bias"}
+    assert all(torch.equal(weight, biased.state_dict()[key]) for key, weight in model.state_dict().items())
+    composed = Composition([*read_strategy("uer:capacity=20").parts, watch], "uer, watched")
+    learner = learn(model, sample_stream(), composed, batch_size=5, learning_rate=0.05).learner
+    rows = rows_of(learner, 2)
+    found = decompose_logits(learner.features(rows.inputs), learner.head.weight)
+    assert len(watch.reports) == 2
+    assert torch.allclose(learner.outputs(rows), found.dot, atol=1e-6)

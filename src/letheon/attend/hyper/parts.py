@@ -50,9 +50,7 @@ class _Attention(torch.autograd.Function):
         lse = torch.full(q.shape[:2], -torch.inf, dtype=exact, device=q.device)
         for part in parts:
             if isinstance(part, Piece):
-                keys, values = (part.of_keys(_for_every_head(x, len(q))) for x in (k, v))
-                found = attend(part.of_queries(q), keys, values, None, part.kind == "causal", scale)
-                _merge(part.of_queries(out), part.of_queries(lse), *found)
+                _attend_piece(out, lse, q, k, v, part, scale)
             else:
                 _attend_tiles(out.flatten(0, 1), lse.flatten(), q, k, v, part, scale)
         result = out.to(q.dtype)
@@ -90,9 +88,35 @@ class _Whole(NamedTuple):
     grad: Tensor
 
 
-def _for_every_head(x: Tensor, heads: int) -> Tensor:
-    """[key heads, n, d] -> [heads, n, d]."""
-    return x if len(x) == heads else x.repeat_interleave(heads // len(x), 0)
+class _Grouped:
+    """A piece as the kernels take it, where several heads of queries share one of keys.
+
+    Where no mask counts rows, the queries of all heads of a group attend to the group's keys as if they were queries of
+    one head (`fold`); otherwise the piece's keys are repeated for every head.
+    """
+
+    def __init__(self, piece: Piece, heads: int, key_heads: int, fold: bool) -> None:
+        self.piece, self.causal = piece, piece.kind == "causal"
+        self.batch = key_heads if fold and not self.causal else heads
+        self.group = heads // self.batch
+
+    def of_queries(self, x: Tensor) -> Tensor:
+        """[heads, n, ...] -> a view [batch, nodes, group, rows, ...]."""
+        windows = self.piece.of_queries(x)
+        return windows.view(self.batch, self.group, *windows.shape[1:]).transpose(1, 2)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[heads, n, ...] -> [batch, nodes, group * rows, ...]."""
+        return self.of_queries(x).flatten(2, 3)
+
+    def keys(self, x: Tensor) -> Tensor:
+        """[key heads, n, d] -> [batch, nodes, columns, d]."""
+        keys = self.piece.of_keys(x)
+        return keys if len(x) == self.batch else keys.repeat_interleave(self.batch // len(x), 0)
+
+    def apart(self, x: Tensor) -> Tensor:
+        """[batch, nodes, group * rows, ...] -> a view as `of_queries`."""
+        return x.view(*x.shape[:2], self.group, self.piece.rows, *x.shape[3:])
 
 
 def _merge(out: Tensor, lse: Tensor, new: Tensor, new_lse: Tensor) -> None:
@@ -113,6 +137,12 @@ def _tiles_at_once(tiles: Tiles) -> int:
     return max(1, GATHERED * torch.get_num_threads() // keys) if tiles.keys.device.type == "cpu" else count
 
 
+def _attend_piece(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, piece: Piece, scale: float) -> None:
+    heads = _Grouped(piece, len(q), len(k), fold=True)
+    found = attend(heads.queries(q), heads.keys(k), heads.keys(v), None, heads.causal, scale)
+    _merge(heads.of_queries(out), heads.of_queries(lse), *map(heads.apart, found))
+
+
 def _attend_tiles(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, tiles: Tiles, scale: float) -> None:
     for chunk in tiles.chunks(_tiles_at_once(tiles)):
         keys, values = _gathered(k, chunk.keys), _gathered(v, chunk.keys)
@@ -128,10 +158,11 @@ def _attend_tiles(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, til
 
 
 def _add_piece(sums: Sequence[Tensor], piece: Piece, whole: _Whole, scale: float) -> None:
-    q, grad, out, lse = (piece.of_queries(x) for x in (whole.q, whole.grad, whole.out, whole.lse))
-    k, v = (piece.of_keys(_for_every_head(x, len(whole.q))) for x in (whole.k, whole.v))
-    found = attend_backward(grad, q, k, v, out, lse, None, piece.kind == "causal", scale)
-    piece.of_queries(sums[0]).add_(found.queries)
+    # the CPU's backward kernel shares out heads and rectangles over threads, and no queries
+    heads = _Grouped(piece, len(whole.q), len(whole.k), fold=piece.nodes > 1)
+    q, grad, out, lse = (heads.queries(x) for x in (whole.q, whole.grad, whole.out, whole.lse))
+    found = attend_backward(grad, q, heads.keys(whole.k), heads.keys(whole.v), out, lse, None, heads.causal, scale)
+    heads.of_queries(sums[0]).add_(heads.apart(found.queries))
     for total, part in zip(sums[1:], found[1:], strict=True):
         piece.of_keys(total).add_(part.view(len(total), -1, *part.shape[1:]).sum(1))
 

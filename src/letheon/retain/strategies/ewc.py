@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,10 +17,8 @@ from torch import Tensor
 from letheon.core.registry import Checked, method
 from letheon.core.training.gradients import Vector
 from letheon.retain.learner import Learner
-from letheon.retain.penalty import add_penalty_gradient
+from letheon.retain.penalty import Anchored
 from letheon.retain.row_gradients import Fisher, diagonal_fisher
-from letheon.retain.rows import TaskRows
-from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
 
 
@@ -47,28 +44,14 @@ def sum_of_quadratics(
 
 
 @method("strategy", "ewc", Settings, paper="1612.00796")
-class EWC(Strategy):
-    divisible: ClassVar[bool] = True
-    of_weights: ClassVar[tuple[str, ...]] = ("importance", "anchor")
-    keeps: ClassVar[tuple[str, ...]] = ("importance", "anchor")
-    importance: Vector | None
-    anchor: Vector | None
-
-    def prepare(self, learner: Learner) -> None:
-        self.importance = self.anchor = None
-
-    @torch.no_grad()
-    def after_backward(self, learner: Learner, rows: TaskRows) -> None:
-        if self.importance is None or self.anchor is None:
-            return
-        gradients = learner.gradients()
-        add_penalty_gradient(gradients, learner.weights, self.importance, self.anchor, self.settings.strength)
-        learner.set_gradients(gradients)
+class EWC(Anchored):
+    @property
+    def strength(self) -> float:
+        strength: float = self.settings.strength
+        return strength
 
     def after_task(self, learner: Learner, task: Task) -> None:
-        rows = learner.train_rows(task)
-        rows = rows.sample(self.settings.samples or len(rows), learner.generator)
-        fisher = diagonal_fisher(learner, rows, self.settings.fisher)
+        fisher = diagonal_fisher(learner, self.estimated_on(learner, task), self.settings.fisher)
         weights = list(learner.snapshot().values())
         if self.importance is None or self.anchor is None:
             self.importance, self.anchor = fisher, weights

@@ -19,11 +19,10 @@ from torch.nn import functional
 from letheon.core.registry import Checked, method
 from letheon.retain.classes import ClassLearner
 from letheon.retain.learner import Learner
+from letheon.retain.prototypes import means_of, nearest_mean
 from letheon.retain.rows import TaskRows, joined
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
-
-UNSEEN = -1e4  # logit of a class that has no exemplars yet; below minus any squared distance of unit vectors
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,6 @@ def icarl_loss(
     return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
-def nearest_mean(
-    features: Float[Tensor, "n width"], means: Float[Tensor, "classes width"], known: Tensor
-) -> Float[Tensor, "n classes"]:
-    """Return minus the squared distances of unit features to unit means as logits; `UNSEEN` for unknown classes."""
-    unit = functional.normalize(features, dim=1)
-    return torch.where(known, -torch.cdist(unit, means).square(), UNSEEN)
-
-
 @method("strategy", "icarl", Settings, paper="1802.07569")
 class ICaRL(Strategy):
     keeps: ClassVar[tuple[str, ...]] = ("exemplars", "old")
@@ -95,10 +86,10 @@ class ICaRL(Strategy):
                 old = torch.func.functional_call(learner.model, self.old, (rows.inputs,))[:, past]
         return icarl_loss(outputs[:, seen], old, place[rows.targets])
 
-    def outputs(self, learner: Learner, rows: TaskRows) -> Any:
-        """Return the model's logits in training, distances to class means in evaluation."""
-        if torch.is_grad_enabled() or not self.exemplars:
-            return learner.forward(rows)
+    def predict(self, learner: Learner, rows: TaskRows) -> Any:
+        """Return minus the squared distances to class means; the outputs before there are exemplars."""
+        if not self.exemplars:
+            return learner.outputs(rows)
         assert isinstance(learner, ClassLearner)
         means, known = self._class_means(learner)
         return nearest_mean(learner.features(rows.inputs), means, known)
@@ -130,10 +121,5 @@ class ICaRL(Strategy):
     def _class_means(self, learner: ClassLearner) -> tuple[Tensor, Tensor]:
         """Return unit means [classes, width] of the exemplars' unit features, and which classes have exemplars."""
         if self._means is None or self._means[0] != learner.step:
-            rows = joined(self._stored())
-            with learner.evaluating():
-                features = functional.normalize(learner.features(rows.inputs), dim=1)
-            sums = torch.zeros(learner.classes, features.shape[1]).to(features).index_add(0, rows.targets, features)
-            known = torch.bincount(rows.targets, minlength=learner.classes) > 0
-            self._means = learner.step, functional.normalize(sums, dim=1), known
+            self._means = learner.step, *means_of(learner, joined(self._stored()))
         return self._means[1:]

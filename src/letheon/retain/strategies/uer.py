@@ -2,8 +2,9 @@
 
 Paper:   A Heuristic Bias Addressing Approach for Online Continual Learning, arXiv 2309.04081. The two-predictor rule is
          in the abstract; equal weights of both losses, τ = 0.09 and prediction by dot products are [inferred].
-Differs: new and old rows go through the model in one pass. The paper's head has no bias; where a head has one, it
-         enters the dot products and not the cosines. `BiasWatch` refuses such a head, as its logits are no products.
+Differs: new and old rows go through the model in one pass. The paper's head has no bias: on the command line
+         take `mlp/no-bias`. Where a head has one, it enters the dot products and not the cosines; `BiasWatch` refuses
+         it, as such logits are no products.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class BiasWatch(Strategy):
         if learner.head.bias is not None:
             raise InputError(
                 "the model's head has a bias, so its logits are no product of norms and an angle",
-                "make the head with nn.Linear(..., bias=False)",
+                "make the head with nn.Linear(..., bias=False), or take mlp/no-bias",
             )
 
     def after_task(self, learner: Learner, task: Task) -> None:
