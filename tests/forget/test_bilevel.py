@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -328,6 +329,29 @@ def test_finite_differences_are_taken_in_float32_under_bfloat16_training(deletio
 def test_facts_alone_are_ascended_and_the_rest_of_the_answer_is_kept(deletion: Request) -> None:
     history = forget("tiny", deletion, "grad_diff:tokens=value+bilevel:cap=0", steps=4, **TRAINING).outcome.history
     assert history[0]["keep_nll"] > 0
+
+
+@oracle
+def test_the_descent_keeps_the_answers_tokens_that_carry_no_fact(tiny: LanguageModel, deletion: Request) -> None:
+    """Without ρ the descent is ∇(L_r + keep); the tokens of the forget answers are counted by hand."""
+    request = replace(deletion, retain=deletion.retain[:1])  # a run draws retain rows, of one always the same
+    plain = naive.frozen_copy(tiny)
+    rows = naive.rows_of(plain, request, values=True)
+    others = [naive.row_logp(plain, row)[~torch.tensor(row.value)] for row in rows.forget]
+    keep, retain = -torch.cat(others).mean(), naive.nll_of_tokens(plain, rows.retain)
+    expected = flat(naive.gradients(retain + keep, plain))
+    handed: list[Tensor] = []
+
+    def take(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        handed.append(flat([p.grad for group in optimizer.param_groups for p in group["params"]]))
+
+    handle = register_optimizer_step_pre_hook(take)
+    recipe = "grad_diff:tokens=value+bilevel:inner_steps=0,beta=0,rho=0"
+    try:
+        forget(tiny, request, recipe, steps=1, clip=None, **TRAINING | {"batch_size": 8})
+    finally:
+        handle.remove()
+    assert float((handed[0] - expected).norm() / expected.norm()) < 1e-5
 
 
 @pytest.mark.parametrize("option", ["beta=-1", "inner_steps=-1", "growth=0", "epsilon=0", "hvp=maybe"])

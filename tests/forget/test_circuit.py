@@ -199,6 +199,13 @@ def test_every_entry_gets_its_groups_gradient() -> None:
     assert torch.equal(routed(f, r, group, project=True)[0], torch.tensor([1.0, 20.0, -3.0, 0.0]))
 
 
+@pytest.mark.oracle("by_group")
+def test_in_the_shared_group_the_forget_gradient_gives_way_to_the_retain_gradient() -> None:
+    """(1, 0) against (-1, 1), as above: (.5, .5) is left, (-1, 1) is added; exchanged: (1, 0) + (0, 1)."""
+    f, r = [torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, 1.0])]
+    assert torch.equal(routed(f, r, [torch.tensor([3, 3])], project=True)[0], torch.tensor([-0.5, 1.5]))
+
+
 def first_gradients(model: LanguageModel | str, request: Request, recipe: str, **options: Any) -> list[torch.Tensor]:
     """What the optimizer is given at the only step, one tensor per weight of the circuit."""
     seen: list[list[torch.Tensor]] = []

@@ -129,6 +129,17 @@ def test_swapping_target_and_reference_gives_disjoint_masks(toy: Toy) -> None:
 
 
 @PAPER
+def test_the_mask_found_is_that_of_target_prompts_against_reference_prompts(toy: Toy) -> None:
+    """Exchanged, the two give a mask that has no weight in common with this one."""
+    targets, references, sample = [1.0, 2.0], [0.0, 0.0], sampler(toy)
+    norms = (record_norms(toy, sample, prompts, steps=STEPS) for prompts in (targets, references))
+    expected = {name: masks.any(0) for name, masks in step_masks(toy, *norms, 0.3).items()}
+    found = find_mask(toy, sample, targets, references, steps=STEPS, sparsity=0.3)
+    assert all(bool(mask.any()) for mask in expected.values())
+    assert all(torch.equal(found[name], mask) for name, mask in expected.items())
+
+
+@PAPER
 def test_densities_stay_within_their_bounds(toy: Toy) -> None:
     target, reference = (record_norms(toy, sampler(toy), prompts, steps=STEPS) for prompts in ([1.0, 2.0], [0.0, 0.0]))
     for masks in step_masks(toy, target, reference, 0.15).values():

@@ -1,6 +1,7 @@
 """Every family of models: scored right, forgotten by every method or refused first, read by plain transformers.
 
-The default tests meet every family, every objective and every scope at least once; `--slow` runs all pairs.
+The default tests meet every family, every objective and every scope at least once; `--slow` runs all pairs of
+docs/families.md, the default and the named recipes among them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ OPTIONS = {
     "traced": "traced:width=1,rows=2,draws=1",
     "kuda": "kuda+null_space@traced:width=1,rows=2,draws=1",
     "retrain": "retrain:base=BASE",
+    # named recipes
+    "sae-unlearning": "sae-unlearning:layer=0,sae_steps=5,allow_poor=True",
+    "ofmu": "ofmu+bilevel:epsilon=0.001",
+    "k-fade": "k-fade+gauss_newton:cache=False",
+    "rule": "rule:group=2,max_new_tokens=2,steering_steps=1,blanks=False",
 }
 OBJECTIVES = [OPTIONS.get(record.name, record.name) for record in methods("objective")]
 SCOPES = [OPTIONS.get(record.name, record.name) for record in methods("scope")]
@@ -166,12 +172,12 @@ def test_every_family_objective_and_scope_meet_once(kind: str, saved: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in asked_methods() if not name.startswith("recipe")])
+@pytest.mark.parametrize("name", list(asked_methods()))
 def test_every_method_meets_every_family(name: str, kind: str, saved: Path, tmp_path: Path) -> None:
     record = name.split()[-1]
     text = asked_methods()[name].replace(record, OPTIONS.get(record, record)).replace("BASE", str(saved))
     start: str | LanguageModel = str(saved)
-    if record == "attenuation":  # it edits an adapter
+    if record in ("attenuation", "u-can"):  # they edit an adapter
         model = load(saved, device="cpu")
         with torch.no_grad():
             for parameter in attach_lora(model, 4, 8).values():

@@ -9,6 +9,7 @@ from letheon.core.errors import InputError, nearest
 from letheon.core.model.families import FAMILIES, family_structure
 from letheon.core.registry import Kind, Method, methods, named_recipes
 from letheon.forget.recipe import MARKS, Recipe, StandaloneMethod, read_method
+from letheon.forget.run import DEFAULTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ class FamilyVerdict:
 
 
 def family_verdicts() -> list[FamilyVerdict]:
-    """Ask every method and named recipe whether it works on each family of models, from the models' structure alone."""
+    """Ask the default, every method and every named recipe whether it works on each family, from structures alone."""
     found: list[FamilyVerdict] = []
     structures = {family.title: family_structure(kind) for kind, family in FAMILIES.items()}
     for name, text in asked_methods().items():
@@ -52,7 +53,7 @@ def family_verdicts() -> list[FamilyVerdict]:
 
 def asked_methods() -> dict[str, str]:
     """Return what `family_verdicts` asks about: a label, and the method's text; parts go with `npo`."""
-    asked = {}
+    asked = {f"default {DEFAULTS[0]}": DEFAULTS[0]}
     for record in methods():
         mark = next((mark for mark, kind in MARKS.items() if kind == record.kind), None)
         if record.kind in ("edit", "procedure"):

@@ -135,7 +135,7 @@ def test_der_losses_by_hand() -> None:
 
 @pytest.mark.oracle("der")
 def test_der_in_the_loop_is_its_loss_on_both_draws() -> None:
-    learner = learner_of(sample_stream(), "der:capacity=8,alpha=0.3,beta=0.7")
+    learner = learner_of(sample_stream(), "der:capacity=8,batch=3,alpha=0.3,beta=0.7")
     der = learner.strategy.parts[0]
     old, new = (learner.train_rows(task).part(0, 6) for task in learner.stream.tasks[:2])
     der.memory.add(old, logits=torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
@@ -143,6 +143,7 @@ def test_der_in_the_loop_is_its_loss_on_both_draws() -> None:
     mine = learner.total_loss(new)
     learner.generator.set_state(state)
     first, second = der.draw(new), der.draw(new)
+    assert set(first.index.tolist()) != set(second.index.tolist()), "two draws of three rows out of six"
     model = learner.model
     theirs = functional.cross_entropy(model(new.inputs), new.targets)
     theirs = theirs + 0.3 * (model(first.inputs) - first.kept["logits"]).square().mean()
@@ -156,6 +157,12 @@ def test_gdumb_learns_its_memory_alone_from_the_first_weights() -> None:
     memory = result.learner.strategy.parts[0].memory
     assert torch.bincount(memory.rows().targets).tolist() == [2] * 6
     assert result.steps == 3 * 5 * 3, "twelve rows in batches of five, five epochs, after each task"
+    alone = learner_of(sample_stream(), learning_rate=0.05)
+    alone.task, rows = 2, memory.rows()
+    for epoch in range(5):
+        for places in alone.strategy.order(alone, rows, epoch).split(5):
+            alone.one_step(rows.at(places))
+    assert torch.equal(flat(result.learner.weights), flat(alone.weights)), "it starts anew before each task"
 
 
 # Regularisation
@@ -253,6 +260,18 @@ def test_a_very_strong_ewc_stays_where_it_was_and_its_online_form_has_one_anchor
     assert held.metrics["forgetting"] <= free.metrics["forgetting"]  # type: ignore[operator]
     online = run("ewc:online=true").learner
     assert torch.equal(flat(online.strategy.find(EWC).anchor), flat([w.detach() for w in online.weights]))
+
+
+@pytest.mark.oracle("ewc")
+def test_online_ewc_lets_the_old_importance_decay_and_takes_the_new_as_it_is() -> None:
+    """γ F_old + F_new (Schwarz et al., Sec. 3.2)."""
+    learner = learner_of(sample_stream(), "ewc:online=true,decay=0.25,samples=0")
+    ewc, task = learner.strategy.find(EWC), learner.stream.tasks[0]
+    ewc.importance, ewc.anchor = ([torch.full_like(w, value) for w in learner.weights] for value in (2.0, 9.0))
+    ewc.after_task(learner, task)
+    new = diagonal_fisher(learner, learner.train_rows(task), "true")
+    assert torch.allclose(flat(ewc.importance), 0.25 * 2.0 + flat(new), rtol=1e-5)
+    assert torch.equal(flat(ewc.anchor), flat([w.detach() for w in learner.weights]))
 
 
 @pytest.mark.oracle("si")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from letheon.retain.learn import learn
 from letheon.retain.learned import Learned
 from letheon.retain.models import mlp
 from letheon.retain.prototypes import UNSEEN, nearest_mean
-from letheon.retain.strategies.icarl import ICaRL, herded, icarl_loss
+from letheon.retain.strategies.icarl import ICaRL, Settings, herded, icarl_loss
 from letheon.testing.strategies import sample_stream
 
 pytestmark = pytest.mark.oracle("icarl")
@@ -61,6 +62,20 @@ def test_exemplars_are_cut_to_equal_numbers_and_joined_to_the_next_task() -> Non
     assert {label: len(kept["targets"]) for label, kept in strategy.exemplars.items()} == dict.fromkeys("012345", 2)
     last = strategy.rows(result.learner, result.learner.stream.tasks[2])
     assert torch.bincount(last.task).tolist() == [4, 4, 20 + 4]
+
+
+def test_of_an_old_class_the_exemplars_that_were_chosen_first_stay() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watched(ICaRL):
+        def after_task(self, learner: Any, task: Any) -> None:
+            super().after_task(learner, task)
+            seen.append(self.exemplars["0"]["inputs"].clone())
+
+    learn(mlp([8, 16, 16, 6]), sample_stream(), Watched(Settings(capacity=12)), batch_size=4)
+    assert [len(rows) for rows in seen] == [6, 3, 2]
+    assert torch.equal(seen[1], seen[0][:3])
+    assert torch.equal(seen[2], seen[0][:2])
 
 
 def test_old_classes_are_told_apart_with_exemplars_and_not_without() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.retain.learn import learn
 from letheon.retain.models import mlp
+from letheon.retain.reward_files import FileReward
 from letheon.retain.strategies.rft import (
     RFT,
     Settings,
@@ -125,6 +127,74 @@ def test_a_reward_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
     assert float((model(inputs).argmax(1) % 2 == 0).float().mean()) > 0.9
     with pytest.raises(InputError, match="has no function 'odd'"):
         learn(mlp(SIZES), sample_stream(), f"rft:reward={path}:odd")
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "remedy"),
+    [
+        ("def judge(text, example)\n    return 1.0\n", "expected ':' in line 1", "correct it"),
+        ("import not_installed_anywhere\n", "No module named 'not_installed_anywhere'", "install it"),
+        ("limits = {}\nlimits['low']\n", "KeyError in line 2: 'low'", "define the function"),
+        ("import sys\nsys.exit('no answers')\n", "SystemExit in line 2: no answers", "define the function"),
+        ("def right(text, example):\n    return 1.0\n", "has no function 'judge'", "FILE.py:FUNCTION"),
+        ("def judge(text):\n    return 1.0\n", "takes (text), and is given two", "def judge(text, example)"),
+    ],
+)
+def test_a_reward_file_that_cannot_be_used_is_refused_before_the_model_is_read(
+    code: str, problem: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(code, encoding="utf-8")
+    monkeypatch.setattr("letheon.retain.learn.load_for", lambda *_: pytest.fail("the model was read"))
+    with pytest.raises(InputError, match=re.escape(problem)) as refused:
+        learn("tiny", sample_texts(), f"rft:reward={path}:judge")
+    assert str(path) in refused.value.problem
+    assert "judge" in refused.value.problem.replace(str(path), "")
+    assert remedy in refused.value.remedy
+    assert "\n" not in refused.value.problem
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return 1 / (len(text) * 0)", "failed for the text 'aa' of row 7: ZeroDivisionError in line 2: division by"),
+        ("return None", "returned None for the text 'aa' of row 7"),
+        ("return float('nan')", "returned nan for the text 'aa' of row 7"),
+        ("return '1'", "returned '1' for the text 'aa' of row 7"),
+        ("return [1.0, 0.0]", "returned [1.0, 0.0] for the text 'aa' of row 7"),
+    ],
+)
+def test_a_reward_of_texts_that_is_no_number_is_refused(body: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(f"def judge(text, example):\n    {body}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(f"{path}:judge {problem}")) as refused:
+        FileReward(f"{path}:judge").of_text("aa", Example("Say a", "aaa", id="7"))
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return drawn.no_such_thing", "failed for drawn classes of shape (20, 8): AttributeError in line 2"),
+        ("return None", "returned None for drawn"),
+        ("return 1.0", "returned 1.0 for drawn"),
+        ("return drawn[0]", "returned a tensor of shape (8,) for drawn"),
+        ("return drawn / 0", "returned numbers that are not finite for drawn"),
+    ],
+)
+def test_a_reward_of_classes_that_is_no_tensor_of_numbers_is_refused(body: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text(f"def judge(drawn, rows):\n    {body}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(f"{path}:judge {problem}")):
+        learn(mlp(SIZES), sample_stream(), f"rft:reward={path}:judge")
+
+
+def test_a_language_model_is_rewarded_by_a_function_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "judge.py"
+    path.write_text("def judge(text, example):\n    return len(text) > 1\n", encoding="utf-8")
+    options = f"rft:group=2,filter=none,max_new_tokens=2,reward={path}:judge"
+    assert learn("tiny", sample_texts(), options, batch_size=6, device="cpu").steps == 3
+    assert FileReward(f"{path}:judge").of_text("aa", Example("Say a", "aaa")) == 1.0
 
 
 @pytest.mark.parametrize("name", ["best", "gone.py:even", "exact:"])

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
-from runpy import run_path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -38,6 +37,7 @@ from letheon.core.training.reinforcement import (
     token_logp,
 )
 from letheon.retain.learner import Learner
+from letheon.retain.reward_files import FileReward
 from letheon.retain.rows import TaskRows
 from letheon.retain.strategy import Strategy
 from letheon.retain.stream import Task
@@ -148,19 +148,6 @@ def _plain(text: str) -> str:
 REWARDS: dict[str, TextReward] = {"exact": exact, "similarity": similarity}
 
 
-def own_reward(name: str) -> Any:
-    """Run a file and return its function, given as `FILE.py:FUNCTION`.
-
-    Raises:
-        InputError: the file has no such function.
-    """
-    path, _, function = name.rpartition(":")
-    found = run_path(path).get(function)
-    if not callable(found):
-        raise InputError(f"{path} has no function {function!r}", "write FILE.py:FUNCTION")
-    return found
-
-
 @method(
     "strategy",
     "rft",
@@ -175,6 +162,9 @@ class RFT(Strategy):
     Args:
         reward: function of drawn classes [n, group] and their rows, or of a text and its example; default as the
             settings say.
+
+    Raises:
+        InputError: the settings name a reward's file that cannot be used; see `FileReward`.
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("reference", "kept", "shares")
@@ -186,16 +176,17 @@ class RFT(Strategy):
     def __init__(self, settings: Settings | None = None, reward: ClassReward | TextReward | None = None) -> None:
         super().__init__(settings)
         self.reward: Any = reward
+        named = reward is None and self.settings.reward not in REWARDS
+        self.file_reward = FileReward(self.settings.reward) if named else None  # read before any model is
 
     def prepare(self, learner: Learner) -> None:
         self.reference, self.kept, self.shares = {}, None, []
         self.anchor: Anchor | None = None
         if self.reward is None:
-            named = REWARDS.get(self.settings.reward)
-            if named is None:
-                self.reward = own_reward(self.settings.reward)
+            if self.file_reward is not None:
+                self.reward = self.file_reward.of_text if learner.kind == "texts" else self.file_reward.of_classes
             else:
-                self.reward = named if learner.kind == "texts" else right_class
+                self.reward = REWARDS[self.settings.reward] if learner.kind == "texts" else right_class
         if learner.kind == "texts":
             _refuse_running_text(learner.stream.tasks)
 
