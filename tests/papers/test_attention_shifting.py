@@ -82,34 +82,6 @@ def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: 
     assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
 
 
-def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[tuple[int, int]] = []
-
-    def instead(taught: object, plan: Arm, seed: int, *, until: object) -> Trajectory:
-        steps.append((seed, plan.steps))
-        return run_of(0.5, 1.0, 0.1)
-
-    begin = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
-    monkeypatch.setattr(paper, "follow", instead)
-    monkeypatch.setattr(paper, "start", Mock(return_value=begin))
-    paper.reproduce(Scale(seeds=(0,)), Findings(primary=paper.PRIMARY))
-    assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
-
-
-def test_a_judged_run_may_take_three_times_the_steps_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[tuple[int, int]] = []
-
-    def instead(taught: object, plan: Arm, seed: int, *, until: object) -> Trajectory:
-        steps.append((seed, plan.steps))
-        return run_of(0.5, 1.0, 0.1)
-
-    begin = SimpleNamespace(copied=lambda: None, request=SimpleNamespace(forget=range(8)))
-    monkeypatch.setattr(paper, "follow", instead)
-    monkeypatch.setattr(paper, "start", Mock(return_value=begin))
-    paper.reproduce(Scale(seeds=(0,)), Findings(primary=paper.PRIMARY))
-    assert {(count, seed < 100) for seed, count in steps} == {(paper.STEPS, False), (3 * paper.STEPS, True)}
-
-
 def runs_with(rouge: float, nll: float, wrong: float) -> dict[int, dict[str, Trajectory]]:
     other = run_of(0.5, 1.0, 0.5)
     return {
