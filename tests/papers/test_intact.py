@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from letheon.papers import intact
 from letheon.papers.intact import (
     HEAD,
     ONLY_DRIFT,
     PRIMARY,
     RIVALS,
     STRENGTHS,
-    best,
+    TUNING_SEEDS,
     digit_domains,
     figures,
     frozen_features,
     judge,
     measured,
+    on_a_head,
     pretrained_features,
 )
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
+from letheon.papers.outcome import Scale
 
 
 def arm(accuracy: float, forgetting: float) -> list[dict[str, float]]:
@@ -74,4 +79,26 @@ def test_one_seed_forgets_less_under_protection() -> None:
     free, held = (measured(text, 0, setting) for text in ("naive", ONLY_DRIFT.format(1.0)))
     assert held["forgetting"] < 0.1 < free["forgetting"]
     assert held["cube width"] > 0
-    assert best(["naive"], setting) == "naive"
+
+
+@pytest.mark.parametrize("peak", [0.01, 3.0])
+def test_the_peak_and_the_rivals_are_best_on_the_tuning_seeds(peak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peak within the grid, and one that the search finds beyond it and that then is an arm of its own."""
+    peaks, seen = {"intact": peak, "online=false": 3.0, "online=true": 300.0, "lwf": 1.0}, set()
+
+    def fake(text: str, seed: int, setting: object) -> dict[str, float]:
+        seen.add(seed)
+        at = next((at for part, at in peaks.items() if part in text), 1.0)
+        strength = 0.1 if text == "naive" else float(text.split("strength=")[1].split(",")[0])
+        return {"seed": seed, "average accuracy": -abs(math.log(strength / at)), "forgetting": 0.1}
+
+    monkeypatch.setattr(intact, "measured", fake)
+    found = Findings()
+    results, top = on_a_head((digit_domains(), HEAD, frozen_features), Scale(seeds=(0, 1)), found)
+    assert top == f"{peak:g}"
+    assert set(results.arms) == {*(f"{strength:g}" for strength in STRENGTHS), top, *RIVALS}
+    assert seen == {*TUNING_SEEDS, 0, 1}
+    words = f"on seeds {', '.join(map(str, TUNING_SEEDS))}, by average accuracy on a head"
+    rivals = {"ewc": "3.0", "online ewc": "300.0", "lwf": "1.0"}
+    assert found.measured[f"chosen {words}"] == {"drift alone": str(peak), **rivals}
+    assert "300.0" in found.measured[f"scores of the search {words}"]["online ewc"]

@@ -84,6 +84,27 @@ def test_the_scaled_change_is_read_at_the_same_memorisation() -> None:
     assert outlandish.at_memorisation(row, None) is None
 
 
+@pytest.mark.parametrize(
+    ("kept", "share", "met"), [((0.99, 0.95, 0.93, 0.8, 0.7), 0.02, True), ((0.9,) * 5, 0.005, False)]
+)
+def test_that_no_share_keeps_memorisation_is_recorded(
+    kept: tuple[float, ...], share: float, met: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(*_: object) -> dict[str, list[Priming]]:
+        shares = zip(outlandish.SHARES, kept, strict=True)
+        found = {outlandish._name("top", one): [primed(-4.0, 1.0, 4.0 * left)] for one, left in shares}
+        return found | {"text": [primed(-4.0, 1.0, 4.0)]}
+
+    monkeypatch.setattr(outlandish, "results_of", fake)
+    monkeypatch.setattr(outlandish, "summary", lambda seed, *_: {"seed": seed})
+    monkeypatch.setattr(outlandish, "judge", lambda *_: None)
+    monkeypatch.setattr(outlandish, "figures", lambda *_: {})
+    found = Findings()
+    outlandish.reproduce(Scale(seeds=(0, 1)), found)
+    assert found.measured["share"] == share
+    assert found.checks == {"the share kept 0.92 of memorisation on the tuning seed": met}
+
+
 @pytest.mark.slow
 def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlandish, "STEPS", 20)

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from letheon.attend.resonance import Resonance, resonate
-from letheon.papers.common.recall_world import FAR, FREQUENT, NEAR, RARE, compared, right, streams, windowed_model
+from letheon.papers.common.recall_world import (
+    FAR,
+    FREQUENT,
+    KEPT_NEAR,
+    NEAR,
+    RARE,
+    compared,
+    right,
+    streams,
+    windowed_model,
+)
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
 from letheon.papers.resonance import ARMS, NOISES, PRIMARY, judge, make, noise_curve, noise_figure
@@ -58,7 +68,8 @@ def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     found = judged(results)
     assert set(found.parts) == set(PRIMARY)
     assert set(found.intervals) <= set(found.measured)
-    assert found.checks == {"logits are unchanged when off": True}
+    assert set(found.checks) == {"logits are unchanged when off", KEPT_NEAR}
+    assert found.checks["logits are unchanged when off"]
     assert [p for p, _ in noise_curve(results, "delta")] == [0.0, *NOISES]
     assert noise_figure(results).startswith("<svg")
 

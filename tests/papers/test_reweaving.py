@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from letheon.papers.common.recall_world import (
     ANSWERS,
     FAR,
     FREQUENT,
+    KEPT_NEAR,
     KEYS,
     NEAR,
     QUESTIONS,
@@ -30,6 +32,7 @@ from letheon.papers.common.recall_world import (
 )
 from letheon.papers.kit.findings import Findings
 from letheon.papers.kit.results import Results
+from letheon.papers.kit.tuning import TUNING_SEEDS
 from letheon.papers.outcome import Scale
 from letheon.papers.reweaving import ARMS, ATTENTION, OURS, PRIMARY, judge, make
 
@@ -105,8 +108,10 @@ def test_a_tiny_run_has_every_arm_part_and_figure(results: Results) -> None:
     found = judged(results)
     assert set(results.arms) == {"model", *ARMS}
     assert set(found.parts) == set(PRIMARY)
-    assert set(found.intervals) == {*PRIMARY, f"recall {FAR}, minus model"} <= set(found.measured)
-    assert found.checks == {"logits are unchanged when off": True}
+    beside = {f"recall {FAR}, minus model", f"recall {NEAR}, minus the model's"}
+    assert set(found.intervals) == {*PRIMARY, *beside} <= set(found.measured)
+    assert set(found.checks) == {"logits are unchanged when off", KEPT_NEAR}
+    assert found.checks["logits are unchanged when off"]
     assert recall_figure(results).startswith("<svg")
 
 
@@ -124,18 +129,46 @@ def test_an_arm_that_looks_back_as_well_can_win(ours: float, attention: float, v
     assert f"recall {FAR}, minus model" not in found.parts
 
 
+def recalls_nearby(ours: list[float]) -> Results:
+    def row(arm: str, near: float, i: int) -> dict[str, Any]:
+        value = (0.5 if arm == OURS else 0.2) + 0.001 * i
+        row: dict[str, Any] = {FAR: value, RARE: value, FREQUENT: value, NEAR: near, "beyond the window": 0.5}
+        return row | {"logits changed when off": 0.0, "parameters": 1, "fall of the loss at the end": 0.1}
+
+    alone = [1.0] * len(ours)
+    return Results(
+        {arm: [row(arm, near, i) for i, near in enumerate(ours if arm == OURS else alone)] for arm in ("model", *ARMS)}
+    )
+
+
+@pytest.mark.usefixtures("noise_over_seeds")
+def test_what_is_lost_nearby_is_a_condition_in_every_seed_and_no_part() -> None:
+    """Both sides recall everything: equal values are as good as it gets, and decide no part."""
+    same = judged(recalls_nearby([1.0] * 8))
+    assert (same.checks[KEPT_NEAR], same.verdict) == (True, "holds")
+    assert same.measured[f"recall {NEAR}, minus the model's"] == 0.0
+    assert judged(recalls_nearby([0.985] * 8)).verdict == "holds"
+    lost = judged(recalls_nearby([1.0] * 7 + [0.97]))
+    assert (lost.checks[KEPT_NEAR], lost.verdict) == (False, "inconclusive")
+
+
 def test_rates_are_chosen_on_a_model_that_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
+    peaks = {OURS: 2e-2, ATTENTION: 5e-3}
 
     def fake(model: Any, arm: str, make: Any, seed: int, steps: int, rate: float) -> dict[str, float]:
         seen.append(seed)
-        return {FAR: rate if arm == OURS else -rate}
+        return {FAR: -abs(math.log(rate / peaks[arm]))}
 
     monkeypatch.setattr(recall_world, "with_arm", fake)
     monkeypatch.setattr(recall_world, "BASE_STEPS", 1)
-    rates = tuned_rates((OURS, ATTENTION), make, FAR, Scale(), 5)
-    assert rates == {OURS: max(RATES), ATTENTION: min(RATES)}
-    assert min(seen) >= 100
+    found = Findings()
+    rates = tuned_rates(found, (OURS, ATTENTION), make, FAR, Scale(), 5)
+    assert rates == peaks, "the search goes on beyond the end of the grid"
+    assert set(seen) == set(TUNING_SEEDS)
+    search = found.measured["scores of the search on seeds 100, 101"]
+    assert list(search[ATTENTION]) == list(map(str, RATES))
+    assert list(search[OURS]) == [*map(str, RATES), "0.02", "0.04"]
 
 
 def test_the_attention_arm_is_one_head_of_causal_attention() -> None:

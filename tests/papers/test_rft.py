@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -96,21 +98,25 @@ def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(outcome.measured) >= set(ARMS)
     assert set(outcome.primary) == set(rft.PRIMARY)
     assert set(outcome.figures) == {"old accuracy", "paths"}
+    assert set(outcome.measured["chosen on seeds 100"]) == set(ARMS)
 
 
 def test_each_arm_has_the_rate_that_keeps_most_on_seeds_that_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
+    peaks = {SFT: 3e-5}
 
     def fake(world: int, name: str, rate: float, seed: int) -> Matched:
         seen.add(seed)
-        kept = {SFT: -rate, WITH_KL: None if rate > 1e-3 else rate}.get(name, rate)
-        return Matched(1.0, 0.9, kept)
+        lost = name == WITH_KL and rate > 1e-3 and seed == 101
+        return Matched(1.0, 0.9, None if lost else 1 - abs(math.log10(rate / peaks.get(name, 3e-3))) / 10)
 
     monkeypatch.setattr(rft, "make_parity", lambda seed: seed)
     monkeypatch.setattr(rft, "run", fake)
-    rates = rft.tuned()
-    assert rates[SFT] == min(rft.RATES)
-    assert rates[WITH_KL] == 1e-3, "a rate at which a run never reaches the target is not taken"
+    found = Findings()
+    rates = rft.tuned(found)
+    assert rates[SFT] == 3.3e-5, "the search goes on beyond the end of the grid"
+    assert rates[WITH_KL] == 1e-3, "a rate at which one run never reaches the target is not taken"
     assert {rates[name] for name in (NO_KL, rft.RLOO, rft.SOLVABLE, rft.LEARNABLE)} == {max(rft.RATES)}
     assert list(rates) == list(ARMS)
-    assert min(seen) >= 100
+    assert seen == set(rft.TUNING_SEEDS)
+    assert found.measured["scores of the search on seeds 100, 101, 102"][WITH_KL]["0.003"] is None

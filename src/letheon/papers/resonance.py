@@ -53,8 +53,7 @@ PRIMARY = (
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the arms' recall, on clean and on noisy streams, on one trained model per seed."""
     found.baselines += ["the model alone", *MEMORIES]
-    rates = tuned_rates(ARMS, make, FREQUENT, scale, STEPS)
-    found.measured["learning rates"] = rates
+    rates = tuned_rates(found, ARMS, make, FREQUENT, scale, STEPS)
     results = recall_results(rates, make, NOISES, scale, STEPS)
     judge(results, found)
     found.figures |= {"recall": recall_figure(results), "noise": noise_figure(results)}

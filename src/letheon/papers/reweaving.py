@@ -62,8 +62,7 @@ PRIMARY = (*recall_parts(OURS, f"recall {FAR}", ARMS), RARE_PART)
 def reproduce(scale: Scale, found: Findings) -> None:
     """Compare the arms' recall on one trained model and its streams per seed."""
     found.baselines += ["the model alone", *ARMS[1:]]
-    rates = tuned_rates(ARMS, make, FAR, scale, STEPS)
-    found.measured["learning rates"] = rates
+    rates = tuned_rates(found, ARMS, make, FAR, scale, STEPS)
     results = recall_results(rates, make, (), scale, STEPS)
     judge(results, found)
     steps = BASE_STEPS * (1 if scale.name == "fast" else 4)

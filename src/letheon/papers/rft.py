@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from letheon.core.statistics import estimate_mean
 from letheon.papers.common.networks import several
 from letheon.papers.common.parity import Matched, Parity, fine_tuned, make_parity, right_parity
 from letheon.papers.kit.findings import Findings, Pairs, mean
-from letheon.papers.kit.tuning import best_of
+from letheon.papers.kit.tuning import choose
 from letheon.papers.outcome import Scale
 from letheon.report.figures import dots
 from letheon.report.plots import lines
@@ -55,8 +54,7 @@ def reproduce(scale: Scale, found: Findings) -> None:
     """Train every arm from the same network, and compare where the new task's accuracy first reaches the target."""
     found.baselines += ["supervised fine-tuning (SFT)", "fine-tuning on the model's own right answers"]
     found.seeds = several(scale.seeds, EACH)
-    rates = tuned()
-    found.measured["learning rates"] = rates
+    rates = tuned(found)
     seeds = {seed: arms_of(seed, rates) for seed in found.seeds}
     runs = {name: [arms[name] for arms in seeds.values()] for name in ARMS}
     found.measured |= {name: summary(ones) for name, ones in runs.items()}
@@ -97,15 +95,14 @@ def run(world: Parity, name: str, rate: float, seed: int) -> Matched:
     return fine_tuned(world, strategy_of(ARMS[name]), seed, TARGET, learning_rate=rate, **TRAINING)
 
 
-def tuned() -> dict[str, float]:
+def tuned(found: Findings) -> dict[str, float]:
     """Each arm's rate: most of the old task is kept under the tuning seeds, all of which reach the target."""
     worlds = {seed: make_parity(seed) for seed in TUNING_SEEDS}
 
-    def kept(name: str, rate: float, seed: int) -> float:
-        old = run(worlds[seed], name, rate, seed).old
-        return -1.0 if old is None else old
+    def kept(name: str, rate: float, seed: int) -> float | None:
+        return run(worlds[seed], name, rate, seed).old
 
-    return {name: best_of(RATES, partial(kept, name), TUNING_SEEDS) for name in ARMS}
+    return choose(found, dict.fromkeys(ARMS, RATES), kept, TUNING_SEEDS)
 
 
 def strategy_of(options: dict[str, Any] | None) -> Strategy:

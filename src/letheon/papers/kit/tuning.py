@@ -75,13 +75,6 @@ def choose(
     return chosen
 
 
-def best_of(
-    settings: Sequence[Setting], score: Callable[[Setting, int], float], seeds: Sequence[int] = TUNING_SEEDS
-) -> Setting:
-    """The setting with the largest sum of scores over the tuning seeds, the first of equal ones; one needs no run."""
-    return settings[0] if len(settings) == 1 else max(settings, key=lambda one: sum(score(one, s) for s in seeds))
-
-
 def beyond(best: Setting, settings: Sequence[Setting]) -> Iterator[Setting]:
     """Yield the settings just beyond each end of the grid that the best one is at; none where a grid has one value."""
     if not isinstance(best, tuple):
