@@ -54,7 +54,12 @@ def test_a_run_is_read_where_the_target_is_first_met_and_ends_there(world: Parit
     assert found.steps % parity.CHECK_EVERY == 0
     assert len(found.path) == found.steps // parity.CHECK_EVERY
     assert all(new < 0.95 for new, _ in found.path[:-1])
-    assert found.path[-1] == (found.new, found.old)
+    assert found.path[-1][0] >= 0.95
+    assert found.path[-1][1] == found.old
+    assert found.new is not None
+    assert found.new != found.path[-1][0]  # of other rows
+    both = {tuple(row.tolist()) for row in world.matching[0]} & {tuple(row.tolist()) for row in world.new[0]}
+    assert not both
     never = fine_tuned(world, strategy_of(ARMS[NO_KL]), 0, 1.1, **(TRAINING | {"epochs": 1}))
     assert (never.old, never.steps) == (None, None)
     assert len(never.path) == 9  # 45 steps

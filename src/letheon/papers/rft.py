@@ -4,8 +4,9 @@ arXiv 2507.05386, 2025-07; ICML 2026. Full scale in the paper: seven multimodal 
 Here: parity of digits (the design of "RL's Razor"). A network sees 64 pixels and a task bit. It knows the ten classes
 of digits with permuted pixels (bit 0), and parity a little (bit 1). The new task is parity alone, where any class of
 the right parity is right: supervised fine-tuning gets the targets 0 and 1, reinforcement finds classes of its own.
-All arms are compared at the step where they first reach the target accuracy on the new task, each at its own rate: the
-one that keeps most of the old task under seeds that are not judged.
+All arms are compared at the step where they first reach the target accuracy on the new task, on half of its test rows,
+from which no other number comes; each at its own rate, the one that keeps most of the old task under seeds that are not
+judged.
 """
 
 from __future__ import annotations
