@@ -85,7 +85,7 @@ def test_the_scaled_change_is_read_at_the_same_memorisation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "share", "met"), [((0.99, 0.95, 0.93, 0.8, 0.7), 0.02, True), ((0.9,) * 5, 0.005, False)]
+    ("kept", "share", "met"), [((1.0, 0.99, 0.99, 0.95, 0.93, 0.8, 0.7), 0.02, True), ((0.9,) * 7, 0.001, False)]
 )
 def test_that_no_share_keeps_memorisation_is_recorded(
     kept: tuple[float, ...], share: float, met: bool, monkeypatch: pytest.MonkeyPatch
