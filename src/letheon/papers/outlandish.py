@@ -30,7 +30,8 @@ from letheon.report.figures import dots
 from letheon.report.plots import lines
 from letheon.retain.strategies.dilution import Ignored, diluted
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08)  # the paper's headline is 8 %, of models a thousand times as large
+# The paper's headline is 8 %, of models a thousand times as large.
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08)
 # Each text takes one of 8 rows of 40 batches, the paper's number for ordinary text. The optimizer is plain gradient
 # descent: AdamW makes all entries of a change about equally large, and then the top carries no more priming than any
 # other part (recorded before). The rate is the smallest at which the key word becomes known, and the share the largest
