@@ -44,6 +44,7 @@ WIDTH, HIDDEN = 16, 64
 BATCH, TESTED = 64, 250
 STEPS = {"fast": 600, "full": 4000}
 RATES = (3e-3, 6e-3)
+FINER = (1e-3, 2e-3, 3e-3, 4.5e-3, 6e-3, 9e-3)  # of arms that have nothing else to choose: as many settings as ours
 NORM_SCALES, POWERS = (0.25, 0.5, 1.0), (1.5, 3.0, 4.5, 6.0)  # 1: the authors'; 1.5 to 4.5: the norm-aware range
 # Share of questions whose powers are taken as spread out, and how far apart they must lie: "the norm is in use".
 SPREAD, APART = (0.1, 0.9), 0.3
@@ -51,7 +52,7 @@ SOFTMAX, RELU, ELU, HALF = "softmax", "relu", "elu + 1", "positive half only"
 OURS, AUTHORS, FROZEN = "norm-aware", "norm scale 1", "frozen power"  # the authors' scale stands beside a chosen one
 Setting = tuple[float, ...]  # the scale of the norm or the power, where an arm has one, and the learning rate
 CANDIDATES: dict[str, list[Setting]] = {
-    **{name: [(rate,) for rate in RATES] for name in (SOFTMAX, RELU, ELU, HALF)},
+    **{name: [(rate,) for rate in FINER] for name in (SOFTMAX, RELU, ELU, HALF)},
     OURS: list(product(NORM_SCALES, RATES)),
     AUTHORS: list(product((1.0,), RATES)),
     FROZEN: list(product(POWERS, RATES)),

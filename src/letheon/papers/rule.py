@@ -43,7 +43,7 @@ STEERING_RATE = 1e-3
 Setting = tuple[int, float]  # steps of a method (of the second stage), and its rate
 # To choose from; both stages have their own number of steps at each scale.
 DPO_SETTINGS = tuple(product((24, 48, 96), (3e-4, 1e-3)))
-RATES, REINFORCED = (3e-4, 6e-4), {"fast": 30, "full": 60}
+RATES, REINFORCED = (1.5e-4, 3e-4, 4.5e-4, 6e-4, 9e-4, 1.2e-3), {"fast": 30, "full": 60}  # as many settings as DPO
 DRAWS = 8  # sampled answers to a question that measures
 # "Over-refuses": refuses so much more of what it should answer than the model of both kinds of questions does.
 MARGIN = 0.1
