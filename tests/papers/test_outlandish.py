@@ -112,4 +112,4 @@ def test_a_tiny_run(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = catalogue.paper("outlandish").reproduce(Scale(seeds=(0, 1)))
     assert outcome.measured["text, log memorisation"] > 0
     assert set(outcome.figures) == {"prediction", "shares", "cures"}
-    assert len(outcome.rows) == 2 * 24 * 17
+    assert len(outcome.rows) == 2 * 24 * 19
