@@ -9,7 +9,7 @@ where the probability of the forgotten person's facts, interpolated, has fallen 
 them reach (then nothing is decided). There: ROUGE-L and log perplexity of answers about people whom no method was
 shown, half of them namesakes, and how often an answer about the forgotten person names another entity of that type.
 Every method has four candidates (rates, and for ours alpha), chosen on tuning worlds by that ROUGE-L among those that
-get there in a number of steps; a judged run that is not there by then takes up to three times as many. The world is
+reach 0.2 within 96 steps; a judged run may take three times as many steps. The world is
 invented and its entities are known, so that both shares need no judge. Reported: hedges, the share of answers that
 still give the true value (the paper's reproduction rate), and forgotten facts asked in wordings that no run has seen.
 That ours must leave a probability below one half was added after development runs.

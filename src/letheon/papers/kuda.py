@@ -7,9 +7,9 @@ nine others are the retain rows; utility is measured on the remaining four, whic
 Every run starts from the same model. The cosines are those of the recipe `kuda` at the end of 480 steps at one rate.
 Compared where the forget probability has fallen to 0.2, or to the next level that all compared runs reach (then nothing
 is decided): the recipe, the same without projection, gradient ascent, NPO and RMU, all on the same three matrices and
-each at the rate that keeps most there under seeds that are not judged. A rate is chosen among those that get there in a
-number of steps; a judged run that is not there by then takes up to three times as many. (Two earlier records decided
-at whatever level all runs reached, which was 0.7.) Reported, no part of the verdict:
+each at the rate that keeps most there under seeds that are not judged. A rate is chosen among those that reach 0.2
+within the arm's number of steps; a judged run may take three times as many steps. (Two earlier records decided at
+whatever level all runs reached, which was 0.7.) Reported, no part of the verdict:
 other windows of layers than the traced one, a strict threshold (whose null space lets next to nothing move, so that it
 stops forgetting by construction), and the projection without a retain loss.
 Full scale in the paper: WMDP and MUSE on models of 7B and 8B.

@@ -6,7 +6,7 @@ Measured here: TOFU-mini authors are forgotten by the inverted hinge loss throug
 layers: default LoRA, RILA alone, ROL alone, and both (ReGLU). Half of the other authors are the retain rows; what is
 judged is the probability and the extraction strength of the facts of the other half, which no run is shown, where the
 forget probability first falls to 0.2. Every adapter has its own rate, chosen on tuning seeds by that probability
-among those that get there in a number of steps; a judged run that is not there by then takes up to three times as many.
+among those that reach 0.2 within the search's number of steps; a judged run may take three times as many steps.
 RILA's B begins orthonormal and its A as large as the weights: a step of one rate goes farther than LoRA's.
 Fast: a model 96 wide that knows nothing else. Full: SmolLM2, which learned the same authors first.
 Reported: leakage, the share of the change of a layer's pooled outputs on retain rows that lies in ROL's directions,

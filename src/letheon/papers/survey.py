@@ -10,8 +10,8 @@ the survey says of guarantees. After relearning, a model from each method that t
 values to the right one of the forgotten authors more surely than the retrained model does, relearned alike; and a
 context that asks to forget leaves membership readable, although it is there when membership is asked for. Every member
 has its own learning rate, chosen on tuning seeds as a user would: by the probability of other authors' answers where it
-has forgotten, without a look at attacks; a judged run that is not there in the search's number of steps takes up to
-three times as many. The one-shot edits stand in the table only: at that level they left nothing of
+has forgotten, without a look at attacks; a judged run may take three times the
+search's number of steps. The one-shot edits stand in the table only: at that level they left nothing of
 a model (retained accuracy 0 on development seeds 102 and 103), and so nothing that could return.
 An earlier record stopped at a fixed level above that of retraining, so that more had to be there after relearning, had
 one rate for most members, and read what the in-context member leaks without its context, where it is the model before.

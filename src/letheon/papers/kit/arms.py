@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from letheon.forget.run import forget
 from letheon.papers.common.small_llama import copy_of, scored
 from letheon.papers.outcome import Scale
 
-Name = TypeVar("Name")
 Measure = Callable[[LanguageModel], dict[str, float]]
 
 
@@ -160,12 +159,7 @@ class Arms:
 
     def run(self, taught: Taught, seed: int) -> dict[str, Trajectory]:
         """Every arm from a copy of the taught model."""
-        return run_each(self.arms(), taught, seed)
-
-
-def run_each(arms: Mapping[Name, Arm], taught: Taught, seed: int) -> dict[Name, Trajectory]:
-    """Run arms, each from a copy of the taught model."""
-    return {name: follow(taught.copied(), arm, seed) for name, arm in arms.items()}
+        return {name: follow(taught.copied(), arm, seed) for name, arm in self.arms().items()}
 
 
 def memory_of(sets: Mapping[str, Sequence[Example]]) -> Measure:
