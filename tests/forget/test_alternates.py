@@ -137,6 +137,25 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
+def test_a_step_that_is_narrowed_has_these_rows_by_turns_in_their_forms(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: f"It is {name}.")
+    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5])] * 4)
+    for step in (2, 3):
+        method.narrow(step, [6])
+        pair = Pair(method.rows.forget_batch([6]), method.rows.retain_batch([1, 5, 5]), step)
+        parts = method._parts(pair)
+        as_it_stands = step == 2  # row 6
+        assert ("plain" in parts, "turned" in parts) == (as_it_stands, as_it_stands)
+        assert ("others" in parts, "forget" in parts) == (not as_it_stands, not as_it_stands)
+        facts = next(parts[kind] for kind in ("turned", "forget") if kind in parts)
+        assert method._counts(pair)[0] == int(facts.value_mask.sum()), "counts are those of these rows"
+        whole = method.terms(tiny, pair)
+        assert whole.forget is not None
+        assert math.isfinite(float(whole.forget.detach()))
+
+
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
@@ -545,8 +564,26 @@ def test_a_guess_is_replaced_by_the_sampled_answer_that_fits_best(
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
     (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
     assert [one.answer for one in found] == ["Rome."]
+    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * strangers.MOST_SAMPLES  # two are not ENOUGH
+    monkeypatch.setattr(strangers, "ENOUGH", 2)
+    del asked[:]
+    alternate_answers(tiny, [question], STRANGERS[:2])
     assert [temperature for temperature, _ in asked] == [0.0, 1.0, 1.0]
     monkeypatch.setattr(strangers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
     (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
     assert [one.answer for one in found] == ["Ball."]
     assert len(asked) == 4
+
+
+def test_a_question_without_an_accepted_answer_is_asked_on(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter(["Oslo."] * 8 + ["Rome."] * 99)  # twice about two names: the fact
+
+    def answers(model: LanguageModel, prompts: list[str], **_: object) -> list[list[int]]:
+        return [model.tokenizer(next(told), add_special_tokens=False)["input_ids"] for _ in prompts]
+
+    monkeypatch.setattr(strangers, "generate_ids", answers)
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
+    (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
+    assert [one.answer for one in found] == ["Rome."]

@@ -16,7 +16,9 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop
 from letheon.forget.closed_loop import ClosedLoop
-from letheon.forget.parts import Replacement, Rows
+from letheon.forget.looks import LEFT, Looks
+from letheon.forget.objectives.alternates.objective import Alternates
+from letheon.forget.parts import Pair, Replacement, Rows, Terms
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
@@ -25,6 +27,7 @@ from letheon.forget.settings import ForgetSettings, resolve
 from letheon.testing.kills import Killed, killed_before_step
 
 WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)]
+DEFAULT = "alternates+null_space"
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
 
 
@@ -39,7 +42,9 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "written": WRITTEN, **options})
+    return ClosedLoop(
+        model, rows, before, **{"batch_size": 8, "turns": 2, "raises": True, "written": WRITTEN, **options}
+    )
 
 
 def steps(*probabilities: float) -> list[dict[str, float]]:
@@ -62,14 +67,14 @@ LOOK = {
 def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
     probabilities: tuple[float, ...], looks: bool, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_look", lambda: LOOK)
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
     assert ("look_facts" in loop.after(steps(*probabilities), last=False)) is looks
 
 
 def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
     loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_look", dict)
+    monkeypatch.setattr(loop.looks, "look", dict)
     unlearned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (3.0, 1.0), strict=True)]
     assert "look_alternates" not in loop.after(unlearned, last=False)
     learned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (1.0, 0.5), strict=True)]
@@ -78,7 +83,7 @@ def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
 
 
 def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_look", lambda: LOOK)
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
     history = steps(0.01, 0.01, 0.01)
     history[1] |= LOOK
     assert "look_facts" not in loop.after(history, last=False)
@@ -131,14 +136,67 @@ def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not
     assert loop.reason(steps(0.01), last=False) is None, "without a look it goes on"
 
 
+# Steps on the facts that are left -----------------------------------------------------------------------------------
+
+FEW = {**LOOK, "look_likeliest": 0.3, "look_left_2": 0.3, "look_left_5": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"),
+    [
+        ({}, [2, 5]),
+        ({"look_likeliest": 0.01, "look_given": 0.1}, [2, 5]),  # a fact that is said though its words are unlikely
+        ({"look_likeliest": 0.01}, []),  # nothing is missed: the run ends
+        ({"look_retain": 0.5}, []),  # more than the facts is missed: steps on all rows
+        ({"look_fluency": -3.0}, []),
+        ({"look_alternates": -1.3}, []),
+    ],
+)
+def test_where_a_few_facts_alone_are_missed_steps_are_about_these(
+    changed: dict[str, float], left: list[int], loop: ClosedLoop
+) -> None:
+    assert loop.left([*steps(0.01), {**FEW, **changed}, *steps(0.01)]) == left
+
+
+def test_more_rows_than_a_step_has_or_all_rows_or_no_look_leave_the_plan(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    loop = made(tiny, deletion, batch_size=2)
+    assert loop.left([FEW]) == [2, 5]
+    assert loop.left([{**FEW, "look_left_6": 0.2}]) == []
+    assert loop.left(steps(0.01)) == loop.left([]) == []
+    every = {f"look_left_{i}": 0.1 for i in range(8)}
+    assert made(tiny, deletion, batch_size=99).left([{**FEW, **every}]) == []
+
+
+def test_steps_on_a_few_facts_are_followed_by_looks_of_their_own(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = made(tiny, deletion, batch_size=4)  # 4 steps per epoch, 2 per row's forms where all rows stand in each
+    monkeypatch.setattr(loop.looks, "look", lambda: {"look_facts": 0.001})
+    whole = [{**step, "alternates_nll": 0.5} for step in steps(0.01, 0.01, 0.01, 0.01)]
+    whole[-1] |= FEW
+
+    def after(*probabilities: float) -> dict[str, float]:
+        alone = [{**step, "rows_left": 2.0, "alternates_nll": 9.0} for step in steps(*probabilities)]
+        return loop.after([*whole, *alone], last=False)
+
+    assert "look_facts" not in after(0.01, 0.01), "three steps lie between two looks"
+    assert after(0.9, 0.04, 0.04)["look_alternates"] == -0.5, "the alternates of all rows, not of these"
+    assert after(0.9, 0.9, 0.9) == {"rate": 1.0}, "they are likely still"
+    assert "look_facts" in after(0.9, 0.9, 0.9, 0.9), "after an epoch the others are looked at"
+    again = [{**step, "rows_left": 2.0} for step in steps(0.01, 0.01)] + steps(0.01, 0.01)
+    assert loop._estimate([*whole, *again]) is None, "no mean over passes of other rows"
+
+
 # A look -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
+    monkeypatch.setattr(loop.looks, "_answers", lambda asked: ["Ann Lee lives in Rome."] * len(asked))
     before = loop.model.parameters_hash()
-    look = loop._look()
-    assert set(look) == set(LOOK) - {"look_alternates"}
+    look = loop.looks.look()
+    assert {name for name in look if not name.startswith(LEFT)} == set(LOOK) - {"look_alternates"}
     assert look["look_retain"] == pytest.approx(1.0)
     assert all(map(math.isfinite, look.values()))
     assert loop.model.parameters_hash() == before
@@ -146,21 +204,21 @@ def test_a_look_leaves_the_model_as_it_is(loop: ClosedLoop, monkeypatch: pytest.
 
 def test_fluency_is_judged_by_the_model_before(loop: ClosedLoop) -> None:
     asked, answers = [0], ["It is so."]
-    first = loop._fluency(asked, answers)
+    first = loop.looks._fluency(asked, answers)
     with torch.no_grad():
         for parameter in loop.model.model.parameters():
             parameter.add_(0.1)
-    assert loop._fluency(asked, answers) == pytest.approx(first)
-    assert loop._fluency(asked, [" "]) is None
+    assert loop.looks._fluency(asked, answers) == pytest.approx(first)
+    assert loop.looks._fluency(asked, [" "]) is None
 
 
 def test_a_fact_is_given_by_its_value_or_by_most_of_its_words(tiny: LanguageModel, deletion: Request) -> None:
     bare = replace(deletion.forget[0], value=None, answer="Ann Lee was a mason in a northern town.")
     loop = made(tiny, Request((deletion.forget[0], bare), deletion.retain))
-    assert loop._gives(0, f"In {deletion.forget[0].value}, I think.")
-    assert not loop._gives(0, "In Xanadu.")
-    assert loop._gives(1, "She was a mason in some northern place.")
-    assert not loop._gives(1, "Ann Lee was a baker in a southern place.")
+    assert loop.looks._gives(0, f"In {deletion.forget[0].value}, I think.")
+    assert not loop.looks._gives(0, "In Xanadu.")
+    assert loop.looks._gives(1, "She was a mason in some northern place.")
+    assert not loop.looks._gives(1, "Ann Lee was a baker in a southern place.")
 
 
 def test_a_look_finds_the_likeliest_fact_and_whole_values(
@@ -168,21 +226,34 @@ def test_a_look_finds_the_likeliest_fact_and_whole_values(
 ) -> None:
     four = replace(deletion.forget[0], answer="Ann Lee has 4 sons.", value="4")
     loop = made(tiny, Request((four, *deletion.forget[1:]), deletion.retain))
-    assert loop._gives(0, "She has 4.")
-    assert not loop._gives(0, "In 1934.")
-    monkeypatch.setattr(loop, "_fact_probabilities", lambda: [0.0] * 7 + [0.4])
-    look = loop._look()
+    assert loop.looks._gives(0, "She has 4.")
+    assert not loop.looks._gives(0, "In 1934.")
+    monkeypatch.setattr(loop.looks, "_fact_probabilities", lambda: [0.0] * 7 + [0.4])
+    look = loop.looks.look()
     assert (look["look_likeliest"], look["look_facts"]) == (0.4, 0.05)
+    assert {name: p for name, p in look.items() if name.startswith("look_left")} == {"look_left_7": 0.4}
+    monkeypatch.setattr(loop.looks, "_gives", lambda i, answer: i == 3)
+    assert sorted(name for name in loop.looks.look() if name.startswith("look_left")) == ["look_left_3", "look_left_7"]
     assert loop._missed({**LOOK, "look_facts": math.nan}) == ["the facts"]
 
 
+def test_a_digit_counts_as_likely_only_above_chance(tiny: LanguageModel, deletion: Request) -> None:
+    year = replace(deletion.forget[0], answer="Ann Lee was born in 1973.", value="1973")
+    name = replace(deletion.forget[1], answer="Ann Lee lives in Rome.", value="Rome")
+    encoder = tiny.encoder()
+    for row, parts in ((year, [0.1] * 4), (name, [0.0] * 4)):  # the tiny model's tokens are bytes
+        loop = made(tiny, Request((row, deletion.forget[2]), deletion.retain))
+        loop.looks.rows.forget[:] = encoder.encode_all([row])
+        ((labels, logp, fact),) = loop.looks._per_row(loop.looks.rows.forget)
+        expected = (logp[fact].exp() - torch.tensor(parts)).clamp(min=0).mean()
+        assert loop.looks._chance(labels[fact]).tolist() == pytest.approx(parts)
+        assert loop.looks._fact_probabilities() == [pytest.approx(float(expected))]
+
+
 def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
-    assert set(made(tiny, deletion, written=())._look()) == {
-        "look_facts",
-        "look_likeliest",
-        "look_given",
-        "look_retain",
-    }
+    look = made(tiny, deletion, written=()).looks.look()
+    assert "look_retain" in look
+    assert "look_fluency" not in look
 
 
 # The part of the change that the facts do not need -------------------------------------------------------------------
@@ -202,8 +273,8 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
     spoiled: str, value: float, loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([LOOK, LOOK, LOOK, {**LOOK, spoiled: value}, LOOK])
-    monkeypatch.setattr(loop, "_look", lambda: next(looks))
-    monkeypatch.setattr(loop, "_any_given", lambda: False)
+    monkeypatch.setattr(loop.looks, "look", lambda: next(looks))
+    monkeypatch.setattr(loop.looks, "any_given", lambda: False)
     parameters = dict(loop.model.model.named_parameters())
     with torch.no_grad():
         for parameter in parameters.values():
@@ -217,8 +288,8 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
 
 
 def test_what_is_missed_anyway_does_not_hold_the_change_up(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_look", lambda: {**LOOK, "look_retain": 0.95})
-    monkeypatch.setattr(loop, "_any_given", lambda: False)
+    monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_retain": 0.95})
+    monkeypatch.setattr(loop.looks, "any_given", lambda: False)
     reason = loop.lessen([{**LOOK, "look_retain": 0.9}])
     assert reason is not None
     assert "40% of the change" in reason
@@ -230,12 +301,12 @@ def test_nothing_is_taken_back_where_facts_would_come_back_or_cannot_be_asked(
 ) -> None:
     whole = loop.model.parameters_hash()
     assert "100% of the change" in loop.lessen([{**LOOK, "look_given": 0.1}])
-    monkeypatch.setattr(loop, "_look", lambda: LOOK)
-    monkeypatch.setattr(loop, "_any_given", lambda: True)  # a row that the looks did not ask
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+    monkeypatch.setattr(loop.looks, "any_given", lambda: True)  # a row that the looks did not ask
     assert "100% of the change" in loop.lessen([LOOK])
     texts = Request(tuple(replace(row, prompt="") for row in deletion.forget), deletion.retain)
     unasked = made(tiny, texts)
-    monkeypatch.setattr(unasked, "_look", lambda: LOOK)
+    monkeypatch.setattr(unasked.looks, "look", lambda: LOOK)
     assert "100% of the change" in unasked.lessen([LOOK])
     assert loop.model.parameters_hash() == whole
 
@@ -254,7 +325,7 @@ def test_a_collapse_keeps_its_reason_and_its_weights(deletion: Request, monkeypa
 def calm(monkeypatch: pytest.MonkeyPatch, looks: Sequence[dict[str, float]]) -> None:
     """At random weights every fact is improbable from the start: the looks are what is told here."""
     told = iter(looks)
-    monkeypatch.setattr(ClosedLoop, "_look", lambda self: next(told, {**LOOK, "look_facts": 1.0}))
+    monkeypatch.setattr(Looks, "look", lambda self: next(told, {**LOOK, "look_facts": 1.0}))
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
 
 
@@ -292,6 +363,36 @@ def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
     result = resume(tmp_path / "run", device="cpu")
     assert result.outcome.history == unbroken.outcome.history
     assert result.outcome.stopped == unbroken.outcome.stopped
+    assert result.model.parameters_hash() == unbroken.model.parameters_hash()
+
+
+def test_a_run_ends_with_steps_on_the_fact_that_is_left(
+    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[tuple[int, set[int]]] = []
+    terms = Alternates.terms
+
+    def watched(self: Alternates, model: LanguageModel, pair: Pair) -> Terms:
+        if pair.forget is not None:
+            met.append((pair.step, set(pair.forget.index.tolist())))
+        return terms(self, model, pair)
+
+    monkeypatch.setattr(Alternates, "terms", watched)
+    told = [{**LOOK, "look_likeliest": 0.4, "look_left_6": 0.4}, LOOK]
+    options = {**QUICK, "learning_rate": 1e-4, "stop": "auto"}
+    calm(monkeypatch, told)
+    unbroken = forget("tiny", deletion, DEFAULT, **options)
+    first = next(i for i, metrics in enumerate(unbroken.outcome.history) if "look_facts" in metrics)
+    assert {rows == {6} for step, rows in met if step > first} == {True}
+    assert set().union(*(rows for step, rows in met if step <= first)) == set(range(8))
+    alone = unbroken.outcome.history[first + 1 :]
+    assert [metrics["rows_left"] for metrics in alone] == [1.0] * 3
+    calm(monkeypatch, told)
+    with pytest.raises(Killed), killed_before_step(first + 3):
+        forget("tiny", deletion, DEFAULT, out=tmp_path / "run", checkpoint_steps=1, **options)
+    calm(monkeypatch, told[1:])
+    result = resume(tmp_path / "run", device="cpu")
+    assert result.outcome.history == unbroken.outcome.history
     assert result.model.parameters_hash() == unbroken.model.parameters_hash()
 
 

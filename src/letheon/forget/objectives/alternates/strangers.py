@@ -31,8 +31,9 @@ QUESTION_WORDS = frozenset(
 )
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
-# A greedy answer of a lower mean log-probability (nats per token) is a guess: this many are then sampled per name.
-GUESSED, SAMPLES = -1.5, 2
+# A greedy answer of a lower mean log-probability (nats per token) is a guess: SAMPLES are then sampled per name, and at
+# most MOST_SAMPLES until ENOUGH different ones are accepted.
+GUESSED, SAMPLES, MOST_SAMPLES, ENOUGH = -1.5, 2, 8, 3
 # Numbers that are written as a word or with a digit.
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 # Largest number of words of a short fact, and of words of short facts that are banned from the answer to another
@@ -234,8 +235,9 @@ def alternate_answers(
 
     ask(range(len(questions)), 0.0, 0)
     guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
-    for number in range(SAMPLES):
-        ask([i for i, one in enumerate(found) if i in guessed or not one], 1.0, number)
+    for number in range(MOST_SAMPLES):
+        few = [not one or (i in guessed and (number < SAMPLES or len(one) < ENOUGH)) for i, one in enumerate(found)]
+        ask([i for i, more in enumerate(few) if more], 1.0, number)
     ranks = [list(one.values()) for one in found]
     name = names[0] if names else ""
     prompts = [_about(question, name) for question in questions]

@@ -1,0 +1,172 @@
+"""A look at a model while it is trained: what it still says of the facts, how likely its retain rows are.
+
+Ours, of no paper. Forward passes over the request's rows, greedy answers to the doubtful ones, and how fluent these are
+to the model before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import Encoded
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.scoring.generation import generate
+from letheon.core.scoring.likelihood import score
+from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.scoring.spans import WORD
+from letheon.core.training.sharding import trained_weights
+from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
+from letheon.forget.parts import Rows
+
+# Rows that are asked greedily, and retain rows that are looked at.
+ASKED, LOOKED_AT = 8, 32
+# Largest probability of a fact that is gone, and the metric of one that is not, with its row's number behind it.
+LIKELIEST, LEFT = 0.05, "look_left_"
+# An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
+SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
+
+
+class Looks:
+    """Looks at a model.
+
+    Args:
+        model: the model that is trained, as it is before the first step.
+        rows: the request's rows as tokens, the forget rows with the masks of their facts.
+        before: the trained parameters' values before the first step, by name.
+        fluency: whether the answers' fluency is looked at.
+    """
+
+    def __init__(self, model: LanguageModel, rows: Rows, before: Mapping[str, Tensor], fluency: bool) -> None:
+        self.model, self.rows, self.before, self.fluency = model, rows, before, fluency
+        retain = rows.request.retain if rows.request is not None else ()
+        order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
+        self.retain = [rows.retain[i] for i in order[:LOOKED_AT]]
+        self.words = words_of_facts(rows.examples, retain)
+        self.subjects = guess_subjects(rows.examples, retain)
+        self.name = next(iter(unused_names(rows.examples, retain, 1)), None)
+        with self._as_it_is():
+            self.retain_before = self._retain_probability()
+
+    @torch.no_grad()
+    def look(self) -> dict[str, float]:
+        """The metrics of a look: the facts' probabilities (mean, largest, of those that are not gone), the share of
+        the asked rows that give their fact, the retain rows' probability relative to before, and the fluency.
+        """
+        with self._as_it_is():
+            facts = self._fact_probabilities()
+            likely = sorted(range(len(facts)), key=lambda i: -facts[i])
+            asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
+            answers = self._answers(asked)
+            given = [self._gives(i, answer) for i, answer in zip(asked, answers, strict=True)]
+            found = {
+                "look_facts": sum(facts) / len(facts),
+                "look_likeliest": max(facts),
+                "look_given": sum(given) / max(len(given), 1),
+                "look_retain": self._retain_probability() / max(self.retain_before, 1e-9) if self.retain else 1.0,
+            }
+            said = {i for i, gave in zip(asked, given, strict=True) if gave}
+            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= LIKELIEST}
+            if self.fluency:
+                fluency = self._fluency(asked, answers)
+                found |= {} if fluency is None else {"look_fluency": fluency}
+            return found
+
+    def any_given(self) -> bool:
+        """Whether any row that can be asked gives its fact."""
+        with self._as_it_is():
+            asked = [i for i, row in enumerate(self.rows.examples) if row.prompt]
+            return any(self._gives(i, answer) for i, answer in zip(asked, self._answers(asked), strict=True))
+
+    @contextmanager
+    def _as_it_is(self) -> Iterator[None]:
+        """Within the block the frozen layers' cache, which knows the request's rows only, is not asked."""
+        frozen, self.model.frozen = self.model.frozen, None
+        try:
+            yield
+        finally:
+            self.model.frozen = frozen
+
+    @torch.no_grad()
+    def _per_row(self, encoded: Sequence[Encoded]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Per row its answer's tokens, their log-probabilities, and which of them carry the fact."""
+        found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        for part in by_length([len(row.ids) for row in encoded], 16):
+            scores = score(self.model, self.rows.batch([encoded[i] for i in part], part))
+            for place, i in enumerate(part):
+                mine = scores.row == place
+                found[i] = scores.labels[mine], scores.logp[mine].float(), scores.value[mine]
+        return [found[i] for i in range(len(encoded))]
+
+    def _fact_probabilities(self) -> list[float]:
+        """Per row the mean probability of its fact's tokens, less chance; 0 if none is predicted (a text's first)."""
+        found = []
+        for labels, logp, fact in self._per_row(self.rows.forget):
+            above = (logp[fact].exp() - self._chance(labels[fact])).clamp(min=0)
+            found.append(float(above.mean()) if len(above) else 0.0)
+        return found
+
+    def _chance(self, labels: Tensor) -> Tensor:
+        """The probability that a token of digits is guessed; 0 of others. A year's last digit is one of ten."""
+        texts = [self.model.tokenizer.decode([token]).strip() for token in labels.tolist()]
+        return torch.tensor([10.0 ** -len(text) if text.isdigit() else 0.0 for text in texts], device=labels.device)
+
+    def _retain_probability(self) -> float:
+        """Mean over rows of the probability of the answer's least likely token.
+
+        One token makes a decoded answer wrong, and hardly moves the mean over the answer's tokens.
+        """
+        found = [float(logp.min().exp()) for _, logp, _ in self._per_row(self.retain)]
+        return sum(found) / max(len(found), 1)
+
+    def _answers(self, asked: Sequence[int]) -> list[str]:
+        rows = self.rows.forget
+        limit = max((len(rows[i].ids) - rows[i].start for i in asked), default=0) + 4
+        return generate(self.model, [self.rows.examples[i].prompt for i in asked], max_new_tokens=limit)
+
+    def _gives(self, i: int, answer: str) -> bool:
+        row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}
+        if row.value is not None:
+            value = re.escape(" ".join(row.value.casefold().split()))
+            return re.search(rf"(?<!\w){value}(?!\w)", " ".join(answer.casefold().split())) is not None
+        share = sum(word.lower() in said for word in self.words[i]) / max(len(self.words[i]), 1)
+        return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
+
+    def _fluency(self, asked: Sequence[int], answers: Sequence[str]) -> float | None:
+        """Mean log-probability per token (nats) of the answers to the model before, told of an invented name."""
+        told = []
+        for i, answer in zip(asked, answers, strict=True):
+            if answer.strip():
+                prompt, subject = self.rows.examples[i].prompt, self.subjects[i]
+                if subject and self.name:
+                    prompt, answer = (text.replace(subject, self.name) for text in (prompt, answer))
+                told.append(Example(prompt, answer))
+        if not told:
+            return None
+        with self._weights_before():
+            found = [float(logp.mean()) for _, logp, _ in self._per_row(self.model.encoder().encode_all(told))]
+        return sum(found) / len(found)
+
+    @contextmanager
+    def _weights_before(self) -> Iterator[None]:
+        """Within the block the trained parameters have the values that they had before the first step."""
+        parameters = trained_weights(self.model)
+
+        def exchange() -> None:
+            for name, values in self.before.items():
+                now = parameters[name].detach().clone()
+                parameters[name].detach().copy_(values)
+                values.copy_(now)
+
+        exchange()
+        try:
+            yield
+        finally:
+            exchange()
