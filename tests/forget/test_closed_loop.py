@@ -237,17 +237,33 @@ def test_a_look_finds_the_likeliest_fact_and_whole_values(
     assert loop._missed({**LOOK, "look_facts": math.nan}) == ["the facts"]
 
 
-def test_a_digit_counts_as_likely_only_above_chance(tiny: LanguageModel, deletion: Request) -> None:
-    year = replace(deletion.forget[0], answer="Ann Lee was born in 1973.", value="1973")
-    name = replace(deletion.forget[1], answer="Ann Lee lives in Rome.", value="Rome")
-    encoder = tiny.encoder()
-    for row, parts in ((year, [0.1] * 4), (name, [0.0] * 4)):  # the tiny model's tokens are bytes
-        loop = made(tiny, Request((row, deletion.forget[2]), deletion.retain))
-        loop.looks.rows.forget[:] = encoder.encode_all([row])
-        ((labels, logp, fact),) = loop.looks._per_row(loop.looks.rows.forget)
-        expected = (logp[fact].exp() - torch.tensor(parts)).clamp(min=0).mean()
-        assert loop.looks._chance(labels[fact]).tolist() == pytest.approx(parts)
-        assert loop.looks._fact_probabilities() == [pytest.approx(float(expected))]
+@pytest.mark.parametrize(
+    ("answer", "value", "logp", "expected"),
+    [
+        ("Born in 73.", "73", [0.15, 0.15], 0.05),  # a digit is right by chance one time in ten
+        ("Born in 73.", "73", [0.05, 0.05], 0.0),
+        ("Durham is it.", "Durham", [0.5, *[1e-9] * 5], 0.0),  # another name begins with a D
+        ("In Rome it is.", "Rome", [0.4] * 4, 0.4),
+        ("Ann Lee it is.", "Ann Lee", [0.4] * 3 + [0.0] * 4, 0.2),  # half of the words (a space is a token here)
+    ],
+)
+def test_a_fact_s_probability_is_the_mean_of_its_words(
+    answer: str,
+    value: str,
+    logp: list[float],
+    expected: float,
+    tiny: LanguageModel,
+    deletion: Request,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = replace(deletion.forget[0], answer=answer, value=value)
+    looks = made(tiny, Request((row, deletion.forget[2]), deletion.retain)).looks
+    (encoded,) = tiny.encoder().encode_all([row])
+    labels, fact = torch.tensor(encoded.ids[encoded.start :]), torch.tensor(encoded.value)
+    told = torch.full(labels.shape, -9.0)
+    told[fact] = torch.tensor(logp).log()
+    monkeypatch.setattr(looks, "_per_row", lambda rows: [(labels, told, fact)])
+    assert looks._fact_probabilities() == [pytest.approx(expected, abs=1e-5)]
 
 
 def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:

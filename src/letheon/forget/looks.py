@@ -6,6 +6,7 @@ to the model before.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ ASKED, LOOKED_AT = 8, 32
 LIKELIEST, LEFT = 0.05, "look_left_"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
+# How tokenizers write the space before a word.
+SPACES = " \u0120\u2581"
 
 
 class Looks:
@@ -106,17 +109,21 @@ class Looks:
         return [found[i] for i in range(len(encoded))]
 
     def _fact_probabilities(self) -> list[float]:
-        """Per row the mean probability of its fact's tokens, less chance; 0 if none is predicted (a text's first)."""
+        """Per row the mean probability of its fact's words; 0 if no token of them is predicted (a text's first).
+
+        A word's is the geometric mean over its tokens: a first syllable that another name has too does not make it
+        likely. Digits count above chance (.1 per digit): a year's last digit is one of ten.
+        """
         found = []
         for labels, logp, fact in self._per_row(self.rows.forget):
-            above = (logp[fact].exp() - self._chance(labels[fact])).clamp(min=0)
-            found.append(float(above.mean()) if len(above) else 0.0)
+            tokens = self.model.tokenizer.convert_ids_to_tokens(labels.tolist())
+            above = []
+            for part in words_of(tokens, fact.tolist()):
+                digits = [len(tokens[place].strip(SPACES)) for place in part if tokens[place].strip(SPACES).isdigit()]
+                chance = 10 ** -(sum(digits) / len(part)) if len(digits) == len(part) else 0.0
+                above.append(max(math.exp(float(logp[part].mean())) - chance, 0.0))
+            found.append(sum(above) / len(above) if above else 0.0)
         return found
-
-    def _chance(self, labels: Tensor) -> Tensor:
-        """The probability that a token of digits is guessed; 0 of others. A year's last digit is one of ten."""
-        texts = [self.model.tokenizer.decode([token]).strip() for token in labels.tolist()]
-        return torch.tensor([10.0 ** -len(text) if text.isdigit() else 0.0 for text in texts], device=labels.device)
 
     def _retain_probability(self) -> float:
         """Mean over rows of the probability of the answer's least likely token.
@@ -170,3 +177,18 @@ class Looks:
             yield
         finally:
             exchange()
+
+
+def words_of(tokens: Sequence[str], fact: Sequence[bool]) -> list[list[int]]:
+    """The places of a fact's tokens, by words: one begins after another token, or with a space.
+
+    >>> words_of(["\u0120D", "ur", "ham", ",", "\u0120New", "\u0120York"], [True, True, True, False, True, True])
+    [[0, 1, 2], [4], [5]]
+    """
+    found: list[list[int]] = []
+    for place, inside in enumerate(fact):
+        if inside and found and found[-1][-1] == place - 1 and not tokens[place].startswith(tuple(SPACES)):
+            found[-1].append(place)
+        elif inside:
+            found.append([place])
+    return found

@@ -307,13 +307,13 @@ def retain_loss(loop: Loop, pairs: Sequence[Pair]) -> float:
 
 def adam_denominators(loop: Loop) -> Vector:
     """sqrt(v̂) + ε of Adam's present state, bias corrected; ones for a parameter without a state."""
-    group = loop.optimizer.param_groups[0]
-    found = []
-    for parameter in loop.parameters.values():
-        state = loop.optimizer.state.get(parameter)
-        if not state:
-            found.append(torch.ones_like(parameter))
-            continue
-        corrected = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
-        found.append(corrected.sqrt() + group["eps"])
-    return found
+    return [adam_denominator(loop, parameter) for parameter in loop.parameters.values()]
+
+
+def adam_denominator(loop: Loop, parameter: Tensor) -> Tensor:
+    """The denominators of one parameter; see `adam_denominators`."""
+    group, state = loop.optimizer.param_groups[0], loop.optimizer.state.get(parameter)
+    if not state:
+        return torch.ones_like(parameter)
+    corrected: Tensor = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+    return corrected.sqrt_().add_(group["eps"])

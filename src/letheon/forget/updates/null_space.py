@@ -27,13 +27,13 @@ from letheon.core.errors import InputError
 from letheon.core.model.sites import is_transposed
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.sampling import some_of, stream_seed
-from letheon.core.training.gradients import Vector, norm
+from letheon.core.training.gradients import Vector, dot, norm
 from letheon.forget.curvature.null_space import Mode, NullSpace, matrices_among, null_spaces
 from letheon.forget.mixtures import refuse_moving_experts
 from letheon.forget.parts import Objective, Pair, Rows, Scope, Update
 from letheon.forget.recipe import Recipe
-from letheon.forget.separate_gradients import cosine, descend, separate_gradients
-from letheon.forget.updates.geometric import adam_denominators
+from letheon.forget.separate_gradients import descend, separate_gradients
+from letheon.forget.updates.geometric import adam_denominator
 
 if TYPE_CHECKING:
     from letheon.core.training.loop import Loop
@@ -124,12 +124,14 @@ class NullSpaceUpdate(Update):
         free = [
             gradient - self._blocked(name, gradient) for name, gradient in zip(loop.parameters, forget, strict=True)
         ]
+        lengths = {"forget": norm(forget), "free": norm(free), "retain": norm(retain)}
         metrics |= {
-            "alignment_unprojected": cosine(forget, retain),
-            "alignment": cosine(free, retain),
-            "passed": norm(free) / max(norm(forget), 1e-30),
+            "alignment_unprojected": dot(forget, retain) / (lengths["forget"] * lengths["retain"] or 1.0),
+            "alignment": dot(free, retain) / (lengths["free"] * lengths["retain"] or 1.0),
+            "passed": lengths["free"] / max(lengths["forget"], 1e-30),
             "kept": sum(space.kept for space in self.spaces.values()) / self._directions,
         }
+        del gradients, forget
         before = [parameter.detach().clone() for parameter in loop.parameters.values()]
         length = descend(loop, [f + r for f, r in zip(free, retain, strict=True)])
         metrics["gradient_norm"], limit = length, loop.settings.clip
@@ -142,15 +144,16 @@ class NullSpaceUpdate(Update):
         """Remove the part of the optimizer's step that acts on protected inputs."""
         group = loop.optimizer.param_groups[0]
         beta, rate, decay = group.get("betas", (0.0,))[0], group["lr"], group["weight_decay"]
-        denominators = adam_denominators(loop)
         for i, (name, parameter) in enumerate(loop.parameters.items()):
             self.momentum[i].lerp_(share * free[i], 1 - beta)
             if self.settings.part == "step":
-                made = parameter - before[i]
-            else:
+                parameter.sub_(self._blocked(name, parameter - before[i]))
+            elif name in self.spaces:
                 bias = 1 - beta ** float((loop.optimizer.state.get(parameter) or {"step": 1})["step"])
-                made = -rate * (self.momentum[i] / bias / denominators[i] + decay * before[i])
-            parameter.sub_(self._blocked(name, made))
+                made = (self.momentum[i] / bias).div_(adam_denominator(loop, parameter)).add_(before[i], alpha=decay)
+                parameter.sub_(self._blocked(name, made.mul_(-rate)))
+            else:  # it has no forget part but the decay
+                parameter.add_(before[i], alpha=rate * decay)
 
     def _blocked(self, name: str, change: Tensor) -> Tensor:
         """The part of a change that acts on protected inputs: all of it for a weight without a null space."""

@@ -105,7 +105,7 @@ def alternates_loss(
     "alternates",
     Settings,
     wants={"retain", "subject"},
-    recommended={"epochs": 6, "learning_rate": 4e-5, "stop": "auto"},
+    recommended={"epochs": 6, "learning_rate": 8e-5, "stop": "auto"},
     tiny={"names": 1},
 )
 class Alternates(Objective):

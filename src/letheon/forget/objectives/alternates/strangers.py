@@ -187,7 +187,9 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
     ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
-    "Se"). A word with digits is banned as a whole, so that other years stay possible; a single digit is not banned.
+    "Se"). A word with digits is banned as a whole, so that other years stay possible; a number of three tokens or more
+    up to its last token but one, since an alternate that shares all digits but one teaches these. A single digit is not
+    banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -201,7 +203,10 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
                 first = model.tokenizer.decode(ids[:1]).strip()
                 enough = sum(map(str.isalpha, first)) >= (2 if first[:1].isupper() else 3)
                 alone = enough and first.lower() not in FUNCTION_WORDS
-                few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
+                if word.isdigit():
+                    few = len(ids) - (len(ids) > 2)
+                else:
+                    few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
                 sequences[tuple(ids[:few])] = None
     return [list(ids) for ids in sequences if ids]
 
