@@ -137,25 +137,6 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
-def test_a_step_that_is_narrowed_has_these_rows_by_turns_in_their_forms(
-    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: f"It is {name}.")
-    method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5])] * 4)
-    for step in (2, 3):
-        method.narrow(step, [6])
-        pair = Pair(method.rows.forget_batch([6]), method.rows.retain_batch([1, 5, 5]), step)
-        parts = method._parts(pair)
-        as_it_stands = step == 2  # row 6
-        assert ("plain" in parts, "turned" in parts) == (as_it_stands, as_it_stands)
-        assert ("others" in parts, "forget" in parts) == (not as_it_stands, not as_it_stands)
-        facts = next(parts[kind] for kind in ("turned", "forget") if kind in parts)
-        assert method._counts(pair)[0] == int(facts.value_mask.sum()), "counts are those of these rows"
-        whole = method.terms(tiny, pair)
-        assert whole.forget is not None
-        assert math.isfinite(float(whole.forget.detach()))
-
-
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")

@@ -17,8 +17,7 @@ from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop
 from letheon.forget.closed_loop import ClosedLoop
 from letheon.forget.looks import LEFT, Looks
-from letheon.forget.objectives.alternates.objective import Alternates
-from letheon.forget.parts import Pair, Replacement, Rows, Terms
+from letheon.forget.parts import Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
@@ -27,7 +26,6 @@ from letheon.forget.settings import ForgetSettings, resolve
 from letheon.testing.kills import Killed, killed_before_step
 
 WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives in Rome.")], fluency=-1.0)]
-DEFAULT = "alternates+null_space"
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
 
 
@@ -42,9 +40,7 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    return ClosedLoop(
-        model, rows, before, **{"batch_size": 8, "turns": 2, "raises": True, "written": WRITTEN, **options}
-    )
+    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "written": WRITTEN, **options})
 
 
 def steps(*probabilities: float) -> list[dict[str, float]]:
@@ -136,57 +132,10 @@ def test_it_stops_when_all_goals_are_reached_and_says_at_the_bound_which_are_not
     assert loop.reason(steps(0.01), last=False) is None, "without a look it goes on"
 
 
-# Steps on the facts that are left -----------------------------------------------------------------------------------
-
-FEW = {**LOOK, "look_likeliest": 0.3, "look_left_2": 0.3, "look_left_5": 0.1}
-
-
-@pytest.mark.parametrize(
-    ("changed", "left"),
-    [
-        ({}, [2, 5]),
-        ({"look_likeliest": 0.01, "look_given": 0.1}, [2, 5]),  # a fact that is said though its words are unlikely
-        ({"look_likeliest": 0.01}, []),  # nothing is missed: the run ends
-        ({"look_retain": 0.5}, []),  # more than the facts is missed: steps on all rows
-        ({"look_fluency": -3.0}, []),
-        ({"look_alternates": -1.3}, []),
-    ],
-)
-def test_where_a_few_facts_alone_are_missed_steps_are_about_these(
-    changed: dict[str, float], left: list[int], loop: ClosedLoop
-) -> None:
-    assert loop.left([*steps(0.01), {**FEW, **changed}, *steps(0.01)]) == left
-
-
-def test_more_rows_than_a_step_has_or_all_rows_or_no_look_leave_the_plan(
-    tiny: LanguageModel, deletion: Request
-) -> None:
-    loop = made(tiny, deletion, batch_size=2)
-    assert loop.left([FEW]) == [2, 5]
-    assert loop.left([{**FEW, "look_left_6": 0.2}]) == []
-    assert loop.left(steps(0.01)) == loop.left([]) == []
-    every = {f"look_left_{i}": 0.1 for i in range(8)}
-    assert made(tiny, deletion, batch_size=99).left([{**FEW, **every}]) == []
-
-
-def test_steps_on_a_few_facts_are_followed_by_looks_of_their_own(
-    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = made(tiny, deletion, batch_size=4)  # 4 steps per epoch, 2 per row's forms where all rows stand in each
-    monkeypatch.setattr(loop.looks, "look", lambda: {"look_facts": 0.001})
-    whole = [{**step, "alternates_nll": 0.5} for step in steps(0.01, 0.01, 0.01, 0.01)]
-    whole[-1] |= FEW
-
-    def after(*probabilities: float) -> dict[str, float]:
-        alone = [{**step, "rows_left": 2.0, "alternates_nll": 9.0} for step in steps(*probabilities)]
-        return loop.after([*whole, *alone], last=False)
-
-    assert "look_facts" not in after(0.01, 0.01), "three steps lie between two looks"
-    assert after(0.9, 0.04, 0.04)["look_alternates"] == -0.5, "the alternates of all rows, not of these"
-    assert after(0.9, 0.9, 0.9) == {"rate": 1.0}, "they are likely still"
-    assert "look_facts" in after(0.9, 0.9, 0.9, 0.9), "after an epoch the others are looked at"
-    again = [{**step, "rows_left": 2.0} for step in steps(0.01, 0.01)] + steps(0.01, 0.01)
-    assert loop._estimate([*whole, *again]) is None, "no mean over passes of other rows"
+def test_the_bound_s_reason_names_the_rows_that_are_not_gone(loop: ClosedLoop, deletion: Request) -> None:
+    reason = loop.reason([{**LOOK, "look_likeliest": 0.3, "look_left_2": 0.3, "look_left_5": 0.1}], last=True)
+    assert reason is not None
+    assert f"; not gone: {deletion.forget[2].id}, {deletion.forget[5].id})" in reason
 
 
 # A look -------------------------------------------------------------------------------------------------------------
@@ -379,36 +328,6 @@ def test_a_killed_run_ends_in_the_bits_and_for_the_reason_of_an_unbroken_one(
     result = resume(tmp_path / "run", device="cpu")
     assert result.outcome.history == unbroken.outcome.history
     assert result.outcome.stopped == unbroken.outcome.stopped
-    assert result.model.parameters_hash() == unbroken.model.parameters_hash()
-
-
-def test_a_run_ends_with_steps_on_the_fact_that_is_left(
-    deletion: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    met: list[tuple[int, set[int]]] = []
-    terms = Alternates.terms
-
-    def watched(self: Alternates, model: LanguageModel, pair: Pair) -> Terms:
-        if pair.forget is not None:
-            met.append((pair.step, set(pair.forget.index.tolist())))
-        return terms(self, model, pair)
-
-    monkeypatch.setattr(Alternates, "terms", watched)
-    told = [{**LOOK, "look_likeliest": 0.4, "look_left_6": 0.4}, LOOK]
-    options = {**QUICK, "learning_rate": 1e-4, "stop": "auto"}
-    calm(monkeypatch, told)
-    unbroken = forget("tiny", deletion, DEFAULT, **options)
-    first = next(i for i, metrics in enumerate(unbroken.outcome.history) if "look_facts" in metrics)
-    assert {rows == {6} for step, rows in met if step > first} == {True}
-    assert set().union(*(rows for step, rows in met if step <= first)) == set(range(8))
-    alone = unbroken.outcome.history[first + 1 :]
-    assert [metrics["rows_left"] for metrics in alone] == [1.0] * 3
-    calm(monkeypatch, told)
-    with pytest.raises(Killed), killed_before_step(first + 3):
-        forget("tiny", deletion, DEFAULT, out=tmp_path / "run", checkpoint_steps=1, **options)
-    calm(monkeypatch, told[1:])
-    result = resume(tmp_path / "run", device="cpu")
-    assert result.outcome.history == unbroken.outcome.history
     assert result.model.parameters_hash() == unbroken.model.parameters_hash()
 
 

@@ -5,6 +5,8 @@ Each class has its exit code, so that Python and shell users can tell the same c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class LetheonError(Exception):
     """An error that the caller can understand and fix.
@@ -49,3 +51,13 @@ def nearest(name: str, known: list[str]) -> str:
 
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(set(known)))
+
+
+def some_of_them(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> some_of_them(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -3,9 +3,8 @@
 Ours, of no paper. No fixed number of steps serves every request. The training passes give the probability of the facts'
 tokens for free. Once it is near the goal, the model is looked at (forward passes only) and asked the rows that are most
 likely to be given still. The run ends when the facts are gone, the retain rows are as likely as before and the new
-answers are fluent; if the facts hardly become less likely, the learning rate rises. Where a look misses nothing but a
-few facts, as many as a step has rows or fewer, the steps up to the next look are about these alone. A bound of
-`MOST_RUNS` times the recipe's own steps ends the run in any case.
+answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
+recipe's own steps ends it in any case.
 
 A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
 `lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default, since no
@@ -22,6 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.looks import LEFT, LIKELIEST, Looks
@@ -38,8 +38,6 @@ KEPT, CLUMSY, UNLEARNED = 0.98, 0.5, 0.25
 # Where the odds of the facts fall less than this per epoch, the learning rate rises by RAISE, up to MOST_RATE times.
 LEAST_FALL, RAISE, MOST_RATE = 1.5, math.sqrt(10), 10.0
 LEAST_STEPS_BETWEEN_LOOKS = 3
-# The metric of a step that is about other rows than the planned ones: how many.
-ROWS_LEFT = "rows_left"
 # Shares of the whole change that are tried in turn, and the facts' mean probability up to which one is enough. The
 # likeliest fact may have GOAL; MARGIN more stays. Chosen on the demo's seed 100, by scaling the change of one run.
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -55,8 +53,7 @@ class ClosedLoop:
         model: the model that is trained, as it is before the first step.
         rows: the request's rows as tokens, the forget rows with the masks of their facts.
         before: the trained parameters' values before the first step, by name.
-        batch_size: forget rows of a step.
-        turns: visits of a forget row until it stands in the same form again.
+        per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
         written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
             have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
@@ -68,15 +65,12 @@ class ClosedLoop:
         rows: Rows,
         before: Mapping[str, Tensor],
         *,
-        batch_size: int,
-        turns: int,
+        per_epoch: int,
         raises: bool,
         written: Sequence[Replacement] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.batch_size, self.turns, self.raises = batch_size, turns, raises
-        # steps per pass over the forget rows in all their forms
-        self.per_epoch = math.ceil(len(rows.forget) / batch_size) * turns
+        self.per_epoch, self.raises = per_epoch, raises
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = sum(known) / len(known) if known else None
         self.looks = Looks(model, rows, before, fluency=self.fluency is not None)
@@ -86,14 +80,6 @@ class ClosedLoop:
     def rate(self, history: History) -> float:
         """The factor of the next step's learning rate."""
         return history[-1].get("rate", 1.0) if history else 1.0
-
-    def left(self, history: History) -> list[int]:
-        """The forget rows that the next step is about; none if these are the planned ones."""
-        look = next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
-        if look is None or self._missed(look) != ["the facts"]:
-            return []
-        left = sorted(int(name.removeprefix(LEFT)) for name in look if name.startswith(LEFT))
-        return left if len(left) <= min(self.batch_size, len(self.rows.forget) - 1) else []
 
     def after(self, history: History, last: bool) -> dict[str, float]:
         """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
@@ -107,8 +93,6 @@ class ClosedLoop:
         if self._looks_now(history, estimate) or last:
             learned = self._learned(history)
             return {**found, **({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
-        if ROWS_LEFT in history[-1]:
-            return found
         earlier = self._estimate(history[: -self.per_epoch])
         slow = estimate is not None and earlier is not None and _odds(estimate) > _odds(earlier) / LEAST_FALL
         if self.raises and slow and estimate is not None and estimate > NEAR and len(history) % self.per_epoch == 0:
@@ -128,6 +112,8 @@ class ClosedLoop:
         numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
         if not missed:
             return f"goals reached ({numbers})"
+        left = [self.rows.examples[int(name[len(LEFT) :])].id for name in look if name.startswith(LEFT)]
+        numbers += f"; not gone: {some_of_them(left)}" if left else ""
         return f"bound of {MOST_RUNS} plain runs reached, not met: {', '.join(missed)} ({numbers})" if last else None
 
     def _missed(self, look: Mapping[str, float]) -> list[str]:
@@ -144,9 +130,8 @@ class ClosedLoop:
         return [name for name, missed in conditions.items() if missed]
 
     def _learned(self, history: History) -> float | None:
-        """The alternates' mean log-probability per token (nats) over the last epoch's training passes, of all rows."""
-        whole = [metrics for metrics in history if ROWS_LEFT not in metrics]
-        recent = [metrics["alternates_nll"] for metrics in whole[-self.per_epoch :] if "alternates_nll" in metrics]
+        """The alternates' mean log-probability per token (nats) over the last epoch's training passes."""
+        recent = [metrics["alternates_nll"] for metrics in history[-self.per_epoch :] if "alternates_nll" in metrics]
         return -sum(recent) / len(recent) if recent else None
 
     def _is_learned(self, level: float | None) -> bool:
@@ -195,27 +180,25 @@ class ClosedLoop:
             now.copy_(after if share == 1 else torch.lerp(self.before[name].float(), after.float(), share))
 
     def _estimate(self, history: History) -> float | None:
-        """The mean probability of the facts' tokens over the last epoch's training passes, of the rows in them."""
-        period = self._period(history)
-        recent = history[-period:]
-        mixed = len({ROWS_LEFT in metrics for metrics in recent}) > 1
-        if mixed or len(history) < period or any("forget_nll" not in metrics for metrics in recent):
+        """The mean probability of the facts' tokens over the last epoch's training passes."""
+        recent = history[-self.per_epoch :]
+        if len(history) < self.per_epoch or any("forget_nll" not in metrics for metrics in recent):
             return None
         found = [metrics.get("fact_probability", math.exp(-metrics["forget_nll"])) for metrics in recent]
         return sum(found) / len(found)
 
     def _looks_now(self, history: History, estimate: float | None) -> bool:
-        looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
-        since = len(history) - 1 - looks[-1] if looks else len(history)
-        if ROWS_LEFT in history[-1] and since >= self.per_epoch:  # the other rows may have changed
-            return True
         if estimate is None or estimate > NEAR or not self._is_learned(self._learned(history)):
             return False
-        return not looks or since >= max(LEAST_STEPS_BETWEEN_LOOKS, self._period(history))
+        looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
+        wait = max(LEAST_STEPS_BETWEEN_LOOKS, self.per_epoch)
+        return not looks or len(history) - 1 - looks[-1] >= wait
 
-    def _period(self, history: History) -> int:
-        """Steps in which every row that they are about stood in all its forms."""
-        return self.turns if history and ROWS_LEFT in history[-1] else self.per_epoch
+
+def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply the learning rate that the loop has set for this step."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
 
 
 def _odds(probability: float) -> float:

@@ -156,7 +156,6 @@ class Objective(Configured):
         keeps_blocks: whether losses read more of a block than its output; weights in shards then stay whole until the
             end of a step.
         turns: visits of a forget row until it stands in the same form again; only then may its losses be compared.
-        narrows: whether a step can be about other forget rows than the planned ones.
     """
 
     recomputes: ClassVar[bool] = True
@@ -164,13 +163,9 @@ class Objective(Configured):
 
     written: Sequence[Replacement] = ()
     turns: int = 1
-    narrows: ClassVar[bool] = False
 
     def prepare(self, model: LanguageModel, rows: Rows, plan: Sequence[PairIndices]) -> None:
         """Compute reference values once, before the first step; `terms` looks them up by `index`."""
-
-    def narrow(self, step: int, forget: Sequence[int]) -> None:
-        """Be told, before a step's losses, that its forget rows are these and not the planned ones (`narrows`)."""
 
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         """The losses of a pair, each this pair's share of the effective batch's loss."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from letheon.core.errors import TrainingError
+from letheon.core.errors import TrainingError, some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.passes import FrozenLayers
 from letheon.core.model.sites import blocks
@@ -25,7 +25,7 @@ from letheon.core.training.loop import Loop, TrainingOutcome
 from letheon.core.training.placement import Place
 from letheon.core.training.settings import TrainSettings
 from letheon.core.training.sharding import Whole, from_main, ghosts
-from letheon.forget.closed_loop import MOST_RUNS, ROWS_LEFT, ClosedLoop
+from letheon.forget.closed_loop import MOST_RUNS, ClosedLoop, raise_rate
 from letheon.forget.parts import Objective, Pair, PairIndices, Penalty, Rows, Sampler, Scope, Update, terms_of
 from letheon.forget.recipe import Recipe, StandaloneMethod
 from letheon.forget.request import Request
@@ -90,8 +90,7 @@ class RecipeJob:
         # most objectives write nothing
         bare = [row.id for row, one in zip(self.rows.examples, self.objective.written, strict=False) if not one.plain]
         if bare:
-            rows = ", ".join(bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
-            self.warnings.append(f"no answer without the fact could be written for forget rows {rows}")
+            self.warnings.append(f"no answer without the fact could be written for forget rows {some_of_them(bare)}")
 
     def work(self, run: Run | None) -> Result:
         """Take the steps and check the weights that they leave."""
@@ -120,8 +119,7 @@ class RecipeJob:
                 self.model,
                 self.rows,
                 before,
-                batch_size=self.training.batch_size,
-                turns=self.objective.turns,
+                per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
                 written=self.objective.written,
             )
@@ -174,30 +172,24 @@ class RecipeJob:
 
     def _step(self, step: int) -> Mapping[str, float]:
         loop, size = self.loop, self.training.micro_batch_size
-        meeting, left = self.plan[step], []
         if self.closed is not None:
-            for group in loop.optimizer.param_groups:
-                group["lr"] *= self.closed.rate(loop.history)
-            if self.objective.narrows and (left := self.closed.left(loop.history)):
-                meeting = (left, meeting[1])
-                self.objective.narrow(step, left)
+            raise_rate(loop.optimizer, self.closed.rate(loop.history))
         processes, penalty = loop.accelerator.num_processes, self.scope.penalty
-        pairs = loop.shard(make_pairs(self.rows, meeting, size, processes, step, penalty))
+        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, processes, step, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
-            raise self._blamed(error, meeting, step) from None
+            raise self._blamed(error, step) from None
         if self.closed is not None:
-            metrics |= {ROWS_LEFT: float(len(left))} if left else {}
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
 
-    def _blamed(self, error: TrainingError, meeting: PairIndices, step: int) -> TrainingError:
+    def _blamed(self, error: TrainingError, step: int) -> TrainingError:
         """Name the first row whose own loss is not finite, and save the last good state."""
         guilty = "no row alone is to blame"
         with torch.no_grad():
-            for name, numbers in zip(("forget", "retain"), meeting, strict=True):
+            for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
                 for number in numbers:
                     alone: PairIndices = ([number], []) if name == "forget" else ([], [number])
                     pair = make_pairs(self.rows, alone, 0, 1, step, self.scope.penalty)[0]

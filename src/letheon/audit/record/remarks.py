@@ -13,6 +13,7 @@ from letheon.audit.measuring.judging import Judge
 from letheon.audit.plan import AuditPlan
 from letheon.audit.record.evidence import Attack, Continued, Metric, level_of
 from letheon.audit.record.metric_table import NO_REFERENCE, FindingsByRole
+from letheon.core.errors import some_of_them
 from letheon.forget.request import Request
 from letheon.report.numbers import number
 
@@ -130,11 +131,10 @@ def _not_held(findings: FindingsByRole, plan: AuditPlan) -> Iterator[str]:
     before = findings["before"]
     ids = never_held(before, plan)
     if ids and _recall(before.forget) > 0:
-        shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
         yield (
             f"{len(ids)} of the {len(plan.forget)} forget rows were never held by the model before, as far as this "
-            f"audit sees ({shown}): it does not give the fact, and the value is at most twice as probable as beside "
-            "names that it cannot know. They need no deletion."
+            f"audit sees ({some_of_them(ids)}): it does not give the fact, and the value is at most twice as probable "
+            "as beside names that it cannot know. They need no deletion."
         )
 
 

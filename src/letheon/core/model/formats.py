@@ -6,7 +6,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-from letheon.core.errors import InputError
+from letheon.core.errors import InputError, some_of_them
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,12 +74,9 @@ def check_tensors(name: str, missing: Collection[str], unread: Collection[str]) 
     """
     if missing:
         raise InputError(
-            f"{name} lacks tensors that its configuration asks for: {_some(missing)}",
+            f"{name} lacks tensors that its configuration asks for: {some_of_them(sorted(missing), MOST_NAMED)}",
             "complete the weight files, or give the config.json that belongs to them",
         )
-    return [f"{name} holds tensors that its configuration does not read: {_some(unread)}"] if unread else []
-
-
-def _some(tensors: Collection[str]) -> str:
-    more = len(tensors) - MOST_NAMED
-    return ", ".join(sorted(tensors)[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    if not unread:
+        return []
+    return [f"{name} holds tensors that its configuration does not read: {some_of_them(sorted(unread), MOST_NAMED)}"]

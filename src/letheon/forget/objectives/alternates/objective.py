@@ -35,7 +35,6 @@ from letheon.forget.objectives.alternates.turns import (
     fact_tokens,
     in_turn,
     learned_alike,
-    turn_at,
     with_fact_apart,
 )
 from letheon.forget.objectives.likelihood import Tokens
@@ -110,7 +109,6 @@ def alternates_loss(
 )
 class Alternates(Objective):
     turns = 2
-    narrows = True
 
     # Before the first step
 
@@ -129,38 +127,34 @@ class Alternates(Objective):
             forms=names,
             seed=rows.seed,
         )
-        self.pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
-        self.plain = {number for plain, _ in self.pools for number in plain}
+        pools = [(self._added(model, one.plain), self._added(model, one.others)) for one in self.written]
+        self.plain = {number for plain, _ in pools for number in plain}
         draw = random.Random(stream_seed(rows.seed, "forms of true answers"))
-        self.truths = [
+        truths = [
             self._facts(model, forms_of(row, [*rows.examples[:i], *rows.examples[i + 1 :], *retain], names, draw))
             for i, row in enumerate(rows.examples)
         ]
-        for i, (plain, _) in enumerate(self.pools):
+        for i, (plain, _) in enumerate(pools):
             alike = {
                 place
                 for number in plain
                 for place in learned_alike(rows.forget[i], self.extra[number], model.tokenizer.decode)
             }
             rows.forget[i] = with_fact_apart(rows.forget[i], alike)
-            for number in self.truths[i]:
+            for number in truths[i]:
                 if answer_of(self.extra[number]) == answer_of(rows.forget[i]):
                     self.extra[number] = with_fact_apart(self.extra[number], alike)
         forms = retain_forms(retain, names, rows.seed)
         visited = {i for _, numbers in plan for i in numbers if i < len(forms)}
         beside = {i: self._added(model, forms[i]) for i in sorted(visited)}
         draw = random.Random(stream_seed(rows.seed, "alternates"))
-        self.drawn = in_turn(self.pools, self.truths, [forget for forget, _ in plan], draw)
+        self.drawn = in_turn(pools, truths, [forget for forget, _ in plan], draw)
         self.beside = [
             self._drawn_forms(
                 beside, retained, len(turns) + sum(one.alternate is not None for one in turns.values()), draw
             )
             for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
-
-    def narrow(self, step: int, forget: Sequence[int]) -> None:
-        draw = random.Random(stream_seed(self.rows.seed, "alternates", step))
-        self.drawn[step] = {i: turn_at(step + i, self.pools[i], self.truths[i], draw) for i in forget}
 
     @staticmethod
     def _drawn_forms(

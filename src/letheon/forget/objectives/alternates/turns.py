@@ -42,17 +42,15 @@ def in_turn(
     visits: Counter[int] = Counter()
     drawn = []
     for step in plan:
-        drawn.append({i: turn_at(visits[i] + i, pools[i], truths[i], draw) for i in step})
-        visits.update(step)
+        found: dict[int, Turn] = {}
+        for i in step:
+            turn = (visits[i] + i) % 2
+            pool = pools[i][turn] or pools[i][1 - turn]
+            truth = draw.choice(truths[i]) if truths[i] and turn == 0 else None
+            found[i] = Turn(draw.choice(pool) if pool else None, truth)
+            visits[i] += 1
+        drawn.append(found)
     return drawn
-
-
-def turn_at(visit: int, pools: tuple[Sequence[int], Sequence[int]], truths: Sequence[int], draw: random.Random) -> Turn:
-    """Draw what stands for one forget row at a visit: at even ones an alternate as it stands, the truth in a form."""
-    turn = visit % 2
-    pool = pools[turn] or pools[1 - turn]
-    truth = draw.choice(truths) if truths and turn == 0 else None
-    return Turn(draw.choice(pool) if pool else None, truth)
 
 
 def answer_of(row: Encoded) -> tuple[int, ...]:
