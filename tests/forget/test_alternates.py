@@ -23,8 +23,10 @@ from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.core.scoring.generation import generate_ids
+from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.scoring.token_trees import Question as TokenQuestion
+from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.auto_retain import NEIGHBOURS
 from letheon.forget.objectives.alternates import alternate_rows, fitting, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
@@ -137,6 +139,18 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
+def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageModel, deletion: Request) -> None:
+    plan: list[PairIndices] = [([0, 1, 2], [0]), ([0, 1, 2], [0])]
+    method = prepared(tiny, deletion, Settings(forms=""), plan)  # true answers stand as they are
+    with torch.no_grad():
+        parts = [method.terms(tiny, Pair(method.rows.forget_batch(rows), None)) for rows in ([0, 1], [2])]
+        scores = score(tiny, method.rows.forget_batch([0, 1, 2]))
+    expected = fact_probabilities(tiny.tokenizer, scores)
+    assert len(expected) == 3
+    told = sum(terms.metrics["fact_probability"] for terms in parts)  # of micro-batches
+    assert told == pytest.approx(sum(expected) / 3, rel=1e-3)
+
+
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
@@ -201,6 +215,7 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("1951")) == {"195", " 195"}  # or the alternate would be 1952
     assert set(bans("17")) == {"17", " 17"}
+    assert max(bans("B52s"), key=len) == " B52s"  # with letters beside the digits, as a whole
     tokenizer = Syllables(2)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Seattle")) == {"Se", " Se", "seat", " seat", "SE", " SE"}

@@ -13,10 +13,11 @@ import torch
 
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
+from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop
 from letheon.forget.closed_loop import ClosedLoop
-from letheon.forget.looks import LEFT, Looks
+from letheon.forget.looks import LEFT, LIKELIEST, Looks
 from letheon.forget.parts import Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
@@ -70,7 +71,7 @@ def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
 def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
     loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.looks, "look", dict)
+    monkeypatch.setattr(loop.looks, "look", lambda: {"look_facts": 0.5, "look_given": 0.0, "look_retain": 1.0})
     unlearned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (3.0, 1.0), strict=True)]
     assert "look_alternates" not in loop.after(unlearned, last=False)
     learned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (1.0, 0.5), strict=True)]
@@ -186,33 +187,36 @@ def test_a_look_finds_the_likeliest_fact_and_whole_values(
     assert loop._missed({**LOOK, "look_facts": math.nan}) == ["the facts"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "value", "logp", "expected"),
-    [
-        ("Born in 73.", "73", [0.15, 0.15], 0.05),  # a digit is right by chance one time in ten
-        ("Born in 73.", "73", [0.05, 0.05], 0.0),
-        ("Durham is it.", "Durham", [0.5, *[1e-9] * 5], 0.0),  # another name begins with a D
-        ("In Rome it is.", "Rome", [0.4] * 4, 0.4),
-        ("Ann Lee it is.", "Ann Lee", [0.4] * 3 + [0.0] * 4, 0.2),  # half of the words (a space is a token here)
-    ],
-)
-def test_a_fact_s_probability_is_the_mean_of_its_words(
-    answer: str,
-    value: str,
-    logp: list[float],
-    expected: float,
-    tiny: LanguageModel,
-    deletion: Request,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_number(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = replace(deletion.forget[0], answer=answer, value=value)
-    looks = made(tiny, Request((row, deletion.forget[2]), deletion.retain)).looks
-    (encoded,) = tiny.encoder().encode_all([row])
-    labels, fact = torch.tensor(encoded.ids[encoded.start :]), torch.tensor(encoded.value)
-    told = torch.full(labels.shape, -9.0)
-    told[fact] = torch.tensor(logp).log()
-    monkeypatch.setattr(looks, "_per_row", lambda rows: [(labels, told, fact)])
-    assert looks._fact_probabilities() == [pytest.approx(expected, abs=1e-5)]
+    looks = made(tiny, deletion).looks
+    monkeypatch.setattr(looks, "_gives", lambda i, answer: False)
+    monkeypatch.setattr(looks, "_fact_probabilities", lambda: [math.nan, LIKELIEST, LIKELIEST + 0.01] + [0.001] * 5)
+    assert sorted(name for name in looks.look() if name.startswith(LEFT)) == [f"{LEFT}0", f"{LEFT}2"]
+
+
+def test_before_a_run_ends_all_rows_are_asked(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+    monkeypatch.setattr(loop.looks, "given", lambda: 0.1)  # a row that the look did not ask
+    found = loop.after(steps(0.01, 0.01), last=False)
+    assert found["look_given"] == 0.1
+    assert loop.reason([found], last=False) is None
+
+
+def test_what_is_no_number_is_missed(loop: ClosedLoop) -> None:
+    assert loop._missed({**LOOK, "look_retain": math.nan, "look_fluency": math.nan}) == ["the retain rows", "fluency"]
+
+
+def test_a_look_runs_the_layers_that_are_frozen_too(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(loop.looks, "_answers", lambda asked: seen.append(loop.model.frozen) or [""] * len(asked))
+    frozen = FrozenLayers(1)
+    loop.model.frozen = frozen
+    loop.looks.look()
+    assert seen == [None], "their cache knows the request's rows alone"
+    assert loop.model.frozen is frozen
+    loop.model.frozen = None
 
 
 def test_without_alternates_the_answers_fluency_is_not_looked_at(tiny: LanguageModel, deletion: Request) -> None:
@@ -239,7 +243,7 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
 ) -> None:
     looks = iter([LOOK, LOOK, LOOK, {**LOOK, spoiled: value}, LOOK])
     monkeypatch.setattr(loop.looks, "look", lambda: next(looks))
-    monkeypatch.setattr(loop.looks, "any_given", lambda: False)
+    monkeypatch.setattr(loop.looks, "given", lambda: 0.0)
     parameters = dict(loop.model.model.named_parameters())
     with torch.no_grad():
         for parameter in parameters.values():
@@ -254,7 +258,7 @@ def test_the_change_is_scaled_down_while_no_goal_is_missed(
 
 def test_what_is_missed_anyway_does_not_hold_the_change_up(loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.looks, "look", lambda: {**LOOK, "look_retain": 0.95})
-    monkeypatch.setattr(loop.looks, "any_given", lambda: False)
+    monkeypatch.setattr(loop.looks, "given", lambda: 0.0)
     reason = loop.lessen([{**LOOK, "look_retain": 0.9}])
     assert reason is not None
     assert "40% of the change" in reason
@@ -267,7 +271,7 @@ def test_nothing_is_taken_back_where_facts_would_come_back_or_cannot_be_asked(
     whole = loop.model.parameters_hash()
     assert "100% of the change" in loop.lessen([{**LOOK, "look_given": 0.1}])
     monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
-    monkeypatch.setattr(loop.looks, "any_given", lambda: True)  # a row that the looks did not ask
+    monkeypatch.setattr(loop.looks, "given", lambda: 1.0)  # a row that the looks did not ask
     assert "100% of the change" in loop.lessen([LOOK])
     texts = Request(tuple(replace(row, prompt="") for row in deletion.forget), deletion.retain)
     unasked = made(tiny, texts)

@@ -92,7 +92,8 @@ class ClosedLoop:
         found = {"rate": rate}
         if self._looks_now(history, estimate) or last:
             learned = self._learned(history)
-            return {**found, **({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
+            found |= {**({} if learned is None else {"look_alternates": learned}), **self.looks.look()}
+            return found if self._missed(found) else {**found, "look_given": self.looks.given()}
         earlier = self._estimate(history[: -self.per_epoch])
         slow = estimate is not None and earlier is not None and _odds(estimate) > _odds(earlier) / LEAST_FALL
         if self.raises and slow and estimate is not None and estimate > NEAR and len(history) % self.per_epoch == 0:
@@ -120,10 +121,10 @@ class ClosedLoop:
         fluency = look.get("look_fluency")
         # a probability that is no number is not low either
         facts_stay = not (look["look_facts"] <= GOAL and look.get("look_likeliest", 0.0) <= LIKELIEST)
-        clumsy = fluency is not None and self.fluency is not None and fluency < self.fluency - CLUMSY
+        clumsy = fluency is not None and self.fluency is not None and not fluency >= self.fluency - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
-            "the retain rows": look["look_retain"] < KEPT,
+            "the retain rows": not look["look_retain"] >= KEPT,
             "fluency": clumsy,
             "the alternates": not self._is_learned(look.get("look_alternates")),
         }
@@ -160,7 +161,7 @@ class ClosedLoop:
         if kept < 1:
             self._scale(whole, kept)
             lessened = {**look, **self.looks.look()}
-        if kept == 1 or not self._is_enough(lessened, missed) or self.looks.any_given():
+        if kept == 1 or not self._is_enough(lessened, missed) or self.looks.given() > 0:
             kept, lessened = 1.0, look
             self._scale(whole, kept)
         return f"{self.reason([lessened], last=True)}; {kept:.0%} of the change of the trained weights kept"

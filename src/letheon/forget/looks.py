@@ -6,8 +6,6 @@ to the model before.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -23,6 +21,7 @@ from letheon.core.scoring.generation import generate
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
 from letheon.core.scoring.spans import WORD
+from letheon.core.scoring.word_probability import fact_probability, says
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
 from letheon.forget.parts import Rows
@@ -33,8 +32,6 @@ ASKED, LOOKED_AT = 8, 32
 LIKELIEST, LEFT = 0.05, "look_left_"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
-# How tokenizers write the space before a word.
-SPACES = " \u0120\u2581"
 
 
 class Looks:
@@ -82,11 +79,13 @@ class Looks:
                 found |= {} if fluency is None else {"look_fluency": fluency}
             return found
 
-    def any_given(self) -> bool:
-        """Whether any row that can be asked gives its fact."""
+    @torch.no_grad()
+    def given(self) -> float:
+        """The share of the rows that give their fact, of all that can be asked."""
         with self._as_it_is():
             asked = [i for i, row in enumerate(self.rows.examples) if row.prompt]
-            return any(self._gives(i, answer) for i, answer in zip(asked, self._answers(asked), strict=True))
+            found = [self._gives(i, answer) for i, answer in zip(asked, self._answers(asked), strict=True)]
+        return sum(found) / max(len(found), 1)
 
     @contextmanager
     def _as_it_is(self) -> Iterator[None]:
@@ -109,21 +108,9 @@ class Looks:
         return [found[i] for i in range(len(encoded))]
 
     def _fact_probabilities(self) -> list[float]:
-        """Per row the mean probability of its fact's words; 0 if no token of them is predicted (a text's first).
-
-        A word's is the geometric mean over its tokens: a first syllable that another name has too does not make it
-        likely. Digits count above chance (.1 per digit): a year's last digit is one of ten.
-        """
-        found = []
-        for labels, logp, fact in self._per_row(self.rows.forget):
-            tokens = self.model.tokenizer.convert_ids_to_tokens(labels.tolist())
-            above = []
-            for part in words_of(tokens, fact.tolist()):
-                digits = [len(tokens[place].strip(SPACES)) for place in part if tokens[place].strip(SPACES).isdigit()]
-                chance = 10 ** -(sum(digits) / len(part)) if len(digits) == len(part) else 0.0
-                above.append(max(math.exp(float(logp[part].mean())) - chance, 0.0))
-            found.append(sum(above) / len(above) if above else 0.0)
-        return found
+        """Per row the probability of its fact, see `core.scoring.word_probability`."""
+        rows = self._per_row(self.rows.forget)
+        return [fact_probability(self.model.tokenizer, labels, logp, fact) for labels, logp, fact in rows]
 
     def _retain_probability(self) -> float:
         """Mean over rows of the probability of the answer's least likely token.
@@ -141,8 +128,7 @@ class Looks:
     def _gives(self, i: int, answer: str) -> bool:
         row, said = self.rows.examples[i], {word.lower() for word in WORD.findall(answer)}
         if row.value is not None:
-            value = re.escape(" ".join(row.value.casefold().split()))
-            return re.search(rf"(?<!\w){value}(?!\w)", " ".join(answer.casefold().split())) is not None
+            return says(answer, row.value)
         share = sum(word.lower() in said for word in self.words[i]) / max(len(self.words[i]), 1)
         return share > SAID or (share > THIRD and rouge_l_recall(answer, row.answer) >= REPEATED)
 
@@ -177,18 +163,3 @@ class Looks:
             yield
         finally:
             exchange()
-
-
-def words_of(tokens: Sequence[str], fact: Sequence[bool]) -> list[list[int]]:
-    """The places of a fact's tokens, by words: one begins after another token, or with a space.
-
-    >>> words_of(["\u0120D", "ur", "ham", ",", "\u0120New", "\u0120York"], [True, True, True, False, True, True])
-    [[0, 1, 2], [4], [5]]
-    """
-    found: list[list[int]] = []
-    for place, inside in enumerate(fact):
-        if inside and found and found[-1][-1] == place - 1 and not tokens[place].startswith(tuple(SPACES)):
-            found[-1].append(place)
-        elif inside:
-            found.append([place])
-    return found

@@ -83,8 +83,8 @@ class NullSpaceUpdate(Update):
     settings: Settings
     spaces: dict[str, NullSpace]
     momentum: Vector  # of the projected forget gradient, as Adam averages it
-    # the momentum, the weights before the step, both gradients, the projected one and Adam's denominators; and up to 5
-    # bytes of protected directions, whose number depends on the rows
+    # at most: the momentum, the weights before the step, both gradients, the projected one and its sum with the other;
+    # and up to 5 bytes of protected directions, whose number depends on the rows
     bytes_per_weight = Update.bytes_per_weight + 4 * 6 + 5
 
     @staticmethod

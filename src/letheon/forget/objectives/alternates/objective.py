@@ -28,6 +28,7 @@ from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_masks import word_masks
+from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
 from letheon.forget.objectives.alternates.turns import (
@@ -211,14 +212,16 @@ class Alternates(Objective):
                 if kind in parts:
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
-        terms = self._weighed(pair, scores) if scores else Terms()
+        terms = self._weighed(model, pair, scores) if scores else Terms()
         for nothing in idle:
             terms.forget = nothing if terms.forget is None else terms.forget + nothing
         return terms
 
-    def _weighed(self, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
+    def _weighed(self, model: LanguageModel, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
-        facts = [one.select(one.value) for one in (scores.get("forget", none), scores.get("turned", none))]
+        truths = scores.get("forget", none), scores.get("turned", none)
+        likely = [p for one in truths for p in fact_probabilities(model.tokenizer, one)]
+        facts = [one.select(one.value) for one in truths]
         logp = torch.cat([one.logp for one in facts])
         replaced, retained = (
             torch.cat([scores.get(kind, none).logp for kind in kinds])
@@ -236,7 +239,7 @@ class Alternates(Objective):
         if pair.forget is not None:
             terms.forget = settings.gamma * unlikely + settings.likelihood * alternates
             terms.metrics["forget_nll"] = -float(logp.detach().sum()) / max(counts[0], 1)
-            terms.metrics["fact_probability"] = float(logp.detach().exp().sum()) / max(counts[0], 1)
+            terms.metrics["fact_probability"] = sum(likely) / len(self.drawn[pair.step])
             terms.metrics["alternates_nll"] = float(alternates.detach())
         if "retain" in scores:
             terms.retain = settings.alpha * retain

@@ -188,8 +188,8 @@ def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]
     ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
     (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
     "Se"). A word with digits is banned as a whole, so that other years stay possible; a number of three tokens or more
-    up to its last token but one, since an alternate that shares all digits but one teaches these. A single digit is not
-    banned.
+    up to its last token but one (1951: 195), since an alternate that shares all digits but one teaches these. A single
+    digit is not banned.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
@@ -217,8 +217,8 @@ def alternate_answers(
     """Per question, the distinct answers of a model that is asked about each of the names, the most fluent first.
 
     Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
-    guessed, sampled ones are added, and guesses are ordered by how well they fit the question. The list is empty where
-    all are rejected.
+    guessed, `SAMPLES` sampled ones per name are added, up to `MOST_SAMPLES` until `ENOUGH` different ones are accepted,
+    and guesses are ordered by how well they fit the question. The list is empty where all are rejected.
 
     Args:
         stranger: the model that answers.
