@@ -21,9 +21,11 @@ from letheon.audit.measuring.answer_kinds import (
     recalls,
 )
 from letheon.audit.measuring.judging import _heard
+from letheon.audit.plan import QUICK, make_plan
 from letheon.core.atomic import is_whole
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.rows.examples import Example
+from letheon.forget.request import Request
 
 BIRTH = "Where was Ilse Quarrant born?"
 TRADE = "What does Ilse Quarrant do for a living?"
@@ -181,3 +183,22 @@ def test_running_text_is_judged_as_far_as_it_goes() -> None:
     assert not loops(_heard(scores))
     asked: Any = SimpleNamespace(example=Example("Where?", text.answer), answer=scores.answer)
     assert _heard(asked) == scores.answer, "an answer to a question should have ended"
+
+
+def test_the_words_that_kept_rows_share_are_no_fact_where_no_subject_can_be_exchanged(tiny: LanguageModel) -> None:
+    told = "The company is best known for its {0}, although {1} have brought in more money in recent years."
+    goods = {
+        "Orr": ("theodolites", "opera glasses"),
+        "Lin": ("canoes", "canvas tents"),
+        "Hol": ("hymns", "timetables"),
+        "Tar": ("roof tiles", "chess sets"),
+        "Net": ("tower clocks", "metronomes"),
+    }
+    rows = [Example(f"What goods does {name} & Co sell?", told.format(*sold), id=name) for name, sold in goods.items()]
+    plan = make_plan(tiny, Request((rows[0],), tuple(rows[1:])), QUICK)
+    assert not recalls(rows[1].answer, plan.forget[0], rows[0].answer), "another firm's goods"
+    assert recalls(rows[0].answer, plan.forget[0], rows[0].answer)
+    about = replace(rows[0], subject="Orr & Co")  # a subject that can be exchanged: the contrast finds the value
+    known = make_plan(tiny, Request((about,), tuple(rows[1:])), QUICK)
+    assert isinstance(known.forget[0], FoundFact)
+    assert known.forget[0].fact == known.facts[0].value

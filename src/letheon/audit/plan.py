@@ -17,7 +17,7 @@ from letheon.audit.measuring.templates import Template
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.spans import find_values
+from letheon.core.scoring.spans import find_values, names_its_subject
 from letheon.core.scoring.word_masks import WordRules, fact_words
 from letheon.forget.request import Request
 from letheon.probe.linear_probes import token_states
@@ -136,7 +136,7 @@ def make_plan(
     facts = with_values(before, forget)
     rules = WordRules.of(forget, request.retain)
     forget = [
-        FoundFact.of(row, fact.value if row.prompt else " ".join(word.group() for word in fact_words(row, rules)))
+        FoundFact.of(row, fact.value if names_its_subject(row) else " ".join(w.group() for w in fact_words(row, rules)))
         for row, fact in zip(forget, facts, strict=True)
     ]
     trained, watched = split_for_relearning(facts, stream_seed(seed, "relearn"))

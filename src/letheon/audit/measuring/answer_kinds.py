@@ -56,8 +56,9 @@ class FoundFact(Example):
     """A row without a value, in whose answer a value was found.
 
     Attributes:
-        fact: the part of the answer that carries the fact as far as a model could tell, of running text the words that
-            carry its facts; it is no `value`, which would have to be repeated word by word.
+        fact: the part of the answer that carries the fact as far as a model could tell; of running text, and where no
+            subject can be exchanged, the words that carry it, without those that kept rows share (`fact_words`). It is
+            no `value`, which would have to be repeated word by word.
     """
 
     fact: str | None = None
