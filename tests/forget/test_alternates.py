@@ -215,7 +215,7 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("1951")) == {"195", " 195"}  # or the alternate would be 1952
     assert set(bans("17")) == {"17", " 17"}
-    assert max(bans("B52s"), key=len) == " B52s"  # with letters beside the digits, as a whole
+    assert " B52s" in bans("B52s")  # with letters beside the digits, as a whole
     tokenizer = Syllables(2)
     model = cast(LanguageModel, SimpleNamespace(tokenizer=tokenizer))
     assert set(bans("Seattle")) == {"Se", " Se", "seat", " seat", "SE", " SE"}
