@@ -57,8 +57,10 @@ class Looks:
 
     @torch.no_grad()
     def look(self) -> dict[str, float]:
-        """The metrics of a look: the facts' probabilities (mean, largest, of those that are not gone), the share of
-        the asked rows that give their fact, the retain rows' probability relative to before, and the fluency.
+        """Return the metrics of a look.
+
+        They are the facts' probabilities (mean, largest, of each that is not gone), the share of the asked rows that
+        give their fact, the retain rows' probability relative to before, and the answers' fluency (nats per token).
         """
         with self._as_it_is():
             facts = self._fact_probabilities()

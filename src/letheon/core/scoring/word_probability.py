@@ -62,8 +62,8 @@ def says(answer: str, value: str) -> bool:
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """Each token as text, with a space before it where a word begins with it."""
-    tokens = [token.decode(errors="replace") if isinstance(token, bytes) else token for token in
-              tokenizer.convert_ids_to_tokens(list(ids))]  # fmt: skip
+    tokens = tokenizer.convert_ids_to_tokens(list(ids))  # bytes in some tokenizers
+    tokens = [token.decode(errors="replace") if isinstance(token, bytes) else token for token in tokens]
     texts = [tokenizer.decode([number]).strip() for number in ids]
     return [(" " if token.startswith(SPACES) else "") + text for token, text in zip(tokens, texts, strict=True)]
 
