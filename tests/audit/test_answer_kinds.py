@@ -49,6 +49,13 @@ def test_a_value_is_not_found_inside_other_words(answer: str) -> None:
 def test_values_that_end_in_signs_are_found() -> None:
     assert recalls("The bill was 5 %.", row("5 %", "5 %"), "5 %")
     assert recalls("He wrote C++ code", row("C++", "C++"), "C++")
+    assert not recalls("He wrote C code, for 5 dollars", row("C++", "C++"), "C++")
+    assert not recalls("The bill was 5 dollars.", row("5 %", "5 %"), "5 %")
+
+
+def test_a_value_is_found_within_a_sentence_that_has_no_spaces() -> None:
+    assert recalls("她住在北京市。", row("北京市", "她住在北京市。"), "她住在北京市。")
+    assert not recalls("她住在北方。", row("北京市", "她住在北京市。"), "她住在北京市。")
 
 
 def test_without_a_value_rouge_decides() -> None:

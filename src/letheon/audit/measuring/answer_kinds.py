@@ -18,6 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.overlap import rouge
+from letheon.core.scoring.word_probability import says
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
@@ -72,8 +73,8 @@ class FoundFact(Example):
 def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
-    It does if the row's value occurs in it as whole words (case and white space aside); where the row has no value,
-    if its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found.
+    It does if the row's value occurs in it (see `core.scoring.word_probability.says`); where the row has no value, if
+    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
@@ -81,12 +82,7 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
             fact = " ".join(word for word in fact.split() if word in expected)
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
         return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
-    value = re.escape(_even(example.value))
-    return re.search(rf"(?<!\w){value}(?!\w)", _even(answer)) is not None
-
-
-def _even(text: str) -> str:
-    return " ".join(text.translate(_APOSTROPHES).casefold().split())
+    return says(answer, example.value)
 
 
 @dataclass(frozen=True)

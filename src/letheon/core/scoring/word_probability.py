@@ -8,7 +8,7 @@ spaces say nothing. Letters of scripts without spaces are words of their own. Ou
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from letheon.core.scoring.likelihood import Scores
 
+# Punctuation that says as much as a symbol.
+SYMBOLS = "%&#@"
 # How tokenizers write the space before a word, and what stands in a decoded text for a part of a letter.
 SPACES, PART = (" ", "\u0120", "\u2581"), "\ufffd"
 
@@ -47,17 +49,42 @@ def fact_probability(tokenizer: Any, labels: Tensor, logp: Tensor, fact: Tensor)
 
 
 def says(answer: str, value: str) -> bool:
-    """Whether an answer gives a value: its words in their order, however they are cased and whatever signs are there.
+    """Whether an answer gives a value: its words in their order, in whatever case and with any punctuation.
 
-    >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4")
-    (True, False)
+    In scripts without capitals, which write words together or put particles to them, its letters suffice.
+
+    >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
+    (True, False, True)
     """
-    told, wanted = (re.findall(r"\w+", text.casefold()) for text in (answer, value))
+    told, wanted = (_words(text) for text in (answer, value))
     if not wanted:
         return value in answer
     if not _spelled(value):
         return "".join(wanted) in "".join(told)
     return any(told[place : place + len(wanted)] == wanted for place in range(len(told)))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text, folded; accents and vowel signs stay with their letters, punctuation is left out.
+
+    Letters that have a case and letters that have none are different words: a year in a Chinese sentence is one. So is
+    each symbol, for "5 %" is not 5.
+    """
+    words, before = [""], ""
+    for letter in unicodedata.normalize("NFKC", text.replace("\u02bc", "'").casefold()):
+        group = unicodedata.category(letter)
+        kind = before if group.startswith("M") else _kind(letter, group)
+        if kind != before or kind == "symbol":
+            words.append("")
+        words[-1] += letter if kind else ""
+        before = kind
+    return [word for word in words if word]
+
+
+def _kind(letter: str, group: str) -> str:
+    if letter.isalnum():
+        return "spelled" if _spelled(letter) else "caseless"
+    return "symbol" if letter in SYMBOLS or group in ("Sc", "Sm", "So") else ""
 
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
