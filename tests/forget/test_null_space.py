@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel
 from letheon.core.model.sites import blocks, down_projection
+from letheon.forget.curvature import null_space as curvature
 from letheon.forget.curvature.null_space import Inputs, NullSpace, kept_directions, matrices_among, null_spaces
 from letheon.forget.request import Request
 from tests import naive
@@ -73,6 +74,22 @@ def test_projecting_is_the_product_with_alphaedit_s_projector() -> None:
     assert torch.allclose(projected.double(), change @ (small @ small.T), atol=1e-6)
     assert torch.allclose(space.project(projected), projected, atol=1e-6)  # a projection
     assert torch.allclose(projected + space.blocked(change.float()), change.float(), atol=1e-6)
+
+
+def test_single_precision_frees_the_same_energy_beside_a_massive_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = torch.logspace(0, -2, 300, dtype=torch.float64)
+    scales[0] = 30.0  # 98 % of the energy: what is small beside it must not count as nothing
+    c = covariance(draw(300, 900) * scales[:, None])
+    single = {share: NullSpace.of(c, "energy", share) for share in (0.01, 0.015)}
+    monkeypatch.setattr(curvature, "SINGLE", 1.0)
+    for share, found in single.items():
+        exact, basis = NullSpace.of(c, "energy", share), found.protected.double()
+        assert 0 < found.kept < 299
+        assert found.kept == exact.kept
+        assert torch.allclose(found.spectrum, exact.spectrum, atol=1e-6 * float(exact.spectrum[-1]))
+        left = 1 - torch.trace(basis.T @ c @ basis) / torch.trace(c)
+        assert float(left) == pytest.approx(share, rel=0.1)
+        assert float(left) < 1.01 * share
 
 
 def test_a_transposed_weight_is_projected_along_its_inputs() -> None:
