@@ -78,14 +78,16 @@ def test_its_pull_does_not_vanish_where_the_fact_is_certain() -> None:
 
 @oracle("alternates")
 def test_the_three_losses_by_hand_and_none_takes_another_s_place() -> None:
-    # facts: p = 3/4 of one token of two in the effective batch; alternates: ln 2 + ln 4 over 3; retained: ln 8 over 1
+    # facts: p = 3/4 of one token of two in the effective batch; alternates: ln 2 + ln 4 over 3; retained: one token
+    # half as likely as before, one twice as likely, which offsets nothing, over 2
     facts, labels = logits_of(0.75, 0.25)[None].detach(), torch.tensor([0])
-    alternates, retained = torch.tensor([-math.log(2), -math.log(4)]), torch.tensor([-math.log(8)])
-    losses = alternates_loss(facts, labels, alternates, retained, (2, 3, 1))
-    assert [float(loss) for loss in losses] == pytest.approx([math.log(4) / 2, math.log(8) / 3, math.log(8)])
-    exchanged = alternates_loss(facts, labels, retained, alternates, (2, 3, 1))
-    assert [float(loss) for loss in exchanged[1:]] == pytest.approx([math.log(8) / 3, math.log(8)])
-    assert alternates_loss(facts, labels, retained[:0], alternates, (2, 0, 3))[1] == 0
+    alternates, retained = (torch.tensor([math.log(p) for p in pair]) for pair in ((1 / 2, 1 / 4), (1 / 8, 1 / 2)))
+    before = torch.tensor([math.log(1 / 4), math.log(1 / 4)])
+    losses = alternates_loss(facts, labels, alternates, retained, before, (2, 3, 2))
+    assert [float(loss) for loss in losses] == pytest.approx([math.log(4) / 2, math.log(8) / 3, math.log(2) / 2])
+    exchanged = alternates_loss(facts, labels, retained, alternates, before, (2, 3, 2))
+    assert [float(loss) for loss in exchanged[1:]] == pytest.approx([math.log(16) / 3, 0.0])
+    assert alternates_loss(facts, labels, retained[:0], alternates, before, (2, 0, 2))[1] == 0
 
 
 def prepared(model: LanguageModel, deletion: Request, settings: Settings, plan: list[PairIndices]) -> Alternates:
@@ -98,14 +100,15 @@ def prepared(model: LanguageModel, deletion: Request, settings: Settings, plan: 
     return made
 
 
-def test_a_step_makes_facts_less_likely_and_retain_rows_more(tiny: LanguageModel, deletion: Request) -> None:
+def test_a_step_makes_facts_less_likely_and_gives_retain_rows_back(tiny: LanguageModel, deletion: Request) -> None:
     """It fails when the forget and the retain half are exchanged."""
     method = prepared(tiny, deletion, Settings(likelihood=0.0), [(list(range(8)), list(range(8)))])
     whole = Pair(method.rows.forget_batch(range(8)), method.rows.retain_batch(range(8)))
+    model = load("tiny", device="cpu")
 
-    def after_a_step(pair: Pair, metric: str) -> tuple[float, float]:
-        model = load("tiny", device="cpu")
-        optimizer = torch.optim.SGD(model.model.parameters(), lr=0.3)
+    def after_a_step(pair: Pair, metric: str, rate: float) -> tuple[float, float]:
+        optimizer = torch.optim.SGD(model.model.parameters(), lr=rate)
+        optimizer.zero_grad()
         first = method.terms(model, pair)
         total = first.total()
         assert total is not None
@@ -113,10 +116,25 @@ def test_a_step_makes_facts_less_likely_and_retain_rows_more(tiny: LanguageModel
         optimizer.step()
         return first.metrics[metric], method.terms(model, pair).metrics[metric]
 
-    before, after = after_a_step(whole.only_forget(), "forget_nll")
+    def retained() -> float:
+        return method.terms(model, whole.only_retain()).metrics["retain_loss"]
+
+    assert retained() == pytest.approx(0, abs=1e-5), "nothing is lost yet"
+    before, after = after_a_step(whole.only_forget(), "forget_nll", rate=0.3)
     assert after > before
-    before, after = after_a_step(whole.only_retain(), "retain_loss")
+    assert (lost := retained()) > 1e-4
+    before, after = after_a_step(whole.only_retain(), "retain_loss", rate=0.01)
+    assert before == pytest.approx(lost)
     assert after < before
+
+
+def test_retain_rows_that_are_likelier_than_before_pull_at_nothing(tiny: LanguageModel, deletion: Request) -> None:
+    method = prepared(tiny, deletion, Settings(), [(list(range(8)), list(range(8)))])
+    method.before = {number: logp - 1 for number, logp in method.before.items()}
+    term = method.terms(tiny, Pair(None, method.rows.retain_batch(range(8)))).retain
+    assert term is not None
+    term.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert all(weight.grad is None or not weight.grad.any() for weight in tiny.model.parameters())
 
 
 def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(

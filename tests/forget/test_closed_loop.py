@@ -17,7 +17,7 @@ from letheon.core.model.passes import FrozenLayers
 from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop
 from letheon.forget.closed_loop import ClosedLoop
-from letheon.forget.looks import LEFT, LIKELIEST, Looks
+from letheon.forget.looks import GOAL, LEFT, Looks
 from letheon.forget.parts import Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
@@ -71,7 +71,9 @@ def test_it_looks_once_the_training_passes_of_an_epoch_show_little_left(
 def test_it_looks_only_once_the_alternates_of_the_last_passes_are_learned(
     loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.looks, "look", lambda: {"look_facts": 0.5, "look_given": 0.0, "look_retain": 1.0})
+    monkeypatch.setattr(
+        loop.looks, "look", lambda: {"look_facts": 0.5, "look_likeliest": 0.5, "look_given": 0.0, "look_retain": 1.0}
+    )
     unlearned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (3.0, 1.0), strict=True)]
     assert "look_alternates" not in loop.after(unlearned, last=False)
     learned = [{**step, "alternates_nll": nll} for step, nll in zip(steps(0.01, 0.01), (1.0, 0.5), strict=True)]
@@ -192,7 +194,7 @@ def test_a_look_tells_of_the_rows_above_the_bound_and_of_those_that_are_no_numbe
 ) -> None:
     looks = made(tiny, deletion).looks
     monkeypatch.setattr(looks, "_gives", lambda i, answer: False)
-    monkeypatch.setattr(looks, "_fact_probabilities", lambda: [math.nan, LIKELIEST, LIKELIEST + 0.01] + [0.001] * 5)
+    monkeypatch.setattr(looks, "_fact_probabilities", lambda: [math.nan, GOAL, GOAL + 0.01] + [0.001] * 5)
     assert sorted(name for name in looks.look() if name.startswith(LEFT)) == [f"{LEFT}0", f"{LEFT}2"]
 
 

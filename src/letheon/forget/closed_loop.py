@@ -24,13 +24,12 @@ from torch import Tensor
 from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.looks import LEFT, LIKELIEST, Looks
+from letheon.forget.looks import GOAL, LEFT, Looks
 from letheon.forget.parts import Replacement, Rows
 
 MOST_RUNS = 3
-# Largest mean probability of the facts' tokens over all rows (LIKELIEST in any of them); looks begin where the estimate
-# is below NEAR.
-GOAL, NEAR = 0.02, 0.1
+# Looks begin where the estimate of the facts' mean probability is below NEAR.
+NEAR = 0.1
 # Least probability of the retain rows' least likely tokens, relative to before; how much less likely (nats per token)
 # than alternates are to a model that does not know the facts the answers, and the alternates themselves, may be.
 # KEPT was raised to .98 on the demo's seed 0, where .95 left one of sixteen retained facts lost.
@@ -106,7 +105,7 @@ class ClosedLoop:
         if "look_facts" not in look:
             return None
         missed = self._missed(look)
-        likeliest = look.get("look_likeliest", 0.0)
+        likeliest = look["look_likeliest"]
         numbers = f"facts' probability {look['look_facts']:.3f}, at most {likeliest:.3f} in a row, "
         numbers += f"{look['look_given']:.0%} of the asked rows given, "
         numbers += f"retain rows {look['look_retain']:.2f} of before"
@@ -120,7 +119,7 @@ class ClosedLoop:
     def _missed(self, look: Mapping[str, float]) -> list[str]:
         fluency = look.get("look_fluency")
         # a probability that is no number is not low either
-        facts_stay = not (look["look_facts"] <= GOAL and look.get("look_likeliest", 0.0) <= LIKELIEST)
+        facts_stay = not (look["look_facts"] <= GOAL and look["look_likeliest"] <= GOAL)
         clumsy = fluency is not None and self.fluency is not None and not fluency >= self.fluency - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,

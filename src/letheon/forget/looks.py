@@ -29,7 +29,7 @@ from letheon.forget.parts import Rows
 # Rows that are asked greedily, and retain rows that are looked at.
 ASKED, LOOKED_AT = 8, 32
 # Largest probability of a fact that is gone, and the metric of one that is not, with its row's number behind it.
-LIKELIEST, LEFT = 0.05, "look_left_"
+GOAL, LEFT = 0.02, "look_left_"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 
@@ -75,7 +75,7 @@ class Looks:
                 "look_retain": self._retain_probability() / max(self.retain_before, 1e-9) if self.retain else 1.0,
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
-            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= LIKELIEST}
+            found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= GOAL}
             if self.fluency:
                 fluency = self._fluency(asked, answers)
                 found |= {} if fluency is None else {"look_fluency": fluency}

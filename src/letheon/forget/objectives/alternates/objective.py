@@ -7,7 +7,9 @@ Differs: the alternates are the model's greedy answers about invented names with
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
          to the question as it stands and one in another form. Every retain row of a step stands there a second time,
-         in another form, so that retain rows are as many as forget rows and alternates together.
+         in another form, so that retain rows are as many as forget rows and alternates together. A retain row's token
+         is learned only while it is less likely than before the first step: retain rows are kept, not taught, since
+         more likelihood than they had costs general text.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import stream_seed
+from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
@@ -47,8 +49,8 @@ class Settings:
     """Options of the objective.
 
     Attributes:
-        gamma, likelihood, alpha: weights of the facts' unlikelihood, of the alternates' and of the retain rows'
-            negative log-likelihood.
+        gamma, likelihood, alpha: weights of the facts' unlikelihood, of the alternates' negative log-likelihood and of
+            what the retain rows have lost.
         tokens: which tokens of the true answers the unlikelihood sees.
         names: invented names that each question is asked about.
         forms: other forms of the questions that are taught too: names of `FORMS` with spaces between them.
@@ -89,15 +91,18 @@ def alternates_loss(
     fact_labels: Int[Tensor, " facts"],
     alternate_logp: Float[Tensor, " alternates"],
     retain_logp: Float[Tensor, " retained"],
+    retain_before: Float[Tensor, " retained"],
     counts: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[−log p] of the retain rows'), in nats.
+    """(E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p)] of retain rows').
 
-    Each sum is divided by its count, the number of such tokens in the effective batch that these are a part of.
+    All are in nats; p₀ is a token's probability before the first step, `retain_before` its logarithm. Each sum is
+    divided by its count, the number of such tokens in the effective batch that these are a part of.
     """
     facts, alternates, retained = (max(count, 1) for count in counts)
     unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts
-    return unlikely, -alternate_logp.sum() / alternates, -retain_logp.sum() / retained
+    lost = (retain_before - retain_logp).relu()
+    return unlikely, -alternate_logp.sum() / alternates, lost.sum() / retained
 
 
 @method(
@@ -156,6 +161,22 @@ class Alternates(Objective):
             )
             for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
+        self.before = self._levels(model) if self.settings.alpha else {}
+
+    @torch.no_grad()
+    def _levels(self, model: LanguageModel) -> dict[int, Tensor]:
+        """The log-probabilities (nats) of each retained row's tokens, by the row's number, before the first step."""
+        first = len(self.rows.forget)
+        own = {first + i: self.rows.retain[i] for _, retained in self.plan for i in retained}
+        first += len(self.rows.retain)
+        forms = {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
+        rows = sorted((own | forms).items())
+        found: dict[int, Tensor] = {}
+        for part in by_length([len(row.ids) for _, row in rows], 16):
+            numbers = [rows[i][0] for i in part]
+            scores = score(model, self.rows.batch([rows[i][1] for i in part], numbers))
+            found |= {number: scores.logp[scores.row == place] for place, number in enumerate(numbers)}
+        return found
 
     @staticmethod
     def _drawn_forms(
@@ -212,12 +233,14 @@ class Alternates(Objective):
                 if kind in parts:
                     scores[kind] = every.part(start, start + len(parts[kind]))
                     start += len(parts[kind])
-        terms = self._weighed(model, pair, scores) if scores else Terms()
+        terms = self._weighed(model, pair, scores, parts) if scores else Terms()
         for nothing in idle:
             terms.forget = nothing if terms.forget is None else terms.forget + nothing
         return terms
 
-    def _weighed(self, model: LanguageModel, pair: Pair, scores: Mapping[str, Scores]) -> Terms:
+    def _weighed(
+        self, model: LanguageModel, pair: Pair, scores: Mapping[str, Scores], parts: Mapping[str, Batch]
+    ) -> Terms:
         none = next(iter(scores.values())).part(0, 0)
         truths = scores.get("forget", none), scores.get("turned", none)
         likely = [p for one in truths for p in fact_probabilities(model.tokenizer, one)]
@@ -227,12 +250,14 @@ class Alternates(Objective):
             torch.cat([scores.get(kind, none).logp for kind in kinds])
             for kinds in (("plain", "others"), ("retain", "forms"))
         )
+        kept = [number for kind in ("retain", "forms") if kind in parts for number in parts[kind].index.tolist()]
         counts = self._counts(pair)
         unlikely, alternates, retain = alternates_loss(
             torch.cat([one.logits for one in facts]),
             torch.cat([one.labels for one in facts]),
             replaced,
             retained,
+            torch.cat([self.before[number] for number in kept]) if kept else retained.detach(),
             counts,
         )
         settings, terms = self.settings, Terms()
