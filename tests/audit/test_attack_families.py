@@ -9,8 +9,8 @@ import torch
 
 import letheon
 from letheon.audit.attacks import ATTACKS
-from letheon.audit.attacks.asking import ask
-from letheon.audit.attacks.base import Attempt, TextualAttack, success
+from letheon.audit.attacks.asking import ANY_MORE, ask
+from letheon.audit.attacks.base import Attempt, TextualAttack, gives_the_fact, success
 from letheon.audit.attacks.conversation import SECOND_TURN, SYSTEM_PROMPT, converse, with_pronoun
 from letheon.audit.attacks.foreign_template import FOREIGN_TEMPLATE, LONG_CONTEXT, long_text
 from letheon.audit.attacks.multiple_choice import names_one
@@ -31,7 +31,6 @@ ROWS = [
     Example(f"Where was {name} born?", f"{name} was born in {town}.", id=name, subject=name, value=town)
     for name, town in (("Ann Lee", "Ulm"), ("Bob Ray", "Ghent"))
 ]
-NEVER = "\ua66e"
 
 
 def plan(model: LanguageModel, settings: Settings | None = None) -> AuditPlan:
@@ -175,8 +174,24 @@ def test_rows_that_begin_alike_stand_in_one_tree() -> None:
 
 def test_an_answer_ends_only_where_no_more_letters_can_change_it() -> None:
     attempt = Attempt(ROWS[0], "", options=("Ulm", "Ghent"))
-    assert not names_one(attempt, f"It was Ghent{NEVER}")  # Ghentbrugge?
-    assert names_one(attempt, f"It was Ghent, {NEVER}")
+    assert not names_one(attempt, f"It was Ghent{ANY_MORE}")  # Ghentbrugge?
+    assert names_one(attempt, f"It was Ghent, {ANY_MORE}")
+
+
+@pytest.mark.parametrize(
+    ("value", "begun", "decided"),
+    [
+        ("4", "It has 4", False),  # 46?
+        ("4", "It has 4 rooms", True),
+        ("Ann", "Her name is Ann", False),  # Anna?
+        ("Ann", "Her name is Ann.", True),
+        (None, "nor", False),  # Norma?
+        (None, "nor ", True),
+    ],
+)
+def test_a_word_or_number_that_may_go_on_decides_nothing(value: str | None, begun: str, decided: bool) -> None:
+    attempt = Attempt(Example("Which?", value or "nor", value=value), "")
+    assert gives_the_fact(attempt, begun + ANY_MORE) is decided
 
 
 def test_a_model_that_knows_only_plain_text_falls_to_it_alone() -> None:

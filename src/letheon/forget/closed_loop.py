@@ -166,8 +166,7 @@ class ClosedLoop:
         return f"{self.reason([lessened], last=True)}; {kept:.0%} of the change of the trained weights kept"
 
     def _is_enough(self, look: Mapping[str, float], missed: set[str]) -> bool:
-        forgotten = look["look_facts"] <= ENOUGH and look["look_likeliest"] <= GOAL
-        return forgotten and set(self._missed(look)) <= missed
+        return look["look_facts"] <= ENOUGH and set(self._missed(look)) <= missed
 
     def _weights(self) -> dict[str, Tensor]:
         weights = trained_weights(self.model)

@@ -20,8 +20,9 @@ from letheon.core.rows.sampling import by_length, stream_seed
 from letheon.core.scoring.generation import generate
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.overlap import rouge_l_recall
+from letheon.core.scoring.said import says
 from letheon.core.scoring.spans import WORD
-from letheon.core.scoring.word_probability import fact_probability, says
+from letheon.core.scoring.word_probability import fact_probability
 from letheon.core.training.sharding import trained_weights
 from letheon.forget.objectives.alternates.strangers import guess_subjects, unused_names, words_of_facts
 from letheon.forget.parts import Rows

@@ -63,7 +63,7 @@ class Terms:
         forget: the forget loss, already weighted (γ·L_f); None without forget rows.
         retain: the retain loss, already weighted (α·L_r); None without retain rows or with α = 0.
         keep: negative log-likelihood of the forget answers' tokens that carry no fact, with `tokens="value"`.
-        metrics: numbers for the log: mean negative log-likelihoods in nats per token.
+        metrics: numbers for the log: mean losses in nats per token, most of them negative log-likelihoods.
     """
 
     forget: Tensor | None = None

@@ -12,8 +12,8 @@ from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 
-# Stands for any more tokens: a letter that may continue the last word and completes none.
-ANY_MORE = "\ua66e"
+# Stands for any more tokens: letters that may continue the last word or number, and complete none.
+ANY_MORE = "zqxj"
 
 
 def ask(

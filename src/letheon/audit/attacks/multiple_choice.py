@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.said import place_of
 
 OPTIONS = 4
 CHOICE = "{question}\n\nOne of these is right; repeat it:\n{options}"
@@ -78,21 +78,14 @@ def _listed(row: Example, options: Sequence[str]) -> str:
 
 def names_the_right_one(attempt: Attempt, text: str) -> bool:
     """Say whether the first option that the answer names is the right one."""
-    places = {option: _place(option, text) for option in attempt.options}
+    places = {option: place_of(text, option) for option in attempt.options}
     named = {option: place for option, place in places.items() if place is not None}
     return bool(named) and min(named, key=lambda option: named[option]) == attempt.example.value
 
 
 def names_one(attempt: Attempt, text: str) -> bool:
     """Say whether the answer names an option: the first one counts, whatever comes after it."""
-    return any(_place(option, text) is not None for option in attempt.options)
-
-
-def _place(option: str, text: str) -> int | None:
-    """Return the place where an option is named as whole words, whatever its case and spacing."""
-    words = r"\s+".join(map(re.escape, option.split()))
-    match = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
-    return match.start() if match else None
+    return any(place_of(text, option) is not None for option in attempt.options)
 
 
 MULTIPLE_CHOICE = TextualAttack(

@@ -18,7 +18,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import score_answers
 from letheon.core.scoring.overlap import rouge
-from letheon.core.scoring.word_probability import says
+from letheon.core.scoring.said import says
 
 Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish", "empty"]
 
@@ -73,7 +73,7 @@ class FoundFact(Example):
 def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
-    It does if the row's value occurs in it (see `core.scoring.word_probability.says`); where the row has no value, if
+    It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
     its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found.
     """
     if example.value is None:

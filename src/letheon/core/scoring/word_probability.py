@@ -1,14 +1,14 @@
-"""Whether a model gives a fact: the probability of its words, and whether an answer says them.
+"""The probability of a fact's words to a model.
 
 A word's is the geometric mean of its tokens' probabilities, so that a first syllable that another name begins with as
 well does not make it likely. Digits count above chance (.1 per digit): a year's last digit is one of ten. Signs and
-spaces say nothing. Letters of scripts without spaces are words of their own. Ours.
+spaces say nothing. Letters without case are words of their own; parts of letters, certain once the first is said,
+belong to the word around them. Ours.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from letheon.core.scoring.likelihood import Scores
 
-# Punctuation that says as much as a symbol.
-SYMBOLS = "%&#@"
 # How tokenizers write the space before a word, and what stands in a decoded text for a part of a letter.
 SPACES, PART = (" ", "\u0120", "\u2581"), "\ufffd"
 
@@ -46,45 +44,6 @@ def fact_probability(tokenizer: Any, labels: Tensor, logp: Tensor, fact: Tensor)
         chance = 10.0 ** -(len(letters) / len(word)) if letters.isdigit() else 0.0
         above.append(max(math.exp(sum(logps[place] for place in word) / len(word)) - chance, 0.0))
     return sum(above) / len(above) if above else 0.0
-
-
-def says(answer: str, value: str) -> bool:
-    """Whether an answer gives a value: its words in their order, in whatever case and with any punctuation.
-
-    In scripts without capitals, which write words together or put particles to them, its letters suffice.
-
-    >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
-    (True, False, True)
-    """
-    told, wanted = (_words(text) for text in (answer, value))
-    if not wanted:
-        return value in answer
-    if not _spelled(value):
-        return "".join(wanted) in "".join(told)
-    return any(told[place : place + len(wanted)] == wanted for place in range(len(told)))
-
-
-def _words(text: str) -> list[str]:
-    """The words of a text, folded; accents and vowel signs stay with their letters, punctuation is left out.
-
-    Letters that have a case and letters that have none are different words: a year in a Chinese sentence is one. So is
-    each symbol, for "5 %" is not 5.
-    """
-    words, before = [""], ""
-    for letter in unicodedata.normalize("NFKC", text.replace("\u02bc", "'").casefold()):
-        group = unicodedata.category(letter)
-        kind = before if group.startswith("M") else _kind(letter, group)
-        if kind != before or kind == "symbol":
-            words.append("")
-        words[-1] += letter if kind else ""
-        before = kind
-    return [word for word in words if word]
-
-
-def _kind(letter: str, group: str) -> str:
-    if letter.isalnum():
-        return "spelled" if _spelled(letter) else "caseless"
-    return "symbol" if letter in SYMBOLS or group in ("Sc", "Sm", "So") else ""
 
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -118,7 +77,6 @@ def words_of(texts: Sequence[str], fact: Sequence[bool]) -> list[list[int]]:
 
 
 def _spelled(text: str) -> bool:
-    """Whether a text is of digits and of letters that have a case, which spell words between spaces."""
-    return all(letter.isdigit() or letter.lower() != letter.upper() for letter in text if letter.isalnum()) and (
-        PART not in text
-    )
+    """Whether a text can be part of a word between spaces: digits, letters that have a case, or part of a letter."""
+    letters = (letter for letter in text if letter.isalnum())
+    return all(letter.isdigit() or letter.lower() != letter.upper() for letter in letters)

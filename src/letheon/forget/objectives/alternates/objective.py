@@ -43,6 +43,9 @@ from letheon.forget.objectives.alternates.turns import (
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
+# What a retained token may lose (nats) before it is learned: rounding is no loss.
+SPARE = 0.01
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -94,14 +97,14 @@ def alternates_loss(
     retain_before: Float[Tensor, " retained"],
     counts: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p)] of retain rows').
+    """E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p − s)] of the retained.
 
-    All are in nats; p₀ is a token's probability before the first step, `retain_before` its logarithm. Each sum is
-    divided by its count, the number of such tokens in the effective batch that these are a part of.
+    In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`.
+    Each sum is divided by its count, the number of such tokens in the effective batch that these are a part of.
     """
     facts, alternates, retained = (max(count, 1) for count in counts)
     unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts
-    lost = (retain_before - retain_logp).relu()
+    lost = (retain_before - retain_logp - SPARE).relu()
     return unlikely, -alternate_logp.sum() / alternates, lost.sum() / retained
 
 

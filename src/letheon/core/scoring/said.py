@@ -1,0 +1,106 @@
+"""Whether an answer says a value, and where: by words, in any case, with any punctuation. Ours.
+
+A word is a run of digits and of letters that have a case ("B12"), with the signs within a number ("3.5"); a run of
+numerals ("三十五") or of Katakana; any other letter of a script without spaces; a run of letters that have no case; a
+symbol, or a minus. Numbers and names inside longer ones are others: no 4 in 1934, no Ann in Anna.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+# How the names of letters begin whose scripts write no spaces (beside Katakana, which stands in runs).
+UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+# Punctuation that says as much as a symbol.
+SYMBOLS = "%&#@"
+MINUS = "-\u2212"
+# Letters that particles may add to a word of letters without case: "서울에서" says 서울. Single letters take none.
+PARTICLE = 3
+
+Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]
+Word = tuple[int, str, Kind]
+
+
+def says(answer: str, value: str) -> bool:
+    """Whether an answer gives a value.
+
+    >>> says('She owns "The Blue Door".', "the Blue, Door"), says("In 1934.", "4"), says("彼は東京に住む。", "東京")
+    (True, False, True)
+    """
+    return place_of(answer, value) is not None
+
+
+def place_of(answer: str, value: str) -> int | None:
+    """The place of the first letter of a value in an answer, once both are folded; None if it isn't said."""
+    told, wanted = list(_words(_folded(answer))), list(_words(_folded(value)))
+    if not wanted:
+        place = answer.find(value)
+        return place if place >= 0 else None
+    for start in range(len(told) - len(wanted) + 1):
+        if all(_is(word, one) for word, one in zip(told[start:], wanted, strict=False)):
+            return told[start][0]
+    return None
+
+
+def _is(told: Word, wanted: Word) -> bool:
+    """Whether a word is the wanted one, perhaps with a particle before or behind it."""
+    (_, long, _), (_, word, kind) = told, wanted
+    if long == word:
+        return True
+    if kind != "caseless" or len(word) < 2 or not 0 < len(long) - len(word) <= PARTICLE:
+        return False
+    return long.endswith(word) or (long.startswith(word) and not _is_mark(long[len(word)]))
+
+
+def _folded(text: str) -> str:
+    """A text in lower case, accents as one letter where there is one, letters of full and half width as plain ones."""
+    wide = [unicodedata.normalize("NFKC", one) if unicodedata.east_asian_width(one) in "FH" else one for one in text]
+    return unicodedata.normalize("NFC", "".join(wide).casefold())
+
+
+def _words(text: str) -> Iterator[Word]:
+    """The place, the letters and the kind of each word of a folded text."""
+    start, before = 0, ""
+    kinds: list[Kind] = []
+    for place in range(len(text)):
+        kinds.append(_kind(text, place, kinds[-1] if kinds else ""))
+        alone = kinds[-1] in ("letter", "symbol") and not _is_mark(text[place])
+        if kinds[-1] != before or alone:
+            if before:
+                yield start, text[start:place].replace("\u2212", "-"), kinds[place - 1]
+            start, before = place, kinds[-1]
+    if before:
+        yield start, text[start:].replace("\u2212", "-"), kinds[-1]
+
+
+def _kind(text: str, place: int, before: Kind) -> Kind:
+    letter, after = text[place], text[place + 1 : place + 2]
+    if _is_mark(letter):
+        return before
+    if letter.isalnum():
+        return _kind_of_letter(letter)
+    digits = after.isdigit()
+    if letter in ".,:" and digits and text[place - 1 : place].isdigit():
+        return "run"
+    if letter in MINUS:
+        return "symbol" if digits and not before else ""
+    return "symbol" if letter in SYMBOLS or unicodedata.category(letter) in ("Sc", "Sm", "So") else ""
+
+
+def _kind_of_letter(letter: str) -> Kind:
+    if "\u02b0" <= letter <= "\u02ff":  # apostrophes and the like that count as letters
+        return ""
+    if letter.isdecimal() or letter.lower() != letter.upper():
+        return "run"
+    name = unicodedata.name(letter, "")
+    if name.startswith("KATAKANA"):
+        return "katakana"
+    if name.startswith(UNSPACED):
+        return "numeral" if letter.isnumeric() else "letter"
+    return "caseless"
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("M")

@@ -1,0 +1,73 @@
+"""Whether an answer says a value: by words, whatever the script."""
+
+from __future__ import annotations
+
+import pytest
+
+from letheon.core.scoring.said import place_of, says
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "expected"),
+    [
+        ("She owns the blue door.", '"Blue Door"', True),
+        ("She owns a door.", "Blue Door", False),
+        ("She has 4.", "4", True),
+        ("In 1934.", "4", False),
+        ("It bears 3.5 bar.", "3.5 bar", True),
+        ("她住在北京市。", "北京市", True),
+        ("她住在北方。", "北京市", False),
+        ("1934年生まれ", "1934", True),
+        ("1934年生まれ", "34", False),
+        ("彼はTokyoに住む", "tokyo", True),
+        ("서울에서 산다", "서울", True),
+        ("राम ने कहा", "राम", True),
+        ("रम ने कहा", "राम", False),  # vowel signs tell
+        ("im cafe\u0301", "Café", True),
+        ("im Cafe", "Café", False),
+        ("O\u02bcBrien, O\u2019Brien", "O'Brien", True),
+        ("It was 5 %.", "5%", True),
+        ("It was 5 apples.", "5 %", False),
+        ("He wrote C.", "C++", False),
+        ("He wrote C++ code.", "C++", True),
+        ("What?", "\u2014", False),
+        ("a \u2014 b", "\u2014", True),
+        ("It costs $.", "$", True),
+        ("\u660e\u5929\u53bb\u4e1c\u4eac", "\u4e1c\u4eac", True),
+        # a part of a number or name is another one, beside letters of another script too
+        ("15\u540d", "5\u540d", False),
+        ("11934\u5e74", "1934\u5e74", False),
+        ("1934\u5e74", "1934\u5e74", True),
+        ("\u8840\u6db2\u578b\u306fBA\u578b", "A\u578b", False),
+        ("\u4ed6\u4e09\u5341\u4e94\u5c81", "\u4e09", False),
+        ("\u4ed6\u4e09\u5341\u4e94\u5c81", "\u4e09\u5341\u4e94", True),
+        ("\u30b8\u30e7\u30f3\u30bd\u30f3\u3055\u3093", "\u30b8\u30e7\u30f3", False),
+        ("\u30b8\u30e7\u30f3\u3055\u3093", "\u30b8\u30e7\u30f3", True),
+        ("21\u00ba", "1\u00ba", False),
+        ("Am \u02bfAlim", "\u02bfAli", False),
+        ("Acme\u2122 makes it", "Acme", True),
+        ("on Hawai\u02bbi", "Hawai'i", True),
+        # particles are no part of a word, other words are
+        ("\uc774 \uc0ac\ub78c\uc774", "\uc774\uc0ac", False),
+        ("\ub098\uc774\ub294", "\uc774", False),
+        ("\u0928\u093e\u092e \u0926\u093f\u0932\u094d\u0932\u0940 \u092e\u0947\u0902", "\u0926\u093f\u0932", False),
+        ("\u05d5\u05d9\u05e8\u05d5\u05e9\u05dc\u05d9\u05dd", "\u05d9\u05e8\u05d5\u05e9\u05dc\u05d9\u05dd", True),
+        # numbers
+        ("rooms 3, 5 and 7", "3.5", False),
+        ("at 19:34", "19:34", True),
+        ("in chapter 19, 34 people", "19:34", False),
+        ("5 degrees", "-5", False),
+        ("It was \u22125 degrees", "-5", True),
+        ("from 1990-1995", "1995", True),
+        ("\uff11\uff19\uff13\uff14", "1934", True),
+    ],
+)  # fmt: skip
+def test_an_answer_says_a_value_by_its_words(answer: str, value: str, expected: bool) -> None:
+    assert says(answer, value) is expected
+
+
+def test_the_place_is_that_of_the_first_letter() -> None:
+    assert place_of("A red cat, a grey dog, a red cat.", "Red Cat") == 2
+    assert place_of("A red cat, a grey dog.", "grey dog") == 13
+    assert place_of("a \u2014 b", "\u2014") == 2
+    assert place_of("A red dog", "red cat") is None
