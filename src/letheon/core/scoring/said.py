@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 # How the names of letters begin whose scripts write no spaces (beside Katakana, which stands in runs).
@@ -34,14 +35,20 @@ def says(answer: str, value: str) -> bool:
 
 def place_of(answer: str, value: str) -> int | None:
     """The place of the first letter of a value in an answer, once both are folded; None if it isn't said."""
-    told, wanted = list(_words(_folded(answer))), list(_words(_folded(value)))
+    told, wanted = said_words(answer), said_words(value)
     if not wanted:
         place = answer.find(value)
         return place if place >= 0 else None
     for start in range(len(told) - len(wanted) + 1):
-        if all(_is(word, one) for word, one in zip(told[start:], wanted, strict=False)):
+        if all(map(_is, told[start : start + len(wanted)], wanted)):
             return told[start][0]
     return None
+
+
+@lru_cache(maxsize=1024)
+def said_words(text: str) -> tuple[Word, ...]:
+    """The words of a text: of each its place once the text is folded, its letters and its kind."""
+    return tuple(_words(_folded(text)))
 
 
 def _is(told: Word, wanted: Word) -> bool:
@@ -56,12 +63,14 @@ def _is(told: Word, wanted: Word) -> bool:
 
 def _folded(text: str) -> str:
     """A text in lower case, accents as one letter where there is one, letters of full and half width as plain ones."""
+    if text.isascii():
+        return text.casefold()
     wide = [unicodedata.normalize("NFKC", one) if unicodedata.east_asian_width(one) in "FH" else one for one in text]
     return unicodedata.normalize("NFC", "".join(wide).casefold())
 
 
 def _words(text: str) -> Iterator[Word]:
-    """The place, the letters and the kind of each word of a folded text."""
+    """The words of a folded text."""
     start, before = 0, ""
     kinds: list[Kind] = []
     for place in range(len(text)):
@@ -77,6 +86,8 @@ def _words(text: str) -> Iterator[Word]:
 
 def _kind(text: str, place: int, before: Kind) -> Kind:
     letter, after = text[place], text[place + 1 : place + 2]
+    if letter.isascii() and letter.isalnum():
+        return "run"
     if _is_mark(letter):
         return before
     if letter.isalnum():
@@ -103,4 +114,4 @@ def _kind_of_letter(letter: str) -> Kind:
 
 
 def _is_mark(letter: str) -> bool:
-    return unicodedata.category(letter).startswith("M")
+    return not letter.isascii() and unicodedata.category(letter).startswith("M")
