@@ -52,7 +52,42 @@ from letheon.core.scoring.said import place_of, says
         ("\ub098\uc774\ub294", "\uc774", False),
         ("\u0928\u093e\u092e \u0926\u093f\u0932\u094d\u0932\u0940 \u092e\u0947\u0902", "\u0926\u093f\u0932", False),
         ("\u05d5\u05d9\u05e8\u05d5\u05e9\u05dc\u05d9\u05dd", "\u05d9\u05e8\u05d5\u05e9\u05dc\u05d9\u05dd", True),
+        ("\u041a\u0430\u043d\u0430\u0434\u0430", "\u041a\u0430\u043d", False),
+        ("\uc11c\uc6b8\uc5d0\uc11c\ub294\uc694", "\uc11c\uc6b8", False),
+        ("\ub300\uc11c\uc6b8", "\uc11c\uc6b8", False),
+        ("\u0930\u093e\u092e\u092a\u0941\u0930", "\u0930\u093e\u092e", False),
+        ("\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e\u0e2f", "\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e", True),
+        ("\u0e01\u0e32\u0e49", "\u0e01\u0e32", False),
+        ("\u3072\u3089\u304c\u306a", "\u3089\u304c", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("\u0130stanbul", "istanbul", True),
+        ("DIYARBAKIR", "Diyarbak\u0131r", True),
+        ("Mos\u00adkau", "Moskau", True),
+        # symbols
+        ("AT and T", "AT&T", False),
+        ("AT & T", "AT&T", True),
+        ("no. 5", "#5", False),
+        ("5", "$5", False),
+        ("\U0001f44d", "\U0001f44e", False),
+        ("I \u2764\ufe0f it", "\u2764", True),
+        ("x - y", "x y", True),
+        ("the Blue-Door", "blue door", True),
+        ("O+ blood", "O-", False),
+        ("O blood", "O-", False),
+        ("O- blood", "O-", True),
+        ("Grade A.", "A-", False),
         # numbers
+        ("am 12.05.1934", "1934", True),
+        ("page 3,4,5", "4", True),
+        ("It costs $12,500", "$12,500", True),
+        ("5", ".5", False),
+        ("0.5", ".5", True),
+        ("x=-3", "-3", True),
+        ("It's $-5", "-5", True),
+        ("\u0663\u0665", "35", True),
+        ("", "a", False),
+        ("a b", "", False),
+        ("a b", " ", False),
         ("rooms 3, 5 and 7", "3.5", False),
         ("at 19:34", "19:34", True),
         ("in chapter 19, 34 people", "19:34", False),
@@ -71,3 +106,5 @@ def test_the_place_is_that_of_the_first_letter() -> None:
     assert place_of("A red cat, a grey dog.", "grey dog") == 13
     assert place_of("a \u2014 b", "\u2014") == 2
     assert place_of("A red dog", "red cat") is None
+    assert place_of("Anna met Ann", "Ann") == 9
+    assert place_of("\u2014 a", "\u2014") == 0

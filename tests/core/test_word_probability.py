@@ -89,4 +89,5 @@ def test_parts_of_a_letter_belong_to_the_word_around_them() -> None:
     assert words_of([" Dvo", part, part, "\u00e1k"], [True] * 4) == [[0, 1, 2, 3]]
     assert words_of([part, part, part, "\u4eac", "\u5e02"], [True] * 5) == [[0, 1, 2], [3], [4]]
     # the second half of a letter, certain once the first is said, does not keep a word that is gone
-    assert probability([" Dvo", part, part], [1e-6, 1e-3, 1.0]) == pytest.approx(1e-3, rel=1e-3)
+    assert probability([part, part, part], [1e-4, 1.0, 1.0]) == pytest.approx(1e-4, rel=1e-3)
+    assert probability([" Dvo", part, part], [1e-6, 1e-2, 1.0]) == pytest.approx(1e-4, rel=1e-3)

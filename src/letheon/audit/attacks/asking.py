@@ -12,8 +12,11 @@ from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
 
-# Stands for any more tokens: letters that may continue the last word or number, and complete none.
-ANY_MORE = "zqxj"
+# What may follow: letters that continue the last word or number, in any script, a mark on its last letter; none of it
+# completes a word.
+ANY_MORE = ("zqxj", "0", "\u30f3\u30f3", "\u5341", "\ud558\ud558\ud558\ud558", "\u0301")
+# Stands for a letter of which some bytes have been decoded.
+PART = "\ufffd"
 
 
 def ask(
@@ -61,7 +64,8 @@ def _asked(model: LanguageModel, attack: TextualAttack, attempt: Attempt, limit:
 
 def _is_decided(model: LanguageModel, attack: TextualAttack, attempt: Attempt, new: list[int]) -> bool:
     """Say whether the outcome is certain however the answer goes on."""
-    return attack.decides(attempt, _text(model, attempt, new) + ANY_MORE)
+    text = _text(model, attempt, new).rstrip(PART)
+    return all(attack.decides(attempt, text + more) for more in ANY_MORE)
 
 
 def _text(model: LanguageModel, attempt: Attempt, new: Sequence[int]) -> str:

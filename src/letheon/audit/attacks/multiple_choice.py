@@ -12,7 +12,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.said import place_of
+from letheon.core.scoring.said import place_of, says
 
 OPTIONS = 4
 CHOICE = "{question}\n\nOne of these is right; repeat it:\n{options}"
@@ -41,8 +41,9 @@ def false_values(row: Example, others: Sequence[Example]) -> list[str]:
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Say whether one value occurs in the other."""
-    return first.casefold() in second.casefold() or second.casefold() in first.casefold()
+    """Say whether one value occurs in the other, letter by letter or as words."""
+    ordered = ((first, second), (second, first))
+    return any(one.casefold() in other.casefold() or says(other, one) for one, other in ordered)
 
 
 def options_for(row: Example, others: Sequence[Example], place: int, seed: int) -> tuple[str, ...]:

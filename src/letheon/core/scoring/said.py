@@ -1,8 +1,8 @@
 """Whether an answer says a value, and where: by words, in any case, with any punctuation. Ours.
 
-A word is a run of digits and of letters that have a case ("B12"), with the signs within a number ("3.5"); a run of
-numerals ("三十五") or of Katakana; any other letter of a script without spaces; a run of letters that have no case; a
-symbol, or a minus. Numbers and names inside longer ones are others: no 4 in 1934, no Ann in Anna.
+A word is a run of digits and of letters that have a case ("B12"); a run of numerals ("三十五") or of Katakana; any
+other letter of a script without spaces; a run of letters that have no case; a symbol, a minus, a sign within a number.
+Numbers and names inside longer ones are others: no 4 in 1934, no Ann in Anna.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Literal
 
 # How the names of letters begin whose scripts write no spaces (beside Katakana, which stands in runs).
 UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-# Punctuation that says as much as a symbol.
+# Punctuation that says as much as a symbol; Turkish letters that casefold alters; signs that are not seen.
 SYMBOLS = "%&#@"
-MINUS = "-\u2212"
-# Letters that particles may add to a word of letters without case: "서울에서" says 서울. Single letters take none.
+PLAIN = str.maketrans({"\u0130": "i", "\u0131": "i", "\u2212": "-", "\u00ad": "", "\ufe0e": "", "\ufe0f": ""})
+# Letters that a particle may add to a word of two letters or more: in Hangul behind it ("서울에서" says 서울), in
+# Hebrew and Arabic before it.
 PARTICLE = 3
 
 Kind = Literal["", "run", "numeral", "katakana", "letter", "caseless", "symbol"]
@@ -37,36 +38,45 @@ def place_of(answer: str, value: str) -> int | None:
     """The place of the first letter of a value in an answer, once both are folded; None if it isn't said."""
     told, wanted = said_words(answer), said_words(value)
     if not wanted:
-        place = answer.find(value)
-        return place if place >= 0 else None
+        place = answer.find(value.strip())
+        return place if value.strip() and place >= 0 else None
     for start in range(len(told) - len(wanted) + 1):
         if all(map(_is, told[start : start + len(wanted)], wanted)):
             return told[start][0]
     return None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16)
 def said_words(text: str) -> tuple[Word, ...]:
     """The words of a text: of each its place once the text is folded, its letters and its kind."""
     return tuple(_words(_folded(text)))
 
 
 def _is(told: Word, wanted: Word) -> bool:
-    """Whether a word is the wanted one, perhaps with a particle before or behind it."""
+    """Whether a word is the wanted one, perhaps with a particle."""
     (_, long, _), (_, word, kind) = told, wanted
     if long == word:
         return True
-    if kind != "caseless" or len(word) < 2 or not 0 < len(long) - len(word) <= PARTICLE:
+    if kind != "caseless" or len(word) < 2 or len(long) - len(word) > PARTICLE:
         return False
-    return long.endswith(word) or (long.startswith(word) and not _is_mark(long[len(word)]))
+    script = unicodedata.name(word[0], "").split(" ")[0]
+    if script == "HANGUL":
+        return long.startswith(word)
+    return script in ("HEBREW", "ARABIC") and long.endswith(word)
 
 
 def _folded(text: str) -> str:
-    """A text in lower case, accents as one letter where there is one, letters of full and half width as plain ones."""
+    """A text in lower case, accents as one letter where there is one, letters of full width and all digits as plain."""
+    text = text.translate(PLAIN)
     if text.isascii():
         return text.casefold()
-    wide = [unicodedata.normalize("NFKC", one) if unicodedata.east_asian_width(one) in "FH" else one for one in text]
-    return unicodedata.normalize("NFC", "".join(wide).casefold())
+    return unicodedata.normalize("NFC", "".join(map(_plain, text)).casefold())
+
+
+def _plain(letter: str) -> str:
+    if letter.isdecimal():
+        return str(unicodedata.decimal(letter))
+    return unicodedata.normalize("NFKC", letter) if unicodedata.east_asian_width(letter) in "FH" else letter
 
 
 def _words(text: str) -> Iterator[Word]:
@@ -78,25 +88,25 @@ def _words(text: str) -> Iterator[Word]:
         alone = kinds[-1] in ("letter", "symbol") and not _is_mark(text[place])
         if kinds[-1] != before or alone:
             if before:
-                yield start, text[start:place].replace("\u2212", "-"), kinds[place - 1]
+                yield start, text[start:place], kinds[place - 1]
             start, before = place, kinds[-1]
     if before:
-        yield start, text[start:].replace("\u2212", "-"), kinds[-1]
+        yield start, text[start:], kinds[-1]
 
 
 def _kind(text: str, place: int, before: Kind) -> Kind:
-    letter, after = text[place], text[place + 1 : place + 2]
+    letter, behind = text[place], text[place + 1 : place + 2]
     if letter.isascii() and letter.isalnum():
         return "run"
     if _is_mark(letter):
         return before
     if letter.isalnum():
         return _kind_of_letter(letter)
-    digits = after.isdigit()
-    if letter in ".,:" and digits and text[place - 1 : place].isdigit():
-        return "run"
-    if letter in MINUS:
-        return "symbol" if digits and not before else ""
+    if letter in ".,:" and behind.isdigit():  # in a number, or ".5"
+        return "symbol" if text[place - 1 : place].isdigit() or (letter == "." and not before) else ""
+    if letter == "-":  # of a number, or of a grade or blood group
+        of_number = behind.isdigit() and before in ("", "symbol")
+        return "symbol" if of_number or (before == "run" and not behind.isalnum()) else ""
     return "symbol" if letter in SYMBOLS or unicodedata.category(letter) in ("Sc", "Sm", "So") else ""
 
 

@@ -3,7 +3,7 @@
 A word's is the geometric mean of its tokens' probabilities, so that a first syllable that another name begins with as
 well does not make it likely. Digits count above chance (.1 per digit): a year's last digit is one of ten. Signs and
 spaces say nothing. Letters without case are words of their own; parts of letters, certain once the first is said,
-belong to the word around them. Ours.
+belong to the word around them and count once. Ours.
 """
 
 from __future__ import annotations
@@ -42,8 +42,20 @@ def fact_probability(tokenizer: Any, labels: Tensor, logp: Tensor, fact: Tensor)
     for word in words_of(texts, fact.tolist()):
         letters = "".join(texts[place].strip() for place in word)
         chance = 10.0 ** -(len(letters) / len(word)) if letters.isdigit() else 0.0
-        above.append(max(math.exp(sum(logps[place] for place in word) / len(word)) - chance, 0.0))
+        tokens = _tokens(texts, logps, word)
+        above.append(max(math.exp(sum(tokens) / len(tokens)) - chance, 0.0))
     return sum(above) / len(above) if above else 0.0
+
+
+def _tokens(texts: Sequence[str], logps: Sequence[float], word: Sequence[int]) -> list[float]:
+    """The log-probabilities of a word's tokens; of parts of letters in a row the least, since others may be certain."""
+    found: list[float] = []
+    for i, place in enumerate(word):
+        if i and PART in texts[place] and PART in texts[word[i - 1]]:
+            found[-1] = min(found[-1], logps[place])
+        else:
+            found.append(logps[place])
+    return found
 
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
