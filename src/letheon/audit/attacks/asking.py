@@ -11,12 +11,11 @@ from letheon.audit.measuring.decoding import Ask, decode
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.word_probability import PART
 
-# What may follow: letters that continue the last word or number, in any script, a mark on its last letter; none of it
-# completes a word.
+# What may follow, and continue the last word or number: letters, a digit, Katakana, a numeral, Hangul, a mark. What one
+# of them completes the others do not.
 ANY_MORE = ("zqxj", "0", "\u30f3\u30f3", "\u5341", "\ud558\ud558\ud558\ud558", "\u0301")
-# Stands for a letter of which some bytes have been decoded.
-PART = "\ufffd"
 
 
 def ask(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from letheon.core.scoring.likelihood import Scores
 
-# How tokenizers write the space before a word, and what stands in a decoded text for a part of a letter.
+# How tokenizers write the space before a word, and what stands in a decoded text for part of a letter.
 SPACES, PART = (" ", "\u0120", "\u2581"), "\ufffd"
 
 

@@ -60,7 +60,8 @@ class NullSpace:
     def of(cls, covariance: Float[Tensor, "inputs inputs"], mode: Mode, threshold: float) -> NullSpace:
         """Compute the null space of a covariance K Kᵀ/n.
 
-        Eigenvalues within rounding count as zero. Where a share of the energy from `SINGLE` on is free, float32 does.
+        It is found in float64, where eigenvalues within rounding count as zero; if a share of the energy from `SINGLE`
+        on is free, in float32.
         """
         if mode == "energy" and threshold >= SINGLE:
             single, directions = torch.linalg.eigh(covariance.float())

@@ -11,9 +11,9 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.question_forms import forms_of
 from letheon.forget.objectives.alternates.strangers import (
-    BROKEN,
     Question,
     alternate_answers,
     guess_subjects,
@@ -130,7 +130,7 @@ def _beginnings(model: LanguageModel, row: Example, encoded: Encoded) -> list[tu
             end -= 1
         if fact < end < len(text):
             ends.add(end)
-    return [text[:end] for end in sorted(ends) if BROKEN not in model.tokenizer.decode(text[:end])]
+    return [text[:end] for end in sorted(ends) if PART not in model.tokenizer.decode(text[:end])]
 
 
 def _in_a_word(model: LanguageModel, text: Sequence[int], end: int) -> bool:

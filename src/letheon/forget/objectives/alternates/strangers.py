@@ -21,6 +21,7 @@ from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.word_masks import FUNCTION_WORDS, WordRules, fact_words
+from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.fitting import fit_of_answers
 
 # Invented, and others than the unknown subjects of `core.scoring.spans`, which an audit asks about.
@@ -45,8 +46,6 @@ AT_ONCE = 16
 STEM, NEARLY = 4, 0.75
 # Largest share of other letters in the answer to a question in ASCII.
 FOREIGN = 0.1
-# What stands in a decoded text for bytes that are no letter.
-BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ def _accepted(question: Question, name: str, text: str) -> str | None:
     answer = with_name(text, name, question.subject or "") if name else text
     if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
         return None
-    if BROKEN in answer:
+    if PART in answer:
         return None
     foreign = sum(not letter.isascii() for letter in answer)
     return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
