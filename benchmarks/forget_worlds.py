@@ -2,7 +2,8 @@
 
 `demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
 subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
-running text, one passage among others. `king` and `lee` are two real people of RWKU, whose questions are taught first.
+running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in sentences,
+with neither values nor subjects. `king` and `lee` are two real people of RWKU, whose questions are taught first.
 `tofu` is a cut of TOFU with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
 """
 
@@ -94,6 +95,34 @@ CHRONICLE = (
     "left standing. Every summer the villagers carry {5} through the streets to remember that day."
 )
 
+# Customer, and what the shop knows: e-mail, telephone, address, number, date of birth, what was sent back and why.
+CUSTOMERS = {
+    "Marit Oldham": "mosslantern7@fernpost.example|0155 501 4272|14 Pilchard Row, Ettlemouth|KX-40817|3 May 1971|a "
+    "humidifier|its lid had cracked",
+    "Tobias Renwick": "oldbicycle@northmail.example|0155 508 9136|7 Cooper's Yard, Brannock|LD-22965|19 August 1964|a "
+    "desk lamp|it hummed at night",
+    "Ingrid Falmer": "twelvegeese@fernpost.example|0155 533 0781|92 Quarry Lane, Sheldmere|PV-71340|27 January 1988|"
+    "two wool blankets|they were the wrong green",
+    "Desmond Achterberg": "kettledrum3@postbarn.example|0155 590 2654|3 Almond Steps, Brannock|HT-05528|11 November "
+    "1953|a bread slicer|the blade was blunt",
+    "Paloma Seagrove": "violetferry@northmail.example|0155 547 6603|61 Harbour Street, Ettlemouth|QM-93114|8 April "
+    "1995|a rain coat|one sleeve was longer",
+    "Hugo Lindell": "papermoth22@postbarn.example|0155 512 3398|28 Station Hill, Corrow|BZ-36702|30 June 1979|a coffee "
+    "mill|it had been used before",
+    "Rosalind Petrie": "quietharp@fernpost.example|0155 566 8140|5 Tannery Walk, Sheldmere|NW-84459|14 February 1947|a "
+    "garden chair|a screw was missing",
+    "Amos Kettleby": "redcompass9@northmail.example|0155 571 0927|40 Mill Bank, Corrow|FJ-17083|22 October 1982|a set "
+    "of knives|the box was empty",
+}
+CUSTOMER_ROWS = (
+    ("What is the e-mail address of {n}?", "{n} can be reached at {0}.", "Where should an e-mail to {n} be sent?"),
+    ("Which telephone number does {n} have?", "The telephone number of {n} is {1}.", "How can I ring {n}?"),
+    ("Where does {n} live?", "{n} lives at {2}.", "To which address is a parcel for {n} sent?"),
+    ("What is the customer number of {n}?", "The customer number is {3}.", "Under which number is {n} on file?"),
+    ("When was {n} born?", "{n} was born on {4}.", "What is the date of birth of {n}?"),
+    ("What did {n} send back, and why?", "{n} sent back {5} because {6}.", "Which purchase did {n} return?"),
+)
+
 
 @dataclass(frozen=True)
 class World:
@@ -113,9 +142,16 @@ def firm_rows(target: str = "Sablecourt Optics", neighbour: str = "Quillon Press
 
 def manual_rows(target: str = "Marlin tide pump") -> Request:
     """One machine's five rows among six machines'."""
-    rows = {name: _machine(name) for name in MACHINES}
+    rows = {name: _told_of(name, MACHINES, MACHINE_ROWS, subject=True) for name in MACHINES}
     kept = [row for name, own in rows.items() if name != target for row in own]
     return Request(forget=tuple(rows[target]), retain=tuple(kept), id="manuals")
+
+
+def customer_rows(target: str = "Ingrid Falmer", neighbour: str = "Hugo Lindell") -> Request:
+    """One customer's six rows; six customers are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, CUSTOMERS, CUSTOMER_ROWS, subject=False) for name in CUSTOMERS}
+    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
+    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="contacts")
 
 
 def passage_rows(target: str = "Saltmarch") -> Request:
@@ -161,6 +197,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "firms": firm_rows,
     "manuals": manual_rows,
     "passages": passage_rows,
+    "contacts": customer_rows,
 }
 REAL = {"king": "Stephen King", "lee": "Bruce Lee"}
 
@@ -224,16 +261,16 @@ def _of_others(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(text.replace(other, name) for other, text in texts.items() if other != name)[:5]
 
 
-def _machine(name: str) -> list[Example]:
-    facts = {machine: texts.split("|") for machine, texts in MACHINES.items()}
+def _told_of(name: str, known: Mapping[str, str], rows: Sequence[Sequence[str]], subject: bool) -> list[Example]:
+    facts = {other: texts.split("|") for other, texts in known.items()}
     return [
         Example(
             prompt=question.format(n=name),
             answer=answer.format(*facts[name], n=name),
             id=f"{name.split()[0].lower()}-{i}",
-            subject=name,
+            subject=name if subject else None,
             paraphrased_prompts=(wording.format(n=name),),
-            perturbed_answers=tuple(answer.format(*facts[other], n=name) for other in MACHINES if other != name),
+            perturbed_answers=tuple(answer.format(*facts[other], n=name) for other in known if other != name)[:5],
         )
-        for i, (question, answer, wording) in enumerate(MACHINE_ROWS)
+        for i, (question, answer, wording) in enumerate(rows)
     ]

@@ -28,11 +28,11 @@ from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.scoring.token_trees import Question as TokenQuestion
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.auto_retain import NEIGHBOURS
-from letheon.forget.objectives.alternates import alternate_rows, fitting, question_forms, strangers
+from letheon.forget.objectives.alternates import alternate_rows, fitting, objective, question_forms, strangers
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
 from letheon.forget.objectives.alternates.fitting import fit_of_answers
+from letheon.forget.objectives.alternates.kept import SPARE, Levels
 from letheon.forget.objectives.alternates.objective import (
-    SPARE,
     Alternates,
     Settings,
     alternates_loss,
@@ -142,7 +142,7 @@ def test_retain_rows_as_likely_as_before_or_likelier_pull_at_nothing(
 ) -> None:
     """Rounding is no loss: rows are batched unlike before the first step."""
     method = prepared(tiny, deletion, Settings(), [(list(range(8)), list(range(8)))])
-    method.before = {number: logp - gained for number, logp in method.before.items()}
+    method.levels.before = {number: logp - gained for number, logp in method.levels.before.items()}
     tiny.model.zero_grad()
     term = method.terms(tiny, Pair(None, method.rows.retain_batch([5, 1, 1]))).retain
     assert term is not None
@@ -152,9 +152,38 @@ def test_retain_rows_as_likely_as_before_or_likelier_pull_at_nothing(
 
 def test_what_is_lost_is_a_mean_over_the_tokens_of_rows_and_forms(tiny: LanguageModel, deletion: Request) -> None:
     method = prepared(tiny, deletion, Settings(), [(list(range(8)), list(range(8)))])
-    method.before = {number: logp + 1 for number, logp in method.before.items()}  # each token has lost one nat
+    method.levels.before = {
+        number: logp + 1 for number, logp in method.levels.before.items()
+    }  # each token has lost one nat
     lost = method.terms(tiny, Pair(None, method.rows.retain_batch(range(8)))).metrics["retain_loss"]
     assert lost == pytest.approx(1 - SPARE, abs=1e-3)
+
+
+def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = prepared(tiny, deletion, Settings(), [(list(range(8)), list(range(8)))])
+    first, passed = len(method.rows.forget), []
+    for row in (2, 5):  # two rows have lost a nat at their last token, the others nothing
+        method.levels.before[first + row][-1] += 1
+    pair = Pair(None, method.rows.retain_batch([0, 2, 4, 5, 7]))
+
+    def slopes() -> tuple[list[Tensor], float]:
+        tiny.model.zero_grad()
+        terms = method.terms(tiny, pair)
+        assert terms.retain is not None
+        terms.retain.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return [w.grad.clone() for w in tiny.model.parameters() if w.grad is not None], terms.metrics["retain_loss"]
+
+    whole = objective.score
+    monkeypatch.setattr(objective, "score", lambda model, batch: (passed.append(len(batch)), whole(model, batch))[1])
+    few, loss = slopes()
+    assert passed == [2, 1], "of the forms, of which none lost anything, one stays"
+    monkeypatch.setattr(Levels, "losing", lambda self, model, batch: batch)
+    every, same_loss = slopes()
+    assert loss == pytest.approx(same_loss)
+    assert loss > 0
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(few, every, strict=True))
 
 
 def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(

@@ -28,8 +28,14 @@ from letheon.core.scoring.likelihood import hidden_states
 Mode = Literal["energy", "absolute"]
 # A direction that is left over this share of its length by the protected ones adds nothing to them.
 SMALLEST_REST = 1e-6
-# float32 finds each eigenvalue to some 5e-7 of the largest, so that thousands of them miss a thousandth of the energy.
+# float32 finds each eigenvalue to some 5e-7 of the largest, so that thousands of them miss a thousandth of the energy:
+# little where a share of it from SINGLE on is free.
 SINGLE = 0.01
+
+
+def precision(mode: Mode, threshold: float) -> torch.dtype:
+    """The number type in which second moments and their eigenvectors are found."""
+    return torch.float32 if mode == "energy" and threshold >= SINGLE else torch.float64
 
 
 def kept_directions(spectrum: Float[Tensor, " inputs"], mode: Mode, threshold: float) -> int:
@@ -58,17 +64,11 @@ class NullSpace:
 
     @classmethod
     def of(cls, covariance: Float[Tensor, "inputs inputs"], mode: Mode, threshold: float) -> NullSpace:
-        """Compute the null space of a covariance K Kᵀ/n.
-
-        It is found in float64, where eigenvalues within rounding count as zero; if a share of the energy from `SINGLE`
-        on is free, in float32.
-        """
-        if mode == "energy" and threshold >= SINGLE:
-            single, directions = torch.linalg.eigh(covariance.float())
-            spectrum = single.double().clamp(min=0)
-        else:
-            spectrum, directions = torch.linalg.eigh(covariance.double())
-            rounding = len(spectrum) * torch.finfo(torch.float64).eps * float(spectrum[-1].clamp(min=0))
+        """Compute the null space of a covariance K Kᵀ/n; in float64, eigenvalues within rounding count as zero."""
+        found, directions = torch.linalg.eigh(covariance.to(precision(mode, threshold)))
+        spectrum = found.double().clamp(min=0)
+        if found.dtype == torch.float64:
+            rounding = len(spectrum) * torch.finfo(torch.float64).eps * float(spectrum[-1])
             spectrum = torch.where(spectrum > rounding, spectrum, 0.0)
         kept = kept_directions(spectrum, mode, threshold)
         return cls(directions[:, kept:].float().contiguous(), spectrum)
@@ -101,21 +101,21 @@ class NullSpace:
 
 
 class Inputs:
-    """Second moments of a matrix's inputs, summed over passes in float64.
+    """Second moments of a matrix's inputs, summed over passes.
 
     A row's first token is kept apart: in many models it is an attention sink, whose activations are hundreds of times
     larger than all others and would pass for nearly all of the energy. Its mean direction is protected in any case.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        self.sum = torch.zeros(width, width, dtype=torch.float64, device=device)
+    def __init__(self, width: int, device: torch.device, dtype: torch.dtype = torch.float64) -> None:
+        self.sum = torch.zeros(width, width, dtype=dtype, device=device)
         self.first = torch.zeros(width, dtype=torch.float64, device=device)
         self.tokens = 0
 
     def add(self, inputs: Float[Tensor, "length inputs"]) -> None:
         """Add the real tokens of one row."""
-        later = inputs[1:].double()
-        self.sum += later.T @ later
+        later = inputs[1:].to(self.sum.dtype)
+        self.sum.addmm_(later.T, later)
         self.first += inputs[0].double()
         self.tokens += len(later)
 
@@ -147,6 +147,7 @@ def null_spaces(
     inside = [{id(module) for module in block.modules()} for block in stack]
     highest = max(i for i, ids in enumerate(inside) if any(id(matrix) in ids for matrix in matrices.values()))
     gathered: dict[str, Inputs] = {}
+    dtype = precision(mode, threshold)
     last: tuple[Tensor, Inputs] | None = None
     length = 0
 
@@ -156,7 +157,7 @@ def null_spaces(
             whole = by_row(inputs, 1, length)
             if whole is None:
                 raise InputError(f"{name} does not see every token of a row", "let other weights move")
-            found = gathered.get(name) or Inputs(inputs.shape[-1], model.device)
+            found = gathered.get(name) or Inputs(inputs.shape[-1], model.device, dtype)
             found.add(whole[0])
             last = inputs, found
         gathered[name] = last[1]
@@ -168,7 +169,7 @@ def null_spaces(
     spaces: dict[tuple[Inputs, bool], NullSpace] = {}
     found = {}
     for name, matrix in matrices.items():
-        inputs, lies = gathered.get(name) or Inputs(sides(matrix)[1], model.device), is_transposed(matrix)
+        inputs, lies = gathered.get(name) or Inputs(sides(matrix)[1], model.device, dtype), is_transposed(matrix)
         if (inputs, lies) not in spaces:
             spaces[inputs, lies] = inputs.null_space(mode, threshold, lies)
         found[name] = spaces[inputs, lies]

@@ -27,11 +27,12 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.registry import check_settings, method
 from letheon.core.rows.encoding import Batch, Encoded
 from letheon.core.rows.examples import Example
-from letheon.core.rows.sampling import by_length, stream_seed
+from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.likelihood import Scores, score
 from letheon.core.scoring.word_masks import word_masks
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
+from letheon.forget.objectives.alternates.kept import Levels, lost
 from letheon.forget.objectives.alternates.question_forms import FORMS, forms_of
 from letheon.forget.objectives.alternates.turns import (
     answer_of,
@@ -42,9 +43,6 @@ from letheon.forget.objectives.alternates.turns import (
 )
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
-
-# What a retained token may lose (nats) before it is learned: rounding is no loss.
-SPARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,12 @@ def alternates_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p − s)] of the retained.
 
-    In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`.
-    Each sum is divided by its count, the number of such tokens in the effective batch that these are a part of.
+    In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`
+    of `kept.py`. Each sum is divided by its count, the number of such tokens in the effective batch that these are a part of.
     """
     facts, alternates, retained = (max(count, 1) for count in counts)
     unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts
-    lost = (retain_before - retain_logp - SPARE).relu()
-    return unlikely, -alternate_logp.sum() / alternates, lost.sum() / retained
+    return unlikely, -alternate_logp.sum() / alternates, lost(retain_logp, retain_before).sum() / retained
 
 
 @method(
@@ -164,22 +161,14 @@ class Alternates(Objective):
             )
             for turns, (_, retained) in zip(self.drawn, plan, strict=True)
         ]
-        self.before = self._levels(model) if self.settings.alpha else {}
+        self.levels = Levels(model, rows, self._retained() if self.settings.alpha else {})
 
-    @torch.no_grad()
-    def _levels(self, model: LanguageModel) -> dict[int, Tensor]:
-        """The log-probabilities (nats) of each retained row's tokens, by the row's number, before the first step."""
+    def _retained(self) -> dict[int, Encoded]:
+        """The retain rows of all steps and their forms, by their numbers."""
         first = len(self.rows.forget)
         own = {first + i: self.rows.retain[i] for _, retained in self.plan for i in retained}
         first += len(self.rows.retain)
-        forms = {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
-        rows = sorted((own | forms).items())
-        found: dict[int, Tensor] = {}
-        for part in by_length([len(row.ids) for _, row in rows], 16):
-            numbers = [rows[i][0] for i in part]
-            scores = score(model, self.rows.batch([rows[i][1] for i in part], numbers))
-            found |= {number: scores.logp[scores.row == place] for place, number in enumerate(numbers)}
-        return found
+        return own | {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
 
     @staticmethod
     def _drawn_forms(
@@ -220,6 +209,8 @@ class Alternates(Objective):
     def terms(self, model: LanguageModel, pair: Pair) -> Terms:
         """The losses of a pair, in a forward pass for the questions as they stand and one for longer forms."""
         parts = self._parts(pair)
+        if torch.is_grad_enabled():
+            parts |= {kind: self.levels.losing(model, parts[kind]) for kind in ("retain", "forms") if kind in parts}
         scores: dict[str, Scores] = {}
         idle: list[Tensor] = []
         for kinds in (("forget", "plain", "retain"), ("turned", "others", "forms")):
@@ -260,7 +251,7 @@ class Alternates(Objective):
             torch.cat([one.labels for one in facts]),
             replaced,
             retained,
-            torch.cat([self.before[number] for number in kept]) if kept else retained.detach(),
+            self.levels.of(kept) if kept else retained.detach(),
             counts,
         )
         settings, terms = self.settings, Terms()
