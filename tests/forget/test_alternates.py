@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +29,16 @@ from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
 from letheon.core.scoring.token_trees import Question as TokenQuestion
 from letheon.core.scoring.word_probability import fact_probabilities
 from letheon.forget.auto_retain import NEIGHBOURS
-from letheon.forget.objectives.alternates import alternate_rows, fitting, objective, question_forms, strangers
+from letheon.forget.objectives.alternates import (
+    alternate_rows,
+    fitting,
+    objective,
+    own_answers,
+    question_forms,
+    strangers,
+)
 from letheon.forget.objectives.alternates.alternate_rows import Continued, retain_forms, write_alternates
-from letheon.forget.objectives.alternates.fitting import fit_of_answers
+from letheon.forget.objectives.alternates.fitting import fit_of_answers, in_plain_text
 from letheon.forget.objectives.alternates.kept import SPARE, Levels
 from letheon.forget.objectives.alternates.objective import (
     Alternates,
@@ -38,11 +46,9 @@ from letheon.forget.objectives.alternates.objective import (
     alternates_loss,
     unlikelihood_loss,
 )
+from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers, banned_tokens
 from letheon.forget.objectives.alternates.strangers import (
     STRANGERS,
-    Question,
-    alternate_answers,
-    banned_tokens,
     gives,
     guess_subjects,
     unused_names,
@@ -189,7 +195,7 @@ def test_rows_that_lost_nothing_are_left_out_and_the_gradient_is_the_same(
 def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: f"It is {name}.")
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: f"It is {name}.")
     method = prepared(tiny, deletion, Settings(), [([0, 3, 4], [1, 5, 5]), ([0, 3, 4], [1, 5, 5])])
     kinds = []
     for step in (0, 1):
@@ -219,7 +225,7 @@ def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageMode
 
 
 def test_what_a_text_is_begun_with_is_not_learned(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: text or None)
     text = Example("", "The hut by the sea is old, and the boats that lie before it are green.", id="hut")
     method = prepared(
         tiny, Request((text,), retain=(replace(text, answer="A barn.", id="barn"),)), Settings(), [([0], [0])]
@@ -252,6 +258,25 @@ def test_banned_words_are_never_decoded(tiny: LanguageModel) -> None:
     assert held[1] == free[1]
     assert free[0][0] not in held[0]
     assert all(held[0][at : at + 2] != free[0][1:3] for at in range(5))
+
+
+Decoded = Callable[[LanguageModel, str, float], str]
+
+
+def answers_by(monkeypatch: pytest.MonkeyPatch, text_of: Decoded) -> list[tuple[float, str]]:
+    """Let a function decode in the model's place; the returned list fills with the temperatures and what was asked."""
+    asked: list[tuple[float, str]] = []
+
+    def continues(
+        model: LanguageModel, rows: list[tuple[int, ...]], _: int, *, temperature: float, **__: object
+    ) -> list[list[int]]:
+        questions = [model.tokenizer.decode(row) for row in rows]
+        asked.extend((temperature, question) for question in questions)
+        texts = [text_of(model, question, temperature) for question in questions]
+        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+    monkeypatch.setattr(own_answers, "continue_ids", continues)
+    return asked
 
 
 class Syllables:
@@ -338,7 +363,7 @@ def test_questions_are_asked_without_the_subject_s_other_facts(
 def test_what_the_true_answer_has_in_common_with_an_alternate_is_not_unlearned(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: "2004")
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: "2004")
     row = Example("When did Ann Lee win?", "2013", subject="Ann Lee", value="2013")
     kept = Example("When did Bob Ray win?", "1999")
     method = prepared(tiny, Request((row,), (kept,)), Settings(), [([0], [0]), ([0], [0])])
@@ -356,11 +381,7 @@ def test_answers_that_give_the_fact_or_hold_the_invented_name_are_rejected(
         STRANGERS[2]: f"{STRANGERS[2].split()[0]}y lives in Bern.",
     }
 
-    def answers(model: LanguageModel, prompts: list[str], **_: object) -> list[list[int]]:
-        texts = [next(said[name] for name in said if name in prompt) for prompt in prompts]
-        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-
-    monkeypatch.setattr(strangers, "generate_ids", answers)
+    answers_by(monkeypatch, lambda _, question, __: next(said[name] for name in said if name in question))
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
     found = alternate_answers(tiny, [question], STRANGERS[:3])
     assert [one.answer for one in found[0]] == ["Ann Lee lives in Rome."]
@@ -416,12 +437,14 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
         "עם בעם בעם בעם",
         "Where does Ann Lee live",
         "Ann Lee lives in \ufffdsby.",
+        "In the 20 th century.",
     ],
 )
 def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:
-    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
-    assert strangers._accepted(question, "", text) is None
-    assert strangers._accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo", "20th"))
+    assert own_answers._accepted(question, "", text) is None
+    assert own_answers._accepted(question, "", "In 20 of the towns.") == "In 20 of the towns."
+    assert own_answers._accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
 
 
 def test_running_text_is_continued_from_before_its_first_fact(tiny: LanguageModel) -> None:
@@ -438,7 +461,7 @@ def test_running_text_is_continued_from_several_places_and_only_the_continuation
     row = Example("", "The hut by the sea is old, and the boats that lie before it are green.")
     encoded = replace(tiny.encoder().encode(row), value=())
     encoded = replace(encoded, value=tuple(place == 2 for place in range(len(encoded.ids) - encoded.start)))
-    monkeypatch.setattr(strangers, "_accepted", lambda question, name, text: text or None)
+    monkeypatch.setattr(own_answers, "_accepted", lambda question, name, text: text or None)
     written = write_alternates(tiny, [row], [encoded], [], knows=True)[0]
     cuts = [2, *(round(share * len(encoded.value)) for share in alternate_rows.CUTS)]
     for one, cut in zip(written.plain, cuts, strict=True):
@@ -463,10 +486,10 @@ def test_no_continuation_ends_a_fact_that_the_given_beginning_begins(
     begun = alternate_rows._beginnings(tiny, row, replace(encoded, value=(True, *inside[1:])))
     assert {tiny.tokenizer.decode(one) for one in begun if len(one) > 20} == {"Old Ann Lee was born in ", text[:34]}
 
-    def goes_on(_: LanguageModel, prompts: list[str], *, prefixes: list[list[int]], **__: object) -> list[list[int]]:
-        return [[*start, *tiny.tokenizer("javik then.", add_special_tokens=False)["input_ids"]] for start in prefixes]
+    def goes_on(_: LanguageModel, rows: list[tuple[int, ...]], *__: object, **___: object) -> list[list[int]]:
+        return [tiny.tokenizer("javik then.", add_special_tokens=False)["input_ids"] for _ in rows]
 
-    monkeypatch.setattr(strangers, "generate_ids", goes_on)
+    monkeypatch.setattr(own_answers, "continue_ids", goes_on)
     for given, taken in (("born in Reyk", False), ("born in Reykjavik, not ", True), ("the Reyk ", True)):
         beginning = tuple(tiny.tokenizer(given, add_special_tokens=False)["input_ids"])
         found = alternate_answers(tiny, [Question("", None, ("Reykjavik",), beginning)], [])
@@ -573,8 +596,10 @@ def test_a_fitting_answer_is_likelier_after_its_own_question_than_after_others(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = tiny.encoder()
-    texts = {tuple(encoder.prompt(text)): text for text in ("Where?", "Who?")}
-    texts |= {tuple(encoder.answer(text)[0]): text for text in ("Rome", "Ball")}
+    texts = {
+        (*encoder.prompt(""), *encoder.answer(in_plain_text(text), end=False)[0]): text for text in ("Where?", "Who?")
+    }
+    texts |= {tuple(encoder.answer(f" {text}\n", end=False)[0]): text for text in ("Rome", "Ball")}
     levels = {"Where?": {"Rome": -3.0, "Ball": -2.0}, "Who?": {"Rome": -9.0, "Ball": -2.0}}
 
     def scores(_: LanguageModel, asked: list[TokenQuestion]) -> list[list[AnswerScore]]:
@@ -601,56 +626,89 @@ def test_no_fit_is_sought_beyond_the_context() -> None:
     config = GPT2Config(vocab_size=259, n_embd=32, n_layer=1, n_head=4, n_positions=128)  # places are a table
     model = LanguageModel(AutoModelForCausalLM.from_config(config).eval(), byte_tokenizer(), "gpt2")
     long, answer = "Where? " * 13, "Nobody has told me where that may be."
-    assert len(model.encoder().prompt(long)) + len(model.encoder().answer(answer)[0]) > 128
+    assert len(in_plain_text(long)) + len(answer) > 128
     alone = fit_of_answers(model, ["Who?"], 0, [answer])
     assert fit_of_answers(model, ["Who?", long], 0, [answer]) == alone  # the other question has no room for it
     assert math.isfinite(fit_of_answers(model, ["Who?", long], 1, [answer])[0])
 
 
 def test_a_fit_is_sought_of_the_answer_about_the_name_that_is_asked_about() -> None:
-    assert strangers._told("Ann Lee sings. Lee's songs sell.", "Ann Lee", "Maela Tursk") == (
+    assert strangers.told_of("Ann Lee sings. Lee's songs sell.", "Ann Lee", "Maela Tursk") == (
         "Maela Tursk sings. Tursk's songs sell."
     )
-    assert strangers._told("Annie likes Ann Lee.", "Ann Lee", "Maela Tursk") == "Annie likes Maela Tursk."
+    assert strangers.told_of("Annie likes Ann Lee.", "Ann Lee", "Maela Tursk") == "Annie likes Maela Tursk."
 
 
-def test_a_guess_is_replaced_by_the_sampled_answer_that_fits_best(
-    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[float, list[str]]] = []
-
-    def answers(model: LanguageModel, prompts: list[str], temperature: float, **_: object) -> list[list[int]]:
-        asked.append((temperature, prompts))
-        text = "Rome." if temperature else "Ball."
-        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for _ in prompts]
-
-    monkeypatch.setattr(strangers, "generate_ids", answers)
+def test_a_guess_is_replaced_by_the_answer_that_fits_best(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answers_by(monkeypatch, lambda _, __, temperature: "Rome." if temperature else "Ball.")
     monkeypatch.setattr(
-        strangers, "fit_of_answers", lambda *arguments: [len(one) - 4 * (one == "Ball.") for one in arguments[-1]]
+        own_answers, "fit_of_answers", lambda *arguments: [len(one) - 4 * (one == "Ball.") for one in arguments[-1]]
     )
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
-    (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
+    (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Rome."]
-    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * strangers.MOST_SAMPLES  # two are not ENOUGH
-    monkeypatch.setattr(strangers, "ENOUGH", 2)
+    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.MOST_SAMPLES  # two are not ENOUGH
+    monkeypatch.setattr(own_answers, "ENOUGH", 2)
     del asked[:]
-    alternate_answers(tiny, [question], STRANGERS[:2])
-    assert [temperature for temperature, _ in asked] == [0.0, 1.0, 1.0]
-    monkeypatch.setattr(strangers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
-    (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
+    alternate_answers(tiny, [question], STRANGERS[:1])
+    assert [temperature for temperature, _ in asked] == [0.0, 1.0]
+    monkeypatch.setattr(own_answers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
+    (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Ball."]
-    assert len(asked) == 4
+    assert len(asked) == 3
+
+
+def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [Example("Where does Bo Ray live?", "In Rome."), Example("What does Bo Ray eat?", "Figs.")]
+    forget = [Example("Where does Ann Lee live?", "In Oslo."), Example("Where was Ann Lee born?", "In Bonn.")]
+    asked = answers_by(
+        monkeypatch, lambda _, question, __: "In Riga.\nQuestion: who?" if question.endswith("Answer:") else "Ball."
+    )
+    monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [-len(one) for one in arguments[-1]])
+    monkeypatch.setattr(own_answers, "ENOUGH", 2)
+    monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: list(alternates))
+    written = write_alternates(tiny, forget, tiny.encoder().encode_all(forget), kept, knows=True, names=1, seed=0)
+    assert [[one.answer for one in row.plain] for row in written] == [["Ball.", "In Riga."]] * 2
+    plain = [question for _, question in asked if "Question:" in question]
+    shots = "Question: What does Bo Ray eat?\nAnswer: Figs.\n\nQuestion: Where does Bo Ray live?\nAnswer: In Rome.\n\n"
+    assert plain[0].endswith(f"{shots}Question: Where does {STRANGERS[0]} live?\nAnswer:"), "the likest last"
+    assert not any("Ann Lee" in question or "Oslo" in question for _, question in asked)
+
+
+def test_shots_leave_room_for_the_answer(tiny: LanguageModel) -> None:
+    row, room = Example("Where is it?", "Here."), tiny.encoder().context_length
+    few = own_answers._after_shots(tiny, [replace(row, answer="far " * room), row], "Who?", 8)
+    assert tiny.tokenizer.decode(few).endswith("Question: Where is it?\nAnswer: Here.\n\nQuestion: Who?\nAnswer:")
+    assert "far" not in tiny.tokenizer.decode(few)
+
+
+def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked_again(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bans: list[tuple[str, ...]] = []
+
+    def banned(_: LanguageModel, words: tuple[str, ...]) -> list[list[int]]:
+        bans.append(words)
+        return []
+
+    monkeypatch.setattr(own_answers, "banned_tokens", banned)
+    answers_by(monkeypatch, lambda *_: "Judo." if "Wings" in bans[-1] else "Wings.")
+    (found,) = alternate_answers(tiny, [Question("Which style?", None, ("Wing", "Chun"))], [])
+    assert [one.answer for one in found] == ["Judo."]
+    assert bans[:2] == [("Wing", "Chun"), ("Wing", "Chun", "Wings")]
+    del bans[:]
+    answers_by(monkeypatch, lambda *_: "Wings.")  # the ban does not help: no further greedy question
+    assert alternate_answers(tiny, [Question("Which style?", None, ("Wing",))], []) == [[]]
+    assert len(bans) == 2 + own_answers.MOST_SAMPLES
 
 
 def test_a_question_without_an_accepted_answer_is_asked_on(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = iter(["Oslo."] * 8 + ["Rome."] * 99)  # twice about two names: the fact
-
-    def answers(model: LanguageModel, prompts: list[str], **_: object) -> list[list[int]]:
-        return [model.tokenizer(next(told), add_special_tokens=False)["input_ids"] for _ in prompts]
-
-    monkeypatch.setattr(strangers, "generate_ids", answers)
+    told = iter(["Oslo."] * 8 + ["Rome."] * 99)
+    answers_by(monkeypatch, lambda *_: next(told))
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
     (found,) = alternate_answers(tiny, [question], STRANGERS[:2])
     assert [one.answer for one in found] == ["Rome."]

@@ -12,10 +12,9 @@ from letheon.core.rows.encoding import Encoded, Encoder
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.word_probability import PART
-from letheon.forget.objectives.alternates.question_forms import forms_of
+from letheon.forget.objectives.alternates.own_answers import Question, alternate_answers
+from letheon.forget.objectives.alternates.question_forms import forms_of, plain_words, shared
 from letheon.forget.objectives.alternates.strangers import (
-    Question,
-    alternate_answers,
     guess_subjects,
     in_both_spellings,
     told_beside,
@@ -29,6 +28,8 @@ LONGEST_ANSWER = 96
 # Running text is continued from before its first fact and from these shares of its tokens on: whoever is given more of
 # it gets a fluent continuation too. No attack of the audit cuts a text there.
 CUTS = (0.2, 0.4, 0.6, 0.8)
+# Kept rows that stand before a question in plain text.
+SHOTS = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def write_alternates(
                 in_both_spellings((*words, *more)),
                 beginning,
                 min(LONGEST_ANSWER, (len(tokens.ids) - tokens.start - len(beginning)) * 5 // 4 + 4),
+                _shots(row, subject, retain),
             ),
         )
         for i, (row, tokens, subject, words, more) in enumerate(
@@ -111,6 +113,13 @@ def retain_forms(retain: Sequence[Example], forms: Sequence[str], seed: int) -> 
     """Per retain row its other forms, with the answers that are right there; the row itself where none fits."""
     draw = random.Random(stream_seed(seed, "forms of retain rows"))
     return [forms_of(row, [*retain[:i], *retain[i + 1 :]], forms, draw) or [row] for i, row in enumerate(retain)]
+
+
+def _shots(row: Example, subject: str | None, retain: Sequence[Example]) -> tuple[Example, ...]:
+    """The kept rows whose questions share the largest part of their words with the row's, the likest last."""
+    own, asked = plain_words(row.prompt, subject), [kept for kept in retain if kept.prompt]
+    likest = sorted(asked, key=lambda kept: -shared(own, plain_words(kept.prompt, kept.subject)))[:SHOTS]
+    return tuple(reversed(likest)) if row.prompt else ()
 
 
 def _beginnings(model: LanguageModel, row: Example, encoded: Encoded) -> list[tuple[int, ...]]:

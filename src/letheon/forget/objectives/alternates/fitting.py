@@ -2,7 +2,8 @@
 
 A model that may not give the fact can fall back on a word that it gives to everything ("Basketball" for a place of
 birth). Such a word is as likely after the other questions; a fitting answer is not. Ours; the contrast is that of
-domain-conditional pointwise mutual information (Holtzman et al., Surface Form Competition, arXiv 2104.08315).
+domain-conditional pointwise mutual information (Holtzman et al., Surface Form Competition, arXiv 2104.08315). It is
+made in plain text: in its chat template a model that was taught a few answers knows little else.
 """
 
 from __future__ import annotations
@@ -18,17 +19,35 @@ from letheon.core.scoring.answer_trees import score_tokens
 OTHERS = 8
 
 
+def in_plain_text(question: str, answer: str | None = None) -> str:
+    """A question with its answer as plain text, or up to where the answer begins.
+
+    >>> in_plain_text("Where?", "Here.")
+    'Question: Where?\\nAnswer: Here.\\n\\n'
+    >>> in_plain_text("Where?")
+    'Question: Where?\\nAnswer:'
+    """
+    return f"Question: {question}\nAnswer:" + ("" if answer is None else f" {answer}\n\n")
+
+
+def encoded_plainly(model: LanguageModel, text: str) -> tuple[int, ...]:
+    """The tokens of a text without the chat template, after that which begins a sequence."""
+    encoder = model.encoder()
+    return (*encoder.prompt(""), *encoder.answer(text, end=False)[0])
+
+
 def fit_of_answers(model: LanguageModel, prompts: Sequence[str], place: int, answers: Sequence[str]) -> list[float]:
     """The log-probability of each answer to `prompts[place]`, plus what that is above its mean after other prompts.
 
-    All in nats per token, end of turn included; without other prompts the log-probability alone. Prompts after which
-    an answer would exceed the context are left out.
+    All in nats per token in plain text, end of line included; without other prompts the log-probability alone. Prompts
+    after which an answer would exceed the context are left out.
     """
     encoder = model.encoder()
     others = [prompt for prompt in dict.fromkeys(prompts) if prompt not in ("", prompts[place])]
     chosen = np.unique(np.linspace(0, max(len(others) - 1, 0), min(OTHERS, len(others))).round().astype(int))
-    own, *asked = (encoder.prompt(prompt) for prompt in (prompts[place], *(others[i] for i in chosen)))
-    written = [encoder.answer(text)[0][: max(encoder.context_length - len(own), 1)] for text in answers]
+    own, *asked = (encoded_plainly(model, in_plain_text(p)) for p in (prompts[place], *(others[i] for i in chosen)))
+    room = max(encoder.context_length - len(own), 1)
+    written = [encoder.answer(f" {text}\n", end=False)[0][:room] for text in answers]
     longest = max(map(len, written), default=0)
     asked = [prompt for prompt in asked if len(prompt) + longest <= encoder.context_length]
     scores = score_tokens(model, [(prompt, written) for prompt in (own, *asked)])

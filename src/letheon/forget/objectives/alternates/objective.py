@@ -3,7 +3,8 @@
 Source:  ours. Kin: Eldan & Russinovich, Who's Harry Potter, arXiv 2310.02238 (generic predictions as new labels);
          Mekala et al., Alternate Preference Optimization, arXiv 2409.13474 (alternates that the model writes itself).
 Differs: the alternates are the model's greedy answers about invented names with the fact's words banned from decoding
-         (`strangers.py`); they also take the true answers' place in other forms of the questions (`question_forms.py`).
+         (`own_answers.py`), or where these are guesses the best of some that are also made in plain text; they take the
+         true answers' place in other forms of the questions too (`question_forms.py`).
          Their likelihood is learned as it is, with no preference against the true answer; the words that carry the fact
          have an unlikelihood of their own. A step has one alternate and the true answer per forget row, by turns one
          to the question as it stands and one in another form. Every retain row of a step stands there a second time,
@@ -98,7 +99,7 @@ def alternates_loss(
     """E[−log(1 − p)] of the facts' tokens, E[−log p] of the alternates', E[max(0, log p₀ − log p − s)] of the retained.
 
     In nats: p is a token's probability, p₀ the one before the first step (`retain_before` is its logarithm), s `SPARE`
-    of `kept.py`. Each sum is divided by its count, the number of such tokens in the effective batch that these are a part of.
+    of `kept.py`. Each sum is divided by its count, the number of such tokens in the effective batch that it is part of.
     """
     facts, alternates, retained = (max(count, 1) for count in counts)
     unlikely = unlikelihood_loss(fact_logits, fact_labels).sum() / facts

@@ -108,17 +108,18 @@ def _like_values(row: Example, others: Sequence[Example]) -> list[str]:
 
     Values that contain the row's own, or are contained in it, are left out.
     """
-    own, question = (row.value or "").casefold(), _plain_words(row.prompt, row.subject)
-    near = sorted(others, key=lambda other: -_shared(question, _plain_words(other.prompt, other.subject)))
+    own, question = (row.value or "").casefold(), plain_words(row.prompt, row.subject)
+    near = sorted(others, key=lambda other: -shared(question, plain_words(other.prompt, other.subject)))
     values = dict.fromkeys(other.value for other in near if other.value)
     return [value for value in values if value.casefold() not in own and own not in value.casefold()]
 
 
 @lru_cache(maxsize=100_000)
-def _plain_words(question: str, subject: str | None) -> frozenset[str]:
+def plain_words(question: str, subject: str | None) -> frozenset[str]:
     """The words of a question without those of its subject."""
     return frozenset(word.lower() for word in WORD.findall(question.replace(subject or "\n", "")))
 
 
-def _shared(first: frozenset[str], second: frozenset[str]) -> float:
+def shared(first: frozenset[str], second: frozenset[str]) -> float:
+    """The share of two questions' words that both have."""
     return len(first & second) / max(len(first | second), 1)

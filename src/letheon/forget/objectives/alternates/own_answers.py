@@ -1,0 +1,272 @@
+"""A model's own answers to questions about invented names: what it would say had it never known the fact.
+
+Ours; of a kind with Who's Harry Potter (arXiv 2310.02238: generic words in place of the subject's) and AltPO
+(arXiv 2409.13474: alternates written by the model itself). The subject is replaced by an invented name, the words that
+carry the fact are banned from decoding, and the subject's name is put back. An answer that still holds a part of the
+invented name, or that gives the fact in spite of the ban, is rejected.
+
+A model that was taught a few short answers guesses badly in its chat template ("Baton" for a place of birth), and less
+badly in plain text after some kept questions with their answers. So a guess is also sought there, and guesses are
+ranked there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import NamedTuple
+
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.answer_trees import score_tokens
+from letheon.core.scoring.generation import continue_ids
+from letheon.core.scoring.word_masks import FUNCTION_WORDS
+from letheon.core.scoring.word_probability import PART
+from letheon.forget.objectives.alternates.fitting import encoded_plainly, fit_of_answers, in_plain_text
+from letheon.forget.objectives.alternates.strangers import gives, told_of, with_name, words_given
+
+# An answer much less likely than the best one of its question (nats per token) is clumsy.
+CLUMSY = 0.5
+# A greedy answer of a lower mean log-probability (nats per token) is a guess: until ENOUGH different ones are accepted,
+# one is sampled per name, at most MOST_SAMPLES times.
+GUESSED, MOST_SAMPLES, ENOUGH = -1.5, 8, 3
+# Times that a question is asked greedily: an answer that begins a word like one of the fact's has it banned too.
+MOST_ASKED = 4
+# At most so many answers are decoded together: more gain nothing on a processor.
+AT_ONCE = 16
+# Largest share of other letters in the answer to a question in ASCII.
+FOREIGN = 0.1
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to be answered as if the fact were unknown.
+
+    Attributes:
+        prompt: the question; empty for running text.
+        subject: the name in it that is replaced; None leaves the question as it is.
+        words: the words that the answer may not hold: those that carry the fact, and others of the request.
+        beginning: token ids that the answer begins with (running text).
+        limit: largest number of tokens of an answer; one that reaches it ends at its last full sentence.
+        shots: kept rows that stand before it where it is asked in plain text, the likest question last.
+    """
+
+    prompt: str
+    subject: str | None
+    words: tuple[str, ...]
+    beginning: tuple[int, ...] = ()
+    limit: int = 64
+    shots: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alternate:
+    """An answer that a model gives without knowing the fact.
+
+    Attributes:
+        answer: with the subject's own name, without what it was begun with.
+        fluency: mean log-probability per token (nats) under the model that wrote it, in its chat template.
+    """
+
+    answer: str
+    fluency: float
+
+
+class Written(NamedTuple):
+    """What a model has answered.
+
+    Attributes:
+        alternate: None where the answer is rejected.
+        words: the words of a rejected answer that begin like one of the fact's ("Wings" for "Wing").
+    """
+
+    alternate: Alternate | None
+    words: tuple[str, ...]
+
+
+def banned_tokens(model: LanguageModel, words: Sequence[str]) -> list[list[int]]:
+    """Token sequences that begin each word: as it stands, in small or capital letters, after a space or not.
+
+    A word of letters is banned by its first token: where the second only is banned, greedy decoding begins the word and
+    ends it with others' syllables. It is banned by its first two tokens where the first is a function word by itself
+    (The-odor) or has fewer than three letters, or fewer than two if it begins with a capital (Se-attle is banned by
+    "Se"). A word with digits is banned as a whole, so that other years stay possible; a number of three tokens or more
+    up to its last token but one (1951: 195), since an alternate that shares all digits but one teaches these. A single
+    digit is not banned.
+    """
+    sequences: dict[tuple[int, ...], None] = {}
+    for word in words:
+        if len(word) == 1 and word.isdigit():
+            continue
+        for form in {word, word.lower(), word.capitalize(), word.upper()}:
+            for text in (form, f" {form}"):
+                ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+                while ids and not model.tokenizer.decode(ids[:1]).strip():  # a space that is a token of its own
+                    ids = ids[1:]
+                first = model.tokenizer.decode(ids[:1]).strip()
+                enough = sum(map(str.isalpha, first)) >= (2 if first[:1].isupper() else 3)
+                alone = enough and first.lower() not in FUNCTION_WORDS
+                if word.isdigit():
+                    few = len(ids) - (len(ids) > 2)
+                else:
+                    few = len(ids) if any(map(str.isdigit, word)) else 1 if alone else 2
+                sequences[tuple(ids[:few])] = None
+    return [list(ids) for ids in sequences if ids]
+
+
+def alternate_answers(
+    stranger: LanguageModel, questions: Sequence[Question], names: Sequence[str], seed: int = 0
+) -> list[list[Alternate]]:
+    """Per question, the distinct answers of a model that is asked about each of the names, the most fluent first.
+
+    Greedy answers with the fact's words banned; a question without a subject is asked once. Where all are rejected or
+    guessed, there are also greedy ones in plain text, and sampled ones until `ENOUGH` different ones are accepted;
+    guesses are ordered by how well they fit the question. The list is empty where all are rejected.
+
+    Args:
+        stranger: the model that answers.
+        names: the invented names that replace a question's subject.
+        seed: of the sampled answers.
+    """
+    asked_now = list(questions)
+    found: list[dict[str, float]] = [{} for _ in questions]
+
+    def ask(wanted: Sequence[int], temperature: float = 0.0, number: int = 0, plain: bool = False) -> list[int]:
+        """Ask about every name; the questions that have further words to ban since."""
+        pairs = [(i, name) for i in wanted for name in (names if questions[i].subject else [""])]
+        pairs.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
+        draws, banned = stream_seed(seed, "alternates", number) % (1 << 63), []
+        for start in range(0, len(pairs), AT_ONCE):
+            part = pairs[start : start + AT_ONCE]
+            answers = _written(stranger, [(asked_now[i], name) for i, name in part], temperature, draws, plain)
+            for (i, _), (answer, words) in zip(part, answers, strict=True):
+                if answer:
+                    found[i].setdefault(answer.answer, answer.fluency)
+                if more := tuple(word for word in words if word not in asked_now[i].words):
+                    asked_now[i] = replace(asked_now[i], words=(*asked_now[i].words, *more))
+                    banned.append(i)
+        return sorted(set(banned))
+
+    def ask_greedily(wanted: Sequence[int], plain: bool = False) -> None:
+        for _ in range(MOST_ASKED):
+            wanted = ask(wanted, plain=plain) if wanted else []
+
+    ask_greedily(range(len(questions)))
+    guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
+    ask_greedily([i for i in guessed if questions[i].shots], plain=True)
+    for number in range(MOST_SAMPLES):
+        few = [not one or (i in guessed and len(one) < ENOUGH) for i, one in enumerate(found)]
+        ask([i for i, more in enumerate(few) if more], 1.0, number)
+    ranks = [list(one.values()) for one in found]
+    name = names[0] if names else ""
+    prompts = [_about(question, name) for question in questions]
+    for i in guessed:
+        subject = questions[i].subject
+        told = [told_of(text, subject, name) if subject else text for text in found[i]]
+        ranks[i] = fit_of_answers(stranger, prompts, i, told) if told else []
+    return [_best([Alternate(*pair) for pair in one.items()], rank) for one, rank in zip(found, ranks, strict=True)]
+
+
+def _written(
+    stranger: LanguageModel, asked: Sequence[tuple[Question, str]], temperature: float, seed: int, plain: bool
+) -> list[Written]:
+    """The answer to each question about its name, in plain text after the kept rows or in the chat template."""
+    questions, prompts = [question for question, _ in asked], [_about(question, name) for question, name in asked]
+    encoder = stranger.encoder()
+    before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
+    end = len(encoder.answer("")[0])
+    rooms = [
+        max(encoder.context_length - len(ids) - end * bool(question.prompt), 1)
+        for ids, question in zip(before, questions, strict=True)
+    ]
+    limit = max(min(question.limit, room) for question, room in zip(questions, rooms, strict=True))
+    given = before
+    if plain:
+        given = [_after_shots(stranger, q.shots, p, limit) for q, p in zip(questions, prompts, strict=True)]
+    written = continue_ids(
+        stranger,
+        given,
+        limit,
+        temperature=temperature,
+        seed=seed,
+        banned=[banned_tokens(stranger, question.words) for question in questions],
+    )
+    answers: list[tuple[str, str | None, Sequence[int]]] = []
+    for (question, name), ids, room in zip(asked, written, rooms, strict=True):
+        new = ids[:room]
+        text = _full_sentences(stranger, question.beginning, new, min(limit, room))
+        if plain:
+            text = text.split("\n")[0].strip()
+            new = encoder.answer(text)[0][:room]
+        begun = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
+        rejected = not new or (begun and gives(text, question.words, begun))
+        answers.append((text, None if rejected else _accepted(question, name, text), new))
+    scores = score_tokens(stranger, [(ids, [new]) for ids, (_, _, new) in zip(before, answers, strict=True)])
+    return [
+        Written(Alternate(answer, float(score.logp.mean())), ())
+        if answer
+        else Written(None, words_given(text, question.words))
+        for question, (text, answer, _), (score,) in zip(questions, answers, scores, strict=True)
+    ]
+
+
+def _after_shots(stranger: LanguageModel, shots: Sequence[Example], prompt: str, limit: int) -> tuple[int, ...]:
+    """A question in plain text after as many kept rows as leave room for the answer, as token ids."""
+    rows = [in_plain_text(row.prompt, row.answer) for row in shots]
+    while True:
+        ids = encoded_plainly(stranger, "".join(rows) + in_plain_text(prompt))
+        if not rows or len(ids) + limit <= stranger.encoder().context_length:
+            return ids
+        rows = rows[1:]
+
+
+def _accepted(question: Question, name: str, text: str) -> str | None:
+    """An answer told of the subject, unless it gives the fact, repeats the question or itself, leaves the question's
+    script, holds the invented name or a broken letter."""
+    answer = with_name(text, name, question.subject or "") if name else text
+    if not answer or gives(answer, question.words) or _echoes(answer, question.prompt) or _loops(answer):
+        return None
+    if PART in answer or _spells(answer, question.words):
+        return None
+    foreign = sum(not letter.isascii() for letter in answer)
+    return None if question.prompt.isascii() and foreign > FOREIGN * len(answer) else answer
+
+
+def _spells(text: str, words: Sequence[str]) -> bool:
+    """Whether a word with a digit stands in a text with other spaces or signs: 20 th, KX 40817."""
+    plain = re.sub(r"\W", "", text).casefold()
+    numbered = [word for word in words if len(word) > 2 and any(map(str.isdigit, word)) and not word.isdigit()]
+    return any(re.sub(r"\W", "", word).casefold() in plain for word in numbered)
+
+
+def _loops(text: str) -> bool:
+    """Whether a text repeats itself: of its runs of three words a quarter stand there before, or are one word."""
+    words = re.findall(r"\w[\w'’]*", text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    new = {run for run in runs if len(set(run)) > 1}
+    return len(new) < 0.75 * len(runs)
+
+
+def _about(question: Question, name: str) -> str:
+    return question.prompt.replace(question.subject, name) if question.subject else question.prompt
+
+
+def _echoes(answer: str, prompt: str) -> bool:
+    return bool(prompt) and answer.rstrip(" .!?").casefold() in prompt.casefold()
+
+
+def _full_sentences(model: LanguageModel, beginning: Sequence[int], ids: Sequence[int], limit: int) -> str:
+    """What follows a beginning as text; up to its last full sentence where it has as many tokens as it may."""
+    given, whole = (model.tokenizer.decode(one, skip_special_tokens=True) for one in (beginning, [*beginning, *ids]))
+    text: str = whole[len(given) :].rstrip() if beginning else whole.strip()
+    ends = [match.end() for match in re.finditer(r"[.!?](?=\s|$)", text)]
+    return text[: ends[-1]] if len(ids) >= limit and ends else text
+
+
+def _best(alternates: Sequence[Alternate], ranks: Sequence[float]) -> list[Alternate]:
+    """The alternates whose rank is near the best one's, from there on down."""
+    ordered = sorted(zip(alternates, ranks, strict=True), key=lambda pair: -pair[1])
+    return [one for one, rank in ordered if rank >= ordered[0][1] - CLUMSY]
