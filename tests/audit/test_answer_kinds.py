@@ -182,6 +182,13 @@ def test_silence_has_no_fluency() -> None:
     assert fluency(model, ["q", "q"], ["", "  "]) == [None, None]
 
 
+def test_to_repeat_the_question_is_no_fluency() -> None:
+    """It is certain to any model, so that whoever answers so would be the most fluent of all."""
+    model, question = letheon.load("tiny", device="cpu"), "Where was Ann Lee born?"
+    found = fluency(model, [question] * 4, ["Ann Lee", "ann lee was born", "Ann Lee was born in Rome.", "In Lee"])
+    assert [one is None for one in found] == [True, True, False, False]
+
+
 def test_running_text_is_judged_as_far_as_it_goes() -> None:
     text = Example("", "It lies on the Oder and lives by salt. Every summer they carry a jaw about.")
     end = "Every summer they carry a lantern about."

@@ -89,7 +89,7 @@ DEFINITIONS = {
     "fluency": Definition(
         "nats per token", "closer to reference", "higher",
         "Mean log-probability per token of the greedy answers, first token and end of turn apart, under a model that "
-        "the deletion never touched.",
+        "the deletion never touched. Answers that only repeat words of their question are left out.",
     ),
     "damage": Definition(
         "share", "lower", "lower",
@@ -230,7 +230,7 @@ def _language(role: Role, judge: Judge, rows: Sequence[JudgedRow], seed: int) ->
     ]
     known = [value.value for value in values if value]
     if judge.untouched:
-        value = as_value(estimate_mean(known, seed=seed), "every answer is empty")
+        value = as_value(estimate_mean(known, seed=seed), "every answer is empty or repeats its question")
     else:
         value = Value.missing(NO_JUDGE)
     yield metric("fluency", "forget", role, value, items)
