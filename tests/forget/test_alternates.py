@@ -212,6 +212,29 @@ def test_a_step_has_an_alternate_per_forget_row_and_each_retain_row_twice(
     assert len(set(kinds[0].values())) == 2, "not all rows begin with the same"
 
 
+def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
+    tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "retain_forms", lambda retain, *_: [[row] for row in retain])
+    plan: list[PairIndices] = [([0], [i]) for i in range(8)]
+
+    def forms_beside(step: int) -> list[int]:
+        pair = Pair(method.rows.forget_batch([0]), method.rows.retain_batch([step]), step)
+        found = method._parts(pair)["forms"]
+        texts = [
+            tiny.tokenizer.decode(ids[mask > 0])
+            for ids, mask in zip(found.input_ids, found.attention_mask, strict=True)
+        ]
+        return [next(i for i, row in enumerate(deletion.retain) if row.answer in text) for text in texts]
+
+    method = prepared(tiny, deletion, Settings(), plan)
+    for step in (0, 5):  # eight rows are fewer than LEAST_RETAINED: each stands there, the step's own twice
+        assert sorted(forms_beside(step)) == list(range(8))
+    monkeypatch.setattr(objective, "LEAST_RETAINED", 4)
+    method = prepared(tiny, deletion, Settings(), plan)
+    assert len(set(forms_beside(5))) == len(forms_beside(5)) == 3
+
+
 def test_a_step_tells_how_likely_its_facts_are_by_their_words(tiny: LanguageModel, deletion: Request) -> None:
     plan: list[PairIndices] = [([0, 1, 2], [0]), ([0, 1, 2], [0])]
     method = prepared(tiny, deletion, Settings(forms=""), plan)  # true answers stand as they are

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from letheon.core.errors import InputError
-from letheon.core.model.models import LanguageModel
+from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.passes import FrozenLayers
+from letheon.core.registry import methods
 from letheon.core.rows.examples import Example
-from letheon.forget import closed_loop
+from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import ClosedLoop
 from letheon.forget.looks import GOAL, LEFT, Looks
-from letheon.forget.parts import Replacement, Rows
+from letheon.forget.parts import Pair, Replacement, Rows
 from letheon.forget.recipe import Recipe
 from letheon.forget.recipe_job import planned_steps
 from letheon.forget.request import Request
@@ -91,6 +92,74 @@ def test_between_two_looks_lie_three_steps_or_an_epoch(loop: ClosedLoop, monkeyp
     assert "look_facts" in loop.after(history, last=True), "the last step is always looked at"
 
 
+def test_where_retain_rows_alone_fall_short_the_next_steps_are_made_on_them_and_looked_at(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.looks, "look", lambda: LOOK)
+    short = {**LOOK, "look_lost_3": 0.1}
+    assert loop.repairs([*steps(0.01), short])
+    assert loop.repairs([short, {}, {}])  # until the next look
+    assert not loop.repairs([])
+    assert not loop.repairs(steps(0.01))
+    assert not loop.repairs([short, LOOK])
+    assert not loop.repairs([{**short, "look_facts": 0.5}]), "a fact has come back"
+    assert "look_facts" not in loop.after([short, {}, {}], last=False)
+    assert "look_facts" in loop.after([short, {}, {}, {}], last=False), "though no training pass has told of facts"
+
+
+def test_half_of_a_step_that_repairs_are_the_lost_rows_that_the_plan_knows(
+    tiny: LanguageModel, deletion: Request
+) -> None:
+    loop = made(tiny, deletion, planned=frozenset(range(6)))
+    short, meeting = {**LOOK, "look_lost_3": 0.1, "look_lost_7": 0.1}, ([0, 1], [0, 1, 2, 4])
+    assert loop.step([LOOK], meeting) == meeting
+    assert loop.step([short, {}], meeting) == ([], [3, 3, 2, 4])
+    assert loop.step([{**short, "look_lost_5": 0.1}], meeting) == ([], [3, 5, 2, 4])
+    assert loop.step([{**LOOK, "look_retain": 0.5}], meeting) == ([], [0, 1, 2, 4])
+    reason = loop.reason([short], last=True)
+    assert reason is not None
+    assert f"; retain rows lost: {deletion.retain[3].id}, {deletion.retain[7].id})" in reason
+
+
+def test_a_row_is_lost_where_a_token_that_was_likelier_than_not_no_longer_is(
+    loop: ClosedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = [torch.tensor(row).log() for row in ([0.6, 0.9], [0.6, 0.9], [0.4, 0.9], [0.6, 0.9])]
+    now = [torch.tensor(row).log() for row in ([0.3, 0.9], [0.35, 0.9], [0.01, 0.9], [math.nan, 0.9])]
+    looks = loop.looks
+    looks.looked_at, looks.retain_before = [4, 2, 6, 1], then
+    monkeypatch.setattr(looks, "_retained", lambda: now)
+    level, lost = looks._kept()
+    assert math.isnan(level)
+    assert sorted(lost) == [1, 4]
+    assert lost[4] == pytest.approx(0.3)
+    monkeypatch.setattr(looks, "_retained", lambda: [row.nan_to_num(math.log(0.6)) for row in now])
+    assert looks._kept()[0] == pytest.approx((0.3 + 0.35 + 0.01 + 0.6) / 2.2)
+
+
+@pytest.mark.parametrize("recipe", [f"alternates+{one.name}" for one in methods("update")])
+def test_every_update_takes_a_step_of_retain_rows_alone(
+    recipe: str, deletion: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look finds retain rows lost; the steps after it have no forget rows."""
+    rows: list[tuple[int, int]] = []
+    pairs = recipe_job.make_pairs
+
+    def seen(*arguments: Any) -> list[Pair]:
+        rows.append((len(arguments[1][0]), len(arguments[1][1])))
+        return pairs(*arguments)
+
+    monkeypatch.setattr(recipe_job, "make_pairs", seen)
+    monkeypatch.setattr(Looks, "look", lambda self: {**LOOK, "look_lost_0": 0.1})
+    monkeypatch.setattr(closed_loop, "NEAR", 2.0)
+    monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
+    recipe += {"alternates+by_group": "@circuit", "alternates+primal_dual": ":epsilon=0.1"}.get(recipe, "")
+    result = forget(load("tiny", device="cpu"), deletion, recipe, stop="facts", epochs=1, batch_size=4)
+    assert rows[0][0] == 4
+    assert (0, 4) in rows
+    assert "not met: the retain rows" in result.outcome.stopped
+
+
 def test_the_rate_rises_only_where_the_facts_hardly_become_less_likely(loop: ClosedLoop) -> None:
     # odds .99 / .01 = 99 fall to .98 / .02 = 49: enough, though the probability hardly moved
     assert loop.after(steps(0.99, 0.99, 0.98, 0.98), last=False)["rate"] == 1
@@ -115,6 +184,7 @@ def test_at_a_given_rate_it_never_rises(tiny: LanguageModel, deletion: Request) 
         ({"look_likeliest": 0.02}, ""),
         ({"look_likeliest": 0.03}, "the facts"),
         ({"look_retain": 0.5}, "the retain rows"),
+        ({"look_lost_3": 0.1}, "the retain rows"),
         ({"look_fluency": -3.0}, "fluency"),
         ({"look_alternates": -1.3}, "the alternates"),
     ],

@@ -4,7 +4,8 @@ Ours, of no paper. No fixed number of steps serves every request. The training p
 tokens for free. Once it is near the goal, the model is looked at (forward passes only) and asked the rows that are most
 likely to be given still. The run ends when the facts are gone, the retain rows are as likely as before and the new
 answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
-recipe's own steps ends it in any case.
+recipe's own steps ends it in any case. Where only the retain rows fall short, the next steps repair: they are made on
+retain rows alone, until a look finds these kept, or a fact back.
 
 A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
 `lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default, since no
@@ -16,7 +17,7 @@ Everything that decides about steps lies in their metrics, so that a resumed run
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -24,8 +25,8 @@ from torch import Tensor
 from letheon.core.errors import some_of_them
 from letheon.core.model.models import LanguageModel
 from letheon.core.training.sharding import trained_weights
-from letheon.forget.looks import GOAL, LEFT, Looks
-from letheon.forget.parts import Replacement, Rows
+from letheon.forget.looks import GOAL, LEFT, LOST, Looks
+from letheon.forget.parts import PairIndices, Replacement, Rows
 
 MOST_RUNS = 3
 # Looks begin where the estimate of the facts' mean probability is below NEAR.
@@ -42,6 +43,8 @@ LEAST_STEPS_BETWEEN_LOOKS = 3
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 ENOUGH, MARGIN = 0.005, 0.1
 
+RETAIN = "the retain rows"
+
 History = Sequence[Mapping[str, float]]
 
 
@@ -54,6 +57,7 @@ class ClosedLoop:
         before: the trained parameters' values before the first step, by name.
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
+        planned: the retain rows that the plan has in any step.
         written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
             have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
     """
@@ -66,10 +70,11 @@ class ClosedLoop:
         *,
         per_epoch: int,
         raises: bool,
+        planned: Set[int] = frozenset(),
         written: Sequence[Replacement] = (),
     ) -> None:
         self.model, self.rows, self.before = model, rows, before
-        self.per_epoch, self.raises = per_epoch, raises
+        self.per_epoch, self.raises, self.planned = per_epoch, raises, planned
         known = [one.fluency for one in written if one.fluency is not None]
         self.fluency = sum(known) / len(known) if known else None
         self.looks = Looks(model, rows, before, fluency=self.fluency is not None)
@@ -79,6 +84,25 @@ class ClosedLoop:
     def rate(self, history: History) -> float:
         """The factor of the next step's learning rate."""
         return history[-1].get("rate", 1.0) if history else 1.0
+
+    def repairs(self, history: History) -> bool:
+        """Whether the next step is made on retain rows alone: the last look missed nothing else."""
+        looks = [metrics for metrics in history if "look_facts" in metrics]
+        return bool(looks) and self._missed(looks[-1]) == [RETAIN]
+
+    def step(self, history: History, meeting: PairIndices) -> PairIndices:
+        """The forget and retain rows of the next step, given those that are planned.
+
+        A step that repairs has no forget rows; of its retain rows half are those that the last look found lost, as far
+        as the plan has these somewhere.
+        """
+        if not self.repairs(history):
+            return meeting
+        _, planned = meeting
+        look = next(metrics for metrics in reversed(history) if "look_facts" in metrics)
+        lost = [i for i in _numbers(look, LOST) if i in self.planned]
+        half = -(-len(planned) // 2) if lost else 0
+        return [], [*(lost[i % len(lost)] for i in range(half)), *planned[half:]]
 
     def after(self, history: History, last: bool) -> dict[str, float]:
         """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
@@ -112,8 +136,11 @@ class ClosedLoop:
         numbers += f", fluency {look['look_fluency']:.2f} nats per token" if "look_fluency" in look else ""
         if not missed:
             return f"goals reached ({numbers})"
-        left = [self.rows.examples[int(name[len(LEFT) :])].id for name in look if name.startswith(LEFT)]
+        left = [self.rows.examples[i].id for i in _numbers(look, LEFT)]
         numbers += f"; not gone: {some_of_them(left)}" if left else ""
+        retain = self.rows.request.retain if self.rows.request is not None else ()
+        lost = [retain[i].id for i in _numbers(look, LOST)] if retain else []
+        numbers += f"; retain rows lost: {some_of_them(lost)}" if lost else ""
         return f"bound of {MOST_RUNS} plain runs reached, not met: {', '.join(missed)} ({numbers})" if last else None
 
     def _missed(self, look: Mapping[str, float]) -> list[str]:
@@ -123,7 +150,7 @@ class ClosedLoop:
         clumsy = fluency is not None and self.fluency is not None and not fluency >= self.fluency - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
-            "the retain rows": not look["look_retain"] >= KEPT,
+            RETAIN: not look["look_retain"] >= KEPT or bool(_numbers(look, LOST)),
             "fluency": clumsy,
             "the alternates": not self._is_learned(look.get("look_alternates")),
         }
@@ -187,7 +214,8 @@ class ClosedLoop:
         return sum(found) / len(found)
 
     def _looks_now(self, history: History, estimate: float | None) -> bool:
-        if estimate is None or estimate > NEAR or not self._is_learned(self._learned(history)):
+        near = estimate is not None and estimate <= NEAR and self._is_learned(self._learned(history))
+        if not near and not self.repairs(history):
             return False
         looks = [place for place, metrics in enumerate(history) if "look_facts" in metrics]
         wait = max(LEAST_STEPS_BETWEEN_LOOKS, self.per_epoch)
@@ -198,6 +226,11 @@ def raise_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Multiply the learning rate that the loop has set for this step."""
     for group in optimizer.param_groups:
         group["lr"] *= factor
+
+
+def _numbers(look: Mapping[str, float], name: str) -> list[int]:
+    """The rows' numbers behind a name in a look's metrics."""
+    return [int(found[len(name) :]) for found in look if found.startswith(name)]
 
 
 def _odds(probability: float) -> float:

@@ -31,6 +31,9 @@ from letheon.forget.parts import Rows
 ASKED, LOOKED_AT = 8, 32
 # Largest probability of a fact that is gone, and the metric of one that is not, with its row's number behind it.
 GOAL, LEFT = 0.02, "look_left_"
+# A retain row is lost if one of its tokens was likelier than not before and is below UNLIKELY now; its metric has its
+# number behind it.
+UNLIKELY, LOST = 1 / 3, "look_lost_"
 # An answer gives the fact if it says SAID of its words, or a THIRD of them and REPEATED of the answer by ROUGE-L.
 SAID, REPEATED, THIRD = 0.5, 0.77, 1 / 3
 
@@ -49,19 +52,20 @@ class Looks:
         self.model, self.rows, self.before, self.fluency = model, rows, before, fluency
         retain = rows.request.retain if rows.request is not None else ()
         order = np.random.default_rng(stream_seed(rows.seed, "closed loop")).permutation(len(rows.retain))
-        self.retain = [rows.retain[i] for i in order[:LOOKED_AT]]
+        self.looked_at = [int(i) for i in order[:LOOKED_AT]]
         self.words = words_of_facts(rows.examples, retain)
         self.subjects = guess_subjects(rows.examples, retain)
         self.name = next(iter(unused_names(rows.examples, retain, 1)), None)
         with self._as_it_is():
-            self.retain_before = self._retain_probability()
+            self.retain_before = self._retained()
 
     @torch.no_grad()
     def look(self) -> dict[str, float]:
         """Return the metrics of a look.
 
         They are the facts' probabilities (mean, largest, of each that is not gone), the share of the asked rows that
-        give their fact, the retain rows' probability relative to before, and the answers' fluency (nats per token).
+        give their fact, the retain rows' probability relative to before, the probability of the least likely token of
+        each that is lost, and the answers' fluency (nats per token).
         """
         with self._as_it_is():
             facts = self._fact_probabilities()
@@ -69,11 +73,13 @@ class Looks:
             asked = [i for i in likely if self.rows.examples[i].prompt][:ASKED]
             answers = self._answers(asked)
             given = [self._gives(i, answer) for i, answer in zip(asked, answers, strict=True)]
+            retained, lost = self._kept()
             found = {
                 "look_facts": sum(facts) / len(facts),
                 "look_likeliest": max(facts),
                 "look_given": sum(given) / max(len(given), 1),
-                "look_retain": self._retain_probability() / max(self.retain_before, 1e-9) if self.retain else 1.0,
+                "look_retain": retained,
+                **{f"{LOST}{i}": p for i, p in lost.items()},
             }
             said = {i for i, gave in zip(asked, given, strict=True) if gave}
             found |= {f"{LEFT}{i}": p for i, p in enumerate(facts) if i in said or not p <= GOAL}
@@ -115,13 +121,25 @@ class Looks:
         rows = self._per_row(self.rows.forget)
         return [fact_probability(self.model.tokenizer, labels, logp, fact) for labels, logp, fact in rows]
 
-    def _retain_probability(self) -> float:
-        """Mean over rows of the probability of the answer's least likely token.
+    def _retained(self) -> list[Tensor]:
+        """The log-probabilities of the looked-at retain rows' tokens (nats)."""
+        return [logp for _, logp, _ in self._per_row([self.rows.retain[i] for i in self.looked_at])]
 
-        One token makes a decoded answer wrong, and hardly moves the mean over the answer's tokens.
+    def _kept(self) -> tuple[float, dict[int, float]]:
+        """How likely the looked-at retain rows are relative to before, and the numbers of those that are lost.
+
+        A row counts by its answer's least likely token: one makes a decoded answer wrong, and hardly moves the mean
+        over tokens.
         """
-        found = [float(logp.min().exp()) for _, logp, _ in self._per_row(self.retain)]
-        return sum(found) / max(len(found), 1)
+        if not self.looked_at:
+            return 1.0, {}
+        lost = {}
+        now, before = ([logp.exp() for logp in rows] for rows in (self._retained(), self.retain_before))
+        for i, p, then in zip(self.looked_at, now, before, strict=True):
+            if bool(((then > 1 / 2) & ~(p >= UNLIKELY)).any()):
+                lost[i] = float(p.min())
+        level, first = (sum(float(p.min()) for p in rows) for rows in (now, before))
+        return level / max(first, 1e-9), lost
 
     def _answers(self, asked: Sequence[int]) -> list[str]:
         rows = self.rows.forget

@@ -121,6 +121,7 @@ class RecipeJob:
                 before,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
+                planned=frozenset(i for _, retain in self.plan for i in retain),
                 written=self.objective.written,
             )
 
@@ -175,7 +176,8 @@ class RecipeJob:
         if self.closed is not None:
             raise_rate(loop.optimizer, self.closed.rate(loop.history))
         processes, penalty = loop.accelerator.num_processes, self.scope.penalty
-        pairs = loop.shard(make_pairs(self.rows, self.plan[step], size, processes, step, penalty))
+        meeting = self.plan[step] if self.closed is None else self.closed.step(loop.history, self.plan[step])
+        pairs = loop.shard(make_pairs(self.rows, meeting, size, processes, step, penalty))
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:

@@ -45,6 +45,9 @@ from letheon.forget.objectives.alternates.turns import (
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
+# Retain rows of a step, as far as there are any: of a request of one row a step would have two, and lose the others.
+LEAST_RETAINED = 16
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -175,16 +178,23 @@ class Alternates(Objective):
     def _drawn_forms(
         forms: Mapping[int, Sequence[int]], retained: Sequence[int], opposite: int, draw: random.Random
     ) -> dict[int, list[int]]:
-        """Draw the forms that stand beside each retain row of a step: one of its own, then forms of any retain rows.
+        """Draw the forms that stand beside each retain row of a step: one of its own, then forms of other retain rows.
 
-        There are as many as make the step's retain rows at least as many as the `opposite` rows. There are none where
-        the request's retain rows are not at hand.
+        There are as many as make the step's retain rows at least as many as the `opposite` rows, and at least
+        `LEAST_RETAINED`, of different rows as far as there are any. There are none where the request's retain rows are
+        not at hand.
         """
-        if not forms:
+        if not forms or not retained:
             return {}
-        more = max(-(-opposite // len(retained)) - 2, 0) if retained else 0
-        rows = sorted(forms)
-        return {i: [draw.choice(forms[j]) for j in (i, *draw.choices(rows, k=more))] for i in retained}
+        others = [i for i in forms if i not in retained]
+        most = min(LEAST_RETAINED, len(others) + 2 * len(retained))
+        more = max(-(-max(opposite, most) // len(retained)) - 2, 0)
+        drawn = draw.sample(others, min(more * len(retained), len(others)))
+        drawn += draw.choices(sorted(forms), k=more * len(retained) - len(drawn))
+        return {
+            i: [draw.choice(forms[j]) for j in (i, *drawn[place * more : (place + 1) * more])]
+            for place, i in enumerate(dict.fromkeys(retained))
+        }
 
     def _added(self, model: LanguageModel, examples: Sequence[Example]) -> list[int]:
         """The numbers of further rows."""
@@ -289,7 +299,10 @@ class Alternates(Objective):
             parts[kind] = self.rows.batch([self.extra[n] for n in numbers], [first + n for n in numbers])
 
     def _counts(self, pair: Pair) -> tuple[int, int, int]:
-        """Tokens of the facts, alternates and retain rows in the effective batch of a pair."""
+        """Tokens of the facts, alternates and retain rows in the effective batch of a pair.
+
+        The forms are those that are planned; a step that repairs has fewer.
+        """
         step, (_, retained) = pair.step, self.plan[pair.step]
         beside = [number for i in retained for number in self.beside[step].get(i, ())]
         turns = self.drawn[step]
