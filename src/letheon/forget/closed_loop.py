@@ -93,16 +93,15 @@ class ClosedLoop:
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
 
-        A step that repairs has no forget rows; of its retain rows half are those that the last look found lost, as far
-        as the plan has these somewhere.
+        A step that repairs has no forget rows; beside its own retain rows stand as many of those that the last look
+        found lost, as far as the plan has these somewhere.
         """
         if not self.repairs(history):
             return meeting
         _, planned = meeting
         look = next(metrics for metrics in reversed(history) if "look_facts" in metrics)
         lost = [i for i in _numbers(look, LOST) if i in self.planned]
-        half = -(-len(planned) // 2) if lost else 0
-        return [], [*(lost[i % len(lost)] for i in range(half)), *planned[half:]]
+        return [], [*planned, *(lost[i % len(lost)] for i in range(len(planned)) if lost)]
 
     def after(self, history: History, last: bool) -> dict[str, float]:
         """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
