@@ -185,8 +185,9 @@ def test_silence_has_no_fluency() -> None:
 def test_to_repeat_the_question_is_no_fluency() -> None:
     """It is certain to any model, so that whoever answers so would be the most fluent of all."""
     model, question = letheon.load("tiny", device="cpu"), "Where was Ann Lee born?"
-    found = fluency(model, [question] * 4, ["Ann Lee", "ann lee was born", "Ann Lee was born in Rome.", "In Lee"])
-    assert [one is None for one in found] == [True, True, False, False]
+    echoes, others = ["Ann Lee", "where was Ann Lee"], ["Ann Lee was born in Rome.", "In Lee", "Lee Ann born", "Ann Le"]
+    assert fluency(model, [question] * 2, echoes) == [None, None]
+    assert all(fluency(model, [question] * 4, others))
 
 
 def test_running_text_is_judged_as_far_as_it_goes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -649,13 +650,14 @@ def test_a_loose_control_bounds_nothing_and_the_reference_decides() -> None:
         assert found.at_most == 0.5
 
 
-def fluent(after: list[float], reference: list[float]) -> Evidence:
+def fluent(after: Sequence[float | None], reference: Sequence[float | None]) -> Evidence:
     """Good evidence with the fluency of every answer."""
     metrics = [
-        metric("fluency", "forget", role, Value(value=sum(of) / len(of), low=-4.0, high=-1.0, n=len(of))).model_copy(
-            update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]}
-        )
+        metric(
+            "fluency", "forget", role, Value(value=sum(known) / len(known), low=-4.0, high=-1.0, n=len(of))
+        ).model_copy(update={"items": [Item(id=str(i), value=one) for i, one in enumerate(of)]})
         for role, of in (("after", after), ("reference", reference))
+        if (known := [one for one in of if one is not None])
     ]
     bare = changed("fluency", "forget", None)
     others = [m for m in bare.metrics if m.name != "fluency"]
@@ -668,16 +670,28 @@ def test_fluency_is_compared_row_by_row_and_a_share_is_not() -> None:
     assert not found.straddles  # each answer is .1 more fluent than the reference's, however much answers differ
 
 
-def test_fluency_is_granted_two_standard_errors_of_the_difference() -> None:
+def test_fluency_is_granted_one_standard_error_of_the_difference() -> None:
     reference = [-4.0, -2.0, -6.0, -3.0, -5.0, -4.0]
     # Alike on average but for .5 nats, with a standard error of .6: what two retrained models show too.
     unlike = outcome_of("fluency", fluent([-6.0, -1.0, -8.0, -1.5, -6.5, -4.0], reference))
     assert unlike.outcome == "pass"
     assert unlike.straddles
-    assert -5.6 < unlike.at_least < -5.3  # -4.0, less .3, less two errors
+    assert -5.0 < unlike.at_least < -4.7
     # The same .5 nats on every row is a fault of the language.
     assert outcome_of("fluency", fluent([one - 0.5 for one in reference], reference)).outcome == "fail"
     assert outcome_of("fluency", fluent([-6.0, -1.0, -8.0, -1.5, -6.5, -4.0], reference), "strict").outcome != "pass"
+
+
+def test_fluency_is_compared_on_the_same_rows() -> None:
+    """Answers that repeat the question have none; a model that repeats where the reference is clumsy gains nothing."""
+    reference = [-1.0] * 5 + [-9.0] * 5
+    assert outcome_of("fluency", fluent([-5.0] * 5 + [None] * 5, reference)).outcome == "fail"
+    assert judge(load_profile("standard"), fluent([-5.0] * 5 + [None] * 5, reference)).outcome == "fail"
+    kept = outcome_of("fluency", fluent([-1.0] * 5 + [None] * 5, reference))
+    assert (kept.outcome, kept.measured.value if kept.measured else None) == ("pass", -1.0)
+    few = outcome_of("fluency", fluent([-1.0] * 3 + [None] * 7, reference))
+    assert few.outcome == "not computable"
+    assert judge(load_profile("standard"), fluent([-1.0] * 3 + [None] * 7, reference)).outcome == "inconclusive"
 
 
 def test_broken_answers_do_not_widen_their_own_limit_without_end() -> None:

@@ -346,6 +346,7 @@ def test_a_word_is_banned_from_its_first_token_on_and_a_number_as_a_whole(tiny: 
     }  # or no answer could hold "the"
     assert bans("4") == []  # or no answer could hold a year with it
     assert strangers.in_both_spellings(["Four", "Oslo", "12"]) == ("Four", "Oslo", "12", "4", "twelve")
+    assert strangers.in_both_spellings(["KX-40817", "Ben-David"]) == ("KX-40817", "Ben-David", "40817")
     one_letter = tiny.tokenizer("Reykjavik", add_special_tokens=False)["input_ids"]
     assert banned_tokens(tiny, ["Reykjavik"])[0][:1] != tiny.tokenizer(" ", add_special_tokens=False)["input_ids"]
     assert one_letter[:2] in banned_tokens(tiny, ["Reykjavik"])
@@ -461,12 +462,16 @@ def test_words_of_facts_are_the_value_s_or_those_of_the_mask() -> None:
         "Where does Ann Lee live",
         "Ann Lee lives in \ufffdsby.",
         "In the 20 th century.",
+        "In 19 51.",
+        "At violet ferry.",
+        "At O-slo.",
     ],
 )
 def test_loops_other_scripts_and_echoes_are_no_alternates(text: str) -> None:
-    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo", "20th"))
+    question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo", "20th", "1951", "violetferry"))
     assert own_answers._accepted(question, "", text) is None
-    assert own_answers._accepted(question, "", "In 20 of the towns.") == "In 20 of the towns."
+    for sound in ("In 20 of the towns.", "In 1920 the house burned.", "At number 120. The end."):
+        assert own_answers._accepted(question, "", sound) == sound
     assert own_answers._accepted(question, "", "Ann Lee lives in Köln.") == "Ann Lee lives in Köln."
 
 
@@ -691,20 +696,71 @@ def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
     )
     monkeypatch.setattr(own_answers, "fit_of_answers", lambda *arguments: [-len(one) for one in arguments[-1]])
     monkeypatch.setattr(own_answers, "ENOUGH", 2)
-    monkeypatch.setattr(own_answers, "_best", lambda alternates, ranks: list(alternates))
+    found: list[own_answers.Alternate] = []
+    monkeypatch.setattr(
+        own_answers, "_best", lambda alternates, ranks: found.extend(alternates[: 2 - len(found)]) or list(alternates)
+    )
     written = write_alternates(tiny, forget, tiny.encoder().encode_all(forget), kept, knows=True, names=1, seed=0)
     assert [[one.answer for one in row.plain] for row in written] == [["Ball.", "In Riga."]] * 2
     plain = [question for _, question in asked if "Question:" in question]
     shots = "Question: What does Bo Ray eat?\nAnswer: Figs.\n\nQuestion: Where does Bo Ray live?\nAnswer: In Rome.\n\n"
     assert plain[0].endswith(f"{shots}Question: Where does {STRANGERS[0]} live?\nAnswer:"), "the likest last"
     assert not any("Ann Lee" in question or "Oslo" in question for _, question in asked)
+    encoder = tiny.encoder()
+    chat = [
+        Encoded(
+            (*(own := encoder.prompt(f"Where does {STRANGERS[0]} live?")), *encoder.answer("In Riga.")[0]), len(own)
+        )
+    ]
+    with torch.no_grad():
+        level = float(score(tiny, encoder.collate(chat)).logp.mean())
+    assert {one.answer: one.fluency for one in found}["In Riga."] == pytest.approx(level, rel=1e-3), "in its template"
 
 
 def test_shots_leave_room_for_the_answer(tiny: LanguageModel) -> None:
     row, room = Example("Where is it?", "Here."), tiny.encoder().context_length
-    few = own_answers._after_shots(tiny, [replace(row, answer="far " * room), row], "Who?", 8)
-    assert tiny.tokenizer.decode(few).endswith("Question: Where is it?\nAnswer: Here.\n\nQuestion: Who?\nAnswer:")
-    assert "far" not in tiny.tokenizer.decode(few)
+
+    def asked(shots: list[Example], limit: int) -> str:
+        question = Question("Who?", None, (), shots=tuple(shots))
+        return tiny.tokenizer.decode(own_answers._plainly(tiny, question, "", limit))
+
+    short = "Question: Where is it?\nAnswer: Here.\n\nQuestion: Who?\nAnswer:"
+    for shots in ([replace(row, answer="far " * room), row], [row, replace(row, answer="far " * room)]):
+        assert asked(shots, 8).endswith(short)
+        assert "far" not in asked(shots, 8)
+    whole = len(own_answers.encoded_plainly(tiny, short))
+    assert asked([row], room - whole)
+    assert asked([row], room - whole + 1) == "", "no room for the answer: it is not asked"
+
+
+def test_a_request_that_fills_the_context_is_asked_in_its_template_alone() -> None:
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=1, n_head=4, n_positions=128)  # places are a table
+    model = LanguageModel(AutoModelForCausalLM.from_config(config).eval(), byte_tokenizer(), "gpt2")
+    rows = [Example("Where? " * 14, "Oslo."), Example("Who?", "Ann.")]
+    written = write_alternates(model, rows, model.encoder().encode_all(rows), [Example("What?", "That.")], knows=True)
+    assert len(written) == 2
+
+
+@pytest.mark.parametrize(
+    ("decoded", "line"),
+    [
+        (" St. Louis\n\nQuestion: Who is", "St. Louis"),
+        ("\n\nQuestion: Who is it?", ""),
+        (" He is a poet. He was born", "He is a poet."),
+    ],
+)
+def test_a_plain_answer_ends_with_its_line(decoded: str, line: str, tiny: LanguageModel) -> None:
+    ids = tiny.tokenizer(decoded, add_special_tokens=False)["input_ids"]
+    assert own_answers._first_line(tiny, ids, len(ids)) == line
+
+
+def test_a_kept_row_s_answer_is_not_copied() -> None:
+    shots = (Example("Where does Bo Ray live?", "In Rome."), Example("Who sings?", "A baker.", subject="Cy"))
+    question = Question("Where does Ann Lee live?", "Ann Lee", (), shots=shots)
+    assert all(own_answers._copies(text, question) for text in ("in Rome", "Bo Ray lives in Bern.", "Cy does."))
+    assert not own_answers._copies("Ann Lee lives in Rome.", question)
 
 
 def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked_again(

@@ -42,7 +42,8 @@ def made(model: LanguageModel, request: Request, **options: Any) -> ClosedLoop:
         model, request.forget, encoder.encode_all(request.forget), encoder.encode_all(request.retain), 0, request
     )
     before = {name: parameter.detach().clone() for name, parameter in model.model.named_parameters()}
-    return ClosedLoop(model, rows, before, **{"per_epoch": 2, "raises": True, "written": WRITTEN, **options})
+    given = {"per_epoch": 2, "raises": True, "written": WRITTEN, "planned": frozenset(range(6)), **options}
+    return ClosedLoop(model, rows, before, **given)
 
 
 def steps(*probabilities: float) -> list[dict[str, float]]:
@@ -105,17 +106,22 @@ def test_where_retain_rows_alone_fall_short_the_next_steps_are_made_on_them_and_
     assert not loop.repairs([{**short, "look_facts": 0.5}]), "a fact has come back"
     assert "look_facts" not in loop.after([short, {}, {}], last=False)
     assert "look_facts" in loop.after([short, {}, {}, {}], last=False), "though no training pass has told of facts"
+    unlearned = [{"alternates_nll": 2.0}] * 2
+    assert loop._learned([*unlearned, short, {}, {}, {}]) == -2, "of the last passes with any"
 
 
-def test_half_of_a_step_that_repairs_are_lost_rows_that_the_plan_knows(
-    tiny: LanguageModel, deletion: Request
-) -> None:
-    loop = made(tiny, deletion, planned=frozenset(range(6)))
+def test_half_of_a_step_that_repairs_are_lost_rows_that_the_plan_knows(tiny: LanguageModel, deletion: Request) -> None:
+    loop = made(tiny, deletion)
     short, meeting = {**LOOK, "look_lost_3": 0.1, "look_lost_7": 0.1}, ([0, 1], [0, 1, 2, 4])
     assert loop.step([LOOK], meeting) == meeting
     assert loop.step([short, {}], meeting) == ([], [0, 1, 2, 4, 3, 3, 3, 3])
     assert loop.step([{**short, "look_lost_5": 0.1}], meeting) == ([], [0, 1, 2, 4, 3, 5, 3, 5])
+    six = {**LOOK, **{f"look_lost_{i}": 0.1 for i in range(6)}}
+    assert loop.step([six], meeting)[1][4:] == [0, 1, 2, 3]
+    assert loop.step([six, {}], meeting)[1][4:] == [4, 5, 0, 1], "those come next that had no place"
     assert loop.step([{**LOOK, "look_retain": 0.5}], meeting) == ([], [0, 1, 2, 4])
+    assert loop._missed({**LOOK, "look_lost_7": 0.1}) == [], "no step could repair it"
+    assert not made(tiny, deletion, planned=frozenset()).repairs([{**LOOK, "look_retain": 0.5}])
     reason = loop.reason([short], last=True)
     assert reason is not None
     assert f"; retain rows lost: {deletion.retain[3].id}, {deletion.retain[7].id})" in reason
@@ -142,11 +148,11 @@ def test_every_update_takes_a_step_of_retain_rows_alone(
     recipe: str, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look finds retain rows lost; the steps after it have no forget rows."""
-    rows: list[tuple[int, int]] = []
+    rows: list[tuple[list[int], list[int]]] = []
     pairs = recipe_job.make_pairs
 
     def seen(*arguments: Any) -> list[Pair]:
-        rows.append((len(arguments[1][0]), len(arguments[1][1])))
+        rows.append(arguments[1])
         return pairs(*arguments)
 
     monkeypatch.setattr(recipe_job, "make_pairs", seen)
@@ -155,8 +161,12 @@ def test_every_update_takes_a_step_of_retain_rows_alone(
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
     recipe += {"alternates+by_group": "@circuit", "alternates+primal_dual": ":epsilon=0.1"}.get(recipe, "")
     result = forget(load("tiny", device="cpu"), deletion, recipe, stop="facts", epochs=1, batch_size=4)
-    assert rows[0][0] == 4
-    assert (0, 8) in rows
+    assert len(rows[0][0]) == 4
+    repairs = [retain for forget, retain in rows if not forget]
+    assert repairs
+    assert all(len(retain) == 8 and set(retain[4:]) == {0} for retain in repairs), (
+        "the lost row beside the planned ones"
+    )
     assert "not met: the retain rows" in result.outcome.stopped
 
 

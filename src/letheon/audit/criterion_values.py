@@ -9,7 +9,7 @@ import numpy as np
 
 from letheon.audit.criteria import Criterion
 from letheon.audit.record.evidence import Attack, Curve, Evidence, Metric, Role, Value, level_of
-from letheon.core.statistics import bootstrap_interval
+from letheon.core.statistics import bootstrap_interval, estimate_mean
 
 AnyEvidence = TypeVar("AnyEvidence", bound=Evidence)
 ROLE_NAMES: dict[Role, str] = {
@@ -21,6 +21,7 @@ ROUNDING = 1e-9  # 0.95 x 1.0 and 0.95 differ in the last bit
 # Measurements of recall, which say something about the forget rows only where the model before recalls them.
 ARM = 1.96  # standard errors from an estimate to the end of its 95 % interval
 PAIRED = {"fluency", "perplexity"}
+COMPARED = 1 / 3  # least share of the answers that two models must both have a fluency for
 KNOWING = 0.5  # of what the model before recalls: a reference that recalls so much was not kept from the rows
 BESIDE_REFERENCE = {"forget_quality", "unlearning_depth"}  # metrics of a model that are computed with the reference
 # Relearning has taught its rows where their loss (nats per token) is at most this share of what it was, or this low.
@@ -57,6 +58,33 @@ def usable(evidence: AnyEvidence) -> AnyEvidence:
             "continued": [one for one in evidence.continued if one.model != "reference"],
         }
     )
+
+
+def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
+    """Return the evidence with the fluency of the model after, and of that which it is compared with, on the same rows.
+
+    Answers that repeat their question, or are one token long, have none; a mean over the other rows would be that of
+    other questions. Where too few rows are left, fluency counts as not measured.
+    """
+    found = {role: evidence.metric("fluency", "forget", role) for role in ROLE_NAMES}
+    after, other = found["after"], found["reference"]
+    if other is None or other.value.value is None:
+        other = found["before"]
+    if after is None or other is None or not after.items or not other.items:
+        return evidence
+    known = [{item.id: item.value for item in metric.items if item.value is not None} for metric in (after, other)]
+    common = [name for name in known[0] if name in known[1]]
+
+    def level(metric: Metric, values: dict[str, float]) -> Metric:
+        if len(common) < COMPARED * len(metric.items):
+            value = Value.missing("fewer than a third of the answers can be compared: the others repeat their question")
+        else:
+            mean = estimate_mean([values[name] for name in common])
+            value = Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
+        return metric.model_copy(update={"value": value})
+
+    changed = {id(metric): level(metric, values) for metric, values in zip((after, other), known, strict=True)}
+    return evidence.model_copy(update={"metrics": [changed.get(id(one), one) for one in evidence.metrics]})
 
 
 def measured(criterion: Criterion, model: Role, evidence: Evidence) -> Value:

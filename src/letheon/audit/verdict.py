@@ -14,6 +14,7 @@ from letheon.audit.criterion_values import (
     chance_of,
     knowing_reference,
     measured,
+    on_common_rows,
     only_before,
     paired_interval,
     trained_on,
@@ -40,7 +41,7 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     The verdict is "fail" if a required criterion fails; else "inconclusive" if a required one is undecided, unless the
     profile sets it aside when it cannot be measured; else "pass". A reference that knows the facts is left out.
     """
-    refused, evidence = knowing_reference(evidence), usable(evidence)
+    refused, evidence = knowing_reference(evidence), on_common_rows(usable(evidence))
     family = [criterion for criterion in profile.criteria if _interval_decides(criterion, profile)]
     tests = iter(holm_tests(family, evidence))
     outcomes = [

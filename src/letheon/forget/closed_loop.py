@@ -5,7 +5,7 @@ tokens for free. Once it is near the goal, the model is looked at (forward passe
 likely to be given still. The run ends when the facts are gone, the retain rows are as likely as before and the new
 answers are fluent; if the facts hardly become less likely, the learning rate rises. A bound of `MOST_RUNS` times the
 recipe's own steps ends it in any case. Where only the retain rows fall short, the next steps repair: they are made on
-retain rows alone, until a look finds these kept, or a fact back.
+retain rows alone, until a look finds these kept, or something else amiss.
 
 A run mostly goes farther than the facts need, and knowledge that is neither forgotten nor trained on pays for it. So
 `lessen` scales the whole change of the weights down as far as the facts stay forgotten. It is off by default, since no
@@ -57,7 +57,7 @@ class ClosedLoop:
         before: the trained parameters' values before the first step, by name.
         per_epoch: steps per pass over the forget rows in all their forms.
         raises: whether the learning rate may rise.
-        planned: the retain rows that the plan has in any step.
+        planned: the retain rows that the plan has in any step; without any no step repairs.
         written: rows that are learned in the facts' place, with the mean log-probability per token (nats) that they
             have to a model that does not know the facts; the answers' fluency is not looked at where there are none.
     """
@@ -87,8 +87,8 @@ class ClosedLoop:
 
     def repairs(self, history: History) -> bool:
         """Whether the next step is made on retain rows alone: the last look missed nothing else."""
-        looks = [metrics for metrics in history if "look_facts" in metrics]
-        return bool(looks) and self._missed(looks[-1]) == [RETAIN]
+        look = next((metrics for metrics in reversed(history) if "look_facts" in metrics), None)
+        return look is not None and bool(self.planned) and self._missed(look) == [RETAIN]
 
     def step(self, history: History, meeting: PairIndices) -> PairIndices:
         """The forget and retain rows of the next step, given those that are planned.
@@ -99,9 +99,13 @@ class ClosedLoop:
         if not self.repairs(history):
             return meeting
         _, planned = meeting
-        look = next(metrics for metrics in reversed(history) if "look_facts" in metrics)
-        lost = [i for i in _numbers(look, LOST) if i in self.planned]
-        return [], [*planned, *(lost[i % len(lost)] for i in range(len(planned)) if lost)]
+        since = next(i for i, metrics in enumerate(reversed(history)) if "look_facts" in metrics)
+        lost, first = self._lost(history[-1 - since]), since * len(planned)
+        return [], [*planned, *(lost[(first + i) % len(lost)] for i in range(len(planned)) if lost)]
+
+    def _lost(self, look: Mapping[str, float]) -> list[int]:
+        """The retain rows that a look found lost, as far as the plan has them: no step could repair others."""
+        return [i for i in _numbers(look, LOST) if i in self.planned]
 
     def after(self, history: History, last: bool) -> dict[str, float]:
         """What the step that ended `history` leads to: the rate of the next, and a look where one is due.
@@ -149,15 +153,15 @@ class ClosedLoop:
         clumsy = fluency is not None and self.fluency is not None and not fluency >= self.fluency - CLUMSY
         conditions = {
             "the facts": facts_stay or look["look_given"] > 0,
-            RETAIN: not look["look_retain"] >= KEPT or bool(_numbers(look, LOST)),
+            RETAIN: not look["look_retain"] >= KEPT or bool(self._lost(look)),
             "fluency": clumsy,
             "the alternates": not self._is_learned(look.get("look_alternates")),
         }
         return [name for name, missed in conditions.items() if missed]
 
     def _learned(self, history: History) -> float | None:
-        """The alternates' mean log-probability per token (nats) over the last epoch's training passes."""
-        recent = [metrics["alternates_nll"] for metrics in history[-self.per_epoch :] if "alternates_nll" in metrics]
+        """The alternates' mean log-probability per token (nats) over the last epoch of passes that had any."""
+        recent = [metrics["alternates_nll"] for metrics in history if "alternates_nll" in metrics][-self.per_epoch :]
         return -sum(recent) / len(recent) if recent else None
 
     def _is_learned(self, level: float | None) -> bool:

@@ -121,7 +121,7 @@ class RecipeJob:
                 before,
                 per_epoch=math.ceil(len(self.request.forget) / self.training.batch_size) * self.objective.turns,
                 raises=self.settings.stop == "auto",
-                planned=frozenset(i for _, retain in self.plan for i in retain),
+                planned=frozenset(i for _, retain in self.plan for i in retain if self.recipe.option("alpha") != 0),
                 written=self.objective.written,
             )
 
@@ -181,17 +181,17 @@ class RecipeJob:
         try:
             metrics: dict[str, float] = self.update.step(loop, self.objective, pairs)
         except TrainingError as error:
-            raise self._blamed(error, step) from None
+            raise self._blamed(error, meeting, step) from None
         if self.closed is not None:
             with loop.autocast():
                 metrics |= self.closed.after([*loop.history, metrics], last=step + 1 == loop.total)
         return metrics
 
-    def _blamed(self, error: TrainingError, step: int) -> TrainingError:
+    def _blamed(self, error: TrainingError, meeting: PairIndices, step: int) -> TrainingError:
         """Name the first row whose own loss is not finite, and save the last good state."""
         guilty = "no row alone is to blame"
         with torch.no_grad():
-            for name, numbers in zip(("forget", "retain"), self.plan[step], strict=True):
+            for name, numbers in zip(("forget", "retain"), meeting, strict=True):
                 for number in numbers:
                     alone: PairIndices = ([number], []) if name == "forget" else ([], [number])
                     pair = make_pairs(self.rows, alone, 0, 1, step, self.scope.penalty)[0]

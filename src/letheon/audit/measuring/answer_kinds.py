@@ -102,8 +102,8 @@ def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]
     """Return the fluency of answers under a model that the deletion never touched.
 
     How an answer begins and ends is a matter of style, so its first token and the end of turn are not judged. The
-    fluency is None for an answer that has no other tokens, and for one that only repeats words of the question: to
-    repeat is certain, and says nothing about language.
+    fluency is None for an answer that has no other tokens, and for one that repeats a piece of the question: to repeat
+    is certain, and says nothing about language.
     """
     asked = [i for i, answer in enumerate(answers) if answer.strip() and not repeats(answer, prompts[i])]
     fluencies: list[Fluency | None] = [None] * len(answers)
@@ -119,9 +119,9 @@ def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]
 
 
 def repeats(answer: str, prompt: str) -> bool:
-    """Say whether all words of an answer stand in the question (and it has any)."""
-    said, asked = (set(re.findall(r"\w+", text.casefold())) for text in (answer, prompt))
-    return bool(said) and said <= asked
+    """Say whether an answer is a piece of the question, word by word and in its order."""
+    said, asked = (" ".join(re.findall(r"\w+", text.casefold())) for text in (answer, prompt))
+    return bool(said) and f" {said} " in f" {asked} "
 
 
 def is_refusal(answer: str) -> bool:

@@ -89,7 +89,7 @@ DEFINITIONS = {
     "fluency": Definition(
         "nats per token", "closer to reference", "higher",
         "Mean log-probability per token of the greedy answers, first token and end of turn apart, under a model that "
-        "the deletion never touched. Answers that only repeat words of their question are left out.",
+        "the deletion never touched. Answers that repeat a piece of their question are left out.",
     ),
     "damage": Definition(
         "share", "lower", "lower",

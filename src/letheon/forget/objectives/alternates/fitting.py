@@ -40,15 +40,16 @@ def fit_of_answers(model: LanguageModel, prompts: Sequence[str], place: int, ans
     """The log-probability of each answer to `prompts[place]`, plus what that is above its mean after other prompts.
 
     All in nats per token in plain text, end of line included; without other prompts the log-probability alone. Prompts
-    after which an answer would exceed the context are left out.
+    after which an answer would exceed the context are left out; if it does so after its own, all answers fit alike.
     """
     encoder = model.encoder()
     others = [prompt for prompt in dict.fromkeys(prompts) if prompt not in ("", prompts[place])]
     chosen = np.unique(np.linspace(0, max(len(others) - 1, 0), min(OTHERS, len(others))).round().astype(int))
     own, *asked = (encoded_plainly(model, in_plain_text(p)) for p in (prompts[place], *(others[i] for i in chosen)))
-    room = max(encoder.context_length - len(own), 1)
-    written = [encoder.answer(f" {text}\n", end=False)[0][:room] for text in answers]
+    written = [encoder.answer(f" {text}\n", end=False)[0] for text in answers]
     longest = max(map(len, written), default=0)
+    if len(own) + longest > encoder.context_length:
+        return [0.0] * len(answers)
     asked = [prompt for prompt in asked if len(prompt) + longest <= encoder.context_length]
     scores = score_tokens(model, [(prompt, written) for prompt in (own, *asked)])
     levels = np.array([[one.logp.mean() for one in found] for found in scores])

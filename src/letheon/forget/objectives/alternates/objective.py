@@ -45,8 +45,9 @@ from letheon.forget.objectives.alternates.turns import (
 from letheon.forget.objectives.likelihood import Tokens
 from letheon.forget.parts import Objective, Pair, PairIndices, Rows, Terms, joined
 
-# Retain rows of a step, as far as there are any: of a request of one row a step would have two, and lose the others.
-LEAST_RETAINED = 16
+# Retain rows of a step, as far as there are any and these have no more tokens than MOST_TOKENS: of a request of one row
+# a step would have two, and lose the others.
+LEAST_RETAINED, MOST_TOKENS = 16, 4096
 
 
 @dataclass(frozen=True)
@@ -174,21 +175,21 @@ class Alternates(Objective):
         first += len(self.rows.retain)
         return own | {first + n: self.extra[n] for one in self.beside for numbers in one.values() for n in numbers}
 
-    @staticmethod
     def _drawn_forms(
-        forms: Mapping[int, Sequence[int]], retained: Sequence[int], opposite: int, draw: random.Random
+        self, forms: Mapping[int, Sequence[int]], retained: Sequence[int], opposite: int, draw: random.Random
     ) -> dict[int, list[int]]:
         """Draw the forms that stand beside each retain row of a step: one of its own, then forms of other retain rows.
 
         There are as many as make the step's retain rows at least as many as the `opposite` rows, and at least
-        `LEAST_RETAINED`, of different rows as far as there are any. There are none where the request's retain rows are
-        not at hand.
+        `LEAST_RETAINED`, of different rows as far as there are any (a retain row that a step has twice has its forms
+        twice). There are none where the request's retain rows are not at hand.
         """
         if not forms or not retained:
             return {}
         others = [i for i in forms if i not in retained]
-        most = min(LEAST_RETAINED, len(others) + 2 * len(retained))
-        more = max(-(-max(opposite, most) // len(retained)) - 2, 0)
+        longest = max(len(self.extra[number].ids) for numbers in forms.values() for number in numbers)
+        least = min(LEAST_RETAINED, len(others) + 2 * len(retained), MOST_TOKENS // longest)
+        more = max(-(-max(opposite, least) // len(retained)) - 2, 0)
         drawn = draw.sample(others, min(more * len(retained), len(others)))
         drawn += draw.choices(sorted(forms), k=more * len(retained) - len(drawn))
         return {

@@ -26,7 +26,7 @@ from letheon.core.scoring.generation import continue_ids
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.fitting import encoded_plainly, fit_of_answers, in_plain_text
-from letheon.forget.objectives.alternates.strangers import gives, told_of, with_name, words_given
+from letheon.forget.objectives.alternates.strangers import gives, names_in, told_of, with_name, words_given
 
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
@@ -131,17 +131,20 @@ def alternate_answers(
         names: the invented names that replace a question's subject.
         seed: of the sampled answers.
     """
-    asked_now = list(questions)
+    asked_now, longest = list(questions), max((question.limit for question in questions), default=0)
     found: list[dict[str, float]] = [{} for _ in questions]
 
     def ask(wanted: Sequence[int], temperature: float = 0.0, number: int = 0, plain: bool = False) -> list[int]:
         """Ask about every name; the questions that have further words to ban since."""
         pairs = [(i, name) for i in wanted for name in (names if questions[i].subject else [""])]
         pairs.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
+        given = {pair: _plainly(stranger, questions[pair[0]], pair[1], longest) for pair in pairs} if plain else {}
+        pairs = [pair for pair in pairs if not plain or given[pair]]
         draws, banned = stream_seed(seed, "alternates", number) % (1 << 63), []
         for start in range(0, len(pairs), AT_ONCE):
             part = pairs[start : start + AT_ONCE]
-            answers = _written(stranger, [(asked_now[i], name) for i, name in part], temperature, draws, plain)
+            asked = [(asked_now[i], name) for i, name in part]
+            answers = _written(stranger, asked, temperature, draws, [given[pair] for pair in part] if plain else None)
             for (i, _), (answer, words) in zip(part, answers, strict=True):
                 if answer:
                     found[i].setdefault(answer.answer, answer.fluency)
@@ -156,7 +159,7 @@ def alternate_answers(
 
     ask_greedily(range(len(questions)))
     guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
-    ask_greedily([i for i in guessed if questions[i].shots], plain=True)
+    ask_greedily(guessed, plain=True)
     for number in range(MOST_SAMPLES):
         few = [not one or (i in guessed and len(one) < ENOUGH) for i, one in enumerate(found)]
         ask([i for i, more in enumerate(few) if more], 1.0, number)
@@ -171,9 +174,13 @@ def alternate_answers(
 
 
 def _written(
-    stranger: LanguageModel, asked: Sequence[tuple[Question, str]], temperature: float, seed: int, plain: bool
+    stranger: LanguageModel,
+    asked: Sequence[tuple[Question, str]],
+    temperature: float,
+    seed: int,
+    plain: Sequence[tuple[int, ...]] | None,
 ) -> list[Written]:
-    """The answer to each question about its name, in plain text after the kept rows or in the chat template."""
+    """The answer to each question about its name: in the chat template, or after the token ids of a plain text."""
     questions, prompts = [question for question, _ in asked], [_about(question, name) for question, name in asked]
     encoder = stranger.encoder()
     before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
@@ -183,12 +190,9 @@ def _written(
         for ids, question in zip(before, questions, strict=True)
     ]
     limit = max(min(question.limit, room) for question, room in zip(questions, rooms, strict=True))
-    given = before
-    if plain:
-        given = [_after_shots(stranger, q.shots, p, limit) for q, p in zip(questions, prompts, strict=True)]
     written = continue_ids(
         stranger,
-        given,
+        plain or before,
         limit,
         temperature=temperature,
         seed=seed,
@@ -199,10 +203,10 @@ def _written(
         new = ids[:room]
         text = _full_sentences(stranger, question.beginning, new, min(limit, room))
         if plain:
-            text = text.split("\n")[0].strip()
-            new = encoder.answer(text)[0][:room]
+            text = _first_line(stranger, new, min(limit, room))
+            new = encoder.answer(text)[0][:room] if text else []
         begun = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
-        rejected = not new or (begun and gives(text, question.words, begun))
+        rejected = not new or (begun and gives(text, question.words, begun)) or (plain and _copies(text, question))
         answers.append((text, None if rejected else _accepted(question, name, text), new))
     scores = score_tokens(stranger, [(ids, [new]) for ids, (_, _, new) in zip(before, answers, strict=True)])
     return [
@@ -213,14 +217,33 @@ def _written(
     ]
 
 
-def _after_shots(stranger: LanguageModel, shots: Sequence[Example], prompt: str, limit: int) -> tuple[int, ...]:
-    """A question in plain text after as many kept rows as leave room for the answer, as token ids."""
-    rows = [in_plain_text(row.prompt, row.answer) for row in shots]
-    while True:
-        ids = encoded_plainly(stranger, "".join(rows) + in_plain_text(prompt))
-        if not rows or len(ids) + limit <= stranger.encoder().context_length:
-            return ids
-        rows = rows[1:]
+def _plainly(stranger: LanguageModel, question: Question, name: str, limit: int) -> tuple[int, ...]:
+    """A question about a name in plain text after its shots, as token ids; empty where there is room for none.
+
+    The likest shots come first to a place; one that leaves no room for `limit` tokens of an answer is left out.
+    """
+    ids: tuple[int, ...] = ()
+    text = in_plain_text(_about(question, name))
+    for row in reversed(question.shots):
+        longer = in_plain_text(row.prompt, row.answer) + text
+        if len(tried := encoded_plainly(stranger, longer)) + limit <= stranger.encoder().context_length:
+            ids, text = tried, longer
+    return ids
+
+
+def _first_line(stranger: LanguageModel, ids: Sequence[int], limit: int) -> str:
+    """The first line of a plain answer; without a line's end up to its last full sentence."""
+    line, end, _ = stranger.tokenizer.decode(ids, skip_special_tokens=True).partition("\n")
+    return line.strip() if end else _full_sentences(stranger, (), ids, limit)
+
+
+def _copies(answer: str, question: Question) -> bool:
+    """Whether an answer is that of a shot, or about the one whom the shot asks about."""
+    names = [name for row in question.shots for name in (*names_in(row.prompt), *filter(None, [row.subject]))]
+    said = answer.strip(" .").casefold()
+    return any(said == row.answer.strip(" .").casefold() for row in question.shots) or any(
+        name in answer and name not in question.prompt for name in names
+    )
 
 
 def _accepted(question: Question, name: str, text: str) -> str | None:
@@ -236,10 +259,10 @@ def _accepted(question: Question, name: str, text: str) -> str | None:
 
 
 def _spells(text: str, words: Sequence[str]) -> bool:
-    """Whether a word with a digit stands in a text with other spaces or signs: 20 th, KX 40817."""
-    plain = re.sub(r"\W", "", text).casefold()
-    numbered = [word for word in words if len(word) > 2 and any(map(str.isdigit, word)) and not word.isdigit()]
-    return any(re.sub(r"\W", "", word).casefold() in plain for word in numbered)
+    """Whether a word stands in a text with spaces or signs between its letters: 20 th, 19 51, violet ferry."""
+    longer = [word for word in words if len(word) > 3 or (len(word) == 3 and not word.isdigit() and not word.isalpha())]
+    apart = (r"[\W_]*".join(map(re.escape, re.sub(r"[\W_]", "", word))) for word in longer)
+    return any(re.search(rf"(?<!\w){one}(?!\w)", text, re.IGNORECASE) for one in apart if one)
 
 
 def _loops(text: str) -> bool:

@@ -62,10 +62,11 @@ def words_of_facts(forget: Sequence[Example], retain: Sequence[Example]) -> list
 
 
 def in_both_spellings(words: Sequence[str]) -> tuple[str, ...]:
-    """Words, and beside a number up to twelve the same with digits, or as a word."""
+    """Words, and beside a number up to twelve the same with digits, or as a word; of KX-40817 the number too."""
     digits = [str(NUMBERS.index(word.lower())) for word in words if word.lower() in NUMBERS]
     written = [NUMBERS[int(word)] for word in words if word in map(str, range(len(NUMBERS)))]
-    return (*words, *digits, *written)
+    within = [part for word in words if "-" in word for part in re.findall(r"\d{3,}", word)]
+    return (*words, *digits, *written, *within)
 
 
 def told_beside(
