@@ -14,7 +14,6 @@ import torch
 from letheon.core.errors import InputError
 from letheon.core.model.models import LanguageModel, load
 from letheon.core.model.passes import FrozenLayers
-from letheon.core.registry import methods
 from letheon.core.rows.examples import Example
 from letheon.forget import closed_loop, recipe_job
 from letheon.forget.closed_loop import ClosedLoop
@@ -143,8 +142,8 @@ def test_a_row_is_lost_where_a_token_that_was_likelier_than_not_no_longer_is(
     assert looks._kept()[0] == pytest.approx((0.3 + 0.35 + 0.01 + 0.6) / 2.2)
 
 
-@pytest.mark.parametrize("recipe", [f"alternates+{one.name}" for one in methods("update")])
-def test_every_update_takes_a_step_of_retain_rows_alone(
+@pytest.mark.parametrize("recipe", ["alternates", "alternates+null_space", "alternates+gauss_newton"])
+def test_an_update_takes_a_step_of_retain_rows_alone(
     recipe: str, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look finds retain rows lost; the steps after it have no forget rows."""
@@ -159,7 +158,6 @@ def test_every_update_takes_a_step_of_retain_rows_alone(
     monkeypatch.setattr(Looks, "look", lambda self: {**LOOK, "look_lost_0": 0.1})
     monkeypatch.setattr(closed_loop, "NEAR", 2.0)
     monkeypatch.setattr(ClosedLoop, "_is_learned", lambda self, level: True)
-    recipe += {"alternates+by_group": "@circuit", "alternates+primal_dual": ":epsilon=0.1"}.get(recipe, "")
     result = forget(load("tiny", device="cpu"), deletion, recipe, stop="facts", epochs=1, batch_size=4)
     assert len(rows[0][0]) == 4
     repairs = [retain for forget, retain in rows if not forget]
