@@ -57,7 +57,7 @@ from letheon.forget.objectives.alternates.strangers import (
 )
 from letheon.forget.objectives.alternates.turns import learned_alike, with_fact_apart
 from letheon.forget.objectives.ce_u import ce_u_loss
-from letheon.forget.parts import Pair, PairIndices, Rows
+from letheon.forget.parts import Pair, PairIndices, Replacement, Rows
 from letheon.forget.request import Request
 
 oracle = pytest.mark.oracle
@@ -216,6 +216,7 @@ def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
     tiny: LanguageModel, deletion: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objective, "retain_forms", lambda retain, *_: [[row] for row in retain])
+    monkeypatch.setattr(objective, "write_alternates", lambda *_, **__: [Replacement() for _ in deletion.forget])
     plan: list[PairIndices] = [([0], [i]) for i in range(8)]
 
     def forms_beside(step: int) -> list[int]:
@@ -227,11 +228,11 @@ def test_a_step_of_few_rows_has_a_form_of_every_retain_row_or_of_many(
         ]
         return [next(i for i, row in enumerate(deletion.retain) if row.answer in text) for text in texts]
 
-    method = prepared(tiny, deletion, Settings(), plan)
+    method = prepared(tiny, deletion, Settings(names=1), plan)
     for step in (0, 5):  # eight rows are fewer than LEAST_RETAINED: each stands there, the step's own twice
         assert sorted(forms_beside(step)) == list(range(8))
     monkeypatch.setattr(objective, "LEAST_RETAINED", 4)
-    method = prepared(tiny, deletion, Settings(), plan)
+    method = prepared(tiny, deletion, Settings(names=1), plan)
     assert len(set(forms_beside(5))) == len(forms_beside(5)) == 3
 
 

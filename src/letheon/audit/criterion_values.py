@@ -74,14 +74,15 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
         return evidence
     known = [{item.id: item.value for item in metric.items if item.value is not None} for metric in (after, other)]
     common = [name for name in known[0] if name in known[1]]
+    enough = len(common) >= COMPARED * len(after.items)
+    if enough and len(common) == len(known[0]) == len(known[1]):
+        return evidence
 
     def level(metric: Metric, values: dict[str, float]) -> Metric:
-        if len(common) < COMPARED * len(metric.items):
-            value = Value.missing("fewer than a third of the answers can be compared: the others repeat their question")
-        else:
-            mean = estimate_mean([values[name] for name in common])
-            value = Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
-        return metric.model_copy(update={"value": value})
+        mean = estimate_mean([values[name] for name in common])
+        value = Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
+        few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
+        return metric.model_copy(update={"value": value if enough else Value.missing(few)})
 
     changed = {id(metric): level(metric, values) for metric, values in zip((after, other), known, strict=True)}
     return evidence.model_copy(update={"metrics": [changed.get(id(one), one) for one in evidence.metrics]})
