@@ -691,6 +691,7 @@ def test_fluency_is_compared_on_the_same_rows() -> None:
     assert (kept.outcome, kept.measured.value if kept.measured else None) == ("pass", -1.0)
     few = outcome_of("fluency", fluent([-1.0] * 3 + [None] * 7, reference))
     assert few.outcome == "not computable"
+    assert outcome_of("fluency", fluent([-1.0] * 3 + [None] * 3, [None] * 3 + [-1.0] * 3)).outcome == "not computable"
     assert judge(load_profile("standard"), fluent([-1.0] * 3 + [None] * 7, reference)).outcome == "inconclusive"
 
 

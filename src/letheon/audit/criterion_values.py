@@ -79,10 +79,11 @@ def on_common_rows(evidence: AnyEvidence) -> AnyEvidence:
         return evidence
 
     def level(metric: Metric, values: dict[str, float]) -> Metric:
-        mean = estimate_mean([values[name] for name in common])
-        value = Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
         few = "fewer than a third of the answers can be compared: the others are one token, or repeat their question"
-        return metric.model_copy(update={"value": value if enough else Value.missing(few)})
+        mean = estimate_mean([values[name] for name in common])
+        missing = mean.value is None or not enough
+        value = Value.missing(few) if missing else Value(value=mean.value, low=mean.low, high=mean.high, n=mean.n)
+        return metric.model_copy(update={"value": value})
 
     changed = {id(metric): level(metric, values) for metric, values in zip((after, other), known, strict=True)}
     return evidence.model_copy(update={"metrics": [changed.get(id(one), one) for one in evidence.metrics]})
