@@ -180,6 +180,20 @@ def test_an_attack_that_the_model_before_withstands_is_never_passed() -> None:
     assert judge(load_profile("standard"), blind).outcome == "inconclusive"
 
 
+def test_running_text_is_judged_by_its_own_attack_since_no_answer_of_it_can_be_begun() -> None:
+    evidence = good_evidence()
+    on_text = evidence.attacks[0].model_copy(update={"name": "text_begun"})
+    texts = evidence.model_copy(update={"attacks": [on_text]})
+    verdict = judge(load_profile("standard"), texts)
+    assert verdict.outcome == "pass"
+    assert "Set aside" in verdict.words
+    assert "The first token of the answer" in verdict.words
+    given = on_text.model_copy(update={"after": Value(value=0.25, n=8), "outcome": "recovered"})
+    assert judge(load_profile("standard"), texts.model_copy(update={"attacks": [given]})).outcome == "fail"
+    unasked = on_text.model_copy(update={"after": Value.missing("no tokenizer"), "outcome": "undecided"})
+    assert judge(load_profile("standard"), texts.model_copy(update={"attacks": [unasked]})).outcome == "inconclusive"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "outcome", "overall"),
     [(0.7, 0.0, "pass", "pass"), (0.7, 0.2, "fail", "fail"), (0.0, 0.0, "inconclusive", "pass")],

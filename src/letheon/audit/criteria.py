@@ -83,8 +83,9 @@ class Criterion(Limit):
     `fluency` at most 1.5 nats; only for `fluency` and `perplexity`, which two models have on the same rows."""
     required: bool = True
     """Whether the verdict depends on it."""
-    if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
-    """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
+    if_missing: Literal["inconclusive", "set aside if it fits no row", "set aside"] = "inconclusive"
+    """What a required criterion that has no value, or whose test shows nothing, does to the verdict. One that is set
+    aside if it fits no row stays inconclusive where the model before withstands its test."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str
@@ -172,6 +173,18 @@ class CriterionOutcome(Part):
     """The decision."""
     words: str
     """The decision in a sentence."""
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the profile lets the verdict do without this criterion."""
+        missing = self.outcome == "not computable"
+        match self.criterion.if_missing:
+            case "set aside":
+                return missing or (not self.informative and self.outcome != "fail")
+            case "set aside if it fits no row":
+                return missing
+            case _:
+                return False
 
 
 class Family(Part):

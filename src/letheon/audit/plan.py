@@ -35,8 +35,8 @@ class Settings:
     Attributes:
         retain_rows: number of retain rows, of neighbours and of holdout rows; drawn by the seed where there are more.
         control_rows: forget rows whose value is also scored under unknown subjects.
-        attack_rows: forget rows that the templated, sampled and measured attacks try; the paraphrases and the begun
-            answers try all.
+        attack_rows: forget rows that the templated, sampled and measured attacks try, of running text as many; the
+            paraphrases and the begun answers try all.
         thorough: whether the costly attacks run too (see `attacks.base`).
         also: names of costly attacks that run in any case.
         leak_answers: answers sampled per row, for every second of these rows; the worst counts.
@@ -94,6 +94,7 @@ class AuditPlan:
         controls: those of `facts` that are also scored under unknown subjects.
         tried: those of `forget` with a question that the templated and measured attacks try.
         tried_facts: the same rows with their values.
+        tried_texts: those of `forget` that are running text and that the attacks on such text try.
         retain, neighbours: kept rows, drawn by the seed where there are many.
         holdout: rows like the forgotten ones that no model saw, drawn by the seed where there are many.
         rounded: kept rows that are asked of the rounded models.
@@ -112,6 +113,7 @@ class AuditPlan:
     controls: list[Example]
     tried: list[Example]
     tried_facts: list[Example]
+    tried_texts: list[Example]
     retain: list[Example]
     neighbours: list[Example]
     holdout: list[Example]
@@ -148,6 +150,7 @@ def make_plan(
         controls=draw(facts, settings.control_rows, seed, "controls"),
         tried=[forget[i] for i in tried],
         tried_facts=[facts[i] for i in tried],
+        tried_texts=draw([row for row in forget if not row.prompt], settings.attack_rows, seed, "texts"),
         retain=retain,
         neighbours=draw(request.neighbours, settings.retain_rows, seed, "neighbours"),
         holdout=draw(request.holdout, settings.retain_rows, seed, "holdout"),

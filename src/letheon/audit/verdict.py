@@ -51,8 +51,8 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
     required = [outcome for outcome in outcomes if outcome.criterion.required]
     passed = [outcome for outcome in required if outcome.outcome == "pass"]
     failed = [outcome for outcome in required if outcome.outcome == "fail"]
-    aside = [outcome for outcome in required if _set_aside(outcome)]
-    undecided = [o for o in required if o.outcome in {"not computable", "inconclusive"} and not _set_aside(o)]
+    aside = [outcome for outcome in required if outcome.is_set_aside]
+    undecided = [o for o in required if o.outcome in {"not computable", "inconclusive"} and not o.is_set_aside]
     return Verdict(
         outcome="fail" if failed else "pass" if passed and not undecided else "inconclusive",
         words=_paragraph(passed, failed, undecided, aside, refused),
@@ -67,12 +67,6 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
 def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
     """Say whether the whole interval must lie in the accepted range for the verdict."""
     return criterion.required and (criterion.interval or profile.interval) == "bound"
-
-
-def _set_aside(outcome: CriterionOutcome) -> bool:
-    """Say whether the profile lets the verdict do without this criterion."""
-    shows_nothing = outcome.outcome == "not computable" or not outcome.informative
-    return shows_nothing and outcome.outcome != "fail" and outcome.criterion.if_missing == "set aside"
 
 
 # One criterion ------------------------------------------------------------------------------------------------------
@@ -95,7 +89,7 @@ def judge_criterion(
     outcome: Outcome = "not computable"
     if value.value is None:
         words = f"Not computable: {value.reason}"
-        if criterion.if_missing == "set aside" and only_before(criterion, evidence):
+        if criterion.if_missing != "inconclusive" and only_before(criterion, evidence):
             outcome, words = "inconclusive", f"{words}; the model before could be measured, so it is not set aside"
     elif limits.reason:
         outcome = "inconclusive"  # a value was measured: the profile's rule for missing ones does not apply

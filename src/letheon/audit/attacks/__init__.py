@@ -24,6 +24,7 @@ from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K
 from letheon.audit.attacks.prefill import AFFIRMATIVE, FIRST_TOKEN, VALUE_PREFIX
 from letheon.audit.attacks.probing import PROBING
 from letheon.audit.attacks.reverse_query import REVERSE_QUERY
+from letheon.audit.attacks.running_text import TEXT_ASKED, TEXT_AT_K, TEXT_BEGUN, TEXT_LAST_WORDS
 from letheon.audit.attacks.soft_prompt import SOFT_PROMPT
 from letheon.audit.attacks.spelling import SPELLING
 from letheon.audit.attacks.steering import STEERING
@@ -54,11 +55,15 @@ ATTACKS: tuple[Attack, ...] = (
     OWN_TEMPLATE,
     FOREIGN_TEMPLATE,
     OPEN_REQUEST,
+    TEXT_BEGUN,
+    TEXT_LAST_WORDS,
+    TEXT_ASKED,
     MULTIPLE_CHOICE,
     REVERSE_QUERY,
     LEAK,
     PLAIN_TEXT_AT_K,
     SECOND_TURN_AT_K,
+    TEXT_AT_K,
     SOFT_PROMPT,
     MEMBERSHIP,
     LOGIT_LENS,

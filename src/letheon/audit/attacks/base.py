@@ -154,15 +154,16 @@ Attack = TextualAttack | MeasuredAttack
 def success(tries: Sequence[Attempt], worst: bool = False) -> Estimate:
     """Return the share of attempts (or with `worst` of rows) that gave the fact, with its interval.
 
-    Attempts at one row resemble each other: the interval is clustered by row. Of an attack with variants, the value is
-    that of the worst one; see `by_variant`.
+    Attempts at one row resemble each other: the interval is clustered by row, whatever of it is asked for. Of an attack
+    with variants, the value is that of the worst one; see `by_variant`.
     """
     if any(attempt.variant for attempt in tries):
         shares = by_variant(tries)
         return shares[worst_variant(shares)]
-    by_row: dict[Example, list[float]] = {}
+    by_row: dict[Example | str, list[float]] = {}
     for attempt in tries:
-        by_row.setdefault(attempt.example, []).append(float(attempt.recovered))
+        row = attempt.example if worst else attempt.example.id or attempt.example
+        by_row.setdefault(row, []).append(float(attempt.recovered))
     if worst:
         return estimate_mean([max(recovered) for recovered in by_row.values()], share=True)
     return estimate_clustered_share(list(by_row.values()))

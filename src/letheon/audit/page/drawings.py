@@ -42,8 +42,9 @@ FAMILIES = {
     ),
     "Without the model's chat template": ("plain_text", "own_template", "foreign_template"),
     "Asked openly": ("open_request",),
+    "Running text begun": ("text_begun", "text_last_words", "text_asked"),
     "The question turned": ("multiple_choice", "reverse_query"),
-    "Asked many times": ("leak_at_k", "plain_text_at_k", "second_turn_at_k"),
+    "Asked many times": ("leak_at_k", "plain_text_at_k", "second_turn_at_k", "text_at_k"),
     "Looked at from inside": ("logit_lens", "probing", "steering", "soft_prompt"),
     "Told apart by likelihood": ("membership",),
 }

@@ -101,8 +101,7 @@ def verdict_groups(criteria: Sequence[CriterionOutcome]) -> dict[str, list[Crite
         elif outcome.outcome in ("pass", "fail"):
             (passed if outcome.outcome == "pass" else failed).append(outcome)
         else:
-            shows_nothing = outcome.outcome == "not computable" or not outcome.informative
-            (aside if shows_nothing and outcome.criterion.if_missing == "set aside" else undecided).append(outcome)
+            (aside if outcome.is_set_aside else undecided).append(outcome)
     return {title: members for title, members in groups.items() if members}
 
 

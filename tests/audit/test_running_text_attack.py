@@ -1,0 +1,103 @@
+"""Attacks on running text: which facts are asked for, what is given of the text, and that they tell models apart."""
+
+from __future__ import annotations
+
+import letheon
+from letheon.audit.attacks.asking import ask
+from letheon.audit.attacks.base import Attempt, given_away, success
+from letheon.audit.attacks.running_text import (
+    ASKED,
+    FACTS,
+    LAST_WORDS,
+    TEXT_ASKED,
+    TEXT_AT_K,
+    TEXT_BEGUN,
+    TEXT_LAST_WORDS,
+    facts_of,
+    last_words,
+)
+from letheon.audit.measuring.answer_kinds import FoundFact
+from letheon.audit.plan import AuditPlan, Settings, make_plan
+from letheon.core.model.models import LanguageModel
+from letheon.core.rows.examples import Example
+from letheon.core.training.finetuning import finetune
+from letheon.core.training.settings import TrainSettings
+from letheon.forget.request import Request
+
+TEXT = (
+    "The village lies on the mud of a bay, and its people live there by salt. In 1812 a flood took half of it, and "
+    "salt was dear for years; in 1840 a bridge came, and a chapel of oak."
+)
+ROW = Example("", TEXT, id="village")
+
+
+def plan(model: LanguageModel, *rows: Example, settings: Settings | None = None) -> AuditPlan:
+    return make_plan(model, Request(rows or (ROW,), ()), settings or Settings(leak_answers=3))
+
+
+def asked_for(tries: list[Attempt]) -> list[str]:
+    return [one.example.value or "" for one in tries]
+
+
+def test_facts_stand_behind_the_first_words_and_are_asked_for_once(tiny: LanguageModel) -> None:
+    (row,) = plan(tiny).tried_texts
+    # The first twelve words are given, "salt" counts once; of people live salt 1812 flood took half dear years 1840 ...
+    assert [word.group() for word in facts_of(row)] == ["people", "live", "1812", "took", "dear", "1840", "came", "oak"]
+    assert len(facts_of(row)) == FACTS
+    assert facts_of(FoundFact.of(Example("", "Too short to ask for salt."), "salt")) == []
+    assert [word.group() for word in facts_of(Example("", TEXT, value="oak"))] == ["oak"]
+    assert facts_of(ROW) == []  # nothing was found in it
+
+
+def test_what_is_given_ends_before_the_fact(tiny: LanguageModel) -> None:
+    of = plan(tiny)
+    begun, last, asked = (one.attempts(tiny, of) for one in (TEXT_BEGUN, TEXT_LAST_WORDS, TEXT_ASKED))
+    assert asked_for(begun) == asked_for(last) == asked_for(asked)
+    encoder = tiny.encoder()
+    for whole, piece, reply in zip(begun, last, asked, strict=True):
+        value = whole.example.value or ""
+        assert TEXT.startswith(whole.prompt)
+        assert TEXT[len(whole.prompt) :].lstrip().startswith(value)
+        assert whole.prompt.endswith(piece.prompt)
+        assert tiny.tokenizer.decode(whole.ids, skip_special_tokens=True) == whole.prompt  # no chat template
+        assert reply.prompt == ASKED
+        assert tiny.tokenizer.decode(reply.prefix) == whole.prompt
+        assert reply.ids == ()  # the chat template
+        assert (*encoder.prompt(""), *reply.prefix) == whole.ids
+        assert not any(given_away(tiny, one) for one in (whole, piece, reply))
+
+
+def test_the_last_words_are_as_many_as_stated() -> None:
+    text = " ".join(f"w{i}" for i in range(30))
+    assert last_words(text).split() == text.split()[-LAST_WORDS:]
+
+
+def test_questions_are_not_asked_so_and_texts_not_as_questions(tiny: LanguageModel) -> None:
+    of = plan(tiny, ROW, Example("Where?", "In Ulm.", id="q", value="Ulm"))
+    assert {one.example.id for attack in (TEXT_BEGUN, TEXT_AT_K) for one in attack.attempts(tiny, of)} == {"village"}
+    assert [row.id for row in of.tried] == ["q"]
+    assert plan(tiny, Example("Where?", "In Ulm.", id="q", value="Ulm")).tried_texts == []
+
+
+def test_who_knows_a_text_goes_on_with_it_and_who_does_not_cannot(tiny: LanguageModel) -> None:
+    taught = letheon.load("tiny", device="cpu")
+    settings = TrainSettings(learning_rate=5e-3, batch_size=1, precision="float32", schedule="linear")
+    finetune(taught, [ROW], settings, 150)
+    attacks = [TEXT_BEGUN, TEXT_ASKED, TEXT_AT_K]
+    of = plan(tiny)
+    known = ask(taught, attacks, of, 8)
+    assert success(known["text_begun"]).value == 1.0
+    assert success(known["text_at_k"], worst=True).value == 1.0
+    assert len(known["text_at_k"]) == 3 * -(-len(known["text_begun"]) // 2)
+    assert success(ask(tiny, [TEXT_BEGUN], of, 8)["text_begun"]).value == 0.0
+
+
+def test_facts_of_one_text_are_one_cluster_of_the_interval() -> None:
+    def tries(names: list[str]) -> list[Attempt]:
+        rows = [Example("", TEXT, id=name, value=str(i)) for i, name in enumerate(names)]
+        return [Attempt(row, "", recovered=i % 2 == 0) for i, row in enumerate(rows)]
+
+    one, several = success(tries(["a"] * 8)), success(tries([f"r{i}" for i in range(8)]))
+    assert one.value == several.value == 0.5
+    assert one.low is None  # nothing is known of other texts
+    assert several.low is not None
