@@ -17,11 +17,11 @@ from letheon.audit.attacks.multiple_choice import names_one
 from letheon.audit.attacks.open_requests import OPEN_REQUEST, REQUESTS
 from letheon.audit.attacks.plain_text import PLAIN_TEXT, PLAIN_TEXT_AT_K, begun, texts
 from letheon.audit.attacks.spelling import SPELLING, in_cyrillic, misspelt, questions
-from letheon.audit.measuring import decoding
-from letheon.audit.measuring.decoding import Ask, decode, never, trees
 from letheon.audit.plan import AuditPlan, Settings, make_plan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
+from letheon.core.scoring import decoding
+from letheon.core.scoring.decoding import Ask, decode, never, trees
 from letheon.core.scoring.generation import continue_ids, generate_ids
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
@@ -161,6 +161,25 @@ def test_every_greedy_attack_comes_out_as_by_plain_whole_decoding(monkeypatch: p
         assert [one.recovered for one in tries] == [one.recovered for one in whole[name]], name
         assert all(b.answer.startswith(a.answer) for a, b in zip(tries, whole[name], strict=True)), name
     assert any(one.recovered for tries in ours.values() for one in tries)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_is_banned_is_never_decoded(plain: bool, tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tiny.encoder().prompt("Where?")
+    free = Ask(ids, 6)
+    decode(tiny, [free])
+    if not plain:
+        monkeypatch.setattr(decoding, "_has_plain_cache", lambda _: False)
+    first, pair = [free.new[:1]], [free.new[:2]]
+    asked = [Ask(ids, 6, banned=first), Ask(ids, 6), Ask(ids, 6, banned=pair)]
+    decode(tiny, asked)
+    assert asked[1].new == free.new
+    assert free.new[0] not in asked[0].new
+    assert asked[2].new[0] == free.new[0]
+    assert all(asked[2].new[at : at + 2] != pair[0] for at in range(5))
+    again = [Ask(ids, 6, number=i, banned=first) for i in range(4)]
+    decode(tiny, again, 1.0, 0)
+    assert all(free.new[0] not in one.new for one in again)
 
 
 def test_rows_that_begin_alike_stand_in_one_tree() -> None:

@@ -15,12 +15,12 @@ from tests.audit.test_templates import REQUEST, SMALL
 from letheon.audit.attacks.soft_prompt import answers_behind
 from letheon.audit.conclusion import _held_back
 from letheon.audit.criteria import Verdict
-from letheon.audit.measuring.decoding import Ask, decode
 from letheon.audit.measuring.merged_copy import merged_copy
 from letheon.audit.measuring.templates import Asking, Template, changed, held_back, parts, template_of
 from letheon.audit.record.record import Audit
 from letheon.audit.run import audit
 from letheon.core.model.models import LanguageModel, load
+from letheon.core.scoring.decoding import Ask, decode
 from letheon.core.scoring.generation import generate, stop_tokens
 
 PETS = {"cat": "owl", "dog": "hen", "fox": "pig"}

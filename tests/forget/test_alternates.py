@@ -23,6 +23,7 @@ from letheon.core.model.models import LanguageModel, load
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
+from letheon.core.scoring.decoding import Ask
 from letheon.core.scoring.generation import generate_ids
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS
@@ -291,15 +292,13 @@ def answers_by(monkeypatch: pytest.MonkeyPatch, text_of: Decoded) -> list[tuple[
     """Let a function decode in the model's place; the returned list fills with the temperatures and what was asked."""
     asked: list[tuple[float, str]] = []
 
-    def continues(
-        model: LanguageModel, rows: list[tuple[int, ...]], _: int, *, temperature: float, **__: object
-    ) -> list[list[int]]:
-        questions = [model.tokenizer.decode(row) for row in rows]
-        asked.extend((temperature, question) for question in questions)
-        texts = [text_of(model, question, temperature) for question in questions]
-        return [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    def decodes(model: LanguageModel, asks: list[Ask], temperature: float, *_: object) -> None:
+        for one in asks:
+            question = model.tokenizer.decode(one.ids)
+            asked.append((temperature, question))
+            one.new = model.tokenizer(text_of(model, question, temperature), add_special_tokens=False)["input_ids"]
 
-    monkeypatch.setattr(own_answers, "continue_ids", continues)
+    monkeypatch.setattr(own_answers, "decode", decodes)
     return asked
 
 
@@ -515,10 +514,7 @@ def test_no_continuation_ends_a_fact_that_the_given_beginning_begins(
     begun = alternate_rows._beginnings(tiny, row, replace(encoded, value=(True, *inside[1:])))
     assert {tiny.tokenizer.decode(one) for one in begun if len(one) > 20} == {"Old Ann Lee was born in ", text[:34]}
 
-    def goes_on(_: LanguageModel, rows: list[tuple[int, ...]], *__: object, **___: object) -> list[list[int]]:
-        return [tiny.tokenizer("javik then.", add_special_tokens=False)["input_ids"] for _ in rows]
-
-    monkeypatch.setattr(own_answers, "continue_ids", goes_on)
+    answers_by(monkeypatch, lambda *_: "javik then.")
     for given, taken in (("born in Reyk", False), ("born in Reykjavik, not ", True), ("the Reyk ", True)):
         beginning = tuple(tiny.tokenizer(given, add_special_tokens=False)["input_ids"])
         found = alternate_answers(tiny, [Question("", None, ("Reykjavik",), beginning)], [])
@@ -676,15 +672,15 @@ def test_a_guess_is_replaced_by_the_answer_that_fits_best(tiny: LanguageModel, m
     question = Question("Where does Ann Lee live?", "Ann Lee", ("Oslo",))
     (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Rome."]
-    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.MOST_SAMPLES  # two are not ENOUGH
+    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * sum(own_answers.SAMPLED)  # two are not ENOUGH
     monkeypatch.setattr(own_answers, "ENOUGH", 2)
     del asked[:]
     alternate_answers(tiny, [question], STRANGERS[:1])
-    assert [temperature for temperature, _ in asked] == [0.0, 1.0]
+    assert [temperature for temperature, _ in asked] == [0.0] + [1.0] * own_answers.SAMPLED[0]
     monkeypatch.setattr(own_answers, "GUESSED", -100.0)  # nothing is a guess: the greedy answer stays
     (found,) = alternate_answers(tiny, [question], STRANGERS[:1])
     assert [one.answer for one in found] == ["Ball."]
-    assert len(asked) == 3
+    assert len(asked) == 2 + own_answers.SAMPLED[0]
 
 
 def test_a_guess_is_also_sought_in_plain_text_after_kept_rows(
@@ -781,7 +777,7 @@ def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked
     del bans[:]
     answers_by(monkeypatch, lambda *_: "Wings.")  # the ban does not help: no further greedy question
     assert alternate_answers(tiny, [Question("Which style?", None, ("Wing",))], []) == [[]]
-    assert len(bans) == 2 + own_answers.MOST_SAMPLES
+    assert len(bans) == 2 + len(own_answers.SAMPLED)
 
 
 def test_a_question_without_an_accepted_answer_is_asked_on(

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from letheon.audit.attacks.base import Attempt, TextualAttack, given_away
-from letheon.audit.measuring.decoding import Ask, decode
 from letheon.audit.plan import AuditPlan
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
+from letheon.core.scoring.decoding import Ask, decode
 from letheon.core.scoring.word_probability import PART
 
 # What may follow, and continue the last word or number: letters, a digit, Katakana, a numeral, Hangul, a mark. What one

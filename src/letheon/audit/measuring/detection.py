@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 
 from letheon.audit.measuring.answer_kinds import is_refusal
-from letheon.audit.measuring.decoding import Ask, decode
 from letheon.audit.measuring.evaluate import scores_of
 from letheon.audit.measuring.greedy_answers import answer_limit
 from letheon.audit.plan import AuditPlan
@@ -28,6 +27,7 @@ from letheon.audit.record.evidence import Role
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.encoding import Encoded
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.decoding import Ask, decode
 from letheon.core.scoring.likelihood import score
 from letheon.core.scoring.spans import UNKNOWN_SUBJECTS, names_its_subject, with_subject
 from letheon.core.statistics import Estimate, estimate_mean

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from letheon.audit.measuring.decoding import Ask, decode
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
+from letheon.core.scoring.decoding import Ask, decode
 
 MOST_NEW_TOKENS = 200
 

@@ -179,12 +179,30 @@ class _Ban:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """[rows, vocabulary] scores with minus infinity on each token that would complete a banned sequence."""
-        scores = scores.clone()
-        for row, (ids, sequences) in enumerate(zip(input_ids[:, self.start :].tolist(), self.banned, strict=True)):
-            for *head, last in sequences:
-                if not head or ids[-len(head) :] == head:
-                    scores[row, last] = -torch.inf
-        return scores
+        return without_banned(scores.clone(), input_ids[:, self.start :].tolist(), self.banned)
+
+
+def without_banned(
+    scores: Float[Tensor, "rows vocabulary"],
+    new: Sequence[list[int]],
+    banned: Sequence[Sequence[Sequence[int]]],
+) -> Float[Tensor, "rows vocabulary"]:
+    """Put minus infinity, in place, on each token that would complete one of its row's banned sequences.
+
+    Args:
+        new: per row the tokens that it has been continued with.
+        banned: per row the token sequences that they never contain.
+    """
+    places = [
+        (row, last)
+        for row, (ids, sequences) in enumerate(zip(new, banned, strict=True))
+        for *head, last in sequences
+        if not head or ids[-len(head) :] == head
+    ]
+    if places:
+        rows, tokens = torch.tensor(places, device=scores.device).T
+        scores[rows, tokens] = -torch.inf
+    return scores
 
 
 def _left_padded(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.rows.sampling import stream_seed
 from letheon.core.scoring.answer_trees import score_tokens
-from letheon.core.scoring.generation import continue_ids
+from letheon.core.scoring.decoding import Ask, decode, never
 from letheon.core.scoring.word_masks import FUNCTION_WORDS
 from letheon.core.scoring.word_probability import PART
 from letheon.forget.objectives.alternates.fitting import encoded_plainly, fit_of_answers, in_plain_text
@@ -31,8 +32,8 @@ from letheon.forget.objectives.alternates.strangers import gives, names_in, told
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
 # A greedy answer of a lower mean log-probability (nats per token) is a guess: until ENOUGH different ones are accepted,
-# one is sampled per name, at most MOST_SAMPLES times.
-GUESSED, MOST_SAMPLES, ENOUGH = -1.5, 8, 3
+# so many are sampled per name, one number after the other.
+GUESSED, SAMPLED, ENOUGH = -1.5, (2, 2, 4), 3
 # Times that a question is asked greedily: an answer that begins a word like one of the fact's has it banned too.
 MOST_ASKED = 4
 # At most so many answers are decoded together: more gain nothing on a processor.
@@ -135,16 +136,18 @@ def alternate_answers(
     found: list[dict[str, float]] = [{} for _ in questions]
 
     def ask(wanted: Sequence[int], temperature: float = 0.0, number: int = 0, plain: bool = False) -> list[int]:
-        """Ask about every name; the questions that have further words to ban since."""
-        pairs = [(i, name) for i in wanted for name in (names if questions[i].subject else [""])]
+        """Ask about every name; return the questions that have further words to ban since."""
+        times = SAMPLED[number] if temperature else 1
+        pairs = [(i, name) for i in wanted for name in (names if questions[i].subject else [""]) for _ in range(times)]
         pairs.sort(key=lambda pair: questions[pair[0]].limit)  # answers of like length end together
         given = {pair: _plainly(stranger, questions[pair[0]], pair[1], longest) for pair in pairs} if plain else {}
         pairs = [pair for pair in pairs if not plain or given[pair]]
-        draws, banned = stream_seed(seed, "alternates", number) % (1 << 63), []
+        draws, banned = stream_seed(seed, "alternates", number), []
         for start in range(0, len(pairs), AT_ONCE):
             part = pairs[start : start + AT_ONCE]
             asked = [(asked_now[i], name) for i, name in part]
-            answers = _written(stranger, asked, temperature, draws, [given[pair] for pair in part] if plain else None)
+            texts = [given[pair] for pair in part] if plain else None
+            answers = _written(stranger, asked, temperature, (draws, start), texts)
             for (i, _), (answer, words) in zip(part, answers, strict=True):
                 if answer:
                     found[i].setdefault(answer.answer, answer.fluency)
@@ -160,7 +163,7 @@ def alternate_answers(
     ask_greedily(range(len(questions)))
     guessed = [i for i, one in enumerate(found) if questions[i].prompt and max(one.values(), default=-inf) < GUESSED]
     ask_greedily(guessed, plain=True)
-    for number in range(MOST_SAMPLES):
+    for number in range(len(SAMPLED)):
         few = [not one or (i in guessed and len(one) < ENOUGH) for i, one in enumerate(found)]
         ask([i for i, more in enumerate(few) if more], 1.0, number)
     ranks = [list(one.values()) for one in found]
@@ -177,10 +180,14 @@ def _written(
     stranger: LanguageModel,
     asked: Sequence[tuple[Question, str]],
     temperature: float,
-    seed: int,
+    draws: tuple[int, int],
     plain: Sequence[tuple[int, ...]] | None,
 ) -> list[Written]:
-    """The answer to each question about its name: in the chat template, or after the token ids of a plain text."""
+    """The answer to each question about its name: in the chat template, or after the token ids of a plain text.
+
+    Args:
+        draws: seed of the sampled answers, and the number of the first one.
+    """
     questions, prompts = [question for question, _ in asked], [_about(question, name) for question, name in asked]
     encoder = stranger.encoder()
     before = [(*encoder.prompt(p), *question.beginning) for p, question in zip(prompts, questions, strict=True)]
@@ -190,20 +197,19 @@ def _written(
         for ids, question in zip(before, questions, strict=True)
     ]
     limit = max(min(question.limit, room) for question, room in zip(questions, rooms, strict=True))
-    written = continue_ids(
-        stranger,
-        plain or before,
-        limit,
-        temperature=temperature,
-        seed=seed,
-        banned=[banned_tokens(stranger, question.words) for question in questions],
-    )
+    seed, first = draws
+    bans = {words: banned_tokens(stranger, words) for words in dict.fromkeys(one.words for one in questions)}
+    asks = [
+        Ask(ids, min(limit, room), partial(_ends_a_line, stranger) if plain else never, number, bans[question.words])
+        for number, (ids, question, room) in enumerate(zip(plain or before, questions, rooms, strict=True), start=first)
+    ]
+    decode(stranger, asks, temperature, seed, AT_ONCE)
     answers: list[tuple[str, str | None, Sequence[int]]] = []
-    for (question, name), ids, room in zip(asked, written, rooms, strict=True):
-        new = ids[:room]
-        text = _full_sentences(stranger, question.beginning, new, min(limit, room))
+    for (question, name), one, room in zip(asked, asks, rooms, strict=True):
+        new = one.new
+        text = _full_sentences(stranger, question.beginning, new, one.limit)
         if plain:
-            text = _first_line(stranger, new, min(limit, room))
+            text = _first_line(stranger, new, one.limit)
             new = encoder.answer(text)[0][:room] if text else []
         begun = stranger.tokenizer.decode(question.beginning, skip_special_tokens=True)
         rejected = not new or (begun and gives(text, question.words, begun)) or (plain and _copies(text, question))
@@ -229,6 +235,10 @@ def _plainly(stranger: LanguageModel, question: Question, name: str, limit: int)
         if len(tried := encoded_plainly(stranger, longer)) + limit <= stranger.encoder().context_length:
             ids, text = tried, longer
     return ids
+
+
+def _ends_a_line(stranger: LanguageModel, new: list[int]) -> bool:
+    return "\n" in stranger.tokenizer.decode(new, skip_special_tokens=True)
 
 
 def _first_line(stranger: LanguageModel, ids: Sequence[int], limit: int) -> str:

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from letheon.core.model.hooks import labelled_head
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.sampling import stream_seed
-from letheon.core.scoring.generation import continue_ids, stop_tokens
+from letheon.core.scoring.generation import continue_ids, stop_tokens, without_banned
 from letheon.core.scoring.prefix_cache import cache_of, cached
 from letheon.core.scoring.token_trees import Tree, shared_length
 
@@ -56,6 +56,7 @@ class Ask:
         limit: largest number of new tokens.
         decided: says of the new tokens so far whether more of them can no longer change the outcome.
         number: index of its random stream; rows that are sampled do not depend on their batch.
+        banned: token sequences that the new tokens never contain.
         new: the new tokens, the one that ended the text included.
     """
 
@@ -63,6 +64,7 @@ class Ask:
     limit: int
     decided: Decided = never
     number: int = 0
+    banned: Sequence[Sequence[int]] = ()
     new: list[int] = field(default_factory=list)
 
 
@@ -76,7 +78,15 @@ def decode(
     if not _has_plain_cache(model):
         texts = [list(one.ids) for one in asked]
         limit = max(one.limit for one in asked)
-        found = continue_ids(model, texts, limit, temperature=temperature, seed=seed, batch_size=min(batch_size, 16))
+        found = continue_ids(
+            model,
+            texts,
+            limit,
+            temperature=temperature,
+            seed=seed,
+            batch_size=min(batch_size, 16),
+            banned=[one.banned for one in asked],
+        )
         for one, new in zip(asked, found, strict=True):
             one.new = new[: one.limit]
         return
@@ -121,7 +131,8 @@ class _Batch:
     """Texts that are being continued.
 
     Attributes:
-        rows: per row of the batch the texts that it continues; several where they are equal and decoding is greedy.
+        rows: per row of the batch the texts that it continues; several where they are equal, decoding is greedy and
+            nothing is banned.
         draws: per row its random stream.
         logits: of each row's next token.
         cache: keys and values, padded on the left.
@@ -165,9 +176,10 @@ def _first_pass(model: LanguageModel, asked: list[Ask], temperature: float, seed
     own = (torch.arange(longest, device=device)[None] >= longest - lengths[:, None]).long()
     rows = [[one for one in asked if one.ids == ids] for ids in distinct]
     batch = _Batch(rows, [np.random.default_rng(0)] * len(rows), output.logits[0].float(), cache, own)
-    if temperature:
+    if temperature or any(one.banned for one in asked):
         batch.select([distinct.index(one.ids) for one in asked])
         batch.rows = [[one] for one in asked]
+    if temperature:
         batch.draws = [np.random.default_rng(stream_seed(seed, "decoding", one.number)) for one in asked]
     return batch
 
@@ -196,6 +208,8 @@ def _decode(model: LanguageModel, batch: _Batch, temperature: float, stops: set[
     """Decode until no more than `few` rows are left, and return those."""
     base = model.base()
     while len(batch.rows) > few:
+        first = [row[0] for row in batch.rows]
+        without_banned(batch.logits, [one.new for one in first], [one.banned for one in first])
         chosen = _choose(batch.logits, temperature, batch.draws)
         left = [i for i, row in enumerate(batch.rows) if _goes_on(row, chosen[i], stops)]
         if len(left) < len(batch.rows):
