@@ -30,6 +30,12 @@ WRITTEN = [Replacement(plain=[Example("Where does Ann Lee live?", "Ann Lee lives
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "float32", "batch_size": 4}
 
 
+@pytest.fixture(autouse=True)
+def brief_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alternates of a few letters: the tiny model writes on to the limit, and what it writes is not looked at here."""
+    monkeypatch.setattr("letheon.forget.objectives.alternates.alternate_rows.LONGEST_ANSWER", 12)
+
+
 @pytest.fixture
 def loop(tiny: LanguageModel, deletion: Request) -> ClosedLoop:
     return made(tiny, deletion)
