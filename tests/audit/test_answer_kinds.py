@@ -20,11 +20,14 @@ from letheon.audit.measuring.answer_kinds import (
     loops,
     recalls,
 )
-from letheon.audit.measuring.judging import _heard
+from letheon.audit.measuring.evaluate import evaluate
+from letheon.audit.measuring.greedy_answers import first_half
+from letheon.audit.measuring.judging import Judge, _heard, judge_answers
 from letheon.audit.plan import QUICK, make_plan
 from letheon.core.atomic import is_whole
 from letheon.core.model.models import LanguageModel, cache_folder
 from letheon.core.rows.examples import Example
+from letheon.core.scoring.answer_trees import score_tokens
 from letheon.forget.request import Request
 
 BIRTH = "Where was Ilse Quarrant born?"
@@ -188,6 +191,26 @@ def test_to_repeat_the_question_is_no_fluency() -> None:
     echoes, others = ["Ann Lee", "where was Ann Lee"], ["Ann Lee was born in Rome.", "In Lee", "Lee Ann born", "Ann Le"]
     assert fluency(model, [question] * 2, echoes) == [None, None]
     assert all(fluency(model, [question] * 4, others))
+
+
+def test_running_text_is_judged_behind_what_was_given_of_it(tiny: LanguageModel) -> None:
+    given, answer = "It lies on the Oder and", " lives by salt and eels."
+    (alone,), (behind,) = fluency(tiny, [""], [answer]), fluency(tiny, [""], [answer], [given])
+    encoder = tiny.encoder()
+    ids, new = encoder.answer(given, end=False)[0], encoder.answer(answer, end=False)[0]
+    (found,) = score_tokens(tiny, [((*encoder.prompt(""), *ids), [new])])[0]
+    assert behind is not None
+    assert alone is not None
+    assert behind.value == pytest.approx(float(found.logp.mean()))
+    assert (behind.tokens, behind.value) != (alone.tokens, alone.value)
+    assert fluency(tiny, [""], [" on the Oder"], [given]) == [None], "a piece of what was given"
+    row = Example("", given + answer, id="oder")
+    (scored,) = evaluate(tiny, [row, Example("Where?", "Here.")], max_new_tokens=4).rows[:1]
+    assert scored.given == first_half(tiny, row)
+    of, none = SimpleNamespace(rows=[scored]), SimpleNamespace(rows=[])
+    found_by: Any = {role: SimpleNamespace(forget=of, retain=none, neighbours=none) for role in ("before", "after")}
+    (judged,) = judge_answers(Judge(tiny, "tiny"), found_by)
+    assert judged.fluency["after"] == fluency(tiny, [""], [_heard(scored)], [scored.given])[0]
 
 
 def test_running_text_is_judged_as_far_as_it_goes() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
-from letheon.core.scoring.answer_trees import score_answers
+from letheon.core.scoring.answer_trees import score_tokens
 from letheon.core.scoring.overlap import rouge
 from letheon.core.scoring.said import says
 
@@ -98,20 +98,28 @@ class Fluency:
     tokens: int
 
 
-def fluency(judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str]) -> list[Fluency | None]:
+def fluency(
+    judge: LanguageModel, prompts: Sequence[str], answers: Sequence[str], given: Sequence[str] = ()
+) -> list[Fluency | None]:
     """Return the fluency of answers under a model that the deletion never touched.
 
     How an answer begins and ends is a matter of style, so its first token and the end of turn are not judged. The
-    fluency is None for an answer that has no other tokens, and for one that repeats a piece of the question: to repeat
-    is certain, and says nothing about language.
+    fluency is None for an answer that has no other tokens, and for one that repeats a piece of the question, or of the
+    text that it continues: to repeat is certain, and says nothing about language.
+
+    Args:
+        given: per answer the text that it continues, where there is no question; by default nothing.
     """
-    asked = [i for i, answer in enumerate(answers) if answer.strip() and not repeats(answer, prompts[i])]
+    given, encoder = given or [""] * len(answers), judge.encoder()
+    asked = [i for i, answer in enumerate(answers) if answer.strip() and not repeats(answer, prompts[i] or given[i])]
     fluencies: list[Fluency | None] = [None] * len(answers)
     if not asked:
         return fluencies
-    scores = score_answers(judge, [(prompts[i], [answers[i]]) for i in asked])
+    before = [(*encoder.prompt(prompts[i]), *encoder.answer(given[i], end=False)[0]) for i in asked]
+    tokens = [encoder.answer(answers[i], end=bool(prompts[i]))[0] for i in asked]
+    scores = score_tokens(judge, [(ids, [new]) for ids, new in zip(before, tokens, strict=True)])
     for i, (score,) in zip(asked, scores, strict=True):
-        # Running text has no end of turn, and its first token is judged by nothing.
+        # Running text has no end of turn.
         judged = score.logp[1:-1] if prompts[i] else score.logp
         if len(judged):
             fluencies[i] = Fluency(float(np.mean(judged)), len(judged))

@@ -45,6 +45,7 @@ class RowScores:
         answer: greedy answer; None when none was asked for.
         rouge: its overlap with the expected answer.
         recall: 1 if the greedy answer gives the fact, else 0.
+        given: the first half of running text, which the answer continues; empty for a row with a prompt.
     """
 
     example: Example
@@ -58,6 +59,7 @@ class RowScores:
     answer: str | None = None
     rouge: Rouge | None = None
     recall: float | None = None
+    given: str = ""
 
     @property
     def rouge_l_recall(self) -> float | None:
@@ -164,6 +166,7 @@ def _row_scores(
         answer=text,
         rouge=None if text is None else rouge(text, expected),
         recall=None if text is None else float(recalls(text, example, expected)),
+        given="" if example.prompt else example.answer[: len(example.answer) - len(expected)],
     )
 
 

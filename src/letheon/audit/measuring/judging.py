@@ -107,7 +107,8 @@ def judge_answers(judge: Judge, findings: Mapping[Role, ModelFindings]) -> list[
     ]
     prompts = [rows[i][1][role].example.prompt for i, role in asked]
     answers = [_heard(rows[i][1][role]) for i, role in asked]
-    values = dict(zip(asked, fluency(judge.model, prompts, answers), strict=True))
+    given = [rows[i][1][role].given for i, role in asked]
+    values = dict(zip(asked, fluency(judge.model, prompts, answers, given), strict=True))
     return [
         _judged(judge, subset, by_model, {role: values.get((i, role)) for role in by_model})
         for i, (subset, by_model) in enumerate(rows)
