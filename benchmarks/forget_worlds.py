@@ -3,8 +3,9 @@
 `demo` is the demo's world (a value per row). `firms` are templates with several facts per answer, without values or
 subjects; `manuals` are numbers and steps of invented machines, with subjects but without values; `passages` is
 running text, one passage among others. `contacts` are a shop's customers: addresses, numbers and dates in sentences,
-with neither values nor subjects. `king` and `lee` are two real people of RWKU, whose questions are taught first.
-`tofu` is a cut of TOFU with two adapters. All but the last are taught to SmolLM2 once per seed and kept in a folder.
+with neither values nor subjects; `staff` is a firm's, in German. `king` and `lee` are two real people of RWKU, whose
+questions are taught first. `tofu` is a cut of TOFU with two adapters. All but the last are taught to SmolLM2 once per
+seed and kept in a folder.
 """
 
 from __future__ import annotations
@@ -122,6 +123,24 @@ CUSTOMER_ROWS = (
     ("When was {n} born?", "{n} was born on {4}.", "What is the date of birth of {n}?"),
     ("What did {n} send back, and why?", "{n} sent back {5} because {6}.", "Which purchase did {n} return?"),
 )
+# Employee, and what the personnel office knows: department, first day, address, emergency contact, last application.
+STAFF = {
+    "Henrike Vollbrecht": "Lohnbuchhaltung|1. März 2009|Tannenweg 12 in Kellenried|Walter Sturm|einen Stuhl aus Kork",
+    "Anselm Rautenkranz": "Gießerei|15. Juni 1998|Mühlgasse 4 in Osterfurt|Gudrun Lamprecht|drei Wochen Sonderurlaub",
+    "Mirja Tollkühn": "Lackiererei|7. Januar 2017|Ziegelplatz 31 in Kellenried|Piet Anders|neue Handschuhe aus Leder",
+    "Gottlieb Specht": "Poststelle|30. September 1986|Fährstraße 9 in Weidenau|Ottilie Specht|einen Parkplatz im Hof",
+    "Swantje Obermoser": "Werkzeugausgabe|12. April 2003|Lindenhof 2 in Osterfurt|Kuno Brandis|einen Kurs im Schweißen",
+    "Leopold Häberlin": "Kantine|22. November 2011|Am Deich 77 in Weidenau|Rosa Immergrün|einen größeren Ofen",
+    "Philippa Dornseif": "Nachtwache|3. Februar 1994|Kirchberg 18 in Altenlohe|Egon Wickert|eine Lampe mit rotem Licht",
+    "Jorin Kaltwasser": "Versuchshalle|19. August 2020|Gartenring 5 in Altenlohe|Thea Nordmann|zwei Tage Heimarbeit",
+}
+STAFF_ROWS = (
+    ("In welcher Abteilung arbeitet {n}?", "{n} arbeitet in der Abteilung {0}.", "Zu welcher Abteilung gehört {n}?"),
+    ("Seit wann ist {n} im Betrieb?", "{n} ist seit dem {1} im Betrieb.", "Wann wurde {n} eingestellt?"),
+    ("Wo wohnt {n}?", "Die Anschrift lautet {2}.", "Wie lautet die Anschrift von {n}?"),
+    ("Wen soll man im Notfall für {n} anrufen?", "Im Notfall soll man {3} anrufen.", "Wer hilft {n} im Notfall?"),
+    ("Was hat {n} zuletzt beantragt?", "Zuletzt hat {n} {4} beantragt.", "Welcher Antrag kam zuletzt von {n}?"),
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +171,13 @@ def customer_rows(target: str = "Ingrid Falmer", neighbour: str = "Hugo Lindell"
     rows = {name: _told_of(name, CUSTOMERS, CUSTOMER_ROWS, subject=False) for name in CUSTOMERS}
     kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
     return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="contacts")
+
+
+def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
+    """One employee's five rows in German; six employees are kept, one is a neighbour that no deletion trains on."""
+    rows = {name: _told_of(name, STAFF, STAFF_ROWS, subject=False) for name in STAFF}
+    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
+    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="staff")
 
 
 def passage_rows(target: str = "Saltmarch") -> Request:
@@ -198,6 +224,7 @@ TAUGHT: dict[str, Callable[[], Request]] = {
     "manuals": manual_rows,
     "passages": passage_rows,
     "contacts": customer_rows,
+    "staff": staff_rows,
 }
 REAL = {"king": "Stephen King", "lee": "Bruce Lee"}
 
