@@ -87,6 +87,7 @@ def test_the_words_that_texts_share_do_not_give_what_one_of_them_tells() -> None
     assert not recalls("Every summer they carry a blue lantern through the streets.", told, expected)
     assert recalls("Every summer they carry a whale's tooth through the streets.", told, expected), "half of it"
     assert recalls(expected, told, expected)
+    assert recalls("A whale's jaw.", told, expected), "the words that the texts share need not be said"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from letheon.audit.attacks.running_text import (
     ASKED,
     FACTS,
     LAST_WORDS,
+    SPARE_TOKENS,
     TEXT_ASKED,
     TEXT_AT_K,
     TEXT_BEGUN,
@@ -39,14 +40,44 @@ def asked_for(tries: list[Attempt]) -> list[str]:
     return [one.example.value or "" for one in tries]
 
 
-def test_facts_stand_behind_the_first_words_and_are_asked_for_once(tiny: LanguageModel) -> None:
+def words_of(row: Example) -> list[str]:
+    return [fact for fact, _ in facts_of(row)]
+
+
+def test_names_and_numbers_are_asked_for_first_then_longer_words_behind_more_of_the_text(tiny: LanguageModel) -> None:
     (row,) = plan(tiny).tried_texts
-    # The first twelve words are given, "salt" counts once; of people live salt 1812 flood took half dear years 1840 ...
-    assert [word.group() for word in facts_of(row)] == ["people", "live", "1812", "took", "dear", "1840", "came", "oak"]
-    assert len(facts_of(row)) == FACTS
-    assert facts_of(FoundFact.of(Example("", "Too short to ask for salt."), "salt")) == []
-    assert [word.group() for word in facts_of(Example("", TEXT, value="oak"))] == ["oak"]
-    assert facts_of(ROW) == []  # nothing was found in it
+    # The first twelve words are given; of the words that are no numbers the longest come first.
+    assert words_of(row) == ["people", "live", "1812", "flood", "years", "1840", "bridge", "chapel"]
+    assert len(words_of(row)) == FACTS
+    assert all(TEXT[place:].startswith(fact) for fact, place in facts_of(row))
+    short = FoundFact.of(
+        Example("", "Ilse Quarrant was born in Ulm in 1931 with red hair."), "Ilse Quarrant born Ulm 1931 red hair"
+    )
+    assert words_of(short) == ["Ulm", "1931"], "a name from the fourth word on; other words have too little before them"
+    assert words_of(ROW) == []  # nothing was found in it
+
+
+def test_of_a_value_its_words_are_asked_for_and_no_signs(tiny: LanguageModel) -> None:
+    text = "All the money of the parish has been lying since last spring with the Bank of Vell and Orme, Ltd."
+    (row,) = plan(tiny, Example("", text, id="bank", value="Bank of Vell and Orme, Ltd.")).tried_texts
+    assert words_of(row) == ["Bank", "Vell", "Orme", "Ltd"]
+
+
+def test_a_clause_without_spaces_is_asked_for_by_its_first_letters(tiny: LanguageModel) -> None:
+    text = "\u4ed6\u4f4f\u5728\u5c71\u91cc\u3002" * 13 + "\u6bcf\u5929\u65e9\u4e0a\u559d\u4e00\u676f\u7eff\u8336\u3002"
+    row = FoundFact.of(Example("", text), "\u6bcf\u5929\u65e9\u4e0a\u559d\u4e00\u676f\u7eff\u8336")
+    assert words_of(row) == ["\u6bcf\u5929\u65e9\u4e0a\u559d\u4e00\u676f\u7eff"]
+
+
+def test_an_answer_has_room_for_a_long_number_and_text_at_the_context_is_not_asked(tiny: LanguageModel) -> None:
+    text = "The account of the parish in Ulm has the number DE89370400440532013000, as the priest says."
+    of = plan(tiny, Example("", text, id="iban"))
+    (one,) = [one for one in TEXT_BEGUN.attempts(tiny, of) if one.example.value == "DE89370400440532013000"]
+    assert one.limit == len(tiny.encoder().answer(f" {one.example.value}", end=False)[0]) + SPARE_TOKENS
+    long = "word " * (tiny.encoder().context_length // 5) + "Ulm."
+    far = plan(tiny, Example("", long, id="far"))
+    assert [words_of(row) for row in far.tried_texts] == [["Ulm"]]
+    assert [len(one.attempts(tiny, far)) for one in (TEXT_BEGUN, TEXT_LAST_WORDS, TEXT_ASKED)] == [0, 1, 0]
 
 
 def test_what_is_given_ends_before_the_fact(tiny: LanguageModel) -> None:

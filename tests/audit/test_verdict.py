@@ -188,6 +188,10 @@ def test_running_text_is_judged_by_its_own_attack_since_no_answer_of_it_can_be_b
     assert verdict.outcome == "pass"
     assert "Set aside" in verdict.words
     assert "The first token of the answer" in verdict.words
+    assert judge(load_profile("standard"), evidence.model_copy(update={"attacks": []})).outcome == "inconclusive"
+    untried = evidence.attacks[0].model_copy(update={"after": Value.missing("no template"), "outcome": "undecided"})
+    hidden = judge(load_profile("standard"), evidence.model_copy(update={"attacks": [untried, on_text]}))
+    assert hidden.outcome == "inconclusive", "the model before can be asked so"
     given = on_text.model_copy(update={"after": Value(value=0.25, n=8), "outcome": "recovered"})
     assert judge(load_profile("standard"), texts.model_copy(update={"attacks": [given]})).outcome == "fail"
     unasked = on_text.model_copy(update={"after": Value.missing("no tokenizer"), "outcome": "undecided"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -313,7 +314,7 @@ def together(after: dict[str, str], reference: dict[str, str] | None = None, cha
         tried(name, 1.0, len(facts) / 5, None if reference is None else len(reference[name]) / 5, chance)
         for name, facts in after.items()
     ]
-    plan: Any = SimpleNamespace(tried=FACTS)
+    plan: Any = SimpleNamespace(tried=FACTS, tried_texts=[])
     good = good_evidence(reference is not None)
     metrics = [*good.metrics, *any_attack_metrics(findings, plan, given)]
     return good.model_copy(update={"metrics": metrics, "attacks": [*good.attacks, *given]})
@@ -342,9 +343,27 @@ def test_what_attacks_draw_from_the_reference_too_is_guessed(profile: str) -> No
 def test_options_and_rows_that_few_attacks_try_do_not_count_together() -> None:
     assert not [m for m in together(ONE_EACH, chance=0.25).metrics if m.name == "attacks:any"]
     paraphrased: Any = {role: SimpleNamespace(attacks={"a": attempted("de")}) for role in ("before", "after")}
-    plan: Any = SimpleNamespace(tried=FACTS[:4])
+    plan: Any = SimpleNamespace(tried=FACTS[:4], tried_texts=[])
     before, _ = any_attack_metrics(paraphrased, plan, [tried("a", 1.0, 0.4)])
     assert (before.value.value, before.value.n) == (0.25, 4)
+
+
+def test_each_fact_of_a_text_counts_once_whichever_attack_draws_it() -> None:
+    text = Example("", "It lies in Ulm since 1812.", id="text")
+
+    def drawn(*facts: str) -> list[Attempt]:
+        asked = [replace(text, value=fact) for fact in ("Ulm", "1812")]
+        return [Attempt(row, "", recovered=row.value in facts) for row in asked]
+
+    attacks = {"text_begun": drawn("Ulm"), "text_asked": drawn("Ulm"), "role_play": attempted("a")}
+    findings: Any = {"before": SimpleNamespace(attacks=attacks), "after": SimpleNamespace(attacks=attacks)}
+    plan: Any = SimpleNamespace(tried=FACTS, tried_texts=[text])
+    after = any_attack_metrics(findings, plan, [tried(name, 1.0, 0.5) for name in attacks])[1]
+    assert (after.value.value, after.value.n) == (2 / 7, 7)
+    assert {item.id: item.detail["attacks"] for item in after.items if item.value} == {
+        "a": "role_play",
+        "text, the fact Ulm": "text_begun, text_asked",
+    }
 
 
 def test_an_attack_that_the_model_after_cannot_be_asked_leaves_the_union_undecided() -> None:

@@ -33,7 +33,7 @@ from letheon.core.runs import versions
 from letheon.forget.request import SUBSETS, Request
 
 # Rows of the plan whose ids the record lists.
-DRAWN = ("tried", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
+DRAWN = ("tried", "tried_texts", "retain", "neighbours", "holdout", "rounded", "trained", "watched", "unrelated")
 
 
 class Further(NamedTuple):

@@ -83,9 +83,11 @@ class Criterion(Limit):
     `fluency` at most 1.5 nats; only for `fluency` and `perplexity`, which two models have on the same rows."""
     required: bool = True
     """Whether the verdict depends on it."""
-    if_missing: Literal["inconclusive", "set aside if it fits no row", "set aside"] = "inconclusive"
-    """What a required criterion that has no value, or whose test shows nothing, does to the verdict. One that is set
-    aside if it fits no row stays inconclusive where the model before withstands its test."""
+    if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
+    """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
+    instead: str | None = None
+    """The metric of the criterion that stands in where this one fits no row: if that one is passed or failed, this one
+    is set aside."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str
@@ -124,7 +126,7 @@ class Demands(Part):
 
 
 # Fields that profiles did not have at first, with the values that leave a profile as it was: not hashed then.
-LATER = {"slack": 0.0, "if_loose": False, "errors": 0.0}
+LATER = {"slack": 0.0, "if_loose": False, "errors": 0.0, "instead": None}
 
 
 def _without_defaults(value: Any) -> Any:
@@ -173,18 +175,14 @@ class CriterionOutcome(Part):
     """The decision."""
     words: str
     """The decision in a sentence."""
+    replaced: bool = False
+    """Whether it fits no row, and another criterion was decided instead (see `Criterion.instead`)."""
 
     @property
     def is_set_aside(self) -> bool:
         """Whether the profile lets the verdict do without this criterion."""
-        missing = self.outcome == "not computable"
-        match self.criterion.if_missing:
-            case "set aside":
-                return missing or (not self.informative and self.outcome != "fail")
-            case "set aside if it fits no row":
-                return missing
-            case _:
-                return False
+        shows_nothing = self.outcome == "not computable" or (not self.informative and self.outcome != "fail")
+        return self.replaced or (shows_nothing and self.criterion.if_missing == "set aside")
 
 
 class Family(Part):

@@ -7,6 +7,8 @@ withstands too is uninformative and never passed. A criterion without a value is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from letheon.audit.criteria import Criterion, CriterionOutcome, Family, Outcome, Profile, Verdict, load_profile
 from letheon.audit.criterion_limits import LEVEL, Accepted, HolmTest, accepted, holm_tests
 from letheon.audit.criterion_values import (
@@ -48,6 +50,7 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
         judge_criterion(c, profile, evidence, next(tests) if _interval_decides(c, profile) else None)
         for c in profile.criteria
     ]
+    outcomes = [_replaced(outcome, outcomes, evidence) for outcome in outcomes]
     required = [outcome for outcome in outcomes if outcome.criterion.required]
     passed = [outcome for outcome in required if outcome.outcome == "pass"]
     failed = [outcome for outcome in required if outcome.outcome == "fail"]
@@ -67,6 +70,16 @@ def judge(profile: Profile, evidence: Evidence) -> Verdict:
 def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
     """Say whether the whole interval must lie in the accepted range for the verdict."""
     return criterion.required and (criterion.interval or profile.interval) == "bound"
+
+
+def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evidence: Evidence) -> CriterionOutcome:
+    """Mark a criterion that fits no row, of whichever model, where the one that stands in for it was decided."""
+    criterion = outcome.criterion
+    values = [measured(criterion, "before", evidence).value, outcome.measured.value]
+    if not criterion.instead or values != [None, None]:
+        return outcome
+    decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
+    return outcome.model_copy(update={"replaced": decided})
 
 
 # One criterion ------------------------------------------------------------------------------------------------------
@@ -89,7 +102,7 @@ def judge_criterion(
     outcome: Outcome = "not computable"
     if value.value is None:
         words = f"Not computable: {value.reason}"
-        if criterion.if_missing != "inconclusive" and only_before(criterion, evidence):
+        if criterion.if_missing == "set aside" and only_before(criterion, evidence):
             outcome, words = "inconclusive", f"{words}; the model before could be measured, so it is not set aside"
     elif limits.reason:
         outcome = "inconclusive"  # a value was measured: the profile's rule for missing ones does not apply

@@ -18,6 +18,7 @@ VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bol
 KEY_NUMBERS = (
     ("recall", "forget", "target: facts recalled"),
     ("attack:first_token_prefix", "", "target: recalled after the first token"),
+    ("attack:text_begun", "", "target: recalled behind the beginning of a text"),
     ("probability", "forget", "target: probability of the old answer"),
     ("value_probability", "forget", "target: probability of the fact's tokens"),
     ("rouge_l_recall", "forget", "target: ROUGE-L recall"),

@@ -39,7 +39,7 @@ def ask(
         if not given_away(model, attempt)
     ]
     asked = [
-        _asked(model, attack, attempt, attack.max_new_tokens or max_new_tokens, number)
+        _asked(model, attack, attempt, attempt.limit or attack.max_new_tokens or max_new_tokens, number)
         for number, (attack, attempt) in enumerate(planned)
     ]
     seed = stream_seed(plan.settings.seed, "attacks")

@@ -38,6 +38,7 @@ class Attempt:
         ids: tokens that stand before the answer, where the attack writes them itself; empty: the model's chat template
             around the prompt.
         options: values that the prompt offers, the right one among them; none for an open question.
+        limit: largest number of new tokens; 0: the attack's.
         variant: name of the attack's variant, where it has several; each variant asks every row that it fits.
         answer: the model's answer, begun part included.
         recovered: whether it gives the fact.
@@ -48,6 +49,7 @@ class Attempt:
     prefix: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()
     options: tuple[str, ...] = ()
+    limit: int = 0
     variant: str = ""
     answer: str = ""
     recovered: bool = False

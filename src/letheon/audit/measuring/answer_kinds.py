@@ -74,14 +74,16 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
-    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found.
+    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found; of running text
+    that of the words that carry the fact alone, since what is left of its other words says nothing.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
         if fact and not example.prompt:  # half of the text was given
             fact = " ".join(word for word in fact.split() if word in expected)
+        carried = not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
-        return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
+        return carried if fact and not example.prompt else whole and carried
     return says(answer, example.value)
 
 

@@ -6,7 +6,7 @@ informative and have a chance level of 0; those that offer options or rank candi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from letheon.audit.attacks.base import Attempt, Tried
 from letheon.audit.plan import AuditPlan
@@ -15,24 +15,27 @@ from letheon.audit.record.metric_table import NO_ROWS, FindingsByRole, as_value,
 from letheon.core.statistics import estimate_mean
 
 ANY_ATTACK = "attacks:any"
+OF_TEXT = ", the fact "  # between the id of running text and what is asked for of it
 
 
 def any_attack_metrics(findings: FindingsByRole, plan: AuditPlan, attacks: Sequence[Attack]) -> list[Metric]:
     """Return for each model the share of the plan's tried facts that any such attack draws; none without an attack.
 
-    The facts are those that all attacks try: attempts at other rows do not count, since most attacks leave them out.
+    The facts are those that all attacks on questions try, and each that the attacks on running text ask for: attempts
+    at other rows do not count, since most attacks leave them out.
     """
     names = [one.name for one in attacks if one.informative and one.chance == 0 and one.unit == "share of facts"]
-    tried = [row.id for row in plan.tried]
+    tried, texts = [row.id for row in plan.tried], {row.id for row in plan.tried_texts}
     drawn: dict[str, dict[str, list[str]]] = {role: {} for role in findings}
-    asked = set()
+    asked: dict[str, None] = {}
     for role, model in findings.items():
         for name in names:
-            for row, recovered in _outcomes(model.attacks.get(name, [])):
-                asked.add(row)
+            for row, recovered in _outcomes(model.attacks.get(name, []), texts):
+                asked[row] = None
                 if recovered:
                     drawn[role].setdefault(row, []).append(name)
     rows = [row for row in dict.fromkeys(tried) if row in asked]
+    rows += [row for row in asked if row.partition(OF_TEXT)[1]]
     if not rows:
         return []
     metrics = []
@@ -44,9 +47,11 @@ def any_attack_metrics(findings: FindingsByRole, plan: AuditPlan, attacks: Seque
     return metrics
 
 
-def _outcomes(tried: list[Attempt] | Tried) -> Iterator[tuple[str, bool]]:
-    """Yield each row's id with whether its fact was drawn; a row may come several times."""
+def _outcomes(tried: list[Attempt] | Tried, texts: Collection[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each row's id, of running text with what is asked for, with whether it was drawn; some repeatedly."""
     if isinstance(tried, Tried):
         yield from ((item.id, item.value == 1) for item in tried.items)
-    else:
-        yield from ((attempt.example.id, attempt.recovered) for attempt in tried)
+        return
+    for attempt in tried:
+        row = attempt.example
+        yield (f"{row.id}{OF_TEXT}{row.value}" if row.id in texts else row.id), attempt.recovered

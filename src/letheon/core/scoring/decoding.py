@@ -97,6 +97,8 @@ def decode(
         last = number == len(groups)
         if last or sum(len(one.rows) for one in waiting) >= batch_size:
             waiting = [_decode(model, _merged(waiting), temperature, stops, 0 if last else FEW)]
+    for one in asked:  # equal texts go on together
+        one.new = one.new[: one.limit]
 
 
 def trees(rows: Sequence[tuple[int, ...]], most: int) -> list[list[int]]:
