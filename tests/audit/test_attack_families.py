@@ -22,7 +22,7 @@ from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.scoring import decoding
 from letheon.core.scoring.decoding import Ask, decode, never, trees
-from letheon.core.scoring.generation import continue_ids, generate_ids
+from letheon.core.scoring.generation import continue_ids, generate_ids, without_banned
 from letheon.core.training.finetuning import finetune
 from letheon.core.training.settings import TrainSettings
 from letheon.forget.request import Request
@@ -180,6 +180,19 @@ def test_what_is_banned_is_never_decoded(plain: bool, tiny: LanguageModel, monke
     again = [Ask(ids, 6, number=i, banned=first) for i in range(4)]
     decode(tiny, again, 1.0, 0)
     assert all(free.new[0] not in one.new for one in again)
+
+
+def test_a_banned_sequence_is_looked_for_at_the_end_of_what_was_decoded() -> None:
+    banned = [[[7, 9], [5, 3], [4]], []]
+    scores = without_banned(torch.zeros(2, 10), [[5, 6, 7], [5, 6, 7]], banned)
+    assert [(scores[row] == -torch.inf).nonzero().flatten().tolist() for row in range(2)] == [[4, 9], []]
+
+
+def test_equal_texts_end_at_their_own_limits(tiny: LanguageModel) -> None:
+    asked = [Ask(tiny.encoder().prompt("Where?"), limit) for limit in (2, 5)]
+    decode(tiny, asked)
+    assert [len(one.new) for one in asked] == [2, 5]
+    assert asked[1].new[:2] == asked[0].new
 
 
 def test_rows_that_begin_alike_stand_in_one_tree() -> None:

@@ -128,6 +128,8 @@ def test_facts_of_one_text_are_one_cluster_of_the_interval() -> None:
         rows = [Example("", TEXT, id=name, value=str(i)) for i, name in enumerate(names)]
         return [Attempt(row, "", recovered=i % 2 == 0) for i, row in enumerate(rows)]
 
+    (first, *_), second = tries(["a"]), Attempt(Example("", TEXT, id="a", value="other"), "")
+    assert success([first, second, second], worst=True).value == 0.5, "of sampled ones each fact counts once"
     one, several = success(tries(["a"] * 8)), success(tries([f"r{i}" for i in range(8)]))
     assert one.value == several.value == 0.5
     assert one.low is None  # nothing is known of other texts

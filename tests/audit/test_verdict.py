@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from letheon.audit.criteria import PROFILES
+from letheon.audit.criteria import PROFILES, CriterionOutcome
 from letheon.audit.criterion_limits import Accepted, p_value
 from letheon.audit.criterion_values import worst_attack
 from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Item, Metric, Quantised, Value
@@ -178,6 +178,17 @@ def test_an_attack_that_the_model_before_withstands_is_never_passed() -> None:
     assert found.outcome == "inconclusive"
     assert "uninformative" in found.words
     assert judge(load_profile("standard"), blind).outcome == "inconclusive"
+
+
+def test_what_fails_is_not_set_aside_though_its_test_shows_nothing() -> None:
+    profile = load_profile("standard")
+    chosen = next(one for one in profile.criteria if one.metric == "attack:paraphrase")
+    outcome = CriterionOutcome(
+        criterion=chosen, measured=Value(value=1.0, n=2), informative=False, outcome="fail", words="Given."
+    )
+    assert not outcome.is_set_aside
+    assert outcome.model_copy(update={"outcome": "inconclusive"}).is_set_aside
+    assert outcome.model_copy(update={"replaced": True}).is_set_aside
 
 
 def test_running_text_is_judged_by_its_own_attack_since_no_answer_of_it_can_be_begun() -> None:

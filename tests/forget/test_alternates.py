@@ -780,6 +780,29 @@ def test_an_answer_that_begins_a_word_like_the_fact_s_has_it_banned_and_is_asked
     assert len(bans) == 2 + len(own_answers.SAMPLED)
 
 
+def test_no_two_sampled_answers_share_a_random_stream_and_plain_ones_end_with_their_line(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[tuple[int, int]] = []
+    ends: list[tuple[bool, bool]] = []
+
+    def decodes(model: LanguageModel, asks: list[Ask], temperature: float, seed: int, *_: object) -> None:
+        line = model.tokenizer("In Rome.\n", add_special_tokens=False)["input_ids"]
+        for one in asks:
+            one.new = line[:-1]
+            ends.append(
+                ("Answer:" in model.tokenizer.decode(one.ids), one.decided(line) and not one.decided(line[:-1]))
+            )
+            streams.extend([(seed, one.number)] * bool(temperature))
+
+    monkeypatch.setattr(own_answers, "decode", decodes)
+    shots = (Example("Where does Bo Ray live?", "In Bern."),)
+    questions = [Question(f"Where does Ann Lee {i} live?", "Ann Lee", ("Oslo",), shots=shots) for i in range(12)]
+    alternate_answers(tiny, questions, STRANGERS[:2])
+    assert len(streams) == len(set(streams)) == 24 * sum(own_answers.SAMPLED)
+    assert set(ends) == {(True, True), (False, False)}
+
+
 def test_a_question_without_an_accepted_answer_is_asked_on(
     tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
