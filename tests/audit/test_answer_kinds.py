@@ -21,7 +21,7 @@ from letheon.audit.measuring.answer_kinds import (
     recalls,
 )
 from letheon.audit.measuring.evaluate import evaluate
-from letheon.audit.measuring.greedy_answers import first_half
+from letheon.audit.measuring.greedy_answers import MOST_NEW_TOKENS, expected_answer, first_half
 from letheon.audit.measuring.judging import Judge, _heard, judge_answers
 from letheon.audit.plan import QUICK, make_plan
 from letheon.core.atomic import is_whole
@@ -87,7 +87,8 @@ def test_the_words_that_texts_share_do_not_give_what_one_of_them_tells() -> None
     assert not recalls("Every summer they carry a blue lantern through the streets.", told, expected)
     assert recalls("Every summer they carry a whale's tooth through the streets.", told, expected), "half of it"
     assert recalls(expected, told, expected)
-    assert recalls("A whale's jaw.", told, expected), "the words that the texts share need not be said"
+    told = FoundFact.of(Example("", text), "Oder salt whale's jaw streets")
+    assert recalls("A whale's jaw.", told, expected), "of three words the others need not be said"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +195,37 @@ def test_to_repeat_the_question_is_no_fluency() -> None:
     assert all(fluency(model, [question] * 4, others))
 
 
+def test_of_a_long_text_as_much_is_expected_as_an_answer_holds(tiny: LanguageModel) -> None:
+    long = Example("", " ".join(f"word{i}" for i in range(200)), id="long")
+    (row,) = make_plan(tiny, Request((long,), ()), QUICK).forget
+    half, expected = first_half(tiny, row), expected_answer(tiny, row)
+    assert row.answer.startswith(half + expected)
+    assert len(tiny.encoder().answer(expected, end=False)[0]) == MOST_NEW_TOKENS
+    assert recalls(expected, row, expected)
+    assert not recalls(expected[: len(expected) // 3], row, expected)
+
+
+def test_few_words_that_carry_a_fact_do_not_decide_alone() -> None:
+    told = FoundFact.of(Example("", "Ann Lee of Ulm lives by the sea."), "Ann Lee Ulm lives sea")
+    assert not recalls(" lives in Berlin.", told, " lives by the sea.")
+    assert recalls(" lives by the sea.", told, " lives by the sea.")
+
+
+def test_running_text_is_recalled_in_any_script() -> None:
+    text = "\u0410\u043d\u043d\u0430 \u0436\u0438\u0432\u0435\u0442 \u0432 \u0423\u043b\u044c\u043c\u0435 1812."
+    told = FoundFact.of(Example("", text), " ".join(text.rstrip(".").split()))
+    assert recalls(text, told, text)
+    assert not recalls("1812", told, text)
+
+
+def test_the_value_of_a_text_is_asked_for_wherever_it_stands(tiny: LanguageModel) -> None:
+    text = "Ann Lee keeps a red fox in Ulm, and it lives in a shed by the old mill behind the church."
+    early, late, first = (Example("", text, value=value) for value in ("red fox", "church", "Ann Lee"))
+    assert first_half(tiny, early) == "Ann Lee keeps a "
+    assert expected_answer(tiny, early).startswith("red fox")
+    assert first_half(tiny, late) == first_half(tiny, first) == first_half(tiny, Example("", text))
+
+
 def test_running_text_is_judged_behind_what_was_given_of_it(tiny: LanguageModel) -> None:
     given, answer = "It lies on the Oder and", " lives by salt and eels."
     (alone,), (behind,) = fluency(tiny, [""], [answer]), fluency(tiny, [""], [answer], [given])
@@ -206,8 +238,9 @@ def test_running_text_is_judged_behind_what_was_given_of_it(tiny: LanguageModel)
     assert (behind.tokens, behind.value) != (alone.tokens, alone.value)
     assert fluency(tiny, [""], [" on the Oder"], [given]) == [None], "a piece of what was given"
     row = Example("", given + answer, id="oder")
-    (scored,) = evaluate(tiny, [row, Example("Where?", "Here.")], max_new_tokens=4).rows[:1]
-    assert scored.given == first_half(tiny, row)
+    scored, asked = evaluate(tiny, [row, Example("Where?", "Here.")], max_new_tokens=4).rows
+    assert (scored.given, asked.given) == (first_half(tiny, row), "")
+    scored = replace(scored, answer=" lives by salt and eels.")
     of, none = SimpleNamespace(rows=[scored]), SimpleNamespace(rows=[])
     found_by: Any = {role: SimpleNamespace(forget=of, retain=none, neighbours=none) for role in ("before", "after")}
     (judged,) = judge_answers(Judge(tiny, "tiny"), found_by)

@@ -74,6 +74,11 @@ def test_an_answer_has_room_for_a_long_number_and_text_at_the_context_is_not_ask
     of = plan(tiny, Example("", text, id="iban"))
     (one,) = [one for one in TEXT_BEGUN.attempts(tiny, of) if one.example.value == "DE89370400440532013000"]
     assert one.limit == len(tiny.encoder().answer(f" {one.example.value}", end=False)[0]) + SPARE_TOKENS
+    taught = letheon.load("tiny", device="cpu")
+    settings = TrainSettings(learning_rate=5e-3, batch_size=1, precision="float32", schedule="linear")
+    finetune(taught, [Example("", text)], settings, 120)
+    found = ask(taught, [TEXT_BEGUN], of, 4)["text_begun"]
+    assert [x.recovered for x in found if x.example.value == one.example.value] == [True], "longer than an answer"
     long = "word " * (tiny.encoder().context_length // 5) + "Ulm."
     far = plan(tiny, Example("", long, id="far"))
     assert [words_of(row) for row in far.tried_texts] == [["Ulm"]]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from letheon.audit.criteria import PROFILES, CriterionOutcome
+from letheon.audit.criteria import _without_defaults as canonical_without_defaults
 from letheon.audit.criterion_limits import Accepted, p_value
 from letheon.audit.criterion_values import worst_attack
 from letheon.audit.record.record import Attack, Curve, CurvePoint, Evidence, Item, Metric, Quantised, Value
@@ -191,6 +192,24 @@ def test_what_fails_is_not_set_aside_though_its_test_shows_nothing() -> None:
     assert outcome.model_copy(update={"replaced": True}).is_set_aside
 
 
+def test_a_stand_in_is_a_required_criterion_and_no_way_out(tmp_path: Path) -> None:
+    text = (PROFILES / "standard.toml").read_text(encoding="utf-8")
+    for written, message in (
+        (text.replace('instead = "attack:text_begun"', 'instead = "attack:text"'), "no required criterion judges"),
+        (
+            text.replace('metric = "damage"', 'metric = "damage"\ninstead = "recall"'),
+            "no required criterion for damage",
+        ),
+    ):
+        (tmp_path / "own.toml").write_text(written, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            load_profile(tmp_path / "own.toml")
+    strict = {one.metric: one.instead for one in load_profile("strict").criteria if one.instead}
+    assert strict == dict.fromkeys(("attack:first_token_prefix", "attack:value_prefix"), "attack:text_begun")
+    plain = load_profile("standard").criteria[0]
+    assert "instead" not in canonical_without_defaults(plain.model_dump(mode="json"))
+
+
 def test_running_text_is_judged_by_its_own_attack_since_no_answer_of_it_can_be_begun() -> None:
     evidence = good_evidence()
     on_text = evidence.attacks[0].model_copy(update={"name": "text_begun"})
@@ -203,7 +222,10 @@ def test_running_text_is_judged_by_its_own_attack_since_no_answer_of_it_can_be_b
     untried = evidence.attacks[0].model_copy(update={"after": Value.missing("no template"), "outcome": "undecided"})
     hidden = judge(load_profile("standard"), evidence.model_copy(update={"attacks": [untried, on_text]}))
     assert hidden.outcome == "inconclusive", "the model before can be asked so"
-    given = on_text.model_copy(update={"after": Value(value=0.25, n=8), "outcome": "recovered"})
+    asked = evidence.attacks[0].model_copy(update={"name": "role_play"})
+    one_word = judge(load_profile("standard"), evidence.model_copy(update={"attacks": [asked, on_text]}))
+    assert one_word.outcome == "inconclusive", "there are questions, whose answers cannot be begun"
+    given = on_text.model_copy(update={"after": Value(value=0.125, n=8), "outcome": "recovered"})
     assert judge(load_profile("standard"), texts.model_copy(update={"attacks": [given]})).outcome == "fail"
     unasked = on_text.model_copy(update={"after": Value.missing("no tokenizer"), "outcome": "undecided"})
     assert judge(load_profile("standard"), texts.model_copy(update={"attacks": [unasked]})).outcome == "inconclusive"

@@ -86,8 +86,8 @@ class Criterion(Limit):
     if_missing: Literal["inconclusive", "set aside"] = "inconclusive"
     """What a required criterion that has no value, or whose test shows nothing, does to the verdict."""
     instead: str | None = None
-    """The metric of the criterion that stands in where this one fits no row: if that one is passed or failed, this one
-    is set aside."""
+    """The metric of the required criterion that stands in where no row is a question: if that one is passed or failed,
+    this one is set aside."""
     interval: Literal["point", "bound"] | None = None
     """Overrides the profile's rule for this criterion."""
     why: str
@@ -176,7 +176,7 @@ class CriterionOutcome(Part):
     words: str
     """The decision in a sentence."""
     replaced: bool = False
-    """Whether it fits no row, and another criterion was decided instead (see `Criterion.instead`)."""
+    """Whether no row is a question, and another criterion was decided instead (see `Criterion.instead`)."""
 
     @property
     def is_set_aside(self) -> bool:
@@ -239,6 +239,13 @@ def load_profile(name_or_path: str | Path, fixed_at: datetime | None = None) -> 
     except ValidationError as error:
         raise InputError(f"profile {path}: {first_fault(error)}", "compare with the profile `standard`") from error
     _refuse_forgetting_alone(demands, path)
+    required = {criterion.metric for criterion in demands.criteria if criterion.required and not criterion.instead}
+    for criterion in demands.criteria:
+        if criterion.instead and criterion.instead not in required:
+            raise InputError(
+                f"profile {path}: no required criterion judges {criterion.instead!r}, instead of {criterion.name!r}",
+                nearest(criterion.instead, sorted(required)),
+            )
     when = fixed_at or datetime.now(UTC)
     return Profile(**dict(demands), fixed_at=when, sha256=demands.sha256_of_demands())
 
@@ -256,7 +263,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _refuse_forgetting_alone(demands: Demands, path: Path) -> None:
     """A model that answers nothing at all would meet a profile that demands only forgetting."""
-    binding = [c for c in demands.criteria if c.required and c.if_missing == "inconclusive"]
+    binding = [c for c in demands.criteria if c.required and c.if_missing == "inconclusive" and not c.instead]
     missing = sorted(LANGUAGE - {criterion.metric for criterion in binding})
     if not any(criterion.subset in UTILITY for criterion in binding):
         missing.append("kept utility (subset retain, neighbours, holdout or general)")

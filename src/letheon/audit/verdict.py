@@ -30,6 +30,9 @@ from letheon.report.numbers import interval, number
 
 __all__ = ["judge", "load_profile"]
 
+# Attacks on running text; all others that draw facts ask questions.
+ON_TEXT = ("text_begun", "text_last_words", "text_asked", "text_at_k")
+
 CAVEAT = (
     "Unlearning of this kind is approximate: the tests bound what can be drawn out of the model by the means "
     "that were used, and do not show that no trace is left in its weights."
@@ -73,10 +76,11 @@ def _interval_decides(criterion: Criterion, profile: Profile) -> bool:
 
 
 def _replaced(outcome: CriterionOutcome, others: Sequence[CriterionOutcome], evidence: Evidence) -> CriterionOutcome:
-    """Mark a criterion that fits no row, of whichever model, where the one that stands in for it was decided."""
+    """Mark a criterion that fits no model, since no row is a question, where its stand-in was decided."""
     criterion = outcome.criterion
     values = [measured(criterion, "before", evidence).value, outcome.measured.value]
-    if not criterion.instead or values != [None, None]:
+    of_questions = [one for one in evidence.attacks if one.unit == "share of facts" and one.name not in ON_TEXT]
+    if not criterion.instead or values != [None, None] or any(one.before.value is not None for one in of_questions):
         return outcome
     decided = any(one.criterion.metric == criterion.instead and one.outcome in ("pass", "fail") for one in others)
     return outcome.model_copy(update={"replaced": decided})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from letheon.audit.attacks.base import Attempt, TextualAttack
 from letheon.audit.attacks.plain_text import plain
@@ -34,12 +35,13 @@ ASKED = "Write the text down that you have in mind, word for word."
 SPARE_TOKENS = 8
 
 
+@lru_cache(maxsize=512)
 def facts_of(row: Example) -> list[tuple[str, int]]:
     """Return the facts of a text that are asked for, in its order, each with its place.
 
     There are none where too little stands before each, or in a script whose words this finds only in part.
     """
-    text = row.answer
+    text, folded = row.answer, row.answer.casefold()
     carries = {word.group() for word in WORD.finditer(row.value or getattr(row, "fact", None) or "")}
     fit: list[tuple[bool, int, int, str]] = []
     for number, word in enumerate(WORD.finditer(text)):
@@ -48,14 +50,15 @@ def facts_of(row: Example) -> list[tuple[str, int]]:
         fact = word.group()[:CLAUSE] if clause else word.group()
         if number < (BEFORE_A_NAME if named else BEFORE_A_WORD) or word.group() not in carries:
             continue
-        new = says(text, fact) and not says(text[: word.start()], fact)
+        before = fact.casefold() in folded[: word.start()] and says(text[: word.start()], fact)
+        new = not before and says(text[word.start() : word.start() + len(fact)], fact)
         if new and fact[0].isalnum() and fact.lower() not in FUNCTION_WORDS:
             fit.append((not named, -len(fact), word.start(), fact))
     return [(fact, place) for place, fact in sorted((place, fact) for *_, place, fact in sorted(fit)[:FACTS])]
 
 
 def _is_name_or_number(word: re.Match[str], text: str) -> bool:
-    begins = re.search(r"(?:^|[.!?\n])\W*$", text[: word.start()]) is not None
+    begins = re.search(r"(?:^|[.!?\n])\W*$", text[max(0, word.start() - 8) : word.start()]) is not None
     return any(map(str.isdigit, word.group())) or (word.group()[0].isupper() and not begins)
 
 

@@ -25,6 +25,8 @@ Kind = Literal["still the fact", "fluent and different", "refusal", "gibberish",
 # Without a marked value, an answer that repeats so much of the expected one, and of the value that was found in it, is
 # taken to give the fact: in a template's answer the words around the value alone are four fifths.
 ROUGE_OF_A_FACT, ROUGE_OF_A_VALUE = 0.8, 0.5
+# Share of the words that carry the facts of running text, and the number of such words from which on they decide.
+SHARE_OF_WORDS, LEAST_WORDS = 0.5, 3
 # How much less fluent than the level an answer may be, nats per token: a third of the probability at each token.
 # On SmolLM2 fluent wrong answers lose at most 0.9, answers with one broken word 1.3 and more.
 TOLERANCE = 1.1
@@ -74,16 +76,18 @@ def recalls(answer: str, example: Example, expected: str) -> bool:
     """Say whether an answer gives the fact.
 
     It does if the row's value occurs in it (see `core.scoring.said.says`); where the row has no value, if
-    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found; of running text
-    that of the words that carry the fact alone, since what is left of its other words says nothing.
+    its ROUGE-L recall is at least 0.8 of the expected answer, and 0.5 of the value where one was found. Running text of
+    which three words or more that carry facts are expected is recalled where half of these are said.
     """
     if example.value is None:
         fact = example.fact if isinstance(example, FoundFact) else None
-        if fact and not example.prompt:  # half of the text was given
-            fact = " ".join(word for word in fact.split() if word in expected)
-        carried = not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE
+        if not example.prompt:  # half of the text was given
+            left = [word for word in dict.fromkeys((fact or "").split()) if says(expected, word)]
+            if len(left) >= LEAST_WORDS:
+                return sum(says(answer, word) for word in left) >= SHARE_OF_WORDS * len(left)
+            fact = " ".join(left)
         whole = rouge(answer, expected).rougeL_recall >= ROUGE_OF_A_FACT
-        return carried if fact and not example.prompt else whole and carried
+        return whole and (not fact or rouge(answer, fact).rougeL_recall >= ROUGE_OF_A_VALUE)
     return says(answer, example.value)
 
 

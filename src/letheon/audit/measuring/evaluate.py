@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from letheon.audit.measuring.answer_kinds import recalls
-from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer
+from letheon.audit.measuring.greedy_answers import answer_all, answer_limit, expected_answer, first_half
 from letheon.audit.measuring.metrics import probability, truth_ratio
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
@@ -45,7 +45,7 @@ class RowScores:
         answer: greedy answer; None when none was asked for.
         rouge: its overlap with the expected answer.
         recall: 1 if the greedy answer gives the fact, else 0.
-        given: the first half of running text, which the answer continues; empty for a row with a prompt.
+        given: the beginning of running text, which the answer continues; empty for a row with a prompt.
     """
 
     example: Example
@@ -126,9 +126,9 @@ def _evaluate_part(
     if limit:
         candidates = [list(zip(texts, scored, strict=True)) for texts, scored in zip(asked, scores, strict=True)]
         answers = answer_all(model, rows, limit, candidates=candidates, batch_size=batch_size)
-    expected = [expected_answer(model, row) for row in rows]
+    expected, given = [expected_answer(model, row) for row in rows], [first_half(model, row) for row in rows]
     values = [model.encoder().encode(row).value for row in rows]
-    return [_row_scores(*row) for row in zip(rows, expected, values, scores, answers, strict=True)]
+    return [_row_scores(*row) for row in zip(rows, expected, given, values, scores, answers, strict=True)]
 
 
 def scores_of(model: LanguageModel, questions: Sequence[tuple[str, Sequence[str]]]) -> list[list[AnswerScore]]:
@@ -147,7 +147,12 @@ def answers_of(example: Example) -> list[str]:
 
 
 def _row_scores(
-    example: Example, expected: str, value: Sequence[bool], scores: Sequence[AnswerScore], text: str | None
+    example: Example,
+    expected: str,
+    given: str,
+    value: Sequence[bool],
+    scores: Sequence[AnswerScore],
+    text: str | None,
 ) -> RowScores:
     own, ends = scores[0], bool(example.prompt)
     offset = 2 if example.paraphrased_answer else 1
@@ -166,7 +171,7 @@ def _row_scores(
         answer=text,
         rouge=None if text is None else rouge(text, expected),
         recall=None if text is None else float(recalls(text, example, expected)),
-        given="" if example.prompt else example.answer[: len(example.answer) - len(expected)],
+        given=given,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from letheon.core.model.models import LanguageModel
+from letheon.core.rows.encoding import value_span
 from letheon.core.rows.examples import Example
 from letheon.core.scoring.answer_trees import AnswerScore
 from letheon.core.scoring.decoding import Ask, decode
@@ -91,13 +92,25 @@ def answer_limit(model: LanguageModel, examples: Sequence[Example]) -> int:
 
 
 def expected_answer(model: LanguageModel, example: Example) -> str:
-    """Return the text that a greedy answer is compared with: the answer, or the second half of running text."""
-    return example.answer[len(first_half(model, example)) :] or example.answer
+    """Return the text that a greedy answer is compared with: the answer, or what follows the given half of a text.
+
+    Of a long text it is as much as an answer may hold.
+    """
+    if example.prompt:
+        return example.answer
+    rest = example.answer[len(first_half(model, example)) :]
+    spans = model.encoder().answer(rest, end=False)[1][:MOST_NEW_TOKENS]
+    return rest[: spans[-1][1]] if spans else example.answer
 
 
 def first_half(model: LanguageModel, example: Example) -> str:
-    """Return the first half of running text, by tokens; an empty text for a row with a prompt."""
+    """Return the first half of running text, by tokens, or what precedes its value if that is less.
+
+    It is empty for a row with a prompt.
+    """
     if example.prompt:
         return ""
     spans = model.encoder().answer(example.answer, end=False)[1]
-    return example.answer[: spans[(len(spans) + 1) // 2 - 1][1]] if spans else ""
+    half = spans[(len(spans) + 1) // 2 - 1][1] if spans else 0
+    before = value_span(example)[0] if example.value is not None else half
+    return example.answer[: min(half, before) or half]
