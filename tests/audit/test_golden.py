@@ -51,8 +51,8 @@ pytestmark = [
     ),
 ]
 adapters = pytest.mark.parametrize("adapter", ["target", pytest.param("retain", marks=pytest.mark.slow)])
-# The retain rows are the most, and of the same kind as the forget rows.
-MOST = [pytest.param(name, marks=pytest.mark.slow) if name == "retain" else name for name in FILES]
+# The retain rows are the most, and of the same kind as the forget rows; the world's facts are as the real authors.
+MOST = [pytest.param(name, marks=pytest.mark.slow) if name in ("retain", "wf") else name for name in FILES]
 sets = pytest.mark.parametrize("subset", MOST)
 
 
@@ -129,7 +129,7 @@ def normalised(adapter: str, subset: str) -> list[float]:
 
 
 @adapters
-@pytest.mark.parametrize("subset", ["ra", "wf"])
+@pytest.mark.parametrize("subset", ["ra", pytest.param("wf", marks=pytest.mark.slow)])
 def test_option_normalised_probabilities(adapter: str, subset: str) -> None:
     metric = f"{subset}_Q_A_Prob_normalised"
     close(normalised(adapter, subset), expected(adapter, metric, "prob"))
@@ -145,14 +145,12 @@ def test_exact_memorization(adapter: str) -> None:
 
 @adapters
 def test_extraction_strength_in_the_fields_form_and_in_ours(adapter: str) -> None:
-    rows = examples("forget")
+    rows = examples("forget")[:8]
     scores = [found[0].correct for found in scores_of(model(adapter), [(r.prompt, [r.answer]) for r in rows])]
     theirs = [extraction_strength(correct, peer=True) for correct in scores]
-    close(theirs, expected(adapter, "extraction_strength", "score"))
-    close(np.mean(np.array(theirs, dtype=float)), golden(adapter)["extraction_strength"]["value"])
-    for ours, peers, correct in zip(
-        measured(adapter, "forget").known("extraction_strength"), theirs, scores, strict=True
-    ):
+    close(theirs, expected(adapter, "extraction_strength", "score")[: len(rows)])
+    of_rows = measured(adapter, "forget").values("extraction_strength")[: len(rows)]
+    for ours, peers, correct in zip(of_rows, theirs, scores, strict=True):
         assert ours == (peers if correct[-2] else 0.0)  # they part where the last token before the end is wrong
 
 
