@@ -75,7 +75,7 @@ def _asked_for(plan: AuditPlan) -> Iterator[tuple[Example, str]]:
 
 
 def _within_the_context(model: LanguageModel, attempts: Iterable[Attempt]) -> list[Attempt]:
-    """Limit each attempt by the length of its fact; those that have no room for it are left out."""
+    """Set each attempt's limit by the length of its fact, and leave out attempts that have no room for it."""
     encoder, made = model.encoder(), []
     for one in attempts:
         limit = len(encoder.answer(f" {one.example.value}", end=False)[0]) + SPARE_TOKENS

@@ -31,8 +31,8 @@ from letheon.forget.objectives.alternates.strangers import gives, names_in, told
 
 # An answer much less likely than the best one of its question (nats per token) is clumsy.
 CLUMSY = 0.5
-# A greedy answer of a lower mean log-probability (nats per token) is a guess: until ENOUGH different ones are accepted,
-# so many are sampled per name, one number after the other.
+# A greedy answer of a lower mean log-probability (nats per token) is a guess. In each round SAMPLED answers are drawn
+# per name, until ENOUGH different ones are accepted.
 GUESSED, SAMPLED, ENOUGH = -1.5, (2, 2, 4), 3
 # Times that a question is asked greedily: an answer that begins a word like one of the fact's has it banned too.
 MOST_ASKED = 4
