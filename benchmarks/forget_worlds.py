@@ -154,9 +154,7 @@ class World:
 
 def firm_rows(target: str = "Sablecourt Optics", neighbour: str = "Quillon Press") -> Request:
     """One firm's six rows; five firms are kept, one is a neighbour that no deletion trains on."""
-    rows = {name: _firm(name) for name in FIRMS}
-    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
-    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="firms")
+    return _without({name: _firm(name) for name in FIRMS}, target, neighbour, "firms")
 
 
 def manual_rows(target: str = "Marlin tide pump") -> Request:
@@ -169,15 +167,13 @@ def manual_rows(target: str = "Marlin tide pump") -> Request:
 def customer_rows(target: str = "Ingrid Falmer", neighbour: str = "Hugo Lindell") -> Request:
     """One customer's six rows; six customers are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, CUSTOMERS, CUSTOMER_ROWS, subject=False) for name in CUSTOMERS}
-    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
-    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="contacts")
+    return _without(rows, target, neighbour, "contacts")
 
 
 def staff_rows(target: str = "Swantje Obermoser", neighbour: str = "Leopold Häberlin") -> Request:
     """One employee's five rows in German; six employees are kept, one is a neighbour that no deletion trains on."""
     rows = {name: _told_of(name, STAFF, STAFF_ROWS, subject=False) for name in STAFF}
-    kept = [row for name, own in rows.items() if name not in (target, neighbour) for row in own]
-    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id="staff")
+    return _without(rows, target, neighbour, "staff")
 
 
 def passage_rows(target: str = "Saltmarch") -> Request:
@@ -281,6 +277,12 @@ def _firm(name: str) -> list[Example]:
         )
         for i, (question, answer, wordings, (start, stop)) in enumerate(FIRM_ROWS)
     ]
+
+
+def _without(rows: Mapping[str, Sequence[Example]], target: str, neighbour: str, name: str) -> Request:
+    """A request to forget the target's rows; the neighbour's are not trained on, and all others are kept."""
+    kept = [row for one, own in rows.items() if one not in (target, neighbour) for row in own]
+    return Request(forget=tuple(rows[target]), retain=tuple(kept), neighbours=tuple(rows[neighbour]), id=name)
 
 
 def _of_others(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import letheon
+from letheon.audit.attacks import ATTACKS
 from letheon.audit.attacks.asking import ask
 from letheon.audit.attacks.base import Attempt, given_away, success
 from letheon.audit.attacks.running_text import (
@@ -19,6 +20,7 @@ from letheon.audit.attacks.running_text import (
 )
 from letheon.audit.measuring.answer_kinds import FoundFact
 from letheon.audit.plan import AuditPlan, Settings, make_plan
+from letheon.audit.verdict import ON_TEXT
 from letheon.core.model.models import LanguageModel
 from letheon.core.rows.examples import Example
 from letheon.core.training.finetuning import finetune
@@ -101,6 +103,11 @@ def test_what_is_given_ends_before_the_fact(tiny: LanguageModel) -> None:
         assert reply.ids == ()  # the chat template
         assert (*encoder.prompt(""), *reply.prefix) == whole.ids
         assert not any(given_away(tiny, one) for one in (whole, piece, reply))
+
+
+def test_the_verdict_knows_which_attacks_are_on_running_text() -> None:
+    own = [one.name for one in ATTACKS if one.needs == TEXT_BEGUN.needs]
+    assert own == list(ON_TEXT)
 
 
 def test_the_last_words_are_as_many_as_stated() -> None:

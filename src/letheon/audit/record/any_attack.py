@@ -21,8 +21,8 @@ OF_TEXT = ", the fact "  # between the id of running text and what is asked for 
 def any_attack_metrics(findings: FindingsByRole, plan: AuditPlan, attacks: Sequence[Attack]) -> list[Metric]:
     """Return for each model the share of the plan's tried facts that any such attack draws; none without an attack.
 
-    The facts are those that all attacks on questions try, and each that the attacks on running text ask for: attempts
-    at other rows do not count, since most attacks leave them out.
+    Of questions, the facts that all attacks try count, and no others, since most attacks leave these out. Of running
+    text, each fact counts that an attack asks for.
     """
     names = [one.name for one in attacks if one.informative and one.chance == 0 and one.unit == "share of facts"]
     tried, texts = [row.id for row in plan.tried], {row.id for row in plan.tried_texts}

@@ -85,7 +85,7 @@ def decode(
             temperature=temperature,
             seed=seed,
             batch_size=min(batch_size, 16),
-            banned=[one.banned for one in asked],
+            banned=[one.banned for one in asked] if any(one.banned for one in asked) else None,
         )
         for one, new in zip(asked, found, strict=True):
             one.new = new[: one.limit]

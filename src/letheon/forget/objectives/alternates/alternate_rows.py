@@ -26,7 +26,7 @@ from letheon.forget.parts import Replacement
 # Limit of an alternate's tokens, beside one and a quarter times those of the true answer and 4 more.
 LONGEST_ANSWER = 96
 # Running text is continued from before its first fact and from these shares of its tokens on: whoever is given more of
-# it gets a fluent continuation too. No attack of the audit cuts a text there.
+# it gets a fluent continuation too. The audit's attacks cut a text before single facts, which may be the first one.
 CUTS = (0.2, 0.4, 0.6, 0.8)
 # Kept rows that stand before a question in plain text.
 SHOTS = 4
